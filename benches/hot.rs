@@ -12,17 +12,22 @@ use std::{
 use criterion::Criterion;
 use futures::FutureExt;
 use gjallar::{
-    component::{StanzaLimits, StreamElement, StreamReader},
-    pubsub::{
-        Actor, Affiliation, Context, Epoch, EventId, IdGenerator, Item, ItemId, Limits, Node,
-        NodeConfig, NodeId, Payload, Policy, Timestamp, op,
-        op::publish::{NewItem, Publish},
-    },
     store::SledStore,
-    wire::{
-        multicast::write_address,
-        notification::{To, render},
-        request::{self, PubsubRequest},
+    xmpp::{
+        StanzaLimits, StreamElement, StreamReader,
+        stanza::{
+            multicast::write_address,
+            notification::{To, render},
+            request::{self, PubsubRequest},
+        },
+    },
+};
+use gjallar_pubsub::{
+    Actor, Affiliation, Context, Epoch, EventId, IdGenerator, Item, ItemId, Limits, Node,
+    NodeConfig, NodeId, Payload, Policy, Timestamp,
+    op::{
+        self,
+        publish::{NewItem, Publish},
     },
 };
 use jid::{BareJid, Jid};
@@ -103,7 +108,7 @@ fn decide(
     node: &Node,
     publish: &Publish,
     actor: &Actor,
-) -> gjallar::pubsub::Decision<op::publish::PublishReply> {
+) -> gjallar_pubsub::Decision<op::publish::PublishReply> {
     let policy = Policy::default();
     let cx = Context {
         actor,

@@ -1,7 +1,7 @@
 //! What the fuzz targets share: text to elements as the service reads them.
 
 use futures::executor::block_on;
-use gjallar::component::{Received, StanzaLimits, StreamReader};
+use gjallar::xmpp::{Received, StanzaLimits, StreamReader};
 use minidom::Element;
 
 /// The opening of a server's stream.

@@ -15,7 +15,7 @@ def write(target, name, content):
     (folder / name).write_bytes(content)
 
 
-examples = (tests / "it" / "xep-0060-examples.txt").read_text().split("\n## ")[1:]
+examples = (tests / "xep0060" / "examples.txt").read_text().split("\n## ")[1:]
 for number, example in enumerate(examples):
     stanza = example.split("\n", 1)[1].strip().encode()
     write("request", f"example-{number:03}", stanza)

@@ -19,7 +19,7 @@
 //! use std::sync::Arc;
 //!
 //! use gjallar::{
-//!     process::{Random, now},
+//!     runtime::{Random, now},
 //!     pubsub::{Actor, Limits, NodeId, Payload, op::{create::Create, publish::{NewItem, Publish}}},
 //!     service::Service,
 //!     store::MemoryStore,
@@ -48,14 +48,12 @@
 //! # }).unwrap();
 //! ```
 
-pub mod archive;
+pub mod admin;
 pub mod client;
-pub mod command;
-pub mod component;
-pub mod control;
-pub mod foreign;
-pub mod process;
-pub mod pubsub;
+pub mod config;
+pub(crate) mod http;
+pub mod migrate;
+pub mod runtime;
 pub mod service;
 pub mod store;
-pub mod wire;
+pub mod xmpp;

@@ -2,10 +2,7 @@
 #![no_main]
 
 use futures::executor::block_on;
-use gjallar::{
-    archive::{Epochs, export, import},
-    store::{MemoryStore, Store},
-};
+use gjallar::{migrate::archive::{Epochs, export, import}, store::{MemoryStore, Store}};
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|bytes: &[u8]| {

@@ -2,10 +2,8 @@
 //! is, changes nothing.
 #![no_main]
 
-use gjallar::{
-    pubsub::{Limits, NodeConfig},
-    wire::form::node_config,
-};
+use gjallar_pubsub::{Limits, NodeConfig};
+use gjallar::xmpp::stanza::forms::node_config;
 use gjallar_fuzz::stanza;
 use libfuzzer_sys::fuzz_target;
 

@@ -12,25 +12,8 @@ use std::{
 
 use arbitrary::Arbitrary;
 use futures::executor::block_on;
-use gjallar::{
-    pubsub::{
-        AccessModel, Actor, Affiliation, Audience, Event, Fresh, ItemId, Limits, MaxItems, NodeId, Page, Payload,
-        PublishModel, Setting, Timestamp,
-        op::{
-            affiliations::SetAffiliations,
-            configure::Configure,
-            create::Create,
-            delete::Delete,
-            publish::{NewItem, Publish},
-            purge::Purge,
-            retract::Retract,
-            subscribe::Subscribe,
-            unsubscribe::Unsubscribe,
-        },
-    },
-    service::{Error, Service, Telling},
-    store::{MemoryStore, Store},
-};
+use gjallar_pubsub::{AccessModel, Actor, Affiliation, Audience, Event, Fresh, ItemId, Limits, MaxItems, NodeId, Page, Payload, PublishModel, Setting, Timestamp, op::{affiliations::SetAffiliations, configure::Configure, create::Create, delete::Delete, publish::{NewItem, Publish}, purge::Purge, retract::Retract, subscribe::Subscribe, unsubscribe::Unsubscribe}};
+use gjallar::{service::{Error, Service, Telling}, store::{MemoryStore, Store}};
 use jid::Jid;
 use libfuzzer_sys::fuzz_target;
 

@@ -1,11 +1,7 @@
 //! Request parsing: a stanza is a request or a refusal; and what was understood of a payload stands alone.
 #![no_main]
 
-use gjallar::wire::{
-    refusal::stanza_error,
-    request::{self, Action, Request},
-    stanza::Header,
-};
+use gjallar::xmpp::{error::stanza_error, stanza::{request::{self, Action, Request}, envelope::Header}};
 use gjallar_fuzz::stanza;
 use libfuzzer_sys::fuzz_target;
 

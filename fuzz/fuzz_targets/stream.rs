@@ -8,13 +8,7 @@ use std::{
 };
 
 use futures::executor::block_on;
-use gjallar::{
-    component::{Received, StreamReader},
-    wire::{
-        stanza::{Header, StanzaError},
-        xml::stand_alone,
-    },
-};
+use gjallar::xmpp::{Received, StreamReader, stanza::envelope::{Header, StanzaError}, xml::writer::stand_alone};
 use gjallar_fuzz::{LIMITS, OPENING, meaning, stanza};
 use libfuzzer_sys::fuzz_target;
 use minidom::Element;

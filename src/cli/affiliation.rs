@@ -1,10 +1,10 @@
 //! `affiliation …`
 
 use clap::Subcommand;
-use gjallar::control::AdminRequest;
+use gjallar::admin::AdminRequest;
 use jid::BareJid;
 
-use super::{CliError, ask::ServiceArgs};
+use super::{CliError, control::ServiceArgs};
 
 #[derive(Debug, Subcommand)]
 pub(super) enum AffiliationSubcommand {

@@ -9,14 +9,14 @@ use std::{
 use clap::Subcommand;
 use gjallar::{
     client::{self, Account, ClientError, Event, EventKind, Item},
-    process::print_warnings,
+    runtime::print_warnings,
 };
 use jid::Jid;
 use serde_json::{Value, json};
 
 use super::{
     CliError,
-    ask::{readable, shown, table},
+    control::{readable, shown, table},
     print,
 };
 

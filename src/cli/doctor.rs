@@ -1,11 +1,11 @@
 //! `doctor`: whether the server offers what the service relies on.
 
-use gjallar::process::doctor;
+use gjallar::runtime::doctor;
 use serde_json::json;
 
 use super::{
     CliError, StoreArgs,
-    ask::{readable, shown, table},
+    control::{readable, shown, table},
     print,
 };
 

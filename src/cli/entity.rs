@@ -1,13 +1,13 @@
 //! `entity …`
 
 use clap::Subcommand;
-use gjallar::control::AdminRequest;
+use gjallar::admin::AdminRequest;
 use jid::BareJid;
 use serde_json::json;
 
 use super::{
     CliError,
-    ask::{ServiceArgs, confirmed, value},
+    control::{ServiceArgs, confirmed, value},
 };
 
 #[derive(Debug, Subcommand)]

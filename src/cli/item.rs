@@ -3,11 +3,11 @@
 use std::io::{self, Read};
 
 use clap::Subcommand;
-use gjallar::control::AdminRequest;
+use gjallar::admin::AdminRequest;
 
 use super::{
     CliError,
-    ask::{ServiceArgs, text, value},
+    control::{ServiceArgs, text, value},
 };
 
 #[derive(Debug, Subcommand)]

@@ -1,14 +1,14 @@
 //! The command line: arguments to work, and its end to an exit code.
 
 mod affiliation;
-mod ask;
 mod client;
+mod control;
 mod doctor;
 mod entity;
+mod generate;
 mod item;
 mod node;
 mod serve;
-mod shell;
 mod store;
 mod subscription;
 mod top;
@@ -22,13 +22,14 @@ use std::{
 
 use clap::{Parser, Subcommand};
 use gjallar::{
-    archive::ArchiveError,
     client::ClientError,
-    foreign::MigrationError,
-    process::{Config, ConfigError, RunError},
+    config::{Config, ConfigError},
+    migrate::MigrationError,
+    migrate::archive::ArchiveError,
+    runtime::RunError,
 };
 
-use self::ask::ServiceArgs;
+use self::control::ServiceArgs;
 
 /// A standalone publish-subscribe service (XEP-0060) for any XMPP server.
 #[derive(Debug, Parser)]
@@ -88,9 +89,9 @@ enum CliCommand {
     /// Watch the running service: link, backlog, and the busiest nodes
     Top(top::Top),
     /// Print completions for a shell
-    Completions(shell::Completions),
+    Completions(generate::Completions),
     /// Write man pages into a folder
-    Man(shell::Man),
+    Man(generate::Man),
 }
 
 #[derive(Clone, Debug, clap::Args)]
@@ -155,7 +156,7 @@ pub(crate) fn run() -> ExitCode {
         CliCommand::Entity(entity) => entity.run(),
         CliCommand::Announce(announce) => announce.run(),
         CliCommand::Client(client) => client.run(),
-        CliCommand::Stats(at) => ask::stats(&at),
+        CliCommand::Stats(at) => control::stats(&at),
         CliCommand::Top(top) => top.run(),
         CliCommand::Completions(completions) => completions.run(),
         CliCommand::Man(man) => man.run(),

@@ -1,11 +1,11 @@
 //! `node …` and `announce`.
 
 use clap::Subcommand;
-use gjallar::control::{AdminRequest, ConfigFields};
+use gjallar::admin::{AdminRequest, ConfigFields};
 
 use super::{
     CliError,
-    ask::{ServiceArgs, confirmed, text, value},
+    control::{ServiceArgs, confirmed, text, value},
 };
 
 #[derive(Debug, Subcommand)]

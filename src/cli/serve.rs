@@ -2,7 +2,10 @@
 
 use std::process::ExitCode;
 
-use gjallar::process::{Config, run, start_telemetry};
+use gjallar::{
+    config::Config,
+    runtime::{run, start_telemetry},
+};
 use tokio::{
     signal::unix::{SignalKind, signal},
     sync::watch,

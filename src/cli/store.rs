@@ -8,9 +8,9 @@ use std::{
 
 use clap::ValueEnum;
 use gjallar::{
-    archive::ArchiveSummary,
-    foreign::{MigrationReport, MigrationSource, SourceKind},
-    process::offline,
+    migrate::archive::ArchiveSummary,
+    migrate::{MigrationReport, MigrationSource, SourceKind},
+    runtime::store_tools,
 };
 use indicatif::{ProgressBar, ProgressStyle};
 use jid::BareJid;
@@ -18,7 +18,7 @@ use serde_json::json;
 
 use super::{
     CliError, StoreArgs,
-    ask::{shown, table},
+    control::{shown, table},
     print,
 };
 
@@ -39,7 +39,7 @@ and archives know from events that it has lost. With new epochs no id names two 
 impl Store {
     pub(super) fn run(&self) -> Result<(), CliError> {
         let Self::Rebase(at) = self;
-        let nodes = runtime()?.block_on(offline::rebase(&at.config()?))?;
+        let nodes = runtime()?.block_on(store_tools::rebase(&at.config()?))?;
         eprintln!("{nodes} nodes have a new epoch");
         Ok(())
     }
@@ -118,7 +118,7 @@ impl Import {
             bar.set_length(all);
             bar.set_position(done);
         };
-        let taken = offline::migrate(&config, &origin, self.dry_run, progress);
+        let taken = store_tools::migrate(&config, &origin, self.dry_run, progress);
         let taken = runtime()?.block_on(taken);
         bar.finish_and_clear();
         self.report(&taken?)
@@ -153,7 +153,7 @@ impl Import {
 pub(super) fn check(at: &StoreArgs) -> Result<(), CliError> {
     let config = at.config()?;
     let bar = bar(None, "{spinner} comparing, {elapsed}");
-    let problems = runtime()?.block_on(offline::check(&config));
+    let problems = runtime()?.block_on(store_tools::check(&config));
     bar.finish_and_clear();
     match problems?.as_slice() {
         [] => {
@@ -168,7 +168,7 @@ pub(super) fn export(at: &StoreArgs) -> Result<(), CliError> {
     let config = at.config()?;
     let bar = bar(None, "{spinner} wrote {bytes}, {bytes_per_sec}");
     let mut out = bar.wrap_write(BufWriter::new(io::stdout().lock()));
-    let summary = runtime()?.block_on(offline::export(&config, &mut out));
+    let summary = runtime()?.block_on(store_tools::export(&config, &mut out));
     bar.finish_and_clear();
     summarize("wrote", &summary?);
     Ok(())
@@ -183,7 +183,7 @@ fn import(at: &StoreArgs, same_epoch: bool) -> Result<(), CliError> {
         None => bar(None, "{spinner} read {bytes}, {bytes_per_sec}"),
     };
     let mut text = BufReader::new(bar.wrap_read(io::stdin()));
-    let summary = runtime()?.block_on(offline::import(&config, &mut text, same_epoch));
+    let summary = runtime()?.block_on(store_tools::import(&config, &mut text, same_epoch));
     bar.finish_and_clear();
     summarize("read", &summary?);
     Ok(())

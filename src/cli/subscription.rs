@@ -1,10 +1,10 @@
 //! `subscription …`
 
 use clap::Subcommand;
-use gjallar::control::AdminRequest;
+use gjallar::admin::AdminRequest;
 use jid::Jid;
 
-use super::{CliError, ask::ServiceArgs};
+use super::{CliError, control::ServiceArgs};
 
 #[derive(Debug, Subcommand)]
 pub(super) enum SubscriptionSubcommand {

@@ -6,12 +6,12 @@ use std::{
     ops::ControlFlow,
 };
 
-use gjallar::control::AdminRequest;
+use gjallar::admin::AdminRequest;
 use serde_json::Value;
 
 use super::{
     CliError,
-    ask::{ServiceArgs, shown, table, text, value},
+    control::{ServiceArgs, shown, table, text, value},
 };
 
 /// Clears a terminal.

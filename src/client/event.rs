@@ -2,7 +2,7 @@
 
 use minidom::Element;
 
-use crate::wire::{ns, xml};
+use crate::xmpp::{stanza::ns, xml::writer};
 
 /// Something that happened at a node.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -50,7 +50,7 @@ impl Item {
         Some(Self {
             id: item.attr("id")?.to_owned(),
             publisher: item.attr("publisher").map(str::to_owned),
-            payload: item.children().next().map(xml::stand_alone),
+            payload: item.children().next().map(writer::stand_alone),
         })
     }
 }

@@ -231,7 +231,7 @@ fn write_text(value: &[u8], output: &mut VecDeque<u8>) {
 
 #[cfg(test)]
 mod tests {
-    use crate::wire::payload;
+    use crate::xmpp::stanza::payload;
 
     use super::*;
 

@@ -16,8 +16,8 @@
 //! ```
 
 mod connect;
+mod connection;
 mod event;
-mod link;
 mod long_values;
 
 pub use event::{Event, EventKind, Item};
@@ -29,9 +29,12 @@ use minidom::Element;
 use thiserror::Error;
 use tokio::{net::TcpStream, sync::mpsc, time::timeout};
 
-use crate::wire::{ns, payload, xml::ElementWriter};
+use crate::xmpp::{
+    stanza::{ns, payload},
+    xml::writer::ElementWriter,
+};
 
-use self::link::{ClientConnection, QueuedRequest};
+use self::connection::{ClientConnection, QueuedRequest};
 
 /// How long logging in, and an answer, may take.
 const DEADLINE: Duration = Duration::from_secs(30);
@@ -102,7 +105,7 @@ pub enum ClientError {
     Jid(#[from] jid::Error),
     /// A payload is not one element with a namespace.
     #[error("{0}")]
-    Payload(#[from] crate::pubsub::Error),
+    Payload(#[from] gjallar_pubsub::Error),
     /// An answer is not what the protocol says.
     #[error("the answer is not what it should be")]
     Answer,

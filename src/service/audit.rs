@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use jid::Jid;
 
-use crate::pubsub::{
+use gjallar_pubsub::{
     Actor, Affiliation, Change, Changes, Event, ItemId, LogEntry, Node, NodeConfig, NodeId,
     SubscriptionDetails, SubscriptionState,
 };

@@ -9,7 +9,7 @@ use crate::store::StoreError;
 pub enum Error {
     /// The rules say no; nothing has changed.
     #[error("{0}")]
-    Refused(#[from] crate::pubsub::Error),
+    Refused(#[from] gjallar_pubsub::Error),
     /// What is stored of the node is damaged; nothing has changed.
     #[error("the node is closed")]
     Quarantined,

@@ -9,17 +9,17 @@ use std::{
 use jid::Jid;
 use tokio::task::yield_now;
 
-use crate::pubsub::{
+use gjallar_pubsub::{
     Changes, Context, Epoch, Item, LogEntry, NodeId, Recipients,
     op::auto_subscribe::{self, Effects, InterestedResource, Reevaluation},
 };
 
 use super::{
     Error, PolicyTable, Service,
-    facts::PrefetchRequest,
-    interests::{Basis, PAGE},
-    memory::ServiceState,
-    nodes::NodeGuard,
+    caps::{Basis, PAGE},
+    node_cache::NodeGuard,
+    prefetch::PrefetchRequest,
+    service_state::ServiceState,
 };
 
 impl Service {

@@ -1,6 +1,6 @@
 //! Showing archives (XEP-0313), and lists of items in an order (XEP-0413).
 
-use crate::pubsub::{
+use gjallar_pubsub::{
     Actor, ArchiveId, Attribution, Item, ItemBudget, ItemPage, ItemQuery, NodeConfig, NodeId,
     OrderField, PageRequest, ResultPage,
     op::mam::{self, QueryArchive},
@@ -30,8 +30,8 @@ impl Service {
     /// Shows a part of the archive of a node.
     ///
     /// # Errors
-    /// As [`mam::query`]; [`ItemNotFound`](crate::pubsub::Error::ItemNotFound) if an item that is named is not there;
-    /// [`NotImplemented`](crate::pubsub::Error::NotImplemented) if the node has more items than can be sorted.
+    /// As [`mam::query`]; [`ItemNotFound`](crate::Error::ItemNotFound) if an item that is named is not there;
+    /// [`NotImplemented`](crate::Error::NotImplemented) if the node has more items than can be sorted.
     pub async fn query_archive(
         &self,
         actor: &Actor,
@@ -43,7 +43,7 @@ impl Service {
         let listing =
             self.resolve_redirect(&request.node, mam::query(turn.node(), request, &context));
         let listing = listing.await?;
-        let node = turn.node().ok_or(crate::pubsub::Error::NodeNotFound)?;
+        let node = turn.node().ok_or(gjallar_pubsub::Error::NodeNotFound)?;
         // Each result is a message of its own, so their sum need not fit in a stanza.
         let budget = ItemBudget::stored(policies.limits().max_reply_bytes);
         let listed = self.listed(&request.node, &listing, &budget).await?;
@@ -89,10 +89,10 @@ impl Service {
     ) -> Result<ItemPage, Error> {
         if listing.order.by == OrderField::Creation && self.item_count(id).await? > MAX_SORTED {
             let what = format!("the order of creation of more than {MAX_SORTED} items");
-            return Err(crate::pubsub::Error::NotImplemented(what).into());
+            return Err(gjallar_pubsub::Error::NotImplemented(what).into());
         }
         let listed = self.store.list(id, listing, budget).await;
         let listed = listed.map_err(|error| self.memory.on_store_error(id, error))?;
-        Ok(listed.ok_or(crate::pubsub::Error::ItemNotFound)?)
+        Ok(listed.ok_or(gjallar_pubsub::Error::ItemNotFound)?)
     }
 }

@@ -16,7 +16,7 @@ use prometheus_client::{
     registry::{Registry, Unit},
 };
 
-use super::{Service, presences::Withheld};
+use super::{Service, presence::tracker::Withheld};
 
 /// The counters and gauges of one service. `docs/OPERATING.md` explains each.
 pub struct Metrics {

@@ -4,62 +4,57 @@
 //! Each method hands its answer to a closure, which is called in the order of the commits, and before what is
 //! told. So answers and notifications leave in commit order, whatever transport asked.
 
+mod admin_queries;
+pub mod admission;
 mod aliases;
 mod audit;
-mod background;
-mod bounces;
-mod census;
-mod contacts;
-mod deadlines;
-mod decide;
-mod delays;
-mod domains;
-mod entities;
-mod erasure;
+mod bounce_tracker;
+mod caps;
+mod domain_quota;
+mod entity_lookup;
 mod error;
-mod facts;
+mod event_log;
+mod execute;
 mod implicit;
-mod interests;
-mod lost;
 mod mam;
-mod managed;
-mod memory;
 mod metrics;
 mod name_pattern;
-mod nodes;
-mod outbox;
-mod permit;
-mod policies;
+mod node_cache;
+mod node_counts;
+mod pending_commits;
+mod personal_data;
+mod policy_table;
+mod prefetch;
 mod presence;
-mod presences;
 mod queries;
-mod resources;
-mod retries;
 mod rosters;
-mod settling;
-mod shared_lists;
+mod service_state;
 mod shares;
-mod truncation;
-mod underway;
+mod stale_resources;
+mod submit_handle;
+mod timer_backoff;
+mod timer_queue;
+mod truncated_replies;
+mod workers;
 
+pub use admin_queries::{ManagedNodes, Memberships};
+pub use admission::request_permit::{RequestPermit, with_permit};
 pub use audit::{AuditChange, AuditRecord, Auditor};
-pub use bounces::Bounce;
-pub use erasure::{ErasureReport, OwnItem, PageToken};
+pub use bounce_tracker::Bounce;
+pub use caps::{CapsInterests, MAX_INTERESTS};
 pub use error::{Error, Outcome};
-pub use interests::{CapsInterests, MAX_INTERESTS};
-pub use lost::Revocations;
+pub use event_log::revocations::Revocations;
+pub use event_log::window::{Cursor, LogWindow, WindowEntry};
 pub use mam::ArchivePage;
-pub use managed::{ManagedNodes, Memberships};
 pub use metrics::Metrics;
 pub use name_pattern::NamePattern;
-pub use outbox::{Cursor, LogWindow, WindowEntry};
-pub use permit::{RequestPermit, with_permit};
-pub use policies::PolicyTable;
-pub use presences::{Availability, PresenceRequest, PresenceTracker, PresenceUpdate};
-pub use resources::{CheckResult, PingAnswer, Resources};
-pub use rosters::RosterCache;
-pub use settling::SubmitHandle;
+pub use personal_data::{ErasureReport, OwnItem, PageToken};
+pub use policy_table::PolicyTable;
+pub use presence::tracker::{Availability, PresenceRequest, PresenceTracker, PresenceUpdate};
+pub use rosters::cache::RosterCache;
 pub use shares::Load;
+pub use stale_resources::{CheckResult, PingAnswer, Resources};
+pub use submit_handle::SubmitHandle;
 
 use std::{
     collections::HashSet,
@@ -71,39 +66,37 @@ use jid::Jid;
 use tokio::sync::Semaphore;
 use tracing::warn;
 
-use crate::{
-    pubsub::{
-        Actor, Context, IdGenerator, Limits, Node, NodeId, Policy, Timestamp,
-        op::{
-            affiliations::{self, SetAffiliations, SetAffiliationsReply},
-            announce::{self, Announce},
-            authorize::{self, Authorize},
-            configure::{self, Configure},
-            create::{self, Create, CreateReply},
-            delete::{self, Delete},
-            options::{self, SetOptions},
-            publish::{self, Publish, PublishReply},
-            purge::{self, Purge},
-            retract::{self, Retract},
-            subscribe::{self, Subscribe, SubscribeReply},
-            subscriptions::{self, SetSubscriptions, SetSubscriptionsReply},
-            unsubscribe::{self, Unsubscribe},
-        },
+use crate::store::{MAX_PENDING_COMMITS, Store, StoreError};
+use gjallar_pubsub::{
+    Actor, Context, IdGenerator, Limits, Node, NodeId, Policy, Timestamp,
+    op::{
+        affiliations::{self, SetAffiliations, SetAffiliationsReply},
+        announce::{self, Announce},
+        authorize::{self, Authorize},
+        configure::{self, Configure},
+        create::{self, Create, CreateReply},
+        delete::{self, Delete},
+        publish::{self, Publish, PublishReply},
+        purge::{self, Purge},
+        retract::{self, Retract},
+        subscribe::{self, Subscribe, SubscribeReply},
+        subscription_options::{self, SetOptions},
+        subscriptions::{self, SetSubscriptions, SetSubscriptionsReply},
+        unsubscribe::{self, Unsubscribe},
     },
-    store::{MAX_PENDING_COMMITS, Store, StoreError},
 };
 
 use self::{
     aliases::Aliases,
-    bounces::BounceTracker,
-    census::NodeCounts,
-    deadlines::TimerQueue,
-    delays::Delays,
-    facts::{PrefetchRequest, Prefetched},
-    memory::ServiceState,
-    nodes::NodeCache,
-    retries::Retries,
-    truncation::TruncationLog,
+    bounce_tracker::BounceTracker,
+    node_cache::NodeCache,
+    node_counts::NodeCounts,
+    prefetch::{PrefetchRequest, Prefetched},
+    service_state::ServiceState,
+    timer_backoff::Delays,
+    timer_queue::TimerQueue,
+    truncated_replies::TruncationLog,
+    workers::presence_retries::Retries,
 };
 
 /// Nodes that stay in memory while nobody works at them.
@@ -352,7 +345,7 @@ impl Service {
         respond: impl FnOnce(Outcome<()>) -> A + Send + 'static,
     ) -> SubmitHandle<A> {
         let rule = |node: Option<&Node>, _: &Prefetched, cx: &Context<'_>| {
-            options::set_options(node, request, cx)
+            subscription_options::set_options(node, request, cx)
         };
         self.execute(actor, &request.of.node, PrefetchRequest::Nothing, rule, respond).await
     }

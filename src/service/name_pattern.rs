@@ -32,10 +32,10 @@ impl NamePattern {
     /// Reads a pattern.
     ///
     /// # Errors
-    /// [`BadRequest`](crate::pubsub::Error::BadRequest) if it is too long.
-    pub fn parse(pattern: &str) -> Result<Self, crate::pubsub::Error> {
+    /// [`BadRequest`](crate::Error::BadRequest) if it is too long.
+    pub fn parse(pattern: &str) -> Result<Self, gjallar_pubsub::Error> {
         if pattern.chars().count() > MAX_CHARS {
-            return Err(crate::pubsub::Error::BadRequest("a pattern has at most 127 characters"));
+            return Err(gjallar_pubsub::Error::BadRequest("a pattern has at most 127 characters"));
         }
         let is_part = !pattern.contains(['*', '?']);
         let mut parsed = Self { stars: u128::from(is_part), ..Self::default() };
@@ -145,7 +145,7 @@ mod tests {
         for letter in ["é", "?", "*"] {
             assert!(matches(&letter.repeat(127), &"É".repeat(127)));
             let refused = NamePattern::parse(&letter.repeat(128));
-            assert!(matches!(refused, Err(crate::pubsub::Error::BadRequest(_))));
+            assert!(matches!(refused, Err(gjallar_pubsub::Error::BadRequest(_))));
         }
         assert!(!matches(&"a".repeat(127), &"a".repeat(126)));
         assert!(matches(&"a".repeat(127), &"a".repeat(1023)));

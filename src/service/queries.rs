@@ -4,28 +4,25 @@ use std::{collections::HashMap, sync::Arc};
 
 use jid::BareJid;
 
-use crate::{
-    pubsub::{
-        Actor, Affiliation, ArchiveId, Attribution, Configuration, Item, ItemBudget, ItemId,
-        ItemOrder, ItemQuery, ItemRef, NodeId, PageBound, PageRequest, ResultPage, Subscription,
-        byte_budget,
-        op::{
-            affiliations::{self, OwnAffiliations},
-            configure,
-            discover::{self, MetaData, NodeSummary, TypeFilter},
-            options::{self, GetOptions, OptionsForm},
-            public,
-            retrieve::{self, Retrieve, Retrieved, Selection},
-            subscriptions::{self, OwnSubscriptions},
-        },
-        written_len,
+use crate::store::NodeNumber;
+use gjallar_pubsub::{
+    Actor, Affiliation, ArchiveId, Attribution, Configuration, Item, ItemBudget, ItemId, ItemOrder,
+    ItemQuery, ItemRef, NodeId, PageBound, PageRequest, ResultPage, Subscription, byte_budget,
+    op::{
+        affiliations::{self, OwnAffiliations},
+        configure,
+        discover::{self, MetaData, NodeSummary, TypeFilter},
+        public_subscriptions,
+        retrieve::{self, Retrieve, Retrieved, Selection},
+        subscription_options::{self, GetOptions, OptionsForm},
+        subscriptions::{self, OwnSubscriptions},
     },
-    store::NodeNumber,
+    written_len,
 };
 
 use super::{
     Error, Service,
-    nodes::{LastItem, NodeGuard},
+    node_cache::{LastItem, NodeGuard},
 };
 
 /// Nodes that are read at once for a list.
@@ -84,7 +81,7 @@ impl Service {
     /// As [`options::options`].
     pub async fn options(&self, actor: &Actor, request: &GetOptions) -> Result<OptionsForm, Error> {
         let turn = self.lock_committed(&request.node).await?;
-        let found = options::options(
+        let found = subscription_options::options(
             turn.node(),
             request,
             &self.context(&self.policies(), &request.node, actor),
@@ -98,7 +95,7 @@ impl Service {
     /// As [`options::default`].
     pub async fn default_options(&self, actor: &Actor, id: &NodeId) -> Result<OptionsForm, Error> {
         let (turn, contacts) = self.settled_turn_with_contacts(id).await?;
-        let found = options::default(
+        let found = subscription_options::default(
             turn.node(),
             &self.context_with(&self.policies(), id, actor, contacts.as_deref()),
         );
@@ -115,7 +112,7 @@ impl Service {
         id: &NodeId,
     ) -> Result<Vec<BareJid>, Error> {
         let (turn, contacts) = self.settled_turn_with_contacts(id).await?;
-        let found = public::subscribers(
+        let found = public_subscriptions::subscribers(
             turn.node(),
             &self.context_with(&self.policies(), id, actor, contacts.as_deref()),
         );
@@ -140,8 +137,8 @@ impl Service {
     /// answer.
     ///
     /// # Errors
-    /// As [`retrieve::retrieve`]; [`ItemNotFound`](crate::pubsub::Error::ItemNotFound) if the edge of a page is not there;
-    /// [`NotImplemented`](crate::pubsub::Error::NotImplemented) if the node has more items than can be sorted.
+    /// As [`retrieve::retrieve`]; [`ItemNotFound`](crate::Error::ItemNotFound) if the edge of a page is not there;
+    /// [`NotImplemented`](crate::Error::NotImplemented) if the node has more items than can be sorted.
     pub async fn retrieve(&self, actor: &Actor, request: &Retrieve) -> Result<Retrieved, Error> {
         let (mut turn, contacts) = self.settled_turn_with_contacts(&request.node).await?;
         let allowed = retrieve::retrieve(
@@ -150,7 +147,7 @@ impl Service {
             &self.context_with(&self.policies(), &request.node, actor, contacts.as_deref()),
         );
         self.resolve_redirect(&request.node, allowed).await?;
-        let node = turn.node().ok_or(crate::pubsub::Error::NodeNotFound)?;
+        let node = turn.node().ok_or(gjallar_pubsub::Error::NodeNotFound)?;
         let attribution = Attribution::of(node, &node.config);
         let budget = ItemBudget::rendered(self.policies().limits(), attribution.clone());
         let part = self.selected(&mut turn, request, &budget).await?;
@@ -182,7 +179,7 @@ impl Service {
                 return Ok(items.map(Arc::new));
             }
             Selection::Page(page) => {
-                let node = turn.node().ok_or(crate::pubsub::Error::NodeNotFound)?;
+                let node = turn.node().ok_or(gjallar_pubsub::Error::NodeNotFound)?;
                 ItemRef::page(node, page, request.order)
             }
             Selection::Recent(number) if request.order.is_descending => {
@@ -236,12 +233,12 @@ impl Service {
             &self.context_with(&self.policies(), id, actor, contacts.as_deref()),
         );
         self.resolve_redirect(id, allowed).await?;
-        let node = turn.node().ok_or(crate::pubsub::Error::NodeNotFound)?;
+        let node = turn.node().ok_or(gjallar_pubsub::Error::NodeNotFound)?;
         let page = ItemRef::page(node, page, ItemOrder::default());
         let max_bytes = self.policies().limits().max_reply_bytes;
         let ids = self.store.page_of_ids(id, &page, entry_bytes, max_bytes).await;
         let ids = ids.map_err(|error| self.memory.on_store_error(id, error))?;
-        let ids = ids.ok_or(crate::pubsub::Error::ItemNotFound)?;
+        let ids = ids.ok_or(gjallar_pubsub::Error::ItemNotFound)?;
         Ok(ids.map(|(id, spot)| (id, ArchiveId { epoch: node.epoch, position: spot })))
     }
 
@@ -251,7 +248,7 @@ impl Service {
     /// the list to the other, or has no entries.
     ///
     /// # Errors
-    /// [`ItemNotFound`](crate::pubsub::Error::ItemNotFound) if the edge of the page is not there; or the store fails.
+    /// [`ItemNotFound`](crate::Error::ItemNotFound) if the edge of the page is not there; or the store fails.
     pub async fn nodes(
         &self,
         actor: &Actor,
@@ -289,7 +286,7 @@ impl Service {
                 listed.extend(found.into_iter().filter(|(_, node)| is_listed(node)));
             }
             let part = page.of(listed, |(cursor, _)| *cursor, |(_, node)| fits(node));
-            return Ok(part.ok_or(crate::pubsub::Error::ItemNotFound)?.map(|(_, node)| node));
+            return Ok(part.ok_or(gjallar_pubsub::Error::ItemNotFound)?.map(|(_, node)| node));
         }
         let (edge, skipped) = match &page.edge {
             PageBound::At(index) => (PageBound::At(0), *index),
@@ -350,7 +347,7 @@ impl Service {
                 return Ok(cursor);
             }
         }
-        Err(crate::pubsub::Error::ItemNotFound.into())
+        Err(gjallar_pubsub::Error::ItemNotFound.into())
     }
 
     /// The actor's own affiliations (§5.7).

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use jid::AccountKey;
 
-use crate::pubsub::Limits;
+use gjallar_pubsub::Limits;
 
 /// The pending load in total, and at the nodes of each creator's account.
 ///

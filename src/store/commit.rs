@@ -11,7 +11,7 @@ use std::{
 
 use jid::Jid;
 
-use crate::pubsub::{Changes, LogEntry, NodeId};
+use gjallar_pubsub::{Changes, LogEntry, NodeId};
 
 use super::StoreError;
 

@@ -10,7 +10,7 @@ use std::{
 use async_trait::async_trait;
 use jid::{BareJid, Jid};
 
-use crate::pubsub::{
+use gjallar_pubsub::{
     Affiliation, Change, Changes, FormerNode, Item, ItemBudget, ItemId, ItemOrder, ItemPage,
     ItemPosition, ItemQuery, ItemRef, Node, NodeId, OwnerHash, PageBound, PageRequest, ResultPage,
     Subscription, byte_budget,
@@ -20,7 +20,7 @@ use crate::pubsub::{
 
 use super::{
     Commit, CommitReceipt, MAX_FORMER_NODES, NodeNumber, OnCommit, Owed, Partial, Store,
-    StoreError, Told, former::FormerShares, walk::paginate,
+    StoreError, Told, deleted_nodes::FormerShares, paginate::paginate,
 };
 
 /// A store in memory. Its commits are atomic, and durable until the process ends.
@@ -305,7 +305,7 @@ impl Store for MemoryStore {
         page: &PageRequest<NodeNumber>,
     ) -> Result<Partial<Vec<(NodeNumber, NodeSummary)>>, StoreError> {
         let shelf = self.shelf();
-        let (numbers, skipped) = page.numbers();
+        let (numbers, skipped) = super::numbers(page);
         let summary = |(number, kept): (&NodeNumber, &StoredNode)| (*number, kept.summary());
         let nodes = shelf.nodes.range(numbers).map(summary);
         let mut found: Vec<_> = match page.is_backward() {

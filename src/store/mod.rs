@@ -1,14 +1,14 @@
 //! Making it true: where a service keeps its nodes.
 //!
 //! One write, a few reads. A store enforces no rule of XEP-0060; it carries out
-//! [`Changes`](crate::pubsub::Changes), which only the rules make. Every back end passes the same contract,
-//! `tests/it/store.rs`.
+//! [`Changes`](crate::Changes), which only the rules make. Every back end passes the same contract,
+//! `tests/store/contract.rs`.
 
 mod commit;
-mod former;
+mod deleted_nodes;
 mod memory;
+mod paginate;
 mod sled;
-mod walk;
 
 pub use commit::{Commit, CommitChain, CommitReceipt, LogPosition, MAX_PENDING_COMMITS, OnCommit};
 pub use memory::MemoryStore;
@@ -28,7 +28,7 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 use tokio::sync::oneshot;
 
-use crate::pubsub::{
+use gjallar_pubsub::{
     Affiliation, FormerNode, Item, ItemBudget, ItemId, ItemOrder, ItemPage, ItemPosition,
     ItemQuery, ItemRef, LogEntry, Node, NodeId, OwnerHash, PageBound, PageRequest, Recipients,
     ResultPage, Subscription, op::discover::NodeSummary,
@@ -347,15 +347,13 @@ impl NodeNumber {
     }
 }
 
-impl PageRequest<NodeNumber> {
-    /// The numbers of the nodes of which it is a page, and how many of these are passed over.
-    fn numbers(&self) -> (Range<NodeNumber>, usize) {
-        match self.edge {
-            PageBound::After(number) => (number.next()..NodeNumber::MAX, 0),
-            PageBound::At(index) => (NodeNumber::MIN..NodeNumber::MAX, index),
-            PageBound::Before(number) => (NodeNumber::MIN..number, 0),
-            PageBound::Last => (NodeNumber::MIN..NodeNumber::MAX, 0),
-        }
+/// The numbers of the nodes of a page, and how many of these are skipped.
+fn numbers(page: &PageRequest<NodeNumber>) -> (Range<NodeNumber>, usize) {
+    match page.edge {
+        PageBound::After(number) => (number.next()..NodeNumber::MAX, 0),
+        PageBound::At(index) => (NodeNumber::MIN..NodeNumber::MAX, index),
+        PageBound::Before(number) => (NodeNumber::MIN..number, 0),
+        PageBound::Last => (NodeNumber::MIN..NodeNumber::MAX, 0),
     }
 }
 

@@ -203,7 +203,7 @@ def node(server, gjallar):
 
 def test_libstrophe(server, node, tmp_path):
     program = tmp_path / "strophe"
-    subprocess.run(["cc", "-Wall", "-Wextra", "-Werror", "-o", program, HERE / "strophe.c", "-lstrophe"], check=True)
+    subprocess.run(["cc", "-Wall", "-Wextra", "-Werror", "-o", program, HERE / "clients" / "strophe.c", "-lstrophe"], check=True)
     said = lines([program, str(server.client_port), "alice@localhost", PASSWORD, SERVICE, node])
     assert sorted(said) == ["event from-strophe", "published from-strophe", "subscription subscribed"]
 

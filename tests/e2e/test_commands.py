@@ -3,12 +3,11 @@
 import json
 import subprocess
 
-import gajim
 import pytest
-from clients import clients
+from clients import clients, gajim
+from clients.terminal import NODE, Terminal, configure
 from conftest import USERS, with_loop
 from servers import DOMAIN, PASSWORD, SERVERS, SERVICE, Gjallar, free_ports, wait_for
-from terminal import NODE, Terminal, configure
 
 
 @pytest.mark.one_release

@@ -21,7 +21,8 @@ const ALLOWED: [char; 3] = ['\u{1806}', '\u{200c}', '\u{200d}'];
 
 /// Returns `true` if a bare address is lower-case ASCII, as most addresses are. It equals its identity form then.
 pub(crate) fn is_plain(bare: &str) -> bool {
-    !bare.ends_with('.') && bare.bytes().all(|b| b.is_ascii() && !b.is_ascii_uppercase() && b != b'[')
+    !bare.ends_with('.')
+        && bare.bytes().all(|b| b.is_ascii() && !b.is_ascii_uppercase() && b != b'[')
 }
 
 pub(crate) fn localpart(text: &str) -> Cow<'_, str> {
@@ -104,7 +105,8 @@ fn decomposed(c: char) -> impl Iterator<Item = char> {
     let separates = |c: char| c.is_whitespace() || c.is_control() || matches!(c, '@' | '/');
     let nfkd = DecomposingNormalizerBorrowed::new_nfkd();
     let is_later = unassigned_code_point(c) || CORRECTED.contains(&c);
-    let decomposed: Vec<_> = if is_later { vec![c] } else { nfkd.normalize_iter([c].into_iter()).collect() };
+    let decomposed: Vec<_> =
+        if is_later { vec![c] } else { nfkd.normalize_iter([c].into_iter()).collect() };
     let is_kept = decomposed.iter().any(|c| separates(*c));
     // Stringprep and UTS 46 replace the compatibility characters of ς by σ.
     let sigma = move |part: char| if part == 'ς' && c != 'ς' { 'σ' } else { part };

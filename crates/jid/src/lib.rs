@@ -15,7 +15,7 @@ mod spellings;
 
 use std::{
     borrow::{Borrow, Cow},
-    fmt, 
+    fmt,
     ops::Deref,
     str::FromStr,
 };

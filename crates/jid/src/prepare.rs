@@ -5,8 +5,8 @@ use std::{
     net::{Ipv4Addr, Ipv6Addr},
 };
 
-use idna::uts46::{AsciiDenyList, DnsLength, Hyphens, Uts46};
 use crate::{Error, precis};
+use idna::uts46::{AsciiDenyList, DnsLength, Hyphens, Uts46};
 
 /// UsernameCaseMapped, without the characters that RFC 7622 excludes.
 pub(crate) fn localpart(text: &str) -> Result<String, Error> {

@@ -88,6 +88,5 @@ pub(crate) fn decoded(domain: &str) -> Cow<'_, str> {
 /// Returns `true` if two domains differ at most in the spelling of their labels.
 #[must_use]
 pub fn is_same_domain(one: &str, other: &str) -> bool {
-    one == other
-        || decoded(one) == decoded(other) && with_u_labels(one) == with_u_labels(other)
+    one == other || decoded(one) == decoded(other) && with_u_labels(one) == with_u_labels(other)
 }

@@ -2,20 +2,20 @@
 
 use std::collections::BTreeMap;
 
-use crate::{pubsub::NodeId, store::StoreError};
+use crate::store::StoreError;
+use gjallar_pubsub::NodeId;
 
 use super::{
-    index,
     keys::{self, ItemPosition, NodeNumber},
-    reader::TreeReader,
     record::{
         self, AffiliationRecord, FormerRecord, ItemRecord, NodeCounters, NodeRecord, StoredPayload,
         damaged,
     },
-    revoked::RevokedRecord,
+    recovery,
+    revoked_resources::RevokedRecord,
     sled_failed,
-    subscriptions::SubscriptionPointer,
-    turn,
+    tree_reader::TreeReader,
+    write_tx::{self, subscriptions::SubscriptionPointer},
 };
 
 /// What is wrong, each thing in a line; at most so many of them.
@@ -33,7 +33,7 @@ struct Check<'a> {
 
 pub(super) fn check(view: &TreeReader) -> Result<Vec<String>, StoreError> {
     let mut check = Check { view, problems: Vec::new(), expected: BTreeMap::new() };
-    if let Err(error) = index::check(&view.tree) {
+    if let Err(error) = recovery::check(&view.tree) {
         check.problems.push(error.to_string());
     }
     for row in view.scan(b"n") {
@@ -81,7 +81,7 @@ pub(super) fn check(view: &TreeReader) -> Result<Vec<String>, StoreError> {
             check.problems.push(format!("{found} rows in the table {table}, not {expected}"));
         }
     }
-    for group in index::debts(&view.tree) {
+    for group in recovery::debts(&view.tree) {
         let checked = group.and_then(|group| {
             let mut unpaid = group.unpaid.iter();
             unpaid.try_for_each(|(_, record)| check.debt(&keys::debt(group.first), record.number()))
@@ -126,7 +126,7 @@ impl Check<'_> {
             let back = keys::affiliation_of(record.entity(&key)?.as_str(), number);
             self.expect(b'A');
             let there = self.raw(&back)?.ok_or_else(|| damaged(&back))?;
-            if turn::affiliation_in(&back, &there)? != record.affiliation() {
+            if write_tx::affiliation_in(&back, &there)? != record.affiliation() {
                 return Err(damaged(&back));
             }
         }

@@ -14,14 +14,14 @@ use std::{
 use jid::{BareJid, Jid};
 use tokio::{sync::oneshot, time::Instant};
 
-use crate::{
-    pubsub::NodeId,
-    store::{Commit, CommitChain, CommitReceipt, MAX_PENDING_COMMITS, OnCommit, StoreError, Told},
+use crate::store::{
+    Commit, CommitChain, CommitReceipt, MAX_PENDING_COMMITS, OnCommit, StoreError, Told,
 };
+use gjallar_pubsub::NodeId;
 
 use super::{
-    failed, keys::NodeNumber, opening::OpenStore, reader::ReadHandle, rows::WriteBatch,
-    sled_failed, sweep, turn::WriteTx,
+    failed, gc, keys::NodeNumber, open::OpenStore, sled_failed, tree_reader::ReadHandle,
+    write_batch::WriteBatch, write_tx::WriteTx,
 };
 
 /// The most commits that share one sync. Larger batches make sled slower.
@@ -310,7 +310,7 @@ fn commit(
         let unreadable = |error: StoreError| WriteFault::Unknown(error.to_string());
         WriteTx::new(&mut rows, &mut opened.ledger).append_log_row().map_err(unreadable)?;
         rows.end_commit(true);
-        not_revoked = sweep::collect_garbage(&mut rows, &mut opened.ledger).map_err(unreadable)?;
+        not_revoked = gc::collect_garbage(&mut rows, &mut opened.ledger).map_err(unreadable)?;
         let (batch, total) = rows.finish(&opened.total).map_err(unreadable)?;
         let began = Instant::now();
         let _waiting = opened.waker.waiting();

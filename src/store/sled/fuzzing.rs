@@ -5,12 +5,12 @@ use jid::{BareJid, Jid};
 use crate::store::StoreError;
 
 use super::{
-    debt::{self, AudienceRecords, DebtRecord, ReadAudiences, ToldRecord},
+    log_entry_record::{self, AudienceRecords, DebtRecord, ReadAudiences, ToldRecord},
     record::{
         AffiliationName, AffiliationRecord, Content, Counters, ItemRecord, NodeRecord, Total,
         decode, encode, encode_content,
     },
-    subscriptions::{SubscriptionRecord, read_part, write_part},
+    write_tx::subscriptions::{SubscriptionRecord, read_part, write_part},
 };
 
 /// Reads bytes as a record of some table, under a checksum that is right. What can be read is written
@@ -52,7 +52,7 @@ fn item(key: &[u8], bytes: &[u8]) -> Result<(), StoreError> {
         Content::Here(payload) => Some(payload),
         Content::None | Content::Chunks(_) => None,
     };
-    let item = record.to_item(key, crate::pubsub::Epoch(1), (2, 3), payload)?;
+    let item = record.to_item(key, gjallar_pubsub::Epoch(1), (2, 3), payload)?;
     let again = encode(key, &ItemRecord::of(&item, item.created, Content::None))?;
     let again = decode::<ItemRecord>(key, &again)?;
     assert_eq!(again.bytes, item.size() as u64);
@@ -74,7 +74,7 @@ fn part(key: &[u8], bytes: &[u8]) -> Result<(), StoreError> {
 /// The debts of a group.
 fn debts(key: &[u8], bytes: &[u8]) -> Result<(), StoreError> {
     let mut debts = decode::<Vec<(u64, DebtRecord)>>(key, bytes)?;
-    debt::resolve(key, &mut debts)?;
+    log_entry_record::resolve(key, &mut debts)?;
     debts.into_iter().try_for_each(|(_, record)| one_debt(key, record))
 }
 

@@ -37,8 +37,9 @@
 use jid::Jid;
 use sha2::{Digest, Sha256};
 
-use crate::pubsub::NodeId;
-pub(super) use crate::{pubsub::ItemPosition, store::NodeNumber};
+pub(super) use crate::store::NodeNumber;
+pub(super) use gjallar_pubsub::ItemPosition;
+use gjallar_pubsub::NodeId;
 
 /// The first 20 bytes of a SHA-256: strangers cannot make two names meet.
 pub(super) type NameHash = [u8; 20];

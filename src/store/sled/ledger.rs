@@ -5,13 +5,14 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use crate::{pubsub::LogEntry, store::former::FormerShares};
+use crate::store::deleted_nodes::FormerShares;
+use gjallar_pubsub::LogEntry;
 
 use super::{
-    debt::{AudienceRecords, LogEntryRecord},
-    index::LogRow,
     keys::{ItemPosition, NodeNumber},
-    revoked::{Revoked, RevokedRecord},
+    log_entry_record::{AudienceRecords, LogEntryRecord},
+    recovery::LogRow,
+    revoked_resources::{Revoked, RevokedRecord},
 };
 
 pub(super) struct Ledger {
@@ -277,12 +278,10 @@ mod tests {
     use jid::Jid;
 
     use super::*;
-    use crate::{
-        pubsub::{
-            Audience, DeliveryVariant, Epoch, Event, EventId, NodeId, NotificationType, Recipients,
-            Timestamp,
-        },
-        store::sled::debt::take_together,
+    use crate::store::sled::log_entry_record::take_together;
+    use gjallar_pubsub::{
+        Audience, DeliveryVariant, Epoch, Event, EventId, NodeId, NotificationType, Recipients,
+        Timestamp,
     };
 
     /// Commits that are written together have a list of recipients once.

@@ -3,28 +3,27 @@
 
 mod check;
 mod committer;
-mod config;
-mod convert;
-mod debt;
+mod config_record;
+mod cross_node;
+mod flush_watchdog;
 #[cfg(fuzzing)]
 pub mod fuzzing;
-mod index;
+mod gc;
+mod item_query;
 mod keys;
 mod ledger;
-mod listing;
-mod lists;
-mod marker;
-mod opening;
+mod log_entry_record;
+mod manifest;
+mod open;
 mod owed;
-mod reader;
 mod rebase;
 mod record;
-mod revoked;
-mod rows;
-mod subscriptions;
-mod sweep;
-mod turn;
-mod waker;
+mod recovery;
+mod revoked_resources;
+mod tree_reader;
+mod upgrade;
+mod write_batch;
+mod write_tx;
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap, HashSet},
@@ -39,7 +38,7 @@ use async_trait::async_trait;
 use jid::{BareJid, Jid};
 use tokio::sync::oneshot;
 
-use crate::pubsub::{
+use gjallar_pubsub::{
     Affiliation, FormerNode, IdGenerator, Item, ItemBudget, ItemId, ItemPage, ItemPosition,
     ItemQuery, ItemRef, Node, NodeId, OrderField, OwnerHash, PageBound, PageRequest, ResultPage,
     Subscription, op::discover::NodeSummary,
@@ -47,9 +46,9 @@ use crate::pubsub::{
 
 use self::{
     committer::{Committer, CommitterRequest, PendingCommit, WriteRequest},
-    opening::OpenStore,
-    reader::{ReadHandle, TreeReader},
+    open::OpenStore,
     record::{ItemRecord, PayloadRecord, StoredPayload},
+    tree_reader::{ReadHandle, TreeReader},
 };
 use super::{Commit, NodeNumber, OnCommit, Owed, Partial, Store, StoreError, Told};
 
@@ -99,7 +98,7 @@ impl SledStore {
     /// # Errors
     /// As [`open`](Self::open); [`StoreError::Failed`] if nothing is there.
     pub fn open_existing(directory: &Path) -> Result<Self, StoreError> {
-        if marker::is_in(directory) {
+        if manifest::is_in(directory) {
             Self::open(directory)
         } else {
             Err(failed("no store is there"))
@@ -111,7 +110,7 @@ impl SledStore {
     /// # Errors
     /// If no store is there.
     pub fn state(directory: &Path) -> Result<String, StoreError> {
-        marker::text(directory).map_err(|error| failed(&error))
+        manifest::text(directory).map_err(|error| failed(&error))
     }
 
     /// The record of an item without chunks, as its row has it: what is encoded for each publish.
@@ -135,7 +134,7 @@ impl SledStore {
     /// # Errors
     /// As [`open_existing`](Self::open_existing); if it cannot be written, and then it has to be done again.
     pub fn rebase(directory: &Path, fresh: &dyn IdGenerator) -> Result<u64, StoreError> {
-        if !marker::is_in(directory) {
+        if !manifest::is_in(directory) {
             return Err(failed("no store is there"));
         }
         rebase::rebase(&mut OpenStore::open(directory, u64::from(CACHE_MIB) << 20)?, fresh)
@@ -146,7 +145,7 @@ impl SledStore {
     /// # Errors
     /// If it has not, or is in use; or a file cannot be moved, and then what is there is an empty store.
     pub fn replace(directory: &Path, state: &str, by: &Path) -> Result<(), StoreError> {
-        marker::replace(directory, state, by)
+        manifest::replace(directory, state, by)
     }
 
     async fn work<T>(

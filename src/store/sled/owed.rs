@@ -5,21 +5,19 @@ use std::{collections::HashMap, sync::Arc};
 use jid::{BareJid, Jid};
 use tracing::error;
 
-use crate::{
-    pubsub::{
-        Affiliation, Affiliations, Audience, LogEntry, NodeId, Recipients, SubscriptionState,
-        is_entitled, may_subscribe_implicitly,
-    },
-    store::{LogPosition, Owed, StoreError},
+use crate::store::{LogPosition, Owed, StoreError};
+use gjallar_pubsub::{
+    Affiliation, Affiliations, Audience, LogEntry, NodeId, Recipients, SubscriptionState,
+    is_entitled, may_subscribe_implicitly,
 };
 
 use super::{
-    debt::{CursorRecord, ReadAudiences},
-    index,
     keys::{self, NodeNumber},
-    reader::TreeReader,
+    log_entry_record::{CursorRecord, ReadAudiences},
     record::{self, NodeRecord, damaged},
-    revoked::RevokedRecord,
+    recovery,
+    revoked_resources::RevokedRecord,
+    tree_reader::TreeReader,
 };
 
 /// A node's subscribers in the order in which they are told, with the version at which each began, and the last one up
@@ -37,7 +35,7 @@ pub(super) fn owed(view: &TreeReader, nodes: Option<&[NodeId]>) -> Result<Vec<Ow
         Audiences { view, of: HashMap::new(), listed: HashMap::new(), revoked: HashMap::new() };
     let mut read = ReadAudiences::default();
     let mut owed = Vec::new();
-    let groups: Result<Vec<_>, _> = index::debts(&view.tree).collect();
+    let groups: Result<Vec<_>, _> = recovery::debts(&view.tree).collect();
     for (debt, record) in groups?.into_iter().flat_map(|group| group.unpaid) {
         if nodes.is_some_and(|nodes| !nodes.iter().any(|node| record.is_at(node))) {
             continue;

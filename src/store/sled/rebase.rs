@@ -2,14 +2,15 @@
 
 use std::collections::HashMap;
 
-use crate::{pubsub::IdGenerator, store::StoreError};
+use crate::store::StoreError;
+use gjallar_pubsub::IdGenerator;
 
 use super::{
-    debt::{self, DEBT_CHUNK_BYTES},
-    index::{self, LogRow},
     keys::{self, NodeNumber},
-    opening::OpenStore,
+    log_entry_record::{self, DEBT_CHUNK_BYTES},
+    open::OpenStore,
     record::{NodeRecord, damaged},
+    recovery::{self, LogRow},
     sled_failed,
 };
 
@@ -40,12 +41,12 @@ pub(super) fn rebase(opened: &mut OpenStore, fresh: &dyn IdGenerator) -> Result<
         })?;
     }
     let nodes = epochs.len() as u64;
-    for group in index::debts(&opened.tree) {
+    for group in recovery::debts(&opened.tree) {
         let LogRow { first, rows: chunks, mut unpaid, .. } = group?;
         for (_, record) in &mut unpaid {
             record.set_epoch(*epochs.entry(record.number()).or_insert_with(|| fresh.next_u64()));
         }
-        debt::take_together(&mut unpaid, usize::MAX, usize::MAX);
+        log_entry_record::take_together(&mut unpaid, usize::MAX, usize::MAX);
         opened.write(|rows, _| {
             (0..chunks).for_each(|chunk| rows.remove(keys::debt_chunk(first, chunk)));
             let key = |chunk| keys::debt_chunk(first, chunk);

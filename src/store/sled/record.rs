@@ -4,15 +4,13 @@
 use jid::BareJid;
 use serde::{Deserialize, Deserializer, Serialize, de::DeserializeOwned};
 
-use crate::{
-    pubsub::{
-        Affiliation, ConfigRevision, Epoch, EventId, FormerNode, Item, ItemId, Node, NodeConfig,
-        NodeId, OwnerHash, Payload, Timestamp,
-    },
-    store::{NodeNumber, StoreError},
+use crate::store::{NodeNumber, StoreError};
+use gjallar_pubsub::{
+    Affiliation, ConfigRevision, Epoch, EventId, FormerNode, Item, ItemId, Node, NodeConfig,
+    NodeId, OwnerHash, Payload, Timestamp,
 };
 
-use super::{config::ConfigRecord, keys::ItemPosition};
+use super::{config_record::ConfigRecord, keys::ItemPosition};
 
 /// The version of the layout that is written.
 pub(super) const VERSION: u8 = 10;

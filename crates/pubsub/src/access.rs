@@ -1,0 +1,247 @@
+//! Who may do what: the only authorisation code there is (§4.1, §4.5, §16.4.4).
+
+use jid::BareJid;
+
+use crate::{
+    AccessModel, Actor, Affiliation, Context, Error, Feature, Node, NodeConfig, PublishModel,
+    RosterItem, administers,
+};
+
+/// How a node takes somebody in who wants to subscribe.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SubscribeAccess {
+    /// At once.
+    Granted,
+    /// When an owner has approved it (§8.6).
+    OnApproval,
+}
+
+/// Whether the actor may see that the node is there, and what it is about (§5).
+///
+/// SPEC: who may see a node is left to the service. Who may neither retrieve nor publish sees nothing.
+///
+/// # Errors
+/// [`Error::Forbidden`].
+pub fn may_discover(node: &Node, cx: &Context<'_>) -> Result<(), Error> {
+    let affiliation = node.affiliation_of(&cx.actor.bare());
+    let is_visible = cx.actor.is_administrator
+        || is_visible(node.config.access_model, node.config.publish_model, affiliation)
+        || may_publish(node, cx.actor).is_ok()
+        || (affiliation != Affiliation::Outcast
+            && node.config.access_model.reads_rosters()
+            && may_subscribe(node, cx).is_ok());
+    if is_visible { Ok(()) } else { Err(Error::Forbidden) }
+}
+
+/// Whether a node shows itself to entities of an affiliation. SPEC: in lists a node that looks at rosters is
+/// shown to those with an affiliation; the roster of each node's owner would have to be read for the others.
+#[must_use]
+pub(super) fn is_visible(
+    model: AccessModel,
+    publish_model: PublishModel,
+    affiliation: Affiliation,
+) -> bool {
+    match (model, affiliation) {
+        (_, Affiliation::Outcast) => false,
+        _ if publish_model == PublishModel::Open => true,
+        (AccessModel::Authorize | AccessModel::Open, _) => true,
+        (AccessModel::Presence | AccessModel::Roster | AccessModel::Whitelist, affiliation) => {
+            affiliation != Affiliation::None
+        }
+    }
+}
+
+/// Whether the actor may subscribe (§6.1.3).
+///
+/// # Errors
+/// [`Error::Forbidden`] for an outcast or publish-only entity, [`Error::ClosedNode`] off the list,
+/// [`Error::PresenceRequired`], [`Error::NotInRosterGroup`].
+pub fn may_subscribe(node: &Node, cx: &Context<'_>) -> Result<SubscribeAccess, Error> {
+    if cx.actor.is_administrator {
+        return Ok(SubscribeAccess::Granted);
+    }
+    let bare = cx.actor.bare();
+    admits(&node.config, node.affiliation_of(&bare), contact(cx, &bare))
+}
+
+/// The entry of an entity in the roster of a node's owner.
+pub(super) fn contact<'a>(cx: &Context<'a>, entity: &BareJid) -> Option<&'a RosterItem> {
+    cx.owner_roster.and_then(|contacts| contacts.get(entity))
+}
+
+/// Whether the actor may retrieve items: exactly if it may subscribe, or is, where that has to be approved (§4.5,
+/// §6.5.9).
+///
+/// # Errors
+/// As [`may_subscribe`]; [`Error::SubscriptionRequired`].
+pub fn may_retrieve(node: &Node, cx: &Context<'_>) -> Result<(), Error> {
+    match may_subscribe(node, cx)? {
+        SubscribeAccess::Granted => Ok(()),
+        SubscribeAccess::OnApproval if is_subscribed(node, &cx.actor.bare()) => Ok(()),
+        SubscribeAccess::OnApproval => Err(Error::SubscriptionRequired),
+    }
+}
+
+/// Whether a configuration lets an affiliation subscribe and receive. SPEC: owners, publishers and members need no
+/// approval (§6.1.4 leaves it to the service).
+pub(super) fn admits(
+    config: &NodeConfig,
+    affiliation: Affiliation,
+    contact: Option<&RosterItem>,
+) -> Result<SubscribeAccess, Error> {
+    let is_in_group = |contact: &RosterItem| {
+        contact.groups.iter().any(|group| config.roster_groups_allowed.contains(group))
+    };
+    match (affiliation, config.access_model) {
+        (Affiliation::Outcast | Affiliation::PublishOnly, _) => Err(Error::Forbidden),
+        (_, AccessModel::Open) => Ok(SubscribeAccess::Granted),
+        _ if affiliation.is_listed() => Ok(SubscribeAccess::Granted),
+        (_, AccessModel::Authorize) => Ok(SubscribeAccess::OnApproval),
+        (_, AccessModel::Presence) => match contact.is_some_and(|contact| contact.has_presence) {
+            true => Ok(SubscribeAccess::Granted),
+            false => Err(Error::PresenceRequired),
+        },
+        (_, AccessModel::Roster) => match contact.is_some_and(is_in_group) {
+            true => Ok(SubscribeAccess::Granted),
+            false => Err(Error::NotInRosterGroup),
+        },
+        (_, AccessModel::Whitelist) => Err(Error::ClosedNode),
+    }
+}
+
+/// Whether an entity of an affiliation may subscribe at once, and without asking an owner (§12.2).
+pub(super) fn is_eligible(
+    config: &NodeConfig,
+    entity: &BareJid,
+    affiliation: Affiliation,
+    cx: &Context<'_>,
+) -> bool {
+    administers(cx.administrators, entity)
+        || (takes_subscriptions(config, affiliation)
+            && admits(config, affiliation, contact(cx, entity)) == Ok(SubscribeAccess::Granted))
+}
+
+/// Whether a node takes new subscriptions of entities of an affiliation (`pubsub#subscribe`): always those of owners and
+/// publishers (§12.12).
+pub(super) fn takes_subscriptions(config: &NodeConfig, affiliation: Affiliation) -> bool {
+    config.subscribe || matches!(affiliation, Affiliation::Owner | Affiliation::Publisher)
+}
+
+/// Whether somebody of an affiliation who is subscribed may stay so where no roster can be read: whom only a roster can
+/// admit keeps what it has.
+#[must_use]
+pub fn may_stay(config: &NodeConfig, affiliation: Affiliation) -> bool {
+    is_up_to_rosters(config, affiliation) || admits(config, affiliation, None).is_ok()
+}
+
+/// Whether an entity with this affiliation may have an implicit subscription (§12.2), judged without rosters: entities
+/// that only a roster can admit keep their pending notifications.
+#[must_use]
+pub fn may_subscribe_implicitly(config: &NodeConfig, affiliation: Affiliation) -> bool {
+    let is_admitted = || admits(config, affiliation, None) == Ok(SubscribeAccess::Granted);
+    takes_subscriptions(config, affiliation)
+        && (is_up_to_rosters(config, affiliation) || is_admitted())
+}
+
+/// Returns `true` if an entity with this affiliation can get access only by a roster.
+pub(super) fn needs_roster(
+    config: &NodeConfig,
+    entity: &BareJid,
+    affiliation: Affiliation,
+    cx: &Context<'_>,
+) -> bool {
+    is_up_to_rosters(config, affiliation)
+        && takes_subscriptions(config, affiliation)
+        && !administers(cx.administrators, entity)
+}
+
+/// Whether access of an entity with this affiliation depends on a roster.
+pub(super) fn is_up_to_rosters(config: &NodeConfig, affiliation: Affiliation) -> bool {
+    affiliation == Affiliation::None && config.access_model.reads_rosters()
+}
+
+/// Whether any JID of an entity is subscribed.
+fn is_subscribed(node: &Node, entity: &BareJid) -> bool {
+    node.subscriptions_of(entity).next().is_some()
+}
+
+/// Whether the actor may publish (§7.1.3.1).
+///
+/// # Errors
+/// [`Error::Forbidden`].
+pub fn may_publish(node: &Node, actor: &Actor) -> Result<(), Error> {
+    let bare = actor.bare();
+    let allowed = match node.affiliation_of(&bare) {
+        _ if actor.is_administrator => true,
+        Affiliation::Owner | Affiliation::Publisher | Affiliation::PublishOnly => true,
+        Affiliation::Outcast => false,
+        Affiliation::Member | Affiliation::None => match node.config.publish_model {
+            PublishModel::Open => true,
+            PublishModel::Publishers => false,
+            PublishModel::Subscribers => is_subscribed(node, &bare),
+        },
+    };
+    if allowed { Ok(()) } else { Err(Error::Forbidden) }
+}
+
+/// Whether the actor may begin a subscription at a node that may take none (`pubsub#subscribe`). Owners and publishers
+/// always may (§12.12).
+///
+/// # Errors
+/// [`Error::Unsupported`].
+pub(super) fn may_begin_subscription(node: &Node, actor: &Actor) -> Result<(), Error> {
+    let affiliation = node.affiliation_of(&actor.bare());
+    match actor.is_administrator || takes_subscriptions(&node.config, affiliation) {
+        true => Ok(()),
+        false => Err(Error::Unsupported(Feature::Subscribe)),
+    }
+}
+
+/// Whether the actor may overwrite and retract the items of all publishers (§4.1).
+pub(super) fn may_change_all_items(node: &Node, actor: &Actor) -> bool {
+    actor.is_administrator || may_all_be_changed_by(node, &actor.bare())
+}
+
+/// Returns `true` if the affiliation of an entity lets it overwrite and retract the items of all publishers (§4.1).
+pub(super) fn may_all_be_changed_by(node: &Node, entity: &BareJid) -> bool {
+    matches!(node.affiliation_of(entity), Affiliation::Owner | Affiliation::Publisher)
+}
+
+/// Whether the actor may overwrite or retract an item of this publisher (§4.1, §7.1.2, §7.2).
+///
+/// SPEC: an entity with the affiliation publisher may retract any item, as §4.1 allows. An entity that may publish only
+/// by the publish model, or as publish-only, may overwrite and retract only its own items: §7.1.2 speaks of an item that
+/// "the publisher previously published".
+///
+/// # Errors
+/// [`Error::ForeignItem`].
+pub(super) fn may_change_item(
+    node: &Node,
+    actor: &Actor,
+    publisher: &BareJid,
+) -> Result<(), Error> {
+    match may_change_all_items(node, actor) || actor.bare() == *publisher {
+        true => Ok(()),
+        false => Err(Error::ForeignItem),
+    }
+}
+
+/// Whether the actor may do what only owners may: configure, purge, delete, and manage affiliations
+/// and subscriptions (§8).
+///
+/// SPEC: §4.1 lets a service allow publishers to purge, and §8.5.1 speaks of owners. Only owners may here.
+///
+/// # Errors
+/// [`Error::Forbidden`].
+pub fn may_configure(node: &Node, actor: &Actor) -> Result<(), Error> {
+    if actor.is_administrator || node.is_owner(&actor.bare()) {
+        Ok(())
+    } else {
+        Err(Error::Forbidden)
+    }
+}
+
+/// Whether the actor speaks for a JID: its own bare JID or one of its resources (§6.1.3.1).
+pub(super) fn is_self(actor: &Actor, entity: &BareJid) -> bool {
+    actor.bare() == *entity
+}

@@ -1,0 +1,139 @@
+//! One setting of a node's configuration, and what it may be.
+
+use jid::Jid;
+
+use crate::{
+    AccessModel, Error, ItemExpire, ItemReply, Limits, MaxItems, NotificationType, PublishModel,
+    PublishNodeFull, SendLastPublishedItem,
+};
+
+/// One field of a configuration form, understood. Each stands for the field of [`NodeConfig`](crate::NodeConfig) of the
+/// same name.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[allow(missing_docs)]
+pub enum ConfigField {
+    AccessModel(AccessModel),
+    BodyXslt(String),
+    Contact(Vec<Jid>),
+    DataformXslt(String),
+    DeliverNotifications(bool),
+    DeliverPayloads(bool),
+    Description(String),
+    ItemExpire(ItemExpire),
+    ItemReply(ItemReply),
+    Language(String),
+    MaxItems(MaxItems),
+    MaxPayloadSize(u32),
+    NotificationType(NotificationType),
+    NotifyConfig(bool),
+    NotifyDelete(bool),
+    NotifyRetract(bool),
+    NotifySub(bool),
+    PersistItems(bool),
+    PresenceBasedDelivery(bool),
+    PublishModel(PublishModel),
+    PublishNodeFull(PublishNodeFull),
+    PurgeOffline(bool),
+    RosterGroupsAllowed(Vec<String>),
+    SendLastPublishedItem(SendLastPublishedItem),
+    Subscribe(bool),
+    Tempsub(bool),
+    Title(String),
+    Type(String),
+}
+
+/// The longest title, in bytes.
+const MAX_TITLE_BYTES: usize = 200;
+/// The longest description, in bytes.
+const MAX_DESCRIPTION_BYTES: usize = 512;
+/// The longest tag of a language, in bytes.
+const MAX_LANGUAGE_BYTES: usize = 100;
+/// The longest address of a transformation, in bytes.
+const MAX_XSLT_BYTES: usize = 1024;
+/// The most groups of a roster, and the longest name of one, in bytes.
+const MAX_GROUPS: usize = 10;
+const MAX_GROUP_BYTES: usize = 100;
+/// The most contacts.
+const MAX_CONTACTS: usize = 10;
+/// The longest `pubsub#type`, in bytes.
+const MAX_TYPE_BYTES: usize = 200;
+
+impl ConfigField {
+    /// The name of its field in the form `pubsub#node_config`.
+    #[must_use]
+    pub fn field(&self) -> &'static str {
+        match self {
+            Self::AccessModel(_) => "pubsub#access_model",
+            Self::BodyXslt(_) => "pubsub#body_xslt",
+            Self::Contact(_) => "pubsub#contact",
+            Self::DataformXslt(_) => "pubsub#dataform_xslt",
+            Self::DeliverNotifications(_) => "pubsub#deliver_notifications",
+            Self::DeliverPayloads(_) => "pubsub#deliver_payloads",
+            Self::Description(_) => "pubsub#description",
+            Self::ItemExpire(_) => "pubsub#item_expire",
+            Self::ItemReply(_) => "pubsub#itemreply",
+            Self::Language(_) => "pubsub#language",
+            Self::MaxItems(_) => "pubsub#max_items",
+            Self::MaxPayloadSize(_) => "pubsub#max_payload_size",
+            Self::NotificationType(_) => "pubsub#notification_type",
+            Self::NotifyConfig(_) => "pubsub#notify_config",
+            Self::NotifyDelete(_) => "pubsub#notify_delete",
+            Self::NotifyRetract(_) => "pubsub#notify_retract",
+            Self::NotifySub(_) => "pubsub#notify_sub",
+            Self::PersistItems(_) => "pubsub#persist_items",
+            Self::PresenceBasedDelivery(_) => "pubsub#presence_based_delivery",
+            Self::PublishModel(_) => "pubsub#publish_model",
+            Self::PublishNodeFull(_) => "pubsub#publish_node_full",
+            Self::PurgeOffline(_) => "pubsub#purge_offline",
+            Self::RosterGroupsAllowed(_) => "pubsub#roster_groups_allowed",
+            Self::SendLastPublishedItem(_) => "pubsub#send_last_published_item",
+            Self::Subscribe(_) => "pubsub#subscribe",
+            Self::Tempsub(_) => "pubsub#tempsub",
+            Self::Title(_) => "pubsub#title",
+            Self::Type(_) => "pubsub#type",
+        }
+    }
+
+    /// Whether the value is within its limits.
+    pub(super) fn check(&self, limits: &Limits) -> Result<(), Error> {
+        let at_most = |value: usize, max: usize| {
+            let field = self.field();
+            if value > max { Err(Error::BadSetting { field, max }) } else { Ok(()) }
+        };
+        match self {
+            Self::Title(v) => at_most(v.len(), MAX_TITLE_BYTES),
+            Self::Description(v) => at_most(v.len(), MAX_DESCRIPTION_BYTES),
+            Self::Type(v) => at_most(v.len(), MAX_TYPE_BYTES),
+            Self::Language(v) => at_most(v.len(), MAX_LANGUAGE_BYTES),
+            Self::BodyXslt(v) => at_most(v.len(), MAX_XSLT_BYTES),
+            Self::DataformXslt(v) => at_most(v.len(), MAX_XSLT_BYTES),
+            Self::RosterGroupsAllowed(v) => {
+                let longest = v.iter().map(String::len).max().unwrap_or_default();
+                at_most(longest, MAX_GROUP_BYTES)?;
+                at_most(v.len(), MAX_GROUPS)
+            }
+            Self::Contact(v) => at_most(v.len(), MAX_CONTACTS),
+            Self::MaxPayloadSize(v) => at_most(*v as usize, limits.max_payload_bytes as usize),
+            Self::MaxItems(MaxItems::Number(v)) => at_most(*v as usize, limits.max_items as usize),
+            Self::AccessModel(_)
+            | Self::DeliverNotifications(_)
+            | Self::DeliverPayloads(_)
+            | Self::ItemExpire(_)
+            | Self::ItemReply(_)
+            | Self::MaxItems(MaxItems::Max)
+            | Self::NotificationType(_)
+            | Self::NotifyConfig(_)
+            | Self::NotifyDelete(_)
+            | Self::NotifyRetract(_)
+            | Self::NotifySub(_)
+            | Self::PersistItems(_)
+            | Self::PresenceBasedDelivery(_)
+            | Self::PublishModel(_)
+            | Self::PublishNodeFull(_)
+            | Self::PurgeOffline(_)
+            | Self::Tempsub(_)
+            | Self::SendLastPublishedItem(_)
+            | Self::Subscribe(_) => Ok(()),
+        }
+    }
+}

@@ -1,0 +1,70 @@
+//! Which configuration of a node somebody has seen, so that two owners do not overwrite each other's changes unknowingly.
+
+use jid::BareJid;
+
+use crate::{Epoch, NodeConfig};
+
+/// Revision of a node's configuration: the number of changes, the entity and the owner that made the last ones, and the
+/// owner whose roster gives access.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ConfigRevision {
+    /// How often the configuration was changed.
+    pub number: u64,
+    /// The entity that changed it last; the creator before the first change.
+    pub changed_by: BareJid,
+    /// The number before the latest changes in a row, all of which that entity made.
+    pub base: u64,
+    /// The owner who changed it last; the creator before the first change by an owner.
+    pub last_owner: BareJid,
+    /// The owner who last chose that its roster gives access; the creator before the first choice. `None` at a node of
+    /// layout 9 that its creator had left with several owners, of whom none has chosen since.
+    pub roster_owner: Option<BareJid>,
+}
+
+impl ConfigRevision {
+    /// The revision of a new node.
+    #[must_use]
+    pub fn first(creator: BareJid) -> Self {
+        let [changed_by, last_owner] = [creator.clone(), creator.clone()];
+        Self { number: 0, changed_by, base: 0, last_owner, roster_owner: Some(creator) }
+    }
+
+    /// The revision after one more change, by an owner or by an administrator who is not one.
+    #[must_use]
+    pub fn next(&self, by: &BareJid, is_owner: bool) -> Self {
+        let base = if self.changed_by == *by { self.base } else { self.number };
+        let last_owner = if is_owner { by } else { &self.last_owner }.clone();
+        let (number, changed_by) = (self.number + 1, by.clone());
+        Self { number, changed_by, base, last_owner, roster_owner: self.roster_owner.clone() }
+    }
+
+    /// The owner who changed it last, if an entity that is not an owner changed it since.
+    #[must_use]
+    pub fn other_last_owner(&self) -> Option<&BareJid> {
+        Some(&self.last_owner).filter(|owner| **owner != self.changed_by)
+    }
+
+    /// Whether an entity that has seen the configuration of this number knows all changes that others made since.
+    pub(super) fn is_known(&self, entity: &BareJid, seen: u64) -> bool {
+        seen == self.number
+            || self.changed_by == *entity && (self.base..self.number).contains(&seen)
+    }
+}
+
+/// The configuration that a form showed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SeenConfig {
+    /// The node, in this life of its name.
+    pub epoch: Epoch,
+    /// The number of its configuration ([`ConfigRevision::number`]).
+    pub number: u64,
+}
+
+/// A node's configuration for those who may change it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Configuration {
+    /// How the node behaves.
+    pub config: NodeConfig,
+    /// Which configuration that is.
+    pub seen: SeenConfig,
+}

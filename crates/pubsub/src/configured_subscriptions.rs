@@ -1,0 +1,193 @@
+//! Subscriptions with options or SubIDs. They are few, and stand beside the plain ones.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    ops::Bound::{Included, Unbounded},
+    sync::Arc,
+};
+
+use jid::{AccountKey, BareJid, Jid};
+
+use crate::{SubscriptionDetails, subscriber_list};
+
+/// The subscriptions of one JID at a node.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ConfiguredSubscription {
+    /// The version of the node at which it began. 0 while it is pending.
+    pub since: u64,
+    /// The version at which it got options or SubIDs: it gets entries up to that one as a plain subscriber.
+    pub special_since: u64,
+    /// Whether it waits for an owner.
+    pub is_pending: bool,
+    /// One for each subscription, at least one.
+    pub terms: Arc<[SubscriptionDetails]>,
+}
+
+impl ConfiguredSubscription {
+    /// The same subscriptions, which begin now; their digests have nothing from before.
+    pub(super) fn begun(self, seq: u64, version: u64) -> Self {
+        let begun = |terms: &SubscriptionDetails| SubscriptionDetails {
+            digested_to: terms.digested_to.max(seq),
+            ..terms.clone()
+        };
+        Self {
+            since: version,
+            special_since: version,
+            is_pending: false,
+            terms: self.terms.iter().map(begun).collect(),
+        }
+    }
+
+    /// The number of subscriptions of the JID; 0 while it is pending.
+    fn subscriptions_len(&self) -> usize {
+        if self.is_pending { 0 } else { self.terms.len() }
+    }
+}
+
+/// Those of a node.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct ConfiguredSubscriptions {
+    /// By bare JID and resource, as all subscribers are ordered.
+    all: BTreeMap<(String, String), (Jid, ConfiguredSubscription)>,
+    /// The number of these JIDs by account, without those whose bare address is the key of the account.
+    others: HashMap<AccountKey, usize>,
+    pending: usize,
+    /// The number of subscriptions of the JIDs that are not pending.
+    subscriptions: usize,
+}
+
+impl ConfiguredSubscriptions {
+    pub(super) fn len(&self) -> usize {
+        self.all.len()
+    }
+
+    pub(super) fn pending_len(&self) -> usize {
+        self.pending
+    }
+
+    pub(super) fn subscriptions_len(&self) -> usize {
+        self.subscriptions
+    }
+
+    /// The JIDs that are not pending, from one on if it is given.
+    pub(super) fn iter_from(
+        &self,
+        first: Option<&Jid>,
+    ) -> impl Iterator<Item = (&Jid, &ConfiguredSubscription)> {
+        let first = first.map_or(Unbounded, |jid| Included(key(jid)));
+        subscribed(self.all.range((first, Unbounded)))
+    }
+
+    /// The JIDs that are not pending, up to one if it is given, in reverse order.
+    pub(super) fn iter_back(
+        &self,
+        last: Option<&Jid>,
+    ) -> impl Iterator<Item = (&Jid, &ConfiguredSubscription)> {
+        let last = last.map_or(Unbounded, |jid| Included(key(jid)));
+        subscribed(self.all.range((Unbounded, last)).rev())
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = (&Jid, &ConfiguredSubscription)> {
+        self.all.values().map(|(jid, special)| (jid, special))
+    }
+
+    /// Those of an entity: of its bare JID, and of its resources.
+    pub(super) fn of(
+        &self,
+        entity: &BareJid,
+    ) -> impl Iterator<Item = (&Jid, &ConfiguredSubscription)> {
+        let first = (entity.as_str().to_owned(), String::new());
+        let bare = first.0.clone();
+        self.all
+            .range(first..)
+            .take_while(move |((other, _), _)| *other == bare)
+            .map(|(_, (jid, special))| (jid, special))
+    }
+
+    /// The number of JIDs of an entity's account.
+    pub(super) fn len_of_account(&self, entity: &BareJid) -> usize {
+        let account = AccountKey::of(entity);
+        let own = BareJid::new(account.as_str()).map_or(0, |address| self.of(&address).count());
+        own + self.others.get(&account).copied().unwrap_or_default()
+    }
+
+    pub(super) fn get(&self, jid: &Jid) -> Option<&ConfiguredSubscription> {
+        self.all.get(&key(jid)).map(|(_, special)| special)
+    }
+
+    pub(super) fn insert(&mut self, jid: Jid, special: ConfiguredSubscription) {
+        self.remove(&jid);
+        self.pending += usize::from(special.is_pending);
+        self.subscriptions += special.subscriptions_len();
+        if let Some(account) = other_account(&jid) {
+            *self.others.entry(account).or_default() += 1;
+        }
+        self.all.insert(key(&jid), (jid, special));
+    }
+
+    pub(super) fn remove(&mut self, jid: &Jid) -> Option<ConfiguredSubscription> {
+        let (_, special) = self.all.remove(&key(jid))?;
+        self.pending -= usize::from(special.is_pending);
+        self.subscriptions -= special.subscriptions_len();
+        if let Some(account) = other_account(jid)
+            && let Some(number) = self.others.get_mut(&account)
+        {
+            *number -= 1;
+            if *number == 0 {
+                self.others.remove(&account);
+            }
+        }
+        Some(special)
+    }
+}
+
+/// The account of a JID, if its bare address is not the key.
+fn other_account(jid: &Jid) -> Option<AccountKey> {
+    let bare = jid.to_bare();
+    let account = AccountKey::of(&bare);
+    (account.as_str() != bare.as_str()).then_some(account)
+}
+
+fn subscribed<'a>(
+    some: impl Iterator<Item = (&'a (String, String), &'a (Jid, ConfiguredSubscription))>,
+) -> impl Iterator<Item = (&'a Jid, &'a ConfiguredSubscription)> {
+    let some = some.map(|(_, (jid, special))| (jid, special));
+    some.filter(|(_, special)| !special.is_pending)
+}
+
+fn key(jid: &Jid) -> (String, String) {
+    let (bare, resource) = subscriber_list::parts_of(jid);
+    (bare.to_owned(), resource.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn subscriptions_of_an_account_are_counted_together() {
+        let special = ConfiguredSubscription {
+            since: 0,
+            special_since: 0,
+            is_pending: true,
+            terms: Arc::from([]),
+        };
+        let jids = ["ss@bücher.example/1", "ß@bücher.example/1", "ß@xn--bcher-kva.example/2"];
+        let jids = jids.map(|jid| Jid::new(jid).unwrap());
+        let mut specials = ConfiguredSubscriptions::default();
+        for jid in jids.iter().chain(&jids) {
+            specials.insert(jid.clone(), special.clone());
+        }
+        let number = |specials: &ConfiguredSubscriptions, entity: &str| {
+            specials.len_of_account(&BareJid::new(entity).unwrap())
+        };
+        for entity in ["ss@xn--bcher-kva.example", "ß@bücher.example"] {
+            assert_eq!(number(&specials, entity), 3);
+        }
+        assert_eq!(number(&specials, "s@bücher.example"), 0);
+        for jid in &jids {
+            specials.remove(jid);
+        }
+        assert_eq!(specials, ConfiguredSubscriptions::default());
+    }
+}

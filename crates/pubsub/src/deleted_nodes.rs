@@ -1,0 +1,122 @@
+//! Nodes that were deleted: for how long their names are reserved, and for whom.
+
+use std::fmt;
+
+use jid::{AccountKey, BareJid};
+use sha2::{Digest, Sha256};
+
+use crate::{Context, Node, Timestamp};
+
+/// How long a name is reserved after the deletion of its node: 30 days.
+const RESERVED_MILLIS: u64 = 30 * 24 * 60 * 60 * 1000;
+
+/// A node that was deleted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FormerNode {
+    /// The URI of its replacement (§8.4.2).
+    pub redirect: Option<String>,
+    /// The time of the deletion.
+    pub deleted: Timestamp,
+    /// Its owners, at most [`Self::MAX_OWNERS`].
+    pub owners: Vec<OwnerHash>,
+    /// The account for whose [share](Self::share) the node counts, if that is not the hash of the first owner.
+    pub account: Option<OwnerHash>,
+}
+
+/// The first 20 bytes of the SHA-256 of a bare JID, or of its account: a former owner is recognised without keeping its
+/// address.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub struct OwnerHash(pub [u8; 20]);
+
+impl FormerNode {
+    /// Maximum number of former owners that are kept of one node.
+    pub const MAX_OWNERS: usize = 100;
+
+    /// A node that is deleted now.
+    pub(super) fn of(node: &Node, redirect: Option<String>, cx: &Context<'_>) -> Self {
+        let first = Self::sharer(node, &cx.actor.bare()).cloned();
+        let others = node.owners().filter(|owner| Some(*owner) != first.as_ref());
+        let owners = first.iter().chain(others).take(Self::MAX_OWNERS);
+        let owners: Vec<_> = owners.map(OwnerHash::of).collect();
+        let account = first.as_ref().map(OwnerHash::of_account);
+        let account = account.filter(|account| owners.first() != Some(account));
+        Self { redirect, deleted: cx.now, owners, account }
+    }
+
+    /// The owner for whose share a node counts that an entity deletes: that entity, if it is an owner.
+    #[must_use]
+    pub fn sharer<'a>(node: &'a Node, actor: &'a BareJid) -> Option<&'a BareJid> {
+        let responsible = || node.responsible_owner().or_else(|| node.owners().next());
+        Some(actor).filter(|actor| node.is_owner(actor)).or_else(responsible)
+    }
+
+    /// The account for whose share of redirects and reserved names the node counts.
+    #[must_use]
+    pub fn share(&self) -> Option<OwnerHash> {
+        self.account.or_else(|| self.owners.first().copied())
+    }
+
+    /// Whether the time is over for which the name is reserved. With a redirect it has no end.
+    #[must_use]
+    pub fn is_over(&self, now: Timestamp) -> bool {
+        self.redirect.is_none() && now >= self.deleted.later_by(RESERVED_MILLIS)
+    }
+
+    /// Whether the actor, who may create nodes of this name, may have it. While it is reserved, former owners,
+    /// administrators and those who may create such nodes by a policy of their own may.
+    ///
+    /// SPEC: the XEP does not say who may create a node again. Whoever went on publishing to a deleted whitelist node
+    /// would create an open one otherwise, and so make its content public.
+    pub(super) fn may_have_name(&self, cx: &Context<'_>) -> bool {
+        self.is_over(cx.now)
+            || cx.actor.is_administrator
+            || cx.policy.has_own_creators
+            || cx.actor.bare().spellings().any(|own| self.owners.contains(&OwnerHash::of(&own)))
+    }
+}
+
+impl OwnerHash {
+    /// The hash of an entity.
+    #[must_use]
+    pub fn of(entity: &BareJid) -> Self {
+        Self::of_text(entity.as_str())
+    }
+
+    /// The hash of the account of an entity; that of the entity itself if it is lower-case ASCII.
+    #[must_use]
+    pub fn of_account(entity: &BareJid) -> Self {
+        Self::of_text(AccountKey::of(entity).as_str())
+    }
+
+    fn of_text(text: &str) -> Self {
+        let digest = Sha256::digest(text.as_bytes());
+        let mut short = [0; 20];
+        short.copy_from_slice(digest.get(..20).unwrap_or(&[0; 20]));
+        Self(short)
+    }
+
+    /// The hash of these 40 hexadecimal digits.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        let mut hash = [0; 20];
+        if text.len() != 2 * hash.len() {
+            return None;
+        }
+        for (byte, digits) in hash.iter_mut().zip(text.as_bytes().chunks(2)) {
+            *byte = u8::from_str_radix(std::str::from_utf8(digits).ok()?, 16).ok()?;
+        }
+        Some(Self(hash))
+    }
+}
+
+impl fmt::Display for OwnerHash {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
+impl fmt::Debug for OwnerHash {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}

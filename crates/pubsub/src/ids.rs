@@ -1,0 +1,141 @@
+//! Names of nodes and items, and the place of an event in its node's order.
+
+use std::{fmt, sync::Arc};
+
+use crate::{Error, ItemPosition};
+
+/// The longest name of a node or an item, in bytes of UTF-8. XEP-0060 sets no limit; this one is that
+/// of a JID part (RFC 7622 §3.1), so that a node can also be addressed as a resource (§4.6.1).
+const MAX_ID_BYTES: usize = 1023;
+
+macro_rules! id {
+    ($name:ident, $doc:literal, $absent:expr) => {
+        #[doc = $doc]
+        ///
+        /// An opaque string of one to 1 023 bytes, compared byte by byte. Cheap to clone.
+        #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        pub struct $name(Arc<str>);
+
+        impl $name {
+            /// Parses a name.
+            ///
+            /// # Errors
+            /// The refusal for an absent name if it is empty, [`Error::IdTooLong`] past the limit,
+            /// [`Error::BadRequest`] if it cannot stand in XML.
+            pub fn parse(name: &str) -> Result<Self, Error> {
+                match name.len() {
+                    0 => Err($absent),
+                    1..=MAX_ID_BYTES if !is_xml(name) => {
+                        Err(Error::BadRequest("a name that cannot stand in XML"))
+                    }
+                    1..=MAX_ID_BYTES => Ok(Self(name.into())),
+                    _ => Err(Error::IdTooLong { max: MAX_ID_BYTES }),
+                }
+            }
+
+            /// The name as text.
+            #[must_use]
+            pub fn as_str(&self) -> &str {
+                &self.0
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(&self.0)
+            }
+        }
+    };
+}
+
+id!(NodeId, "The name of a node, unique in the service (§4.6).", Error::NodeIdRequired);
+id!(ItemId, "The name of an item, unique in its node (§12.9).", Error::ItemRequired);
+
+/// Whether a text can stand in XML 1.0, which has no control characters but tabs and ends of lines (§2.2 there).
+#[must_use]
+pub fn is_xml(text: &str) -> bool {
+    let is_char = |c| !matches!(c, '\0'..='\x08' | '\x0b' | '\x0c' | '\x0e'..='\x1f' | '\u{fffe}' | '\u{ffff}');
+    text.chars().all(is_char)
+}
+
+/// One life of a node: deleting a node and creating it again under the same name makes a new one.
+///
+/// A random number, so that two stores do not agree on it by accident.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Epoch(pub u64);
+
+/// The place of an event in its node's order.
+///
+/// Every change that subscribers may hear of takes the next place, announced or not. Rendered
+/// `EPOCH-SEQ`: sixteen hexadecimal digits and a decimal number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct EventId {
+    /// The life of the node that the event belongs to.
+    pub epoch: Epoch,
+    /// The position, counted from 1.
+    pub sequence: u64,
+}
+
+impl fmt::Display for EventId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:016x}-{}", self.epoch.0, self.sequence)
+    }
+}
+
+/// What an item is called in the archive of its node (XEP-0313 §3.4): as the event that brought it, and, if others came
+/// before it in that event, which item of it. Unique, and never used again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ArchiveId {
+    /// The life of the node that the item belongs to.
+    pub epoch: Epoch,
+    /// Where the item stands.
+    pub position: ItemPosition,
+}
+
+impl ArchiveId {
+    /// Parses what [`fmt::Display`] writes.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        let (epoch, spot) = text.split_once('-')?;
+        let (seq, index) = spot.split_once('-').unwrap_or((spot, "0"));
+        let epoch = Epoch(u64::from_str_radix(epoch, 16).ok()?);
+        let id = Self { epoch, position: (seq.parse().ok()?, index.parse().ok()?) };
+        (id.to_string() == text).then_some(id)
+    }
+}
+
+impl fmt::Display for ArchiveId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (seq, index) = self.position;
+        EventId { epoch: self.epoch, sequence: seq }.fmt(f)?;
+        if index > 0 { write!(f, "-{index}") } else { Ok(()) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_id_of_an_item_in_the_archive_has_one_form() {
+        let id = |spot| ArchiveId { epoch: Epoch(10), position: spot };
+        for (spot, text) in
+            [((3, 0), "000000000000000a-3"), ((3, 65535), "000000000000000a-3-65535")]
+        {
+            assert_eq!(id(spot).to_string(), text);
+            assert_eq!(ArchiveId::parse(text), Some(id(spot)));
+        }
+        for text in [
+            "",
+            "a-3",
+            "000000000000000A-3",
+            "000000000000000a-03",
+            "000000000000000a-3-0",
+            "000000000000000a-3-65536",
+            "000000000000000a-3-1-1",
+            "000000000000000a",
+        ] {
+            assert_eq!(ArchiveId::parse(text), None, "{text}");
+        }
+    }
+}

@@ -1,0 +1,121 @@
+//! A published thing.
+
+use std::sync::Arc;
+
+use jid::BareJid;
+
+use crate::{ArchiveId, EventId, ItemId, Timestamp};
+
+/// Length of a tag up to which it is not padded by itself: the padding at the end of each write covers it.
+pub const SHORT_TAG: usize = 1024;
+
+/// The published XML element, as text that stands alone: every prefix that it uses, or that its text
+/// may use, is declared in it. Opaque to the rules, cheap to clone.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Payload {
+    xml: Arc<str>,
+    namespace: Arc<str>,
+}
+
+impl Payload {
+    /// Takes an element that stands alone, and the namespace of its root. The XML is not examined.
+    #[must_use]
+    pub fn new(xml: impl Into<Arc<str>>, namespace: impl Into<Arc<str>>) -> Self {
+        Self { xml: xml.into(), namespace: namespace.into() }
+    }
+
+    /// The element as text.
+    #[must_use]
+    pub fn xml(&self) -> &str {
+        &self.xml
+    }
+
+    /// The text in it, without its markup.
+    #[must_use]
+    pub fn text(&self) -> String {
+        let mut text = String::new();
+        // `>` is always escaped in values and text.
+        for piece in self.xml.split('<') {
+            text.push_str(piece.split_once('>').map_or("", |(_, text)| text));
+        }
+        [("&lt;", "<"), ("&gt;", ">"), ("&#13;", "\r"), ("&amp;", "&")]
+            .iter()
+            .fold(text, |text, (escaped, char)| text.replace(escaped, char))
+    }
+
+    /// Bytes of the longest tag, or 0 if none is longer than [`SHORT_TAG`]. A stanza that ends with this payload may
+    /// need as many spaces after it.
+    #[must_use]
+    pub fn longest_tag(&self) -> usize {
+        if self.xml.len() <= SHORT_TAG {
+            return 0;
+        }
+        // `>` is always escaped in values and text.
+        let tags = self.xml.split('<').filter_map(|piece| piece.find('>'));
+        let longest = tags.max().map_or(0, |end| end + "<>".len());
+        if longest > SHORT_TAG { longest } else { 0 }
+    }
+
+    /// The namespace of the root element, which `pubsub#type` is compared with (§7.1.3.6).
+    #[must_use]
+    pub fn namespace(&self) -> &str {
+        &self.namespace
+    }
+}
+
+/// Where something stands in the order of a node's items: at which position, and as which item of it.
+pub type ItemPosition = (u64, u16);
+
+/// An item as a node keeps it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Item {
+    /// Its name.
+    pub id: ItemId,
+    /// The place of the event that published it. Items of one request share it.
+    pub place: EventId,
+    /// Its position among the items of that request, from 0.
+    pub index: u16,
+    /// Where it was published first, and not removed since (XEP-0413 §3). A rule that publishes says here; the store
+    /// knows better if there is an item of this name.
+    pub created: ItemPosition,
+    /// Who published it.
+    pub publisher: BareJid,
+    /// When.
+    pub published: Timestamp,
+    /// What; nothing for a notification-only item.
+    pub payload: Option<Payload>,
+}
+
+impl Item {
+    /// What it is called in the archive of its node.
+    #[must_use]
+    pub fn archive_id(&self) -> ArchiveId {
+        ArchiveId { epoch: self.place.epoch, position: self.position() }
+    }
+
+    /// Where it stands.
+    #[must_use]
+    pub fn position(&self) -> ItemPosition {
+        (self.place.sequence, self.index)
+    }
+
+    /// Bytes of the longest tag of its payload; see [`Payload::longest_tag`].
+    #[must_use]
+    pub fn longest_tag(&self) -> usize {
+        self.payload.as_ref().map_or(0, Payload::longest_tag)
+    }
+
+    /// About how many bytes it takes in an event, and what a node's limits count.
+    #[must_use]
+    pub fn size(&self) -> usize {
+        let payload = self.payload.as_ref().map_or(0, |payload| payload.xml().len());
+        40 + written_len(self.id.as_str()) + written_len(self.publisher.as_str()) + payload
+    }
+}
+
+/// How many bytes a name takes at the most where it is written: some characters are escaped.
+#[must_use]
+pub fn written_len(name: &str) -> usize {
+    let is_escaped = |byte: &u8| matches!(byte, b'<' | b'>' | b'&' | b'\'' | b'"' | b'\t'..=b'\r');
+    name.len() + 4 * name.as_bytes().iter().filter(|byte| is_escaped(byte)).count()
+}

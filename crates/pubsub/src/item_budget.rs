@@ -1,0 +1,70 @@
+//! Size limit of lists of items.
+
+use std::mem;
+
+use crate::{Attribution, Item, Limits, written_len};
+
+/// Maximum bytes of a list of items, and how the size of an item is computed.
+#[derive(Clone, Debug)]
+pub struct ItemBudget {
+    max_bytes: usize,
+    rendering: Option<Rendering>,
+}
+
+/// What a reply shows of each item.
+#[derive(Clone, Debug)]
+struct Rendering {
+    attribution: Attribution,
+    tells_content: bool,
+}
+
+impl ItemBudget {
+    /// Uses the stored size of an item ([`Item::size`]).
+    #[must_use]
+    pub fn stored(max_bytes: usize) -> Self {
+        Self { max_bytes, rendering: None }
+    }
+
+    /// Uses the size of an item as rendered in a reply (§6.5.2) at a node with this attribution.
+    #[must_use]
+    pub fn rendered(limits: &Limits, attribution: Attribution) -> Self {
+        let rendering = Rendering { attribution, tells_content: limits.tells_content };
+        Self { max_bytes: limits.max_reply_bytes, rendering: Some(rendering) }
+    }
+
+    /// A predicate that accepts items while they fit, with the spaces that their longest tag may need. It always
+    /// accepts the first one.
+    pub fn fits(&self) -> impl FnMut(&Item) -> bool {
+        let (mut bytes, mut longest_tag, mut is_first) = (0_usize, 0, true);
+        move |item| {
+            bytes = bytes.saturating_add(self.size_of(item));
+            longest_tag = item.longest_tag().max(longest_tag);
+            mem::take(&mut is_first) || bytes.saturating_add(longest_tag) <= self.max_bytes
+        }
+    }
+
+    fn size_of(&self, item: &Item) -> usize {
+        self.rendering.as_ref().map_or_else(|| item.size(), |rendering| rendering.size_of(item))
+    }
+}
+
+impl Rendering {
+    /// Upper bound of the rendered size of an item.
+    fn size_of(&self, item: &Item) -> usize {
+        let id = written_len(item.id.as_str());
+        let publisher = self.attribution.publisher_of(item);
+        let publisher =
+            publisher.map_or(0, |jid| " publisher=''".len() + written_len(jid.as_str()));
+        let payload = item.payload.as_ref().map_or(0, |payload| payload.xml().len());
+        "<item id=''></item>".len() + id + publisher + payload + self.size_of_content(item, id)
+    }
+
+    /// Size of the entry that identifies the content of an item (XEP-0395 §3.1).
+    fn size_of_content(&self, item: &Item, id: usize) -> usize {
+        if !self.tells_content {
+            return 0;
+        }
+        let value = item.archive_id().to_string().len();
+        "<cap-v-map-entry item-id='' cap-value=''/>".len() + id + value
+    }
+}

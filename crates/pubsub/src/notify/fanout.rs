@@ -1,0 +1,198 @@
+//! Fan-out of the events of one decision to the subscribers of a node.
+//! Recipient lists of subscriptions with options or SubIDs are built once per decision and shared by its
+//! notifications, so that a batch of items needs the memory of one list.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::Arc,
+};
+
+use jid::Jid;
+
+use super::keywords::Keywords;
+use crate::{
+    Audience, ConfiguredSubscription, Context, DeliveryVariant, Error, Event, EventId, LogEntry,
+    Node, NodeConfig, Payload, Recipients, SubId, SubscriptionOptions, Timestamp,
+    event::MAX_LISTED,
+};
+
+/// Key of a recipient list.
+#[derive(PartialEq, Eq, Hash)]
+enum Selection {
+    /// The kind of event, for subscriptions without a keyword.
+    Kind(Kind),
+    /// The keywords that match an item, for subscriptions with keywords.
+    Keywords(Kind, Vec<bool>),
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+enum Kind {
+    Published,
+    PublishedNothing,
+    Retracted,
+    Other,
+}
+
+/// Builds the notifications of one decision.
+pub(crate) struct Fanout<'a> {
+    node: &'a Node,
+    config: &'a NodeConfig,
+    now: Timestamp,
+    /// The subscribers with options or SubIDs, without and with a keyword.
+    without_keyword: Vec<(&'a Jid, &'a ConfiguredSubscription)>,
+    with_keyword: Vec<(&'a Jid, &'a ConfiguredSubscription)>,
+    /// The keywords, prepared when the first item is searched.
+    keywords: Option<Keywords<'a>>,
+    made: HashMap<Selection, Vec<(DeliveryVariant, Recipients)>>,
+    lists: Vec<Recipients>,
+    /// Number of events so far, and the approximate bytes of their lists.
+    events: usize,
+    bytes: usize,
+    max_bytes: usize,
+}
+
+impl<'a> Fanout<'a> {
+    /// For a node with this configuration after the decision.
+    pub(crate) fn new(node: &'a Node, config: &'a NodeConfig, cx: &Context<'_>) -> Self {
+        let all = node.specials().filter(|(_, special)| !special.is_pending);
+        let has_keyword = |special: &ConfiguredSubscription| {
+            special.terms.iter().any(|terms| !terms.options.keyword.is_empty())
+        };
+        let (with_keyword, without_keyword): (Vec<_>, Vec<_>) =
+            all.partition(|(_, special)| has_keyword(special));
+        Self {
+            node,
+            config,
+            now: cx.now,
+            without_keyword,
+            with_keyword,
+            keywords: None,
+            made: HashMap::new(),
+            lists: Vec::new(),
+            events: 0,
+            bytes: 0,
+            // More than one creator may have waiting.
+            max_bytes: cx.limits().max_backlog_bytes / 2,
+        }
+    }
+
+    /// Builds the notifications of an event according to each subscriber's options, unless the node delivers no
+    /// notifications.
+    ///
+    /// # Errors
+    /// [`Error::TooManyNotifications`] if the lists of several events exceed the backlog.
+    pub(crate) fn notify(
+        &mut self,
+        at: (EventId, u64),
+        event: Event,
+    ) -> Result<Vec<LogEntry>, Error> {
+        let audience = Audience::Subscribers;
+        let plain = LogEntry::new(self.node, self.config, at, event, audience, self.now);
+        let Some(plain) = plain else { return Ok(Vec::new()) };
+        let kind = Kind::of(&plain.event);
+        let has = self.keywords_in(&plain.event);
+        let mut lists = self.lists(Selection::Kind(kind), &plain.event, &[]);
+        if !self.with_keyword.is_empty() {
+            lists.extend(self.lists(Selection::Keywords(kind, has.clone()), &plain.event, &has));
+        }
+        self.events += 1;
+        if self.events > 1 && self.bytes > self.max_bytes {
+            return Err(Error::TooManyNotifications);
+        }
+        let listed = |(view, recipients): (DeliveryVariant, Recipients)| {
+            let audience = Audience::Listed(recipients);
+            LogEntry { audience, variant: view, ..plain.clone() }
+        };
+        let listed: Vec<_> = lists.into_iter().map(listed).collect();
+        Ok([plain].into_iter().chain(listed).collect())
+    }
+
+    /// The recipients of an event, grouped by view.
+    fn lists(
+        &mut self,
+        selection: Selection,
+        event: &Event,
+        has: &[bool],
+    ) -> Vec<(DeliveryVariant, Recipients)> {
+        if let Some(made) = self.made.get(&selection) {
+            return made.clone();
+        }
+        let all = match &selection {
+            Selection::Kind(_) => &self.without_keyword,
+            Selection::Keywords(..) => &self.with_keyword,
+        };
+        let is_wanted = |options: &SubscriptionOptions| {
+            let keywords = self.keywords.as_ref();
+            options.keyword.is_empty()
+                || keywords.is_some_and(|keywords| keywords.is_in(&options.keyword, has))
+        };
+        let mut views = BTreeMap::<_, Vec<(&Jid, Arc<[SubId]>)>>::new();
+        for &(jid, special) in all {
+            if let Some(mut view) =
+                DeliveryVariant::of(event, self.config, &special.terms, is_wanted)
+            {
+                let subids = std::mem::take(&mut view.subids).into();
+                views.entry(view).or_default().push((jid, subids));
+            }
+        }
+        let mut made = Vec::with_capacity(views.len());
+        for (view, entities) in views {
+            for some in entities.chunks(MAX_LISTED) {
+                made.push((view.clone(), Self::list(&mut self.lists, &mut self.bytes, some)));
+            }
+        }
+        self.made.insert(selection, made.clone());
+        made
+    }
+
+    /// The list of these entities, shared with an equal one if it exists.
+    fn list(
+        lists: &mut Vec<Recipients>,
+        bytes: &mut usize,
+        entities: &[(&Jid, Arc<[SubId]>)],
+    ) -> Recipients {
+        let is_it = |list: &&Recipients| {
+            let mut both = list.iter_with_subids().zip(entities);
+            list.len() == entities.len()
+                && both.all(|((jid, subids), other)| jid == other.0 && *subids == *other.1)
+        };
+        if let Some(list) = lists.iter().find(is_it) {
+            return list.clone();
+        }
+        let entities = entities.iter().map(|(jid, subids)| ((*jid).clone(), Arc::clone(subids)));
+        let list = Recipients::with_subids(entities.collect());
+        *bytes += list.size();
+        lists.push(list.clone());
+        list
+    }
+
+    /// The keywords that match an item of the event.
+    fn keywords_in(&mut self, event: &Event) -> Vec<bool> {
+        let Event::Published(items) = event else { return Vec::new() };
+        if items.is_empty() || self.with_keyword.is_empty() {
+            return Vec::new();
+        }
+        let keywords = self.keywords.get_or_insert_with(|| {
+            let terms = self.with_keyword.iter().flat_map(|(_, special)| special.terms.iter());
+            Keywords::new(terms.map(|terms| terms.options.keyword.as_str()))
+        });
+        keywords.in_texts(items.iter().filter_map(|item| item.payload.as_ref()).map(Payload::text))
+    }
+}
+
+impl Kind {
+    fn of(event: &Event) -> Self {
+        match event {
+            Event::Published(items) if items.is_empty() => Self::PublishedNothing,
+            Event::Published(_) => Self::Published,
+            Event::Retracted(_) => Self::Retracted,
+            Event::AffiliationChanged(_)
+            | Event::Announced(_)
+            | Event::Configured(_)
+            | Event::Deleted { .. }
+            | Event::Purged
+            | Event::ApprovalRequested(_)
+            | Event::Subscription { .. } => Self::Other,
+        }
+    }
+}

@@ -1,0 +1,167 @@
+//! What a decision tells besides an event: to those whose affiliation or subscription somebody else changed
+//! (§8.8.4, §8.9.4, §12.14), and to owners (§8.6, `pubsub#notify_sub`).
+
+use std::collections::BTreeMap;
+
+use jid::{BareJid, Jid};
+
+use crate::{
+    Affiliation, AffiliationNotices, Audience, Change, Changes, Context, Event, LogEntry, Node,
+    NodeConfig, Recipients, SubId, SubscriptionDetails, SubscriptionState, event::MAX_LISTED,
+};
+
+/// Owners that are told of a subscription; all of them could be thousands.
+const MAX_OWNERS: usize = 100;
+/// Subscriptions that owners are told of after one request.
+const MAX_TOLD_TO_OWNERS: usize = 100;
+/// Subscriptions with a SubID of which their subscribers are told after one request, each in a message.
+const MAX_TOLD_OF_SUBIDS: usize = 10_000;
+
+/// Tells what changes at a node that is then configured so.
+///
+/// SPEC: §12.14 speaks of every change of a subscription. Who made it knows it by the answer, and gets no message, unless the
+/// request was about an affiliation: the answer does not say what became of a subscription then.
+pub(crate) fn state_change_entries(
+    node: &Node,
+    config: &NodeConfig,
+    changes: &mut Changes,
+    cx: &Context<'_>,
+) -> Vec<LogEntry> {
+    let actor = cx.actor.bare();
+    let mut affiliated = BTreeMap::<_, Vec<Jid>>::new();
+    let mut subscriptions = BTreeMap::<_, Vec<Jid>>::new();
+    let (mut news, mut requests, mut of_subids) = (Vec::new(), Vec::new(), Vec::new());
+    let knows = |jid: &Jid| jid.to_bare().is_same(&actor) && !is_affiliated(changes, &actor);
+    let agreed = changes.iter().filter_map(|change| match change {
+        Change::SubscriptionOptionsSet(jid, terms) => Some((jid, &**terms)),
+        _ => None,
+    });
+    let agreed: BTreeMap<&Jid, &[SubscriptionDetails]> = agreed.collect();
+    for change in changes.iter() {
+        let (jid, state) = match change {
+            Change::AffiliationSet(entity, affiliation) => {
+                if *entity != actor && is_noticed(node, entity, cx) {
+                    affiliated.entry(*affiliation).or_default().push(entity.clone().into());
+                }
+                continue;
+            }
+            Change::Subscribed(jid) | Change::SubscribedByOwner(jid) => {
+                (jid, SubscriptionState::Subscribed)
+            }
+            Change::SubscriptionRequested(jid) => {
+                let terms = agreed.get(jid).copied().unwrap_or_default();
+                requests.push((jid.clone(), subids(terms).cloned().collect::<Vec<_>>()));
+                continue;
+            }
+            Change::Unsubscribed(jid) => (jid, SubscriptionState::None),
+            Change::SubscriptionOptionsSet(jid, left) if !knows(jid) => {
+                let ended = subids(terms_before(node, jid))
+                    .filter(|ended| left.iter().all(|terms| terms.subid.as_ref() != Some(*ended)));
+                of_subids.extend(ended.map(|ended| (jid, ended.clone(), SubscriptionState::None)));
+                continue;
+            }
+            _ => continue,
+        };
+        if !knows(jid) {
+            let terms = agreed.get(jid).copied().unwrap_or_else(|| terms_before(node, jid));
+            let before = of_subids.len();
+            of_subids.extend(subids(terms).map(|subid| (jid, subid.clone(), state)));
+            if of_subids.len() == before {
+                subscriptions.entry(state).or_default().push(jid.clone());
+            }
+        }
+        let was_pending = node.state_of(jid) == SubscriptionState::Pending;
+        if config.notify_sub && !(was_pending && state == SubscriptionState::None) {
+            news.push((jid.clone(), state));
+        }
+    }
+    news.truncate(MAX_TOLD_TO_OWNERS);
+    let mut told = Vec::new();
+    for (affiliation, entities) in affiliated {
+        told.push((Event::AffiliationChanged(affiliation), Recipients::sorted(entities)));
+    }
+    for (state, jids) in subscriptions {
+        told.push((subscription(None, state), Recipients::sorted(jids)));
+    }
+    // §6.1.6: wherever a subscriber is told of one of its subscriptions.
+    for (jid, subid, state) in of_subids.into_iter().take(MAX_TOLD_OF_SUBIDS) {
+        let event = Event::Subscription { jid: None, subid: Some(subid), state, expiry: None };
+        told.push((event, Recipients::one(jid.clone())));
+    }
+    if !news.is_empty() || !requests.is_empty() {
+        let owners = owners_but(node, &actor, changes);
+        told.extend(news.into_iter().map(|(j, s)| (subscription(Some(j), s), owners.clone())));
+        let asked =
+            requests.iter().map(|(jid, _)| (Event::ApprovalRequested(jid.clone()), owners.clone()));
+        told.extend(asked);
+    }
+    told.retain(|(_, recipients)| !recipients.is_empty());
+    let mut told = push_entry(node, told, changes, cx);
+    for notification in &mut told {
+        if let Event::ApprovalRequested(jid) = &notification.event {
+            let of_this = requests.iter().find(|(other, _)| other == jid);
+            notification.variant.subids =
+                of_this.map_or_else(Vec::new, |(_, subids)| subids.clone());
+        }
+    }
+    told
+}
+
+fn is_affiliated(changes: &Changes, entity: &BareJid) -> bool {
+    changes
+        .iter()
+        .any(|change| matches!(change, Change::AffiliationSet(other, _) if other == entity))
+}
+
+/// Whether an entity is sent a notice of its new affiliation (§8.9.4).
+fn is_noticed(node: &Node, entity: &BareJid, cx: &Context<'_>) -> bool {
+    match cx.policy.affiliation_notices {
+        AffiliationNotices::All => true,
+        AffiliationNotices::Never => false,
+        AffiliationNotices::Related => {
+            node.affiliation_of(entity) != Affiliation::None
+                || node.subscriptions_of(entity).next().is_some()
+                || node.pending_of(entity).next().is_some()
+        }
+    }
+}
+
+fn subscription(jid: Option<Jid>, state: SubscriptionState) -> Event {
+    Event::Subscription { jid, subid: None, state, expiry: None }
+}
+
+fn terms_before<'a>(node: &'a Node, jid: &Jid) -> &'a [SubscriptionDetails] {
+    node.special(jid).map_or(&[], |special| &special.terms)
+}
+
+fn subids(terms: &[SubscriptionDetails]) -> impl Iterator<Item = &SubId> {
+    terms.iter().filter_map(|terms| terms.subid.as_ref())
+}
+
+/// Tells things, each to some entities.
+pub(crate) fn push_entry(
+    node: &Node,
+    told: Vec<(Event, Recipients)>,
+    changes: &mut Changes,
+    cx: &Context<'_>,
+) -> Vec<LogEntry> {
+    let mut notices = Vec::new();
+    for (event, entities) in told {
+        for some in entities.chunks(MAX_LISTED) {
+            let audience = Audience::Explicit(some);
+            notices.push(LogEntry::for_entities(node, changes, event.clone(), audience, cx.now));
+        }
+    }
+    notices
+}
+
+/// Those who own the node after the change, but for the actor.
+fn owners_but(node: &Node, actor: &BareJid, changes: &Changes) -> Recipients {
+    let goes = |owner: &BareJid| {
+        changes.iter().any(|change| {
+            matches!(change, Change::AffiliationSet(e, a) if e == owner && *a != Affiliation::Owner)
+        })
+    };
+    let owners = node.owners().filter(|owner| *owner != actor && !goes(owner));
+    Recipients::sorted(owners.take(MAX_OWNERS).cloned().map(Jid::from).collect())
+}

@@ -1,0 +1,63 @@
+//! Saying something to the subscribers of a node, in words: not an item, and nothing that the node keeps.
+
+use std::collections::HashSet;
+
+use jid::Jid;
+
+use crate::{
+    Audience, Changes, ConfiguredSubscription, Context, Decision, Error, Event, LogEntry, Node,
+    NodeId, Recipients, access, event::MAX_LISTED, is_xml,
+};
+
+use super::require_node;
+
+/// Asks that subscribers be told something.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Announce {
+    /// Those of which node.
+    pub node: NodeId,
+    /// What. It may have as many bytes as a payload.
+    pub text: String,
+}
+
+/// Decides a request to announce something, given the JIDs that an owner subscribed. Subscribers who subscribed themselves
+/// and want deliveries are told, whatever the node delivers. The reply is how many they are.
+///
+/// # Errors
+/// [`Error::NodeNotFound`], [`Error::Forbidden`]; [`Error::BadRequest`] for no text, or one that is no XML;
+/// [`Error::PayloadTooBig`].
+pub fn announce(
+    node: Option<&Node>,
+    request: &Announce,
+    enrolled: &HashSet<Jid>,
+    cx: &Context<'_>,
+) -> Result<Decision<usize>, Error> {
+    let node = require_node(node)?;
+    access::may_configure(node, cx.actor)?;
+    if request.text.trim().is_empty() || !is_xml(&request.text) {
+        return Err(Error::BadRequest("a text is required"));
+    }
+    if request.text.len() > cx.limits().max_payload_bytes as usize {
+        return Err(Error::PayloadTooBig { max: cx.limits().max_payload_bytes });
+    }
+    let mut changes = Changes::none(node);
+    let wants = |jid: &&Jid| {
+        let delivers = |special: &ConfiguredSubscription| {
+            special.terms.iter().any(|terms| terms.options.deliver)
+        };
+        !enrolled.contains(*jid) && node.special(jid).is_none_or(delivers)
+    };
+    let recipients: Vec<_> = node.subscribers().filter(wants).cloned().collect();
+    let event = Event::Announced(request.text.clone());
+    let told = LogEntry::for_entities(node, &mut changes, event, Audience::Subscribers, cx.now);
+    let to_some = |some: &[Jid]| {
+        let audience = Audience::Listed(Recipients::sorted(some.to_vec()));
+        LogEntry { audience, ..told.clone() }
+    };
+    let mut notifications: Vec<_> = recipients.chunks(MAX_LISTED).map(to_some).collect();
+    if notifications.is_empty() {
+        // The audit log has it even if nobody gets it.
+        notifications.push(to_some(&[]));
+    }
+    Ok(Decision { reply: recipients.len(), changes, notifications })
+}

@@ -1,0 +1,372 @@
+//! Those who hear of nodes without having subscribed: resources that send the service their presence, and whose
+//! capabilities name the nodes (§9.1.3, §9.2).
+//!
+//! SPEC: §9 speaks of accounts. Here presence goes to the service; it counts for the nodes that the capabilities name
+//! with `+notify`, for without names it would be for all nodes there are. Who has subscribed is told as a subscriber.
+
+use std::{
+    borrow::Cow,
+    collections::{BTreeSet, HashSet},
+};
+
+use jid::Jid;
+
+use crate::{
+    Affiliations, Audience, Change, Changes, Context, Item, LogEntry, Node, NodeConfig, Recipients,
+    SubscriptionDetails, SubscriptionOptions, Timestamp, access, event::MAX_LISTED,
+    spellings::Spelled, subscriber_list::SubscriberList,
+};
+
+use super::subscribe;
+
+/// What this use case stands for in service discovery.
+pub const FEATURES: &[&str] = &["auto-subscribe", "filtered-notifications"];
+
+/// A resource with capabilities that name a node.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct InterestedResource {
+    /// The full JID.
+    pub jid: Jid,
+    /// Whether a roster gives it access, as of the last check; `None` before the first check, after which the last item
+    /// is sent.
+    pub is_admitted: Option<bool>,
+}
+
+/// The resources with an implicit subscription to a node. To change one of them takes the time of a few hundred.
+#[derive(Clone, Debug, Default)]
+pub struct ImplicitSubscribers(SubscriberList);
+
+impl ImplicitSubscribers {
+    /// Adds or removes a resource. Returns `true` if that changes something.
+    pub fn set(&mut self, jid: &Jid, is_implicit: bool) -> bool {
+        if !is_implicit {
+            return self.0.remove(jid).is_some();
+        }
+        let is_new = !self.0.contains(jid);
+        if is_new {
+            self.0.insert(jid.clone(), 0);
+        }
+        is_new
+    }
+
+    /// The recipients of an event, in as many lists as it takes.
+    #[must_use]
+    pub fn lists(&self) -> Vec<Recipients> {
+        self.0.lists(MAX_LISTED)
+    }
+}
+
+/// Applies the changes of a decision to all resources that are interested in its node. They are given in parts, between
+/// which the caller lets other requests run.
+pub struct Reevaluation<'a> {
+    changes: &'a Changes,
+    after: After<'a>,
+    implicit: ImplicitSubscribers,
+    /// The implicit subscribers that gain access.
+    entering: ImplicitSubscribers,
+    readmitted: Vec<InterestedResource>,
+    revoked: BTreeSet<Jid>,
+}
+
+/// The effects of a decision on the resources that are interested in its node.
+#[derive(Debug, Default)]
+pub struct Effects {
+    /// The notifications for resources with an implicit subscription.
+    pub notifications: Vec<LogEntry>,
+    /// The resources that gain or lose access by a roster.
+    pub readmitted: Vec<InterestedResource>,
+    /// The resources that lose an implicit subscription, or an explicit subscription that took its place, and the bare
+    /// JIDs of such subscriptions.
+    pub revoked: BTreeSet<Jid>,
+}
+
+impl<'a> Reevaluation<'a> {
+    /// Begins with the node as it is before the changes. `None` if it does not exist and is not created.
+    #[must_use]
+    pub fn of(node: Option<&'a Node>, changes: &'a Changes) -> Option<Self> {
+        let node = node.or_else(|| changes.created())?;
+        Some(Self {
+            changes,
+            after: After::of(node, changes),
+            implicit: ImplicitSubscribers::default(),
+            entering: ImplicitSubscribers::default(),
+            readmitted: Vec::new(),
+            revoked: BTreeSet::new(),
+        })
+    }
+
+    /// Evaluates some of the interested resources; each once.
+    pub fn evaluate(&mut self, resources: &[InterestedResource], cx: &Context<'_>) {
+        let (may_revoke, readmits) = (may_revoke(self.changes), change_access(self.changes));
+        let is_deleted = is_deleted(self.changes);
+        for resource in resources {
+            let jid = &resource.jid;
+            let had_access = may_revoke && had_access(self.after.node, resource, cx);
+            let has_access = self.after.has_access(resource, cx);
+            let is_subscribed = self.after.is_subscribed(jid);
+            if has_access && !is_subscribed {
+                self.implicit.set(jid, true);
+                if may_revoke && !had_access {
+                    self.entering.set(jid, true);
+                }
+            }
+            if had_access && !has_access && !is_subscribed {
+                self.revoked.insert(jid.clone());
+            }
+            let is_admitted = match resource.is_admitted {
+                Some(_) if is_deleted => Some(false),
+                Some(_) if readmits && self.after.needs_roster(jid, cx) => Some(has_access),
+                before => before,
+            };
+            if is_admitted != resource.is_admitted {
+                self.readmitted.push(InterestedResource { is_admitted, ..resource.clone() });
+            }
+        }
+    }
+
+    /// Evaluates some of the resources with pending notifications of an implicit subscription to the node.
+    pub fn evaluate_pending(&mut self, resources: &[Jid], cx: &Context<'_>) {
+        for jid in resources {
+            let bare = Jid::from(jid.to_bare());
+            if self.after.unsubscribed.contains(jid) || self.after.is_revoked(jid, cx) {
+                self.revoked.insert(jid.clone());
+            }
+            if self.after.unsubscribed.contains(&bare) {
+                self.revoked.insert(bare);
+            }
+        }
+    }
+
+    /// The effects, given the notifications of the decision and the last item: resources with an implicit subscription
+    /// after the changes receive the notifications for subscribers, and the last item if they gain access (§12.2).
+    #[must_use]
+    pub fn effects(
+        self,
+        notifications: &[LogEntry],
+        last: Option<&Item>,
+        cx: &Context<'_>,
+    ) -> Effects {
+        let Self { changes, after, implicit, entering, readmitted, revoked } = self;
+        let mut sent = copies(notifications, &implicit.lists());
+        let last = last.filter(|_| !changes.drop_all_items());
+        sent.extend(last_items(after.node, after.config, &entering, last, cx));
+        Effects { notifications: sent, readmitted, revoked }
+    }
+}
+
+/// Returns `true` if any interested resource may have other access after changes than before.
+#[must_use]
+pub fn change_access(changes: &Changes) -> bool {
+    changes.created().is_some() || is_deleted(changes) || may_revoke(changes)
+}
+
+/// Returns `true` if changes may give or revoke access to a node that exists before and after them.
+#[must_use]
+pub fn may_revoke(changes: &Changes) -> bool {
+    let is_moved =
+        |change: &Change| matches!(change, Change::AffiliationSet(..) | Change::Configured(_));
+    changes.created().is_none() && !is_deleted(changes) && changes.iter().any(is_moved)
+}
+
+fn is_deleted(changes: &Changes) -> bool {
+    changes.iter().any(|change| matches!(change, Change::Deleted(_)))
+}
+
+/// The JIDs whose subscriptions change. With one of its own a resource has no implicit subscription.
+pub fn resubscribed(changes: &Changes) -> impl Iterator<Item = &Jid> {
+    changes.iter().filter_map(|change| match change {
+        Change::Subscribed(jid)
+        | Change::SubscribedByOwner(jid)
+        | Change::SubscriptionOptionsSet(jid, _)
+        | Change::Unsubscribed(jid) => Some(jid),
+        _ => None,
+    })
+}
+
+/// Returns `true` if one of the notifications is for the subscribers of the node, with or without a subscription of
+/// their own.
+#[must_use]
+pub fn concern_subscribers(notifications: &[LogEntry]) -> bool {
+    notifications.iter().any(|one| one.audience == Audience::Subscribers)
+}
+
+/// Returns `true` if a resource that is interested in a node has an implicit subscription.
+#[must_use]
+pub fn is_implicit(node: &Node, resource: &InterestedResource, cx: &Context<'_>) -> bool {
+    After::unchanged(node).is_implicit(resource, cx)
+}
+
+/// The notifications to subscribers, for these lists of resources.
+#[must_use]
+pub fn copies(notifications: &[LogEntry], lists: &[Recipients]) -> Vec<LogEntry> {
+    let for_list = |list: &Recipients| {
+        let audience = Audience::Interested(list.clone());
+        let of_all = notifications.iter().filter(|one| one.audience == Audience::Subscribers);
+        of_all.map(move |one| LogEntry { audience: audience.clone(), ..one.clone() })
+    };
+    lists.iter().flat_map(for_list).collect()
+}
+
+/// The resources that gained or lost access by the roster of a node's owner since the last check.
+#[must_use]
+pub fn checked(
+    node: &Node,
+    interested: &[InterestedResource],
+    cx: &Context<'_>,
+) -> Vec<InterestedResource> {
+    let checked = |resource: &InterestedResource| {
+        let (before, now) = (resource.is_admitted?, is_admitted(node, resource, cx));
+        (now != before).then(|| InterestedResource { is_admitted: Some(now), ..resource.clone() })
+    };
+    interested.iter().filter_map(checked).collect()
+}
+
+/// Returns `true` if a roster gives a resource access, if that is known.
+#[must_use]
+pub fn is_admitted(node: &Node, resource: &InterestedResource, cx: &Context<'_>) -> bool {
+    let after = After::unchanged(node);
+    after.needs_roster(&resource.jid, cx) && after.has_access(resource, cx)
+}
+
+/// The last item for resources whose interest in a node begins now.
+#[must_use]
+pub fn last_item_for(
+    node: &Node,
+    resources: &[InterestedResource],
+    last: Option<&Item>,
+    cx: &Context<'_>,
+) -> Vec<LogEntry> {
+    let after = After::unchanged(node);
+    last_items(node, &node.config, &after.implicit(resources, cx), last, cx)
+}
+
+/// Whether a resource has neither an implicit nor an explicit subscription. While rosters are unknown, entities to which
+/// only a roster can give access keep theirs.
+#[must_use]
+pub fn is_revoked(node: &Node, jid: &Jid, cx: &Context<'_>) -> bool {
+    After::unchanged(node).is_revoked(jid, cx)
+}
+
+fn last_items(
+    node: &Node,
+    config: &NodeConfig,
+    resources: &ImplicitSubscribers,
+    last: Option<&Item>,
+    cx: &Context<'_>,
+) -> Vec<LogEntry> {
+    let terms =
+        SubscriptionDetails::new(None, SubscriptionOptions::default(), node.seq, Timestamp(0));
+    let of_list = |list: Recipients| {
+        let at = (node.version + 1, cx.ids.next_u64());
+        let told = subscribe::last_item(node, config, last, (list.iter().next()?, &terms), at)?;
+        Some(LogEntry { audience: Audience::Interested(list), ..told })
+    };
+    resources.lists().into_iter().filter_map(of_list).collect()
+}
+
+/// Returns `true` if a resource could subscribe without approval before a decision; access by a roster as of the last
+/// check.
+fn had_access(node: &Node, resource: &InterestedResource, cx: &Context<'_>) -> bool {
+    let bare = resource.jid.to_bare();
+    let affiliation = node.affiliation_of(&bare);
+    match resource.is_admitted {
+        Some(is_admitted) if access::needs_roster(&node.config, &bare, affiliation, cx) => {
+            is_admitted
+        }
+        _ => access::is_eligible(&node.config, &bare, affiliation, cx),
+    }
+}
+
+/// A node as it is after changes, as far as implicit subscriptions depend on them.
+struct After<'a> {
+    node: &'a Node,
+    config: &'a NodeConfig,
+    affiliations: Cow<'a, Affiliations>,
+    subscribed: HashSet<&'a Jid>,
+    /// The bare JIDs of new subscriptions.
+    spelled: Spelled,
+    unsubscribed: HashSet<&'a Jid>,
+}
+
+impl<'a> After<'a> {
+    fn unchanged(node: &'a Node) -> Self {
+        Self {
+            node,
+            config: &node.config,
+            affiliations: Cow::Borrowed(node.all_affiliations()),
+            subscribed: HashSet::new(),
+            spelled: Spelled::default(),
+            unsubscribed: HashSet::new(),
+        }
+    }
+
+    fn of(node: &'a Node, changes: &'a Changes) -> Self {
+        let affiliations = node.affiliations_after(changes);
+        let mut after = Self { affiliations, ..Self::unchanged(node) };
+        for change in changes.iter() {
+            match change {
+                Change::Configured(config) => after.config = config,
+                Change::Subscribed(jid) | Change::SubscribedByOwner(jid) => {
+                    after.subscribed.insert(jid);
+                    after.spelled.add(&jid.to_bare());
+                }
+                Change::Unsubscribed(jid) => {
+                    after.unsubscribed.insert(jid);
+                }
+                _ => {}
+            }
+        }
+        after
+    }
+
+    /// Returns `true` if a resource can get access only by a roster.
+    fn needs_roster(&self, jid: &Jid, cx: &Context<'_>) -> bool {
+        let bare = jid.to_bare();
+        access::needs_roster(self.config, &bare, self.affiliations.of(&bare), cx)
+    }
+
+    /// Returns `true` if a resource may subscribe without approval. If that needs a roster and none is known, the
+    /// result is as before.
+    fn has_access(&self, resource: &InterestedResource, cx: &Context<'_>) -> bool {
+        let bare = resource.jid.to_bare();
+        let affiliation = self.affiliations.of(&bare);
+        let is_unknown =
+            cx.owner_roster.is_none() && access::needs_roster(self.config, &bare, affiliation, cx);
+        match is_unknown {
+            true => had_access(self.node, resource, cx),
+            false => access::is_eligible(self.config, &bare, affiliation, cx),
+        }
+    }
+
+    /// The resources among these that are sent events because of their presence.
+    fn implicit(&self, resources: &[InterestedResource], cx: &Context<'_>) -> ImplicitSubscribers {
+        let mut implicit = ImplicitSubscribers::default();
+        for resource in resources.iter().filter(|resource| self.is_implicit(resource, cx)) {
+            implicit.set(&resource.jid, true);
+        }
+        implicit
+    }
+
+    /// Whether a resource is sent events because of its presence: it may subscribe, and has not.
+    fn is_implicit(&self, resource: &InterestedResource, cx: &Context<'_>) -> bool {
+        self.has_access(resource, cx) && !self.is_subscribed(&resource.jid)
+    }
+
+    /// Returns `true` if a resource loses access, as [`is_revoked`] decides.
+    fn is_revoked(&self, jid: &Jid, cx: &Context<'_>) -> bool {
+        let bare = jid.to_bare();
+        let affiliation = self.affiliations.of(&bare);
+        let is_unknown =
+            cx.owner_roster.is_none() && access::needs_roster(self.config, &bare, affiliation, cx);
+        !is_unknown
+            && !access::is_eligible(self.config, &bare, affiliation, cx)
+            && !self.is_subscribed(jid)
+    }
+
+    /// Returns `true` if a resource has an explicit subscription, of its own or of its bare JID.
+    fn is_subscribed(&self, resource: &Jid) -> bool {
+        let stays = |jid: &Jid| self.node.is_subscribed(jid) && !self.unsubscribed.contains(jid);
+        self.node.own_jids(resource).any(|jid| stays(&jid))
+            || self.spelled.own_jids(resource).any(|jid| self.subscribed.contains(&jid))
+    }
+}

@@ -1,0 +1,130 @@
+//! Configuring a node (§8.2), and the default configuration (§8.3).
+
+use jid::BareJid;
+
+use crate::{
+    AccessModel, Change, Changes, ConfigField, Configuration, Context, Decision, Error, Event,
+    Item, Node, NodeConfig, NodeId, Policy, SeenConfig, access,
+    notify::{fanout::Fanout, state_changes::state_change_entries},
+};
+
+use super::{reevaluate_all, require_node, subscribe};
+
+/// What this use case stands for in service discovery.
+pub const FEATURES: &[&str] = &["config-node", "config-node-max", "retrieve-default"];
+
+/// Asks that a node behave differently.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Configure {
+    /// Which.
+    pub node: NodeId,
+    /// What changes; nothing if the form was cancelled (§8.2.4).
+    pub settings: Vec<ConfigField>,
+    /// The configuration that the requester has seen, if the form says so.
+    pub seen: Option<SeenConfig>,
+}
+
+/// Shows how a node behaves under the limits that there are, to those who may change it (§8.2.1).
+///
+/// # Errors
+/// [`Error::NodeNotFound`], [`Error::Forbidden`].
+pub fn configuration(node: Option<&Node>, cx: &Context<'_>) -> Result<Configuration, Error> {
+    let node = require_node(node)?;
+    access::may_configure(node, cx.actor)?;
+    let seen = SeenConfig { epoch: node.epoch, number: node.revision.number };
+    Ok(Configuration { config: node.config.clone().within(cx.limits()), seen })
+}
+
+/// Whether access depends on a roster before or after a request to configure a node, and the owner whose roster that is
+/// after it.
+#[must_use]
+pub fn roster_after<'a>(
+    node: &'a Node,
+    request: &Configure,
+    policy: &Policy,
+    by: &'a BareJid,
+) -> (bool, Option<&'a BareJid>) {
+    let settings = &request.settings;
+    let config = policy.configured(&node.config, settings);
+    let config = config.unwrap_or_else(|_| node.config.clone());
+    let models = [node.config.access_model, config.access_model];
+    let owner = roster_chooser(node, &config, settings, by).or_else(|| node.roster_owner());
+    (models.into_iter().any(AccessModel::reads_rosters), owner)
+}
+
+/// The owner who chooses with these settings that its roster gives access: by a new access model that depends on rosters, by
+/// other groups, or, where no owner has chosen, by the access model or the groups as they are.
+fn roster_chooser<'a>(
+    node: &Node,
+    config: &NodeConfig,
+    settings: &[ConfigField],
+    by: &'a BareJid,
+) -> Option<&'a BareJid> {
+    let is_named = |setting: &ConfigField| {
+        matches!(setting, ConfigField::AccessModel(_) | ConfigField::RosterGroupsAllowed(_))
+    };
+    let is_vacant = || node.roster_owner().is_none() && settings.iter().any(is_named);
+    let is_chosen =
+        config.access_model.reads_rosters() && (has_other_access(node, config) || is_vacant());
+    Some(by).filter(|by| is_chosen && node.is_owner(by))
+}
+
+/// Returns `true` if the access model or the groups differ from those of the node.
+fn has_other_access(node: &Node, config: &NodeConfig) -> bool {
+    config.access_model != node.config.access_model
+        || config.roster_groups_allowed != node.config.roster_groups_allowed
+}
+
+/// Decides a configure request, given the newest item, which goes to those who are admitted now and waited for that.
+///
+/// Items past a lowered `max_items`, and all items once they are not to be kept, go without an event.
+///
+/// # Errors
+/// [`Error::NodeNotFound`], [`Error::Forbidden`], [`Error::BadSetting`], [`Error::UnsupportedAccessModel`]; [`Error::ChangedMeanwhile`] if
+/// somebody else changed the configuration since the requester saw it. The form of another node says nothing of this one.
+pub fn configure(
+    node: Option<&Node>,
+    request: &Configure,
+    last: Option<&Item>,
+    cx: &Context<'_>,
+) -> Result<Decision<()>, Error> {
+    let node = require_node(node)?;
+    access::may_configure(node, cx.actor)?;
+    let by = cx.actor.bare();
+    let seen = request.seen.filter(|seen| seen.epoch == node.epoch);
+    let config = cx.policy.configured(&node.config, &request.settings)?;
+    let chooser = roster_chooser(node, &config, &request.settings, &by);
+    let mut changes = Changes::none(node);
+    if config == node.config && chooser.is_none() {
+        return Ok(Decision::without_entries((), changes));
+    }
+    if seen.is_some_and(|seen| !node.revision.is_known(&by, seen.number)) {
+        return Err(Error::ChangedMeanwhile);
+    }
+    if chooser.is_some() || config.access_model != node.config.access_model {
+        config.check_model(cx)?;
+    }
+    let mut revision = node.revision.next(&by, node.is_owner(&by));
+    if let Some(chooser) = chooser {
+        revision.roster_owner = Some(chooser.clone());
+    }
+    config.check_size(&node.id, &node.creator, &revision)?;
+    let retention = config.eviction(cx.limits());
+    if retention != node.config.eviction(cx.limits()) {
+        changes.push(retention);
+    }
+    if chooser.is_some() || has_other_access(node, &config) {
+        reevaluate_all(node, &config, &mut changes, cx);
+    }
+    let mut notifications = state_change_entries(node, &config, &mut changes, cx);
+    notifications.extend(subscribe::last_items(node, &config, last, &changes, cx.ids));
+    let at = (changes.take_place(node.epoch), changes.version());
+    changes.push(Change::Configured(Box::new(config.clone())));
+    changes.push(Change::Revised(revision));
+    let shown = config.deliver_payloads.then(|| Box::new(config.clone()));
+    let event = Event::Configured(shown);
+    if config.notify_config {
+        notifications.extend(Fanout::new(node, &config, cx).notify(at, event)?);
+    }
+    Ok(Decision { reply: (), changes, notifications })
+}

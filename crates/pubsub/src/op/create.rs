@@ -1,0 +1,124 @@
+//! Creating a node (§8.1).
+
+use crate::{
+    Affiliation, Change, Changes, ConfigField, ConfigRevision, Context, Decision, Epoch, Error,
+    FormerNode, IdGenerator, Node, NodeId,
+};
+
+/// What this use case stands for in service discovery.
+pub const FEATURES: &[&str] = &["create-and-configure", "create-nodes", "instant-nodes"];
+
+/// Asks for a new node.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Create {
+    /// Its name; the service chooses one for an instant node (§8.1.2).
+    pub node: Option<NodeId>,
+    /// What differs from the default configuration (§8.1.3).
+    pub settings: Vec<ConfigField>,
+}
+
+/// The node is there.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CreateReply {
+    /// Its name.
+    pub node: NodeId,
+}
+
+/// The name that the node shall have.
+///
+/// # Errors
+/// None in practice: a chosen name is within the limit.
+pub fn name(request: &Create, fresh: &dyn IdGenerator) -> Result<NodeId, Error> {
+    match &request.node {
+        Some(node) => Ok(node.clone()),
+        None => NodeId::parse(&fresh.next_id()),
+    }
+}
+
+/// Decides a create request for the node of this name, given the one that was deleted, if there was one.
+///
+/// # Errors
+/// [`Error::Forbidden`], [`Error::NoInstantNodes`], [`Error::NodeExists`], [`Error::NameReserved`], [`Error::MaxNodesExceeded`],
+/// [`Error::MaxNodesOfOwnerExceeded`], [`Error::BadSetting`]; [`Error::NotAcceptable`] for a name that no new node can
+/// have.
+pub fn create(
+    node: Option<&Node>,
+    name: NodeId,
+    request: &Create,
+    former: Option<&FormerNode>,
+    cx: &Context<'_>,
+) -> Result<Decision<CreateReply>, Error> {
+    if !cx.policy.may_create(cx.actor) {
+        return Err(Error::Forbidden);
+    }
+    if request.node.is_none() && !cx.policy.instant_nodes {
+        return Err(Error::NoInstantNodes);
+    }
+    if node.is_some() {
+        return Err(Error::NodeExists);
+    }
+    if former.is_some_and(|former| !former.may_have_name(cx)) {
+        return Err(Error::NameReserved);
+    }
+    let is_reserved = former.is_some_and(|former| !former.is_over(cx.now));
+    let (_, changes) = creation(name.clone(), &request.settings, is_reserved, cx)?;
+    Ok(Decision::without_entries(CreateReply { node: name }, changes))
+}
+
+/// Names that service discovery, commands and headers have for themselves; a node of such a name could not be discovered.
+const RESERVED: &[&str] = &[
+    "http://jabber.org/protocol/commands",
+    "http://jabber.org/protocol/pubsub#get-pending",
+    "http://jabber.org/protocol/shim",
+];
+/// The beginning of the names of the service's own commands.
+const COMMANDS: &str = "urn:gjallar:command:";
+
+/// Refuses a name of which others look alike, or that has a meaning of its own (§4.6.2, §5.3).
+///
+/// SPEC: §4.6.2 has names prepared by Resourceprep. Its successor is OpaqueString (RFC 8265), and a name that OpaqueString
+/// would change is refused, not changed: nodes of such names that exist stay reachable, byte by byte. Compatibility
+/// characters such as ligatures stay different from what they stand for.
+fn check_name(name: &NodeId) -> Result<(), Error> {
+    let name = name.as_str();
+    if RESERVED.contains(&name) || name.starts_with(COMMANDS) {
+        return Err(Error::NotAcceptable("the name of the node is reserved".into()));
+    }
+    if name.trim().is_empty() {
+        return Err(Error::NotAcceptable("the name of the node is blank".into()));
+    }
+    if !jid::is_opaque_string(name) {
+        let reason = "the name of the node is not in the form of OpaqueString (RFC 8265): no control \
+                      characters, plain spaces, normalization form C";
+        return Err(Error::NotAcceptable(reason.into()));
+    }
+    Ok(())
+}
+
+/// A node of the actor's, of this name and with these settings, and the changes that make it. If the name is reserved,
+/// that counts as a commit, so that the node is not [unused](Node::is_unused) and its deletion reserves the name again.
+pub(super) fn creation(
+    name: NodeId,
+    settings: &[ConfigField],
+    is_reserved: bool,
+    cx: &Context<'_>,
+) -> Result<(Node, Changes), Error> {
+    check_name(&name)?;
+    let is_full = cx.policy.max_nodes.is_some_and(|most| cx.policy_node_count >= most);
+    if is_full || cx.node_count >= cx.limits().max_nodes {
+        return Err(Error::MaxNodesExceeded);
+    }
+    if cx.actor_node_count >= cx.limits().max_nodes_per_owner && !cx.actor.is_administrator {
+        return Err(Error::MaxNodesOfOwnerExceeded);
+    }
+    let config = cx.policy.configured(&cx.policy.initial(), settings)?;
+    config.check_model(cx)?;
+    let creator = cx.actor.bare();
+    config.check_size(&name, &creator, &ConfigRevision::first(creator.clone()))?;
+    let epoch = Epoch(cx.ids.next_u64());
+    let mut node = Node::new(name, epoch, config, creator.clone(), cx.now);
+    node.version = u64::from(is_reserved);
+    let mut changes = Changes::creation(node.clone());
+    changes.push(Change::AffiliationSet(creator, Affiliation::Owner));
+    Ok((node, changes))
+}

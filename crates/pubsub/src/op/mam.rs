@@ -1,0 +1,111 @@
+//! Querying the archive of a node (XEP-0313, XEP-0442).
+//!
+//! SPEC: the archive of a node is what the node keeps. XEP-0313 §3.2 would have an item that was retracted, evicted or
+//! replaced leave its place; here it is as for who retrieves items. But a query may begin or end at any place that the
+//! node had, for its id was told with an event.
+//!
+//! SPEC: XEP-0313 §3 wants ids that nobody can guess. Here only the node's part of them is; they open nothing.
+
+use jid::Jid;
+
+use crate::{
+    ArchiveId, Attribution, Context, Error, Feature, ItemFilter, ItemOrder, ItemPosition,
+    ItemQuery, ItemRef, Node, NodeId, OrderField, PageBound, PageRequest, Timestamp, access,
+};
+
+use super::require_node;
+
+/// The most items in one answer: each is a message of its own.
+pub const MAX_RESULTS: usize = 100;
+
+/// Asks for a part of an archive.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct QueryArchive {
+    /// Of which node.
+    pub node: NodeId,
+    /// Which part of what matches.
+    pub page: PageRequest<ArchiveId>,
+    /// In which order.
+    pub order: ItemOrder,
+    /// What stands after this.
+    pub after: Option<ArchiveId>,
+    /// What stands before this.
+    pub before: Option<ArchiveId>,
+    /// These.
+    pub only: Option<Vec<ArchiveId>>,
+    /// What was published then or later.
+    pub since: Option<Timestamp>,
+    /// What was published then or earlier.
+    pub until: Option<Timestamp>,
+    /// What this JID published.
+    pub with: Option<Jid>,
+}
+
+impl QueryArchive {
+    /// All of the archive of a node, as far as a page reaches.
+    #[must_use]
+    pub fn all(node: NodeId, page: PageRequest<ArchiveId>) -> Self {
+        Self {
+            node,
+            page,
+            order: ItemOrder::default(),
+            after: None,
+            before: None,
+            only: None,
+            since: None,
+            until: None,
+            with: None,
+        }
+    }
+}
+
+/// Decides whether the archive is shown, and which items these are.
+///
+/// SPEC: publishers are known by their bare JIDs, so no item matches a full one.
+///
+/// # Errors
+/// [`Error::NodeNotFound`], [`Error::Forbidden`]; [`Error::Unsupported`] at a node that keeps no items;
+/// [`Error::PublisherHidden`] if a publisher is named at a node that does not show publishers (XEP-0313 §4.1.1);
+/// [`Error::ItemNotFound`] for an id that the node never gave; [`Error::NotImplemented`] for a page by
+/// its index.
+pub fn query(
+    node: Option<&Node>,
+    request: &QueryArchive,
+    cx: &Context<'_>,
+) -> Result<ItemQuery, Error> {
+    let node = require_node(node)?;
+    // XEP-0313 §8.1.
+    access::may_retrieve(node, cx).map_err(|_| Error::Forbidden)?;
+    if !node.config.persist_items {
+        return Err(Error::Unsupported(Feature::PersistentItems));
+    }
+    if request.with.is_some() && Attribution::of(node, &node.config) != Attribution::Publisher {
+        return Err(Error::PublisherHidden);
+    }
+    if matches!(request.page.edge, PageBound::At(index) if index > 0) {
+        return Err(Error::NotImplemented("a page of an archive by its index".into()));
+    }
+    let spot = |id: ArchiveId| match id.epoch == node.epoch && id.position.0 <= node.seq {
+        true => Ok(id.position),
+        false => Err(Error::ItemNotFound),
+    };
+    let named = |id: Option<ArchiveId>| id.map(spot).transpose();
+    let all =
+        |ids: &[ArchiveId]| ids.iter().copied().map(spot).collect::<Result<Vec<ItemPosition>, _>>();
+    let filter = ItemFilter {
+        after: named(request.after)?,
+        before: named(request.before)?,
+        only: request.only.as_deref().map(all).transpose()?,
+        since: request.since,
+        until: request.until,
+        publisher: request.with.clone(),
+    };
+    let max = request.page.max.min(MAX_RESULTS);
+    let mark = match request.order.by {
+        OrderField::Creation => ItemRef::Spot,
+        OrderField::Modification => ItemRef::Position,
+    };
+    let page = PageRequest { max, ..request.page.clone() }.and_then(|id| spot(id).ok().map(mark));
+    let page = page.ok_or(Error::ItemNotFound)?;
+    Ok(ItemQuery { page, order: request.order, filter })
+}

@@ -1,0 +1,168 @@
+//! The use cases, one file each: its request, its reply, its rule, and the features that it stands for.
+//!
+//! Every rule asks in the same order: is there such a node, may this actor, is the request in order.
+//! So refusals are consistent, and nobody learns more by asking wrongly.
+
+pub mod affiliations;
+pub mod announce;
+pub mod authorize;
+pub mod auto_subscribe;
+pub mod configure;
+pub mod create;
+pub mod delete;
+pub mod discover;
+pub mod mam;
+pub mod presence_change;
+pub mod public_subscriptions;
+pub mod publish;
+pub mod purge;
+pub mod retract;
+pub mod retrieve;
+pub mod subscribe;
+pub mod subscription_options;
+pub mod subscriptions;
+pub mod timers;
+pub mod unsubscribe;
+pub mod unsubscribe_undeliverable;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use jid::{BareJid, Jid};
+
+use crate::{
+    Affiliation, Change, Changes, Context, Error, Node, NodeConfig, SubId, SubscribeAccess, access,
+    administers,
+};
+
+/// An entry of an owner's list that cannot be applied whatever the node is like (§8.8.2.4, §8.9.2.4).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct InvalidEntry {
+    /// The address as the owner wrote it.
+    pub jid: String,
+    /// The SubID, in a list of subscriptions.
+    pub subid: Option<SubId>,
+    /// The reason.
+    pub reason: &'static str,
+}
+
+/// Separates the entries of an owner's list, given what each names: those to apply, and those that contradict an earlier
+/// one. An entry without a SubID is about all subscriptions of its JID. Entries that only repeat others are neither.
+///
+/// SPEC: §8.8.2.4 and §8.9.2.4 do not say what happens if two entries of a list name one entity or subscription, be it in two
+/// spellings of a domain. Entries with the same value count as one. Otherwise the first one is applied, and later ones are
+/// returned as invalid with the value that the first one set.
+fn distinct<'a, E, V: Copy + Ord>(
+    entries: &'a [E],
+    named: impl Fn(&'a E) -> (&'a Jid, Option<&'a SubId>, V),
+) -> (Vec<&'a E>, Vec<&'a E>) {
+    let mut of_jid = BTreeMap::<_, (BTreeMap<_, V>, BTreeSet<V>)>::new();
+    let (mut distinct, mut contradicting) = (Vec::new(), Vec::new());
+    for entry in entries {
+        let (jid, subid, value) = named(entry);
+        let key = decoded(jid);
+        let (by_subid, values) = of_jid.entry(key.clone()).or_default();
+        let earlier = by_subid.get(&subid).or_else(|| by_subid.get(&None));
+        let contradicts = match subid {
+            Some(_) => earlier.is_some_and(|one| *one != value),
+            None => values.iter().any(|one| *one != value),
+        };
+        if contradicts {
+            contradicting.push(entry);
+        } else if earlier.is_none() {
+            by_subid.insert(subid, value);
+            values.insert(value);
+            distinct.push((key, subid, entry));
+        }
+    }
+    let is_included = |key: &String, subid: Option<&SubId>| {
+        let of_all = of_jid.get(key).is_some_and(|(by_subid, _)| by_subid.contains_key(&None));
+        of_all && subid.is_some()
+    };
+    let distinct = distinct.into_iter().filter(|(key, subid, _)| !is_included(key, *subid));
+    (distinct.map(|(_, _, entry)| entry).collect(), contradicting)
+}
+
+/// The form of a JID that is the same for all spellings of its domain.
+fn decoded(jid: &Jid) -> String {
+    let bare = jid.to_bare();
+    match jid.resource() {
+        Some(resource) => format!("{}/{resource}", bare.decoded()),
+        None => bare.decoded().into_owned(),
+    }
+}
+
+/// The reason for which an entry is returned that contradicts an earlier one.
+const CONTRADICTING: &str = "contradictory entries: the first one is applied";
+
+/// The reasons for which entries of a list were not applied: each once.
+fn joined(reasons: impl IntoIterator<Item = String>) -> String {
+    let reasons: BTreeSet<_> = reasons.into_iter().collect();
+    reasons.into_iter().collect::<Vec<_>>().join("; ")
+}
+
+/// The node, or the refusal that most clauses begin with.
+fn require_node(node: Option<&Node>) -> Result<&Node, Error> {
+    node.ok_or(Error::NodeNotFound)
+}
+
+/// Ends the subscriptions of exactly this address if the node does not admit the entity any more, and approves its pending
+/// ones if they need no approval any more (§8.7.4).
+///
+/// SPEC: the XEP does not say what becomes of a subscriber who loses access. Here nobody stays
+/// subscribed who could not subscribe, so events need no second check. Whom only a roster can admit keeps what it has
+/// until the rosters can be read.
+fn reevaluate_access(
+    node: &Node,
+    config: &NodeConfig,
+    entity: &BareJid,
+    affiliation: Affiliation,
+    changes: &mut Changes,
+    cx: &Context<'_>,
+) {
+    settle_remaining(node, config, (entity, affiliation), &BTreeSet::new(), changes, cx);
+}
+
+/// Reevaluates the subscriptions of an entity that the changes have not ended.
+fn settle_remaining(
+    node: &Node,
+    config: &NodeConfig,
+    (entity, affiliation): (&BareJid, Affiliation),
+    ended: &BTreeSet<Jid>,
+    changes: &mut Changes,
+    cx: &Context<'_>,
+) {
+    if access::is_up_to_rosters(config, affiliation) && cx.owner_roster.is_none() {
+        return;
+    }
+    let admission = match administers(cx.administrators, entity) {
+        true => Ok(SubscribeAccess::Granted),
+        false => access::admits(config, affiliation, access::contact(cx, entity)),
+    };
+    match admission {
+        Ok(SubscribeAccess::Granted) => {
+            for jid in node.pending_of_address(entity).filter(|jid| !ended.contains(*jid)) {
+                changes.push(Change::Subscribed(jid.clone()));
+            }
+        }
+        Ok(SubscribeAccess::OnApproval) => {}
+        Err(_) => {
+            let all = node.subscriptions_of_address(entity).chain(node.pending_of_address(entity));
+            for jid in all.filter(|jid| !ended.contains(*jid)) {
+                changes.push(Change::Unsubscribed(jid.clone()));
+            }
+        }
+    }
+}
+
+/// Reevaluates all subscriptions, pending ones too, that the changes have not ended.
+fn reevaluate_all(node: &Node, config: &NodeConfig, changes: &mut Changes, cx: &Context<'_>) {
+    let concerned = node.subscribers().chain(node.pending());
+    let mut entities: Vec<_> = concerned.map(Jid::to_bare).collect();
+    entities.sort_unstable();
+    entities.dedup();
+    let ended: BTreeSet<_> = changes.unsubscribed().cloned().collect();
+    for entity in &entities {
+        let affiliation = node.affiliation_of(entity);
+        settle_remaining(node, config, (entity, affiliation), &ended, changes, cx);
+    }
+}

@@ -1,0 +1,260 @@
+//! What the presence of an entity does at a node: temporary subscriptions end (§12.5), items go
+//! (`pubsub#purge_offline`), the last one is sent (`pubsub#send_last_published_item`).
+
+use std::collections::HashSet;
+
+use jid::{BareJid, Jid};
+
+use crate::{
+    Affiliation, Change, Changes, Context, Decision, DeliveryVariant, Error, Event, Expire,
+    IdGenerator, Item, ItemId, LogEntry, Node, SendLastPublishedItem, ShowSet, SubscriptionDetails,
+    Timestamp, access,
+    notify::{fanout::Fanout, state_changes::state_change_entries},
+};
+
+use super::{require_node, retract::retractions, subscribe, subscription_options::options_change};
+
+/// What this use case stands for in service discovery.
+pub const FEATURES: &[&str] = &["presence-notifications", "presence-subscribe", "since"];
+
+/// Whether the presence of anybody has to do with a node after these changes.
+#[must_use]
+pub fn depends_on_presence(node: &Node, changes: &Changes) -> bool {
+    let is_agreed = |change: &Change| match change {
+        Change::SubscriptionOptionsSet(_, terms) => {
+            terms.iter().any(SubscriptionDetails::looks_at_presence)
+        }
+        _ => false,
+    };
+    node.config.depends_on_presence() || changes.iter().any(is_agreed)
+}
+
+/// The entities on whose presence the node depends after these changes.
+pub fn watched_entities<'a>(
+    node: &'a Node,
+    changes: &'a Changes,
+) -> impl Iterator<Item = BareJid> + 'a {
+    let of_all = changes.iter().any(|change| matches!(change, Change::Configured(_)));
+    let all = node.subscribers().chain(node.pending()).take(if of_all { usize::MAX } else { 0 });
+    let some = changes.iter().filter_map(|change| match change {
+        Change::SubscriptionOptionsSet(jid, _)
+        | Change::SubscribedByOwner(jid)
+        | Change::SubscriptionRequested(jid)
+        | Change::Subscribed(jid) => Some(jid.to_bare()),
+        Change::Published(item) if node.config.purge_offline => Some(item.publisher.clone()),
+        _ => None,
+    });
+    all.map(Jid::to_bare).chain(some)
+}
+
+/// Whether an entity asks by these changes for a subscription, or for options.
+#[must_use]
+pub fn asks(changes: &Changes, entity: &BareJid) -> bool {
+    changes.iter().any(|change| match change {
+        Change::SubscriptionRequested(jid)
+        | Change::Subscribed(jid)
+        | Change::SubscriptionOptionsSet(jid, _) => jid.to_bare() == *entity,
+        _ => false,
+    })
+}
+
+/// Whether a node needs the presence of an entity for its subscriptions.
+#[must_use]
+pub fn is_needed(node: &Node, entity: &BareJid) -> bool {
+    let of_all = node.config.presence_based_delivery || node.config.tempsub;
+    let pending = node.pending_of_address(entity);
+    let mut own = node.subscriptions_of_address(entity).chain(pending);
+    own.any(|jid| of_all || node.terms_of(jid).iter().any(SubscriptionDetails::looks_at_presence))
+}
+
+/// Those whose items go from a node when they go.
+pub fn publishers<'a>(node: &'a Node, changes: &'a Changes) -> impl Iterator<Item = BareJid> + 'a {
+    let published = changes.iter().filter_map(|change| match change {
+        Change::Published(item) => Some(item.publisher.clone()),
+        _ => None,
+    });
+    published.filter(|_| node.config.purge_offline)
+}
+
+/// Returns `true` if the publishers of the newest items have to be read: the changes make their presence matter.
+#[must_use]
+pub fn needs_newest_publisher(node: &Node, changes: &Changes) -> bool {
+    let is_configured = changes.iter().any(|change| matches!(change, Change::Configured(_)));
+    node.config.purge_offline && is_configured
+}
+
+/// The most items that somebody is sent of a node who has been away.
+pub const MAX_MISSED: usize = 100;
+
+/// What a resource is sent that has come: what it missed, if it says how long it was away, and else the last item.
+#[must_use]
+pub fn on_available(
+    node: &Node,
+    jid: &Jid,
+    gone_since: Option<Timestamp>,
+    newest: &[Item],
+    fresh: &dyn IdGenerator,
+) -> Vec<LogEntry> {
+    let mut sent =
+        gone_since.map_or_else(Vec::new, |since| missed_items(node, jid, since, newest, fresh));
+    if sent.is_empty() {
+        sent = last(node, jid, newest.last(), fresh);
+    }
+    sent
+}
+
+/// What was published while a resource was away (XEP-0312). SPEC: that is sent where presence decides what is sent:
+/// at nodes with `presence_based_delivery`, or that send their last item on presence, and to those with `show-values`.
+fn missed_items(
+    node: &Node,
+    jid: &Jid,
+    since: Timestamp,
+    newest: &[Item],
+    fresh: &dyn IdGenerator,
+) -> Vec<LogEntry> {
+    let config = &node.config;
+    let looks_at_presence = config.presence_based_delivery
+        || config.send_last_published_item == SendLastPublishedItem::OnSubAndPresence;
+    let missed: Vec<Item> = newest.iter().filter(|i| i.published >= since).cloned().collect();
+    let mut sent = Vec::new();
+    for own in own_subscriptions(node, jid) {
+        for terms in node.terms_of(&own).iter() {
+            if looks_at_presence || terms.options.show_values != ShowSet::ALL {
+                sent.extend(missed.iter().filter_map(|item| {
+                    let at = (node.version + 1, fresh.next_u64());
+                    let sent = LogEntry::of_item(node, config, item, (jid, terms), at)?;
+                    Some(in_wanted_states(sent, terms))
+                }));
+            }
+        }
+    }
+    sent
+}
+
+/// The subscriptions of which a resource is told.
+fn own_subscriptions(node: &Node, jid: &Jid) -> Vec<Jid> {
+    let bare = jid.to_bare();
+    let all = node.subscriptions_of_address(&bare);
+    all.filter(|other| other.is_bare() || *other == jid).cloned().collect()
+}
+
+/// The JIDs at a node to which the last item goes because a resource has come, with it.
+fn last(node: &Node, jid: &Jid, last: Option<&Item>, fresh: &dyn IdGenerator) -> Vec<LogEntry> {
+    if node.config.send_last_published_item != SendLastPublishedItem::OnSubAndPresence {
+        return Vec::new();
+    }
+    let sent = own_subscriptions(node, jid).into_iter().flat_map(|other| {
+        let terms = node.terms_of(&other);
+        let sent = terms.iter().map(|terms| {
+            let at = (node.version + 1, fresh.next_u64());
+            let sent = subscribe::last_item(node, &node.config, last, (&other, terms), at)?;
+            Some(in_wanted_states(sent, terms))
+        });
+        sent.collect::<Vec<_>>()
+    });
+    sent.flatten().collect()
+}
+
+/// An item that is sent to whoever comes, in the states of availability in which events are wanted (§16.4.2).
+fn in_wanted_states(sent: LogEntry, terms: &SubscriptionDetails) -> LogEntry {
+    let shows = Some(terms.options.show_values).filter(|shows| *shows != ShowSet::ALL);
+    LogEntry { variant: DeliveryVariant { shows, ..sent.variant }, ..sent }
+}
+
+/// An entity of which a resource is not available any more, or none is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UnavailablePresence {
+    /// The resource; a bare JID if that is not said.
+    pub jid: Jid,
+    /// Whether it was the last one.
+    pub is_last: bool,
+}
+
+/// Decides on the departure of an entity, given the newest item and the JIDs of the entity that an owner subscribed.
+///
+/// SPEC: §16.4.4 says that `purge_offline` applies to the relevant publisher, and purges all items. Here that is the
+/// publisher of the newest item, if it may change all items. Otherwise an entity could remove the items of all publishers of
+/// an open node by going offline. The items of an entity that may change only its own are retracted.
+///
+/// SPEC: §12.5 does not say whether `tempsub` applies to subscriptions that owners made. These do not end: their end
+/// would disclose to an owner that an entity became unavailable, although the entity shares its presence with the
+/// service for other subscriptions.
+///
+/// # Errors
+/// [`Error::NodeNotFound`].
+pub fn on_unavailable(
+    node: Option<&Node>,
+    went: &UnavailablePresence,
+    newest: Option<&Item>,
+    enrolled: &HashSet<Jid>,
+    cx: &Context<'_>,
+) -> Result<Decision<()>, Error> {
+    let node = require_node(node)?;
+    let bare = went.jid.to_bare();
+    let mut changes = Changes::none(node);
+    let has_gone = |jid: &&Jid| match jid.is_bare() {
+        true => went.is_last,
+        false => went.jid.is_bare() || **jid == went.jid,
+    };
+    let own = node.subscriptions_of_address(&bare).chain(node.pending_of_address(&bare));
+    for jid in own.filter(has_gone) {
+        let mut terms = node.terms_of(jid).into_owned();
+        let before = terms.len();
+        let is_temporary = node.config.tempsub && !enrolled.contains(jid);
+        terms.retain(|terms| !is_temporary && terms.options.expire != Expire::Presence);
+        if terms.is_empty() {
+            changes.push(Change::Unsubscribed(jid.clone()));
+        } else if terms.len() < before {
+            changes.push(options_change(node, jid.clone(), terms)?);
+        }
+    }
+    let mut notifications = state_change_entries(node, &node.config, &mut changes, cx);
+    let is_purged = node.config.purge_offline
+        && went.is_last
+        && newest.is_some_and(|item| item.publisher == bare)
+        && access::may_all_be_changed_by(node, &bare);
+    if is_purged {
+        let at = (changes.take_place(node.epoch), changes.version());
+        changes.push(Change::Purged);
+        if node.config.notify_retract {
+            notifications.extend(Fanout::new(node, &node.config, cx).notify(at, Event::Purged)?);
+        }
+    }
+    Ok(Decision { reply: (), changes, notifications })
+}
+
+/// Maximum number of items that are retracted at once because their publisher went offline.
+pub const MAX_RETRACTED: usize = 100;
+
+/// Returns `true` if the items of a publisher, and no others, are removed when it goes offline: it may change only its own.
+/// An outcast may retract nothing, so its items stay.
+#[must_use]
+pub fn loses_own_items(node: &Node, publisher: &BareJid) -> bool {
+    node.config.purge_offline
+        && !access::may_all_be_changed_by(node, publisher)
+        && node.affiliation_of(publisher) != Affiliation::Outcast
+}
+
+/// Decides on the departure of a publisher that [loses its own items](loses_own_items), given some of these.
+///
+/// # Errors
+/// [`Error::NodeNotFound`], [`Error::TooManyNotifications`].
+pub fn retract_own(
+    node: Option<&Node>,
+    publisher: &BareJid,
+    own: &[Item],
+    cx: &Context<'_>,
+) -> Result<Decision<()>, Error> {
+    let node = require_node(node)?;
+    let mut changes = Changes::none(node);
+    let is_lost = |item: &&Item| item.publisher == *publisher && loses_own_items(node, publisher);
+    let own = own.iter().filter(is_lost);
+    let items: Vec<ItemId> = own.map(|item| item.id.clone()).collect();
+    for id in &items {
+        changes.push(Change::Retracted(id.clone()));
+    }
+    let fanout = &mut Fanout::new(node, &node.config, cx);
+    let is_notified = node.config.notify_retract;
+    let notifications = retractions(node, &items, is_notified, &mut changes, fanout)?;
+    Ok(Decision { reply: (), changes, notifications })
+}

@@ -1,0 +1,259 @@
+//! Publishing items (§7.1).
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
+
+use jid::BareJid;
+
+use crate::{
+    Actor, Attribution, Change, Changes, ConfigField, Context, Decision, Error, Event, EventItem,
+    FormerNode, Item, ItemId, Node, NodeConfig, NodeId, Payload, PublishNodeFull, access,
+    notify::fanout::Fanout,
+};
+
+use super::{create, retract::retractions};
+
+/// What this use case stands for in service discovery.
+pub const FEATURES: &[&str] = &[
+    "auto-create",
+    "item-ids",
+    "last-published",
+    "multi-items",
+    "persistent-items",
+    "publish",
+    "publish-node-full",
+    "publish-options",
+];
+
+/// Asks that items be published, all or none (§12.11).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Publish {
+    /// Where.
+    pub node: NodeId,
+    /// What; nothing for an event without an item (§4.3).
+    pub items: Vec<NewItem>,
+    /// How the node has to be configured, and is if it has to be created (§7.1.5).
+    pub options: Vec<ConfigField>,
+    /// What the newest item is called in the archive, or nothing is published (XEP-0395 §3.2).
+    pub expected_newest: Option<String>,
+}
+
+/// An item that is not yet there.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NewItem {
+    /// Its name; the service chooses one if there is none (§7.1.2).
+    pub id: Option<ItemId>,
+    /// Its content.
+    pub payload: Option<Payload>,
+}
+
+/// The items are published.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PublishReply {
+    /// Where.
+    pub node: NodeId,
+    /// Their names, in the order of the request.
+    pub items: Vec<ItemId>,
+}
+
+/// Decides a publish request. An item with the name of one that is there replaces it and is the
+/// newest; the oldest past `max_items`, or past the service's limit of bytes, go without an event.
+///
+/// A node that is not there is created by who may create nodes (§7.1.4), in the same step. SPEC: whoever may not
+/// create it is told `item-not-found`, and so is everyone where the configuration says that it is not created so. A node
+/// with a redirect is never created so, and a deleted one only by those who [may have its name](FormerNode).
+///
+/// # Errors
+/// [`Error::NodeNotFound`], [`Error::Forbidden`], [`Error::ForeignItem`], [`Error::PreconditionNotMet`], [`Error::Outdated`], those of
+/// §7.1.3, and of a creation; [`Error::TooManyNotifications`].
+pub fn publish(
+    node: Option<&Node>,
+    request: &Publish,
+    there: &ExistingItems,
+    cx: &Context<'_>,
+) -> Result<Decision<PublishReply>, Error> {
+    let Some(node) = node else {
+        let is_free = |former: &FormerNode| former.redirect.is_none() && former.may_have_name(cx);
+        if !cx.policy.may_create(cx.actor)
+            || !cx.policy.auto_create
+            || !there.former.as_ref().is_none_or(is_free)
+        {
+            return Err(Error::NodeNotFound);
+        }
+        check_compared(request, None)?;
+        let (node, changes) = create::creation(request.node.clone(), &request.options, false, cx)?;
+        return publish_at(&node, changes, request, &ExistingItems::default(), cx);
+    };
+    access::may_publish(node, cx.actor)?;
+    for publisher in there.replaced.values() {
+        access::may_change_item(node, cx.actor, publisher)?;
+    }
+    // Each by itself: of two values for one field one is not met.
+    let unmet = request.options.iter().find(|wanted| !node.config.meets(wanted, cx.limits()));
+    if let Some(unmet) = unmet {
+        return Err(Error::PreconditionNotMet { field: unmet.field() });
+    }
+    if request.expected_newest.is_some() {
+        // Who may not read does not learn what is there.
+        access::may_retrieve(node, cx).map_err(|_| Error::Forbidden)?;
+    }
+    check_compared(request, there.newest.as_ref())?;
+    publish_at(node, Changes::none(node), request, there, cx)
+}
+
+/// SPEC: XEP-0395 leaves it to the service what tells the content of an item. Here it is what the item is called in the
+/// archive, so it changes too when the same content is published again.
+fn check_compared(request: &Publish, newest: Option<&Item>) -> Result<(), Error> {
+    let newest = newest.map(|item| item.archive_id().to_string());
+    match &request.expected_newest {
+        Some(compared) if newest.as_ref() != Some(compared) => Err(Error::Outdated { newest }),
+        _ => Ok(()),
+    }
+}
+
+/// What a publish request has to do with: items of the node, or the node that was deleted.
+#[derive(Clone, Debug, Default)]
+pub struct ExistingItems {
+    /// If the node is not there: the one of this name that was deleted.
+    pub former: Option<FormerNode>,
+    /// The newest, if it is compared.
+    pub newest: Option<Item>,
+    /// Those that have the names of new ones, each with its publisher, if the node [may be full](needs_existing_items) or the
+    /// actor [may overwrite only its own items](looks_at_publishers).
+    pub replaced: BTreeMap<ItemId, BareJid>,
+    /// How many there are.
+    pub total: usize,
+    /// The oldest: twice as many as the request has.
+    pub oldest: Vec<ItemId>,
+}
+
+/// Whether a request has to do with what is there, because the node may be full and does not just drop the oldest.
+#[must_use]
+pub fn needs_existing_items(config: &NodeConfig) -> bool {
+    config.persist_items && config.publish_node_full != PublishNodeFull::DiscardOldest
+}
+
+/// Whether a request has to do with the publishers of the items that it would overwrite.
+#[must_use]
+pub fn looks_at_publishers(node: &Node, actor: &Actor) -> bool {
+    node.config.persist_items && !access::may_change_all_items(node, actor)
+}
+
+/// Publishes at a node that is there when these changes are made.
+fn publish_at(
+    node: &Node,
+    mut changes: Changes,
+    request: &Publish,
+    there: &ExistingItems,
+    cx: &Context<'_>,
+) -> Result<Decision<PublishReply>, Error> {
+    let config = &node.config;
+    check_number(request.items.len(), config, cx)?;
+    let mut items = Vec::with_capacity(request.items.len());
+    for new in &request.items {
+        check_payload(new.payload.as_ref(), config, cx)?;
+        let id = match &new.id {
+            Some(id) => id.clone(),
+            None => ItemId::parse(&cx.ids.next_id())?,
+        };
+        let place = changes.take_place(node.epoch);
+        items.push(Arc::new(Item {
+            id,
+            place,
+            index: 0,
+            created: (place.sequence, 0),
+            publisher: cx.actor.bare(),
+            published: cx.now,
+            payload: new.payload.clone(),
+        }));
+    }
+    if items.iter().map(|item| item.size()).sum::<usize>() > cx.limits().max_reply_bytes {
+        return Err(Error::BatchTooBig { max: cx.limits().max_reply_bytes });
+    }
+    if items.iter().map(|item| &item.id).collect::<BTreeSet<_>>().len() < items.len() {
+        return Err(Error::BadRequest("two items of one name"));
+    }
+
+    let evicted =
+        if needs_existing_items(config) { evicted(&items, there, config, cx)? } else { Vec::new() };
+    if config.persist_items {
+        items.iter().for_each(|item| changes.push(Change::Published(Arc::clone(item))));
+        changes.push(config.eviction(cx.limits()));
+    }
+    let as_of = changes.version();
+    let attribution = Attribution::of(node, config);
+    let mut fanout = Fanout::new(node, config, cx);
+    let mut notifications = Vec::new();
+    for item in &items {
+        let event = Event::Published(vec![EventItem::of(item, config, &attribution)]);
+        let at = (item.place, as_of);
+        notifications.extend(fanout.notify(at, event)?);
+    }
+    if items.is_empty() {
+        let at = (changes.take_place(node.epoch), as_of);
+        let event = Event::Published(Vec::new());
+        notifications.extend(fanout.notify(at, event)?);
+    }
+    changes.prepend_retractions(&evicted);
+    let of_evicted = retractions(node, &evicted, config.notify_retract, &mut changes, &mut fanout);
+    notifications.extend(of_evicted?);
+    let items = items.iter().map(|item| item.id.clone()).collect();
+    let reply = PublishReply { node: node.id.clone(), items };
+    Ok(Decision { reply, changes, notifications })
+}
+
+/// Those that make room for new items at a node that retracts them, or refuses what is too much.
+fn evicted(
+    new: &[Arc<Item>],
+    there: &ExistingItems,
+    config: &NodeConfig,
+    cx: &Context<'_>,
+) -> Result<Vec<ItemId>, Error> {
+    let keep = config.max_items.within(cx.limits()) as usize;
+    let number = (there.total + new.len() - there.replaced.len()).saturating_sub(keep);
+    match config.publish_node_full {
+        _ if number == 0 || keep == 0 => Ok(Vec::new()),
+        PublishNodeFull::DiscardOldest => Ok(Vec::new()),
+        PublishNodeFull::Reject => Err(Error::NodeFull),
+        PublishNodeFull::RetractOldest => {
+            let stays = |id: &&ItemId| !there.replaced.contains_key(*id);
+            Ok(there.oldest.iter().filter(stays).take(number).cloned().collect())
+        }
+    }
+}
+
+/// How many items the node takes at once (§7.1.3.7, §12.11).
+fn check_number(number: usize, config: &NodeConfig, cx: &Context<'_>) -> Result<(), Error> {
+    let takes_items = config.persist_items || config.deliver_payloads;
+    let kept = config.max_items.within(cx.limits()) as usize;
+    match number {
+        0 if takes_items => Err(Error::ItemRequired),
+        0 => Ok(()),
+        _ if !takes_items => Err(Error::ItemForbidden),
+        n if n > cx.limits().max_batch => Err(Error::batch_too_long(cx.limits())),
+        // A node may keep no item at all and still announce each.
+        n if config.persist_items && kept > 0 && n > kept => {
+            Err(Error::MaxItemsExceeded { limit: "pubsub#max_items", max: kept })
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Whether the node takes this payload (§7.1.3.5, §7.1.3.7). Its namespace may be any: `pubsub#type` says what the data
+/// means (§16.4.4).
+fn check_payload(
+    payload: Option<&Payload>,
+    config: &NodeConfig,
+    cx: &Context<'_>,
+) -> Result<(), Error> {
+    let Some(payload) = payload else {
+        return if config.deliver_payloads { Err(Error::PayloadRequired) } else { Ok(()) };
+    };
+    let max = config.max_payload_size.min(cx.limits().max_payload_bytes);
+    if payload.xml().len() > max as usize {
+        return Err(Error::PayloadTooBig { max });
+    }
+    Ok(())
+}

@@ -1,0 +1,99 @@
+//! Retracting items (§7.2).
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use jid::BareJid;
+
+use crate::{
+    Change, Changes, Context, Decision, Error, Event, Feature, ItemId, LogEntry, Node, NodeId,
+    access, notify::fanout::Fanout, written_len,
+};
+
+use super::require_node;
+
+/// What this use case stands for in service discovery.
+pub const FEATURES: &[&str] = &["delete-items", "retract-items"];
+
+/// Asks that items be gone, all or none (§12.11).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Retract {
+    /// From which node.
+    pub node: NodeId,
+    /// Which; at least one.
+    pub items: Vec<ItemId>,
+    /// Whether to tell subscribers even if the node would not (§7.2.2.1).
+    pub notify: bool,
+}
+
+/// What an item takes in an event besides its name.
+const RETRACTED_BYTES: usize = 20;
+
+/// Decides a retract request, given the publishers of the named items that exist.
+///
+/// # Errors
+/// [`Error::NodeNotFound`], [`Error::ItemNotFound`], [`Error::Forbidden`], [`Error::ForeignItem`],
+/// [`Error::BatchTooBig`], [`Error::TooManyNotifications`];
+/// [`Error::Unsupported`] at a node that keeps no items (§7.2.3.5).
+pub fn retract(
+    node: Option<&Node>,
+    request: &Retract,
+    publishers: &BTreeMap<ItemId, BareJid>,
+    cx: &Context<'_>,
+) -> Result<Decision<()>, Error> {
+    let node = require_node(node)?;
+    check_access(node, cx)?;
+    if !node.config.persist_items {
+        return Err(Error::Unsupported(Feature::PersistentItems));
+    }
+    if request.items.is_empty() {
+        return Err(Error::ItemRequired);
+    }
+    if request.items.len() > cx.limits().max_batch {
+        return Err(Error::batch_too_long(cx.limits()));
+    }
+    if request.items.iter().collect::<BTreeSet<_>>().len() < request.items.len() {
+        return Err(Error::BadRequest("two items of one name"));
+    }
+    let names = request.items.iter().map(|id| RETRACTED_BYTES + written_len(id.as_str()));
+    if names.sum::<usize>() > cx.limits().max_reply_bytes {
+        return Err(Error::BatchTooBig { max: cx.limits().max_reply_bytes });
+    }
+    let mut changes = Changes::none(node);
+    for id in &request.items {
+        let publisher = publishers.get(id).ok_or(Error::ItemNotFound)?;
+        access::may_change_item(node, cx.actor, publisher)?;
+        changes.push(Change::Retracted(id.clone()));
+    }
+    let is_notified = node.config.notify_retract || request.notify;
+    let mut fanout = Fanout::new(node, &node.config, cx);
+    let notifications = retractions(node, &request.items, is_notified, &mut changes, &mut fanout)?;
+    Ok(Decision { reply: (), changes, notifications })
+}
+
+/// Checks whether the actor may learn which items exist.
+///
+/// # Errors
+/// [`Error::Forbidden`].
+pub fn check_access(node: &Node, cx: &Context<'_>) -> Result<(), Error> {
+    let is_refused =
+        access::may_publish(node, cx.actor).is_err() && access::may_retrieve(node, cx).is_err();
+    if is_refused { Err(Error::Forbidden) } else { Ok(()) }
+}
+
+/// One event for each item that is gone; each takes its place, whether subscribers are notified or not.
+pub(super) fn retractions(
+    node: &Node,
+    items: &[ItemId],
+    is_notified: bool,
+    changes: &mut Changes,
+    fanout: &mut Fanout<'_>,
+) -> Result<Vec<LogEntry>, Error> {
+    let mut notifications = Vec::new();
+    for id in items {
+        let at = (changes.take_place(node.epoch), changes.version());
+        if is_notified {
+            notifications.extend(fanout.notify(at, Event::Retracted(vec![id.clone()]))?);
+        }
+    }
+    Ok(notifications)
+}

@@ -1,0 +1,247 @@
+//! Subscribing (§6.1).
+
+use jid::Jid;
+
+use crate::{
+    Change, Changes, Context, Decision, DeliveryVariant, Error, IdGenerator, Item, LogEntry, Node,
+    NodeConfig, NodeId, SubId, SubscribeAccess, SubscriptionDetails, SubscriptionOption,
+    SubscriptionOptions, SubscriptionState, access, notify::state_changes::state_change_entries,
+};
+
+use super::{
+    require_node,
+    subscription_options::{OptionsForm, check_offered, has_lease, offers_body, options_change},
+};
+
+/// What this use case stands for in service discovery.
+pub const FEATURES: &[&str] = &["subscribe"];
+
+/// What it stands for where a JID can have several subscriptions at a node.
+pub const FEATURES_OF_MANY: &[&str] = &["multi-subscribe"];
+
+/// Asks for the events of a node.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Subscribe {
+    /// Which node.
+    pub node: NodeId,
+    /// Where the events go: the actor's bare JID or one of its full JIDs.
+    pub jid: Jid,
+    /// Which options the subscription shall have, if that is said (§6.3.7).
+    pub settings: Option<Vec<SubscriptionOption>>,
+    /// Whether it is a public one (XEP-0465).
+    pub is_public: bool,
+}
+
+/// The JID is subscribed, or waits for an owner.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SubscribeReply {
+    /// To which node.
+    pub node: NodeId,
+    /// Who.
+    pub jid: Jid,
+    /// Which of its subscriptions, where it can have several.
+    pub subid: Option<SubId>,
+    /// How.
+    pub state: SubscriptionState,
+    /// With which options, if some were asked for.
+    pub options: Option<OptionsForm>,
+}
+
+/// Decides a subscribe request, given the newest item.
+///
+/// Who is subscribed already is told so again (§6.1.2), without the last item, or gets one more subscription where it
+/// can have several (§6.1.6). Where an owner has to approve it, the owners are asked (§8.6).
+///
+/// # Errors
+/// [`Error::NodeNotFound`], [`Error::InvalidJid`], [`Error::Forbidden`],
+/// [`Error::ClosedNode`], [`Error::PendingSubscription`], [`Error::Unsupported`], [`Error::TooManySubscriptions`],
+/// [`Error::TooManyOwnSubscriptions`], [`Error::TooManySpecial`], [`Error::InvalidOptions`],
+/// [`Error::ConfigurationRequired`].
+pub fn subscribe(
+    node: Option<&Node>,
+    request: &Subscribe,
+    last: Option<&Item>,
+    cx: &Context<'_>,
+) -> Result<Decision<SubscribeReply>, Error> {
+    let node = require_node(node)?;
+    let jid = &request.jid;
+    if !access::is_self(cx.actor, &jid.to_bare()) {
+        return Err(Error::InvalidJid);
+    }
+    let admission = access::may_subscribe(node, cx)?;
+    let known = node.known_subscription(jid);
+    match node.state_of(&known) {
+        SubscriptionState::Subscribed => return resubscribe(node, request, &known, last, cx),
+        SubscriptionState::Pending => return Err(Error::PendingSubscription),
+        SubscriptionState::None => {}
+    }
+    access::may_begin_subscription(node, cx.actor)?;
+    if node.subscribers_len() + node.pending_len() >= cx.limits().max_subscriptions {
+        return Err(Error::TooManySubscriptions);
+    }
+    let has_enough = cx.actor_subscription_count >= cx.limits().max_subscriptions_per_jid;
+    if has_enough && !cx.actor.is_administrator {
+        return Err(Error::TooManyOwnSubscriptions);
+    }
+    let terms = new_terms(node, request, cx)?;
+    if !has_lease(&terms.options, cx) {
+        return Err(Error::ConfigurationRequired);
+    }
+    let mut changes = Changes::none(node);
+    let state = match admission {
+        SubscribeAccess::Granted => {
+            changes.push(Change::Subscribed(jid.clone()));
+            SubscriptionState::Subscribed
+        }
+        SubscribeAccess::OnApproval => {
+            changes.push(Change::SubscriptionRequested(jid.clone()));
+            SubscriptionState::Pending
+        }
+    };
+    if !is_plain(&terms) {
+        changes.push(options_change(node, jid.clone(), vec![terms.clone()])?);
+    }
+    let mut notifications = state_change_entries(node, &node.config, &mut changes, cx);
+    if admission == SubscribeAccess::Granted {
+        let at = (changes.version() + 1, cx.ids.next_u64());
+        notifications.extend(last_item(node, &node.config, last, (jid, &terms), at));
+    }
+    Ok(Decision { reply: reply(node, request, &terms, state), changes, notifications })
+}
+
+fn is_plain(terms: &SubscriptionDetails) -> bool {
+    terms.subid.is_none() && terms.options == SubscriptionOptions::default()
+}
+
+/// One more subscription of a JID, where it can have several; else its options are set, if it says some. A subscription
+/// of another spelling of its domain goes on at the JID of the request.
+///
+/// SPEC: an owner may have subscribed an address that the server of the entity does not know. The request shows the one
+/// that it knows.
+fn resubscribe(
+    node: &Node,
+    request: &Subscribe,
+    known: &Jid,
+    last: Option<&Item>,
+    cx: &Context<'_>,
+) -> Result<Decision<SubscribeReply>, Error> {
+    let mut all = node.terms_of(known).into_owned();
+    let mut changes = Changes::none(node);
+    let is_moved = *known != request.jid;
+    let is_one_more = cx.limits().max_subids > 1;
+    if is_one_more {
+        access::may_begin_subscription(node, cx.actor)?;
+    }
+    if is_one_more && all.len() >= cx.limits().max_subids {
+        return Err(Error::TooManySpecial);
+    }
+    let mut terms = new_terms(node, request, cx)?;
+    if (is_one_more || request.settings.is_some()) && !has_lease(&terms.options, cx) {
+        return Err(Error::ConfigurationRequired);
+    }
+    if is_one_more {
+        all.push(terms.clone());
+    } else if let Some(first) = all.first_mut() {
+        let options = match request.settings {
+            Some(_) => terms.options,
+            None => SubscriptionOptions { is_public: request.is_public, ..first.options.clone() },
+        };
+        terms = first.renewed(options, node.seq, cx.now);
+        if terms.options == first.options && !is_moved {
+            let reply = reply(node, request, first, SubscriptionState::Subscribed);
+            return Ok(Decision::without_entries(reply, changes));
+        }
+        *first = terms.clone();
+    }
+    if is_moved {
+        changes.push(Change::Unsubscribed(known.clone()));
+        changes.push(Change::Subscribed(request.jid.clone()));
+    }
+    let is_new = |one: &&SubscriptionDetails| is_moved || is_one_more && **one == terms;
+    let begun: Vec<_> = all.iter().filter(is_new).cloned().collect();
+    if !is_moved || !all.iter().all(is_plain) {
+        changes.push(options_change(node, request.jid.clone(), all)?);
+    }
+    let mut notifications = match is_moved {
+        true => state_change_entries(node, &node.config, &mut changes, cx),
+        false => Vec::new(),
+    };
+    for terms in &begun {
+        let at = (changes.version() + 1, cx.ids.next_u64());
+        notifications.extend(last_item(node, &node.config, last, (&request.jid, terms), at));
+    }
+    let reply = reply(node, request, &terms, SubscriptionState::Subscribed);
+    Ok(Decision { reply, changes, notifications })
+}
+
+fn new_terms(
+    node: &Node,
+    request: &Subscribe,
+    cx: &Context<'_>,
+) -> Result<SubscriptionDetails, Error> {
+    let settings = request.settings.as_deref().unwrap_or_default();
+    check_offered(node, settings)?;
+    let options =
+        SubscriptionOptions { is_public: request.is_public, ..SubscriptionOptions::default() };
+    let options = options.with(settings, cx.limits(), cx.now)?;
+    let subid = (cx.limits().max_subids > 1).then(|| SubId::new(&cx.ids.next_id()));
+    Ok(SubscriptionDetails::new(subid, options, node.seq, cx.now))
+}
+
+fn reply(
+    node: &Node,
+    request: &Subscribe,
+    terms: &SubscriptionDetails,
+    state: SubscriptionState,
+) -> SubscribeReply {
+    SubscribeReply {
+        node: node.id.clone(),
+        jid: request.jid.clone(),
+        subid: terms.subid.clone(),
+        state,
+        options: request.settings.as_ref().map(|_| OptionsForm {
+            options: terms.options.clone(),
+            offers_body: offers_body(&node.config),
+        }),
+    }
+}
+
+/// The last item for those whose subscription has begun with these changes, at a node that is then configured so: an
+/// owner has approved it, or nobody has to any more (§12.2). They may have gone meanwhile: it comes in the states of
+/// availability in which they want events. SPEC: whom an owner subscribes gets no last item.
+pub(super) fn last_items(
+    node: &Node,
+    config: &NodeConfig,
+    last: Option<&Item>,
+    changes: &Changes,
+    fresh: &dyn IdGenerator,
+) -> Vec<LogEntry> {
+    let is_sent = config.send_last_published_item.is_on_sub() && !changes.drop_all_items();
+    let last = last.filter(|_| is_sent);
+    let sent = changes.iter().flat_map(|change| match change {
+        Change::Subscribed(jid) => {
+            let terms = node.terms_of(jid);
+            let item = |terms| {
+                let (last, at) = (last?, (changes.version() + 1, fresh.next_u64()));
+                LogEntry::of_item(node, config, last, (jid, terms), at)
+            };
+            terms.iter().filter_map(item).collect()
+        }
+        _ => Vec::new(),
+    });
+    sent.collect()
+}
+
+/// The last item for a JID that is subscribed on these terms now (§6.1.7), as of a version, with a nonce. A
+/// subscribing entity, or one that sends presence, is available.
+pub(super) fn last_item(
+    node: &Node,
+    config: &NodeConfig,
+    last: Option<&Item>,
+    subscriber: (&Jid, &SubscriptionDetails),
+    at: (u64, u64),
+) -> Option<LogEntry> {
+    let last = last.filter(|_| config.send_last_published_item.is_on_sub())?;
+    let sent = LogEntry::of_item(node, config, last, subscriber, at)?;
+    Some(LogEntry { variant: DeliveryVariant { shows: None, ..sent.variant }, ..sent })
+}

@@ -1,0 +1,180 @@
+//! Subscription options (§6.3), and their defaults (§6.4).
+
+use jid::Jid;
+
+use crate::{
+    Actor, Change, Changes, Context, Decision, Error, Expire, Node, NodeConfig, NodeId, SubId,
+    SubscriptionDetails, SubscriptionOption, SubscriptionOptions, SubscriptionState, access,
+};
+
+use super::require_node;
+
+/// What this use case stands for in service discovery.
+pub const FEATURES: &[&str] =
+    &["leased-subscription", "retrieve-default-sub", "subscription-options"];
+
+/// Which subscription is meant.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct GetOptions {
+    /// At which node.
+    pub node: NodeId,
+    /// Whose.
+    pub jid: Jid,
+    /// Which of the JID's.
+    pub subid: Option<SubId>,
+}
+
+/// Asks that a subscription have other options.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SetOptions {
+    /// Which subscription.
+    pub of: GetOptions,
+    /// What changes; nothing if the form was cancelled.
+    pub settings: Vec<SubscriptionOption>,
+}
+
+/// Options, and whether items can be told in a body where they hold.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OptionsForm {
+    /// What holds.
+    pub options: SubscriptionOptions,
+    /// Whether [`SubscriptionOptions::include_body`] is offered.
+    pub offers_body: bool,
+}
+
+/// Shows the options of a subscription (§6.3.2).
+///
+/// # Errors
+/// [`Error::NodeNotFound`], [`Error::Forbidden`], [`Error::NoOptions`], [`Error::SubIdRequired`],
+/// [`Error::InvalidSubId`].
+pub fn options(
+    node: Option<&Node>,
+    request: &GetOptions,
+    cx: &Context<'_>,
+) -> Result<OptionsForm, Error> {
+    let node = require_node(node)?;
+    let (_, terms) = configurable(node, request, cx.actor)?;
+    let at = find(&terms, request.subid.as_ref())?;
+    let terms = terms.get(at).ok_or(Error::InvalidSubId)?;
+    Ok(OptionsForm { options: terms.options.clone(), offers_body: offers_body(&node.config) })
+}
+
+/// Shows the options that a subscription at a node has if nothing else is said (§6.4).
+///
+/// # Errors
+/// [`Error::NodeNotFound`], [`Error::Forbidden`].
+pub fn default(node: Option<&Node>, cx: &Context<'_>) -> Result<OptionsForm, Error> {
+    let node = require_node(node)?;
+    access::may_discover(node, cx)?;
+    Ok(OptionsForm {
+        options: SubscriptionOptions::default(),
+        offers_body: offers_body(&node.config),
+    })
+}
+
+/// Decides a request to set the options of a subscription (§6.3.5). A lease is renewed so (§12.19).
+///
+/// # Errors
+/// As [`options`]; [`Error::InvalidOptions`], [`Error::TooManySpecial`].
+pub fn set_options(
+    node: Option<&Node>,
+    request: &SetOptions,
+    cx: &Context<'_>,
+) -> Result<Decision<()>, Error> {
+    let node = require_node(node)?;
+    let (jid, mut terms) = configurable(node, &request.of, cx.actor)?;
+    let at = find(&terms, request.of.subid.as_ref())?;
+    let mut changes = Changes::none(node);
+    if let Some(terms) = terms.get_mut(at) {
+        check_offered(node, &request.settings)?;
+        let options = terms.options.clone().with(&request.settings, cx.limits(), cx.now)?;
+        if !has_lease(&options, cx) {
+            return Err(Error::InvalidOptions("pubsub#expire: a lease is required".into()));
+        }
+        if options == terms.options {
+            return Ok(Decision::without_entries((), changes));
+        }
+        *terms = terms.renewed(options, node.seq, cx.now);
+    }
+    changes.push(options_change(node, jid, terms)?);
+    Ok(Decision::without_entries((), changes))
+}
+
+/// The named JID, subscribed or pending, with its subscriptions, if the actor may configure them.
+fn configurable(
+    node: &Node,
+    of: &GetOptions,
+    actor: &Actor,
+) -> Result<(Jid, Vec<SubscriptionDetails>), Error> {
+    if !access::is_self(actor, &of.jid.to_bare()) && !actor.is_administrator {
+        return Err(Error::Forbidden);
+    }
+    let jid = node.known_subscription(&of.jid);
+    if node.state_of(&jid) == SubscriptionState::None {
+        return Err(Error::NoOptions);
+    }
+    let terms = node.terms_of(&jid).into_owned();
+    Ok((jid, terms))
+}
+
+/// Which of several subscriptions is meant. SPEC: a SubID is ignored where there is none (§6.2.3.5).
+pub(super) fn find(terms: &[SubscriptionDetails], subid: Option<&SubId>) -> Result<usize, Error> {
+    match (terms, subid) {
+        ([_], None) => Ok(0),
+        ([only], Some(_)) if only.subid.is_none() => Ok(0),
+        (_, None) => Err(Error::SubIdRequired),
+        (all, Some(subid)) => {
+            let found = all.iter().position(|terms| terms.subid.as_ref() == Some(subid));
+            found.ok_or(Error::InvalidSubId)
+        }
+    }
+}
+
+/// SPEC: the one thing that a subscription may have to be configured with is its lease, where the service wants one.
+pub(super) fn has_lease(options: &SubscriptionOptions, cx: &Context<'_>) -> bool {
+    !cx.limits().require_lease || options.expire != Expire::Never
+}
+
+/// The namespace of payloads that can be told in a message's body.
+pub const ATOM: &str = "http://www.w3.org/2005/Atom";
+
+/// Whether a node can have items that can be told in a message's body (§12.8). SPEC: `include_body`, which is to be
+/// offered only where the service knows the payloads, is offered at nodes without a type, and at those of Atom.
+#[must_use]
+pub fn offers_body(config: &NodeConfig) -> bool {
+    config.r#type.is_empty() || config.r#type == ATOM
+}
+
+/// Refuses options that are not offered at a node.
+pub(super) fn check_offered(node: &Node, settings: &[SubscriptionOption]) -> Result<(), Error> {
+    let is_offered = |setting: &SubscriptionOption| {
+        *setting != SubscriptionOption::IncludeBody(true) || offers_body(&node.config)
+    };
+    match settings.iter().all(is_offered) {
+        true => Ok(()),
+        false => {
+            let text = "pubsub#include_body: not available for payloads of this type";
+            Err(Error::InvalidOptions(text.into()))
+        }
+    }
+}
+
+/// Subscriptions with options or SubIDs at one node. Each event looks at all of them.
+const MAX_SPECIAL: usize = 100_000;
+/// JIDs of one account that have such subscriptions at one node.
+const MAX_OWN_SPECIAL: usize = 100;
+
+/// A JID has these subscriptions from now on.
+pub(super) fn options_change(
+    node: &Node,
+    jid: Jid,
+    terms: Vec<SubscriptionDetails>,
+) -> Result<Change, Error> {
+    if node.special(&jid).is_none() {
+        let own = node.specials_of_account(&jid.to_bare());
+        if node.specials_len() >= MAX_SPECIAL || own >= MAX_OWN_SPECIAL {
+            return Err(Error::TooManySpecial);
+        }
+    }
+    Ok(Change::SubscriptionOptionsSet(jid, terms.into()))
+}

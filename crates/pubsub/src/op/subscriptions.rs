@@ -1,0 +1,299 @@
+//! Subscriptions as the owner manages them (§8.8), and as an entity sees its own (§5.6).
+
+use std::collections::BTreeMap;
+
+use jid::{BareJid, Jid};
+
+use crate::{
+    Change, Changes, Context, Decision, Error, Item, Node, NodeId, PageBound, PageRequest,
+    ResultPage, SubId, Subscription, SubscriptionDetails, SubscriptionOptions, SubscriptionState,
+    access, node::Listed, notify::state_changes::state_change_entries,
+};
+
+use super::{
+    CONTRADICTING, InvalidEntry, decoded, distinct, joined, require_node, subscribe,
+    subscription_options::{find, options_change},
+};
+
+/// What this use case stands for in service discovery.
+pub const FEATURES: &[&str] =
+    &["manage-subscriptions", "retrieve-subscriptions", "subscription-notifications"];
+
+/// Maximum number of subscriptions that are counted for the index of a page.
+const MAX_COUNTED: usize = 10_000;
+
+/// Asks for one's own subscriptions, at one node or at all.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OwnSubscriptions {
+    /// At which node only.
+    pub node: Option<NodeId>,
+}
+
+/// Asks that JIDs be subscribed or not.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SetSubscriptions {
+    /// At which node.
+    pub node: NodeId,
+    /// JIDs with optional SubIDs, and the new states of their subscriptions. Entries that contradict an earlier one are
+    /// not applied.
+    pub entries: Vec<(Jid, Option<SubId>, RequestedState)>,
+    /// The entries that cannot be applied. The others are.
+    pub invalid: Vec<InvalidEntry>,
+}
+
+/// What an owner wants a subscription to be; nothing if it is a state that this service does not have.
+pub type RequestedState = Option<SubscriptionState>;
+
+/// What became of the entries.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SetSubscriptionsReply {
+    /// At which node.
+    pub node: NodeId,
+    /// The addresses and SubIDs of the entries that were not applied, with the present states. The others hold
+    /// (§8.8.2.4).
+    pub failed: Vec<(String, Option<SubId>, SubscriptionState)>,
+    /// The reasons, as a text; empty if all were applied.
+    pub reason: String,
+    /// Whether some failed because the node has as many subscriptions as it takes.
+    pub is_full: bool,
+}
+
+/// Lists a page of the subscriptions for the owner (§8.8.1), as far as it fits, without pending ones. The order is that of
+/// bare JIDs and resources, so that pages stay valid when options change. An edge is a [UID](Subscription::uid).
+///
+/// A page takes time for its own entries and at most 10 000 others, which are counted: so the index of a page after or
+/// before an edge is known at nodes with at most so many subscriptions.
+///
+/// # Errors
+/// [`Error::NodeNotFound`], [`Error::Forbidden`]; [`Error::ItemNotFound`] if the edge is not there;
+/// [`Error::NotImplemented`] for a page from a higher index.
+pub fn subscriptions(
+    node: Option<&Node>,
+    page: &PageRequest<String>,
+    fits: impl FnMut(&Subscription) -> bool,
+    cx: &Context<'_>,
+) -> Result<ResultPage<Subscription>, Error> {
+    let node = require_node(node)?;
+    access::may_configure(node, cx.actor)?;
+    let total = node.listed_len();
+    let page = page.clone().and_then(|uid| edge(node, &uid)).ok_or(Error::ItemNotFound)?;
+    let index_of = |edge: &(Jid, Option<SubId>)| {
+        (total <= MAX_COUNTED).then(|| node.listed_from(None).position(|one| is(one, edge)))?
+    };
+    let taken = |listed: &mut dyn Iterator<Item = Listed<'_>>| -> Vec<_> {
+        listed.take(page.max).map(subscribed).take_while(fits).collect()
+    };
+    let (entries, index) = match &page.edge {
+        PageBound::At(index) if total.min(*index) > MAX_COUNTED => {
+            return Err(Error::NotImplemented(format!("a page from an index above {MAX_COUNTED}")));
+        }
+        PageBound::At(index) => {
+            (taken(&mut node.listed_from(None).skip(*index)), Some(total.min(*index)))
+        }
+        PageBound::After(edge) => {
+            let mut later = node.listed_from(Some(&edge.0)).skip_while(|one| !is(*one, edge));
+            (taken(&mut later.by_ref().skip(1)), index_of(edge).map(|index| index + 1))
+        }
+        PageBound::Before(edge) => {
+            let mut earlier = node.listed_back(Some(&edge.0)).skip_while(|one| !is(*one, edge));
+            let entries = taken(&mut earlier.by_ref().skip(1));
+            let index = index_of(edge).map(|index| index - entries.len());
+            (entries, index)
+        }
+        PageBound::Last => {
+            let entries = taken(&mut node.listed_back(None));
+            let index = total - entries.len();
+            (entries, Some(index))
+        }
+    };
+    let entries = if page.is_backward() { entries.into_iter().rev().collect() } else { entries };
+    Ok(ResultPage { entries, index, total: Some(total) })
+}
+
+/// The subscription with a UID, if the list has it.
+fn edge(node: &Node, uid: &str) -> Option<(Jid, Option<SubId>)> {
+    let (jid, subid) = uid.split_once('\n').map_or((uid, None), |(jid, subid)| (jid, Some(subid)));
+    let edge = (Jid::new(jid).ok()?, subid.map(SubId::new));
+    let is_there = {
+        let mut of_jid = node.listed_from(Some(&edge.0)).take_while(|(jid, _)| **jid == edge.0);
+        of_jid.any(|one| is(one, &edge))
+    };
+    is_there.then_some(edge)
+}
+
+fn is(one: Listed<'_>, edge: &(Jid, Option<SubId>)) -> bool {
+    one == (&edge.0, edge.1.as_ref())
+}
+
+fn subscribed((jid, subid): Listed<'_>) -> Subscription {
+    let state = SubscriptionState::Subscribed;
+    Subscription { jid: jid.clone(), subid: subid.cloned(), state }
+}
+
+/// The subscriptions of a JID at a node.
+pub fn of_jid(node: &Node, jid: &Jid) -> Vec<Subscription> {
+    let state = node.state_of(jid);
+    let plain = || Subscription { jid: jid.clone(), subid: None, state };
+    match node.special(jid) {
+        None => vec![plain()],
+        Some(special) => {
+            let subids = special.terms.iter().map(|terms| terms.subid.clone());
+            subids.map(|subid| Subscription { subid, ..plain() }).collect()
+        }
+    }
+}
+
+/// Resolves the JID of an entry at the node: an approval applies to the pending JID. An entry that ends all
+/// subscriptions of a JID ends those in every spelling of its domain.
+fn known(
+    node: &Node,
+    (jid, subid, wanted): &(Jid, Option<SubId>, RequestedState),
+) -> Vec<(Jid, Option<SubId>, RequestedState)> {
+    let mut jids = node.known_subscriptions(jid);
+    if *wanted == Some(SubscriptionState::Subscribed) {
+        jids.sort_by_key(|jid| node.state_of(jid) != SubscriptionState::Pending);
+    }
+    if subid.is_some() || *wanted != Some(SubscriptionState::None) {
+        jids.truncate(1);
+    }
+    jids.into_iter().map(|jid| (jid, subid.clone(), *wanted)).collect()
+}
+
+/// Returns `true` if a server may deliver notifications for an entity to another account, so that only the entity
+/// itself may create its subscriptions.
+///
+/// SPEC: §8.8.2 lets an owner subscribe any JID. The account that receives such notifications could not unsubscribe,
+/// because its server stamps another address.
+fn may_be_of_another(node: &Node, entity: &BareJid, cx: &Context<'_>) -> bool {
+    let is_known = || {
+        node.subscriptions_of(entity).next().is_some() || node.pending_of(entity).next().is_some()
+    };
+    !entity.is_folded() && !access::is_self(cx.actor, entity) && !is_known()
+}
+
+/// The states that changes give to subscriptions, by the decoded JIDs.
+fn states_after(changes: &Changes) -> BTreeMap<String, SubscriptionState> {
+    let state = |change: &Change| match change {
+        Change::Subscribed(jid) | Change::SubscribedByOwner(jid) => {
+            Some((decoded(jid), SubscriptionState::Subscribed))
+        }
+        Change::Unsubscribed(jid) => Some((decoded(jid), SubscriptionState::None)),
+        _ => None,
+    };
+    changes.iter().filter_map(state).collect()
+}
+
+/// Decides a request to set subscriptions (§8.8.2), given the newest item: one that waits is approved, or refused, so too. Those
+/// concerned are told (§8.8.4).
+///
+/// # Errors
+/// [`Error::NodeNotFound`], [`Error::Forbidden`].
+pub fn set_subscriptions(
+    node: Option<&Node>,
+    request: &SetSubscriptions,
+    last: Option<&Item>,
+    cx: &Context<'_>,
+) -> Result<Decision<SetSubscriptionsReply>, Error> {
+    let node = require_node(node)?;
+    access::may_configure(node, cx.actor)?;
+    let (distinct, contradicting) =
+        distinct(&request.entries, |(jid, subid, wanted)| (jid, subid.as_ref(), *wanted));
+    let entries: Vec<_> = distinct.into_iter().flat_map(|entry| known(node, entry)).collect();
+    let mut changes = Changes::none(node);
+    let (mut failed, mut reasons, mut is_full) = (Vec::new(), Vec::new(), false);
+    let mut fail = |jid: &Jid, subid: &Option<SubId>, state, reason: String| {
+        failed.push((jid.to_string(), subid.clone(), state));
+        reasons.push(reason);
+    };
+    let there = node.subscribers_len() + node.pending_len();
+    let mut room = cx.limits().max_subscriptions.saturating_sub(there);
+    let mut agreements = BTreeMap::new();
+    for (jid, subid, wanted) in &entries {
+        let state = node.state_of(jid);
+        let entity = jid.to_bare();
+        let contact = access::contact(cx, &entity);
+        let admission = access::admits(&node.config, node.affiliation_of(&entity), contact);
+        match (wanted, state) {
+            (Some(wanted), state) if *wanted == state => {}
+            // One of several.
+            (Some(SubscriptionState::None), _) if subid.is_some() => {
+                let all = || node.terms_of(jid).into_owned();
+                let left: &mut Vec<_> = agreements.entry(jid).or_insert_with(all);
+                match find(left, subid.as_ref()) {
+                    Ok(at) => drop(left.remove(at)),
+                    Err(refusal) => fail(jid, subid, state, refusal.to_string()),
+                }
+            }
+            (Some(SubscriptionState::None), _) => {
+                changes.push(Change::Unsubscribed(jid.clone()));
+            }
+            (Some(SubscriptionState::Subscribed), SubscriptionState::Pending) => {
+                changes.push(Change::Subscribed(jid.clone()));
+            }
+            (Some(SubscriptionState::Subscribed), _) if may_be_of_another(node, &entity, cx) => {
+                let other = entity.fold();
+                let reason =
+                    format!("a server may deliver to {other}: {entity} has to subscribe itself");
+                fail(jid, subid, state, reason);
+            }
+            (Some(SubscriptionState::Subscribed), _) if admission.is_ok() && room > 0 => {
+                let terms = (cx.limits().max_subids > 1).then(|| {
+                    let subid = SubId::new(&cx.ids.next_id());
+                    SubscriptionDetails::new(
+                        Some(subid),
+                        SubscriptionOptions::default(),
+                        node.seq,
+                        cx.now,
+                    )
+                });
+                let terms =
+                    terms.map(|terms| options_change(node, jid.clone(), vec![terms])).transpose();
+                match terms {
+                    Ok(terms) => {
+                        room -= 1;
+                        changes.push(Change::SubscribedByOwner(jid.clone()));
+                        terms.into_iter().for_each(|terms| changes.push(terms));
+                    }
+                    Err(refusal) => fail(jid, subid, state, refusal.to_string()),
+                }
+            }
+            (Some(SubscriptionState::Subscribed), _) => match admission {
+                Ok(_) => {
+                    is_full = true;
+                    let limit = cx.limits().max_subscriptions;
+                    let full = format!("max_subscriptions: at most {limit} at one node");
+                    fail(jid, subid, state, full);
+                }
+                Err(refusal) => fail(jid, subid, state, refusal.to_string()),
+            },
+            (Some(SubscriptionState::Pending) | None, _) => {
+                fail(jid, subid, state, "an owner sets subscribed or none".into());
+            }
+        }
+    }
+    for (jid, left) in agreements {
+        changes.push(match left.is_empty() {
+            true => Change::Unsubscribed(jid.clone()),
+            false => options_change(node, jid.clone(), left)?,
+        });
+    }
+    let after = states_after(&changes);
+    let present = |jid: &Jid| {
+        let after = after.get(&decoded(jid)).copied();
+        after.unwrap_or_else(|| node.state_of(&node.known_subscription(jid)))
+    };
+    for (jid, subid, _) in contradicting {
+        failed.push((jid.to_string(), subid.clone(), present(jid)));
+        reasons.push(CONTRADICTING.to_owned());
+    }
+    for InvalidEntry { jid, subid, reason } in &request.invalid {
+        let state = Jid::prepare(jid).map_or(SubscriptionState::None, |jid| present(&jid));
+        failed.push((jid.clone(), subid.clone(), state));
+        reasons.push((*reason).to_owned());
+    }
+    let reason = joined(reasons);
+    let reply = SetSubscriptionsReply { node: node.id.clone(), failed, reason, is_full };
+    let mut notifications = state_change_entries(node, &node.config, &mut changes, cx);
+    notifications.extend(subscribe::last_items(node, &node.config, last, &changes, cx.ids));
+    Ok(Decision { reply, changes, notifications })
+}

@@ -1,0 +1,54 @@
+//! Ending a subscription (§6.2).
+
+use jid::Jid;
+
+use crate::{
+    Change, Changes, Context, Decision, Error, Node, NodeId, SubId, SubscriptionState, access,
+    notify::state_changes::state_change_entries,
+};
+
+use super::{
+    require_node,
+    subscription_options::{find, options_change},
+};
+
+/// Asks for no more events.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Unsubscribe {
+    /// From which node.
+    pub node: NodeId,
+    /// Which JID.
+    pub jid: Jid,
+    /// Which of its subscriptions.
+    pub subid: Option<SubId>,
+}
+
+/// Decides an unsubscribe request. Who waits for a subscription withdraws that so (§8.6).
+///
+/// # Errors
+/// [`Error::NodeNotFound`], [`Error::Forbidden`], [`Error::NotSubscribed`], [`Error::SubIdRequired`],
+/// [`Error::InvalidSubId`].
+pub fn unsubscribe(
+    node: Option<&Node>,
+    request: &Unsubscribe,
+    cx: &Context<'_>,
+) -> Result<Decision<Unsubscribe>, Error> {
+    let node = require_node(node)?;
+    if !access::is_self(cx.actor, &request.jid.to_bare()) {
+        return Err(Error::Forbidden);
+    }
+    let jid = node.known_subscription(&request.jid);
+    if node.state_of(&jid) == SubscriptionState::None {
+        return Err(Error::NotSubscribed);
+    }
+    let mut terms = node.terms_of(&jid).into_owned();
+    let ended = terms.remove(find(&terms, request.subid.as_ref())?);
+    let mut changes = Changes::none(node);
+    changes.push(match terms.is_empty() {
+        true => Change::Unsubscribed(jid),
+        false => options_change(node, jid, terms)?,
+    });
+    let notifications = state_change_entries(node, &node.config, &mut changes, cx);
+    let reply = Unsubscribe { subid: ended.subid, ..request.clone() };
+    Ok(Decision { reply, changes, notifications })
+}

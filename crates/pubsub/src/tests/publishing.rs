@@ -1,0 +1,225 @@
+//! Publishing: which items which node takes (§4.3, §7.1.3), and what becomes of them.
+
+use crate::{
+    Affiliation, Audience, Change, ConfigField, ConfiguredSubscription, Context, Creators, Error,
+    Event, Limits, MaxItems, NodeConfig, Payload, Policy, Recipients, SubId, SubscriptionDetails,
+    SubscriptionOptions, Timestamp,
+    op::{
+        publish::{ExistingItems, NewItem, publish},
+        subscribe::{Subscribe, subscribe},
+    },
+};
+
+use super::{applied, bare, by, changes_of, item, jid, node, publication, refuses};
+
+#[test]
+fn the_four_kinds_of_node_take_what_they_should() {
+    let empty = || NewItem { id: None, payload: None };
+    // Persistent, with payloads in events; then none, an item without payload, one with.
+    for (persist, payloads, expected) in [
+        (true, true, [Some(Error::ItemRequired), Some(Error::PayloadRequired), None]),
+        (true, false, [Some(Error::ItemRequired), None, None]),
+        (false, true, [Some(Error::ItemRequired), Some(Error::PayloadRequired), None]),
+        (false, false, [None, Some(Error::ItemForbidden), Some(Error::ItemForbidden)]),
+    ] {
+        let node = node()
+            .set(ConfigField::PersistItems(persist))
+            .set(ConfigField::DeliverPayloads(payloads))
+            .0;
+        let requests = [vec![], vec![empty()], vec![item("1")]];
+        for (items, expected) in requests.into_iter().zip(expected) {
+            let request = publication(items);
+            let decision =
+                by("owner@x", |cx| publish(Some(&node), &request, &ExistingItems::default(), cx));
+            assert_eq!(decision.err(), expected, "{persist} {payloads} {request:?}");
+        }
+    }
+}
+
+#[test]
+fn what_a_node_does_not_keep_leaves_only_its_place() {
+    let node = node().set(ConfigField::PersistItems(false)).0;
+    let request = publication(vec![item("1")]);
+    let decision =
+        by("owner@x", |cx| publish(Some(&node), &request, &ExistingItems::default(), cx)).unwrap();
+    assert!(changes_of(&decision).is_empty());
+    assert_eq!(decision.changes.seq(), 1);
+    assert!(!decision.changes.is_empty(Some(&node)));
+    assert!(matches!(decision.notifications[0].event, Event::Published(_)));
+}
+
+#[test]
+fn each_item_of_one_request_takes_the_next_sequence() {
+    let node = node().0;
+    let request = publication(vec![item("a"), item("b")]);
+    let decision =
+        by("owner@x", |cx| publish(Some(&node), &request, &ExistingItems::default(), cx)).unwrap();
+    let published: Vec<_> = changes_of(&decision)
+        .into_iter()
+        .filter_map(|change| match change {
+            Change::Published(item) => Some((item.id.to_string(), item.place.sequence, item.index)),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(published, [("a".to_owned(), 1, 0), ("b".to_owned(), 2, 0)]);
+    assert_eq!(decision.notifications[0].event_id.sequence, 1);
+}
+
+/// §6.1.7: with the place that it had, and the time when it came.
+#[test]
+fn a_new_subscriber_gets_the_last_item_as_it_was_told() {
+    let node = node().0;
+    let request = publication(vec![item("a")]);
+    let published =
+        by("owner@x", |cx| publish(Some(&node), &request, &ExistingItems::default(), cx)).unwrap();
+    let last = changes_of(&published).into_iter().find_map(|change| match change {
+        Change::Published(item) => Some(item.clone()),
+        _ => None,
+    });
+    let request =
+        Subscribe { node: node.id.clone(), jid: jid("a@x/r"), settings: None, is_public: false };
+    let decision = by("a@x/r", |cx| subscribe(Some(&node), &request, last.as_deref(), cx));
+    let told = decision.unwrap().notifications.remove(0);
+    assert_eq!((told.nonce.is_some(), told.occurred_at), (true, Timestamp(1)));
+    assert_eq!(told.event_id, published.notifications[0].event_id);
+    assert_eq!(told.audience, Audience::Listed(Recipients::one(jid("a@x/r"))));
+}
+
+#[test]
+fn two_items_of_one_name_are_no_batch() {
+    let node = node().0;
+    let request = publication(vec![item("a"), item("a")]);
+    let decision =
+        by("owner@x", |cx| publish(Some(&node), &request, &ExistingItems::default(), cx));
+    refuses(decision, &Error::BadRequest("two items of one name"));
+}
+
+#[test]
+fn a_node_that_keeps_no_item_still_announces_each() {
+    let node = node().set(ConfigField::MaxItems(MaxItems::Number(0))).0;
+    let request = publication(vec![item("a"), item("b")]);
+    let decision =
+        by("owner@x", |cx| publish(Some(&node), &request, &ExistingItems::default(), cx)).unwrap();
+    let is_emptied = |change: &&Change| matches!(change, Change::ItemsEvicted { keep: 0, .. });
+    assert!(changes_of(&decision).iter().any(is_emptied));
+    assert!(!decision.notifications.is_empty());
+}
+
+#[test]
+fn an_event_is_not_larger_than_a_stanza_may_be() {
+    let node = node().0;
+    let items = (0..20).map(|n| {
+        let xml = format!("<x xmlns='urn:x'>{}</x>", "x".repeat(30_000));
+        NewItem { id: item(&n.to_string()).id, payload: Some(Payload::new(xml, "urn:x")) }
+    });
+    let request = publication(items.collect());
+    let decision =
+        by("owner@x", |cx| publish(Some(&node), &request, &ExistingItems::default(), cx));
+    refuses(decision, &Error::BatchTooBig { max: Limits::default().max_reply_bytes });
+}
+
+#[test]
+fn a_first_publisher_creates_the_node_as_it_wants_it() {
+    let mut request = publication(vec![item("1")]);
+    request.options = vec![ConfigField::MaxItems(MaxItems::Number(7))];
+    let decision =
+        by("bot@x", |cx| publish(None, &request, &ExistingItems::default(), cx)).unwrap();
+    let made = match changes_of(&decision).as_slice() {
+        [
+            Change::Created(made),
+            Change::AffiliationSet(owner, Affiliation::Owner),
+            Change::Published(_),
+            ..,
+        ] => {
+            assert_eq!(owner.as_str(), "bot@x");
+            made.clone()
+        }
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(made.config.max_items, MaxItems::Number(7));
+    let node = applied(&made, &decision.changes);
+    assert_eq!(node.affiliation_of(&bare("bot@x")), Affiliation::Owner);
+    assert_eq!(node.seq, 1);
+    // What it wants is so, and then it is not.
+    assert!(
+        by("bot@x", |cx| publish(Some(&node), &request, &ExistingItems::default(), cx)).is_ok()
+    );
+    request.options.push(ConfigField::PersistItems(false));
+    let decision = by("bot@x", |cx| publish(Some(&node), &request, &ExistingItems::default(), cx));
+    refuses(decision, &Error::PreconditionNotMet { field: "pubsub#persist_items" });
+}
+
+#[test]
+fn who_may_not_create_nodes_publishes_at_those_that_are_there() {
+    let request = publication(vec![item("1")]);
+    let decision = by("bot@x", |cx| {
+        let policy = Policy { creators: Creators::Administrators, ..cx.policy.clone() };
+        publish(None, &request, &ExistingItems::default(), &Context { policy: &policy, ..*cx })
+    });
+    refuses(decision, &Error::NodeNotFound);
+    let full = by("bot@x", |cx| {
+        publish(
+            None,
+            &request,
+            &ExistingItems::default(),
+            &Context { node_count: cx.limits().max_nodes, ..*cx },
+        )
+    });
+    refuses(full, &Error::MaxNodesExceeded);
+}
+
+/// A hundred thousand subscribers with SubIDs are named by a few notifications, ten thousand by each, in their order.
+#[test]
+fn an_event_for_many_subids_is_one_event() {
+    let mut node = node().0;
+    for number in 0..100_000 {
+        let subid = SubId::new(&number.to_string());
+        let terms =
+            SubscriptionDetails::new(Some(subid), SubscriptionOptions::default(), 0, Timestamp(0));
+        let special = ConfiguredSubscription {
+            since: 0,
+            special_since: 0,
+            is_pending: false,
+            terms: vec![terms].into(),
+        };
+        node.load_special(jid(&format!("{number:06}@x")), special);
+    }
+    let request = publication(vec![item("1")]);
+    let decision =
+        by("owner@x", |cx| publish(Some(&node), &request, &ExistingItems::default(), cx)).unwrap();
+    let listed =
+        decision.notifications.iter().filter_map(|notification| match &notification.audience {
+            Audience::Listed(recipients) => Some(recipients),
+            _ => None,
+        });
+    let listed: Vec<_> = listed.collect();
+    assert_eq!(listed.iter().map(|some| some.len()).collect::<Vec<_>>(), [10_000; 10]);
+    let all = listed.iter().flat_map(|some| some.iter_with_subids());
+    for (number, (to, subids)) in all.enumerate() {
+        assert_eq!(to, &jid(&format!("{number:06}@x")));
+        assert_eq!(subids, [SubId::new(&number.to_string())]);
+    }
+}
+
+/// §7.1.5: fields with several values are sets, and `max` is the number of the service.
+#[test]
+fn preconditions_are_met_by_configurations_that_mean_the_same() {
+    let limits = Limits::default();
+    let groups = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect();
+    let config = NodeConfig {
+        roster_groups_allowed: groups(&["a", "b"]),
+        max_items: MaxItems::Number(limits.max_items),
+        ..NodeConfig::initial(&limits)
+    };
+    let wants_groups = |names| ConfigField::RosterGroupsAllowed(groups(names));
+    for (wanted, is_met) in [
+        (wants_groups(&["b", "a"]), true),
+        (wants_groups(&["b"]), false),
+        (wants_groups(&["a", "b", "c"]), false),
+        (ConfigField::MaxItems(MaxItems::Max), true),
+        (ConfigField::MaxItems(MaxItems::Number(limits.max_items + 1)), false),
+        (ConfigField::MaxPayloadSize(limits.max_payload_bytes + 1), false),
+    ] {
+        assert_eq!(config.meets(&wanted, &limits), is_met, "{wanted:?}");
+    }
+}

@@ -1,0 +1,185 @@
+//! The unix socket of the command line: a request, as a line of JSON, and its answer. Who may open the
+//! socket, its owner only, may ask for anything.
+
+use std::{
+    fs::{DirBuilder, Permissions},
+    io,
+    os::unix::fs::{DirBuilderExt, FileTypeExt, PermissionsExt},
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
+
+use async_trait::async_trait;
+use jid::Jid;
+use tokio::{
+    io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader},
+    net::{UnixListener, UnixStream},
+    task::JoinSet,
+    time::timeout,
+};
+use tracing::{Instrument, debug, error_span, warn};
+
+use crate::service::Service;
+use gjallar_pubsub::Actor;
+
+use super::protocol::{AdminCall, AdminRequest, AdminResponse, Finding};
+
+/// Connections at the same time; further ones wait.
+const MAX_CONNECTIONS: usize = 8;
+/// The longest request, in bytes, and how long it may take to come.
+const MAX_REQUEST_BYTES: u64 = 8 * 1024 * 1024;
+const REQUEST_DEADLINE: Duration = Duration::from_secs(10);
+/// What the folders of snapshots begin with.
+const SNAPSHOT: &str = "snapshot-";
+
+/// Tries what the service relies on.
+#[async_trait]
+pub trait Examine: Send + Sync {
+    /// Tries it, and says what came of it.
+    async fn examine(&self) -> Vec<Finding>;
+}
+
+/// The listening end.
+#[derive(Debug)]
+pub struct ControlSocket {
+    listener: UnixListener,
+    path: PathBuf,
+    folder: PathBuf,
+    /// In whose name is done what is asked in nobody's.
+    jid: Jid,
+}
+
+impl ControlSocket {
+    /// Listens at a path, in the place of a socket that an ended process left. Snapshots are made in a
+    /// folder, and those that are left there are removed. Who asks acts as an administrator, in the name of this JID if
+    /// no other is named.
+    ///
+    /// # Errors
+    /// If the socket cannot be made; its path may have some 100 bytes.
+    pub fn listen(path: &Path, folder: &Path, jid: Jid) -> io::Result<Self> {
+        match std::fs::symlink_metadata(path) {
+            Ok(there) if !there.file_type().is_socket() => {
+                return Err(io::Error::new(io::ErrorKind::AlreadyExists, "it is no socket"));
+            }
+            Ok(_) => std::fs::remove_file(path)?,
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            Err(_) => {}
+        }
+        for entry in std::fs::read_dir(folder)? {
+            let entry = entry?;
+            if entry.file_name().to_string_lossy().starts_with(SNAPSHOT) {
+                std::fs::remove_dir_all(entry.path())?;
+            }
+        }
+        let listener = UnixListener::bind(path)?;
+        std::fs::set_permissions(path, Permissions::from_mode(0o600))?;
+        Ok(Self { listener, path: path.to_owned(), folder: folder.to_owned(), jid })
+    }
+
+    /// Answers for a service, as long as it is awaited.
+    pub async fn serve(&self, service: &Arc<Service>, examiner: Arc<dyn Examine>) {
+        let mut connections = JoinSet::new();
+        for number in 0_u64.. {
+            while connections.len() >= MAX_CONNECTIONS {
+                connections.join_next().await;
+            }
+            let Ok((stream, _)) = self.listener.accept().await else {
+                warn!("the control socket is broken");
+                return;
+            };
+            let folder = self.folder.join(format!("{SNAPSHOT}{number}"));
+            let (service, jid) = (Arc::clone(service), self.jid.clone());
+            let examiner = Arc::clone(&examiner);
+            let uid = stream.peer_cred().map(|peer| peer.uid()).ok();
+            let request = error_span!("request", control = number, uid);
+            let answered = async move {
+                if let Err(error) = answer(stream, &service, &*examiner, folder, jid).await {
+                    debug!(%error, "a control connection broke");
+                }
+            };
+            connections.spawn(answered.instrument(request));
+        }
+    }
+}
+
+impl Drop for ControlSocket {
+    fn drop(&mut self) {
+        // If it is gone already, that is what is wanted.
+        let _ = std::fs::remove_file(&self.path);
+    }
+}
+
+async fn answer(
+    stream: UnixStream,
+    service: &Service,
+    examiner: &dyn Examine,
+    folder: PathBuf,
+    jid: Jid,
+) -> io::Result<()> {
+    let mut stream = BufReader::new(stream);
+    let mut line = String::new();
+    let mut limited = (&mut stream).take(MAX_REQUEST_BYTES);
+    timeout(REQUEST_DEADLINE, limited.read_line(&mut line)).await??;
+    let mut out = ResponseLines(stream);
+    let AdminCall { jid: other, ask } = match serde_json::from_str(&line) {
+        Ok(call) => call,
+        Err(error) => return out.say(&AdminResponse::Error(error.to_string())).await,
+    };
+    let jid = other.unwrap_or(jid);
+    let actor = Actor { jid, is_administrator: true };
+    match ask {
+        AdminRequest::Snapshot => match SnapshotDir::make(service, folder).await {
+            Ok(copy) => {
+                out.say(&AdminResponse::Done(copy.0.to_string_lossy().into())).await?;
+                // Until the other end has gone.
+                let _ = out.0.read_u8().await;
+                Ok(())
+            }
+            Err(error) => out.say(&AdminResponse::Error(error)).await,
+        },
+        AdminRequest::Doctor => {
+            for finding in examiner.examine().await {
+                out.say(&AdminResponse::Line(serde_json::to_value(finding)?)).await?;
+            }
+            out.say(&AdminResponse::Done(serde_json::Value::Null)).await
+        }
+        AdminRequest::Top => super::top::show(service, &mut out).await,
+        request => match super::requests::answer(service, &actor, request, &mut out).await {
+            Ok(value) => out.say(&AdminResponse::Done(value)).await,
+            Err(error) => out.say(&AdminResponse::Error(error.to_string())).await,
+        },
+    }
+}
+
+/// What is answered, line by line.
+pub(super) struct ResponseLines(BufReader<UnixStream>);
+
+impl ResponseLines {
+    pub(super) async fn say(&mut self, answer: &AdminResponse) -> io::Result<()> {
+        let mut text = serde_json::to_string(answer)?;
+        text.push('\n');
+        self.0.write_all(text.as_bytes()).await
+    }
+}
+
+/// The folder of a snapshot, which goes with this.
+struct SnapshotDir(PathBuf);
+
+impl SnapshotDir {
+    async fn make(service: &Service, folder: PathBuf) -> Result<Self, String> {
+        let made = DirBuilder::new().mode(0o700).create(&folder);
+        made.map_err(|error| error.to_string())?;
+        let copy = Self(folder);
+        service.snapshot_to(&copy.0).await.map_err(|error| error.to_string())?;
+        Ok(copy)
+    }
+}
+
+impl Drop for SnapshotDir {
+    fn drop(&mut self) {
+        if let Err(error) = std::fs::remove_dir_all(&self.0) {
+            warn!(%error, folder = %self.0.display(), "a snapshot cannot be removed");
+        }
+    }
+}

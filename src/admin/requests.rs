@@ -1,0 +1,337 @@
+//! Requests of the command line: each one use case of the service.
+
+use std::{io, time::Duration};
+
+use jid::{BareJid, Jid};
+use serde_json::{Value, json};
+use thiserror::Error;
+
+use crate::{
+    service::{self, ErasureReport, ManagedNodes, Memberships, NamePattern, OwnItem, Service},
+    xmpp::stanza::{
+        forms::{enum_fields::access_model, node_config},
+        name::{affiliation_name, affiliation_named, state_name, state_named},
+        notification::date_time,
+        payload,
+    },
+};
+use gjallar_pubsub::{
+    Actor, ConfigField, Item, ItemId, ItemOrder, NodeId, PageBound, PageRequest, SubscriptionState,
+    op::{
+        affiliations::SetAffiliations,
+        announce::Announce,
+        authorize::Authorize,
+        configure::Configure,
+        create::Create,
+        delete::Delete,
+        discover::NodeSummary,
+        publish::{NewItem, Publish},
+        purge::Purge,
+        retract::Retract,
+        retrieve::{Retrieve, Selection},
+        subscriptions::SetSubscriptions,
+    },
+};
+
+use super::{
+    control_socket::ResponseLines,
+    protocol::{AdminRequest, AdminResponse, ConfigFields},
+};
+
+/// Nodes that are read at once.
+const PAGE: usize = 1000;
+
+/// Why something was not done.
+#[derive(Debug, Error)]
+pub(crate) enum AdminError {
+    #[error("{0}")]
+    Service(service::Error),
+    #[error("{0}")]
+    Argument(String),
+    #[error("the connection broke: {0}")]
+    Broken(#[from] io::Error),
+}
+
+impl From<service::Error> for AdminError {
+    fn from(error: service::Error) -> Self {
+        Self::Service(error)
+    }
+}
+
+impl From<gjallar_pubsub::Error> for AdminError {
+    fn from(refusal: gjallar_pubsub::Error) -> Self {
+        Self::Service(refusal.into())
+    }
+}
+
+/// Does what is asked, and says what the answer ends with.
+pub(crate) async fn answer(
+    service: &Service,
+    actor: &Actor,
+    request: AdminRequest,
+    out: &mut ResponseLines,
+) -> Result<Value, AdminError> {
+    match request {
+        AdminRequest::Affiliations { node } => {
+            for (jid, affiliation) in service.affiliations(actor, &id(&node)?).await? {
+                let affiliation = affiliation_name(affiliation);
+                line(out, json!({ "jid": jid, "affiliation": affiliation })).await?;
+            }
+        }
+        AdminRequest::Announce { node, text } => {
+            let request = Announce { node: id(&node)?, text };
+            let told = service.announce(actor, &request, |outcome| outcome).await.await?;
+            return Ok(json!({ "told": told }));
+        }
+        AdminRequest::Authorize { node, jids, allow } => {
+            for jid in jids {
+                let request = Authorize { node: id(&node)?, jid, allow };
+                service.authorize(actor, &request, |outcome| outcome).await.await?;
+            }
+        }
+        AdminRequest::Configure { node, fields } => {
+            let request = Configure { node: id(&node)?, settings: settings(&fields)?, seen: None };
+            service.configure(actor, &request, |outcome| outcome).await.await?;
+        }
+        AdminRequest::Create { node, fields } => {
+            let node = node.as_deref().map(id).transpose()?;
+            let request = Create { node, settings: settings(&fields)? };
+            let created = service.create(actor, &request, |outcome| outcome).await.await?;
+            return Ok(json!({ "node": created.node.as_str() }));
+        }
+        AdminRequest::Delete { node, redirect } => {
+            let request = Delete { node: id(&node)?, redirect };
+            service.delete(actor, &request, |outcome| outcome).await.await?;
+        }
+        AdminRequest::Entity { jid } => return entity(service, actor, &jid).await,
+        AdminRequest::Erase { jid } => {
+            let ErasureReport { nodes, affiliations, subscriptions, items } =
+                service.erase(actor, &jid).await?;
+            return Ok(json!({
+                "nodes": nodes,
+                "affiliations": affiliations,
+                "subscriptions": subscriptions,
+                "items": items,
+            }));
+        }
+        AdminRequest::Figures => {
+            for (name, meaning, value) in service.values() {
+                line(out, json!({ "name": name, "value": value, "meaning": meaning })).await?;
+            }
+        }
+        AdminRequest::Items { node, max } => {
+            return items(service, actor, id(&node)?, max, out).await;
+        }
+        AdminRequest::ItemsOf { jid } => return items_of(service, actor, &jid, out).await,
+        AdminRequest::Node { node } => return node_of(service, actor, &id(&node)?).await,
+        AdminRequest::Nodes { pattern } => return nodes(service, actor, pattern, out).await,
+        AdminRequest::Publish { node, id: item, payload: text } => {
+            let item = item.as_deref().map(ItemId::parse).transpose()?;
+            let payload = match text.trim() {
+                "" => None,
+                text => Some(payload::parse(text)?),
+            };
+            let items = vec![NewItem { id: item, payload }];
+            let request =
+                Publish { node: id(&node)?, items, options: Vec::new(), expected_newest: None };
+            let published = service.publish(actor, &request, |outcome| outcome).await.await?;
+            let items: Vec<_> = published.items.iter().map(ItemId::as_str).collect();
+            return Ok(json!({ "items": items }));
+        }
+        AdminRequest::Purge { node } => {
+            let request = Purge { node: id(&node)? };
+            service.purge(actor, &request, |outcome| outcome).await.await?;
+        }
+        AdminRequest::Requests { node } => {
+            for jid in service.requests(actor, &id(&node)?).await? {
+                line(out, json!({ "jid": jid })).await?;
+            }
+        }
+        AdminRequest::Retract { node, items, notify } => {
+            let items = items.iter().map(|item| ItemId::parse(item)).collect::<Result<_, _>>()?;
+            let request = Retract { node: id(&node)?, items, notify };
+            service.retract(actor, &request, |outcome| outcome).await.await?;
+        }
+        AdminRequest::RetractOlder { node, seconds } => {
+            let age = Duration::from_secs(seconds);
+            let retracted = service.retract_older(actor, &id(&node)?, age).await?;
+            return Ok(json!({ "retracted": retracted }));
+        }
+        AdminRequest::SetAffiliations { node, jids, affiliation } => {
+            let affiliation = affiliation_named(&affiliation).ok_or_else(|| {
+                AdminError::Argument(format!("{affiliation}: no such affiliation"))
+            })?;
+            let entries = jids.into_iter().map(|jid| (jid, affiliation)).collect();
+            let request = SetAffiliations { node: id(&node)?, entries, invalid: Vec::new() };
+            let set = service.set_affiliations(actor, &request, |outcome| outcome).await.await?;
+            none_failed(set.failed.iter().map(|(jid, _)| jid.as_str()), &set.reason)?;
+        }
+        AdminRequest::SetSubscriptions { node, jids, subscription } => {
+            let state = state_named(&subscription);
+            let state = state.filter(|state| *state != SubscriptionState::Pending);
+            let state = state.ok_or_else(|| {
+                AdminError::Argument(format!("{subscription}: subscribed or none"))
+            })?;
+            let entries = jids.into_iter().map(|jid| (jid, None, Some(state))).collect();
+            let request = SetSubscriptions { node: id(&node)?, entries, invalid: Vec::new() };
+            let set = service.set_subscriptions(actor, &request, |outcome| outcome).await.await?;
+            none_failed(set.failed.iter().map(|(jid, ..)| jid.as_str()), &set.reason)?;
+        }
+        AdminRequest::Stats => return Ok(service.stats().into()),
+        AdminRequest::Subscriptions { node } => {
+            let all = PageRequest::first(usize::MAX);
+            let all = service.subscriptions(actor, &id(&node)?, &all, |_| true).await?;
+            for own in all.entries {
+                let subid = own.subid.as_ref().map(ToString::to_string);
+                let state = state_name(own.state);
+                let shown = json!({ "jid": own.jid, "subid": subid, "subscription": state });
+                line(out, shown).await?;
+            }
+        }
+        // Those are answered as long as the connection lasts.
+        AdminRequest::Doctor | AdminRequest::Snapshot | AdminRequest::Top => {}
+    }
+    Ok(Value::Null)
+}
+
+async fn line(out: &mut ResponseLines, value: Value) -> Result<(), AdminError> {
+    Ok(out.say(&AdminResponse::Line(value)).await?)
+}
+
+fn id(node: &str) -> Result<NodeId, gjallar_pubsub::Error> {
+    NodeId::parse(node)
+}
+
+/// Fields may be named without `pubsub#`.
+fn settings(fields: &ConfigFields) -> Result<Vec<ConfigField>, gjallar_pubsub::Error> {
+    let setting = |(name, value): (&String, &String)| match name.contains('#') {
+        true => node_config::setting(name, value),
+        false => node_config::setting(&format!("pubsub#{name}"), value),
+    };
+    let settings = fields.iter().map(setting).collect::<Result<Vec<_>, _>>()?;
+    Ok(settings.into_iter().flatten().collect())
+}
+
+fn none_failed<'a>(failed: impl Iterator<Item = &'a str>, reason: &str) -> Result<(), AdminError> {
+    let failed: Vec<_> = failed.collect();
+    if failed.is_empty() {
+        return Ok(());
+    }
+    Err(AdminError::Argument(format!("not set: {} ({reason})", failed.join(", "))))
+}
+
+fn shown(node: &NodeId, item: &Item) -> Value {
+    json!({
+        "node": node.as_str(),
+        "item": item.id.as_str(),
+        "publisher": item.publisher,
+        "published": date_time(item.published),
+        "payload": item.payload.as_ref().map(|payload| payload.xml()),
+    })
+}
+
+async fn nodes(
+    service: &Service,
+    actor: &Actor,
+    pattern: String,
+    out: &mut ResponseLines,
+) -> Result<Value, AdminError> {
+    let pattern = NamePattern::parse(&pattern)?;
+    let mut request = ManagedNodes { pattern, after: None, max: PAGE };
+    loop {
+        let (nodes, has_more) = service.managed_nodes(actor, &request).await?;
+        request.after = nodes.last().map(NodeSummary::uid);
+        for summary in nodes {
+            let model = access_model(summary.access_model);
+            let shown = json!({
+                "node": summary.node.as_str(),
+                "title": summary.title,
+                "access_model": model,
+                "type": summary.r#type,
+            });
+            line(out, shown).await?;
+        }
+        if !has_more {
+            return Ok(Value::Null);
+        }
+    }
+}
+
+async fn items(
+    service: &Service,
+    actor: &Actor,
+    node: NodeId,
+    max: usize,
+    out: &mut ResponseLines,
+) -> Result<Value, AdminError> {
+    let order = ItemOrder { is_descending: true, ..ItemOrder::default() };
+    let (mut left, mut page) = (max, PageRequest::first(max));
+    while left > 0 {
+        let selection = Selection::Page(page);
+        let request = Retrieve { node: node.clone(), subid: None, selection, order };
+        let found = service.retrieve(actor, &request).await?.part.entries;
+        let Some(last) = found.last() else { break };
+        left -= found.len();
+        let uid = ItemId::parse(&order.by.uid(last).to_string())?;
+        page = PageRequest { max: left, edge: PageBound::After(uid) };
+        for item in found {
+            line(out, shown(&node, &item)).await?;
+        }
+    }
+    Ok(Value::Null)
+}
+
+async fn node_of(service: &Service, actor: &Actor, node: &NodeId) -> Result<Value, AdminError> {
+    let data = service.meta_data(actor, node).await?;
+    let fields: ConfigFields = node_config::values(&data.config).into_iter().collect();
+    let items = match service.item_ids(actor, node, &PageRequest::first(0), 0).await {
+        Err(service::Error::Refused(gjallar_pubsub::Error::Unsupported(_))) => Some(0),
+        ids => ids?.total,
+    };
+    Ok(json!({
+        "node": node.as_str(),
+        "creator": data.creator,
+        "created": date_time(data.created),
+        "items": items,
+        "subscriptions": data.subscribers,
+        "requests": service.requests(actor, node).await?.len(),
+        "owners": data.owners,
+        "publishers": data.publishers,
+        "configuration": fields,
+    }))
+}
+
+async fn entity(service: &Service, actor: &Actor, jid: &BareJid) -> Result<Value, AdminError> {
+    let Memberships { affiliations, subscriptions } = service.memberships(actor, jid).await?;
+    let affiliations: Vec<_> = affiliations
+        .iter()
+        .map(|(node, one)| json!({ "node": node.as_str(), "affiliation": affiliation_name(*one) }))
+        .collect();
+    let subscriptions: Vec<_> = subscriptions
+        .iter()
+        .map(|(node, own)| {
+            let jid: &Jid = &own.jid;
+            json!({ "node": node.as_str(), "jid": jid, "subscription": state_name(own.state) })
+        })
+        .collect();
+    Ok(json!({ "jid": jid, "affiliations": affiliations, "subscriptions": subscriptions }))
+}
+
+async fn items_of(
+    service: &Service,
+    actor: &Actor,
+    jid: &BareJid,
+    out: &mut ResponseLines,
+) -> Result<Value, AdminError> {
+    let mut reached = None;
+    loop {
+        let (items, further) = service.items_published_by(actor, jid, reached).await?;
+        for OwnItem { node, item, .. } in items {
+            line(out, shown(&node, &item)).await?;
+        }
+        reached = further;
+        if reached.is_none() {
+            return Ok(Value::Null);
+        }
+    }
+}

@@ -1,0 +1,47 @@
+//! What the service does, second by second.
+
+use std::{collections::HashMap, io, time::Duration};
+
+use serde_json::json;
+use tokio::time::{MissedTickBehavior, interval};
+
+use crate::service::Service;
+use gjallar_pubsub::Epoch;
+
+use super::{control_socket::ResponseLines, protocol::AdminResponse};
+
+/// How often it is shown.
+const PERIOD: Duration = Duration::from_secs(1);
+/// The busiest nodes that are shown.
+const MAX_SHOWN: usize = 20;
+
+/// Shows figures, and what changed at nodes in the second before, until the other end has gone.
+pub(crate) async fn show(service: &Service, out: &mut ResponseLines) -> io::Result<()> {
+    let mut before: HashMap<Epoch, u64> = HashMap::new();
+    let mut ticks = interval(PERIOD);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        ticks.tick().await;
+        let positions = service.positions().await;
+        let mut rates: Vec<_> = positions
+            .iter()
+            .filter_map(|(node, epoch, seq)| {
+                let events = seq.saturating_sub(*before.get(epoch)?);
+                (events > 0).then_some((events, node.as_str()))
+            })
+            .collect();
+        rates.sort_unstable_by(|a, b| b.cmp(a));
+        let busiest: Vec<_> = rates
+            .iter()
+            .take(MAX_SHOWN)
+            .map(|(events, node)| json!({ "node": node, "events": events }))
+            .collect();
+        let figures: serde_json::Map<_, _> = service
+            .values()
+            .into_iter()
+            .map(|(name, _, value)| (name.to_owned(), value.into()))
+            .collect();
+        out.say(&AdminResponse::Line(json!({ "figures": figures, "busiest": busiest }))).await?;
+        before = positions.into_iter().map(|(_, epoch, seq)| (epoch, seq)).collect();
+    }
+}

@@ -1,0 +1,195 @@
+//! A thread with a connection: what is asked goes to it, and what is told comes from it.
+//!
+//! tokio-xmpp 6.0.0 loses a wakeup where one thread sends while another one receives
+//! (`StanzaReceiver::poll_next`), so its tasks have one thread to themselves.
+
+use std::{net::SocketAddr, sync::Arc, thread};
+
+use futures::StreamExt;
+use jid::Jid;
+use minidom::Element;
+use tokio::{
+    runtime,
+    sync::{mpsc, watch},
+};
+use tokio_xmpp::{
+    Event as Incoming, IqRequest, IqResponse, Stanza, connect::DnsConfig, xmlstream::Timeouts,
+};
+use tracing::warn;
+use xmpp_parsers::{
+    jid::Jid as Address,
+    message::{Message, MessageType},
+    presence::Presence,
+    stanza_error::StanzaError,
+};
+
+use crate::xmpp::{stanza::ns, xml::padding::padding};
+
+use super::{
+    Account, ClientError,
+    connect::Connector,
+    event::{Event, events},
+    long_values::LongValues,
+};
+
+/// Events, and requests, that wait.
+const MAX_EVENTS: usize = 10_000;
+const MAX_ASKED: usize = 100;
+
+type IqResult = Result<Option<Element>, ClientError>;
+
+/// A request, and where its answer goes.
+pub(super) struct QueuedRequest {
+    pub(super) to: Jid,
+    pub(super) kind: &'static str,
+    pub(super) content: Element,
+    pub(super) answer: mpsc::Sender<IqResult>,
+}
+
+#[derive(Debug)]
+pub(super) struct ClientConnection {
+    asked: mpsc::Sender<QueuedRequest>,
+    events: mpsc::Receiver<Event>,
+    online: watch::Receiver<bool>,
+}
+
+impl ClientConnection {
+    /// Begins to connect. Events of this service are kept.
+    pub(super) fn open(account: Account, service: Jid) -> Result<Self, ClientError> {
+        address(&account.jid).and_then(|_| address(&service))?;
+        let (asked, asks) = mpsc::channel(MAX_ASKED);
+        let (tell, events) = mpsc::channel(MAX_EVENTS);
+        let (say, online) = watch::channel(false);
+        let failed = |error: std::io::Error| ClientError::Login(error.to_string());
+        let runtime =
+            runtime::Builder::new_current_thread().enable_all().build().map_err(failed)?;
+        let drive = move || runtime.block_on(drive(account, &service, asks, &tell, &say));
+        thread::Builder::new().name("client".into()).spawn(drive).map_err(failed)?;
+        Ok(Self { asked, events, online })
+    }
+
+    /// Waits until it is logged in; whether it ever will be.
+    pub(super) async fn online(&mut self) -> bool {
+        self.online.wait_for(|is_online| *is_online).await.is_ok()
+    }
+
+    pub(super) async fn ask(&self, ask: QueuedRequest) -> Result<(), ClientError> {
+        self.asked.send(ask).await.map_err(|_| ClientError::Lost)
+    }
+
+    pub(super) async fn event(&mut self) -> Option<Event> {
+        self.events.recv().await
+    }
+}
+
+/// Until nobody asks any more, or the connection has ended for good.
+async fn drive(
+    account: Account,
+    service: &Jid,
+    mut asks: mpsc::Receiver<QueuedRequest>,
+    tell: &mpsc::Sender<Event>,
+    say: &watch::Sender<bool>,
+) {
+    let Ok(own) = address(&account.jid) else { return };
+    let server = Address::from(own.to_bare().domain().to_owned());
+    let long_values = LongValues::new();
+    let mut client = connected(own, account, long_values.clone());
+    loop {
+        tokio::select! {
+            incoming = client.next() => match incoming {
+                Some(Incoming::Online { .. }) => {
+                    // Events go to the bare JID, so the server has to know that somebody is there.
+                    if client.send_stanza(Presence::available().into()).await.is_ok() {
+                        say.send_replace(true);
+                    }
+                }
+                Some(Incoming::Stanza(Stanza::Message(mut message))) if is_of(&message, service) => {
+                    let payloads = message.payloads.iter_mut().map(|one| long_values.restore(one));
+                    if payloads.filter(|is_whole| !is_whole).count() > 0 {
+                        warn!(event = "client_event_incomplete", reason = %ClientError::TooLong, "an element of an event was left out");
+                    }
+                    for event in events(&message.payloads) {
+                        if tell.send(event).await.is_err() {
+                            return;
+                        }
+                    }
+                }
+                Some(Incoming::Stanza(_)) => {}
+                Some(Incoming::Disconnected(_)) | None => return,
+            },
+            ask = asks.recv() => {
+                let Some(QueuedRequest { to, kind, content, answer }) = ask else {
+                    // If it cannot be closed in order it is closed all the same.
+                    let _ = client.send_end().await;
+                    return;
+                };
+                let spaces = padding(&String::from(&content));
+                let request = match kind {
+                    "get" => IqRequest::Get(content),
+                    _ => IqRequest::Set(content),
+                };
+                let Ok(to) = address(&to) else { continue };
+                let token = client.send_iq(Some(to), request).await;
+                if spaces > 0 {
+                    drop(client.send_iq(Some(server.clone()), IqRequest::Get(ping(spaces))).await);
+                }
+                let long_values = long_values.clone();
+                tokio::spawn(async move {
+                    let answered = match token.await {
+                        Ok(IqResponse::Result(mut content)) => {
+                            match content.iter_mut().all(|content| long_values.restore(content)) {
+                                true => Ok(content),
+                                false => Err(ClientError::TooLong),
+                            }
+                        }
+                        Ok(IqResponse::Error(error)) => Err(refusal(&error)),
+                        Err(_) => Err(ClientError::Lost),
+                    };
+                    // Who asked may not wait any more.
+                    let _ = answer.send(answered).await;
+                });
+            }
+        }
+    }
+}
+
+/// A ping with this many spaces, sent after a request with a long tag: the server may have the parser that needs
+/// [`padding`], and tokio-xmpp sends white space in stanzas only.
+fn ping(spaces: usize) -> Element {
+    Element::builder("ping", ns::PING).append(" ".repeat(spaces)).build()
+}
+
+/// An address as tokio-xmpp knows it; it refuses characters younger than Unicode 3.2.
+fn address(jid: &Jid) -> Result<Address, ClientError> {
+    Address::new(jid.as_str()).map_err(|error| ClientError::Login(error.to_string()))
+}
+
+/// Without TLS to this machine only.
+fn connected(jid: Address, account: Account, long_values: LongValues) -> tokio_xmpp::Client {
+    let Account { password, server, .. } = account;
+    let is_here = |server: &str| {
+        let address = server.parse::<SocketAddr>().ok();
+        address.is_some_and(|address| address.ip().is_loopback())
+            || server.starts_with("localhost:")
+    };
+    let is_encrypted = !server.as_deref().is_some_and(is_here);
+    let timeouts = if is_encrypted { Timeouts::default() } else { Timeouts::tight() };
+    let server = match server {
+        Some(server) => DnsConfig::addr(&server),
+        None => DnsConfig::srv_default_client(jid.domain().as_str()),
+    };
+    let connector = Connector { server, is_encrypted, long_values, next: Arc::default() };
+    tokio_xmpp::Client::new_with_connector(jid, password, connector, timeouts)
+}
+
+fn is_of(message: &Message, service: &Jid) -> bool {
+    let from = message.from.as_ref().map(|from| from.as_str());
+    from == Some(service.as_str()) && message.type_ != MessageType::Error
+}
+
+fn refusal(error: &StanzaError) -> ClientError {
+    let condition = Element::from(error.defined_condition.clone()).name().to_owned();
+    let application = error.other.as_ref().map(|other| other.name().to_owned());
+    let text = error.texts.values().next().cloned();
+    ClientError::Refused { condition, application, text }
+}

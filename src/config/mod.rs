@@ -1,0 +1,371 @@
+//! The configuration: every key, its default, and what it must be. `docs/CONFIGURATION.md` explains
+//! them; `load.rs` reads them.
+
+mod limits;
+mod load;
+mod policies;
+pub(crate) mod reload;
+#[cfg(test)]
+mod tests;
+
+pub use self::{
+    limits::LimitsConfig,
+    policies::{FieldValue, NodeLimits, NoticeConfig, PolicyConfig},
+};
+
+use std::{fmt, fs, net::SocketAddr, path::PathBuf, time::Duration};
+
+use jid::Jid;
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+
+use crate::{
+    store::CACHE_MIB,
+    xmpp::{MulticastConfig, StanzaLimits, Transport},
+};
+
+/// Everything that can be configured. The default is `config/gjallar.toml`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Config {
+    /// The component's JID, as the server knows it.
+    pub jid: String,
+    /// The server's component port, `host:port`.
+    pub server: String,
+    /// What the server expects at login.
+    pub secret: Secret,
+    /// A file with the secret, instead.
+    pub secret_file: String,
+    /// `sled:PATH` or `memory:`; empty for sled in the state directory.
+    pub store: String,
+    /// MiB of memory for what the store reads and writes often.
+    pub store_cache_mib: u16,
+    /// The unix socket of the command line; empty for `control` in the store's folder.
+    pub control: String,
+    /// The JIDs of the service's administrators.
+    pub admins: Vec<String>,
+    /// Who may create nodes: `server`, `anyone`, `admins`, or domains.
+    pub creators: Vec<String>,
+    /// Whether answers say what tells the content of items (XEP-0395).
+    pub compare_and_publish: bool,
+    /// What is logged: a level, or directives of tracing's `EnvFilter`.
+    pub log: String,
+    /// `human` or `json`.
+    pub log_format: LogFormat,
+    /// What watches the service.
+    pub monitoring: MonitoringConfig,
+    /// The connection to the server.
+    pub link: LinkConfig,
+    /// How much of each thing is taken.
+    pub limits: LimitsConfig,
+    /// What holds at nodes with some names. No variable can set it.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub policies: Vec<PolicyConfig>,
+}
+
+/// A text that no log and no debug output shows.
+#[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Secret(pub String);
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("***")
+    }
+}
+
+/// How log lines look.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LogFormat {
+    /// For people.
+    Human,
+    /// One JSON object a line.
+    Json,
+}
+
+/// The connection to the server.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct LinkConfig {
+    /// Seconds of silence after which the server is asked whether it is there.
+    pub ping_after_seconds: u64,
+    /// Seconds that it then has to answer.
+    pub ping_deadline_seconds: u64,
+    /// Bytes of a stanza; a larger one is refused. Not above the server's own limit.
+    pub max_stanza_bytes: usize,
+    /// A PEM file with the authorities that may have signed the server's certificate; empty for no TLS.
+    pub tls_ca: String,
+    /// Whether the server may be on another machine without TLS.
+    pub allow_plain_tcp: bool,
+    /// Where a multicast service is: `auto`, `off`, or its JID.
+    pub multicast: String,
+    /// Nesting levels of a stanza. Neither file nor environment can set it: it keeps the stack whole.
+    #[serde(skip)]
+    pub max_depth: usize,
+}
+
+/// Far above real payloads, and far below what a stack holds.
+const MAX_DEPTH: usize = 128;
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            jid: String::new(),
+            server: "localhost:5347".into(),
+            secret: Secret::default(),
+            secret_file: String::new(),
+            store: String::new(),
+            store_cache_mib: CACHE_MIB,
+            control: String::new(),
+            admins: Vec::new(),
+            creators: vec!["server".into()],
+            compare_and_publish: false,
+            log: "info".into(),
+            log_format: LogFormat::Human,
+            monitoring: MonitoringConfig::default(),
+            link: LinkConfig::default(),
+            limits: LimitsConfig::default(),
+            policies: Vec::new(),
+        }
+    }
+}
+
+/// What watches the service.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct MonitoringConfig {
+    /// Address and port at which metrics and health are shown by HTTP; empty for nowhere.
+    pub listen: String,
+}
+
+impl Default for LinkConfig {
+    fn default() -> Self {
+        Self {
+            ping_after_seconds: 30,
+            ping_deadline_seconds: 15,
+            max_stanza_bytes: 524_288,
+            tls_ca: String::new(),
+            allow_plain_tcp: false,
+            multicast: "auto".into(),
+            max_depth: MAX_DEPTH,
+        }
+    }
+}
+
+/// What is wrong with a configuration.
+#[derive(Debug, Error)]
+pub enum ConfigError {
+    /// The file cannot be read.
+    #[error("{path}: {error}")]
+    File {
+        /// Which file.
+        path: PathBuf,
+        /// Why.
+        error: std::io::Error,
+    },
+    /// The file is not TOML, or a key or value in it or in a variable is not known.
+    #[error("{0}")]
+    Form(String),
+    /// A value cannot be what it is.
+    #[error("{key}: {reason}")]
+    Value {
+        /// Which key.
+        key: &'static str,
+        /// Why.
+        reason: String,
+    },
+}
+
+/// Where a service keeps its nodes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum StorePath {
+    /// Nowhere: they go with the process.
+    Memory,
+    /// In this folder.
+    Sled(PathBuf),
+}
+
+impl Config {
+    /// Finds what is wrong before anything is started.
+    ///
+    /// # Errors
+    /// The first thing that is wrong.
+    pub fn check(&self) -> Result<(), ConfigError> {
+        self.component()?;
+        self.policies()?;
+        self.store_path()?;
+        self.secret()?;
+        self.transport()?;
+        self.multicast()?;
+        let has_port = self
+            .server
+            .rsplit_once(':')
+            .is_some_and(|(host, port)| !host.is_empty() && port.parse::<u16>().is_ok());
+        if !has_port {
+            return Err(invalid("server", format!("{:?} is not host:port", self.server)));
+        }
+        crate::runtime::logging::filter(&self.log)?;
+        self.monitoring()?;
+        if self.store_cache_mib == 0 {
+            return Err(invalid("store_cache_mib", "at least 1"));
+        }
+        // RFC 6120 §13.12 sets the least; more than the most would not fit into a lane.
+        if !(10_000..=4_000_000).contains(&self.link.max_stanza_bytes) {
+            return Err(invalid("link.max_stanza_bytes", "from 10000 to 4000000"));
+        }
+        for (key, seconds) in [
+            ("link.ping_after_seconds", self.link.ping_after_seconds),
+            ("link.ping_deadline_seconds", self.link.ping_deadline_seconds),
+        ] {
+            if !(1..=86_400).contains(&seconds) {
+                return Err(invalid(key, "from 1 to 86400"));
+            }
+        }
+        self.limits.check(self.link.max_stanza_bytes)
+    }
+
+    /// The component's JID.
+    ///
+    /// # Errors
+    /// If it is not a domain.
+    pub fn component(&self) -> Result<Jid, ConfigError> {
+        if self.jid.is_empty() {
+            return Err(invalid("jid", "not set: the component's JID, such as pubsub.example.org"));
+        }
+        // A-labels stay: the server addresses the component as its own configuration writes it.
+        match Jid::new(&self.jid.to_lowercase()) {
+            Ok(jid) if jid.node().is_none() && jid.resource().is_none() => Ok(jid),
+            Ok(_) => Err(invalid("jid", format!("{:?} is not a domain", self.jid))),
+            Err(error) => Err(invalid("jid", format!("{:?}: {error}", self.jid))),
+        }
+    }
+
+    /// The domain whose users the server has.
+    pub(crate) fn server_domain(&self) -> Result<Option<String>, ConfigError> {
+        Ok(host_of(self.component()?.domain().as_str()))
+    }
+
+    /// Where the nodes are kept.
+    ///
+    /// # Errors
+    /// If there is no such kind of store.
+    pub fn store_path(&self) -> Result<StorePath, ConfigError> {
+        match self.store.split_once(':') {
+            None if self.store.is_empty() => {
+                Ok(StorePath::Sled(load::state_directory()?.join("store")))
+            }
+            Some(("memory", "")) => Ok(StorePath::Memory),
+            Some(("sled", path)) if !path.is_empty() => Ok(StorePath::Sled(path.into())),
+            _ => {
+                Err(invalid("store", format!("{:?} is neither sled:PATH nor memory:", self.store)))
+            }
+        }
+    }
+
+    /// Where the command line finds the running service; nowhere if its store is in memory and no other
+    /// place is named.
+    ///
+    /// # Errors
+    /// As [`store_path`](Self::store_path).
+    pub fn control_path(&self) -> Result<Option<PathBuf>, ConfigError> {
+        Ok(match (self.control.as_str(), self.store_path()?) {
+            ("", StorePath::Memory) => None,
+            ("", StorePath::Sled(directory)) => Some(directory.join("control")),
+            (path, _) => Some(path.into()),
+        })
+    }
+
+    /// Where metrics and health are shown.
+    ///
+    /// # Errors
+    /// If that is no address and port of this machine alone.
+    pub fn monitoring(&self) -> Result<Option<SocketAddr>, ConfigError> {
+        let listen = self.monitoring.listen.as_str();
+        match listen.parse::<SocketAddr>() {
+            _ if listen.is_empty() => Ok(None),
+            Ok(address) if address.ip().is_loopback() => Ok(Some(address)),
+            _ => Err(invalid(
+                "monitoring.listen",
+                format!("{listen:?} is no loopback address with a port"),
+            )),
+        }
+    }
+
+    /// The secret, from its file if one is named.
+    ///
+    /// # Errors
+    /// If there is none, or the file cannot be read.
+    pub fn secret(&self) -> Result<String, ConfigError> {
+        let secret = match (self.secret.0.is_empty(), self.secret_file.is_empty()) {
+            (false, false) => return Err(invalid("secret_file", "secret is set too")),
+            (false, true) => return Ok(self.secret.0.clone()),
+            (true, true) => return Err(invalid("secret", "not set, nor secret_file")),
+            (true, false) => fs::read_to_string(&self.secret_file).map_err(|error| {
+                invalid("secret_file", format!("{}: {error}", self.secret_file))
+            })?,
+        };
+        match secret.trim_end_matches(['\r', '\n']) {
+            "" => Err(invalid("secret_file", format!("{} is empty", self.secret_file))),
+            secret => Ok(secret.to_owned()),
+        }
+    }
+
+    /// What stands between the stream and the network.
+    ///
+    /// # Errors
+    /// If the file with the authorities cannot be read.
+    pub fn transport(&self) -> Result<Transport, ConfigError> {
+        match self.link.tls_ca.as_str() {
+            "" if self.link.allow_plain_tcp => Ok(Transport::Plain),
+            "" => Ok(Transport::Loopback),
+            path => Transport::tls(path.as_ref())
+                .map_err(|error| invalid("link.tls_ca", format!("{path}: {error}"))),
+        }
+    }
+
+    /// Where a multicast service is looked for.
+    ///
+    /// # Errors
+    /// If that is no domain.
+    pub fn multicast(&self) -> Result<MulticastConfig, ConfigError> {
+        match self.link.multicast.as_str() {
+            "off" => Ok(MulticastConfig::None),
+            "auto" => Ok(self.server_domain()?.map_or(MulticastConfig::None, MulticastConfig::Of)),
+            jid => match Jid::new(jid) {
+                Ok(jid) if jid.node().is_none() && jid.resource().is_none() => {
+                    let jid = jid.to_string();
+                    let host = host_of(&jid).unwrap_or_else(|| jid.clone());
+                    Ok(MulticastConfig::At { jid, host })
+                }
+                _ => {
+                    Err(invalid("link.multicast", format!("{jid:?} is not auto, off or a domain")))
+                }
+            },
+        }
+    }
+
+    /// The limits of stanzas.
+    #[must_use]
+    pub fn stanza_limits(&self) -> StanzaLimits {
+        StanzaLimits { max_bytes: self.link.max_stanza_bytes, max_depth: self.link.max_depth }
+    }
+
+    /// How long the server may be silent, and how long after it was asked.
+    #[must_use]
+    pub fn keepalive_timeouts(&self) -> (Duration, Duration) {
+        let LinkConfig { ping_after_seconds, ping_deadline_seconds, .. } = self.link;
+        (Duration::from_secs(ping_after_seconds), Duration::from_secs(ping_deadline_seconds))
+    }
+}
+
+pub(crate) fn invalid(key: &'static str, reason: impl Into<String>) -> ConfigError {
+    ConfigError::Value { key, reason: reason.into() }
+}
+
+/// The domain of a service's server: the service's without its first label. None where no dot would remain, for
+/// all of a top-level domain is too much; `localhost` is enough.
+fn host_of(service: &str) -> Option<String> {
+    let (_, host) = service.split_once('.')?;
+    (host.contains('.') || host == "localhost").then(|| host.to_owned())
+}

@@ -1,0 +1,100 @@
+//! Taking up a configuration that has changed, while serving: policies, administrators, limits and the log. What else
+//! changed waits for a restart.
+
+use std::collections::BTreeMap;
+
+use tokio::sync::watch;
+use toml::{Table, Value};
+use tracing::{error, info, warn};
+
+use crate::{
+    service::{Service, admission::RateLimits},
+    xmpp::QueueLimits,
+};
+
+use crate::{config::Config, runtime::logging};
+
+/// What is taken up: these keys, and all of `[limits]`.
+const RELOADABLE_KEYS: [&str; 5] = ["admins", "compare_and_publish", "creators", "log", "policies"];
+
+/// Takes up every configuration that comes after the one that holds now.
+pub(crate) async fn follow(
+    mut now: Config,
+    mut configs: watch::Receiver<Config>,
+    service: &Service,
+    rates: &watch::Sender<RateLimits>,
+    queue_limits: &watch::Sender<QueueLimits>,
+) {
+    while configs.changed().await.is_ok() {
+        let wanted = configs.borrow_and_update().clone();
+        let next = Config {
+            admins: wanted.admins.clone(),
+            compare_and_publish: wanted.compare_and_publish,
+            creators: wanted.creators.clone(),
+            limits: wanted.limits.clone(),
+            log: wanted.log.clone(),
+            policies: wanted.policies.clone(),
+            ..now.clone()
+        };
+        if let Err(error) = wanted.check() {
+            error!(%error, "the configuration is not taken up, and nothing has changed");
+            continue;
+        }
+        let policies = match next.check().and_then(|()| next.policies()) {
+            Ok(policies) => policies,
+            Err(error) => {
+                error!(%error, "the configuration needs a restart, and nothing has changed");
+                continue;
+            }
+        };
+        if let Err(error) = service.set_policies(policies).await {
+            error!(%error, "the configuration is not taken up, and nothing has changed");
+            continue;
+        }
+        rates.send_replace(next.limits.rates());
+        queue_limits.send_replace(next.limits.queues());
+        logging::follow(&next);
+        if now.admins != next.admins {
+            let (before, after) = (now.admins.join(" "), next.admins.join(" "));
+            info!(target: "gjallar::audit", what = "administrators", before, after, "changed");
+        }
+        say(&now, &wanted);
+        info!("the configuration is taken up");
+        now = next;
+    }
+    std::future::pending().await
+}
+
+/// Says which keys have changed; and what they are if that is a number or on or off, for others may name somebody.
+fn say(now: &Config, wanted: &Config) {
+    let (now, wanted) = (keys(now), keys(wanted));
+    let all = now.keys().chain(wanted.keys().filter(|key| !now.contains_key(*key)));
+    for key in all.filter(|key| now.get(*key) != wanted.get(*key)) {
+        let is_taken_up = key.starts_with("limits.") || RELOADABLE_KEYS.contains(&key.as_str());
+        match (is_taken_up, shown(now.get(key)), shown(wanted.get(key))) {
+            (false, ..) => warn!(key, "changed in the configuration, and waits for a restart"),
+            (true, Some(from), Some(to)) => info!(key, from, to, "changed"),
+            (true, ..) => info!(key, "changed"),
+        }
+    }
+}
+
+fn shown(value: Option<&Value>) -> Option<String> {
+    value.filter(|value| value.is_integer() || value.is_bool()).map(Value::to_string)
+}
+
+/// Each key and its value.
+fn keys(config: &Config) -> BTreeMap<String, Value> {
+    fn walk(table: Table, prefix: &str, keys: &mut BTreeMap<String, Value>) {
+        for (name, value) in table {
+            match value {
+                Value::Table(inner) => walk(inner, &format!("{prefix}{name}."), keys),
+                value => drop(keys.insert(format!("{prefix}{name}"), value)),
+            }
+        }
+    }
+    let mut all = BTreeMap::new();
+    // What was read from TOML can be written as such.
+    walk(Table::try_from(config).unwrap_or_default(), "", &mut all);
+    all
+}

@@ -1,0 +1,240 @@
+//! From a store to text.
+
+use std::{collections::BTreeMap, io::Write, sync::Arc};
+
+use jid::{BareJid, Jid};
+
+use crate::{
+    store::{CorruptRecord, Owed, Store, StoreError},
+    xmpp::stanza::name::affiliation_name,
+};
+use gjallar_pubsub::{
+    Audience, ConfiguredSubscription, Epoch, EventId, FormerNode, ItemBudget, Limits, LogEntry,
+    Node, NodeConfig, NodeId, PageBound, PageRequest, Recipients, ResultPage, SubId,
+    SubscriptionDetails, SubscriptionOptions, Timestamp,
+};
+
+use super::{
+    ArchiveError, ArchiveSummary, FORMAT,
+    line::{ArchiveLine, ItemLine, LogEntryLine, NodeLine},
+    subscription_line::ConfiguredSubscriptionLine,
+};
+
+/// Stands for the creator of a node that is gone.
+const NOBODY: &str = "nobody.invalid";
+/// Nodes, and items, that are read at once.
+const PAGE: usize = 100;
+/// Maximum bytes of the recipients on one line, including SubIDs; JSON may double them.
+const MAX_RECIPIENTS_BYTES: usize = 4 * 1024 * 1024;
+
+/// Writes everything that a store has. Nobody may write to the store meanwhile. What is in memory at a time
+/// is a node without its items, some items, and all that is owed.
+///
+/// # Errors
+/// If the store cannot be read, or the text not be written.
+pub async fn export(
+    store: &dyn Store,
+    out: &mut impl Write,
+) -> Result<ArchiveSummary, ArchiveError> {
+    let mut writer = ArchiveWriter { out, lines: 0, summary: ArchiveSummary::default() };
+    writer.line(&ArchiveLine::Archive { format: FORMAT })?;
+    let mut refusals = store.presence_refusals().await?;
+    refusals.sort();
+    for jid in refusals {
+        writer.line(&ArchiveLine::PresenceRefusal { jid })?;
+    }
+    // By epoch, for a deleted node and a new one may share a name.
+    let mut owed = BTreeMap::<_, Vec<Owed>>::new();
+    for debt in store.poll(None).await? {
+        owed.entry(debt.notification.event_id.epoch.0).or_default().push(debt);
+    }
+    for (epoch, debts) in &owed {
+        let Some(debt) = debts.first() else { continue };
+        let now = store.node(&debt.notification.node).await?;
+        if now.is_none_or(|now| now.epoch.0 != *epoch) {
+            writer.deleted(debts)?;
+        }
+    }
+    for (node, former) in store.former_nodes().await? {
+        writer.former(node, former)?;
+    }
+    let mut unread = PageRequest::first(PAGE);
+    loop {
+        let page = store.nodes(&unread).await?;
+        if let Some(CorruptRecord { record, .. }) = page.damaged.into_iter().next() {
+            return Err(StoreError::Corrupt(record).into());
+        }
+        let Some((last, _)) = page.found.last() else { break };
+        unread.edge = PageBound::After(*last);
+        for (_, summary) in page.found {
+            if let Some(node) = store.node(&summary.node).await? {
+                let owed = owed.get(&node.epoch.0).map_or(&[][..], Vec::as_slice);
+                writer.node(store, &node, owed).await?;
+            }
+        }
+    }
+    writer.line(&ArchiveLine::End { lines: writer.lines })?;
+    writer.out.flush()?;
+    Ok(writer.summary)
+}
+
+struct ArchiveWriter<'a, W> {
+    out: &'a mut W,
+    lines: u64,
+    summary: ArchiveSummary,
+}
+
+impl<W: Write> ArchiveWriter<'_, W> {
+    fn line(&mut self, line: &ArchiveLine) -> Result<(), ArchiveError> {
+        serde_json::to_writer(&mut self.out, line).map_err(std::io::Error::from)?;
+        self.out.write_all(b"\n")?;
+        self.lines += 1;
+        Ok(())
+    }
+
+    async fn node(
+        &mut self,
+        store: &dyn Store,
+        node: &Node,
+        owed: &[Owed],
+    ) -> Result<(), ArchiveError> {
+        self.summary.nodes += 1;
+        self.line(&ArchiveLine::Node(NodeLine::of(node)))?;
+        for (jid, affiliation) in node.affiliations() {
+            let affiliation = affiliation_name(affiliation).to_owned();
+            self.line(&ArchiveLine::Affiliation { jid: jid.clone(), affiliation })?;
+        }
+        let enrolled = store.owner_subscribed(&node.id).await?;
+        for (jid, since) in node.subscriptions() {
+            let special = node.special(jid).map(ConfiguredSubscriptionLine::of);
+            self.subscription(jid, since, enrolled.contains(jid), special)?;
+        }
+        for jid in node.pending() {
+            self.summary.subscriptions += 1;
+            let special = node.special(jid).map(ConfiguredSubscriptionLine::of);
+            let (jid, since) = (jid.clone(), node.version);
+            let (enrolled, pending) = (false, true);
+            self.line(&ArchiveLine::Subscription { jid, since, enrolled, pending, special })?;
+        }
+        let all = PageRequest::first(usize::MAX);
+        let ids = store.page_of_ids(&node.id, &all, 0, usize::MAX).await?;
+        let ids = ids.unwrap_or_else(ResultPage::empty).map(|(id, _)| id);
+        for page in ids.entries.chunks(PAGE) {
+            let items = store.items(&node.id, page, &ItemBudget::stored(usize::MAX)).await?;
+            for item in &items.entries {
+                self.summary.items += 1;
+                self.line(&ArchiveLine::Item(ItemLine::of(item)))?;
+            }
+        }
+        self.events(owed)
+    }
+
+    /// A deleted node: its audience, and what it still has to hear.
+    fn deleted(&mut self, owed: &[Owed]) -> Result<(), ArchiveError> {
+        let (Some(first), Some(last)) = (owed.first(), owed.last()) else { return Ok(()) };
+        let mut recipients = owed.iter().flat_map(|debt| debt.recipients.iter());
+        let Some(creator) = recipients.next().map(Jid::to_bare) else { return Ok(()) };
+        let EventId { epoch, sequence: seq } = last.notification.event_id;
+        let config = NodeConfig::initial(&Limits::default());
+        let mut node = Node::new(
+            first.notification.node.clone(),
+            epoch,
+            config,
+            creator,
+            first.notification.occurred_at,
+        );
+        node.seq = seq;
+        node.version = seq;
+        self.line(&ArchiveLine::Node(NodeLine { deleted: true, ..NodeLine::of(&node) }))?;
+        // A subscriber of an entry began before it; one that is on a list had options by then, or a SubID.
+        let mut subscribers = BTreeMap::<&Jid, (u64, Option<u64>)>::new();
+        for Owed { notification, recipients, .. } in owed {
+            let is_plain = match notification.audience {
+                Audience::Subscribers => true,
+                Audience::Listed(_) => false,
+                Audience::Explicit(_) | Audience::Interested(_) => continue,
+            };
+            for jid in recipients.iter() {
+                let (since, plain_until) = subscribers.entry(jid).or_insert((u64::MAX, None));
+                *since = (*since).min(notification.as_of.saturating_sub(1));
+                if is_plain {
+                    *plain_until = Some(notification.as_of);
+                }
+            }
+        }
+        for (jid, (since, plain_until)) in subscribers {
+            let terms =
+                SubscriptionDetails::new(None, SubscriptionOptions::default(), 0, Timestamp(0));
+            let special = ConfiguredSubscription {
+                since,
+                special_since: plain_until.unwrap_or_default(),
+                is_pending: false,
+                terms: [terms].into(),
+            };
+            self.subscription(jid, since, false, Some(ConfiguredSubscriptionLine::of(&special)))?;
+        }
+        self.events(owed)
+    }
+
+    /// A deleted node of which nothing is left but what is remembered.
+    fn former(&mut self, node: NodeId, former: FormerNode) -> Result<(), ArchiveError> {
+        let config = NodeConfig::initial(&Limits::default());
+        let nobody = BareJid::new(NOBODY).map_err(|_| StoreError::Failed(NOBODY.into()))?;
+        let node = Node::new(node, Epoch(0), config, nobody, Timestamp(0));
+        self.line(&ArchiveLine::Node(NodeLine::former(&node, former)))
+    }
+
+    fn subscription(
+        &mut self,
+        jid: &Jid,
+        since: u64,
+        enrolled: bool,
+        special: Option<ConfiguredSubscriptionLine>,
+    ) -> Result<(), ArchiveError> {
+        self.summary.subscriptions += 1;
+        let jid = jid.clone();
+        self.line(&ArchiveLine::Subscription { jid, since, enrolled, pending: false, special })
+    }
+
+    fn events(&mut self, owed: &[Owed]) -> Result<(), ArchiveError> {
+        for debt in owed {
+            let parts = parts(debt);
+            self.summary.events += u64::from(!parts.is_empty());
+            for part in parts {
+                self.line(&ArchiveLine::Event(Box::new(LogEntryLine::of(&part))))?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Splits an entry so that each line can be imported. The archive does not say which resources lost their implicit
+/// subscriptions, so they are left out.
+fn parts(owed: &Owed) -> Vec<LogEntry> {
+    let Owed { notification, recipients, .. } = owed;
+    let to = |audience| LogEntry { audience, ..notification.clone() };
+    match &notification.audience {
+        Audience::Explicit(all) => split(all).into_iter().map(Audience::Explicit).map(to).collect(),
+        Audience::Interested(_) => {
+            split(recipients).into_iter().map(Audience::Interested).map(to).collect()
+        }
+        Audience::Listed(all) => split(all).into_iter().map(Audience::Listed).map(to).collect(),
+        Audience::Subscribers => vec![notification.clone()],
+    }
+}
+
+fn split(recipients: &Recipients) -> Vec<Recipients> {
+    let (mut parts, mut bytes) = (Vec::<Vec<(Jid, Arc<[SubId]>)>>::new(), usize::MAX);
+    for (jid, subids) in recipients.iter_with_subids() {
+        let more = jid.as_str().len() + subids.iter().map(|id| id.as_str().len()).sum::<usize>();
+        bytes = bytes.saturating_add(more);
+        if bytes > MAX_RECIPIENTS_BYTES {
+            parts.push(Vec::new());
+            bytes = more;
+        }
+        if let Some(part) = parts.last_mut() {
+            part.push((jid.clone(), subids.into()));
+        }
+    }
+    parts.into_iter().map(Recipients::with_subids).collect()
+}

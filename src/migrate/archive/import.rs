@@ -1,0 +1,262 @@
+//! From text to a store.
+
+use std::io::BufRead;
+
+use crate::{
+    store::{Store, StoreError},
+    xmpp::stanza::name::affiliation_named,
+};
+use gjallar_pubsub::{Affiliation, Audience, Epoch, FormerNode, IdGenerator, Node};
+
+use super::{
+    ArchiveError, ArchiveSummary, FORMAT,
+    line::{ArchiveLine, NodeLine},
+};
+use crate::migrate::node_importer::NodeImporter;
+
+/// The longest line, in bytes.
+const MAX_LINE_BYTES: usize = 16 * 1024 * 1024;
+/// Refusals of presence that are written at once.
+const MAX_REFUSALS_WRITTEN: usize = 500;
+
+/// Whether a store can be filled.
+///
+/// # Errors
+/// [`ArchiveError::NotEmpty`], or if it cannot be read.
+pub async fn is_empty(store: &dyn Store) -> Result<(), ArchiveError> {
+    if store.node_counts().await?.is_empty() && store.poll(None).await?.is_empty() {
+        Ok(())
+    } else {
+        Err(ArchiveError::NotEmpty)
+    }
+}
+
+/// Which epochs the nodes of an archive get.
+#[derive(Clone, Copy)]
+pub enum Epochs<'a> {
+    /// New ones, so that no event id that was given out after the archive was written names another event.
+    New(&'a dyn IdGenerator),
+    /// Those of the archive: for a service that did not run on after it was written.
+    Same,
+}
+
+/// Fills an empty store. After an error the store has a part of the text, and is not to be used.
+///
+/// # Errors
+/// [`ArchiveError::NotEmpty`]; [`ArchiveError::Line`] for a line that is not understood, or is missing.
+pub async fn import(
+    store: &dyn Store,
+    text: &mut impl BufRead,
+    epochs: Epochs<'_>,
+) -> Result<ArchiveSummary, ArchiveError> {
+    is_empty(store).await?;
+    let mut lines = ArchiveLines { text, number: 0 };
+    match lines.next()? {
+        Some(ArchiveLine::Archive { format: FORMAT }) => {}
+        Some(ArchiveLine::Archive { format }) => {
+            return Err(lines.wrong(format!("format {format}, this binary reads {FORMAT}")));
+        }
+        _ => return Err(lines.wrong("not an archive of this service")),
+    }
+    let mut summary = ArchiveSummary::default();
+    let mut restored: Option<CurrentNode<'_>> = None;
+    let mut refusals = Vec::new();
+    loop {
+        let Some(line) = lines.next()? else { return Err(lines.wrong("the end is missing")) };
+        if let (ArchiveLine::PresenceRefusal { jid }, None) = (&line, &restored) {
+            refusals.push((jid.clone(), true));
+            continue;
+        }
+        for some in std::mem::take(&mut refusals).chunks(MAX_REFUSALS_WRITTEN) {
+            store.set_presence_refusals(some).await?;
+        }
+        if let (ArchiveLine::End { lines: expected }, number) = (&line, lines.number) {
+            if *expected != number - 1 {
+                return Err(lines.wrong(format!("{expected} lines were written")));
+            }
+            if let Some(restored) = restored.take() {
+                restored.finish().await?;
+            }
+            return Ok(summary);
+        }
+        if let ArchiveLine::Node(line) = &line {
+            if let Some(restored) = restored.take() {
+                restored.finish().await?;
+            }
+            summary.nodes += u64::from(!line.deleted);
+            let begun = CurrentNode::begin(store, line, epochs).await;
+            restored = Some(begun.map_err(|why| lines.because(why))?);
+            continue;
+        }
+        let Some(restored) = &mut restored else { return Err(lines.wrong("no node before it")) };
+        restored.take(line, &mut summary).await.map_err(|why| lines.because(why))?;
+    }
+}
+
+struct ArchiveLines<'a, R> {
+    text: &'a mut R,
+    number: u64,
+}
+
+impl<R: BufRead> ArchiveLines<'_, R> {
+    fn next(&mut self) -> Result<Option<ArchiveLine>, ArchiveError> {
+        self.number += 1;
+        let mut line = String::new();
+        let mut limited = std::io::Read::take(&mut *self.text, MAX_LINE_BYTES as u64);
+        if limited.read_line(&mut line)? == 0 {
+            return Ok(None);
+        }
+        if !line.ends_with('\n') {
+            return Err(self.wrong("it is cut, or too long"));
+        }
+        serde_json::from_str(&line).map(Some).map_err(|error| self.wrong(error.to_string()))
+    }
+
+    fn wrong(&self, reason: impl Into<String>) -> ArchiveError {
+        ArchiveError::Line { number: self.number, reason: reason.into() }
+    }
+
+    fn because(&self, why: LineError) -> ArchiveError {
+        match why {
+            LineError::Form(reason) => self.wrong(reason),
+            LineError::Store(error) => error.into(),
+        }
+    }
+}
+
+enum LineError {
+    Form(String),
+    Store(StoreError),
+}
+
+impl From<String> for LineError {
+    fn from(reason: String) -> Self {
+        Self::Form(reason)
+    }
+}
+
+impl From<StoreError> for LineError {
+    fn from(error: StoreError) -> Self {
+        Self::Store(error)
+    }
+}
+
+/// The node that the lines belong to.
+struct CurrentNode<'a> {
+    filling: NodeImporter<'a>,
+    /// The node with its owners, if its revision depends on them.
+    inheriting: Option<Node>,
+    seq: u64,
+    version: u64,
+    is_deleted: bool,
+    former: Option<FormerNode>,
+}
+
+impl<'a> CurrentNode<'a> {
+    async fn begin(
+        store: &'a dyn Store,
+        line: &NodeLine,
+        epochs: Epochs<'_>,
+    ) -> Result<Self, LineError> {
+        let mut node = line.to_node()?;
+        if line.version() == u64::MAX || line.seq == u64::MAX {
+            return Err(LineError::Form("a version or sequence that nothing can follow".into()));
+        }
+        if let Epochs::New(fresh) = epochs {
+            node.epoch = Epoch(fresh.next_u64());
+        }
+        if store.node(&node.id).await?.is_some() {
+            return Err(LineError::Form("there is a node of this name before".into()));
+        }
+        Ok(Self {
+            inheriting: line.inherits_revision().then(|| node.clone()),
+            filling: NodeImporter::begin(store, node).await?,
+            seq: line.seq,
+            version: line.version(),
+            is_deleted: line.deleted,
+            former: line.to_former()?,
+        })
+    }
+
+    async fn take(
+        &mut self,
+        line: ArchiveLine,
+        summary: &mut ArchiveSummary,
+    ) -> Result<(), LineError> {
+        match line {
+            ArchiveLine::Affiliation { jid, affiliation } => {
+                let named = affiliation_named(&affiliation).ok_or(affiliation)?;
+                if let (Some(node), Affiliation::Owner) = (&mut self.inheriting, named) {
+                    node.load_affiliation(jid.clone(), named);
+                }
+                self.filling.affiliate(jid, named);
+            }
+            ArchiveLine::Subscription { jid, since, enrolled, pending, special } => {
+                summary.subscriptions += u64::from(!self.is_deleted);
+                self.check("since", since, self.last_version())?;
+                if let Some(special) = special {
+                    self.check("special.since", special.since, self.last_version())?;
+                    self.filling.agree(jid.clone(), special.to_terms()?, special.since);
+                }
+                match pending {
+                    true => self.filling.request(jid),
+                    false => self.filling.subscribe(jid, enrolled, since),
+                }
+            }
+            ArchiveLine::Item(item) => {
+                summary.items += 1;
+                let item = item.into_item(self.filling.node().epoch)?;
+                self.check("seq", item.place.sequence, self.last_sequence())?;
+                self.filling.item(item).await?;
+            }
+            ArchiveLine::Event(event) => {
+                summary.events += 1;
+                let event = event.into_notification(self.filling.node())?;
+                self.check("seq", event.event_id.sequence, self.last_sequence())?;
+                // A repeated item is for subscriptions up to the commit that sends it. A list of layout 9 is for all its
+                // entries.
+                let is_unbounded =
+                    event.as_of == u64::MAX && matches!(event.audience, Audience::Listed(_));
+                if !is_unbounded {
+                    self.check("as_of", event.as_of, self.last_version().saturating_add(1))?;
+                }
+                self.filling.event(event).await?;
+            }
+            ArchiveLine::Archive { .. }
+            | ArchiveLine::Node(_)
+            | ArchiveLine::PresenceRefusal { .. }
+            | ArchiveLine::End { .. } => {
+                return Err(LineError::Form("not in the middle of a node".into()));
+            }
+        }
+        Ok(())
+    }
+
+    /// The version of the node, and the largest one of a node whose line only describes its pending entries.
+    fn last_version(&self) -> u64 {
+        if self.is_deleted { u64::MAX - 1 } else { self.version }
+    }
+
+    /// The sequence of the node, and the largest one of such a node.
+    fn last_sequence(&self) -> u64 {
+        if self.is_deleted { u64::MAX - 1 } else { self.seq }
+    }
+
+    /// Refuses a number that the node has not reached: later events or commits would have the same number.
+    fn check(&self, what: &str, number: u64, last: u64) -> Result<(), LineError> {
+        match number <= last {
+            true => Ok(()),
+            false => Err(LineError::Form(format!("{what}: {number}, but the node is at {last}"))),
+        }
+    }
+
+    async fn finish(self) -> Result<(), StoreError> {
+        if let Some(node) = self.inheriting {
+            self.filling.revise(node.inherited_revision()).await?;
+        }
+        match self.is_deleted {
+            true => self.filling.delete(self.seq, self.version, self.former).await,
+            false => self.filling.finish(self.seq, self.version).await,
+        }
+    }
+}

@@ -1,0 +1,505 @@
+//! The lines of an archive.
+
+use std::collections::BTreeMap;
+
+use jid::{BareJid, Jid};
+use serde::{Deserialize, Serialize};
+
+use crate::xmpp::stanza::{
+    forms::{node_config, subscribe_options},
+    name::{affiliation_name, affiliation_named, state_name, state_named},
+};
+use gjallar_pubsub::{
+    Audience, ConfigRevision, DeliveryVariant, Epoch, Event, EventId, EventItem, FormerNode, Item,
+    ItemId, ItemPosition, Limits, LogEntry, Node, NodeConfig, NodeId, NotificationType, OwnerHash,
+    Payload, Recipients, SubId, Timestamp,
+};
+
+use super::subscription_line::ConfiguredSubscriptionLine;
+
+/// One line. Times are milliseconds since 1970.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "lowercase", deny_unknown_fields)]
+pub(super) enum ArchiveLine {
+    /// The first.
+    Archive {
+        format: u32,
+    },
+    /// What follows belongs to this node, until the next.
+    Node(NodeLine),
+    Affiliation {
+        jid: BareJid,
+        affiliation: String,
+    },
+    /// It began at this version of the node.
+    Subscription {
+        jid: Jid,
+        since: u64,
+        /// An owner made it.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        enrolled: bool,
+        /// It waits for an owner.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        pending: bool,
+        /// Its options and SubIDs, and the version at which it got them.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        special: Option<ConfiguredSubscriptionLine>,
+    },
+    Item(ItemLine),
+    /// An entity refused the service its presence; before the first node.
+    #[serde(rename = "presence-refusal")]
+    PresenceRefusal {
+        jid: BareJid,
+    },
+    /// An event that is owed.
+    Event(Box<LogEntryLine>),
+    /// The last: how many lines there were before.
+    End {
+        lines: u64,
+    },
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct NodeLine {
+    pub(super) node: String,
+    pub(super) epoch: String,
+    pub(super) seq: u64,
+    /// The number of its last commit; archives of layout 9 have none, and versions begin at the sequence.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) version: Option<u64>,
+    pub(super) creator: BareJid,
+    pub(super) created: u64,
+    pub(super) config: ConfigFields,
+    /// How often the configuration was changed, if it was.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) revision: Option<RevisionLine>,
+    /// It is gone, and only what is owed of it is here.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(super) deleted: bool,
+    /// The URI of what took its place.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) redirect: Option<String>,
+    /// When it was deleted, if that is remembered.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) deleted_at: Option<u64>,
+    /// The hashes of the bare JIDs of those who owned it then.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(super) owners: Vec<String>,
+    /// The hash of the account for whose share it counts, if that is not the first of these.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) account: Option<String>,
+}
+
+/// A [`ConfigRevision`]: the number of changes of a node's configuration, and the entities that made the last ones.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct RevisionLine {
+    number: u64,
+    changed_by: BareJid,
+    base: u64,
+    /// The creator, if there is none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    roster_owner: Option<BareJid>,
+    /// No owner has chosen that its roster gives access.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    no_roster_owner: bool,
+    /// The entity that changed it last, if there is none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    last_owner: Option<BareJid>,
+}
+
+/// Fields of the form `pubsub#node_config`.
+type ConfigFields = BTreeMap<String, String>;
+
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct PayloadLine {
+    xml: String,
+    namespace: String,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct ItemLine {
+    id: String,
+    seq: u64,
+    index: u16,
+    /// The position and index at which it was published first, if it was published again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    created: Option<ItemPosition>,
+    publisher: BareJid,
+    published: u64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    payload: Option<PayloadLine>,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct LogEntryLine {
+    pub(super) seq: u64,
+    happened: u64,
+    /// Which it is of what is told besides an event.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    index: u16,
+    event: EventLineContent,
+    /// The only recipient, if it is subscribed; so it was written before there could be some.
+    #[serde(default, skip_serializing)]
+    to: Option<Jid>,
+    /// The recipients, as far as they are subscribed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    listed: Option<Vec<Jid>>,
+    /// For which subscriptions of each of them it is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    listed_subids: Option<Vec<Vec<String>>>,
+    /// The recipients, subscribed or not. Without these and the others, all who are entitled.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    entities: Option<Vec<Jid>>,
+    /// Resources with an implicit subscription.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    interested: Option<Vec<Jid>>,
+    /// Whether it has a body.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    body: bool,
+    /// For which subscriptions of the recipient it is.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    subids: Vec<String>,
+    /// In which states of availability it comes, as in the form of options.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    shows: Option<String>,
+    normal: bool,
+    /// Empty: addresses to reply to (XEP-0033) are not sent any more.
+    #[serde(default)]
+    reply_to: Vec<BareJid>,
+    last_item: bool,
+    /// By what the ids of its messages differ from those that the item had first.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    nonce: Option<u64>,
+    /// The version of the node as of which subscribers get it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    as_of: Option<u64>,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum EventLineContent {
+    Affiliated(String),
+    Announced(String),
+    Configured(Option<ConfigFields>),
+    Deleted {
+        redirect: Option<String>,
+    },
+    Published(Vec<EventItemLine>),
+    Purged,
+    Requested(Jid),
+    Retracted(Vec<String>),
+    Subscription {
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        jid: Option<Jid>,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        subid: Option<String>,
+        state: String,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        expiry: Option<u64>,
+    },
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref)] // serde asks for a reference
+fn is_zero(index: &u16) -> bool {
+    *index == 0
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+struct EventItemLine {
+    id: String,
+    /// The JID that the item shows as its publisher.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    publisher: Option<BareJid>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    payload: Option<PayloadLine>,
+}
+
+fn config_of(config: &NodeConfig) -> ConfigFields {
+    node_config::values(config).into_iter().collect()
+}
+
+fn config_from(fields: &ConfigFields) -> Result<NodeConfig, String> {
+    let limits = Limits { max_items: u32::MAX, max_payload_bytes: u32::MAX, ..Limits::default() };
+    let mut settings = Vec::new();
+    for (var, value) in fields {
+        settings.extend(node_config::setting(var, value).map_err(|refusal| refusal.to_string())?);
+    }
+    NodeConfig::initial(&limits).with(&settings, &limits).map_err(|refusal| refusal.to_string())
+}
+
+impl NodeLine {
+    pub(super) fn of(node: &Node) -> Self {
+        Self {
+            node: node.id.to_string(),
+            epoch: format!("{:016x}", node.epoch.0),
+            seq: node.seq,
+            version: Some(node.version),
+            creator: node.creator.clone(),
+            created: node.created.0,
+            config: config_of(&node.config),
+            revision: RevisionLine::of(node),
+            deleted: false,
+            redirect: None,
+            deleted_at: None,
+            owners: Vec::new(),
+            account: None,
+        }
+    }
+
+    /// Returns `true` for a node of an archive that recorded no revisions.
+    pub(super) fn inherits_revision(&self) -> bool {
+        self.version.is_none() && self.revision.is_none()
+    }
+
+    /// The number of the node's last commit.
+    pub(super) fn version(&self) -> u64 {
+        self.version.unwrap_or(self.seq)
+    }
+
+    /// A deleted node of which nothing is left but what is remembered.
+    pub(super) fn former(node: &Node, former: FormerNode) -> Self {
+        Self {
+            deleted: true,
+            deleted_at: Some(former.deleted.0).filter(|at| *at > 0),
+            owners: former.owners.iter().map(OwnerHash::to_string).collect(),
+            account: former.account.as_ref().map(OwnerHash::to_string),
+            redirect: former.redirect,
+            ..Self::of(node)
+        }
+    }
+
+    /// What is remembered of a deleted node, if something is.
+    pub(super) fn to_former(&self) -> Result<Option<FormerNode>, String> {
+        if self.redirect.is_none() && self.deleted_at.is_none() {
+            return Ok(None);
+        }
+        if self.owners.len() > FormerNode::MAX_OWNERS {
+            return Err(format!("owners: more than {}", FormerNode::MAX_OWNERS));
+        }
+        let hash = |text: &String| OwnerHash::parse(text).ok_or_else(|| "owners".to_owned());
+        let owners = self.owners.iter().map(hash).collect::<Result<_, _>>()?;
+        let account = self.account.as_ref().map(hash).transpose()?;
+        let deleted = Timestamp(self.deleted_at.unwrap_or_default());
+        Ok(Some(FormerNode { redirect: self.redirect.clone(), deleted, owners, account }))
+    }
+
+    pub(super) fn to_node(&self) -> Result<Node, String> {
+        let id = NodeId::parse(&self.node).map_err(|refusal| refusal.to_string())?;
+        let epoch = u64::from_str_radix(&self.epoch, 16).map_err(|_| "epoch".to_owned())?;
+        let config = config_from(&self.config)?;
+        let created = Timestamp(self.created);
+        let mut node = Node::new(id, Epoch(epoch), config, self.creator.clone(), created);
+        if let Some(line) = &self.revision {
+            node.revision = ConfigRevision {
+                number: line.number,
+                changed_by: line.changed_by.clone(),
+                base: line.base,
+                last_owner: line.last_owner.as_ref().unwrap_or(&line.changed_by).clone(),
+                roster_owner: (!line.no_roster_owner)
+                    .then(|| line.roster_owner.as_ref().unwrap_or(&self.creator).clone()),
+            };
+        }
+        Ok(node)
+    }
+}
+
+impl RevisionLine {
+    /// Nothing for a new node.
+    fn of(node: &Node) -> Option<Self> {
+        let Node { creator, revision, .. } = node;
+        let roster_owner = revision.roster_owner.as_ref().filter(|owner| *owner != creator);
+        let is_first = *revision == ConfigRevision::first(creator.clone());
+        (!is_first).then(|| Self {
+            number: revision.number,
+            changed_by: revision.changed_by.clone(),
+            base: revision.base,
+            roster_owner: roster_owner.cloned(),
+            no_roster_owner: revision.roster_owner.is_none(),
+            last_owner: revision.other_last_owner().cloned(),
+        })
+    }
+}
+
+impl PayloadLine {
+    fn of(payload: &Payload) -> Self {
+        Self { xml: payload.xml().into(), namespace: payload.namespace().into() }
+    }
+
+    fn into_payload(self) -> Payload {
+        Payload::new(self.xml, self.namespace)
+    }
+}
+
+impl ItemLine {
+    pub(super) fn of(item: &Item) -> Self {
+        Self {
+            id: item.id.to_string(),
+            seq: item.place.sequence,
+            index: item.index,
+            created: Some(item.created).filter(|created| *created != item.position()),
+            publisher: item.publisher.clone(),
+            published: item.published.0,
+            payload: item.payload.as_ref().map(PayloadLine::of),
+        }
+    }
+
+    pub(super) fn into_item(self, epoch: Epoch) -> Result<Item, String> {
+        Ok(Item {
+            id: item_id(&self.id)?,
+            place: EventId { epoch, sequence: self.seq },
+            index: self.index,
+            created: self.created.unwrap_or((self.seq, self.index)),
+            publisher: self.publisher,
+            published: Timestamp(self.published),
+            payload: self.payload.map(PayloadLine::into_payload),
+        })
+    }
+}
+
+impl LogEntryLine {
+    pub(super) fn of(notification: &LogEntry) -> Self {
+        let event = match &notification.event {
+            Event::AffiliationChanged(affiliation) => {
+                EventLineContent::Affiliated(affiliation_name(*affiliation).to_owned())
+            }
+            Event::Announced(text) => EventLineContent::Announced(text.clone()),
+            Event::Configured(config) => {
+                EventLineContent::Configured(config.as_deref().map(config_of))
+            }
+            Event::Deleted { redirect } => EventLineContent::Deleted { redirect: redirect.clone() },
+            Event::Published(items) => {
+                let item = |item: &EventItem| EventItemLine {
+                    id: item.id.to_string(),
+                    publisher: item.publisher.clone(),
+                    payload: item.payload.as_ref().map(PayloadLine::of),
+                };
+                EventLineContent::Published(items.iter().map(item).collect())
+            }
+            Event::Purged => EventLineContent::Purged,
+            Event::ApprovalRequested(jid) => EventLineContent::Requested(jid.clone()),
+            Event::Subscription { jid, subid, state, expiry } => EventLineContent::Subscription {
+                jid: jid.clone(),
+                subid: subid.as_ref().map(SubId::to_string),
+                state: state_name(*state).to_owned(),
+                expiry: expiry.map(|expiry| expiry.0),
+            },
+            Event::Retracted(ids) => {
+                EventLineContent::Retracted(ids.iter().map(ToString::to_string).collect())
+            }
+        };
+        let all = |recipients: &Recipients| Some(recipients.iter().cloned().collect());
+        let (listed, entities, interested) = match &notification.audience {
+            Audience::Explicit(entities) => (None, all(entities), None),
+            Audience::Interested(resources) => (None, None, all(resources)),
+            Audience::Listed(listed) => (all(listed), None, None),
+            Audience::Subscribers => (None, None, None),
+        };
+        let listed_subids = match &notification.audience {
+            Audience::Listed(listed) if listed.have_subids() => {
+                let subids = |subids: &[SubId]| subids.iter().map(SubId::to_string).collect();
+                Some(listed.iter_with_subids().map(|(_, of)| subids(of)).collect())
+            }
+            _ => None,
+        };
+        Self {
+            seq: notification.event_id.sequence,
+            happened: notification.occurred_at.0,
+            index: notification.index,
+            event,
+            to: None,
+            listed,
+            listed_subids,
+            entities,
+            interested,
+            body: notification.variant.has_body,
+            subids: notification.variant.subids.iter().map(SubId::to_string).collect(),
+            shows: notification.variant.shows.map(subscribe_options::show_names),
+            normal: notification.notification_type == NotificationType::Normal,
+            reply_to: Vec::new(),
+            last_item: notification.nonce.is_some(),
+            nonce: notification.nonce,
+            as_of: Some(notification.as_of),
+        }
+    }
+
+    pub(super) fn into_notification(self, node: &Node) -> Result<LogEntry, String> {
+        let event = match self.event {
+            EventLineContent::Affiliated(name) => {
+                Event::AffiliationChanged(affiliation_named(&name).ok_or(name)?)
+            }
+            EventLineContent::Announced(text) => Event::Announced(text),
+            EventLineContent::Configured(config) => {
+                Event::Configured(config.as_ref().map(config_from).transpose()?.map(Box::new))
+            }
+            EventLineContent::Deleted { redirect } => Event::Deleted { redirect },
+            EventLineContent::Published(items) => {
+                let item = |item: EventItemLine| {
+                    Ok(EventItem {
+                        id: item_id(&item.id)?,
+                        publisher: item.publisher,
+                        payload: item.payload.map(PayloadLine::into_payload),
+                    })
+                };
+                Event::Published(items.into_iter().map(item).collect::<Result<_, String>>()?)
+            }
+            EventLineContent::Purged => Event::Purged,
+            EventLineContent::Requested(jid) => Event::ApprovalRequested(jid),
+            EventLineContent::Subscription { jid, subid, state, expiry } => Event::Subscription {
+                jid,
+                subid: subid.as_deref().map(SubId::new),
+                state: state_named(&state).ok_or(state)?,
+                expiry: expiry.map(Timestamp),
+            },
+            EventLineContent::Retracted(ids) => {
+                Event::Retracted(ids.iter().map(|id| item_id(id)).collect::<Result<_, _>>()?)
+            }
+        };
+        // In layout 9 the sequence of an event said who gets it, and a list was for all on it who were still subscribed.
+        let before = if self.listed.is_some() || self.to.is_some() { u64::MAX } else { self.seq };
+        Ok(LogEntry {
+            node: node.id.clone(),
+            event_id: EventId { epoch: node.epoch, sequence: self.seq },
+            index: self.index,
+            event,
+            audience: match (
+                self.listed.or_else(|| self.to.map(|jid| vec![jid])),
+                self.entities,
+                self.interested,
+            ) {
+                (Some(listed), ..) => {
+                    let mut all = self.listed_subids.unwrap_or_default().into_iter();
+                    let listed = listed.into_iter().map(|jid| {
+                        let subids = all.next().unwrap_or_default();
+                        (jid, subids.iter().map(|subid| SubId::new(subid)).collect())
+                    });
+                    Audience::Listed(Recipients::with_subids(listed.collect()))
+                }
+                (None, Some(entities), _) => Audience::Explicit(entities.into_iter().collect()),
+                (None, None, Some(resources)) => {
+                    Audience::Interested(resources.into_iter().collect())
+                }
+                (None, None, None) => Audience::Subscribers,
+            },
+            variant: DeliveryVariant {
+                has_body: self.body,
+                subids: self.subids.iter().map(|subid| SubId::new(subid)).collect(),
+                shows: match self.shows {
+                    Some(names) => Some(subscribe_options::shows(&names).ok_or(names)?),
+                    None => None,
+                },
+            },
+            notification_type: if self.normal {
+                NotificationType::Normal
+            } else {
+                NotificationType::Headline
+            },
+            occurred_at: Timestamp(self.happened),
+            nonce: self.nonce.or_else(|| self.last_item.then_some(1)),
+            as_of: self.as_of.unwrap_or(before),
+        })
+    }
+}
+
+fn item_id(id: &str) -> Result<ItemId, String> {
+    ItemId::parse(id).map_err(|refusal| refusal.to_string())
+}

@@ -1,0 +1,357 @@
+//! What of a node comes over: the same decisions for whatever service it was in.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use jid::{BareJid, Jid};
+
+use crate::{
+    migrate::archive::{ArchiveSummary, NodeImporter},
+    store::{Store, StoreError},
+    xmpp::stanza::{
+        forms::{node_config, subscribe_options},
+        name::{affiliation_named, state_named},
+        payload,
+    },
+};
+use gjallar_pubsub::{
+    AccessModel, Affiliation, ConfigField, Epoch, EventId, Expire, IdGenerator, Item, ItemId,
+    ItemPosition, Limits, MaxItems, Node, NodeConfig, NodeId, SubscriptionDetails,
+    SubscriptionOptions, SubscriptionState, Timestamp, may_stay,
+};
+
+use super::{
+    MigrationWarnings,
+    source_node::{SourceItem, SourceNode, SourceSubscription},
+};
+
+/// A node as it is put into the store.
+pub(super) struct ConvertedNode {
+    node: Node,
+    seq: u64,
+    affiliations: BTreeMap<BareJid, Affiliation>,
+    subscriptions: OptionsByJid,
+    pending: OptionsByJid,
+    items: Vec<Item>,
+    now: Timestamp,
+}
+
+/// Where it comes to.
+pub(super) struct ConvertContext<'a> {
+    /// Whose the nodes are that have no owner.
+    pub(super) service: &'a BareJid,
+    /// What is kept here.
+    pub(super) limits: &'a Limits,
+    pub(super) fresh: &'a dyn IdGenerator,
+    pub(super) now: Timestamp,
+}
+
+/// What comes over of a node; nothing if it cannot have its name here. What does not is remarked.
+pub(super) fn convert(
+    found: SourceNode,
+    here: &ConvertContext<'_>,
+    remarks: &mut MigrationWarnings,
+) -> Option<ConvertedNode> {
+    let SourceNode { name, config, affiliations, subscriptions, items } = found;
+    if config.iter().any(|(var, value)| var == "pubsub#node_type" && value == "collection") {
+        remarks.add("a collection", name);
+        return None;
+    }
+    let Ok(id) = NodeId::parse(&name) else {
+        remarks.add("a node whose name is empty, too long, or cannot stand in XML", name);
+        return None;
+    };
+    let mut place = NodeWarnings { node: &name, remarks };
+    let config = configured(&config, &mut place);
+    let affiliations = affiliated(affiliations, &mut place);
+    let owner = affiliations.iter().find(|(_, affiliation)| **affiliation == Affiliation::Owner);
+    let creator = match owner {
+        Some((owner, _)) => owner.clone(),
+        None => {
+            place.remark("a node that nobody owns: only administrators can change it");
+            here.service.clone()
+        }
+    };
+    let created = items.iter().map(|item| item.created).min().unwrap_or(here.now);
+    let epoch = Epoch(here.fresh.next_u64());
+    let (subscriptions, pending) =
+        subscribed(subscriptions, &config, &affiliations, here.now, &mut place);
+    let items = items_within_limits(items, &config, &mut place);
+    let (items, seq) = assign_sequences(items, &creator, epoch, &mut place);
+    if !is_kept_here(&items, &config, here.limits) {
+        place.remark(
+            "more, or more bytes, than a node keeps here: the oldest go with the next publish",
+        );
+    }
+    let node = Node::new(id, epoch, config, creator, created);
+    let now = here.now;
+    Some(ConvertedNode { node, seq, affiliations, subscriptions, pending, items, now })
+}
+
+impl ConvertedNode {
+    pub(super) fn count(&self, summary: &mut ArchiveSummary) {
+        summary.nodes += 1;
+        summary.subscriptions += (self.subscriptions.len() + self.pending.len()) as u64;
+        summary.items += self.items.len() as u64;
+    }
+
+    pub(super) async fn put(self, store: &dyn Store) -> Result<(), StoreError> {
+        let Self { node, seq, affiliations, subscriptions, pending, items, now } = self;
+        let mut filling = NodeImporter::begin(store, node).await?;
+        for (entity, affiliation) in affiliations {
+            filling.affiliate(entity, affiliation);
+        }
+        for item in items {
+            filling.item(item).await?;
+        }
+        for (jid, _) in &subscriptions {
+            filling.subscribe(jid.clone(), false, seq);
+        }
+        for (jid, _) in &pending {
+            filling.request(jid.clone());
+        }
+        for (jid, options) in subscriptions.into_iter().chain(pending) {
+            if options != SubscriptionOptions::default() {
+                filling.agree(jid, vec![SubscriptionDetails::new(None, options, seq, now)], seq);
+            }
+        }
+        filling.finish(seq, seq).await
+    }
+}
+
+/// The node that is looked at, and what is remarked.
+struct NodeWarnings<'a> {
+    node: &'a str,
+    remarks: &'a mut MigrationWarnings,
+}
+
+impl NodeWarnings<'_> {
+    fn remark(&mut self, what: impl Into<String>) {
+        self.remarks.add(what, self.node);
+    }
+
+    fn remark_of(&mut self, what: impl Into<String>, which: &str) {
+        self.remarks.add(what, format!("{}: {}", self.node, shortened(which)));
+    }
+}
+
+/// So much of a text as is shown.
+fn shortened(text: &str) -> String {
+    text.chars().take(60).collect()
+}
+
+/// From the fewest rights to the most.
+const RANKS: [Affiliation; 5] = [
+    Affiliation::Outcast,
+    Affiliation::Member,
+    Affiliation::PublishOnly,
+    Affiliation::Publisher,
+    Affiliation::Owner,
+];
+
+/// Whether a node keeps all of these under the limits that there are.
+fn is_kept_here(items: &[Item], config: &NodeConfig, limits: &Limits) -> bool {
+    let most = match config.clone().within(limits).max_items {
+        MaxItems::Max => limits.max_items,
+        MaxItems::Number(number) => number,
+    };
+    let bytes: u64 = items.iter().map(|item| item.size() as u64).sum();
+    items.len() as u64 <= u64::from(most) && bytes <= limits.max_node_bytes
+}
+
+/// The configuration. Of a field that is not understood the default counts; but then the node is closed, or keeps all,
+/// if it is the field that says so.
+fn configured(fields: &[(String, String)], place: &mut NodeWarnings<'_>) -> NodeConfig {
+    let limits = Limits { max_items: u32::MAX, max_payload_bytes: u32::MAX, ..Limits::default() };
+    let mut config = NodeConfig::initial(&limits);
+    for (var, value) in fields {
+        let with = |settings: &[ConfigField]| config.clone().with(settings, &limits);
+        let set = node_config::setting(var, value)
+            .and_then(|setting| with(&setting.into_iter().collect::<Vec<_>>()));
+        match set {
+            Ok(set) => config = set,
+            Err(_) if var == "pubsub#access_model" => {
+                place.remark_of(
+                    "an access model that is not known: only those on the list come in",
+                    value,
+                );
+                let closed = ConfigField::AccessModel(AccessModel::Whitelist);
+                config = with(&[closed]).unwrap_or(config);
+            }
+            Err(_) if var == "pubsub#max_items" => {
+                place.remark_of("pubsub#max_items is not understood: all are kept", value);
+                config = with(&[ConfigField::MaxItems(MaxItems::Max)]).unwrap_or(config);
+            }
+            Err(_) => {
+                let var = shortened(var);
+                place.remark_of(
+                    format!("{var} is not understood, or cannot be so: the default counts"),
+                    value,
+                );
+            }
+        }
+    }
+    config
+}
+
+fn affiliated(
+    found: Vec<(String, String)>,
+    place: &mut NodeWarnings<'_>,
+) -> BTreeMap<BareJid, Affiliation> {
+    let mut affiliations = BTreeMap::new();
+    for (jid, name) in found {
+        match (affiliation_named(&name), BareJid::stamped(&jid)) {
+            (Some(Affiliation::None), _) => {}
+            (Some(affiliation), Ok(entity)) => {
+                let other = affiliations.remove(&entity);
+                if other.is_some() {
+                    place.remark_of("an entity with two affiliations: the lower counts", &jid);
+                }
+                let lower =
+                    RANKS.into_iter().find(|rank| *rank == affiliation || Some(*rank) == other);
+                affiliations.insert(entity, lower.unwrap_or(affiliation));
+            }
+            (None, _) => place.remark_of(format!("the affiliation {}", shortened(&name)), &jid),
+            (_, Err(_)) => place.remark_of("an affiliation of what is no bare JID", &jid),
+        }
+    }
+    affiliations
+}
+
+/// JIDs with what they want of their subscriptions.
+type OptionsByJid = Vec<(Jid, SubscriptionOptions)>;
+
+/// Who is subscribed, and who waits for that.
+fn subscribed(
+    mut found: Vec<SourceSubscription>,
+    config: &NodeConfig,
+    affiliations: &BTreeMap<BareJid, Affiliation>,
+    now: Timestamp,
+    place: &mut NodeWarnings<'_>,
+) -> (OptionsByJid, OptionsByJid) {
+    let (mut subscriptions, mut pending) = (Vec::new(), Vec::new());
+    let mut seen = BTreeSet::new();
+    // Of several the one that has most counts.
+    found.sort_by_key(|found| match found.state.as_str() {
+        "subscribed" => 0,
+        "pending" => 1,
+        _ => 2,
+    });
+    for SourceSubscription { jid: text, state, options } in found {
+        let Ok(jid) = Jid::stamped(&text) else {
+            place.remark_of("a subscription of what is no JID", &text);
+            continue;
+        };
+        let affiliation = affiliations.get(&jid.to_bare()).copied().unwrap_or(Affiliation::None);
+        let options = agreed(&options, place);
+        let state = state_named(&state);
+        if seen.contains(&jid) {
+            place.remark_of("a further subscription of the same JID", &text);
+        } else if !may_stay(config, affiliation) {
+            place.remark_of("a subscription of somebody whom the node does not admit", &text);
+        } else if matches!(options.expire, Expire::At(end) if end <= now) {
+            place.remark_of("a subscription whose lease is over", &text);
+        } else if state == Some(SubscriptionState::Subscribed) {
+            seen.insert(jid.clone());
+            subscriptions.push((jid, options));
+        } else if state == Some(SubscriptionState::Pending)
+            && config.access_model == AccessModel::Authorize
+        {
+            seen.insert(jid.clone());
+            pending.push((jid, options));
+        } else {
+            place.remark_of("a subscription that is not complete", &text);
+        }
+    }
+    (subscriptions, pending)
+}
+
+fn agreed(fields: &[(String, String)], place: &mut NodeWarnings<'_>) -> SubscriptionOptions {
+    let mut settings = Vec::new();
+    for (var, value) in fields {
+        match subscribe_options::setting(var, value) {
+            Ok(setting) => settings.push(setting),
+            Err(_) => place.remark_of(format!("the subscription option {}", shortened(var)), value),
+        }
+    }
+    SubscriptionOptions::restored(settings)
+}
+
+/// The items that a node of this configuration keeps.
+fn items_within_limits(
+    mut items: Vec<SourceItem>,
+    config: &NodeConfig,
+    place: &mut NodeWarnings<'_>,
+) -> Vec<SourceItem> {
+    items.sort_by_key(|item| item.modified);
+    let mut newer = BTreeSet::new();
+    let mut is_newest = |item: &SourceItem| newer.insert(item.id.clone());
+    let newest: Vec<_> = items.iter().rev().map(&mut is_newest).collect();
+    let mut newest = newest.into_iter().rev();
+    for item in items.extract_if(.., |_| newest.next() == Some(false)) {
+        place.remark_of("an item that a newer one of the same name replaced", &item.id);
+    }
+    let most = match (config.persist_items, config.max_items) {
+        (false, _) => 0,
+        (true, MaxItems::Max) => usize::MAX,
+        (true, MaxItems::Number(number)) => usize::try_from(number).unwrap_or(usize::MAX),
+    };
+    for item in items.drain(..items.len().saturating_sub(most)) {
+        place.remark_of("an item more than the node is configured to keep", &item.id);
+    }
+    items
+}
+
+/// Gives each item its place in the node's order: creations and modifications take one each, as they happened.
+/// The other result is the place of the last.
+fn assign_sequences(
+    found: Vec<SourceItem>,
+    creator: &BareJid,
+    epoch: Epoch,
+    place: &mut NodeWarnings<'_>,
+) -> (Vec<Item>, u64) {
+    let mut moments: Vec<(Timestamp, usize)> = Vec::new();
+    for (nth, item) in found.iter().enumerate() {
+        moments.push((item.created.min(item.modified), nth));
+        if item.created < item.modified {
+            moments.push((item.modified, nth));
+        }
+    }
+    moments.sort();
+    let mut spots: BTreeMap<usize, (ItemPosition, u64)> = BTreeMap::new();
+    for (seq, (_, nth)) in (1..).zip(&moments) {
+        spots.entry(*nth).or_insert(((seq, 0), seq)).1 = seq;
+    }
+    let mut items = Vec::new();
+    for (nth, item) in found.into_iter().enumerate() {
+        let Some((created, seq)) = spots.get(&nth).copied() else { continue };
+        let Ok(id) = ItemId::parse(&item.id) else {
+            place.remark_of(
+                "an item whose name is empty, too long, or cannot stand in XML",
+                &item.id,
+            );
+            continue;
+        };
+        let Ok(payload) = item.payload.as_deref().map(payload::of_item).transpose() else {
+            let what =
+                "an item whose payload is not one element of elements and text, at most 64 deep";
+            place.remark_of(what, &item.id);
+            continue;
+        };
+        let publisher = item.publisher.as_deref().map(Jid::stamped);
+        let publisher = match publisher {
+            Some(Ok(jid)) => jid.to_bare(),
+            Some(Err(_)) | None => {
+                place.remark_of("an item of an unknown publisher: it is the creator's", &item.id);
+                creator.clone()
+            }
+        };
+        let place = EventId { epoch, sequence: seq };
+        let published = item.modified;
+        items.push(Item { id, place, index: 0, created, publisher, published, payload });
+    }
+    items.sort_by_key(Item::position);
+    (items, moments.len() as u64)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,258 @@
+//! What comes over of a node, and what is remarked.
+
+use crate::migrate::source_node::fields;
+use gjallar_pubsub::{PublishModel, Show, ShowSet};
+
+use super::*;
+
+struct CountingIds;
+
+impl IdGenerator for CountingIds {
+    fn next_u64(&self) -> u64 {
+        7
+    }
+}
+
+const NOW: Timestamp = Timestamp(1_000_000);
+
+fn settled(found: SourceNode) -> (Option<ConvertedNode>, Vec<(String, Vec<String>)>) {
+    settled_within(found, &Limits::default())
+}
+
+fn settled_within(
+    found: SourceNode,
+    limits: &Limits,
+) -> (Option<ConvertedNode>, Vec<(String, Vec<String>)>) {
+    let mut remarks = MigrationWarnings::default();
+    let service = BareJid::new("pubsub.x").unwrap();
+    let here = ConvertContext { service: &service, limits, fresh: &CountingIds, now: NOW };
+    let settled = convert(found, &here, &mut remarks);
+    let remarked = |(what, remark): (&str, &crate::migrate::MigrationWarning)| {
+        (what.to_owned(), remark.places.clone())
+    };
+    (settled, remarks.iter().map(remarked).collect())
+}
+
+fn found(config: &[(&str, &str)]) -> SourceNode {
+    let affiliations = fields(&[("owner@x", "owner")]);
+    SourceNode { name: "n".into(), config: fields(config), affiliations, ..SourceNode::default() }
+}
+
+fn subscription(jid: &str, state: &str, options: &[(&str, &str)]) -> SourceSubscription {
+    SourceSubscription { jid: jid.into(), state: state.into(), options: fields(options) }
+}
+
+fn item(id: &str, created: u64, modified: u64) -> SourceItem {
+    SourceItem {
+        id: id.into(),
+        publisher: Some("bot@x/r".into()),
+        created: Timestamp(created),
+        modified: Timestamp(modified),
+        payload: Some("<a xmlns='urn:a'/>".into()),
+    }
+}
+
+fn only(what: &str, places: &[&str]) -> Vec<(String, Vec<String>)> {
+    vec![(what.to_owned(), places.iter().map(|place| (*place).to_owned()).collect())]
+}
+
+#[test]
+fn what_is_not_understood_of_access_is_closed_and_else_the_default_counts() {
+    let (node, remarks) = settled(found(&[
+        ("pubsub#access_model", "friends"),
+        ("pubsub#publish_model", "anybody"),
+        ("pubsub#title", "t"),
+    ]));
+    let config = node.unwrap().node.config;
+    assert_eq!(config.access_model, AccessModel::Whitelist);
+    assert_eq!(config.publish_model, PublishModel::Publishers);
+    assert_eq!(config.title, "t");
+    let what: Vec<_> = remarks.iter().map(|(what, places)| (what.as_str(), &places[..])).collect();
+    assert_eq!(
+        what,
+        [
+            (
+                "an access model that is not known: only those on the list come in",
+                &["n: friends".to_owned()][..]
+            ),
+            (
+                "pubsub#publish_model is not understood, or cannot be so: the default counts",
+                &["n: anybody".to_owned()][..]
+            ),
+        ]
+    );
+    // Nothing goes because a number is not understood.
+    let mut all = found(&[("pubsub#max_items", "lots")]);
+    all.items = (1..=100).map(|n| item(&n.to_string(), n, n)).collect();
+    assert_eq!(settled(all).0.unwrap().items.len(), 100);
+}
+
+#[test]
+fn a_collection_does_not_come() {
+    let (node, remarks) = settled(found(&[("pubsub#node_type", "collection")]));
+    assert!(node.is_none());
+    assert_eq!(remarks, only("a collection", &["n"]));
+}
+
+#[test]
+fn of_two_affiliations_the_lower_counts() {
+    let mut node = found(&[]);
+    node.affiliations.extend(fields(&[
+        ("out@x", "outcast"),
+        ("OUT@x", "member"),
+        ("bot@x", "publisher"),
+        ("BOT@x", "publish-only"),
+        ("full@x/r", "none"),
+    ]));
+    let (node, remarks) = settled(node);
+    let affiliations = node.unwrap().affiliations;
+    let of = |jid: &str| affiliations[&BareJid::new(jid).unwrap()];
+    assert_eq!((of("out@x"), of("bot@x")), (Affiliation::Outcast, Affiliation::PublishOnly));
+    let what = "an entity with two affiliations: the lower counts";
+    assert_eq!(remarks, only(what, &["n: OUT@x", "n: BOT@x"]));
+}
+
+#[test]
+fn what_is_more_than_is_kept_here_is_remarked() {
+    let limits = Limits { max_items: 2, ..Limits::default() };
+    let mut node = found(&[("pubsub#max_items", "max")]);
+    node.items = (1..=3).map(|n| item(&n.to_string(), n, n)).collect();
+    let (node, remarks) = settled_within(node, &limits);
+    assert_eq!(node.unwrap().items.len(), 3);
+    let what = "more, or more bytes, than a node keeps here: the oldest go with the next publish";
+    assert_eq!(remarks, only(what, &["n"]));
+}
+
+#[test]
+fn of_two_items_of_a_name_the_newer_comes() {
+    let mut node = found(&[]);
+    node.items = vec![item("a", 3, 3), item("a", 1, 1), item("b", 2, 2)];
+    let (node, remarks) = settled(node);
+    let spots: Vec<_> =
+        node.unwrap().items.iter().map(|item| (item.id.to_string(), item.published.0)).collect();
+    assert_eq!(spots, [("b".to_owned(), 2), ("a".to_owned(), 3)]);
+    assert_eq!(remarks, only("an item that a newer one of the same name replaced", &["n: a"]));
+}
+
+#[test]
+fn a_name_that_cannot_be_keeps_a_node_out() {
+    for name in ["", "a\u{1}", &"a".repeat(1024)] {
+        let (node, remarks) = settled(SourceNode { name: name.into(), ..found(&[]) });
+        assert!(node.is_none());
+        assert_eq!(remarks.len(), 1);
+    }
+}
+
+#[test]
+fn nobody_stays_subscribed_whom_the_node_does_not_admit() {
+    let mut closed = found(&[("pubsub#access_model", "whitelist")]);
+    closed.affiliations.extend(fields(&[("member@x", "member"), ("out@x", "outcast")]));
+    for jid in ["member@x/1", "owner@x", "out@x", "other@x"] {
+        closed.subscriptions.push(subscription(jid, "subscribed", &[]));
+    }
+    let (node, remarks) = settled(closed);
+    let jids: Vec<_> = node.unwrap().subscriptions.iter().map(|(jid, _)| jid.to_string()).collect();
+    assert_eq!(jids, ["member@x/1", "owner@x"]);
+    let what = "a subscription of somebody whom the node does not admit";
+    assert_eq!(remarks, only(what, &["n: out@x", "n: other@x"]));
+    // Whom only a roster can admit keeps what it has.
+    let mut roster = found(&[("pubsub#access_model", "presence")]);
+    roster.subscriptions.push(subscription("other@x", "subscribed", &[]));
+    assert_eq!(settled(roster).0.unwrap().subscriptions.len(), 1);
+}
+
+#[test]
+fn a_subscription_keeps_its_options_and_ends_with_its_lease() {
+    let mut node = found(&[]);
+    node.subscriptions = vec![
+        subscription("a@x", "subscribed", &[("pubsub#show-values", "away"), ("pubsub#x", "y")]),
+        subscription("b@x", "subscribed", &[("pubsub#expire", "1970-01-01T00:00:01Z")]),
+        subscription("c@x", "unconfigured", &[]),
+        subscription("c@x", "subscribed", &[("pubsub#deliver", "0")]),
+        subscription("d@x", "pending", &[]),
+        subscription("@", "subscribed", &[]),
+    ];
+    let (node, remarks) = settled(node);
+    let subscriptions = node.unwrap().subscriptions;
+    let shows = subscriptions[0].1.show_values;
+    assert!(shows.has(Show::Away) && shows != ShowSet::ALL);
+    assert_eq!(subscriptions[1].0.to_string(), "c@x");
+    assert!(!subscriptions[1].1.deliver);
+    assert_eq!(subscriptions.len(), 2);
+    let what: Vec<_> = remarks.iter().map(|(what, _)| what.as_str()).collect();
+    assert_eq!(
+        what,
+        [
+            "a further subscription of the same JID",
+            "a subscription of what is no JID",
+            "a subscription that is not complete",
+            "a subscription whose lease is over",
+            "the subscription option pubsub#x",
+        ]
+    );
+}
+
+#[test]
+fn who_waits_for_an_owner_goes_on_waiting() {
+    let mut asks = found(&[("pubsub#access_model", "authorize")]);
+    asks.subscriptions.push(subscription("a@x", "pending", &[("pubsub#deliver", "0")]));
+    let (node, remarks) = settled(asks);
+    let pending = node.unwrap().pending;
+    assert!(pending.len() == 1 && !pending[0].1.deliver);
+    assert_eq!(remarks, []);
+}
+
+#[test]
+fn items_have_places_as_they_were_created_and_modified() {
+    let mut node = found(&[("pubsub#max_items", "max")]);
+    node.items = vec![item("b", 20, 20), item("a", 10, 30), item("c", 25, 25)];
+    let (node, remarks) = settled(node);
+    let node = node.unwrap();
+    let spots: Vec<_> = node
+        .items
+        .iter()
+        .map(|item| (item.id.as_str(), item.created.0, item.place.sequence))
+        .collect();
+    // a, b and c were created, then a was modified.
+    assert_eq!(spots, [("b", 2, 2), ("c", 3, 3), ("a", 1, 4)]);
+    assert_eq!((node.seq, node.node.created), (4, Timestamp(10)));
+    assert_eq!(node.items[0].publisher.to_string(), "bot@x");
+    assert_eq!(remarks, []);
+}
+
+#[test]
+fn no_more_items_come_than_the_node_keeps_and_none_that_cannot_be() {
+    let mut node = found(&[("pubsub#max_items", "5")]);
+    node.items = (1..=6).map(|n| item(&n.to_string(), n, n)).collect();
+    node.items[1].payload = Some("<a><!-- --></a>".into());
+    node.items[2].payload = None;
+    node.items[3].publisher = None;
+    node.items[4].id = String::new();
+    let (node, remarks) = settled(node);
+    let items = node.unwrap().items;
+    let ids: Vec<_> = items.iter().map(|item| item.id.as_str()).collect();
+    assert_eq!(ids, ["3", "4", "6"]);
+    assert_eq!(items[1].publisher.to_string(), "owner@x");
+    assert_eq!(remarks.len(), 4, "{remarks:?}");
+    let (node, remarks) = settled(SourceNode {
+        items: vec![item("1", 1, 1)],
+        ..found(&[("pubsub#persist_items", "0")])
+    });
+    assert!(node.unwrap().items.is_empty());
+    assert_eq!(remarks, only("an item more than the node is configured to keep", &["n: 1"]));
+}
+
+#[test]
+fn a_node_that_nobody_owns_is_the_services() {
+    let (node, remarks) = settled(SourceNode { affiliations: Vec::new(), ..found(&[]) });
+    assert_eq!(node.unwrap().node.creator.to_string(), "pubsub.x");
+    assert_eq!(remarks, only("a node that nobody owns: only administrators can change it", &["n"]));
+}
+
+#[test]
+fn of_each_remark_the_first_places_are_kept() {
+    let mut remarks = MigrationWarnings::default();
+    (0..10).for_each(|n| remarks.add("what", n.to_string()));
+    let (what, remark) = remarks.iter().next().unwrap();
+    assert_eq!((what, remark.times, remark.places.len()), ("what", 10, 3));
+}

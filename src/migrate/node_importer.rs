@@ -1,0 +1,150 @@
+//! A node that is put into a store, piece by piece.
+
+use std::sync::Arc;
+
+use jid::{BareJid, Jid};
+
+use crate::store::{Commit, CommitChain, Store, StoreError};
+use gjallar_pubsub::{
+    Affiliation, Changes, ConfigRevision, FormerNode, Item, LogEntry, Node, SubscriptionDetails,
+    import_changes,
+};
+
+/// Changes that are committed at once.
+const BATCH: usize = 200;
+
+/// A node that is being put into a store, and what is not committed yet.
+pub(crate) struct NodeImporter<'a> {
+    store: &'a dyn Store,
+    node: Node,
+    affiliations: Vec<(BareJid, Affiliation)>,
+    /// Who, whether an owner made it, and since when.
+    subscriptions: Vec<(Jid, bool, u64)>,
+    pending: Vec<Jid>,
+    /// Who has options or SubIDs, and since which version.
+    specials: Vec<(Jid, Vec<SubscriptionDetails>, u64)>,
+    items: Vec<Item>,
+}
+
+impl<'a> NodeImporter<'a> {
+    /// Begins with a node as [`Node::bare`] gives it, which must not be there.
+    pub(crate) async fn begin(store: &'a dyn Store, node: Node) -> Result<Self, StoreError> {
+        let filling = Self {
+            store,
+            affiliations: Vec::new(),
+            subscriptions: Vec::new(),
+            pending: Vec::new(),
+            specials: Vec::new(),
+            items: Vec::new(),
+            node: node.clone(),
+        };
+        filling.commit(import_changes::created(node), None).await?;
+        Ok(filling)
+    }
+
+    /// The node, without what was added.
+    pub(crate) fn node(&self) -> &Node {
+        &self.node
+    }
+
+    /// An entity is something.
+    pub(crate) fn affiliate(&mut self, entity: BareJid, affiliation: Affiliation) {
+        self.affiliations.push((entity, affiliation));
+    }
+
+    /// A JID is subscribed, by an owner or itself, since this version of the node.
+    pub(crate) fn subscribe(&mut self, jid: Jid, is_enrolled: bool, since: u64) {
+        self.subscriptions.push((jid, is_enrolled, since));
+    }
+
+    /// A JID waits for an owner.
+    pub(crate) fn request(&mut self, jid: Jid) {
+        self.pending.push(jid);
+    }
+
+    /// A JID that is subscribed, or waits for that, has options or SubIDs since this version of the node.
+    pub(crate) fn agree(&mut self, jid: Jid, terms: Vec<SubscriptionDetails>, since: u64) {
+        self.specials.push((jid, terms, since));
+    }
+
+    /// An item is there. Items come in the order of their places.
+    pub(crate) async fn item(&mut self, item: Item) -> Result<(), StoreError> {
+        self.items.push(item);
+        if self.items.len() == BATCH { self.items().await } else { Ok(()) }
+    }
+
+    /// An event is owed to those who are subscribed by now.
+    pub(crate) async fn event(&mut self, event: LogEntry) -> Result<(), StoreError> {
+        self.flush().await?;
+        self.commit(import_changes::reached(event.event_id.sequence, 0), Some(event)).await
+    }
+
+    /// The node has this revision.
+    pub(crate) async fn revise(&self, revision: ConfigRevision) -> Result<(), StoreError> {
+        self.commit(import_changes::revised(revision), None).await
+    }
+
+    /// The node has this sequence and version.
+    pub(crate) async fn finish(mut self, seq: u64, version: u64) -> Result<(), StoreError> {
+        self.flush().await?;
+        self.commit(import_changes::reached(seq, version), None).await
+    }
+
+    /// The node is gone with this sequence and version, and only its pending events stay, and what is remembered of it.
+    pub(crate) async fn delete(
+        mut self,
+        seq: u64,
+        version: u64,
+        former: Option<FormerNode>,
+    ) -> Result<(), StoreError> {
+        self.flush().await?;
+        self.commit(import_changes::deleted(seq, version, former), None).await
+    }
+
+    /// Commits what came since the last commit. Subscriptions of one position go together.
+    async fn flush(&mut self) -> Result<(), StoreError> {
+        let affiliations = std::mem::take(&mut self.affiliations);
+        for batch in affiliations.chunks(BATCH) {
+            self.commit(import_changes::affiliated(batch.to_vec()), None).await?;
+        }
+        let mut subscriptions = std::mem::take(&mut self.subscriptions);
+        subscriptions.sort_by_key(|(.., since)| *since);
+        for of_one in subscriptions.chunk_by(|(.., a), (.., b)| a == b) {
+            let since = of_one.first().map_or(0, |(.., since)| *since);
+            for batch in of_one.chunks(BATCH) {
+                let jids = batch.iter().map(|(jid, enrolled, _)| (jid.clone(), *enrolled));
+                let jids = jids.collect();
+                self.commit(import_changes::subscribed(jids, since), None).await?;
+            }
+        }
+        let pending = std::mem::take(&mut self.pending);
+        for batch in pending.chunks(BATCH) {
+            self.commit(import_changes::requested(batch.to_vec()), None).await?;
+        }
+        for (jid, terms, since) in std::mem::take(&mut self.specials) {
+            self.commit(import_changes::agreed(jid, terms, since), None).await?;
+        }
+        self.items().await
+    }
+
+    async fn items(&mut self) -> Result<(), StoreError> {
+        let items = std::mem::take(&mut self.items);
+        if items.is_empty() {
+            Ok(())
+        } else {
+            self.commit(import_changes::published(items), None).await
+        }
+    }
+
+    async fn commit(&self, changes: Changes, event: Option<LogEntry>) -> Result<(), StoreError> {
+        let commit = Commit {
+            node: self.node.id.clone(),
+            changes: Arc::new(changes),
+            notifications: event.map(Arc::new).into_iter().collect(),
+            revoked: Arc::default(),
+            chain: CommitChain::default(),
+        };
+        self.store.commit_now(commit).await?;
+        Ok(())
+    }
+}

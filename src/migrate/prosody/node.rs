@@ -1,0 +1,104 @@
+//! What Prosody says of a node, wherever it keeps it.
+
+use crate::migrate::{
+    MigrationWarnings,
+    source_node::{SourceItem, SourceNode, SourceSubscription, fields},
+};
+use gjallar_pubsub::Timestamp;
+
+use super::lua::LuaValue;
+
+/// What holds where a node's configuration says nothing else.
+const DEFAULTS: &[(&str, &str)] = &[
+    ("pubsub#persist_items", "true"),
+    ("pubsub#max_items", "20"),
+    ("pubsub#access_model", "open"),
+    ("pubsub#publish_model", "publishers"),
+    ("pubsub#send_last_published_item", "never"),
+    ("pubsub#notification_type", "headline"),
+    ("pubsub#notify_delete", "true"),
+    ("pubsub#notify_retract", "true"),
+];
+
+/// What is remarked if no node has items.
+pub(super) const NO_ITEMS: &str =
+    "no items are there: Prosody may keep them elsewhere (pubsub_data)";
+
+/// The time that so many seconds since 1970 are.
+#[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // it saturates
+pub(super) fn seconds(text: &str) -> Option<Timestamp> {
+    Some(Timestamp((text.parse::<f64>().ok()? * 1000.0) as u64))
+}
+
+/// A node without its items, from the three tables that there are of it.
+pub(super) fn node(
+    name: &str,
+    config: &LuaValue,
+    affiliations: &LuaValue,
+    subscribers: &LuaValue,
+) -> SourceNode {
+    let mut found =
+        SourceNode { name: name.to_owned(), config: fields(DEFAULTS), ..SourceNode::default() };
+    found.config.extend(pairs(config).map(|(option, value)| (var(&option), value)));
+    // Who may read is not known, if this is no table.
+    found.config.extend(config.text().map(|odd| ("pubsub#access_model".to_owned(), odd)));
+    found.affiliations.extend(pairs(affiliations));
+    for (jid, options) in subscribers.entries() {
+        let options = pairs(options).collect();
+        found.subscriptions.push(SourceSubscription { jid, state: "subscribed".into(), options });
+    }
+    found
+}
+
+/// The values of a table, as text. What is no plain value goes on as something that nothing can be, to be remarked.
+fn pairs(table: &LuaValue) -> impl Iterator<Item = (String, String)> {
+    table.entries().map(|(key, value)| (key, value.text().unwrap_or_else(|| "{}".into())))
+}
+
+/// Takes the items, in the order in which Prosody has them, whatever its clock said.
+pub(super) fn take_items(
+    found: &mut SourceNode,
+    items: impl Iterator<Item = Option<SourceItem>>,
+    remarks: &mut MigrationWarnings,
+) {
+    let mut last = Timestamp(0);
+    for item in items {
+        let item = item.map(|item| {
+            last = last.max(item.modified);
+            SourceItem { created: last, modified: last, ..item }
+        });
+        found.take(item, remarks);
+    }
+}
+
+/// The field of a form that Prosody keeps under another name.
+fn var(option: &str) -> String {
+    match option {
+        "include_payload" => "pubsub#deliver_payloads".into(),
+        "notify_items" => "pubsub#deliver_notifications".into(),
+        "payload_type" => "pubsub#type".into(),
+        option if option.starts_with("pubsub#") => option.into(),
+        option => format!("pubsub#{option}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_no_table_opens_nothing() {
+        let last = |config: &LuaValue| {
+            let found = node("n", config, &LuaValue::Nil, &LuaValue::Nil);
+            let mut models = found.config.iter().filter(|(var, _)| var == "pubsub#access_model");
+            models.next_back().unwrap().1.clone()
+        };
+        let table =
+            |value| LuaValue::Table { list: vec![], named: vec![("access_model".into(), value)] };
+        let nested = LuaValue::Table { list: vec![], named: vec![] };
+        assert_eq!(last(&LuaValue::Nil), "open");
+        assert_eq!(last(&table(LuaValue::Text("whitelist".into()))), "whitelist");
+        assert_eq!(last(&table(nested)), "{}");
+        assert_eq!(last(&LuaValue::Text("odd".into())), "odd");
+    }
+}

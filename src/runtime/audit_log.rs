@@ -1,0 +1,85 @@
+//! The audit log: what owners and administrators changed, in lines of the log with the target `gjallar::audit`.
+
+use tracing::info;
+
+use crate::{
+    service::{AuditChange, AuditRecord},
+    xmpp::stanza::{
+        forms::{node_config, subscribe_options},
+        name::{affiliation_name, state_name},
+    },
+};
+use gjallar_pubsub::{ItemId, NodeConfig, SubscriptionDetails};
+
+/// Logs what was changed, each thing in a line.
+pub(super) fn log(AuditRecord { who, node, entries }: &AuditRecord) {
+    for entry in entries {
+        let (what, whom, before, after) = shown(entry);
+        // Names may have ends of lines in them: as a text they are written escaped.
+        let node = node.as_str();
+        info!(target: "gjallar::audit", %who, node, what, whom, before, after, "changed");
+    }
+}
+
+/// What, of whom or which, and how it was and is.
+fn shown(entry: &AuditChange) -> (&'static str, String, String, String) {
+    let none = String::new;
+    match entry {
+        AuditChange::Affiliated { entity, before, after } => (
+            "affiliation",
+            entity.to_string(),
+            affiliation_name(*before).into(),
+            affiliation_name(*after).into(),
+        ),
+        AuditChange::Announced => ("announced", none(), none(), none()),
+        AuditChange::Configured { before, after } => {
+            let (before, after) = differences(before, after);
+            ("configuration", none(), before, after)
+        }
+        AuditChange::Created(config) => {
+            ("created", none(), none(), fields(&node_config::values(config)))
+        }
+        AuditChange::Deleted { redirect } => {
+            ("deleted", none(), none(), redirect.clone().unwrap_or_default())
+        }
+        AuditChange::Options { jid, before, after } => {
+            ("options", jid.to_string(), terms(before), terms(after))
+        }
+        AuditChange::Published(items) => ("published", names(items), none(), none()),
+        AuditChange::Purged => ("purged", none(), none(), none()),
+        AuditChange::Retracted(items) => ("retracted", names(items), none(), none()),
+        AuditChange::Subscribed { jid, before, after } => {
+            ("subscription", jid.to_string(), state_name(*before).into(), state_name(*after).into())
+        }
+    }
+}
+
+fn names(items: &[ItemId]) -> String {
+    items.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ")
+}
+
+/// What is wanted of subscriptions, each with its SubID if it has one.
+fn terms(all: &[SubscriptionDetails]) -> String {
+    let shown = all.iter().map(|terms| {
+        let subid = terms.subid.as_ref().map(|subid| format!("{subid}: ")).unwrap_or_default();
+        format!("{subid}{}", fields(&subscribe_options::values(&terms.options)))
+    });
+    shown.collect::<Vec<_>>().join("; ")
+}
+
+/// The fields that are not the same.
+fn differences(before: &NodeConfig, after: &NodeConfig) -> (String, String) {
+    let (mut before, mut after) = (node_config::values(before), node_config::values(after));
+    let same: Vec<_> = before.iter().filter(|field| after.contains(field)).cloned().collect();
+    before.retain(|field| !same.contains(field));
+    after.retain(|field| !same.contains(field));
+    (fields(&before), fields(&after))
+}
+
+fn fields(fields: &[(String, String)]) -> String {
+    let shown = fields
+        .iter()
+        .filter(|(_, value)| !value.is_empty())
+        .map(|(name, value)| format!("{}={value:?}", name.strip_prefix("pubsub#").unwrap_or(name)));
+    shown.collect::<Vec<_>>().join(" ")
+}

@@ -1,0 +1,95 @@
+//! `gjallar doctor`: what is tried, by whom.
+
+use std::{io, sync::Arc};
+
+use async_trait::async_trait;
+use tokio::sync::watch;
+
+use crate::{
+    admin::{AdminClient, AdminRequest, ControlError, Examine, Finding},
+    service::Service,
+    xmpp::{self, Doctor, ReplyQueue, Verdict},
+};
+use gjallar_pubsub::IdGenerator;
+
+use crate::config::{Config, ConfigError};
+
+use super::{RandomIds, RunError, component_link};
+
+/// Tries what the service of a configuration relies on: the running service does, if there is one, or a connection of
+/// its own is made.
+///
+/// # Errors
+/// If the configuration is wrong, or the running service does not answer.
+pub fn running(config: &Config) -> Result<Option<Vec<Finding>>, RunError> {
+    let Some(path) = config.control_path()? else { return Ok(None) };
+    let mut client = match AdminClient::connect(&path) {
+        Ok(client) => client,
+        Err(ControlError::Unreachable { error, .. })
+            if matches!(
+                error.kind(),
+                io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused
+            ) =>
+        {
+            return Ok(None);
+        }
+        Err(error) => return Err(error.into()),
+    };
+    let mut findings = Vec::new();
+    client.ask(None, AdminRequest::Doctor, |line| {
+        findings.extend(Finding::of(line));
+        std::ops::ControlFlow::Continue(())
+    })?;
+    Ok(Some(findings))
+}
+
+/// The same on a connection of its own.
+///
+/// # Errors
+/// If the configuration is wrong.
+pub async fn connect(config: &Config) -> Result<Vec<Finding>, RunError> {
+    let doctor = doctor(config, Arc::new(RandomIds::default()))?;
+    // No request is taken on it.
+    let (_rates, metered) = watch::channel(config.limits.rates());
+    let (_queues, queued) = watch::channel(config.limits.queues());
+    let link = component_link(config, metered, queued)?;
+    Ok(doctor.connect(&link).await.into_iter().map(shown).collect())
+}
+
+pub(super) fn doctor(config: &Config, fresh: Arc<dyn IdGenerator>) -> Result<Doctor, ConfigError> {
+    let domain = config.server_domain()?;
+    let is_theirs = |admin: &&String| {
+        admin.split_once('@').is_some_and(|(_, host)| Some(host) == domain.as_deref())
+    };
+    let user = config.admins.iter().find(is_theirs).cloned();
+    let (jid, offer) = (config.component()?.to_string(), config.multicast()?);
+    Ok(Doctor::new(jid, domain, offer, user, config.link.max_stanza_bytes, fresh))
+}
+
+/// Examines the connection of the running service.
+pub(super) struct Examiner {
+    pub(super) doctor: Doctor,
+    pub(super) answers: Arc<ReplyQueue>,
+    pub(super) service: Arc<Service>,
+}
+
+#[async_trait]
+impl Examine for Examiner {
+    async fn examine(&self) -> Vec<Finding> {
+        let is_connected = self.service.metrics().connected.get() == 1;
+        let is_granted = self.service.rosters().has_privilege();
+        let found = self.doctor.examine_running(&self.answers, is_connected, is_granted).await;
+        found.into_iter().map(shown).collect()
+    }
+}
+
+fn shown(finding: xmpp::Finding) -> Finding {
+    let xmpp::Finding { check, verdict, text, took } = finding;
+    let verdict = match verdict {
+        Verdict::Ok => "ok",
+        Verdict::Degraded => "degraded",
+        Verdict::Failed => "failed",
+    };
+    let millis = took.map(|took| (took.as_secs_f64() * 10_000.0).round() / 10.0);
+    Finding { check: check.into(), verdict: verdict.into(), text, millis }
+}

@@ -1,0 +1,65 @@
+//! Logs: to standard error, for people or as JSON.
+
+use std::{io::IsTerminal, sync::OnceLock};
+
+use tracing::{Level, subscriber};
+use tracing_subscriber::{
+    EnvFilter, Registry, fmt,
+    layer::SubscriberExt,
+    reload::{self, Handle},
+    util::SubscriberInitExt,
+};
+
+use crate::config::{Config, ConfigError, LogFormat};
+
+/// What is logged.
+static FILTER: OnceLock<Handle<EnvFilter, Registry>> = OnceLock::new();
+
+/// Starts logging.
+///
+/// # Errors
+/// If the filter is not understood.
+pub fn start(config: &Config) -> Result<(), ConfigError> {
+    let (filter, handle) = reload::Layer::new(filter(&config.log)?);
+    let logs = tracing_subscriber::registry().with(filter);
+    let lines = fmt::layer().with_writer(std::io::stderr);
+    let started = match config.log_format {
+        LogFormat::Human => {
+            // Colours are for eyes, not for files.
+            let lines = lines.with_target(false).with_ansi(std::io::stderr().is_terminal());
+            logs.with(lines).try_init()
+        }
+        LogFormat::Json => logs.with(lines.json().flatten_event(true)).try_init(),
+    };
+    // In tests of one process a second start keeps the first.
+    if started.is_ok() {
+        let _ = FILTER.set(handle);
+    }
+    Ok(())
+}
+
+/// Prints warnings to standard error, in a process that is no service. Records of the crate `log`, such as those of
+/// tokio-xmpp, are left out.
+pub fn print_warnings() {
+    let lines = fmt()
+        .with_writer(std::io::stderr)
+        .with_target(false)
+        .with_ansi(std::io::stderr().is_terminal())
+        .with_max_level(Level::WARN);
+    // In tests of one process a second start keeps the first.
+    let _ = subscriber::set_global_default(lines.finish());
+}
+
+/// Logs what a configuration that is in order says now.
+pub(crate) fn follow(config: &Config) {
+    if let (Some(handle), Ok(filter)) = (FILTER.get(), filter(&config.log)) {
+        // It fails only when nothing is logged any more.
+        let _ = handle.reload(filter);
+    }
+}
+
+/// Understands what shall be logged.
+pub(crate) fn filter(directives: &str) -> Result<EnvFilter, ConfigError> {
+    EnvFilter::try_new(directives)
+        .map_err(|error| ConfigError::Value { key: "log", reason: error.to_string() })
+}

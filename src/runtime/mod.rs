@@ -1,0 +1,240 @@
+//! Putting it together: from a configuration to a running service, and in order to its end.
+
+mod audit_log;
+pub mod doctor;
+pub(crate) mod logging;
+mod random;
+pub mod store_tools;
+mod systemd;
+
+pub use logging::{print_warnings, start as start_telemetry};
+pub use random::{RandomIds, now};
+
+use std::sync::Arc;
+
+use jid::Jid;
+use thiserror::Error;
+use tokio::sync::watch;
+use tracing::{info, warn};
+
+use crate::{
+    admin::{ControlError, ControlSocket},
+    config::{self, Config, ConfigError, StorePath},
+    migrate::{MigrationError, archive::ArchiveError},
+    service::{Service, admission::RateLimits},
+    store::{MemoryStore, SledStore, Store, StoreError},
+    xmpp::{self, ComponentSession, MulticastDiscovery, OutboundWriter, ReplyQueue, Router},
+};
+use gjallar_pubsub::{Creators, IdGenerator};
+
+/// Why a process cannot serve.
+#[derive(Debug, Error)]
+pub enum RunError {
+    /// The configuration is wrong.
+    #[error("{0}")]
+    Config(#[from] ConfigError),
+    /// The store cannot be opened.
+    #[error("{path}: {error}")]
+    Store {
+        /// Which store.
+        path: String,
+        /// Why.
+        error: StoreError,
+    },
+    /// The running service does not do what it is asked.
+    #[error("{0}")]
+    Control(#[from] ControlError),
+    /// A store cannot be written as text, or read from it.
+    #[error("{0}")]
+    Archive(#[from] ArchiveError),
+    /// What another service kept cannot be read, or be put into the store.
+    #[error("{0}")]
+    Foreign(#[from] MigrationError),
+}
+
+/// Opens the store of a configuration and serves until told to stop. A configuration that comes later is taken up as
+/// far as that can be.
+///
+/// # Errors
+/// If the configuration is wrong or the store cannot be opened. A server that is not there is no error:
+/// it is tried again.
+pub async fn run(
+    mut configs: watch::Receiver<Config>,
+    stop: watch::Receiver<bool>,
+) -> Result<(), RunError> {
+    // Opening the store may take a while. What comes in that time is taken up after it.
+    let config = configs.borrow_and_update().clone();
+    config.check()?;
+    let store = open(&config.store_path()?, config.store_cache_mib)?;
+    Box::pin(serve_as(config, configs, store, stop)).await
+}
+
+/// Serves what is in a store until told to stop; then closes the store.
+///
+/// # Errors
+/// If the configuration is wrong or the store cannot be read.
+pub async fn serve(
+    mut configs: watch::Receiver<Config>,
+    store: Arc<dyn Store>,
+    stop: watch::Receiver<bool>,
+) -> Result<(), RunError> {
+    let config = configs.borrow_and_update().clone();
+    Box::pin(serve_as(config, configs, store, stop)).await
+}
+
+async fn serve_as(
+    config: Config,
+    configs: watch::Receiver<Config>,
+    store: Arc<dyn Store>,
+    stop: watch::Receiver<bool>,
+) -> Result<(), RunError> {
+    let jid = config.component()?;
+    let policies = config.policies()?;
+    let path = config.store_path()?;
+    if *policies.creators() == Creators::Administrators && config.creators != ["admins"] {
+        warn!(creators = ?config.creators, "only administrators may create nodes");
+    }
+    let fresh: Arc<dyn IdGenerator> = Arc::new(RandomIds::default());
+    let service =
+        Service::open(store, policies.limits().clone(), Arc::clone(&fresh), Arc::new(now)).await;
+    let service = service.map_err(|error| RunError::Store { path: shown(&path), error })?;
+    let governed = service.set_policies(policies).await;
+    governed.map_err(|error| RunError::Store { path: shown(&path), error })?;
+    let service = Arc::new(service.with_auditor(Arc::new(audit_log::log)));
+    info!(version = env!("CARGO_PKG_VERSION"), jid = %jid, store = shown(&path), "serving");
+
+    let multicast = MulticastDiscovery::new(config.multicast()?, jid.to_string());
+    let server_domain = config.server_domain()?;
+    let answers = Arc::new(ReplyQueue::new(
+        Arc::clone(service.log_window()),
+        multicast,
+        server_domain.clone(),
+    ));
+    let max_stanza_bytes = config.link.max_stanza_bytes;
+    let writer = OutboundWriter::new(
+        Arc::clone(&answers),
+        Arc::clone(service.presence_tracker()),
+        jid.to_string(),
+        max_stanza_bytes,
+        config.keepalive_timeouts(),
+    );
+    let dispatch = Arc::new(Router::new(
+        Arc::clone(&service),
+        Arc::clone(&answers),
+        jid.clone(),
+        server_domain,
+        max_stanza_bytes,
+    ));
+    let (presence, capabilities) = (Arc::clone(&dispatch), Arc::clone(&dispatch));
+    let (silence, unconfirmed) = (Arc::clone(&dispatch), Arc::clone(&dispatch));
+    let (rosters, resources) = (Arc::clone(&dispatch), Arc::clone(&dispatch));
+    let (rates, metered) = watch::channel(config.limits.rates());
+    let (queue_limits, queued) = watch::channel(config.limits.queues());
+    let link = component_link(&config, metered, queued)?;
+    let examiner = doctor::Examiner {
+        doctor: doctor::doctor(&config, Arc::clone(&fresh))?,
+        answers: Arc::clone(&answers),
+        service: Arc::clone(&service),
+    };
+    let examiner = Arc::new(examiner);
+    let control = control(&config, &path, &jid)?;
+    let control = async {
+        if let Some(control) = &control {
+            control.serve(&service, examiner).await;
+        }
+        std::future::pending::<()>().await;
+    };
+    let monitoring = match config.monitoring()? {
+        Some(address) => Some(crate::http::listen(address).await.map_err(|error| {
+            config::invalid("monitoring.listen", format!("{address}: {error}"))
+        })?),
+        None => None,
+    };
+    let monitoring = async {
+        if let Some(listener) = monitoring {
+            crate::http::serve(listener, Arc::clone(&service)).await;
+        }
+        std::future::pending::<()>().await;
+    };
+    tokio::select! {
+        () = control => {}
+        () = monitoring => {}
+        () = config::reload::follow(config, configs, &service, &rates, &queue_limits) => {}
+        () = systemd::run_notifier() => {}
+        () = ComponentSession::new(link, dispatch, answers, writer, fresh).run(stop) => {}
+        () = service.trim_log() => {}
+        () = service.reload_uncertain_nodes() => {}
+        () = service.run_timers() => {}
+        () = service.drop_bounced() => {}
+        () = service.retry_presence() => {}
+        () = service.remember_refusals() => {}
+        () = presence.request_presence() => {}
+        () = silence.ask_for_silent() => {}
+        () = capabilities.requery_caps() => {}
+        () = unconfirmed.check_unconfirmed() => {}
+        () = rosters.request_rosters() => {}
+        () = resources.check_resources() => {}
+    }
+    systemd::ends();
+    service.close().await;
+    info!("stopped");
+    Ok(())
+}
+
+/// How to connect to the server of a configuration.
+fn component_link(
+    config: &Config,
+    rates: watch::Receiver<RateLimits>,
+    queue_limits: watch::Receiver<xmpp::QueueLimits>,
+) -> Result<xmpp::ComponentConfig, ConfigError> {
+    let (ping_after, ping_deadline) = config.keepalive_timeouts();
+    Ok(xmpp::ComponentConfig {
+        jid: config.component()?.to_string(),
+        server: config.server.clone(),
+        secret: config.secret()?,
+        transport: config.transport()?,
+        limits: config.stanza_limits(),
+        rates,
+        queue_limits,
+        ping_after,
+        ping_deadline,
+    })
+}
+
+/// The socket of the command line. A service without it serves all the same.
+fn control(
+    config: &Config,
+    store: &StorePath,
+    jid: &Jid,
+) -> Result<Option<ControlSocket>, ConfigError> {
+    let (Some(path), StorePath::Sled(folder)) = (config.control_path()?, store) else {
+        return Ok(None);
+    };
+    match ControlSocket::listen(&path, folder, jid.clone()) {
+        Ok(control) => Ok(Some(control)),
+        Err(error) => {
+            warn!(%error, path = %path.display(), "there is no control socket");
+            Ok(None)
+        }
+    }
+}
+
+fn open(path: &StorePath, cache_mib: u16) -> Result<Arc<dyn Store>, RunError> {
+    match path {
+        StorePath::Memory => {
+            warn!("nodes and items are kept in memory and go with the process");
+            Ok(Arc::new(MemoryStore::new()))
+        }
+        StorePath::Sled(directory) => match SledStore::open_with_cache(directory, cache_mib) {
+            Ok(store) => Ok(Arc::new(store)),
+            Err(error) => Err(RunError::Store { path: shown(path), error }),
+        },
+    }
+}
+
+fn shown(path: &StorePath) -> String {
+    match path {
+        StorePath::Memory => "memory:".into(),
+        StorePath::Sled(directory) => format!("sled:{}", directory.display()),
+    }
+}

@@ -1,0 +1,173 @@
+//! Work at a store: of a service that does not run, or at a copy that a running one makes.
+
+use std::{
+    io::{self, BufRead, Write},
+    os::unix::fs::MetadataExt,
+    path::Path,
+};
+
+use crate::{
+    admin::{AdminClient, Snapshot},
+    migrate::{
+        self, MigrationReport, MigrationSource,
+        archive::{self, ArchiveError, ArchiveSummary, Epochs},
+    },
+    store::{SledStore, Store, StoreError},
+};
+
+use crate::config::{Config, StorePath};
+
+use super::{RandomIds, RunError, now, shown};
+use crate::config::invalid;
+
+/// Compares everything in the store of a configuration; says what is wrong, each thing in a line.
+///
+/// # Errors
+/// If the store cannot be opened or read.
+pub async fn check(config: &Config) -> Result<Vec<String>, RunError> {
+    let (store, _snapshot) = existing(config)?;
+    let problems = store.check().await;
+    store.close().await;
+    problems.map_err(|error| failed(config, error))
+}
+
+/// Writes everything in the store of a configuration as text.
+///
+/// # Errors
+/// If the store cannot be opened or read, or the text not be written.
+pub async fn export(config: &Config, out: &mut impl Write) -> Result<ArchiveSummary, RunError> {
+    let (store, _snapshot) = existing(config)?;
+    let summary = archive::export(&store, out).await;
+    store.close().await;
+    Ok(summary?)
+}
+
+/// Fills the store of a configuration, which must be empty, from text. Its nodes get new epochs, unless the service did
+/// not run on after the text was written.
+///
+/// # Errors
+/// If the store cannot be opened, or is not empty, or the text is not what was exported.
+pub async fn import(
+    config: &Config,
+    text: &mut impl BufRead,
+    keeps_epochs: bool,
+) -> Result<ArchiveSummary, RunError> {
+    let fresh = RandomIds::default();
+    let epochs = if keeps_epochs { Epochs::Same } else { Epochs::New(&fresh) };
+    fill_atomically(config, async |store| Ok(archive::import(store, text, epochs).await?)).await
+}
+
+/// Gives every node of the store of a configuration, which no service has open, a new epoch; says how many there are.
+///
+/// # Errors
+/// If the store cannot be opened or written.
+pub async fn rebase(config: &Config) -> Result<u64, RunError> {
+    let StorePath::Sled(directory) = config.store_path()? else { return Err(keeps_nothing()) };
+    let rebased = tokio::task::spawn_blocking(move || {
+        is_ours(&directory)?;
+        SledStore::rebase(&directory, &RandomIds::default())
+    });
+    let rebased = rebased.await.unwrap_or_else(|error| Err(StoreError::Failed(error.to_string())));
+    rebased.map_err(|error| failed(config, error))
+}
+
+/// Fills the store of a configuration, which must be empty, with what another service kept; or only says what would
+/// come over. Hears how many nodes are done, and of how many.
+///
+/// # Errors
+/// If the store cannot be opened, or is not empty, or the other one not be read.
+pub async fn migrate(
+    config: &Config,
+    origin: &MigrationSource,
+    is_dry_run: bool,
+    progress: impl FnMut(u64, u64),
+) -> Result<MigrationReport, RunError> {
+    let (limits, fresh) = (config.limits.to_pubsub_limits(), RandomIds::default());
+    if is_dry_run {
+        return Ok(migrate::migrate(origin, None, &limits, &fresh, now(), progress).await?);
+    }
+    let fill = async |store: &SledStore| {
+        Ok(migrate::migrate(origin, Some(store), &limits, &fresh, now(), progress).await?)
+    };
+    fill_atomically(config, fill).await
+}
+
+/// Fills the store of a configuration, which must be empty. It is there as a whole or not at all: it is made in a
+/// folder in its place, and moved there at the end.
+async fn fill_atomically<T>(
+    config: &Config,
+    fill: impl AsyncFnOnce(&SledStore) -> Result<T, RunError>,
+) -> Result<T, RunError> {
+    let StorePath::Sled(directory) = config.store_path()? else { return Err(keeps_nothing()) };
+    is_ours(&directory).map_err(|error| failed(config, error))?;
+    let there = SledStore::open(&directory).map_err(|error| failed(config, error))?;
+    let empty = archive::is_empty(&there).await;
+    there.close().await;
+    drop(there);
+    empty?;
+    let state = SledStore::state(&directory).map_err(|error| failed(config, error))?;
+    let making = directory.join("importing");
+    remove(&making)?;
+    let store = SledStore::open(&making).map_err(|error| failed(config, error))?;
+    let done = fill(&store).await;
+    store.close().await;
+    drop(store);
+    if done.is_ok() {
+        SledStore::replace(&directory, &state, &making).map_err(|error| failed(config, error))?;
+    }
+    remove(&making)?;
+    done
+}
+
+fn remove(folder: &Path) -> Result<(), ArchiveError> {
+    match std::fs::remove_dir_all(folder) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error.into()),
+        _ => Ok(()),
+    }
+}
+
+/// The store of a configuration. If a service has it, the snapshot that is opened instead comes with it.
+fn existing(config: &Config) -> Result<(SledStore, Option<Snapshot>), RunError> {
+    let StorePath::Sled(directory) = config.store_path()? else { return Err(keeps_nothing()) };
+    let open =
+        |folder: &Path| SledStore::open_existing(folder).map_err(|error| failed(config, error));
+    let copied = |service: AdminClient| {
+        let snapshot = service.snapshot()?;
+        Ok((open(&snapshot.folder)?, Some(snapshot)))
+    };
+    match is_ours(&directory) {
+        Err(error) => copied(client(config).map_err(|_| failed(config, error))?),
+        Ok(()) => match open(&directory) {
+            Err(RunError::Store { error: StoreError::Locked, .. }) => copied(client(config)?),
+            opened => Ok((opened?, None)),
+        },
+    }
+}
+
+/// Refuses root in another user's folder: that user's service could not open the files that it makes there.
+fn is_ours(directory: &Path) -> Result<(), StoreError> {
+    let owner = |path: &Path| std::fs::metadata(path).map(|there| there.uid()).ok();
+    let of_store = directory.ancestors().find_map(owner);
+    match (owner(Path::new("/proc/self")), of_store) {
+        (Some(0), Some(other)) if other != 0 => Err(StoreError::WrongOwner(other)),
+        _ => Ok(()),
+    }
+}
+
+/// A connection to the service that runs at the store of a configuration.
+///
+/// # Errors
+/// If none does.
+pub fn client(config: &Config) -> Result<AdminClient, RunError> {
+    let path = config.control_path()?.ok_or_else(keeps_nothing)?;
+    Ok(AdminClient::connect(&path)?)
+}
+
+fn keeps_nothing() -> RunError {
+    invalid("store", "memory: keeps nothing").into()
+}
+
+fn failed(config: &Config, error: StoreError) -> RunError {
+    let path = config.store_path().map(|path| shown(&path)).unwrap_or_default();
+    RunError::Store { path, error }
+}

@@ -1,0 +1,154 @@
+//! What is shown to those who manage nodes: administrators all of them, owners theirs.
+
+use jid::{BareJid, Jid};
+use tokio::task::yield_now;
+
+use crate::store::NodeNumber;
+use gjallar_pubsub::{
+    Actor, Affiliation, Epoch, NodeId, PageBound, PageRequest, Subscription,
+    op::{
+        affiliations::OwnAffiliations,
+        authorize,
+        discover::{self, NodeSummary},
+    },
+};
+
+use super::{Error, NamePattern, Service};
+
+/// Nodes that are read at once for a list.
+const PAGE: usize = 256;
+/// Names of an owner's nodes that are matched before other tasks run.
+const MATCHED: usize = 64;
+
+/// Asks for nodes that somebody manages.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ManagedNodes {
+    /// What their names look like.
+    pub pattern: NamePattern,
+    /// The UID of the node after which the list begins; that node has to exist.
+    pub after: Option<String>,
+    /// How many at the most.
+    pub max: usize,
+}
+
+/// What an entity is at nodes, and where it is subscribed or waits for that.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Memberships {
+    /// Its affiliations.
+    pub affiliations: Vec<(NodeId, Affiliation)>,
+    /// The subscriptions of all its JIDs.
+    pub subscriptions: Vec<(NodeId, Subscription)>,
+}
+
+impl Service {
+    /// Lists nodes that an actor manages, in the order of their creation or, for an owner, of their names. Also returns
+    /// whether more nodes follow.
+    ///
+    /// # Errors
+    /// [`ItemNotFound`](crate::Error::ItemNotFound) if the node is not there after which the list begins; or the store fails.
+    pub async fn managed_nodes(
+        &self,
+        actor: &Actor,
+        request: &ManagedNodes,
+    ) -> Result<(Vec<NodeSummary>, bool), Error> {
+        let mut nodes = match actor.is_administrator {
+            true => self.all_nodes(request).await?,
+            false => self.owned_nodes(actor, request).await?,
+        };
+        let has_more = nodes.len() > request.max;
+        nodes.truncate(request.max);
+        Ok((nodes, has_more))
+    }
+
+    /// One more than asked for, if there are so many.
+    async fn all_nodes(&self, request: &ManagedNodes) -> Result<Vec<NodeSummary>, Error> {
+        let mut unread: PageRequest<NodeNumber> = PageRequest::first(PAGE);
+        if let Some(after) = &request.after {
+            unread.edge = PageBound::After(self.cursor(after, |_| true).await?);
+        }
+        let mut nodes = Vec::new();
+        loop {
+            let found = self.store.nodes(&unread).await.map_err(Error::Unknown)?;
+            let found = self.memory.quarantine_damaged(found);
+            let Some((last, _)) = found.last() else { return Ok(nodes) };
+            unread.edge = PageBound::After(*last);
+            for (_, node) in found {
+                if request.pattern.matches(node.node.as_str()) {
+                    nodes.push(node);
+                }
+                if nodes.len() > request.max {
+                    return Ok(nodes);
+                }
+            }
+            yield_now().await;
+        }
+    }
+
+    async fn owned_nodes(
+        &self,
+        actor: &Actor,
+        request: &ManagedNodes,
+    ) -> Result<Vec<NodeSummary>, Error> {
+        let own = self.own_affiliations(actor, &OwnAffiliations { node: None }).await?;
+        let mut own: Vec<_> = own
+            .into_iter()
+            .filter(|(_, affiliation)| *affiliation == Affiliation::Owner)
+            .map(|(node, _)| node)
+            .collect();
+        if let Some(after) = &request.after {
+            let mut names = discover::names_of_edge(after);
+            let at = names.find_map(|name| own.iter().position(|node| *node == name));
+            own.drain(..=at.ok_or(gjallar_pubsub::Error::ItemNotFound)?);
+        }
+        let mut nodes = Vec::new();
+        for some in own.chunks(MATCHED) {
+            for node in some.iter().filter(|node| request.pattern.matches(node.as_str())) {
+                let found = self.store.summary(node).await;
+                let found = found.map_err(|error| self.memory.on_store_error(node, error))?;
+                nodes.extend(found.map(|(_, summary)| summary));
+                if nodes.len() > request.max {
+                    return Ok(nodes);
+                }
+            }
+            yield_now().await;
+        }
+        Ok(nodes)
+    }
+
+    /// The nodes that were worked at lately, each with the position of its newest event.
+    pub async fn positions(&self) -> Vec<(NodeId, Epoch, u64)> {
+        self.memory.nodes.node_sequences().await
+    }
+
+    /// Whether an actor is an owner of a node.
+    ///
+    /// # Errors
+    /// If the store fails.
+    pub async fn owns_a_node(&self, actor: &Actor) -> Result<bool, Error> {
+        let own = self.own_affiliations(actor, &OwnAffiliations { node: None }).await?;
+        Ok(own.iter().any(|(_, affiliation)| *affiliation == Affiliation::Owner))
+    }
+
+    /// Who waits to be subscribed to a node (§8.7).
+    ///
+    /// # Errors
+    /// As [`authorize::requests`].
+    pub async fn requests(&self, actor: &Actor, id: &NodeId) -> Result<Vec<Jid>, Error> {
+        let turn = self.lock_committed(id).await?;
+        let found = authorize::requests(turn.node(), &self.context(&self.policies(), id, actor));
+        self.resolve_redirect(id, found).await
+    }
+
+    /// Shows administrators the affiliations and subscriptions of an entity, in every spelling of its domain.
+    ///
+    /// # Errors
+    /// [`Forbidden`](crate::Error::Forbidden); or the store fails.
+    pub async fn memberships(&self, actor: &Actor, entity: &BareJid) -> Result<Memberships, Error> {
+        if !actor.is_administrator {
+            return Err(gjallar_pubsub::Error::Forbidden.into());
+        }
+        let affiliations = self.affiliations_of(entity).await.map_err(Error::Unknown)?;
+        let subscriptions = self.subscriptions_of(entity).await.map_err(Error::Unknown)?;
+        Ok(Memberships { affiliations, subscriptions })
+    }
+}

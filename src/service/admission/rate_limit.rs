@@ -1,0 +1,206 @@
+//! How many requests a sender, and all senders of a domain, may make in a second.
+
+use std::collections::HashMap;
+
+use jid::{account, with_u_labels};
+use tokio::{
+    sync::watch,
+    time::{Duration, Instant},
+};
+
+/// Seconds' worth of requests that may come at once.
+const BURST_SECONDS: u32 = 10;
+/// Senders that are remembered before those are forgotten who could make a whole burst again.
+const MAX_REMEMBERED: usize = 10_000;
+
+/// How many requests are taken in a second; 0 for any number.
+#[derive(Clone, Copy, Debug)]
+pub struct RateLimits {
+    /// Of one bare JID.
+    pub per_jid: u32,
+    /// Of all JIDs of one domain.
+    pub per_domain: u32,
+}
+
+/// Which rate was passed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum RateExceeded {
+    Jid,
+    Domain,
+}
+
+/// Limits the rates of the stanzas of all senders. Stanzas that need no reply, such as presence, have the same rates as
+/// requests but separate allowances: their senders do not repeat them, so a burst of requests must not use up their
+/// allowance.
+#[derive(Debug)]
+pub(crate) struct RequestLimiter {
+    requests: Gauges,
+    others: Gauges,
+    rates: watch::Receiver<RateLimits>,
+}
+
+#[derive(Debug)]
+struct Gauges {
+    jids: GcraLimiter,
+    domains: GcraLimiter,
+}
+
+impl RequestLimiter {
+    pub(crate) fn new(mut rates: watch::Receiver<RateLimits>) -> Self {
+        let current = *rates.borrow_and_update();
+        Self { requests: Gauges::new(current), others: Gauges::new(current), rates }
+    }
+
+    /// Counts a stanza that came from a JID.
+    pub(crate) fn check(
+        &mut self,
+        from: &str,
+        needs_answer: bool,
+        now: Instant,
+    ) -> Result<(), RateExceeded> {
+        if self.rates.has_changed().unwrap_or(false) {
+            let rates = *self.rates.borrow_and_update();
+            self.requests.hold_to(rates);
+            self.others.hold_to(rates);
+        }
+        let gauges = if needs_answer { &mut self.requests } else { &mut self.others };
+        gauges.check(from, now)
+    }
+}
+
+impl Gauges {
+    fn new(RateLimits { per_jid, per_domain }: RateLimits) -> Self {
+        Self { jids: GcraLimiter::new(per_jid), domains: GcraLimiter::new(per_domain) }
+    }
+
+    fn hold_to(&mut self, RateLimits { per_jid, per_domain }: RateLimits) {
+        self.jids.interval = interval(per_jid);
+        self.domains.interval = interval(per_domain);
+    }
+
+    fn check(&mut self, from: &str, now: Instant) -> Result<(), RateExceeded> {
+        let bare = &*account(from);
+        let domain = bare.rsplit_once('@').map_or(bare, |(_, domain)| domain);
+        let domain = &*with_u_labels(domain);
+        if !self.jids.check(bare, now) {
+            return Err(RateExceeded::Jid);
+        }
+        if self.domains.check(domain, now) { Ok(()) } else { Err(RateExceeded::Domain) }
+    }
+}
+
+/// For each name, when its requests so far would be over at the steady rate (the generic cell rate
+/// algorithm).
+#[derive(Debug)]
+struct GcraLimiter {
+    interval: Duration,
+    until: HashMap<String, Instant>,
+    most: usize,
+}
+
+fn interval(per_second: u32) -> Duration {
+    Duration::from_secs(1).checked_div(per_second).unwrap_or_default()
+}
+
+impl GcraLimiter {
+    fn new(per_second: u32) -> Self {
+        Self { interval: interval(per_second), until: HashMap::new(), most: MAX_REMEMBERED }
+    }
+
+    fn check(&mut self, name: &str, now: Instant) -> bool {
+        if self.interval.is_zero() {
+            return true;
+        }
+        let until = self.until.get(name).copied().unwrap_or(now).max(now) + self.interval;
+        if until > now + Duration::from_secs(BURST_SECONDS.into()) {
+            return false;
+        }
+        match self.until.get_mut(name) {
+            Some(there) => *there = until,
+            None => {
+                self.until.insert(name.to_owned(), until);
+            }
+        }
+        if self.until.len() > self.most {
+            self.until.retain(|_, until| *until > now);
+            self.most = MAX_REMEMBERED.max(2 * self.until.len());
+        }
+        true
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn meter(per_jid: u32, per_domain: u32) -> RequestLimiter {
+        RequestLimiter::new(watch::channel(RateLimits { per_jid, per_domain }).1)
+    }
+
+    #[test]
+    fn a_sender_has_ten_seconds_worth_at_once_and_then_so_many_a_second() {
+        let (mut meter, now) = (meter(5, 0), Instant::now());
+        for request in 0..50 {
+            let resource = format!("a@x/{request}");
+            assert_eq!(meter.check(&resource, true, now), Ok(()));
+        }
+        for spelling in ["a@x/r", "A@x/r", "a@X", "ａ@x"] {
+            assert_eq!(meter.check(spelling, true, now), Err(RateExceeded::Jid), "{spelling}");
+        }
+        assert_eq!(meter.check("b@x/r", true, now), Ok(()));
+        assert_eq!(meter.check("a@x/r", false, now), Ok(()), "presence is counted for itself");
+        let later = now + Duration::from_secs(1);
+        for _ in 0..5 {
+            assert_eq!(meter.check("a@x", true, later), Ok(()));
+        }
+        assert_eq!(meter.check("a@x", true, later), Err(RateExceeded::Jid));
+        for request in 0..50 {
+            let spelling = ["ssss@x", "sßs@x", "ßß@x"][request % 3];
+            assert_eq!(meter.check(spelling, true, now), Ok(()));
+        }
+        assert_eq!(
+            meter.check("ssß@x", true, now),
+            Err(RateExceeded::Jid),
+            "it may be the same account"
+        );
+    }
+
+    #[test]
+    fn another_rate_holds_from_then_on() {
+        let (rates, held) = watch::channel(RateLimits { per_jid: 1, per_domain: 0 });
+        let (mut meter, now) = (RequestLimiter::new(held), Instant::now());
+        let taken = |meter: &mut RequestLimiter| {
+            (0..1000).filter(|_| meter.check("a@x", true, now).is_ok()).count()
+        };
+        assert_eq!(taken(&mut meter), 10);
+        rates.send_replace(RateLimits { per_jid: 0, per_domain: 0 });
+        assert_eq!(taken(&mut meter), 1000);
+        rates.send_replace(RateLimits { per_jid: 0, per_domain: 2 });
+        assert_eq!(taken(&mut meter), 20);
+    }
+
+    #[test]
+    fn a_domain_has_a_rate_of_its_own() {
+        let (mut meter, now) = (meter(0, 1), Instant::now());
+        for user in 0..10 {
+            assert_eq!(meter.check(&format!("u{user}@x/r"), true, now), Ok(()));
+        }
+        assert_eq!(meter.check("another@x", true, now), Err(RateExceeded::Domain));
+        assert_eq!(meter.check("X", true, now), Err(RateExceeded::Domain));
+        assert_eq!(meter.check("another@y", true, now), Ok(()));
+        for user in 0..10 {
+            assert_eq!(meter.check(&format!("u{user}@bücher.example"), true, now), Ok(()));
+        }
+        assert_eq!(meter.check("u@xn--bcher-kva.example/r", true, now), Err(RateExceeded::Domain));
+    }
+
+    #[test]
+    fn who_is_quiet_is_forgotten() {
+        let (mut meter, mut now) = (meter(1000, 0), Instant::now());
+        for user in 0..50_000 {
+            now += Duration::from_millis(1);
+            assert_eq!(meter.check(&format!("u{user}@x"), true, now), Ok(()));
+        }
+        assert!(meter.requests.jids.until.len() <= MAX_REMEMBERED + 1);
+    }
+}

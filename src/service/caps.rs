@@ -1,0 +1,446 @@
+//! Which resources are interested in which nodes (§9.2), as long as they are there.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap, VecDeque},
+    ops::{Bound, Range},
+    sync::{Mutex, MutexGuard, PoisonError, Weak},
+};
+
+use jid::{BareJid, Jid};
+use tokio::sync::Notify;
+
+use gjallar_pubsub::{
+    NodeId, Recipients,
+    op::auto_subscribe::{ImplicitSubscribers, InterestedResource},
+};
+
+use super::{
+    PolicyTable, Service, domain_quota::DomainQuota, workers::presence_retries::PresenceTask,
+};
+
+/// Resources whose interests are known, and those of one entity. Those of more are not looked at.
+const MAX_RESOURCES: usize = 100_000;
+const MAX_OF_ONE: usize = 8;
+/// Nodes in which one resource can be interested, and the bytes of their names.
+pub const MAX_INTERESTS: usize = 32;
+const MAX_NAMES_BYTES: usize = 2048;
+/// Resources that are evaluated in a row, before other requests run.
+pub(super) const PAGE: usize = 500;
+
+/// The interests of resources.
+#[derive(Debug, Default)]
+pub struct CapsInterests {
+    known: Mutex<InterestTable>,
+    again: Notify,
+}
+
+#[derive(Debug)]
+struct InterestTable {
+    resources: BTreeMap<String, CapsResource>,
+    nodes: HashMap<NodeId, NodeInterests>,
+    /// Who is asked again after a connection broke.
+    unsent: VecDeque<Jid>,
+    /// The places of resources.
+    domains: DomainQuota,
+}
+
+#[derive(Debug)]
+struct CapsResource {
+    jid: Jid,
+    /// What tells its capabilities.
+    capabilities: String,
+    /// The question that is not answered yet.
+    asked: Option<String>,
+    /// The last capability query failed; the next presence repeats it.
+    has_failed: bool,
+    nodes: Vec<NodeId>,
+}
+
+impl CapsResource {
+    fn ask(&mut self, question: &str) {
+        (self.asked, self.has_failed) = (Some(question.to_owned()), false);
+    }
+}
+
+/// The interests in a node.
+#[derive(Debug, Default)]
+struct NodeInterests {
+    /// The interested resources, and whether a roster gives them access.
+    resources: BTreeMap<Jid, Option<bool>>,
+    /// The resources with an implicit subscription; computed when first needed.
+    implicit: Option<Implicit>,
+}
+
+/// The resources with an implicit subscription to a node. A change of one interest or subscription costs the evaluation of
+/// the resources concerned.
+#[derive(Debug)]
+struct Implicit {
+    basis: Basis,
+    subscribers: ImplicitSubscribers,
+    /// Their lists, until one of them changes.
+    lists: Option<Vec<Recipients>>,
+    /// The resources to evaluate.
+    stale: BTreeSet<Jid>,
+    /// The resources to add to these: all from this bound on.
+    rest: Option<Bound<Jid>>,
+}
+
+/// The access rules of a node and the administrators: what implicit subscriptions depend on besides interests and
+/// subscriptions.
+#[derive(Clone, Debug)]
+pub(super) struct Basis {
+    pub(super) access: Weak<()>,
+    pub(super) policies: Weak<PolicyTable>,
+}
+
+impl Basis {
+    fn is(&self, other: &Self) -> bool {
+        self.access.ptr_eq(&other.access) && self.policies.ptr_eq(&other.policies)
+    }
+}
+
+impl Implicit {
+    fn new(basis: Basis) -> Self {
+        Self {
+            basis,
+            subscribers: ImplicitSubscribers::default(),
+            lists: None,
+            stale: BTreeSet::new(),
+            rest: Some(Bound::Unbounded),
+        }
+    }
+
+    /// Records the evaluation of a resource.
+    fn set(&mut self, jid: &Jid, is_implicit: bool) {
+        self.stale.remove(jid);
+        if self.subscribers.set(jid, is_implicit) {
+            self.lists = None;
+        }
+    }
+}
+
+impl Default for InterestTable {
+    fn default() -> Self {
+        Self {
+            resources: BTreeMap::new(),
+            nodes: HashMap::new(),
+            unsent: VecDeque::new(),
+            domains: DomainQuota::new(MAX_RESOURCES),
+        }
+    }
+}
+
+impl CapsInterests {
+    /// How many resources are known.
+    pub(super) fn len(&self) -> usize {
+        self.known().resources.len()
+    }
+
+    /// A resource is there that says what it can; whether it has to be asked what that is, with this question.
+    #[must_use]
+    pub fn on_caps(&self, jid: &Jid, capabilities: &str, question: &str) -> bool {
+        let mut known = self.known();
+        if let Some(resource) = known.resources.get_mut(jid.as_str()) {
+            let has_to_be_asked = resource.has_failed || resource.capabilities != capabilities;
+            if has_to_be_asked {
+                capabilities.clone_into(&mut resource.capabilities);
+                resource.ask(question);
+            }
+            return has_to_be_asked;
+        }
+        if known.resources.range(of_entity(jid)).count() >= MAX_OF_ONE
+            || !known.domains.try_acquire(jid.domain().as_str())
+        {
+            return false;
+        }
+        let resource = CapsResource {
+            jid: jid.clone(),
+            capabilities: capabilities.to_owned(),
+            asked: Some(question.to_owned()),
+            has_failed: false,
+            nodes: Vec::new(),
+        };
+        known.resources.insert(jid.to_string(), resource);
+        true
+    }
+
+    /// Whether a resource was asked this, and has not answered.
+    #[must_use]
+    pub fn is_pending(&self, jid: &Jid, question: &str) -> bool {
+        let known = self.known();
+        known.resources.get(jid.as_str()).is_some_and(|of| of.asked.as_deref() == Some(question))
+    }
+
+    /// A question was not answered, for now: it is asked again when the resource sends presence again.
+    pub fn failed(&self, jid: &Jid) {
+        if let Some(resource) = self.known().resources.get_mut(jid.as_str()) {
+            (resource.asked, resource.has_failed) = (None, true);
+        }
+    }
+
+    /// A resource has gone; with a bare JID all of that entity have.
+    pub fn remove(&self, jid: &Jid) {
+        let mut known = self.known();
+        if jid.is_bare() {
+            let own = known.resources.range(of_entity(jid)).map(|(name, _)| name.clone());
+            own.collect::<Vec<_>>().iter().for_each(|name| known.remove(name));
+        } else {
+            known.remove(jid.as_str());
+        }
+    }
+
+    /// Marks all resources for a new capability query on a new connection, and returns them.
+    #[must_use]
+    pub fn mark_stale(&self) -> Vec<Jid> {
+        let mut known = self.known();
+        let InterestTable { resources, unsent: unasked, .. } = &mut *known;
+        *unasked = resources.values().map(|resource| resource.jid.clone()).collect();
+        let asked = unasked.iter().cloned().collect();
+        drop(known);
+        self.again.notify_one();
+        asked
+    }
+
+    /// Waits for a resource that has to be asked again, and says what tells its capabilities.
+    pub async fn next_stale(&self) -> (Jid, String) {
+        loop {
+            {
+                let mut known = self.known();
+                while let Some(jid) = known.unsent.pop_front() {
+                    if let Some(resource) = known.resources.get(jid.as_str()) {
+                        return (jid, resource.capabilities.clone());
+                    }
+                }
+            }
+            self.again.notified().await;
+        }
+    }
+
+    /// A resource is asked this.
+    pub fn ask(&self, jid: &Jid, question: &str) {
+        if let Some(resource) = self.known().resources.get_mut(jid.as_str()) {
+            resource.ask(question);
+        }
+    }
+
+    /// A resource is interested in these nodes, and no others. Says which of them are new.
+    fn set(&self, jid: &Jid, nodes: Vec<NodeId>) -> Vec<NodeId> {
+        let mut known = self.known();
+        let Some(resource) = known.resources.get_mut(jid.as_str()) else { return Vec::new() };
+        let before = std::mem::replace(&mut resource.nodes, nodes.clone());
+        resource.asked = None;
+        let gone: Vec<_> = before.iter().filter(|node| !nodes.contains(node)).cloned().collect();
+        known.withdraw(jid, &gone);
+        let new: Vec<_> = nodes.into_iter().filter(|node| !before.contains(node)).collect();
+        known.declare(jid, &new);
+        new
+    }
+
+    /// The nodes of a resource's implicit subscriptions.
+    pub(super) fn of(&self, jid: &Jid) -> Vec<NodeId> {
+        let known = self.known();
+        known.resources.get(jid.as_str()).map(|of| of.nodes.clone()).unwrap_or_default()
+    }
+
+    /// Returns `true` if a resource is interested in a node.
+    pub(super) fn is_any_at(&self, node: &NodeId) -> bool {
+        self.known().nodes.contains_key(node)
+    }
+
+    /// The resources with an implicit subscription to a node, as far as they are evaluated.
+    pub(super) fn implicit_at(&self, node: &NodeId) -> Vec<Recipients> {
+        let mut known = self.known();
+        let interests = known.nodes.get_mut(node);
+        let Some(Implicit { subscribers, lists, .. }) =
+            interests.and_then(|interests| interests.implicit.as_mut())
+        else {
+            return Vec::new();
+        };
+        lists.get_or_insert_with(|| subscribers.lists()).clone()
+    }
+
+    /// The next resources at a node whose implicit subscription has to be evaluated on this basis: at most [`PAGE`]; none
+    /// if all are.
+    pub(super) fn stale_at(&self, node: &NodeId, basis: &Basis) -> Vec<InterestedResource> {
+        let mut known = self.known();
+        let Some(NodeInterests { resources, implicit }) = known.nodes.get_mut(node) else {
+            return Vec::new();
+        };
+        let implicit = match implicit {
+            Some(implicit) if implicit.basis.is(basis) => implicit,
+            other => other.insert(Implicit::new(basis.clone())),
+        };
+        if let Some(rest) = implicit.rest.take() {
+            let page = resources.range((rest, Bound::Unbounded)).take(PAGE);
+            let page: Vec<_> = page.map(|(jid, _)| jid.clone()).collect();
+            implicit.rest = page.last().cloned().map(Bound::Excluded);
+            implicit.stale.extend(page);
+        }
+        let stale = implicit.stale.iter().take(PAGE);
+        stale.filter_map(|jid| Some(resource(resources.get_key_value(jid)?))).collect()
+    }
+
+    /// Records which resources have an implicit subscription to a node, unless their interest has changed since.
+    pub(super) fn set_implicit(&self, node: &NodeId, evaluated: &[(InterestedResource, bool)]) {
+        let mut known = self.known();
+        let Some(NodeInterests { resources, implicit: Some(implicit) }) = known.nodes.get_mut(node)
+        else {
+            return;
+        };
+        for (InterestedResource { jid, is_admitted }, is_implicit) in evaluated {
+            if resources.get(jid) == Some(is_admitted) {
+                implicit.set(jid, *is_implicit);
+            }
+        }
+    }
+
+    /// Marks the interested resources of entities whose subscriptions to a node have changed.
+    pub(super) fn mark_subscriptions_stale<'a>(
+        &self,
+        node: &NodeId,
+        jids: impl Iterator<Item = &'a Jid>,
+    ) {
+        if !self.is_any_at(node) {
+            return;
+        }
+        let entities: BTreeSet<BareJid> = jids.flat_map(|jid| jid.to_bare().spellings()).collect();
+        let mut known = self.known();
+        let InterestTable { resources, nodes, .. } = &mut *known;
+        let interests = nodes.get_mut(node);
+        let Some(implicit) = interests.and_then(|interests| interests.implicit.as_mut()) else {
+            return;
+        };
+        for entity in entities {
+            let own = interested_of(resources, &entity, node);
+            implicit.stale.extend(own.map(|resource| resource.jid.clone()));
+        }
+    }
+
+    /// The JIDs among these that are a resource which is interested in a node, or the bare JID of one.
+    pub(super) fn known_among<'a>(&self, node: &NodeId, jids: &[&'a Jid]) -> Vec<&'a Jid> {
+        let known = self.known();
+        let Some(interests) = known.nodes.get(node) else { return Vec::new() };
+        let is_known = |jid: &&&Jid| match jid.is_bare() {
+            true => interested_of(&known.resources, jid, node).next().is_some(),
+            false => interests.resources.contains_key(**jid),
+        };
+        jids.iter().filter(is_known).copied().collect()
+    }
+
+    /// The next resources that are interested in a node after one of them: at most [`PAGE`].
+    pub(super) fn page_at(&self, node: &NodeId, after: Option<&Jid>) -> Vec<InterestedResource> {
+        let known = self.known();
+        let Some(interests) = known.nodes.get(node) else { return Vec::new() };
+        let first = after.map_or(Bound::Unbounded, Bound::Excluded);
+        let page = interests.resources.range((first, Bound::Unbounded)).take(PAGE);
+        page.map(resource).collect()
+    }
+
+    /// A resource, if it is interested in a node.
+    pub(super) fn one_at(&self, node: &NodeId, jid: &Jid) -> Option<InterestedResource> {
+        let known = self.known();
+        let is_admitted = *known.nodes.get(node)?.resources.get(jid)?;
+        Some(InterestedResource { jid: jid.clone(), is_admitted })
+    }
+
+    /// Records whether rosters give resources access to a node. The caller holds the turn of the node.
+    pub(super) fn set_admitted(&self, node: &NodeId, resources: &[InterestedResource]) {
+        let mut known = self.known();
+        let Some(interests) = known.nodes.get_mut(node) else { return };
+        for InterestedResource { jid, is_admitted } in resources {
+            if let Some(known) = interests.resources.get_mut(jid) {
+                *known = *is_admitted;
+                if let Some(implicit) = &mut interests.implicit {
+                    implicit.stale.insert(jid.clone());
+                }
+            }
+        }
+    }
+
+    fn known(&self) -> MutexGuard<'_, InterestTable> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl InterestTable {
+    fn remove(&mut self, name: &str) {
+        if let Some(CapsResource { jid, nodes, .. }) = self.resources.remove(name) {
+            self.domains.release(jid.domain().as_str());
+            self.withdraw(&jid, &nodes);
+        }
+    }
+
+    /// Adds a resource to the interests in these nodes.
+    fn declare(&mut self, jid: &Jid, nodes: &[NodeId]) {
+        for node in nodes {
+            let interests = self.nodes.entry(node.clone()).or_default();
+            interests.resources.entry(jid.clone()).or_default();
+            if let Some(implicit) = &mut interests.implicit {
+                implicit.stale.insert(jid.clone());
+            }
+        }
+    }
+
+    /// Removes a resource from the interests in these nodes.
+    fn withdraw(&mut self, jid: &Jid, nodes: &[NodeId]) {
+        for node in nodes {
+            if let Some(interests) = self.nodes.get_mut(node) {
+                interests.resources.remove(jid);
+                if let Some(implicit) = &mut interests.implicit {
+                    implicit.set(jid, false);
+                }
+                if interests.resources.is_empty() {
+                    self.nodes.remove(node);
+                }
+            }
+        }
+    }
+}
+
+fn resource((jid, is_admitted): (&Jid, &Option<bool>)) -> InterestedResource {
+    InterestedResource { jid: jid.clone(), is_admitted: *is_admitted }
+}
+
+/// The names of all resources of an entity; `0` follows `/`.
+fn of_entity(jid: &Jid) -> Range<String> {
+    let bare = jid.to_bare();
+    format!("{bare}/")..format!("{bare}0")
+}
+
+/// The resources of an entity that are interested in a node.
+fn interested_of<'a>(
+    resources: &'a BTreeMap<String, CapsResource>,
+    entity: &Jid,
+    node: &'a NodeId,
+) -> impl Iterator<Item = &'a CapsResource> {
+    let own = resources.range(of_entity(entity)).map(|(_, resource)| resource);
+    own.filter(|resource| resource.nodes.contains(node))
+}
+
+impl Service {
+    /// Who is interested in what.
+    #[must_use]
+    pub fn interests(&self) -> &CapsInterests {
+        &self.memory.interests
+    }
+
+    /// A resource that answered is interested in these nodes, of which at most [`MAX_INTERESTS`] count, and 2 KiB of names.
+    /// It is sent the last items of new ones; of all, if it may have missed something since it was there before.
+    pub async fn set_interests(&self, jid: &Jid, mut nodes: Vec<NodeId>) {
+        nodes.truncate(MAX_INTERESTS);
+        let mut bytes = 0;
+        nodes.retain(|node| {
+            bytes += node.as_str().len();
+            bytes <= MAX_NAMES_BYTES
+        });
+        let has_missed = self.memory.presences.confirm(jid);
+        let new = self.memory.interests.set(jid, nodes);
+        if has_missed {
+            self.do_or_retry(PresenceTask::Arrive { jid: jid.clone(), gone_since: None }).await;
+            return;
+        }
+        for node in new {
+            self.do_or_retry(PresenceTask::SendLastItem { node, jid: jid.clone() }).await;
+        }
+    }
+}

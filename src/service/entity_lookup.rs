@@ -1,0 +1,68 @@
+//! Reads from the store the affiliations and subscriptions of an entity, in every spelling of its domain; for limits also
+//! those of its account.
+
+use std::collections::BTreeSet;
+
+use jid::{AccountKey, BareJid};
+
+use crate::store::StoreError;
+use gjallar_pubsub::{Affiliation, NodeId, Subscription};
+
+use super::Service;
+
+impl Service {
+    /// The nodes at which an entity has an affiliation; those of exactly this address first.
+    pub(super) async fn affiliations_of(
+        &self,
+        entity: &BareJid,
+    ) -> Result<Vec<(NodeId, Affiliation)>, StoreError> {
+        let mut all = Vec::new();
+        for address in entity.spellings() {
+            all.extend(self.memory.quarantine_damaged(self.store.affiliations_of(&address).await?));
+        }
+        Ok(all)
+    }
+
+    /// The subscriptions of an entity and of its resources, pending ones too.
+    pub(super) async fn subscriptions_of(
+        &self,
+        entity: &BareJid,
+    ) -> Result<Vec<(NodeId, Subscription)>, StoreError> {
+        let mut all = Vec::new();
+        for address in entity.spellings() {
+            all.extend(
+                self.memory.quarantine_damaged(self.store.subscriptions_of(&address).await?),
+            );
+        }
+        Ok(all)
+    }
+
+    /// The number of subscriptions that the account of an entity made, counted up to a maximum.
+    pub(super) async fn count_subscriptions_of(
+        &self,
+        entity: &BareJid,
+        up_to: usize,
+    ) -> Result<usize, StoreError> {
+        let account = AccountKey::of(entity);
+        let aliases = self.memory.aliases.of(&account);
+        let localpart = entity.node().map(|_| format!("{}@", entity.folded_localpart()));
+        let folded = format!("{}{}", localpart.unwrap_or_default(), entity.domain());
+        let folded = BareJid::new(&folded).ok();
+        let mut addresses: BTreeSet<_> = entity.spellings().collect();
+        addresses.extend(folded.iter().flat_map(BareJid::spellings));
+        addresses.extend(aliases.keys().cloned());
+        let mut number = 0;
+        for address in addresses {
+            if number >= up_to {
+                break;
+            }
+            let own = self.store.count_subscriptions_of(&address, up_to - number).await?;
+            let own = self.memory.quarantine_damaged(own);
+            if own == 0 {
+                self.memory.aliases.remove(&account, &address, aliases.get(&address));
+            }
+            number += own;
+        }
+        Ok(number)
+    }
+}

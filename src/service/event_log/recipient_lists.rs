@@ -1,0 +1,79 @@
+//! Recipient lists of the pending notifications of a node. Notifications to equal recipients share a list in memory and in
+//! the store, whichever requests they belong to.
+
+use std::collections::HashMap;
+
+use gjallar_pubsub::{Audience, LogEntry, Recipients, WeakRecipients};
+
+/// Number of lists up to which those without a notification are not removed.
+const MIN_LISTS: usize = 64;
+
+/// The lists by their hashes, as long as a notification has them.
+#[derive(Debug)]
+pub(in crate::service) struct SharedLists {
+    lists: HashMap<u64, WeakRecipients>,
+    /// Number of lists at which those without a notification are removed.
+    max: usize,
+}
+
+impl Default for SharedLists {
+    fn default() -> Self {
+        Self { lists: HashMap::new(), max: MIN_LISTS }
+    }
+}
+
+impl SharedLists {
+    /// Replaces the lists of notifications by equal ones.
+    pub(in crate::service) fn share(&mut self, notifications: &mut [LogEntry]) {
+        for notification in notifications {
+            match &mut notification.audience {
+                Audience::Interested(list) | Audience::Listed(list) if list.len() > 1 => {
+                    *list = self.shared(list);
+                }
+                Audience::Explicit(_)
+                | Audience::Interested(_)
+                | Audience::Listed(_)
+                | Audience::Subscribers => {}
+            }
+        }
+    }
+
+    fn shared(&mut self, list: &Recipients) -> Recipients {
+        let known = self.lists.get(&list.hash()).and_then(WeakRecipients::upgrade);
+        if let Some(equal) = known.filter(|known| known == list) {
+            return equal;
+        }
+        if self.lists.len() >= self.max {
+            self.lists.retain(|_, list| list.upgrade().is_some());
+            self.max = MIN_LISTS.max(2 * self.lists.len());
+        }
+        self.lists.insert(list.hash(), list.downgrade());
+        list.clone()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use jid::Jid;
+
+    use super::*;
+
+    fn list(number: usize) -> Recipients {
+        ["a", "b"].iter().map(|name| Jid::new(&format!("{name}@{number}.x")).unwrap()).collect()
+    }
+
+    /// An event may have a list for each selection of options, and for each ten thousand recipients.
+    #[test]
+    fn many_lists_are_shared() {
+        let mut shared = SharedLists::default();
+        let first: Vec<_> = (0..200).map(|number| shared.shared(&list(number))).collect();
+        for (number, first) in first.iter().enumerate() {
+            assert_eq!(shared.shared(&list(number)).id(), first.id());
+        }
+        drop(first);
+        for number in 1000..9000 {
+            shared.shared(&list(number));
+        }
+        assert!(shared.lists.len() <= 400, "{}", shared.lists.len());
+    }
+}

@@ -1,0 +1,576 @@
+//! What has to be told, in commit order, until the server has taken it over.
+//!
+//! A large audience is one entry. The transport takes entries in order, and says when the server
+//! confirmed that it has them; what it has not confirmed is told again on the next connection. Who lost
+//! a subscription is left out from then on, so nobody hears anything after the answer that shut them
+//! out.
+
+use std::{
+    cmp::Reverse,
+    collections::{HashMap, HashSet, VecDeque},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+};
+
+use jid::{AccountKey, Jid};
+use prometheus_client::metrics::counter::Counter;
+use tokio::sync::Notify;
+
+use crate::store::{LogPosition, Owed, Told};
+use gjallar_pubsub::{Audience, Epoch, LogEntry, Node, NodeId, Recipients};
+
+use super::revocations::Revocations;
+use crate::service::shares::{Load, Shares};
+
+/// The most debts that are forgotten at once.
+const MAX_FORGOTTEN: usize = 500;
+/// Approximate bytes of a revoked subscription in memory.
+const LOST_BYTES: usize = 100;
+
+/// A notification and everyone it goes to.
+#[derive(Debug)]
+pub struct WindowEntry {
+    /// What is told.
+    pub notification: Arc<LogEntry>,
+    /// To whom, at the time of the commit.
+    pub recipients: Recipients,
+    /// Its number among all that this process tells.
+    pub number: u64,
+    debt: Option<LogPosition>,
+    bytes: usize,
+    /// Whose share it is.
+    owner: Option<AccountKey>,
+}
+
+impl WindowEntry {
+    /// Returns `true` if the store had the entry for an earlier process, or after a failed commit: its recipients may be
+    /// unknown to this process.
+    #[must_use]
+    pub fn is_restored(&self) -> bool {
+        self.owner.is_none()
+    }
+}
+
+/// How far the outbox was told: everything before an entry, and some recipients of that one.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Cursor {
+    /// The entry's number.
+    pub number: u64,
+    /// How many of its recipients were told.
+    pub recipients: usize,
+}
+
+/// Room for one entry, reserved before anything changes.
+#[derive(Debug)]
+pub(in crate::service) struct Room {
+    outbox: Arc<LogWindow>,
+    owner: AccountKey,
+    bytes: usize,
+    recipients: Recipients,
+}
+
+impl Drop for Room {
+    fn drop(&mut self) {
+        self.outbox.queue().release(Some(&self.owner), self.bytes, &self.recipients);
+    }
+}
+
+/// The queue of what has to be told.
+#[derive(Debug)]
+pub struct LogWindow {
+    queue: Mutex<Queue>,
+    changed: Notify,
+    confirmed: Notify,
+    key: u64,
+    /// Whether the server confirms nothing that is sent.
+    is_unconfirmed: AtomicBool,
+}
+
+#[derive(Debug)]
+struct Queue {
+    waiting: VecDeque<Arc<WindowEntry>>,
+    /// The number of the first that waits.
+    first: u64,
+    shares: Shares,
+    /// How many of the entries have a list of recipients, and how many of these lists a part.
+    audiences: HashMap<usize, usize>,
+    parts: HashMap<usize, usize>,
+    /// The nodes of these entries.
+    nodes: HashMap<Epoch, NodeEntries>,
+    /// Nodes with entries of an earlier process for implicit subscriptions, to which no roster has been applied since.
+    unchecked: HashSet<NodeId>,
+    /// What the server has, and the store has not forgotten.
+    told: Told,
+    /// How many stanzas were sent when that was confirmed, and how many of them are forgotten.
+    told_stanzas: u64,
+    forgotten_stanzas: u64,
+    /// How often somebody lost a subscription at a node of which something is not confirmed.
+    losses: u64,
+    /// How often more was to be taken from what waits than was counted there.
+    miscounts: Counter,
+}
+
+/// The pending entries of a node.
+#[derive(Debug, Default)]
+struct NodeEntries {
+    /// Their number.
+    entries: usize,
+    /// The numbers of those for implicit subscriptions.
+    interested: VecDeque<u64>,
+    /// Who lost a subscription since.
+    lost: Revocations,
+}
+
+impl LogWindow {
+    /// Creates an outbox with these limits. The key is used for the ids of its messages.
+    #[must_use]
+    pub fn new(max: Load, key: u64) -> Self {
+        let queue = Queue {
+            waiting: VecDeque::new(),
+            first: 0,
+            shares: Shares::new(max),
+            audiences: HashMap::new(),
+            parts: HashMap::new(),
+            nodes: HashMap::new(),
+            unchecked: HashSet::new(),
+            told: Told::default(),
+            told_stanzas: 0,
+            forgotten_stanzas: 0,
+            losses: 0,
+            miscounts: Counter::default(),
+        };
+        Self {
+            queue: Mutex::new(queue),
+            changed: Notify::new(),
+            confirmed: Notify::new(),
+            key,
+            is_unconfirmed: AtomicBool::new(false),
+        }
+    }
+
+    /// With what the ids of messages are made ([`Store::key`](crate::store::Store::key)).
+    #[must_use]
+    pub fn key(&self) -> u64 {
+        self.key
+    }
+
+    /// Counts defects of its accounting. Each shows that it holds more than it seems to.
+    pub(in crate::service) fn miscounts(&self) -> Counter {
+        self.queue().miscounts.clone()
+    }
+
+    /// Replaces the limits.
+    pub(in crate::service) fn set_limits(&self, max: Load) {
+        self.queue().shares.hold_to(max);
+    }
+
+    /// Reserves room for the notifications to an audience at a node of this creator.
+    ///
+    /// # Errors
+    /// The key of the exceeded limit.
+    pub(in crate::service) fn reserve(
+        self: &Arc<Self>,
+        owner: &AccountKey,
+        notification: &LogEntry,
+        recipients: &Recipients,
+    ) -> Result<Room, &'static str> {
+        let mut queue = self.queue();
+        let bytes = notification.size();
+        queue.shares.check(owner, queue.load(bytes, recipients))?;
+        queue.take(Some(owner), bytes, recipients);
+        let (owner, recipients) = (owner.clone(), recipients.clone());
+        Ok(Room { outbox: Arc::clone(self), owner, bytes, recipients })
+    }
+
+    /// An empty outbox with the same limits.
+    pub(in crate::service) fn emptied(&self) -> Arc<Self> {
+        Arc::new(Self::new(self.queue().shares.max(), self.key))
+    }
+
+    /// Tells what room was reserved for; the audience may be another since.
+    pub(in crate::service) fn append(
+        &self,
+        room: Room,
+        notification: Arc<LogEntry>,
+        recipients: Recipients,
+        debt: Option<LogPosition>,
+    ) {
+        self.queue().push(notification, recipients, debt, Some(room.owner.clone()));
+        drop(room);
+        self.changed.notify_one();
+    }
+
+    /// What waits here, or was told and is not forgotten.
+    pub(in crate::service) fn known(&self) -> HashSet<LogPosition> {
+        let queue = self.queue();
+        let waiting = queue.waiting.iter().filter_map(|telling| telling.debt);
+        waiting.chain(queue.told.debts.iter().copied()).collect()
+    }
+
+    /// Takes up what the store owes, but for what was known before it was asked.
+    pub(in crate::service) fn restore(&self, owed: Vec<Owed>, known: &HashSet<LogPosition>) {
+        let mut queue = self.queue();
+        for Owed { debt, notification, recipients } in owed {
+            if !known.contains(&debt) {
+                queue.push(Arc::new(notification), recipients, Some(debt), None);
+            }
+        }
+        drop(queue);
+        self.changed.notify_one();
+    }
+
+    /// Leaves entities out of everything that waits at a node, in this life of its name.
+    pub(in crate::service) fn revoke<'a>(
+        &self,
+        node: Epoch,
+        entities: impl Iterator<Item = &'a Jid>,
+    ) {
+        let mut entities = entities.peekable();
+        if entities.peek().is_none() {
+            return;
+        }
+        let mut queue = self.queue();
+        let (next, first) = (queue.next(), queue.first);
+        if let Some(NodeEntries { lost, .. }) = queue.nodes.get_mut(&node) {
+            let before = lost.len();
+            lost.add(entities, next, first);
+            let now = lost.len();
+            queue.losses += 1;
+            queue.less(None, Load::of_bytes(before * LOST_BYTES));
+            queue.shares.add(None, Load::of_bytes(now * LOST_BYTES));
+        }
+    }
+
+    /// Drops pending notifications of recipients who lost their explicit or implicit subscription to a node.
+    pub(in crate::service) fn retain_subscribed(&self, node: &Node) {
+        let mut audiences = HashMap::new();
+        for telling in &self.queue().waiting {
+            let LogEntry { event_id: place, audience, .. } = &*telling.notification;
+            if place.epoch == node.epoch
+                && matches!(audience, Audience::Subscribers | Audience::Listed(_))
+            {
+                audiences.insert(telling.recipients.id(), telling.recipients.clone());
+            }
+        }
+        let all = audiences.values().flat_map(|audience| audience.iter());
+        let is_subscribed =
+            |jid: &Jid| node.is_subscribed(jid) || node.is_subscribed(&jid.to_bare());
+        let gone: Vec<_> = all.filter(|jid| !is_subscribed(jid)).collect();
+        self.revoke(node.epoch, gone.into_iter());
+        let interested = self.caps_recipients(node.epoch);
+        let interested: HashSet<_> = interested.iter().flat_map(Recipients::iter).collect();
+        let gone = interested.into_iter().filter(|jid| node.revokes_implicit(jid));
+        self.revoke(node.epoch, gone);
+    }
+
+    /// The resources with pending notifications of an implicit subscription to a node, in the lists of these.
+    pub(in crate::service) fn caps_recipients(&self, node: Epoch) -> Vec<Recipients> {
+        let queue = self.queue();
+        let mut known = HashSet::new();
+        let lists = queue.of_interested(node).filter(|recipients| known.insert(recipients.id()));
+        lists.cloned().collect()
+    }
+
+    /// Returns `true` if a node has such resources.
+    pub(in crate::service) fn has_interested(&self, node: Epoch) -> bool {
+        self.queue().of_interested(node).any(|recipients| !recipients.is_empty())
+    }
+
+    /// Defers the entries of an earlier process for implicit subscriptions until rosters are applied. Returns their
+    /// nodes.
+    pub(in crate::service) fn await_rosters(&self) -> Vec<NodeId> {
+        let mut queue = self.queue();
+        let waiting = queue.waiting.iter().map(|telling| &telling.notification);
+        let of_interested = waiting.filter(|one| matches!(one.audience, Audience::Interested(_)));
+        let nodes: HashSet<_> =
+            of_interested.map(|notification| notification.node.clone()).collect();
+        queue.unchecked.clone_from(&nodes);
+        nodes.into_iter().collect()
+    }
+
+    /// Records that a roster was applied to a node, or that the node needs none.
+    pub(in crate::service) fn note_rosters(&self, node: &NodeId) {
+        if self.queue().unchecked.remove(node) {
+            self.changed.notify_one();
+        }
+    }
+
+    /// Returns `true` if the recipients of an entry depend on a roster that has not been read.
+    #[must_use]
+    pub fn awaits_rosters(&self, telling: &WindowEntry) -> bool {
+        let LogEntry { node, audience, .. } = &*telling.notification;
+        matches!(audience, Audience::Interested(_)) && self.queue().unchecked.contains(node)
+    }
+
+    /// The subscribers of pending presence-based notifications, in sending order.
+    pub(in crate::service) fn recipients_by_presence(&self) -> Vec<Recipients> {
+        let queue = self.queue();
+        let mut known = HashSet::new();
+        let needs_presence = |notification: &LogEntry| {
+            let LogEntry { audience, variant: view, .. } = notification;
+            view.shows.is_some() && !matches!(audience, Audience::Interested(_))
+        };
+        let some = queue.waiting.iter().filter(|telling| needs_presence(&telling.notification));
+        let some = some.filter(|telling| known.insert(telling.recipients.id()));
+        some.map(|telling| telling.recipients.clone()).collect()
+    }
+
+    /// Those whom what waits at an entry's node must not be told to any more.
+    #[must_use]
+    pub fn lost(&self, telling: &WindowEntry) -> Revocations {
+        if let Audience::Explicit(_) = telling.notification.audience {
+            return Revocations::default();
+        }
+        let queue = self.queue();
+        let node = queue.nodes.get(&telling.notification.event_id.epoch);
+        node.map(|node| node.lost.clone()).unwrap_or_default()
+    }
+
+    /// How often somebody lost a subscription while something of its node was not confirmed.
+    #[must_use]
+    pub fn losses(&self) -> u64 {
+        self.queue().losses
+    }
+
+    /// The entry of a number, if it is there yet.
+    #[must_use]
+    pub fn get(&self, number: u64) -> Option<Arc<WindowEntry>> {
+        self.queue().get(number).cloned()
+    }
+
+    /// How many entries wait, and about how many bytes they take.
+    #[must_use]
+    pub fn size(&self) -> (usize, usize) {
+        let queue = self.queue();
+        (queue.waiting.len(), queue.shares.all().bytes)
+    }
+
+    /// The number of recipients of the pending entries and of the reservations.
+    #[must_use]
+    pub fn notifications(&self) -> usize {
+        self.queue().shares.all().notifications
+    }
+
+    /// When the oldest that waits happened, in milliseconds since 1970.
+    #[must_use]
+    pub fn oldest(&self) -> Option<u64> {
+        self.queue().waiting.front().map(|telling| telling.notification.occurred_at.0)
+    }
+
+    /// The number that the next entry gets.
+    #[must_use]
+    pub fn next(&self) -> u64 {
+        self.queue().next()
+    }
+
+    /// The server has everything up to a position, after so many stanzas.
+    pub fn acknowledge(&self, position: Cursor, stanzas: u64) {
+        let mut queue = self.queue();
+        while queue.first < position.number
+            && let Some(telling) = queue.waiting.pop_front()
+        {
+            queue.first += 1;
+            queue.forget(&telling);
+            queue.told.debts.extend(telling.debt);
+        }
+        queue.told.partly = queue.partly(position).into_iter().collect();
+        queue.told_stanzas = stanzas;
+        drop(queue);
+        self.confirmed.notify_one();
+    }
+
+    /// The server has everything up to a position, after so many stanzas, except deferred entries, of which it has the
+    /// recipients before these positions. Nothing is sent after that, and the entries stay here.
+    pub fn confirm_finally(&self, end: Cursor, mut deferred: Vec<Cursor>, stanzas: u64) {
+        let mut queue = self.queue();
+        let numbers: HashSet<_> = deferred.iter().map(|position| position.number).collect();
+        let sent = queue.waiting.iter().take_while(|telling| telling.number < end.number);
+        let complete = sent.filter(|telling| !numbers.contains(&telling.number));
+        let debts: Vec<_> = complete.filter_map(|telling| telling.debt).collect();
+        queue.told.debts.extend(debts);
+        deferred.push(end);
+        deferred.sort_by_key(|position| Reverse(position.recipients));
+        queue.told.partly = deferred.into_iter().filter_map(|part| queue.partly(part)).collect();
+        queue.told_stanzas = stanzas;
+    }
+
+    /// Whether the server confirms what is sent.
+    pub fn note_confirmation(&self, is_confirmed: bool) {
+        self.is_unconfirmed.store(!is_confirmed, Ordering::Relaxed);
+    }
+
+    /// Whether the server confirms what is sent, as far as is known.
+    #[must_use]
+    pub fn is_confirmed(&self) -> bool {
+        !self.is_unconfirmed.load(Ordering::Relaxed)
+    }
+
+    /// Waits until the server has something that the store has not forgotten.
+    pub(in crate::service) async fn confirmed(&self) {
+        while self.told().is_none() {
+            self.confirmed.notified().await;
+        }
+    }
+
+    /// What the server has and the store has not forgotten, and how many stanzas had been sent; of very much
+    /// the first.
+    pub(in crate::service) fn told(&self) -> Option<(Told, u64)> {
+        let queue = self.queue();
+        if let Some(first) = queue.told.debts.get(..MAX_FORGOTTEN) {
+            let told = Told { debts: first.to_vec(), partly: Vec::new() };
+            return Some((told, queue.forgotten_stanzas));
+        }
+        (queue.told_stanzas > queue.forgotten_stanzas || !queue.told.debts.is_empty())
+            .then(|| (queue.told.clone(), queue.told_stanzas))
+    }
+
+    /// The store has forgotten so many of the debts that were told, and nothing of the first so many
+    /// stanzas will be repeated. Says how many of them that is news of.
+    pub fn forgotten(&self, debts: usize, stanzas: u64) -> u64 {
+        let mut queue = self.queue();
+        queue.told.debts.drain(..debts);
+        let news = stanzas.saturating_sub(queue.forgotten_stanzas);
+        queue.forgotten_stanzas += news;
+        drop(queue);
+        self.changed.notify_one();
+        news
+    }
+
+    /// How many of the first so many stanzas a kill would repeat.
+    #[must_use]
+    pub fn repeatable(&self, sent: u64) -> u64 {
+        sent.saturating_sub(self.queue().forgotten_stanzas)
+    }
+
+    /// Waits until something came in, or may go out.
+    pub async fn changed(&self) {
+        self.changed.notified().await;
+    }
+
+    fn queue(&self) -> MutexGuard<'_, Queue> {
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Queue {
+    fn next(&self) -> u64 {
+        self.first + self.waiting.len() as u64
+    }
+
+    fn get(&self, number: u64) -> Option<&Arc<WindowEntry>> {
+        let index = usize::try_from(number.checked_sub(self.first)?).ok()?;
+        self.waiting.get(index)
+    }
+
+    /// The entry of a position, and the last of its recipients who was told.
+    fn partly(&self, position: Cursor) -> Option<(LogPosition, Jid)> {
+        let telling = self.get(position.number)?;
+        let last = position.recipients.checked_sub(1)?;
+        telling.debt.zip(telling.recipients.iter_from(last).next().cloned())
+    }
+
+    /// The recipients of each pending entry for implicit subscriptions to a node.
+    fn of_interested(&self, node: Epoch) -> impl Iterator<Item = &Recipients> {
+        let numbers = self.nodes.get(&node).into_iter().flat_map(|node| &node.interested);
+        numbers.filter_map(|number| Some(&self.get(*number)?.recipients))
+    }
+
+    /// What an entry, or room for one, adds: a part of an audience that another has counts once in bytes. It counts in
+    /// full, for its node may go before it.
+    fn load(&self, bytes: usize, recipients: &Recipients) -> Load {
+        let is_new = |(part, _): &(usize, usize)| !self.parts.contains_key(part);
+        let audience = match self.audiences.contains_key(&recipients.id()) {
+            true => 0,
+            false => {
+                let parts = recipients.parts().filter(is_new);
+                let parts: usize = parts.map(|(_, bytes)| bytes).sum();
+                parts + recipients.subids_size()
+            }
+        };
+        Load { entries: 1, bytes: bytes + audience, notifications: recipients.len() }
+    }
+
+    /// Takes that from an owner's share.
+    fn take(&mut self, owner: Option<&AccountKey>, bytes: usize, recipients: &Recipients) {
+        let load = self.load(bytes, recipients);
+        self.shares.add(owner, load);
+        let entries = self.audiences.entry(recipients.id()).or_default();
+        *entries += 1;
+        if *entries == 1 {
+            for (part, _) in recipients.parts() {
+                *self.parts.entry(part).or_default() += 1;
+            }
+        }
+    }
+
+    /// Gives it back, with its audience if no other has that.
+    fn release(&mut self, owner: Option<&AccountKey>, bytes: usize, recipients: &Recipients) {
+        let mut load = Load { entries: 1, bytes, notifications: recipients.len() };
+        let audience = recipients.id();
+        if let Some(shared) = self.audiences.get_mut(&audience) {
+            *shared = shared.saturating_sub(1);
+            if *shared == 0 {
+                self.audiences.remove(&audience);
+                load.bytes += recipients.subids_size();
+                for (part, bytes) in recipients.parts() {
+                    if let Some(lists) = self.parts.get_mut(&part) {
+                        *lists = lists.saturating_sub(1);
+                        if *lists == 0 {
+                            self.parts.remove(&part);
+                            load.bytes += bytes;
+                        }
+                    }
+                }
+            }
+        }
+        self.less(owner, load);
+    }
+
+    /// Less waits. That it was not counted as waiting would be a defect: then it is counted, and less is counted as waiting
+    /// than there is, instead of so much that nothing has room any more.
+    fn less(&mut self, owner: Option<&AccountKey>, load: Load) {
+        let was_there = self.shares.remove(owner, load);
+        debug_assert!(was_there, "{load:?} of {owner:?} was not counted");
+        if !was_there {
+            self.miscounts.inc();
+        }
+    }
+
+    /// An entry does not wait any more.
+    fn forget(&mut self, telling: &WindowEntry) {
+        self.release(telling.owner.as_ref(), telling.bytes, &telling.recipients);
+        let epoch = telling.notification.event_id.epoch;
+        if let Some(node) = self.nodes.get_mut(&epoch) {
+            node.entries = node.entries.saturating_sub(1);
+            if node.interested.front() == Some(&telling.number) {
+                node.interested.pop_front();
+            }
+            if node.entries == 0 {
+                let bytes = node.lost.len() * LOST_BYTES;
+                self.nodes.remove(&epoch);
+                self.less(None, Load::of_bytes(bytes));
+            }
+        }
+    }
+
+    fn push(
+        &mut self,
+        notification: Arc<LogEntry>,
+        recipients: Recipients,
+        debt: Option<LogPosition>,
+        owner: Option<AccountKey>,
+    ) {
+        let bytes = notification.size();
+        self.take(owner.as_ref(), bytes, &recipients);
+        let number = self.next();
+        let node = self.nodes.entry(notification.event_id.epoch).or_default();
+        node.entries += 1;
+        if let Audience::Interested(_) = notification.audience {
+            node.interested.push_back(number);
+        }
+        let telling = WindowEntry { notification, recipients, number, debt, bytes, owner };
+        self.waiting.push_back(Arc::new(telling));
+    }
+}

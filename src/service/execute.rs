@@ -1,0 +1,470 @@
+//! The one path of change: decide in the node's turn, commit, settle; disk before anyone hears of it.
+//!
+//! A turn ends when its decision has its place among the commits. The next one is decided on it, though it may
+//! not be on the disk yet; so those of one node share a sync. When a commit is true it is settled: answered
+//! and told. If it fails, none that rests on it happens.
+
+use std::{
+    collections::{BTreeSet, HashMap},
+    iter, mem,
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::Arc,
+};
+
+use jid::{AccountKey, Jid};
+use tokio::{sync::OwnedSemaphorePermit, time::Instant};
+use tracing::{Span, error};
+
+use crate::store::{Commit, CommitReceipt, StoreError};
+use gjallar_pubsub::{
+    Actor, Audience, Change, Changes, Context, Decision, LogEntry, Node, NodeId, Recipients,
+    Timestamp,
+    op::{
+        auto_subscribe::{self, Effects, InterestedResource},
+        presence_change, public_subscriptions, timers,
+    },
+};
+
+use super::{
+    AuditRecord, Error, LogWindow, Outcome, PolicyTable, Service, SubmitHandle, audit,
+    event_log::window::Room,
+    node_cache::{NodeGuard, PreviousCreator},
+    prefetch::{PrefetchRequest, Prefetched},
+    service_state::ServiceState,
+};
+
+/// A decision that changes something, with the turn in which it was made.
+struct PreparedCommit<R> {
+    turn: NodeGuard,
+    reply: R,
+    changes: Arc<Changes>,
+    told: Vec<Told>,
+    /// The resources whose implicit subscription the decision changes.
+    readmitted: Vec<InterestedResource>,
+    /// The resources that lose pending notifications of implicit subscriptions.
+    revoked: BTreeSet<Jid>,
+    audited: Option<AuditRecord>,
+    underway: OwnedSemaphorePermit,
+}
+
+/// What is answered where nothing changes, with the turn that it rests on.
+struct ImmediateReply<R> {
+    outcome: Outcome<R>,
+    turn: Option<NodeGuard>,
+}
+
+impl<R> From<Error> for ImmediateReply<R> {
+    fn from(error: Error) -> Self {
+        Self { outcome: Err(error), turn: None }
+    }
+}
+
+/// What is told of a decision.
+struct Told {
+    notification: Arc<LogEntry>,
+    recipients: Recipients,
+    room: Room,
+}
+
+/// The notifications of a decision at a node of this creator's account.
+struct ToTell {
+    notification: Arc<LogEntry>,
+    recipients: Recipients,
+    creator: AccountKey,
+}
+
+impl ToTell {
+    /// Reserves room in the outbox. Returns the key of the exceeded limit if there is none.
+    fn reserve(&self, outbox: &Arc<LogWindow>) -> Result<Told, &'static str> {
+        let (notification, recipients) = (Arc::clone(&self.notification), self.recipients.clone());
+        let room = outbox.reserve(&self.creator, &notification, &recipients)?;
+        Ok(Told { notification, recipients, room })
+    }
+}
+
+impl Service {
+    pub(super) fn context<'a>(
+        &'a self,
+        policies: &'a PolicyTable,
+        id: &NodeId,
+        actor: &'a Actor,
+    ) -> Context<'a> {
+        let policy = policies.for_node(id);
+        Context {
+            actor,
+            administrators: policies.administrators(),
+            policy,
+            now: (self.clock)(),
+            ids: &*self.fresh,
+            node_count: self.memory.census.total(),
+            actor_node_count: 0,
+            policy_node_count: policy
+                .max_nodes
+                .map_or(0, |_| self.memory.census.count_for_policy(id)),
+            actor_subscription_count: 0,
+            reads_rosters: self.reads_rosters(),
+            owner_roster: None,
+        }
+    }
+
+    /// Waits for a node's turn. After a failure of the store, what it owes there all the same is told.
+    pub(super) async fn lock_node(&self, id: &NodeId) -> Result<NodeGuard, Error> {
+        let ServiceState { nodes, outbox, .. } = &*self.memory;
+        if nodes.is_quarantined(id) {
+            return Err(Error::Quarantined);
+        }
+        let failed = |error| self.memory.on_store_error(id, error);
+        let (mut turn, before) = nodes.lock(id, &*self.store).await.map_err(failed)?;
+        if let Some(before) = before {
+            let known = outbox.known();
+            let ids = std::slice::from_ref(id);
+            outbox.restore(self.store.poll(Some(ids)).await.map_err(failed)?, &known);
+            self.trust(id, &mut turn, &before);
+        }
+        Ok(turn)
+    }
+
+    /// After a failure of the store: what was read of a node is what there is, and what is owed there is in the outbox.
+    pub(super) fn trust(&self, id: &NodeId, turn: &mut NodeGuard, before: &PreviousCreator) {
+        if let Some(node) = turn.node() {
+            self.memory.outbox.retain_subscribed(node);
+        }
+        let creator = turn.node().map(|node| &node.creator);
+        self.memory.census.adjust(id, before.0.as_ref(), creator);
+        turn.reset_chain();
+    }
+
+    /// What was found at a node; if it is not there, where its owner said that those who come later should turn to.
+    pub(super) async fn resolve_redirect<T>(
+        &self,
+        id: &NodeId,
+        found: Result<T, impl Into<Error>>,
+    ) -> Outcome<T> {
+        let found = found.map_err(Into::into);
+        let Err(Error::Refused(gjallar_pubsub::Error::NodeNotFound)) = found else { return found };
+        let former = self.store.former(id).await;
+        let former = former.map_err(|error| self.memory.on_store_error(id, error))?;
+        match former.and_then(|former| former.redirect) {
+            Some(uri) => Err(gjallar_pubsub::Error::Gone { uri }.into()),
+            None => found,
+        }
+    }
+
+    /// Waits for a node's turn, and until all is true that is known there.
+    pub(super) async fn lock_committed(&self, id: &NodeId) -> Result<NodeGuard, Error> {
+        loop {
+            let turn = self.lock_node(id).await?;
+            if turn.wait_committed().await {
+                return Ok(turn);
+            }
+        }
+    }
+
+    /// The one path of change: the node's turn, facts, rule, room, and a place among the commits, at which this
+    /// returns. Then the answer and the notification follow, when it is true.
+    pub(super) async fn execute<R: Send + 'static, A: Send + 'static>(
+        &self,
+        actor: &Actor,
+        id: &NodeId,
+        need: PrefetchRequest<'_>,
+        rule: impl Fn(
+            Option<&Node>,
+            &Prefetched,
+            &Context<'_>,
+        ) -> Result<Decision<R>, gjallar_pubsub::Error>,
+        respond: impl FnOnce(Outcome<R>) -> A + Send + 'static,
+    ) -> SubmitHandle<A> {
+        let (settle, settling) = SubmitHandle::begin(respond);
+        match self.prepare(actor, id, &need, rule).await {
+            Ok(decided) => {
+                // Large ones may take several groups of commits, and what follows one must not be settled before it.
+                // How many nodes their creator has is counted when it is true.
+                let is_large = decided.changes.unsubscribed().nth(1).is_some();
+                let is_counted = decided
+                    .changes
+                    .iter()
+                    .any(|change| matches!(change, Change::Created(_) | Change::Deleted { .. }));
+                let turn = self.commit(id, actor, decided, settle);
+                if is_large || is_counted {
+                    turn.wait_committed().await;
+                }
+            }
+            // In its turn too: what another one decides there comes after it.
+            Err(ImmediateReply { outcome, turn }) => {
+                settle(self.resolve_redirect(id, outcome).await);
+                drop(turn);
+            }
+        }
+        settling
+    }
+
+    /// Decides; or says what is answered at once, because nothing changes.
+    async fn prepare<R>(
+        &self,
+        actor: &Actor,
+        id: &NodeId,
+        need: &PrefetchRequest<'_>,
+        rule: impl Fn(
+            Option<&Node>,
+            &Prefetched,
+            &Context<'_>,
+        ) -> Result<Decision<R>, gjallar_pubsub::Error>,
+    ) -> Result<PreparedCommit<R>, ImmediateReply<R>> {
+        if public_subscriptions::is_managed(id) {
+            return Err(Error::from(gjallar_pubsub::Error::Forbidden).into());
+        }
+        loop {
+            let (mut turn, contacts) = self.turn_with_contacts(id, need).await?;
+            let facts = self.prefetch(actor, &mut turn, need, contacts.as_deref()).await?;
+            let policies = self.policies();
+            let reads_rosters = self.reads_rosters_of(turn.node(), actor);
+            let context = self.context_with(&policies, id, actor, contacts.as_deref());
+            let context = Context {
+                reads_rosters,
+                actor_node_count: facts.own_nodes,
+                actor_subscription_count: facts.subscriptions,
+                ..context
+            };
+            if self.memory.nodes.is_quarantined(id) {
+                return Err(Error::Quarantined.into());
+            }
+            let decision = match rule(turn.node(), &facts, &context) {
+                Ok(decision) if !decision.changes.is_empty(turn.node()) => decision,
+                // It is not shown before what it rests on is true.
+                unchanged if turn.wait_committed().await => {
+                    let outcome = unchanged.map(|decision| decision.reply).map_err(Error::from);
+                    return Err(ImmediateReply { outcome, turn: Some(turn) });
+                }
+                _ => continue,
+            };
+            let Decision { reply, changes, mut notifications } = decision;
+            let told = (&*notifications, facts.items.last());
+            let effects = self.effects((id, &turn), &changes, told, (&policies, &context)).await;
+            let Effects { notifications: implicit, readmitted, revoked } = effects;
+            notifications.extend(implicit);
+            turn.share_lists(&mut notifications);
+            let audited = match actor.jid == self.timer_actor.jid {
+                true => None,
+                false => audit::audit_record(actor, turn.node(), &changes, &notifications, id),
+            };
+            let told = match self.rooms(&mut turn, notifications, &changes) {
+                Ok(told) => told,
+                Err(error) if turn.wait_committed().await => return Err(error.into()),
+                Err(_) => continue,
+            };
+            // The semaphore is never closed.
+            let Ok(underway) = Arc::clone(&self.underway).acquire_owned().await else {
+                return Err(
+                    Error::Unknown(StoreError::Failed("the service has ended".into())).into()
+                );
+            };
+            let changes = Arc::new(changes);
+            return Ok(PreparedCommit {
+                turn,
+                reply,
+                changes,
+                told,
+                readmitted,
+                revoked,
+                audited,
+                underway,
+            });
+        }
+    }
+
+    /// Tells what nothing changes for, and what is not owed after a restart; as far as there is room.
+    pub(super) fn enqueue_ephemeral(&self, turn: &mut NodeGuard, notifications: Vec<LogEntry>) {
+        for notification in notifications {
+            let Some(to_tell) = self.to_tell(turn, None, notification) else { continue };
+            if let Ok(told) = to_tell.reserve(&self.memory.outbox) {
+                let Told { notification, recipients, room } = told;
+                self.memory.outbox.append(room, notification, recipients, None);
+            }
+        }
+    }
+
+    /// Room for what is told of a decision, if there is enough. Where somebody has to go that does not wait for it:
+    /// entities are not told then.
+    fn rooms(
+        &self,
+        turn: &mut NodeGuard,
+        notifications: Vec<LogEntry>,
+        changes: &Changes,
+    ) -> Result<Vec<Told>, Error> {
+        let revoke = changes.revokes_access(turn.node());
+        let all = notifications.into_iter();
+        let all = all.filter_map(|told| self.to_tell(turn, changes.created(), told));
+        let all: Vec<_> = all.collect();
+        let may_be_left = |LogEntry { audience, event, .. }: &LogEntry| {
+            let is_event = matches!(audience, Audience::Subscribers | Audience::Listed(_));
+            revoke && !is_event && !event.is_lease_notice()
+        };
+        let in_an_outbox = |outbox: &Arc<LogWindow>| {
+            let mut rooms = Vec::with_capacity(all.len());
+            for to_tell in &all {
+                match to_tell.reserve(outbox) {
+                    Ok(told) => rooms.push(told),
+                    Err(_) if may_be_left(&to_tell.notification) => {}
+                    Err(limit) => return Err(limit),
+                }
+            }
+            Ok(rooms)
+        };
+        let outbox = &self.memory.outbox;
+        in_an_outbox(outbox).map_err(|limit| match in_an_outbox(&outbox.emptied()) {
+            Ok(_) => Error::Busy { limit },
+            Err(_) => gjallar_pubsub::Error::TooManyNotifications.into(),
+        })
+    }
+
+    /// Resolves the recipients; `None` if there are none.
+    fn to_tell(
+        &self,
+        turn: &mut NodeGuard,
+        created: Option<&Node>,
+        notification: LogEntry,
+    ) -> Option<ToTell> {
+        let recipients = match &notification.audience {
+            Audience::Explicit(some) | Audience::Interested(some) | Audience::Listed(some) => {
+                some.clone()
+            }
+            // Those who were subscribed hear of a deletion; after it nobody is.
+            Audience::Subscribers => turn.recipients(),
+        };
+        let node = turn.node().or(created).filter(|_| !recipients.is_empty())?;
+        let creator = AccountKey::of(&node.creator);
+        Some(ToTell { notification: Arc::new(notification), recipients, creator })
+    }
+
+    /// Makes a decision true in memory, and has the store make it true.
+    fn commit<R: Send + 'static>(
+        &self,
+        id: &NodeId,
+        actor: &Actor,
+        decided: PreparedCommit<R>,
+        settle: impl FnOnce(Outcome<R>) + Send + 'static,
+    ) -> NodeGuard {
+        let PreparedCommit {
+            mut turn,
+            reply,
+            changes,
+            mut told,
+            readmitted,
+            revoked,
+            audited,
+            underway: permit,
+        } = decided;
+        let epoch = turn.node().map(|node| node.epoch);
+        let roster_owner =
+            |turn: &NodeGuard| turn.node().and_then(|node| node.roster_owner().cloned());
+        let roster_owner_before = roster_owner(&turn);
+        let chain = turn.apply(&changes);
+        let has_other_roster = match changes.created() {
+            // Resources may have declared interest in the name before the node existed.
+            Some(_) => self.memory.interests.is_any_at(id),
+            None => roster_owner(&turn) != roster_owner_before,
+        };
+        let is_there = turn.node().is_some();
+        let due = turn.node().and_then(|node| timers::next_deadline(node, &changes));
+        if let Some(node) =
+            turn.node().filter(|node| presence_change::depends_on_presence(node, &changes))
+        {
+            let presences = &self.memory.presences;
+            if presence_change::asks(&changes, &actor.bare()) {
+                presences.forgive(&actor.bare());
+            }
+            let creator = AccountKey::of(&node.creator);
+            presences.watch(id, Some(&creator), presence_change::watched_entities(node, &changes));
+            for publisher in presence_change::publishers(node, &changes) {
+                presences.publishes(id, publisher);
+            }
+            if presence_change::needs_newest_publisher(node, &changes) {
+                self.memory.deadlines.add(id, (self.clock)());
+            }
+        }
+        let changes_audiences = changes.iter().any(|change| {
+            matches!(
+                change,
+                Change::Subscribed(_) | Change::SubscribedByOwner(_) | Change::Unsubscribed(_)
+            )
+        });
+        // Notifications that share a list go on sharing one.
+        let mut lists = HashMap::new();
+        for Told { notification, recipients, .. } in &mut told {
+            if let Some(node) = turn.node().filter(|_| changes_audiences) {
+                let (audience, as_of) = (&notification.audience, notification.as_of);
+                let key = (mem::discriminant(audience), recipients.id(), as_of);
+                let (_, list) = lists
+                    .entry(key)
+                    .or_insert_with(|| (recipients.clone(), node.recipients_of(audience, as_of)));
+                *recipients = list.clone();
+            } else if notification.audience == Audience::Subscribers && is_there {
+                *recipients = turn.recipients();
+            }
+        }
+        let revoked = Arc::new(revoked);
+        let commit = Commit {
+            node: id.clone(),
+            changes: Arc::clone(&changes),
+            notifications: told.iter().map(|told| Arc::clone(&told.notification)).collect(),
+            revoked: Arc::clone(&revoked),
+            chain,
+        };
+        if !auto_subscribe::change_access(&changes) {
+            self.memory
+                .interests
+                .mark_subscriptions_stale(id, auto_subscribe::resubscribed(&changes));
+        }
+        self.memory.interests.set_admitted(id, &readmitted);
+        let is_up_to_rosters = |node: &Node| node.config.access_model.reads_rosters();
+        if has_other_roster && turn.node().is_some_and(is_up_to_rosters) {
+            self.memory.deadlines.add(id, (self.clock)());
+        }
+        let (memory, underway, id) = (Arc::clone(&self.memory), turn.underway(), id.clone());
+        let (began, auditor) = (Instant::now(), Arc::clone(&self.auditor));
+        let request = Span::current();
+        let then = move |result: Result<CommitReceipt, StoreError>| {
+            let _permit = permit;
+            let _request = request.enter();
+            if let (Err(StoreError::Corrupt(_)), Some(epoch)) = (&result, epoch) {
+                // Whether they have lost their subscriptions will not be known any more.
+                memory.outbox.revoke(epoch, changes.unsubscribed());
+            }
+            let settle = |outcome| {
+                if catch_unwind(AssertUnwindSafe(|| settle(outcome))).is_err() {
+                    error!(node = id.as_str(), "a defect made an answer panic");
+                }
+            };
+            match result {
+                Ok(committed) => {
+                    memory.metrics.committed(began.elapsed(), committed.sync);
+                    memory.on_committed(&id, &underway, &changes, epoch, &committed);
+                    if let Some(epoch) = epoch {
+                        memory.outbox.revoke(epoch, revoked.iter());
+                    }
+                    if let Some(due) = due {
+                        memory.deadlines.add(&id, due);
+                    }
+                    audited.iter().for_each(|audited| auditor(audited));
+                    settle(Ok(reply));
+                    let debts = committed.debts.into_iter().map(Some).chain(iter::repeat(None));
+                    for (Told { notification, recipients, room }, debt) in
+                        told.into_iter().zip(debts)
+                    {
+                        memory.outbox.append(room, notification, recipients, debt);
+                    }
+                }
+                Err(error) => {
+                    memory.nodes.mark_uncertain(&id);
+                    if !readmitted.is_empty() {
+                        memory.deadlines.add(&id, Timestamp(0));
+                    }
+                    settle(Err(memory.on_store_error(&id, error)));
+                }
+            }
+            underway.end(&changes);
+        };
+        self.store.commit(commit, Box::new(then));
+        turn
+    }
+}

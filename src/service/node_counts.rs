@@ -1,0 +1,197 @@
+//! Number of nodes: of all, of those of each creator's account, and of those whose names match a policy that limits
+//! them.
+
+use std::{
+    collections::{HashMap, HashSet},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use jid::{AccountKey, BareJid};
+
+use gjallar_pubsub::{Change, Changes, NodeId};
+
+use super::PolicyTable;
+
+/// The count of the service's nodes.
+#[derive(Debug)]
+pub(super) struct NodeCounts(Mutex<NodeCountTable>);
+
+#[derive(Debug)]
+struct NodeCountTable {
+    total: u64,
+    of: HashMap<AccountKey, u64>,
+    roll: QuotaIndex,
+    /// That of the policies that hold next, as far as it is made.
+    next: Option<QuotaIndex>,
+}
+
+/// The nodes at which policies with a quota hold.
+#[derive(Debug, Default)]
+struct QuotaIndex {
+    policies: Arc<PolicyTable>,
+    /// Their names, by the policy's number.
+    names: HashMap<usize, HashSet<NodeId>>,
+    /// Those that went since the roll was begun: whoever reads the store may have seen them before.
+    gone: HashSet<NodeId>,
+}
+
+impl NodeCounts {
+    pub(super) fn new(creators: HashMap<BareJid, u64>) -> Self {
+        let (total, roll) = (creators.values().sum(), QuotaIndex::default());
+        let mut of = HashMap::new();
+        for (creator, nodes) in creators {
+            *of.entry(AccountKey::of(&creator)).or_default() += nodes;
+        }
+        Self(Mutex::new(NodeCountTable { total, of, roll, next: None }))
+    }
+
+    /// How many nodes there are at which the same policy holds as at this one, if it has a quota.
+    pub(super) fn count_for_policy(&self, id: &NodeId) -> u64 {
+        let count = self.count_now();
+        let policy = count.roll.policies.with_quota(id);
+        let names = policy.and_then(|policy| count.roll.names.get(&policy));
+        names.map_or(0, |names| names.len() as u64)
+    }
+
+    /// Begins to count for these policies. All nodes have to be [enrolled](Self::enrol) then.
+    pub(super) fn begin_rebuild(&self, policies: Arc<PolicyTable>) {
+        self.count_now().next = Some(QuotaIndex { policies, ..QuotaIndex::default() });
+    }
+
+    /// Nodes are there, or were there when the store was read.
+    pub(super) fn add_existing(&self, nodes: impl Iterator<Item = NodeId>) {
+        if let Some(roll) = &mut self.count_now().next {
+            for node in nodes {
+                if !roll.gone.contains(&node) {
+                    roll.add(&node);
+                }
+            }
+        }
+    }
+
+    /// All nodes are enrolled: what was counted holds from now on.
+    pub(super) fn finish_rebuild(&self) {
+        let mut count = self.count_now();
+        if let Some(roll) = count.next.take() {
+            count.roll = QuotaIndex { gone: HashSet::new(), ..roll };
+        }
+    }
+
+    /// The store cannot be read: what was counted before goes on holding.
+    pub(super) fn abort_rebuild(&self) {
+        self.count_now().next = None;
+    }
+
+    pub(super) fn total(&self) -> u64 {
+        self.count_now().total
+    }
+
+    /// The number of existing nodes that the account of an entity created.
+    pub(super) fn count_for_creator(&self, creator: &BareJid) -> u64 {
+        let account = AccountKey::of(creator);
+        self.count_now().of.get(&account).copied().unwrap_or_default()
+    }
+
+    /// Takes notice of changes at a node, which this entity had created if it was there.
+    pub(super) fn count(&self, id: &NodeId, creator: Option<&BareJid>, changes: &Changes) {
+        for change in changes.iter() {
+            if let Change::Created(node) = change {
+                self.adjust(id, None, Some(&node.creator));
+            } else if let Change::Deleted { .. } = change {
+                self.adjust(id, creator, None);
+            }
+        }
+    }
+
+    /// Takes notice that a node is there or not, and was there or not: by whom it was created.
+    pub(super) fn adjust(&self, id: &NodeId, before: Option<&BareJid>, now: Option<&BareJid>) {
+        let [before, now] = [before, now].map(|creator| creator.map(AccountKey::of));
+        let mut count = self.count_now();
+        let NodeCountTable { roll, next, .. } = &mut *count;
+        match now {
+            Some(_) => roll.add(id),
+            None => roll.remove(id),
+        }
+        if let Some(next) = next {
+            match now {
+                Some(_) => {
+                    next.gone.remove(id);
+                    next.add(id);
+                }
+                None => {
+                    next.remove(id);
+                    next.gone.insert(id.clone());
+                }
+            }
+        }
+        if let Some(creator) = now {
+            count.total += 1;
+            *count.of.entry(creator).or_default() += 1;
+        }
+        if let Some(creator) = before {
+            count.total -= 1;
+            if let Some(own) = count.of.get_mut(&creator) {
+                *own -= 1;
+                if *own == 0 {
+                    count.of.remove(&creator);
+                }
+            }
+        }
+    }
+
+    fn count_now(&self) -> MutexGuard<'_, NodeCountTable> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl QuotaIndex {
+    fn add(&mut self, node: &NodeId) {
+        if let Some(policy) = self.policies.with_quota(node) {
+            self.names.entry(policy).or_default().insert(node.clone());
+        }
+    }
+
+    fn remove(&mut self, node: &NodeId) {
+        let policy = self.policies.with_quota(node);
+        if let Some(names) = policy.and_then(|policy| self.names.get_mut(&policy)) {
+            names.remove(node);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use gjallar_pubsub::Policy;
+
+    use super::*;
+
+    fn node(name: &str) -> NodeId {
+        NodeId::parse(name).unwrap()
+    }
+
+    #[test]
+    fn nodes_that_come_and_go_while_the_store_is_read_are_counted_once_or_not() {
+        let owner = BareJid::new("owner@x").unwrap();
+        let census = NodeCounts::new(HashMap::from([(owner.clone(), 3)]));
+        let few = Policy { max_nodes: Some(9), ..Policy::default() };
+        let by_name = vec![("other".into(), Policy::default()), ("*".into(), few)];
+        census.begin_rebuild(Arc::new(PolicyTable::new(Vec::new(), by_name, Policy::default())));
+        // The store is read; then one goes, one comes, and one that was read already goes.
+        census.add_existing([node("seen")].into_iter());
+        census.adjust(&node("seen"), Some(&owner), None);
+        census.adjust(&node("came"), None, Some(&owner));
+        census.adjust(&node("read"), Some(&owner), None);
+        census.add_existing([node("read"), node("came"), node("stays"), node("other")].into_iter());
+        assert_eq!(census.count_for_policy(&node("any")), 0);
+        census.finish_rebuild();
+        assert_eq!(census.count_for_policy(&node("any")), 2);
+        assert_eq!(census.count_for_policy(&node("other")), 0);
+        census.adjust(&node("read"), None, Some(&owner));
+        assert_eq!((census.count_for_policy(&node("any")), census.total()), (3, 3));
+        // What is begun and dropped changes nothing.
+        census.begin_rebuild(Arc::new(PolicyTable::default()));
+        census.abort_rebuild();
+        census.finish_rebuild();
+        assert_eq!(census.count_for_policy(&node("any")), 3);
+    }
+}

@@ -1,0 +1,292 @@
+//! All that the service has of an entity, shown and erased; and items that are older than somebody wants them.
+
+use std::{fmt, time::Duration};
+
+use jid::{BareJid, Jid};
+
+use crate::store::NodeNumber;
+use gjallar_pubsub::{
+    Actor, Affiliation, Item, ItemBudget, ItemFilter, ItemOrder, ItemPage, ItemPosition, ItemQuery,
+    ItemRef, NodeId, PageBound, PageRequest, SubscriptionState, Timestamp,
+    op::{
+        affiliations::SetAffiliations, delete::Delete, retract::Retract,
+        subscriptions::SetSubscriptions,
+    },
+};
+
+use super::{Error, Memberships, Service};
+
+/// Nodes that are looked through at once.
+const PAGE: usize = 256;
+
+/// What was erased.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ErasureReport {
+    /// Nodes that had no other owner.
+    pub nodes: usize,
+    /// Affiliations at other nodes.
+    pub affiliations: usize,
+    /// Subscriptions there, or requests for them.
+    pub subscriptions: usize,
+    /// Items that it had published there.
+    pub items: usize,
+}
+
+/// How far the items of an entity were looked through.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PageToken {
+    node: NodeNumber,
+    /// Up to which of its items, if it may have more.
+    spot: Option<ItemPosition>,
+}
+
+/// An item that an entity published.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OwnItem {
+    /// Its node.
+    pub node: NodeId,
+    /// The item.
+    pub item: Item,
+    /// The position at which listing continues after it.
+    pub reached: PageToken,
+}
+
+impl fmt::Display for PageToken {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (seq, index) = self.spot.unwrap_or_default();
+        write!(f, "{}-{seq}-{index}", self.node.0)
+    }
+}
+
+impl PageToken {
+    /// The position before all items: node numbers begin at 1.
+    pub const START: Self = Self { node: NodeNumber(0), spot: None };
+
+    /// Parses what [`fmt::Display`] writes.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        let (node, spot) = text.split_once('-')?;
+        let (seq, index) = spot.split_once('-')?;
+        let spot = (seq.parse().ok()?, index.parse().ok()?);
+        // No item has the position 0.
+        Some(Self {
+            node: NodeNumber(node.parse().ok()?),
+            spot: Some(spot).filter(|spot| spot.0 > 0),
+        })
+    }
+}
+
+impl Service {
+    /// Shows administrators items that an entity published and that are there: as many as fit in one answer, from where
+    /// was reached; and where one may go on if there may be more.
+    ///
+    /// # Errors
+    /// [`Forbidden`](crate::Error::Forbidden); or the store fails.
+    pub async fn items_published_by(
+        &self,
+        actor: &Actor,
+        entity: &BareJid,
+        reached: Option<PageToken>,
+    ) -> Result<(Vec<OwnItem>, Option<PageToken>), Error> {
+        if !actor.is_administrator {
+            return Err(gjallar_pubsub::Error::Forbidden.into());
+        }
+        let mut items = Vec::new();
+        let mut bytes = 0;
+        let mut nodes = PageRequest::first(PAGE);
+        if let Some(PageToken { node, spot: Some(spot) }) = reached
+            && let Some(name) = self.node_at(node).await?
+        {
+            let mut listing = self.listing_of(&by(entity));
+            listing.page.edge = PageBound::After(ItemRef::Position(spot));
+            let listed = self.list(&name, &listing).await?;
+            let spot = listed.more_after();
+            bytes = add(&mut items, node, &name, listed);
+            if spot.is_some() {
+                return Ok((items, Some(PageToken { node, spot })));
+            }
+        }
+        if let Some(PageToken { node, .. }) = reached {
+            nodes.edge = PageBound::After(node);
+        }
+        loop {
+            let found = self.store.nodes(&nodes).await.map_err(Error::Unknown)?;
+            let found = self.memory.quarantine_damaged(found);
+            let Some((last, _)) = found.last() else { return Ok((items, None)) };
+            nodes.edge = PageBound::After(*last);
+            for (node, summary) in found {
+                let listed = self.list(&summary.node, &self.listing_of(&by(entity))).await?;
+                let spot = listed.more_after();
+                bytes += add(&mut items, node, &summary.node, listed);
+                if spot.is_some() || bytes >= self.policies().limits().max_reply_bytes {
+                    return Ok((items, Some(PageToken { node, spot })));
+                }
+            }
+        }
+    }
+
+    /// The node that stands here in the list of nodes, if it is there.
+    async fn node_at(&self, cursor: NodeNumber) -> Result<Option<NodeId>, Error> {
+        let before =
+            self.store.nodes(&PageRequest { max: 1, edge: PageBound::Before(cursor) }).await;
+        let before = self.memory.quarantine_damaged(before.map_err(Error::Unknown)?);
+        let edge = before.last().map_or(PageBound::At(0), |(before, _)| PageBound::After(*before));
+        let there =
+            self.store.nodes(&PageRequest { max: 1, edge }).await.map_err(Error::Unknown)?;
+        let there =
+            self.memory.quarantine_damaged(there).into_iter().find(|(there, _)| *there == cursor);
+        Ok(there.map(|(_, summary)| summary.node))
+    }
+
+    /// Retracts the items of a node that are older than this; subscribers are told as the node is configured. Says
+    /// how many there were.
+    ///
+    /// # Errors
+    /// As [`Service::retract`].
+    pub async fn retract_older(
+        &self,
+        actor: &Actor,
+        node: &NodeId,
+        age: Duration,
+    ) -> Result<usize, Error> {
+        // Who may not is told so, even if there is nothing to retract.
+        self.configuration(actor, node).await?;
+        let age = u64::try_from(age.as_millis()).unwrap_or(u64::MAX);
+        let until = Timestamp((self.clock)().0.saturating_sub(age).saturating_sub(1));
+        let filter = ItemFilter { until: Some(until), ..ItemFilter::default() };
+        self.retract_all(actor, node, &filter).await
+    }
+
+    /// Retracts all items that a filter admits, in batches.
+    async fn retract_all(
+        &self,
+        actor: &Actor,
+        node: &NodeId,
+        filter: &ItemFilter,
+    ) -> Result<usize, Error> {
+        let mut listing = self.listing_of(filter);
+        let mut retracted = 0;
+        loop {
+            let listed = self.list(node, &listing).await?;
+            let items: Vec<_> = listed.part.entries.into_iter().map(|item| item.id).collect();
+            let number = items.len();
+            if number > 0 {
+                let request = Retract { node: node.clone(), items, notify: false };
+                match self.retract(actor, &request, |outcome| outcome).await.await {
+                    Ok(()) => retracted += number,
+                    // Somebody else retracted one meanwhile.
+                    Err(Error::Refused(gjallar_pubsub::Error::ItemNotFound)) => {}
+                    Err(error) => return Err(error),
+                }
+            } else if let Some(spot) = listed.scanned_to {
+                listing.page.edge = PageBound::After(ItemRef::Position(spot));
+            } else {
+                return Ok(retracted);
+            }
+        }
+    }
+
+    fn listing_of(&self, filter: &ItemFilter) -> ItemQuery {
+        let page = PageRequest::first(self.policies().limits().max_batch);
+        ItemQuery { page, order: ItemOrder::default(), filter: filter.clone() }
+    }
+
+    /// A part of a list whose edge is a place, which need not be there.
+    async fn list(&self, node: &NodeId, listing: &ItemQuery) -> Result<ItemPage, Error> {
+        let budget = ItemBudget::stored(self.policies().limits().max_reply_bytes);
+        let listed = self.store.list(node, listing, &budget).await;
+        let listed = listed.map_err(|error| self.memory.on_store_error(node, error))?;
+        Ok(listed.unwrap_or_else(ItemPage::empty))
+    }
+
+    /// Erases the data of an entity, in every spelling of its domain: nodes of which it is the only owner, and its
+    /// affiliations, subscriptions and items at all other nodes. Notifications that were sent are not recalled, and nodes
+    /// with other owners still name it as their creator.
+    ///
+    /// # Errors
+    /// [`Forbidden`](crate::Error::Forbidden); or the store fails, and some of it is erased. What is left is erased by the
+    /// next call.
+    pub async fn erase(&self, actor: &Actor, entity: &BareJid) -> Result<ErasureReport, Error> {
+        let Memberships { affiliations, subscriptions } = self.memberships(actor, entity).await?;
+        let mut erased = ErasureReport::default();
+        entity.spellings().for_each(|address| self.memory.presences.forgive(&address));
+        let mut gone = Vec::new();
+        for (node, affiliation) in affiliations {
+            if affiliation == Affiliation::Owner && self.is_last_owner(actor, &node, entity).await?
+            {
+                let request = Delete { node: node.clone(), redirect: None };
+                unless_gone(self.delete(actor, &request, |outcome| outcome).await.await)?;
+                erased.nodes += 1;
+                gone.push(node);
+            } else {
+                let entries = vec![(entity.clone(), Affiliation::None)];
+                let request = SetAffiliations { node, entries, invalid: Vec::new() };
+                let set = self.set_affiliations(actor, &request, |outcome| outcome).await.await;
+                unless_gone(set.map(drop))?;
+                erased.affiliations += 1;
+            }
+        }
+        for (node, own) in subscriptions.into_iter().filter(|(node, _)| !gone.contains(node)) {
+            let entries = vec![(own.jid, own.subid, Some(SubscriptionState::None))];
+            let request = SetSubscriptions { node, entries, invalid: Vec::new() };
+            let set = self.set_subscriptions(actor, &request, |outcome| outcome).await.await;
+            unless_gone(set.map(drop))?;
+            erased.subscriptions += 1;
+        }
+        let mut reached = None;
+        loop {
+            let (items, further) = self.items_published_by(actor, entity, reached).await?;
+            let mut nodes: Vec<_> = items.into_iter().map(|own| own.node).collect();
+            nodes.dedup();
+            for node in nodes {
+                erased.items += self.retract_all(actor, &node, &by(entity)).await?;
+            }
+            reached = further;
+            if reached.is_none() {
+                break;
+            }
+        }
+        Ok(erased)
+    }
+
+    async fn is_last_owner(
+        &self,
+        actor: &Actor,
+        node: &NodeId,
+        entity: &BareJid,
+    ) -> Result<bool, Error> {
+        match self.affiliations(actor, node).await {
+            Ok(all) => Ok(!all.iter().any(|(e, a)| *a == Affiliation::Owner && !e.is_same(entity))),
+            Err(Error::Refused(
+                gjallar_pubsub::Error::NodeNotFound | gjallar_pubsub::Error::Gone { .. },
+            )) => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+}
+
+/// What an entity published.
+fn by(entity: &BareJid) -> ItemFilter {
+    ItemFilter { publisher: Some(Jid::from(entity.clone())), ..ItemFilter::default() }
+}
+
+/// Adds the listed items of a node. Returns their approximate bytes.
+fn add(items: &mut Vec<OwnItem>, at: NodeNumber, node: &NodeId, listed: ItemPage) -> usize {
+    let own = |item: Item| {
+        let reached = PageToken { node: at, spot: Some(item.position()) };
+        OwnItem { node: node.clone(), item, reached }
+    };
+    let bytes = listed.part.entries.iter().map(Item::size).sum();
+    items.extend(listed.part.entries.into_iter().map(own));
+    bytes
+}
+
+/// What is gone meanwhile is erased.
+fn unless_gone(outcome: Result<(), Error>) -> Result<(), Error> {
+    match outcome {
+        Err(Error::Refused(
+            gjallar_pubsub::Error::NodeNotFound | gjallar_pubsub::Error::Gone { .. },
+        )) => Ok(()),
+        outcome => outcome,
+    }
+}

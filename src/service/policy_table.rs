@@ -1,0 +1,146 @@
+//! What the configuration says of entities, and of nodes by the patterns of their names; it may change while the
+//! service runs.
+
+use std::sync::{Arc, PoisonError};
+
+use jid::{BareJid, Jid};
+use wildmatch::WildMatch;
+
+use crate::store::StoreError;
+use gjallar_pubsub::{
+    Actor, Creators, Limits, NodeId, PageBound, PageRequest, Policy, administers,
+};
+
+use super::{Load, Service};
+
+/// Nodes that are looked at at once.
+const PAGE: usize = 1000;
+
+/// The service's configuration about entities and nodes.
+#[derive(Clone, Debug, Default)]
+pub struct PolicyTable {
+    administrators: Vec<BareJid>,
+    by_name: Vec<(WildMatch, Policy)>,
+    rest: Policy,
+    service: Option<Jid>,
+}
+
+impl PolicyTable {
+    /// With these administrators, entities or domains; with policies for nodes whose names are like these patterns, in which `*` stands for
+    /// anything and `?` for one character: the first that fits counts; and with a policy for all other nodes, whose
+    /// limits are those of the service.
+    #[must_use]
+    pub fn new(administrators: Vec<BareJid>, by_name: Vec<(String, Policy)>, rest: Policy) -> Self {
+        let by_name = by_name.into_iter().map(|(name, policy)| (WildMatch::new(&name), policy));
+        Self { administrators, by_name: by_name.collect(), rest, service: None }
+    }
+
+    /// Creates the same policies for the service of this JID.
+    #[must_use]
+    pub fn at(self, service: Jid) -> Self {
+        Self { service: Some(service), ..self }
+    }
+
+    /// The entity behind a JID.
+    #[must_use]
+    pub fn actor(&self, jid: &Jid) -> Actor {
+        let is_administrator = administers(&self.administrators, &jid.to_bare());
+        Actor { jid: jid.clone(), is_administrator }
+    }
+
+    /// Whether there are nodes that an entity may create.
+    #[must_use]
+    pub fn may_create(&self, actor: &Actor) -> bool {
+        let by_name = self.by_name.iter().map(|(_, policy)| policy);
+        by_name.chain([&self.rest]).any(|policy| policy.may_create(actor))
+    }
+
+    /// What holds at a node of this name.
+    #[must_use]
+    pub fn for_node(&self, node: &NodeId) -> &Policy {
+        self.match_name(node.as_str())
+    }
+
+    /// What holds at nodes whose names say nothing.
+    #[must_use]
+    pub fn default_policy(&self) -> &Policy {
+        self.match_name("")
+    }
+
+    /// Who may create nodes whose names fit no pattern.
+    #[must_use]
+    pub fn creators(&self) -> &Creators {
+        &self.rest.creators
+    }
+
+    /// The limits of the service.
+    #[must_use]
+    pub fn limits(&self) -> &Limits {
+        &self.rest.limits
+    }
+
+    /// Which of the policies holds at a node, if there may only be so many such nodes.
+    pub(super) fn with_quota(&self, node: &NodeId) -> Option<usize> {
+        let mut patterns = self.by_name.iter().enumerate();
+        let (number, (_, policy)) =
+            patterns.find(|(_, (pattern, _))| pattern.matches(node.as_str()))?;
+        policy.max_nodes.map(|_| number)
+    }
+
+    fn have_quotas(&self) -> bool {
+        self.by_name.iter().any(|(_, policy)| policy.max_nodes.is_some())
+    }
+
+    /// The JID of the service, if it is known.
+    pub(super) fn service(&self) -> Option<&Jid> {
+        self.service.as_ref()
+    }
+
+    pub(super) fn administrators(&self) -> &[BareJid] {
+        &self.administrators
+    }
+
+    fn match_name(&self, name: &str) -> &Policy {
+        let found = self.by_name.iter().find(|(pattern, _)| pattern.matches(name));
+        found.map_or(&self.rest, |(_, policy)| policy)
+    }
+}
+
+impl Service {
+    /// What the configuration says now.
+    #[must_use]
+    pub fn policies(&self) -> Arc<PolicyTable> {
+        Arc::clone(&self.policies.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// From then on this holds. What is decided already stays so, and nodes stay as they are configured. If there may
+    /// only be so many nodes of some names, all are looked at first, and what held until now holds so long.
+    ///
+    /// # Errors
+    /// The store fails; then nothing has changed.
+    pub async fn set_policies(&self, policies: PolicyTable) -> Result<(), StoreError> {
+        let policies = Arc::new(policies);
+        self.memory.census.begin_rebuild(Arc::clone(&policies));
+        if policies.have_quotas()
+            && let Err(error) = self.count_existing_nodes().await
+        {
+            self.memory.census.abort_rebuild();
+            return Err(error);
+        }
+        self.memory.census.finish_rebuild();
+        let limits = policies.limits();
+        self.log_window().set_limits(Load::max(limits));
+        *self.policies.write().unwrap_or_else(PoisonError::into_inner) = policies;
+        Ok(())
+    }
+
+    async fn count_existing_nodes(&self) -> Result<(), StoreError> {
+        let mut nodes = PageRequest::first(PAGE);
+        loop {
+            let found = self.memory.quarantine_damaged(self.store.nodes(&nodes).await?);
+            let Some((last, _)) = found.last() else { return Ok(()) };
+            nodes.edge = PageBound::After(*last);
+            self.memory.census.add_existing(found.into_iter().map(|(_, summary)| summary.node));
+        }
+    }
+}

@@ -1,0 +1,332 @@
+//! What a rule has to know from the store before it decides.
+
+use std::collections::{BTreeMap, HashSet};
+
+use jid::{BareJid, Jid};
+
+use gjallar_pubsub::{
+    Actor, FormerNode, Item, ItemBudget, ItemFilter, ItemId, ItemOrder, ItemPage, ItemPosition,
+    ItemQuery, ItemRef, Node, NodeId, OwnerHash, PageBound, PageRequest, ResultPage, Roster,
+    may_configure, may_publish,
+    op::{
+        configure::Configure,
+        delete::RedirectCounts,
+        presence_change,
+        publish::{self, ExistingItems, NewItem, Publish},
+        retract::{self, Retract},
+        timers,
+    },
+};
+
+use super::{
+    Error, Service,
+    node_cache::{LastItem, NodeGuard},
+};
+
+/// What a rule has to know from the store.
+pub(super) enum PrefetchRequest<'a> {
+    Nothing,
+    /// The node of this name that was deleted, and how many nodes the actor's account created.
+    Creation(&'a NodeId),
+    /// The numbers of deleted nodes with a redirect.
+    Deletion,
+    /// The newest item, if it is removed with the departure of its publisher, and the JIDs of this entity that an owner
+    /// subscribed, if subscriptions are temporary.
+    Departure(&'a BareJid),
+    /// Items of a publisher that went offline.
+    Own(&'a OwnItems<'a>),
+    /// The JIDs of this entity that an owner subscribed.
+    EnrolledOf(&'a BareJid),
+    /// The subscribers whom an owner subscribed.
+    Enrolled,
+    /// Whether somebody has access.
+    Access,
+    /// The publishers of the items that are retracted.
+    Publishers(&'a Retract),
+    /// The same, if no node is there; what is there, if the node may be full, for items to come; and the newest item, if it is compared.
+    Room(&'a Publish),
+    /// The newest item, if new subscribers get it.
+    LastItem,
+    /// The newest item as above, and the roster that gives access after this change by this entity.
+    Configuration(&'a Actor, &'a Configure),
+    /// Items that timer-driven operations need, and cached rosters.
+    Time,
+    /// The newest item, and the number of subscriptions of the actor's account, to which a subscription may be added.
+    Subscriptions,
+}
+
+/// Some of the items of a publisher.
+pub(super) struct OwnItems<'a> {
+    pub(super) publisher: &'a BareJid,
+    /// The position after which they stand; nothing for the beginning.
+    pub(super) after: Option<ItemPosition>,
+    pub(super) max: usize,
+}
+
+/// What it is told.
+#[derive(Default)]
+pub(super) struct Prefetched {
+    pub(super) items: Vec<Item>,
+    /// The position after which there may be more of the items of a publisher.
+    pub(super) more_after: Option<ItemPosition>,
+    pub(super) newest: Vec<Item>,
+    pub(super) there: ExistingItems,
+    pub(super) publishers: BTreeMap<ItemId, BareJid>,
+    pub(super) own_nodes: u64,
+    pub(super) subscriptions: usize,
+    pub(super) redirects: RedirectCounts,
+    pub(super) enrolled: HashSet<Jid>,
+}
+
+impl Service {
+    /// The facts that a rule needs of a node; none if it refuses the actor in any case.
+    pub(super) async fn prefetch(
+        &self,
+        actor: &Actor,
+        turn: &mut NodeGuard,
+        need: &PrefetchRequest<'_>,
+        contacts: Option<&Roster>,
+    ) -> Result<Prefetched, Error> {
+        let Some(node) = turn.node() else {
+            let id = match need {
+                PrefetchRequest::Room(request) => &request.node,
+                PrefetchRequest::Creation(id) => *id,
+                _ => return Ok(Prefetched::default()),
+            };
+            // A turn that deletes a node ends when that is true.
+            let former = self.store.former(id).await;
+            let former = former.map_err(|error| self.memory.on_store_error(id, error))?;
+            let own_nodes = self.memory.census.count_for_creator(&actor.bare());
+            let there = ExistingItems { former, ..ExistingItems::default() };
+            return Ok(Prefetched { there, own_nodes, ..Prefetched::default() });
+        };
+        if self.is_refused(actor, node, need, contacts) {
+            return Ok(Prefetched::default());
+        }
+        match need {
+            PrefetchRequest::Nothing | PrefetchRequest::Access | PrefetchRequest::Creation(_) => {
+                Ok(Prefetched::default())
+            }
+            PrefetchRequest::Enrolled => {
+                turn.wait_committed().await;
+                let enrolled = self.store.owner_subscribed(&node.id).await;
+                let enrolled =
+                    enrolled.map_err(|error| self.memory.on_store_error(&node.id, error))?;
+                Ok(Prefetched { enrolled, ..Prefetched::default() })
+            }
+            PrefetchRequest::Deletion => {
+                let owner = FormerNode::sharer(node, &actor.bare()).map(OwnerHash::of_account);
+                let redirects = Box::pin(self.redirects(owner)).await?;
+                Ok(Prefetched { redirects, ..Prefetched::default() })
+            }
+            PrefetchRequest::Room(request) => {
+                let mut facts = Prefetched::default();
+                if publish::needs_existing_items(&node.config) {
+                    let id = node.id.clone();
+                    turn.wait_committed().await;
+                    facts.there = self.existing_items(&id, &request.items).await?;
+                } else if publish::looks_at_publishers(node, actor) {
+                    facts.there.replaced = self.publishers(actor, turn, &request.items).await?;
+                }
+                if request.expected_newest.is_some() {
+                    turn.wait_committed().await;
+                    facts.there.newest = self.last_item(turn).await?.map(|item| (*item).clone());
+                }
+                Ok(facts)
+            }
+            PrefetchRequest::Publishers(request) => {
+                turn.wait_committed().await;
+                // The rule refuses a larger batch without facts.
+                let named = request.items.iter().take(self.policies().limits().max_batch);
+                let named: Vec<_> = named.cloned().collect();
+                let publishers = self.publishers_of(&node.id, &named).await?;
+                Ok(Prefetched { publishers, ..Prefetched::default() })
+            }
+            PrefetchRequest::LastItem | PrefetchRequest::Configuration(..) => {
+                let items = self.item_for_new_subscribers(turn).await?;
+                Ok(Prefetched { items, ..Prefetched::default() })
+            }
+            PrefetchRequest::Time => {
+                let expires = node.config.item_expire.millis().is_some();
+                let needs_newest = timers::makes_digests(node) || node.config.purge_offline;
+                let id = node.id.clone();
+                turn.wait_committed().await;
+                let page = async |page: PageRequest<ItemId>, is_needed: bool| {
+                    let page = PageRequest { max: if is_needed { page.max } else { 0 }, ..page };
+                    let part =
+                        self.store.page(&id, &page, self.policies().limits().max_reply_bytes).await;
+                    let part = part.map_err(|error| self.memory.on_store_error(&id, error))?;
+                    Ok::<_, Error>(part.map(|part| part.entries).unwrap_or_default())
+                };
+                let items = page(PageRequest::first(timers::MAX_EXPIRED + 1), expires).await?;
+                let newest = page(PageRequest::last(timers::MAX_DIGESTED), needs_newest).await?;
+                Ok(Prefetched { items, newest, ..Prefetched::default() })
+            }
+            PrefetchRequest::Departure(entity) => Box::pin(self.departure(turn, entity)).await,
+            PrefetchRequest::Own(own) => Box::pin(self.own_items(turn, own)).await,
+            PrefetchRequest::EnrolledOf(entity) => {
+                let enrolled = Box::pin(self.enrolled_of(turn, entity)).await?;
+                Ok(Prefetched { enrolled, ..Prefetched::default() })
+            }
+            PrefetchRequest::Subscriptions => {
+                let max = self.policies().limits().max_subscriptions_per_jid;
+                let own = Box::pin(self.count_subscriptions_of(&actor.bare(), max)).await;
+                let subscriptions = own.map_err(Error::Unknown)?;
+                let items = self.item_for_new_subscribers(turn).await?;
+                Ok(Prefetched { items, subscriptions, ..Prefetched::default() })
+            }
+        }
+    }
+
+    /// The numbers of redirects, in total and in the share of an owner.
+    async fn redirects(&self, owner: Option<OwnerHash>) -> Result<RedirectCounts, Error> {
+        let all = self.store.redirects_len().await.map_err(Error::Unknown)?;
+        let own = match owner {
+            Some(owner) => self.store.redirects_of(&owner).await.map_err(Error::Unknown)?,
+            None => 0,
+        };
+        Ok(RedirectCounts { all, own })
+    }
+
+    /// The facts that the departure of an entity needs of a node.
+    async fn departure(&self, turn: &mut NodeGuard, entity: &BareJid) -> Result<Prefetched, Error> {
+        let mut facts = Prefetched::default();
+        if turn.node().is_some_and(|node| node.config.tempsub) {
+            facts.enrolled = self.enrolled_of(turn, entity).await?;
+        }
+        if turn.node().is_some_and(|node| node.config.purge_offline) {
+            turn.wait_committed().await;
+            let last = self.last_item(turn).await?;
+            facts.newest = last.iter().map(|item| (**item).clone()).collect();
+        }
+        Ok(facts)
+    }
+
+    /// Some of the items of a publisher at a node from which they are removed.
+    async fn own_items(&self, turn: &NodeGuard, own: &OwnItems<'_>) -> Result<Prefetched, Error> {
+        let is_concerned = |node: &&Node| presence_change::loses_own_items(node, own.publisher);
+        let Some(node) = turn.node().filter(is_concerned) else { return Ok(Prefetched::default()) };
+        let edge =
+            own.after.map_or(PageBound::At(0), |spot| PageBound::After(ItemRef::Position(spot)));
+        let page = PageRequest { max: own.max, edge };
+        let filter =
+            ItemFilter { publisher: Some(own.publisher.clone().into()), ..ItemFilter::default() };
+        let listing = ItemQuery { page, order: ItemOrder::default(), filter };
+        let budget = ItemBudget::stored(self.policies().limits().max_reply_bytes);
+        turn.wait_committed().await;
+        let listed = self.store.list(&node.id, &listing, &budget).await;
+        let listed = listed.map_err(|error| self.memory.on_store_error(&node.id, error))?;
+        let listed = listed.unwrap_or_else(ItemPage::empty);
+        let more_after = listed.more_after();
+        Ok(Prefetched { items: listed.part.entries, more_after, ..Prefetched::default() })
+    }
+
+    /// The JIDs of an entity that an owner subscribed to a node.
+    async fn enrolled_of(&self, turn: &NodeGuard, entity: &BareJid) -> Result<HashSet<Jid>, Error> {
+        let Some(node) = turn.node() else { return Ok(HashSet::new()) };
+        let subscribed: Vec<_> = node.subscriptions_of_address(entity).cloned().collect();
+        if !turn.wait_committed().await {
+            // The store has not all of them. What is decided in this turn fails as well.
+            return Ok(HashSet::new());
+        }
+        let enrolled = self.store.enrolled_among(&node.id, &subscribed).await;
+        enrolled.map_err(|error| self.memory.on_store_error(&node.id, error))
+    }
+
+    /// Returns `true` if a rule refuses the actor whatever the store contains.
+    fn is_refused(
+        &self,
+        actor: &Actor,
+        node: &Node,
+        need: &PrefetchRequest<'_>,
+        contacts: Option<&Roster>,
+    ) -> bool {
+        match need {
+            PrefetchRequest::Configuration(..)
+            | PrefetchRequest::Enrolled
+            | PrefetchRequest::LastItem => may_configure(node, actor).is_err(),
+            PrefetchRequest::Publishers(_) => {
+                let policies = self.policies();
+                let cx = self.context_with(&policies, &node.id, actor, contacts);
+                retract::check_access(node, &cx).is_err()
+            }
+            PrefetchRequest::Room(_) => may_publish(node, actor).is_err(),
+            PrefetchRequest::Nothing
+            | PrefetchRequest::Creation(_)
+            | PrefetchRequest::Deletion
+            | PrefetchRequest::Departure(_)
+            | PrefetchRequest::Own(_)
+            | PrefetchRequest::EnrolledOf(_)
+            | PrefetchRequest::Access
+            | PrefetchRequest::Time
+            | PrefetchRequest::Subscriptions => false,
+        }
+    }
+
+    /// What a node has that may be full.
+    async fn existing_items(&self, id: &NodeId, new: &[NewItem]) -> Result<ExistingItems, Error> {
+        let replaced = self.publishers_of(id, &self.named(new)).await?;
+        let page = PageRequest::first(2 * new.len().min(self.policies().limits().max_batch));
+        let oldest = self.store.page_of_ids(id, &page, 0, usize::MAX).await;
+        let oldest = oldest.map_err(|error| self.memory.on_store_error(id, error))?;
+        let oldest = oldest.unwrap_or_else(ResultPage::empty);
+        Ok(ExistingItems {
+            former: None,
+            newest: None,
+            replaced,
+            total: oldest.total.unwrap_or_default(),
+            oldest: oldest.entries.into_iter().map(|(id, _)| id).collect(),
+        })
+    }
+
+    /// The publishers of the items that new ones would overwrite. Waits for pending commits only if they change one of
+    /// these items, or if the request would be refused without them. It does not wait for evictions: an evicted item
+    /// causes no refusal.
+    async fn publishers(
+        &self,
+        actor: &Actor,
+        turn: &NodeGuard,
+        new: &[NewItem],
+    ) -> Result<BTreeMap<ItemId, BareJid>, Error> {
+        let named = self.named(new);
+        let Some(node) = turn.node().filter(|_| !named.is_empty()) else {
+            return Ok(BTreeMap::new());
+        };
+        if !turn.underway().changes_any(&named) {
+            let found = self.publishers_of(&node.id, &named).await?;
+            if found.values().all(|publisher| *publisher == actor.bare()) {
+                return Ok(found);
+            }
+        }
+        turn.wait_committed().await;
+        self.publishers_of(&node.id, &named).await
+    }
+
+    /// The items of these names that are in the store, each with its publisher.
+    async fn publishers_of(
+        &self,
+        id: &NodeId,
+        named: &[ItemId],
+    ) -> Result<BTreeMap<ItemId, BareJid>, Error> {
+        let publishers = self.store.publishers(id, named).await;
+        publishers.map_err(|error| self.memory.on_store_error(id, error))
+    }
+
+    /// The names in a request, as many as a batch may have.
+    fn named(&self, new: &[NewItem]) -> Vec<ItemId> {
+        let names = new.iter().take(self.policies().limits().max_batch);
+        names.filter_map(|item| item.id.clone()).collect()
+    }
+
+    async fn item_for_new_subscribers(&self, turn: &mut NodeGuard) -> Result<Vec<Item>, Error> {
+        let sends = |node: &Node| node.config.send_last_published_item.is_on_sub();
+        if !turn.node().is_some_and(sends) {
+            return Ok(Vec::new());
+        }
+        if matches!(turn.last(), LastItem::Unread) {
+            turn.wait_committed().await;
+        }
+        let last = self.last_item(turn).await?;
+        Ok(last.iter().map(|item| (**item).clone()).collect())
+    }
+}

@@ -1,0 +1,269 @@
+//! What the presence of entities does (§12.3, §12.5).
+
+use std::{collections::BTreeSet, time::Duration};
+
+use jid::{BareJid, Jid};
+use tokio::time::sleep;
+use tracing::warn;
+
+use crate::store::StoreError;
+use gjallar_pubsub::{
+    Actor, Context, ItemBudget, ItemOrder, ItemQuery, Node, NodeId, PageRequest, SubscriptionState,
+    Timestamp,
+    op::presence_change::{self, UnavailablePresence},
+};
+
+use crate::service::{
+    Error, PresenceRequest, PresenceUpdate, Service,
+    admission::request_permit::without_permit,
+    prefetch::{OwnItems, PrefetchRequest, Prefetched},
+    workers::presence_retries::{PresenceTask, RETRY_INTERVAL},
+};
+
+/// The most nodes of which a resource that has come is sent something, and about how many events it is sent.
+const MAX_NODES: usize = 1000;
+const MAX_SENT: usize = 1000;
+
+impl Service {
+    /// A resource is available. If it has just come it is sent the last items of nodes that say so, or what it missed, if it
+    /// says how many seconds it was away.
+    pub async fn available(&self, jid: &Jid, shown: &PresenceUpdate) {
+        self.resources().is_there(jid);
+        let now = (self.clock)();
+        let age = shown.stamp.map(|at| Duration::from_millis(now.0.saturating_sub(at.0)));
+        if !self.memory.presences.note(jid, shown, age) {
+            return;
+        }
+        let sent = shown.stamp.map_or(now, |at| at.min(now));
+        let gone_since = shown
+            .away_seconds
+            .map(|away| Timestamp(sent.0.saturating_sub(away.saturating_mul(1000))));
+        self.do_or_retry(PresenceTask::Arrive { jid: jid.clone(), gone_since }).await;
+    }
+
+    pub(in crate::service) async fn arrived(
+        &self,
+        jid: &Jid,
+        gone_since: Option<Timestamp>,
+    ) -> Result<(), Error> {
+        let own = self.store.subscriptions_of(&jid.to_bare()).await.map_err(Error::Unknown)?;
+        let mut nodes = BTreeSet::new();
+        for (node, own) in self.memory.quarantine_damaged(own) {
+            let is_told = own.jid.is_bare() || own.jid == *jid;
+            if is_told && own.state == SubscriptionState::Subscribed {
+                nodes.insert(node);
+            }
+        }
+        let mut sent = 0;
+        for node in nodes.into_iter().take(MAX_NODES) {
+            match self.catch_up(&node, jid, gone_since).await {
+                Ok(events) => sent += events,
+                Err(error) => {
+                    self.retry(
+                        PresenceTask::CatchUp { node, jid: jid.clone(), gone_since },
+                        &error,
+                    );
+                }
+            }
+            if sent >= MAX_SENT {
+                break;
+            }
+        }
+        // What it can is known already if it was there on an earlier connection.
+        for node in self.memory.interests.of(jid) {
+            if let Err(error) = self.send_last_item(&node, jid).await {
+                self.retry(PresenceTask::SendLastItem { node, jid: jid.clone() }, &error);
+            }
+        }
+        Ok(())
+    }
+
+    /// Says how many events the resource is sent.
+    pub(in crate::service) async fn catch_up(
+        &self,
+        id: &NodeId,
+        jid: &Jid,
+        gone_since: Option<Timestamp>,
+    ) -> Result<usize, Error> {
+        if !self.memory.presences.is_available(jid) {
+            return Ok(0);
+        }
+        let mut turn = self.lock_committed(id).await?;
+        let newest = match gone_since {
+            None => {
+                self.last_item(&mut turn).await?.map(|item| (*item).clone()).into_iter().collect()
+            }
+            Some(_) => {
+                let listing = ItemQuery::of(
+                    PageRequest::last(presence_change::MAX_MISSED),
+                    ItemOrder::default(),
+                );
+                let budget = ItemBudget::stored(self.policies().limits().max_reply_bytes);
+                self.listed(id, &listing, &budget).await?.part.entries
+            }
+        };
+        let sent = turn.node().map(|node| {
+            presence_change::on_available(node, jid, gone_since, &newest, &*self.fresh)
+        });
+        let sent = sent.unwrap_or_default();
+        let number = sent.len();
+        self.enqueue_ephemeral(&mut turn, sent);
+        Ok(number)
+    }
+
+    /// Waits for somebody whose presence is needed.
+    pub async fn next_presence_request(&self) -> PresenceRequest {
+        loop {
+            let request = self.memory.presences.next_request().await;
+            if !request.is_doubtful
+                || self.needs_presence(&request.entity).await
+                || self.memory.presences.release(&request.entity)
+            {
+                return request;
+            }
+        }
+    }
+
+    /// Whether somebody's presence matters at any node; also where that cannot be read.
+    async fn needs_presence(&self, entity: &BareJid) -> bool {
+        if self.memory.presences.is_publisher(entity) {
+            return true;
+        }
+        let Ok(own) = self.store.subscriptions_of(entity).await else { return true };
+        let own = self.memory.quarantine_damaged(own).into_iter().map(|(node, _)| node);
+        let nodes: BTreeSet<_> = own.filter(|node| self.memory.presences.matters(node)).collect();
+        for (number, id) in nodes.iter().enumerate() {
+            let Ok(turn) = self.lock_node(id).await else { return true };
+            if number >= MAX_NODES
+                || turn.node().is_some_and(|n| presence_change::is_needed(n, entity))
+            {
+                return true;
+            }
+        }
+        false
+    }
+
+    /// Has the store remember who refused its presence, as long as it is awaited.
+    pub async fn remember_refusals(&self) {
+        let mut failures = 0_u64;
+        loop {
+            self.memory.presences.changed_refusals().await;
+            match self.write_refusals().await {
+                Ok(()) => failures = 0,
+                Err(error) => {
+                    if failures == 0 {
+                        let event = "presence_refusals_not_saved";
+                        warn!(event, %error, "failed to save refusals of presence; will retry");
+                    }
+                    failures += 1;
+                    sleep(RETRY_INTERVAL).await;
+                }
+            }
+        }
+    }
+
+    pub(in crate::service) async fn write_refusals(&self) -> Result<(), StoreError> {
+        let changed = self.memory.presences.unwritten_refusals();
+        self.store.set_presence_refusals(&changed).await?;
+        self.memory.presences.wrote_refusals(&changed);
+        Ok(())
+    }
+
+    /// A resource is not available any more; with a bare JID none is. Temporary subscriptions end, and items go.
+    pub async fn unavailable(&self, jid: &Jid) {
+        let went = self.memory.presences.remove(jid);
+        self.do_or_retry(PresenceTask::Depart(went)).await;
+    }
+
+    /// Handles the answer to a ping: an entity that sent nothing since its probe counts as offline.
+    pub async fn found_silent(&self, entity: &BareJid, ping: u64) {
+        if let Some(went) = self.memory.presences.give_up(entity, ping) {
+            self.do_or_retry(PresenceTask::Depart(went)).await;
+        }
+    }
+
+    pub(in crate::service) async fn departed(
+        &self,
+        went: &UnavailablePresence,
+    ) -> Result<(), Error> {
+        let bare = went.jid.to_bare();
+        let subscriptions = self.store.subscriptions_of(&bare).await.map_err(Error::Unknown)?;
+        let affiliations = self.store.affiliations_of(&bare).await.map_err(Error::Unknown)?;
+        let subscribed =
+            self.memory.quarantine_damaged(subscriptions).into_iter().map(|(node, _)| node);
+        let affiliated =
+            self.memory.quarantine_damaged(affiliations).into_iter().map(|(node, _)| node);
+        let published = match went.is_last {
+            true => self.memory.presences.published_at(&bare),
+            false => BTreeSet::new(),
+        };
+        let mut nodes: BTreeSet<_> = subscribed.chain(affiliated).collect();
+        nodes.extend(published.iter().cloned());
+        for node in nodes {
+            if !self.memory.presences.matters(&node) {
+                continue;
+            }
+            if let Err(error) = self.end_at(&node, went).await {
+                self.retry(PresenceTask::End { node: node.clone(), went: went.clone() }, &error);
+            }
+            if published.contains(&node)
+                // Other requests are processed while a node with many items is searched.
+                && let Err(error) = without_permit(Box::pin(self.retract_own(&node, &bare))).await
+            {
+                self.retry(PresenceTask::RetractOwn { node, publisher: bare.clone() }, &error);
+            }
+        }
+        Ok(())
+    }
+
+    /// Retracts the items of a publisher that went offline and may change only its own, a part at a time.
+    pub(in crate::service) async fn retract_own(
+        &self,
+        id: &NodeId,
+        publisher: &BareJid,
+    ) -> Result<(), Error> {
+        let (mut after, mut max) = (None, presence_change::MAX_RETRACTED);
+        loop {
+            if self.memory.presences.is_available(&publisher.clone().into()) {
+                // The rest is retracted when the publisher becomes unavailable again.
+                self.memory.presences.publishes(id, publisher.clone());
+                return Ok(());
+            }
+            let need = OwnItems { publisher, after, max };
+            let rule = |node: Option<&Node>, facts: &Prefetched, cx: &Context<'_>| {
+                let decision = presence_change::retract_own(node, publisher, &facts.items, cx)?;
+                Ok(decision.map(|()| facts.more_after))
+            };
+            let need = PrefetchRequest::Own(&need);
+            match self.execute(&self.timer_actor, id, need, rule, |outcome| outcome).await.await {
+                Ok(Some(more)) => after = Some(more),
+                Ok(None) => return Ok(()),
+                // Fewer may fit into the backlog.
+                Err(
+                    Error::Busy { .. }
+                    | Error::Refused(gjallar_pubsub::Error::TooManyNotifications),
+                ) if max > 1 => max /= 2,
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    pub(in crate::service) async fn end_at(
+        &self,
+        id: &NodeId,
+        went: &UnavailablePresence,
+    ) -> Result<(), Error> {
+        // It may have come back before this could be carried out.
+        if self.memory.presences.is_available(&went.jid) {
+            return Ok(());
+        }
+        // Whoever goes knows what ends with that.
+        let actor = Actor { jid: went.jid.clone(), ..self.timer_actor.clone() };
+        let rule = |node: Option<&Node>, facts: &Prefetched, cx: &Context<'_>| {
+            presence_change::on_unavailable(node, went, facts.newest.last(), &facts.enrolled, cx)
+        };
+        let entity = went.jid.to_bare();
+        let need = PrefetchRequest::Departure(&entity);
+        self.execute(&actor, id, need, rule, |outcome| outcome).await.await
+    }
+}

@@ -1,0 +1,4 @@
+//! TODO.
+
+pub(super) mod events;
+pub(super) mod tracker;

@@ -1,0 +1,118 @@
+//! Resources that were available on earlier connections.
+
+use std::{collections::BTreeMap, mem, time::Duration};
+
+use jid::{BareJid, Jid};
+use tokio::time::Instant;
+
+use gjallar_pubsub::Show;
+
+use super::{MAX_ENTITIES, MAX_RESOURCES, PresenceTable, parts};
+
+/// Length of an interruption from which resources count as having missed events.
+const MAX_INTERRUPTION: Duration = Duration::from_secs(300);
+/// Minimum age of a presence timestamp before a time of this process; some servers write whole seconds.
+const STAMP_PRECISION: Duration = Duration::from_secs(1);
+
+/// A resource that was available on an earlier connection.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Before {
+    pub(super) show: Show,
+    /// When that connection broke.
+    pub(super) lost_at: Instant,
+    /// Whether a capability query or a ping is unanswered.
+    pub(super) is_asked: bool,
+    /// Whether it may have missed events.
+    pub(super) has_missed: bool,
+    /// Whether the answer to a query suggests that it is absent. Events do not wait for it, and its entity can count as
+    /// unavailable.
+    pub(super) is_denied: bool,
+}
+
+impl Before {
+    /// Whether presence of this age proves that the resource was available throughout.
+    pub(super) fn was_there(&self, age: Duration) -> bool {
+        is_from_before(age, self.lost_at)
+    }
+}
+
+/// Returns `true` if presence of this age was sent before a time of this process.
+pub(super) fn is_from_before(age: Duration, at: Instant) -> bool {
+    age >= at.elapsed() + STAMP_PRECISION
+}
+
+impl PresenceTable {
+    /// The earlier presence of a resource, or of all resources of a bare JID.
+    pub(super) fn before_of(&mut self, jid: &Jid) -> impl Iterator<Item = &mut Before> {
+        let (entity, resource) = parts(jid);
+        let is_bare = jid.is_bare();
+        let all = self.before.get_mut(&entity).into_iter().flatten();
+        all.filter(move |(name, _)| is_bare || **name == resource).map(|(_, before)| before)
+    }
+
+    /// Returns `true` if resources of an earlier connection may be available in an unknown state.
+    pub(super) fn has_unconfirmed(&self, entity: &BareJid) -> bool {
+        let mut resources = self.before.get(entity).into_iter().flat_map(BTreeMap::values);
+        resources.any(|before| !before.is_denied)
+    }
+
+    /// Moves the resources of the previous connection to those of earlier connections.
+    pub(super) fn keep_before(&mut self, now: Instant) {
+        let lost_at = self.broken_at.unwrap_or(now);
+        let is_long = lost_at + MAX_INTERRUPTION < now;
+        self.before.retain(|_, resources| {
+            resources.retain(|_, before| !before.is_denied);
+            !resources.is_empty()
+        });
+        for (entity, resources) in mem::take(&mut self.available) {
+            let all = self.before.entry(entity).or_default();
+            for (resource, show) in resources {
+                if all.len() < MAX_RESOURCES {
+                    let has_missed = all.get(&resource).is_some_and(|before| before.has_missed);
+                    let before =
+                        Before { show, lost_at, is_asked: false, has_missed, is_denied: false };
+                    all.insert(resource, before);
+                }
+            }
+        }
+        if self.before.len() > MAX_ENTITIES {
+            self.before.clear();
+        }
+        for before in self.before.values_mut().flat_map(BTreeMap::values_mut) {
+            before.is_asked = false;
+            before.has_missed |= is_long;
+        }
+    }
+
+    /// Enqueues pings to resources of earlier connections: those without a capability query whose entity does not share
+    /// its presence, so that there is no probe either.
+    pub(super) fn queue_pings(&mut self) {
+        let Self { before, unconfirmed, wanted, refused, .. } = self;
+        unconfirmed.clear();
+        for (entity, resources) in before {
+            let needs_pings = match wanted.get(entity) {
+                Some(watch) => !watch.is_given,
+                None => refused.contains(entity),
+            };
+            for (resource, before) in resources {
+                if needs_pings
+                    && !before.is_asked
+                    && let Ok(jid) = Jid::new(&format!("{entity}/{resource}"))
+                {
+                    before.is_asked = true;
+                    unconfirmed.push_back(jid);
+                }
+            }
+        }
+    }
+
+    /// Takes the earlier presence of a resource.
+    pub(super) fn take_before(&mut self, entity: &BareJid, resource: &str) -> Option<Before> {
+        let resources = self.before.get_mut(entity)?;
+        let before = resources.remove(resource);
+        if resources.is_empty() {
+            self.before.remove(entity);
+        }
+        before
+    }
+}

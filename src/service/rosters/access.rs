@@ -1,0 +1,175 @@
+//! The contacts of the owner of a node, where access depends on them (§4.5).
+
+use std::sync::Arc;
+
+use jid::BareJid;
+
+use gjallar_pubsub::{
+    Actor, Context, Node, NodeId, Roster, Timestamp, may_configure, op::configure,
+};
+
+use crate::service::{
+    Error, PolicyTable, RosterCache, Service, admission::request_permit::without_permit,
+    node_cache::NodeGuard, prefetch::PrefetchRequest,
+};
+
+/// How often a roster is read for one operation if another owner's gives access to the node meanwhile.
+const MAX_READS: usize = 3;
+
+/// The roster that an operation needs.
+enum NeededRoster {
+    /// None: the operation does not depend on one.
+    None,
+    /// An unreadable roster: none of several owners of a node of layout 9 has chosen that its roster gives access.
+    Unreadable,
+    /// An empty one: the access model depends on a roster, and no owner of the node has chosen that its own gives access.
+    Empty,
+    /// That of this owner.
+    Of(BareJid),
+}
+
+impl Service {
+    /// The rosters that may be read.
+    #[must_use]
+    pub fn rosters(&self) -> &RosterCache {
+        &self.memory.rosters
+    }
+
+    /// Whether some may.
+    #[must_use]
+    pub fn reads_rosters(&self) -> bool {
+        self.rosters().has_privilege()
+    }
+
+    /// Returns `true` if the service may read the roster that gives access to a node which the actor creates or
+    /// configures.
+    pub(in crate::service) fn reads_rosters_of(&self, node: Option<&Node>, actor: &Actor) -> bool {
+        let (rosters, actor) = (self.rosters(), actor.bare());
+        match node.filter(|node| !node.is_owner(&actor)) {
+            Some(node) => node.roster_owner().is_some_and(|owner| rosters.may_read(owner)),
+            None => rosters.may_read(&actor),
+        }
+    }
+
+    /// A roster that was asked for has come; nothing if it cannot be read.
+    pub fn on_roster_result(&self, owner: &BareJid, contacts: Option<Roster>) {
+        self.rosters().on_result(owner, contacts, (self.clock)());
+    }
+
+    /// Waits for the turn of a node, with the contacts of its owner if an operation depends on them. The roster is read
+    /// without the turn and without the permit of the request, so a missing roster delays only this operation.
+    pub(in crate::service) async fn turn_with_contacts(
+        &self,
+        id: &NodeId,
+        need: &PrefetchRequest<'_>,
+    ) -> Result<(NodeGuard, Option<Arc<Roster>>), Error> {
+        if matches!(need, PrefetchRequest::Time) {
+            let turn = self.lock_node(id).await?;
+            let contacts = self.contacts_in_time(id, turn.node());
+            return Ok((turn, contacts));
+        }
+        let (mut read_of, mut read) = (None, None);
+        for _ in 0..MAX_READS {
+            let turn = self.lock_node(id).await?;
+            let owner = match self.needed_roster(turn.node(), need) {
+                NeededRoster::None | NeededRoster::Unreadable => return Ok((turn, None)),
+                NeededRoster::Empty => return Ok((turn, Some(Arc::default()))),
+                NeededRoster::Of(owner) => owner,
+            };
+            if read_of.as_ref() == Some(&owner) {
+                return Ok((turn, read));
+            }
+            let now = (self.clock)();
+            let max_age = self.policies().limits().roster_seconds.saturating_mul(1000);
+            let oldest = Timestamp(now.0.saturating_sub(max_age));
+            if let Some(contacts) = self.rosters().cached(&owner, oldest) {
+                return Ok((turn, contacts));
+            }
+            drop(turn);
+            read = without_permit(self.rosters().read(&owner, oldest, now)).await;
+            read_of = Some(owner);
+        }
+        // The owner whose roster gives access keeps changing. The operation proceeds as if the roster could not be read.
+        Ok((self.lock_node(id).await?, None))
+    }
+
+    /// The contacts of a node's owner for timer-driven operations, which do not wait for rosters.
+    fn contacts_in_time(&self, id: &NodeId, node: Option<&Node>) -> Option<Arc<Roster>> {
+        let owner = match self.needed_roster(node, &PrefetchRequest::Time) {
+            NeededRoster::None | NeededRoster::Unreadable => return None,
+            NeededRoster::Empty => return Some(Arc::default()),
+            NeededRoster::Of(owner) => owner,
+        };
+        // Whatever is configured, it is not asked for again when it comes.
+        let max_age = self.policies().limits().roster_seconds.max(1).saturating_mul(1000);
+        let oldest = Timestamp((self.clock)().0.saturating_sub(max_age - 1));
+        self.rosters().watch(id, &owner, oldest)
+    }
+
+    /// The same for what is shown of a node: waits until all is true that is known there.
+    pub(in crate::service) async fn settled_turn_with_contacts(
+        &self,
+        id: &NodeId,
+    ) -> Result<(NodeGuard, Option<Arc<Roster>>), Error> {
+        self.settled_turn_for(id, &PrefetchRequest::Access).await
+    }
+
+    /// Waits for the turn of a node with the contacts of its owner, and until all its commits are applied.
+    pub(in crate::service) async fn settled_turn_for(
+        &self,
+        id: &NodeId,
+        need: &PrefetchRequest<'_>,
+    ) -> Result<(NodeGuard, Option<Arc<Roster>>), Error> {
+        loop {
+            let (turn, contacts) = self.turn_with_contacts(id, need).await?;
+            if turn.wait_committed().await {
+                return Ok((turn, contacts));
+            }
+        }
+    }
+
+    /// The roster that gives access to the node, if its access model depends on one, or may do so after the operation.
+    fn needed_roster(&self, node: Option<&Node>, need: &PrefetchRequest<'_>) -> NeededRoster {
+        let Some(node) = node else { return NeededRoster::None };
+        let (is_needed, owner) = match need {
+            PrefetchRequest::Nothing
+            | PrefetchRequest::Creation(_)
+            | PrefetchRequest::Deletion
+            | PrefetchRequest::Departure(_)
+            | PrefetchRequest::Own(_)
+            | PrefetchRequest::EnrolledOf(_)
+            | PrefetchRequest::Enrolled
+            | PrefetchRequest::Room(_) => return NeededRoster::None,
+            PrefetchRequest::Configuration(actor, _) if may_configure(node, actor).is_err() => {
+                return NeededRoster::None;
+            }
+            PrefetchRequest::Configuration(actor, request) if self.reads_rosters() => {
+                let policies = self.policies();
+                let by = actor.bare();
+                let (is_needed, owner) =
+                    configure::roster_after(node, request, policies.for_node(&node.id), &by);
+                (is_needed, owner.cloned())
+            }
+            _ => (node.config.access_model.reads_rosters(), node.roster_owner().cloned()),
+        };
+        if !is_needed {
+            return NeededRoster::None;
+        }
+        match owner {
+            Some(owner) => NeededRoster::Of(owner),
+            None if node.revision.roster_owner.is_none() => NeededRoster::Unreadable,
+            None => NeededRoster::Empty,
+        }
+    }
+
+    /// What a rule that changes nothing has to know.
+    pub(in crate::service) fn context_with<'a>(
+        &'a self,
+        policies: &'a PolicyTable,
+        id: &NodeId,
+        actor: &'a Actor,
+        contacts: Option<&'a Roster>,
+    ) -> Context<'a> {
+        Context { owner_roster: contacts, ..self.context(policies, id, actor) }
+    }
+}

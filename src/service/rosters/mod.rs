@@ -1,0 +1,4 @@
+//! TODO.
+
+pub(super) mod access;
+pub(super) mod cache;

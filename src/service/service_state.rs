@@ -1,0 +1,90 @@
+//! What the service has in memory: nodes as they will be, and what follows what is true in the store.
+
+use std::sync::Arc;
+
+use tracing::error;
+
+use crate::store::{CommitReceipt, CorruptRecord, Partial, StoreError};
+use gjallar_pubsub::{Change, Changes, Epoch, NodeId};
+
+use super::{
+    CapsInterests, Error, LogWindow, Metrics, Resources, RosterCache, aliases::Aliases,
+    bounce_tracker::BounceTracker, node_cache::NodeCache, node_counts::NodeCounts,
+    pending_commits::PendingCommits, presence::tracker::PresenceTracker, timer_backoff::Delays,
+    timer_queue::TimerQueue, truncated_replies::TruncationLog, workers::presence_retries::Retries,
+};
+
+/// Nodes, what has to be told, and what is counted.
+pub(super) struct ServiceState {
+    pub(super) nodes: NodeCache,
+    pub(super) outbox: Arc<LogWindow>,
+    pub(super) aliases: Aliases,
+    pub(super) bounces: BounceTracker,
+    pub(super) census: NodeCounts,
+    pub(super) deadlines: TimerQueue,
+    pub(super) delays: Delays,
+    pub(super) presences: Arc<PresenceTracker>,
+    pub(super) rosters: RosterCache,
+    pub(super) interests: CapsInterests,
+    pub(super) retries: Retries,
+    pub(super) resources: Resources,
+    pub(super) metrics: Metrics,
+    pub(super) truncations: TruncationLog,
+}
+
+impl ServiceState {
+    /// Follows changes that are true, at a node of which this life of its name was there before.
+    pub(super) fn on_committed(
+        &self,
+        id: &NodeId,
+        underway: &PendingCommits,
+        changes: &Changes,
+        before: Option<Epoch>,
+        committed: &CommitReceipt,
+    ) {
+        self.metrics.evictions.inc_by(committed.evicted);
+        self.census.count(id, underway.on_committed(changes).as_ref(), changes);
+        for change in changes.iter() {
+            if let Change::Subscribed(jid) | Change::SubscriptionRequested(jid) = change {
+                self.aliases.add(jid.to_bare());
+            }
+        }
+        if changes.iter().any(|change| matches!(change, Change::Deleted { .. })) {
+            self.deadlines.remove(id);
+            self.delays.end(id, true);
+            self.presences.unwatch(id);
+        }
+        if let Some(epoch) = before {
+            self.outbox.revoke(epoch, changes.unsubscribed());
+        }
+    }
+
+    /// A failure at a node. Where a record is damaged the node is closed: nobody is shown less than was
+    /// stored, or adds to it.
+    pub(super) fn on_store_error(&self, id: &NodeId, error: StoreError) -> Error {
+        let StoreError::Corrupt(record) = &error else { return Error::Unknown(error) };
+        self.quarantine_node(id, record);
+        Error::Quarantined
+    }
+
+    /// What was found at many nodes. Those of which something is damaged are closed.
+    pub(super) fn quarantine_damaged<T>(&self, Partial { found, damaged }: Partial<T>) -> T {
+        for CorruptRecord { node, record } in damaged {
+            match node {
+                Some(node) => self.quarantine_node(&node, &record),
+                None if self.nodes.record_corruption(&record) => {
+                    error!(record, "a record is damaged, and its node cannot be read");
+                }
+                None => {}
+            }
+        }
+        found
+    }
+
+    fn quarantine_node(&self, id: &NodeId, record: &str) {
+        if self.nodes.quarantine(id) {
+            error!(node = id.as_str(), record, "a record is damaged: its node is closed");
+            self.metrics.closed_nodes.inc();
+        }
+    }
+}

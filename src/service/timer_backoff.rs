@@ -1,0 +1,97 @@
+//! Backoff of timer-driven operations at nodes without room in the backlog.
+
+use std::{
+    collections::HashMap,
+    sync::{Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use gjallar_pubsub::{NodeId, Timestamp, op::timers::Extent};
+
+/// First and longest interval between attempts.
+const FIRST_INTERVAL: Duration = Duration::from_millis(500);
+const MAX_INTERVAL: Duration = Duration::from_secs(8);
+
+/// The delayed nodes.
+#[derive(Debug, Default)]
+pub(super) struct Delays(Mutex<HashMap<NodeId, Delay>>);
+
+#[derive(Clone, Copy, Debug)]
+struct Delay {
+    extent: Extent,
+    /// Earliest time of the next attempt.
+    until: Timestamp,
+    interval: Duration,
+}
+
+/// All due work.
+const EVERYTHING: Extent = Extent::Everything { halvings: 0 };
+
+impl Delays {
+    /// The extent of the next attempt at a node.
+    pub(super) fn extent(&self, node: &NodeId, now: Timestamp) -> Extent {
+        match self.delays().get(node) {
+            None => EVERYTHING,
+            Some(delay) if delay.until <= now => delay.extent,
+            Some(_) => Extent::Ends,
+        }
+    }
+
+    /// Time of the next full attempt at a delayed node.
+    pub(super) fn until(&self, node: &NodeId) -> Option<Timestamp> {
+        self.delays().get(node).map(|delay| delay.until)
+    }
+
+    /// Records an attempt without room. Returns whether the node was not delayed before.
+    pub(super) fn delay(&self, node: &NodeId, extent: Extent, now: Timestamp) -> bool {
+        let mut delays = self.delays();
+        let before = delays.get(node).map(|delay| delay.interval);
+        let interval = before.map_or(FIRST_INTERVAL, |last| (2 * last).min(MAX_INTERVAL));
+        let until = now.later_by(interval.as_millis() as u64);
+        delays.insert(node.clone(), Delay { extent: extent.halved(), until, interval });
+        before.is_none()
+    }
+
+    /// Records a successful attempt, or that the node is gone. Returns whether a delay has ended.
+    pub(super) fn end(&self, node: &NodeId, is_all_done: bool) -> bool {
+        let mut delays = self.delays();
+        if is_all_done {
+            return delays.remove(node).is_some();
+        }
+        if let Some(delay) = delays.get_mut(node) {
+            delay.extent = delay.extent.doubled();
+            delay.interval = FIRST_INTERVAL;
+        }
+        false
+    }
+
+    fn delays(&self) -> MutexGuard<'_, HashMap<NodeId, Delay>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn attempts_without_room_do_less_and_less_often_and_are_news_once() {
+        let (delays, node) = (Delays::default(), NodeId::parse("n").unwrap());
+        let mut now = Timestamp(0);
+        assert_eq!(delays.extent(&node, now), EVERYTHING);
+        for attempt in 0..30 {
+            let extent = delays.extent(&node, now);
+            assert_eq!(delays.delay(&node, extent, now), attempt == 0);
+            assert_eq!(delays.extent(&node, now), Extent::Ends);
+            let until = delays.until(&node).unwrap();
+            assert_eq!(until.0 - now.0, (500 << attempt.min(4)).min(8000));
+            assert!(delays.extent(&node, until) == extent.halved());
+            now = until;
+        }
+        assert!(!delays.end(&node, false));
+        assert!(delays.end(&node, true));
+        assert!(!delays.end(&node, true));
+        assert_eq!(delays.extent(&node, now), EVERYTHING);
+        assert_eq!(delays.until(&node), None);
+    }
+}

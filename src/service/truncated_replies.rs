@@ -1,0 +1,61 @@
+//! Answers that were cut for requesters that did not ask for pages: counted, and logged once per node and requester.
+
+use std::{
+    collections::HashSet,
+    sync::{Mutex, PoisonError},
+};
+
+use jid::BareJid;
+use tracing::warn;
+
+use gjallar_pubsub::{Actor, NodeId};
+
+use super::Service;
+
+/// The most pairs of node and requester that are remembered; no further pair is logged.
+const MAX_LOGGED: usize = 1000;
+
+/// The pairs of node and requester that were logged. The list of nodes is no node.
+#[derive(Debug, Default)]
+pub(super) struct TruncationLog(Mutex<HashSet<(Option<NodeId>, BareJid)>>);
+
+impl TruncationLog {
+    /// Whether a pair is logged for the first time.
+    fn is_new(&self, node: Option<&NodeId>, requester: BareJid) -> bool {
+        let mut logged = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        logged.len() < MAX_LOGGED && logged.insert((node.cloned(), requester))
+    }
+}
+
+impl Service {
+    /// Counts an answer about a node, or about the list of nodes, that was cut for a requester that did not ask for a
+    /// page.
+    pub fn note_truncation(&self, actor: &Actor, node: Option<&NodeId>) {
+        self.memory.metrics.truncations.inc();
+        if self.memory.truncations.is_new(node, actor.bare()) {
+            warn!(
+                event = "reply_truncated",
+                node = node.map(NodeId::as_str),
+                requester_domain = actor.jid.domain().as_str(),
+                max_reply_bytes = self.policies().limits().max_reply_bytes,
+                "an answer was cut for a requester that does not ask for pages"
+            );
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pair_is_logged_once_and_the_pairs_are_bounded() {
+        let log = TruncationLog::default();
+        let jid = |number: usize| BareJid::new(&format!("{number}@localhost")).unwrap();
+        let node = NodeId::parse("n").unwrap();
+        assert!(log.is_new(Some(&node), jid(0)) && log.is_new(None, jid(0)));
+        assert!(!log.is_new(Some(&node), jid(0)) && !log.is_new(None, jid(0)));
+        let new = (0..2 * MAX_LOGGED).filter(|number| log.is_new(Some(&node), jid(*number)));
+        assert_eq!(new.count(), MAX_LOGGED - 2);
+    }
+}

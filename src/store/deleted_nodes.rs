@@ -1,0 +1,54 @@
+//! Counts the deleted nodes that are kept, by the account for whose share each counts.
+
+use std::collections::{BTreeSet, HashMap};
+
+use gjallar_pubsub::OwnerHash;
+
+use super::{MAX_OWN_FORMER_NODES, NodeNumber};
+
+/// The shares of all accounts.
+#[derive(Debug, Default)]
+pub(super) struct FormerShares {
+    redirects: HashMap<OwnerHash, usize>,
+    /// Keys of the reserved names: the time of the deletion and the number of the node.
+    reserved: HashMap<OwnerHash, BTreeSet<(u64, NodeNumber)>>,
+}
+
+impl FormerShares {
+    /// The number of redirects of an account.
+    pub(super) fn redirects_of(&self, account: &OwnerHash) -> usize {
+        self.redirects.get(account).copied().unwrap_or_default()
+    }
+
+    /// The key of the oldest reserved name of an account whose share is full.
+    pub(super) fn oldest_of_full(&self, account: &OwnerHash) -> Option<(u64, NodeNumber)> {
+        let reserved = self.reserved.get(account)?;
+        let is_full = reserved.len() >= MAX_OWN_FORMER_NODES;
+        reserved.first().copied().filter(|_| is_full)
+    }
+
+    /// Adds a deleted node: a reserved name with its key, or a redirect without one.
+    pub(super) fn add(&mut self, account: OwnerHash, place: Option<(u64, NodeNumber)>) {
+        match place {
+            Some(place) => drop(self.reserved.entry(account).or_default().insert(place)),
+            None => *self.redirects.entry(account).or_default() += 1,
+        }
+    }
+
+    /// Removes a deleted node.
+    pub(super) fn remove(&mut self, account: &OwnerHash, place: Option<(u64, NodeNumber)>) {
+        let Some(place) = place else {
+            match self.redirects.get_mut(account) {
+                Some(count) if *count > 1 => *count -= 1,
+                _ => drop(self.redirects.remove(account)),
+            }
+            return;
+        };
+        if let Some(reserved) = self.reserved.get_mut(account) {
+            reserved.remove(&place);
+            if reserved.is_empty() {
+                self.reserved.remove(account);
+            }
+        }
+    }
+}

@@ -1,0 +1,78 @@
+//! Going through a node's items until a page is full: the same for every back end.
+
+use gjallar_pubsub::{Item, ItemPage, ItemPosition, ItemQuery, PageBound, ResultPage};
+
+use super::StoreError;
+
+/// The most items of a node that are counted to find the index of a page in the middle of the list.
+const MAX_COUNTED: usize = 10_000;
+/// So many items are looked at for one page that a filter makes.
+pub(super) const MAX_LOOKED_AT: usize = 2000;
+
+/// Takes a page from these items, in ascending order, which a node with `total` items has at the right side of the
+/// page's edge. What is looked at need not have its payload.
+pub(super) fn paginate(
+    listing: &ItemQuery,
+    total: usize,
+    spots: impl DoubleEndedIterator<Item = Result<ItemPosition, StoreError>>,
+    look: impl Fn(ItemPosition) -> Result<Item, StoreError>,
+    read: impl Fn(ItemPosition) -> Result<Item, StoreError>,
+    mut fits: impl FnMut(&Item) -> bool,
+) -> Result<ItemPage, StoreError> {
+    let (page, filter) = (&listing.page, &listing.filter);
+    let is_filtered = !filter.is_none();
+    let skipped = if let PageBound::At(index) = page.edge { index } else { 0 };
+    let (mut forward, mut backward);
+    let mut spots: &mut dyn Iterator<Item = _> = if listing.is_from_newest() {
+        backward = spots.rev().skip(skipped);
+        &mut backward
+    } else {
+        forward = spots.skip(skipped);
+        &mut forward
+    };
+    let (mut entries, mut last) = (Vec::new(), None);
+    let (mut is_complete, mut looked_up_to) = (true, None);
+    let mut passed = 0;
+    for (looked_at, spot) in (&mut spots).enumerate() {
+        let spot = spot?;
+        passed = looked_at + 1;
+        if is_filtered && looked_at == MAX_LOOKED_AT {
+            (is_complete, looked_up_to) = (false, last);
+            break;
+        }
+        let is_full = entries.len() == page.max;
+        if is_full && !is_filtered {
+            is_complete = false;
+            break;
+        }
+        last = Some(spot);
+        if is_filtered && !filter.matches(&look(spot)?) {
+            continue;
+        }
+        let item = read(spot)?;
+        if is_full || !fits(&item) {
+            is_complete = false;
+            break;
+        }
+        entries.push(item);
+    }
+    if page.is_backward() {
+        entries.reverse();
+    }
+    let total = (!is_filtered).then_some(total);
+    // The items on the page's side of its edge.
+    let mut side = || (&mut spots).try_fold(passed, |count, spot| spot.map(|_| count + 1));
+    let index = match (&page.edge, total) {
+        (_, None) => None,
+        (PageBound::At(index), Some(total)) => Some((*index).min(total)),
+        (PageBound::Last, Some(total)) => total.checked_sub(entries.len()),
+        (PageBound::After(_) | PageBound::Before(_), Some(total)) if total > MAX_COUNTED => None,
+        (PageBound::After(_), Some(total)) => total.checked_sub(side()?),
+        (PageBound::Before(_), Some(_)) => side()?.checked_sub(entries.len()),
+    };
+    Ok(ItemPage {
+        part: ResultPage { entries, index, total },
+        is_complete,
+        scanned_to: looked_up_to,
+    })
+}

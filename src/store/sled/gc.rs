@@ -1,0 +1,182 @@
+//! Removing what is left of deleted nodes, and of items and subscriptions that went many at once: some rows
+//! in each commit, so that nobody waits for a large one.
+
+use jid::Jid;
+use tracing::error;
+
+use crate::store::StoreError;
+
+use super::{
+    keys::{self, ItemPosition, NodeNumber},
+    ledger::{GcTask, Ledger},
+    record::{AffiliationRecord, ItemRecord, StoredPayload, damaged},
+    write_batch::WriteBatch,
+    write_tx::WriteTx,
+};
+
+/// About how many rows go with a group of commits, or as many as it writes: so no more are ever left than
+/// there were.
+const MAX_ROWS: usize = 500;
+
+/// What was removed.
+struct GcProgress {
+    /// About how many rows.
+    rows: usize,
+    /// Nothing more is left.
+    is_all: bool,
+}
+
+/// Removes some of what is left. What is damaged stays until the store is opened again; it is said which
+/// subscriptions these are, for somebody waits for them.
+pub(super) fn collect_garbage(
+    rows: &mut WriteBatch<'_>,
+    ledger: &mut Ledger,
+) -> Result<Option<(NodeNumber, StoreError)>, StoreError> {
+    let mut left = MAX_ROWS.max(rows.len());
+    while left > 0
+        && let Some(remains) = ledger.next_gc_task()
+    {
+        let swept = WriteTx::new(rows, ledger).sweep(remains, left);
+        rows.end_commit(swept.is_ok());
+        match swept {
+            Ok(GcProgress { rows, is_all }) => {
+                left = left.saturating_sub(rows);
+                if is_all {
+                    ledger.finish_gc_task(remains);
+                }
+            }
+            Err(error @ StoreError::Corrupt(_)) => {
+                error!(%error, "what is left of a node cannot be removed");
+                ledger.finish_gc_task(remains);
+                if let GcTask::Subscriptions(node) = remains {
+                    return Ok(Some((node, error)));
+                }
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(None)
+}
+
+impl WriteTx<'_, '_> {
+    /// Removes about so many rows of what is left.
+    fn sweep(&mut self, remains: GcTask, rows: usize) -> Result<GcProgress, StoreError> {
+        let (GcTask::Subscriptions(node) | GcTask::Items(node, _) | GcTask::Node(node)) = remains;
+        // Where they cannot be corrected nothing is removed.
+        self.counters(node)?;
+        match remains {
+            GcTask::Subscriptions(node) => self.sweep_subscriptions(node, rows),
+            GcTask::Items(node, first) => self.sweep_items(node, first, rows),
+            GcTask::Node(node) => self.sweep_node(node, rows),
+        }
+    }
+
+    fn sweep_subscriptions(
+        &mut self,
+        node: NodeNumber,
+        max_rows: usize,
+    ) -> Result<GcProgress, StoreError> {
+        let mut rows = 0;
+        for key in self.rows.first(&keys::of_node(b'u', node), max_rows)? {
+            if rows >= max_rows {
+                return Ok(GcProgress { rows, is_all: false });
+            }
+            let lost: Vec<String> = self.rows.get(&key)?.ok_or_else(|| damaged(&key))?;
+            for jid in &lost {
+                self.unsubscribe(node, &Jid::new(jid).map_err(|_| damaged(&key))?)?;
+            }
+            self.rows.remove(key);
+            rows += 2 * lost.len() + 1;
+        }
+        Ok(GcProgress { rows, is_all: rows < max_rows })
+    }
+
+    fn sweep_items(
+        &mut self,
+        node: NodeNumber,
+        first: ItemPosition,
+        max_rows: usize,
+    ) -> Result<GcProgress, StoreError> {
+        let mut rows = 0;
+        for key in self.rows.first(&keys::of_node(b'i', node), max_rows)? {
+            let spot = keys::spot(&key).ok_or_else(|| damaged(&key))?;
+            if spot >= first {
+                break;
+            }
+            if rows >= max_rows {
+                return Ok(GcProgress { rows, is_all: false });
+            }
+            rows += self.remove_item_rows(node, spot)?.1;
+        }
+        let is_all = rows < max_rows;
+        if is_all {
+            self.rows.remove(keys::first_item(node));
+        }
+        Ok(GcProgress { rows: rows + 1, is_all })
+    }
+
+    /// Removes the rows of an item, which is given, and how many they were. Its name may be another's now.
+    pub(super) fn remove_item_rows(
+        &mut self,
+        node: NodeNumber,
+        spot: ItemPosition,
+    ) -> Result<(ItemRecord, usize), StoreError> {
+        let key = keys::item(node, spot);
+        let record = self.rows.get::<ItemRecord>(&key)?.ok_or_else(|| damaged(&key))?;
+        let chunks = match record.content {
+            StoredPayload::Chunks(chunks) => chunks,
+            StoredPayload::None | StoredPayload::Here(_) => 0,
+        };
+        for chunk in 0..chunks {
+            self.rows.remove(keys::chunk(node, spot, chunk));
+        }
+        let name = keys::item_name(node, record.id());
+        if self
+            .rows
+            .get::<(ItemPosition, ItemPosition)>(&name)?
+            .is_some_and(|(named, _)| named == spot)
+        {
+            self.rows.remove(name);
+        }
+        self.rows.remove(key);
+        Ok((record, 2 + usize::from(chunks)))
+    }
+
+    /// Removes affiliations and subscriptions, each with its row in the index, and at last what counts them.
+    fn sweep_node(&mut self, node: NodeNumber, max_rows: usize) -> Result<GcProgress, StoreError> {
+        // What could not be removed still needs the number.
+        for table in b"ui" {
+            if let Some(key) = self.rows.first(&keys::of_node(*table, node), 1)?.first() {
+                return Err(damaged(key));
+            }
+        }
+        let mut rows = 0;
+        for key in self.rows.first(&keys::of_node(b'a', node), max_rows / 2)? {
+            let record = self.rows.get::<AffiliationRecord>(&key)?.ok_or_else(|| damaged(&key))?;
+            self.rows.remove(keys::affiliation_of(record.entity(&key)?.as_str(), node));
+            self.rows.remove(key);
+            rows += 2;
+        }
+        for key in self.rows.first(&keys::of_node(b's', node), max_rows)? {
+            if rows >= max_rows {
+                break;
+            }
+            for record in self.part(&key)? {
+                let jid = record.jid(&key)?;
+                if record.is_watched() {
+                    self.rows.remove(keys::watched(node, &jid));
+                }
+                self.rows.remove(keys::subscription_of(&jid, node));
+                rows += 1;
+            }
+            self.rows.remove(key);
+            rows += 1;
+        }
+        let is_all = rows + 1 < max_rows;
+        if is_all {
+            self.rows.remove(keys::counters(node));
+            self.rows.remove(keys::dead(node));
+        }
+        Ok(GcProgress { rows: rows + 2, is_all })
+    }
+}

@@ -1,0 +1,206 @@
+//! Lists of a node's items.
+
+use crate::store::{
+    StoreError,
+    paginate::{MAX_LOOKED_AT, paginate},
+};
+use gjallar_pubsub::{
+    Epoch, Item, ItemBudget, ItemId, ItemOrder, ItemPage, ItemQuery, ItemRef, NodeId, OrderField,
+    PageBound, PageRequest, ResultPage, Timestamp, byte_budget, written_len,
+};
+
+use super::{
+    keys::{self, ItemPosition, NodeNumber},
+    record::{self, NodeCounters, damaged},
+    sled_failed,
+    tree_reader::TreeReader,
+};
+
+/// No item stands here or later.
+const END: ItemPosition = (u64::MAX, 0);
+
+/// Spots in ascending order.
+type PositionIter = Box<dyn DoubleEndedIterator<Item = Result<ItemPosition, StoreError>>>;
+
+impl TreeReader {
+    pub(super) fn list(
+        &self,
+        id: &NodeId,
+        listing: &ItemQuery,
+        budget: &ItemBudget,
+    ) -> Result<Option<ItemPage>, StoreError> {
+        self.list_by(id, listing, Self::item, budget.fits())
+    }
+
+    pub(super) fn page_of_ids(
+        &self,
+        id: &NodeId,
+        page: &PageRequest<ItemRef>,
+        entry_bytes: usize,
+        max_bytes: usize,
+    ) -> Result<Option<ResultPage<(ItemId, ItemPosition)>>, StoreError> {
+        let listing = ItemQuery::of(page.clone(), ItemOrder::default());
+        let fits =
+            byte_budget(max_bytes, 0, |item: &Item| entry_bytes + written_len(item.id.as_str()));
+        let listed = self.list_by(id, &listing, Self::item_without_payload, fits)?;
+        Ok(listed.map(|listed| listed.part.map(|item| (item.id.clone(), item.position()))))
+    }
+
+    fn list_by(
+        &self,
+        id: &NodeId,
+        listing: &ItemQuery,
+        read: impl Fn(&Self, NodeNumber, Epoch, ItemPosition) -> Result<Item, StoreError>,
+        fits: impl FnMut(&Item) -> bool,
+    ) -> Result<Option<ItemPage>, StoreError> {
+        let Some(number) = self.number(id)? else { return Ok(Some(ItemPage::empty())) };
+        let epoch = self.record(number)?.1.to_node(&[])?.epoch;
+        let counters = self.get::<NodeCounters>(&keys::counters(number))?.unwrap_or_default();
+        let total = usize::try_from(counters.items).unwrap_or(usize::MAX);
+        let first = self.first_item(number)?;
+        for spot in listing.filter.only.iter().flatten() {
+            if self.created(number, first, *spot)?.is_none() {
+                return Ok(None);
+            }
+        }
+        let edge = match &listing.page.edge {
+            PageBound::After(mark) | PageBound::Before(mark) => {
+                let found = self.position(number, first, mark, listing.order.by)?;
+                let Some(position) = found else { return Ok(None) };
+                Some(position)
+            }
+            PageBound::At(_) | PageBound::Last => None,
+        };
+        let is_long = total > MAX_LOOKED_AT;
+        let spots = self.spots(number, first, listing, edge, is_long)?;
+        let look = |spot| self.item_without_payload(number, epoch, spot);
+        let read = |spot| read(self, number, epoch, spot);
+        paginate(listing, total, spots, look, read, fits).map(Some)
+    }
+
+    /// The position of a page's edge in an order; nothing if the item that it names does not exist.
+    fn position(
+        &self,
+        node: NodeNumber,
+        first: ItemPosition,
+        mark: &ItemRef,
+        by: OrderField,
+    ) -> Result<Option<ItemPosition>, StoreError> {
+        let found = match mark {
+            ItemRef::Position(spot) => return Ok(Some(*spot)),
+            ItemRef::Name(id) => {
+                let found =
+                    self.get::<(ItemPosition, ItemPosition)>(&keys::item_name(node, id.as_str()))?;
+                found.filter(|(spot, _)| *spot >= first)
+            }
+            ItemRef::Spot(spot) => {
+                self.created(node, first, *spot)?.map(|created| (*spot, created))
+            }
+        };
+        Ok(found.map(|(spot, created)| match by {
+            OrderField::Creation => created,
+            OrderField::Modification => spot,
+        }))
+    }
+
+    /// Where the item of a spot was published first, if it is there.
+    fn created(
+        &self,
+        node: NodeNumber,
+        first: ItemPosition,
+        spot: ItemPosition,
+    ) -> Result<Option<ItemPosition>, StoreError> {
+        if spot < first {
+            return Ok(None);
+        }
+        let record = self.get::<record::ItemRecord>(&keys::item(node, spot))?;
+        Ok(record.map(|record| record.created_at(spot)))
+    }
+
+    /// The items that the page may have.
+    fn spots(
+        &self,
+        node: NodeNumber,
+        first: ItemPosition,
+        listing: &ItemQuery,
+        edge: Option<ItemPosition>,
+        is_long: bool,
+    ) -> Result<PositionIter, StoreError> {
+        let (after, before) = listing.between(edge);
+        let is_between = |spot: &ItemPosition| {
+            after.is_none_or(|after| *spot > after) && before.is_none_or(|before| *spot < before)
+        };
+        match (listing.order.by, &listing.filter.only) {
+            (OrderField::Creation, _) => {
+                let mut spots = Vec::new();
+                for row in self.scan(&keys::of_node(b'x', node)) {
+                    let (key, value) = row?;
+                    let (spot, created) =
+                        record::decode::<(ItemPosition, ItemPosition)>(&key, &value)?;
+                    spots.push((created, spot));
+                }
+                let is_named = |spot: &ItemPosition| *spot >= first && listing.filter.names(*spot);
+                spots.retain(|(created, spot)| is_named(spot) && is_between(created));
+                spots.sort_unstable();
+                Ok(Box::new(spots.into_iter().map(|(_, spot)| Ok(spot))))
+            }
+            (OrderField::Modification, Some(only)) => {
+                let mut spots: Vec<ItemPosition> =
+                    only.iter().copied().filter(is_between).collect();
+                spots.sort_unstable();
+                spots.dedup();
+                Ok(Box::new(spots.into_iter().map(Ok)))
+            }
+            (OrderField::Modification, None) => {
+                let mut from = after.map_or(first, keys::after).max(first);
+                let mut until = before.unwrap_or(END);
+                if let Some(since) = listing.filter.since.filter(|_| is_long) {
+                    from = from.max(self.first_of(node, first, |at| at >= since)?);
+                }
+                if let Some(last) = listing.filter.until.filter(|_| is_long) {
+                    until = until.min(self.first_of(node, first, |at| at > last)?);
+                }
+                let (from, until) = (keys::item(node, from), keys::item(node, until.max(from)));
+                let spot = |row: sled::Result<(sled::IVec, sled::IVec)>| {
+                    let (key, _) = row.map_err(|error| sled_failed(&error))?;
+                    keys::spot(&key).ok_or_else(|| damaged(&key))
+                };
+                Ok(Box::new(self.tree.range(from..until).map(spot)))
+            }
+        }
+    }
+
+    /// Where the first item stands whose time is late enough, if times go up with places: a clock that was set back may
+    /// hide items of long nodes.
+    fn first_of(
+        &self,
+        node: NodeNumber,
+        first: ItemPosition,
+        is_late: impl Fn(Timestamp) -> bool,
+    ) -> Result<ItemPosition, StoreError> {
+        let end = keys::of_node(b'i', node.next());
+        let next = |spot: ItemPosition| match self
+            .tree
+            .range(keys::item(node, spot)..end.clone())
+            .next()
+        {
+            None => Ok(None),
+            Some(row) => {
+                let (key, value) = row.map_err(|error| sled_failed(&error))?;
+                let spot = keys::spot(&key).ok_or_else(|| damaged(&key))?;
+                let record: record::ItemRecord = record::decode(&key, &value)?;
+                Ok::<_, StoreError>(Some((spot, record.published())))
+            }
+        };
+        let newest = self.get::<NodeCounters>(&keys::counters(node))?.unwrap_or_default().seq;
+        let (mut low, mut high) = (first.0, newest.saturating_add(1));
+        while low < high {
+            let middle = low + (high - low) / 2;
+            match next((middle, 0))? {
+                Some((spot, at)) if !is_late(at) => low = spot.0.saturating_add(1),
+                _ => high = middle,
+            }
+        }
+        Ok((low, 0))
+    }
+}

@@ -1,0 +1,507 @@
+//! What is owed, as it lies on disk.
+
+use std::{collections::HashMap, mem, sync::Arc};
+
+use jid::{BareJid, Jid};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+use crate::store::{LogPosition, StoreError};
+use gjallar_pubsub::{
+    Affiliation, Audience, DeliveryVariant, Epoch, Event, EventId, EventItem, ItemId, LogEntry,
+    NodeId, NotificationType, Recipients, ShowSet, SubId, SubscriptionState, Timestamp,
+};
+
+use super::{
+    config_record::ConfigRecord,
+    keys::NodeNumber,
+    record::{AffiliationName, PayloadRecord, Record, damaged},
+};
+
+/// The length of a part of what is owed.
+pub(super) const DEBT_CHUNK_BYTES: usize = 3500;
+/// Maximum bytes of the debts that were sent in part, and bytes of one without its JID.
+const MAX_PARTLY_BYTES: usize = 3500;
+const PARTLY_BYTES: usize = 12;
+
+/// An event with its audience.
+#[derive(Serialize, Deserialize)]
+pub(super) struct LogEntryRecord {
+    /// What a record of layout 9 has.
+    entry: EntryRecord,
+    /// The version of the node as of which its audience is judged.
+    as_of: u64,
+    /// What makes the ids of its messages differ from those that the event had before.
+    nonce: Option<u64>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct EntryRecord {
+    /// The node's number, under which its subscribers stand.
+    number: NodeNumber,
+    node: String,
+    epoch: u64,
+    seq: u64,
+    index: u16,
+    event: EventRecord,
+    audience: AudienceRecord,
+    has_body: bool,
+    subids: Vec<String>,
+    shows: Option<u8>,
+    normal_messages: bool,
+    /// Empty: entries written before layout 10 had addresses here (XEP-0033), which are not sent any more.
+    reply_to: Vec<String>,
+    happened: u64,
+    is_last_item: bool,
+}
+
+impl Record for Vec<(u64, LogEntryRecord)> {
+    fn from_layout_9(bytes: &[u8]) -> postcard::Result<Self> {
+        let entries: Vec<(u64, EntryRecord)> = postcard::from_bytes(bytes)?;
+        Ok(entries.into_iter().map(|(debt, entry)| (debt, entry.into_record())).collect())
+    }
+}
+
+/// The nonce of an item that was sent again in layout 9. Not 0, which is that of the first time.
+const NONCE_OF_LAYOUT_9: u64 = 1;
+
+impl EntryRecord {
+    /// In layout 9 the sequence of an event said who gets it, and somebody on a list who was still subscribed got
+    /// what was for that list.
+    fn into_record(self) -> LogEntryRecord {
+        let as_of = match self.audience {
+            AudienceRecord::Listed(_) | AudienceRecord::ListedWithSubIds(_) => u64::MAX,
+            AudienceRecord::Entities(_)
+            | AudienceRecord::Interested(_)
+            | AudienceRecord::SameAs(_)
+            | AudienceRecord::Subscribers => self.seq,
+        };
+        let nonce = self.is_last_item.then_some(NONCE_OF_LAYOUT_9);
+        LogEntryRecord { entry: self, as_of, nonce }
+    }
+}
+
+#[derive(Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+enum AudienceRecord {
+    Entities(Vec<String>),
+    Listed(Shared<Vec<String>>),
+    Subscribers,
+    /// Each with its SubIDs.
+    ListedWithSubIds(Shared<Vec<(String, Vec<String>)>>),
+    Interested(Shared<Vec<String>>),
+    /// The list of an earlier debt in the same rows.
+    SameAs(u64),
+}
+
+/// A value that records share in memory; serialized inline.
+#[derive(PartialEq, Eq, Hash)]
+struct Shared<T>(Arc<T>);
+
+impl<T> Clone for Shared<T> {
+    fn clone(&self) -> Self {
+        Self(Arc::clone(&self.0))
+    }
+}
+
+impl<T: Serialize> Serialize for Shared<T> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        self.0.serialize(serializer)
+    }
+}
+
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for Shared<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        T::deserialize(deserializer).map(|what| Self(Arc::new(what)))
+    }
+}
+
+impl AudienceRecord {
+    fn of(audience: &Audience) -> Self {
+        let names = |jids: &Recipients| jids.iter().map(Jid::to_string).collect();
+        match audience {
+            Audience::Explicit(jids) => Self::Entities(names(jids)),
+            Audience::Interested(jids) => Self::Interested(Shared(Arc::new(names(jids)))),
+            Audience::Listed(jids) if jids.have_subids() => {
+                let subids = |subids: &[SubId]| subids.iter().map(SubId::to_string).collect();
+                let listed = jids.iter_with_subids();
+                let listed = listed.map(|(jid, of)| (jid.to_string(), subids(of))).collect();
+                Self::ListedWithSubIds(Shared(Arc::new(listed)))
+            }
+            Audience::Listed(jids) => Self::Listed(Shared(Arc::new(names(jids)))),
+            Audience::Subscribers => Self::Subscribers,
+        }
+    }
+
+    fn to_audience(&self, key: &[u8]) -> Result<Audience, StoreError> {
+        Ok(match self {
+            Self::Entities(jids) => Audience::Explicit(all(key, jids)?),
+            Self::Interested(jids) => Audience::Interested(all(key, &jids.0)?),
+            Self::Listed(jids) => Audience::Listed(all(key, &jids.0)?),
+            Self::Subscribers => Audience::Subscribers,
+            Self::ListedWithSubIds(listed) => {
+                let entity = |(jid, subids): &(String, Vec<String>)| {
+                    let subids = subids.iter().map(|subid| SubId::new(subid)).collect();
+                    Ok((full(key, jid)?, subids))
+                };
+                let listed = listed.0.iter().map(entity).collect::<Result<_, StoreError>>()?;
+                Audience::Listed(Recipients::with_subids(listed))
+            }
+            Self::SameAs(_) => return Err(damaged(key)),
+        })
+    }
+
+    /// Identity of a shared list; `None` if it is never shared.
+    fn list(&self) -> Option<usize> {
+        match self {
+            Self::Listed(jids) | Self::Interested(jids) => Some(Arc::as_ptr(&jids.0).addr()),
+            Self::ListedWithSubIds(listed) => Some(Arc::as_ptr(&listed.0).addr()),
+            Self::Entities(_) | Self::SameAs(_) | Self::Subscribers => None,
+        }
+    }
+
+    /// Approximate size in bytes.
+    fn len(&self) -> usize {
+        match self {
+            Self::Entities(jids) => jids.iter().map(|jid| 3 + jid.len()).sum(),
+            Self::Interested(jids) | Self::Listed(jids) => {
+                jids.0.iter().map(|jid| 3 + jid.len()).sum()
+            }
+            Self::Subscribers | Self::SameAs(_) => 0,
+            Self::ListedWithSubIds(listed) => {
+                let subids =
+                    |subids: &[String]| subids.iter().map(|subid| 3 + subid.len()).sum::<usize>();
+                listed.0.iter().map(|(jid, of)| 4 + jid.len() + subids(of)).sum()
+            }
+        }
+    }
+}
+
+/// Audience records of the commits that are written together, by the identity of the list, which is kept so long.
+#[derive(Default)]
+pub(super) struct AudienceRecords(
+    HashMap<(mem::Discriminant<Audience>, usize), (Recipients, AudienceRecord)>,
+);
+
+/// Audiences already read.
+#[derive(Default)]
+pub(super) struct ReadAudiences(HashMap<AudienceRecord, Audience>);
+
+/// Number of records to write in one group, bounded by count and bytes, at least one. Records with the list of an
+/// earlier one refer to it.
+pub(super) fn take_together(
+    debts: &mut [(u64, LogEntryRecord)],
+    max: usize,
+    max_bytes: usize,
+) -> usize {
+    let (mut number, mut bytes) = (0, 0);
+    let mut lists = HashMap::new();
+    for (debt, record) in debts.iter_mut().take(max) {
+        if bytes >= max_bytes {
+            break;
+        }
+        if let Some(list) = record.entry.audience.list() {
+            let first = *lists.entry(list).or_insert(*debt);
+            if first != *debt {
+                record.entry.audience = AudienceRecord::SameAs(first);
+            }
+        }
+        bytes += record.len();
+        number += 1;
+    }
+    number
+}
+
+/// Resolves shared lists of records that were read together.
+pub(super) fn resolve(key: &[u8], debts: &mut [(u64, LogEntryRecord)]) -> Result<(), StoreError> {
+    let mut lists = HashMap::new();
+    for (debt, LogEntryRecord { entry, .. }) in debts {
+        if let AudienceRecord::SameAs(first) = entry.audience {
+            let list: Option<&AudienceRecord> = lists.get(&first);
+            entry.audience = list.cloned().ok_or_else(|| damaged(key))?;
+        } else if entry.audience.list().is_some() {
+            lists.insert(*debt, entry.audience.clone());
+        }
+    }
+    Ok(())
+}
+
+#[derive(Serialize, Deserialize)]
+enum EventRecord {
+    Affiliated(Option<AffiliationName>),
+    Configured(Option<Box<ConfigRecord>>),
+    Deleted(Option<String>),
+    Published(Vec<EventItemRecord>),
+    Purged,
+    Requested(String),
+    Retracted(Vec<String>),
+    Subscription {
+        jid: Option<String>,
+        subid: Option<String>,
+        state: StateRecord,
+        expiry: Option<u64>,
+    },
+    Announced(String),
+}
+
+#[derive(Serialize, Deserialize)]
+enum StateRecord {
+    None,
+    Pending,
+    Subscribed,
+}
+
+#[derive(Serialize, Deserialize)]
+struct EventItemRecord {
+    id: String,
+    /// Empty if the item shows none.
+    publisher: String,
+    payload: Option<PayloadRecord>,
+}
+
+/// What was told in part, and which number the next debt has.
+#[derive(Default, Serialize, Deserialize)]
+pub(super) struct CursorRecord {
+    pub(super) next: u64,
+    /// Debts that were sent in part, each with its last recipient.
+    partly: Vec<(u64, String)>,
+}
+
+impl Record for CursorRecord {}
+
+impl CursorRecord {
+    /// The record after notifications of these debts were sent. It keeps earlier debts as long as they are pending: a
+    /// process may have sent nothing of a debt of which an earlier process sent a part. If not all debts fit into a
+    /// row, the earlier ones are dropped first.
+    pub(super) fn followed_by(
+        self,
+        next: u64,
+        partly: &[(LogPosition, Jid)],
+        is_pending: impl Fn(u64) -> bool,
+    ) -> Self {
+        let is_replaced = |debt| partly.iter().any(|(LogPosition(other), _)| *other == debt);
+        let earlier = self.partly.into_iter();
+        let earlier = earlier.filter(|(debt, _)| is_pending(*debt) && !is_replaced(*debt));
+        let latest = partly.iter().map(|(LogPosition(debt), jid)| (*debt, jid.as_str().to_owned()));
+        let mut bytes = 0;
+        let fitting = latest.chain(earlier).take_while(|(_, jid)| {
+            bytes += PARTLY_BYTES + jid.len();
+            bytes <= MAX_PARTLY_BYTES
+        });
+        Self { next, partly: fitting.collect() }
+    }
+
+    /// The debts that were sent in part, each with its last recipient.
+    pub(super) fn partly(&self, key: &[u8]) -> Result<HashMap<u64, Jid>, StoreError> {
+        let read =
+            |(debt, jid): &(u64, String)| Ok((*debt, Jid::new(jid).map_err(|_| damaged(key))?));
+        self.partly.iter().map(read).collect()
+    }
+}
+
+impl LogEntryRecord {
+    pub(super) fn of(
+        number: NodeNumber,
+        notification: &LogEntry,
+        audiences: &mut AudienceRecords,
+    ) -> Self {
+        let audience = &notification.audience;
+        let record = || AudienceRecord::of(audience);
+        let audience = match audience {
+            Audience::Explicit(jids) | Audience::Interested(jids) | Audience::Listed(jids) => {
+                let key = (mem::discriminant(audience), jids.id());
+                let (_, record) =
+                    audiences.0.entry(key).or_insert_with(|| (jids.clone(), record()));
+                record.clone()
+            }
+            Audience::Subscribers => record(),
+        };
+        let entry = EntryRecord {
+            number,
+            node: notification.node.as_str().into(),
+            epoch: notification.event_id.epoch.0,
+            seq: notification.event_id.sequence,
+            index: notification.index,
+            event: EventRecord::of(&notification.event),
+            audience,
+            has_body: notification.variant.has_body,
+            subids: notification.variant.subids.iter().map(SubId::to_string).collect(),
+            shows: notification.variant.shows.map(ShowSet::bits),
+            normal_messages: match notification.notification_type {
+                NotificationType::Headline => false,
+                NotificationType::Normal => true,
+            },
+            reply_to: Vec::new(),
+            happened: notification.occurred_at.0,
+            is_last_item: notification.nonce.is_some(),
+        };
+        Self { entry, as_of: notification.as_of, nonce: notification.nonce }
+    }
+
+    pub(super) fn set_epoch(&mut self, epoch: u64) {
+        self.entry.epoch = epoch;
+    }
+
+    /// The number of the node.
+    pub(super) fn number(&self) -> NodeNumber {
+        self.entry.number
+    }
+
+    /// About how many bytes it takes, as far as they are many: those of its audience, and of items.
+    pub(super) fn len(&self) -> usize {
+        self.entry.audience.len() + self.entry.event.len()
+    }
+
+    pub(super) fn is_at(&self, node: &NodeId) -> bool {
+        self.entry.node == node.as_str()
+    }
+
+    pub(super) fn into_notification(
+        self,
+        key: &[u8],
+        read: &mut ReadAudiences,
+    ) -> Result<LogEntry, StoreError> {
+        let Self { entry, as_of, nonce } = self;
+        let audience = match read.0.get(&entry.audience) {
+            Some(audience) => audience.clone(),
+            None => {
+                let audience = entry.audience.to_audience(key)?;
+                if entry.audience.list().is_some() {
+                    read.0.insert(entry.audience.clone(), audience.clone());
+                }
+                audience
+            }
+        };
+        Ok(LogEntry {
+            node: NodeId::parse(&entry.node).map_err(|_| damaged(key))?,
+            event_id: EventId { epoch: Epoch(entry.epoch), sequence: entry.seq },
+            index: entry.index,
+            event: entry.event.into_event(key)?,
+            audience,
+            variant: DeliveryVariant {
+                has_body: entry.has_body,
+                subids: entry.subids.iter().map(|subid| SubId::new(subid)).collect(),
+                shows: entry.shows.map(ShowSet::from_bits),
+            },
+            notification_type: if entry.normal_messages {
+                NotificationType::Normal
+            } else {
+                NotificationType::Headline
+            },
+            occurred_at: Timestamp(entry.happened),
+            as_of,
+            nonce,
+        })
+    }
+}
+
+impl EventRecord {
+    fn len(&self) -> usize {
+        let Self::Published(items) = self else { return 0 };
+        let payload = |item: &EventItemRecord| item.payload.as_ref().map_or(0, PayloadRecord::len);
+        items.iter().map(payload).sum()
+    }
+
+    fn of(event: &Event) -> Self {
+        match event {
+            Event::AffiliationChanged(affiliation) => {
+                Self::Affiliated(AffiliationName::of(*affiliation))
+            }
+            Event::Announced(text) => Self::Announced(text.clone()),
+            Event::Configured(config) => {
+                Self::Configured(config.as_deref().map(|config| Box::new(ConfigRecord::of(config))))
+            }
+            Event::Deleted { redirect } => Self::Deleted(redirect.clone()),
+            Event::Published(items) => Self::Published(
+                items
+                    .iter()
+                    .map(|item| EventItemRecord {
+                        id: item.id.as_str().into(),
+                        publisher: item
+                            .publisher
+                            .as_ref()
+                            .map(BareJid::to_string)
+                            .unwrap_or_default(),
+                        payload: item.payload.as_ref().map(PayloadRecord::of),
+                    })
+                    .collect(),
+            ),
+            Event::Purged => Self::Purged,
+            Event::ApprovalRequested(jid) => Self::Requested(jid.as_str().into()),
+            Event::Retracted(ids) => {
+                Self::Retracted(ids.iter().map(|id| id.as_str().into()).collect())
+            }
+            Event::Subscription { jid, subid, state, expiry } => Self::Subscription {
+                jid: jid.as_ref().map(Jid::to_string),
+                subid: subid.as_ref().map(SubId::to_string),
+                state: StateRecord::of(*state),
+                expiry: expiry.map(|expiry| expiry.0),
+            },
+        }
+    }
+
+    fn into_event(self, key: &[u8]) -> Result<Event, StoreError> {
+        let item_id = |id: &str| ItemId::parse(id).map_err(|_| damaged(key));
+        Ok(match self {
+            Self::Affiliated(name) => Event::AffiliationChanged(
+                name.map_or(Affiliation::None, AffiliationName::to_affiliation),
+            ),
+            Self::Announced(text) => Event::Announced(text),
+            Self::Configured(config) => {
+                let config = config.map(|config| config.to_config(key)).transpose()?;
+                Event::Configured(config.map(Box::new))
+            }
+            Self::Deleted(redirect) => Event::Deleted { redirect },
+            Self::Published(items) => {
+                let item = |item: EventItemRecord| {
+                    let publisher = Some(&item.publisher).filter(|jid| !jid.is_empty());
+                    Ok(EventItem {
+                        id: item_id(&item.id)?,
+                        publisher: publisher.map(|jid| bare(key, jid)).transpose()?,
+                        payload: item.payload.map(PayloadRecord::into_payload),
+                    })
+                };
+                Event::Published(items.into_iter().map(item).collect::<Result<_, StoreError>>()?)
+            }
+            Self::Purged => Event::Purged,
+            Self::Requested(jid) => Event::ApprovalRequested(full(key, &jid)?),
+            Self::Retracted(ids) => {
+                Event::Retracted(ids.iter().map(|id| item_id(id)).collect::<Result<_, _>>()?)
+            }
+            Self::Subscription { jid, subid, state, expiry } => Event::Subscription {
+                jid: jid.map(|jid| full(key, &jid)).transpose()?,
+                subid: subid.as_deref().map(SubId::new),
+                state: state.to_state(),
+                expiry: expiry.map(Timestamp),
+            },
+        })
+    }
+}
+
+impl StateRecord {
+    fn of(state: SubscriptionState) -> Self {
+        match state {
+            SubscriptionState::None => Self::None,
+            SubscriptionState::Pending => Self::Pending,
+            SubscriptionState::Subscribed => Self::Subscribed,
+        }
+    }
+
+    fn to_state(&self) -> SubscriptionState {
+        match self {
+            Self::None => SubscriptionState::None,
+            Self::Pending => SubscriptionState::Pending,
+            Self::Subscribed => SubscriptionState::Subscribed,
+        }
+    }
+}
+
+fn all(key: &[u8], jids: &[String]) -> Result<Recipients, StoreError> {
+    jids.iter().map(|jid| full(key, jid)).collect()
+}
+
+fn full(key: &[u8], jid: &str) -> Result<Jid, StoreError> {
+    Jid::new(jid).map_err(|_| damaged(key))
+}
+
+fn bare(key: &[u8], jid: &str) -> Result<BareJid, StoreError> {
+    BareJid::new(jid).map_err(|_| damaged(key))
+}

@@ -1,0 +1,129 @@
+//! Resources that lost an implicit subscription (`+notify`, §12.2) while notifications of the node were pending. These go to
+//! them neither before nor after a restart, also if the resources have regained access.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use jid::Jid;
+
+use crate::store::StoreError;
+use gjallar_pubsub::NodeId;
+
+use super::{
+    keys::{self, NodeNumber},
+    record::Record,
+    write_tx::WriteTx,
+};
+
+/// Maximum bytes of the resources in a row that has several, and those of one without its JID.
+const MAX_RESOURCES_BYTES: usize = 3500;
+const RESOURCE_BYTES: usize = 12;
+
+/// Some resources of a node, each with the first debt that may be for it again.
+pub(super) type RevokedRecord = Vec<(String, u64)>;
+
+impl Record for RevokedRecord {}
+
+/// The resources of a node, and the number of their rows.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Revoked {
+    resources: BTreeMap<String, u64>,
+    rows: u32,
+}
+
+impl Revoked {
+    /// Adds a row of the store.
+    pub(super) fn load(&mut self, record: RevokedRecord) {
+        self.resources.extend(record);
+        self.rows += 1;
+    }
+
+    /// The resources in rows.
+    fn records(&self) -> Vec<RevokedRecord> {
+        let (mut records, mut bytes) = (Vec::<RevokedRecord>::new(), usize::MAX);
+        for (jid, until) in &self.resources {
+            let own = jid.len() + RESOURCE_BYTES;
+            bytes = bytes.saturating_add(own);
+            if bytes > MAX_RESOURCES_BYTES {
+                records.push(Vec::new());
+                bytes = own;
+            }
+            if let Some(record) = records.last_mut() {
+                record.push((jid.clone(), *until));
+            }
+        }
+        records
+    }
+}
+
+impl WriteTx<'_, '_> {
+    /// Records that resources lost their implicit subscription to a node, if notifications are pending there. Returns all
+    /// such resources that pending notifications of the store may be for.
+    pub(super) fn revoke_implicit(
+        &mut self,
+        node: NodeNumber,
+        resources: &BTreeSet<Jid>,
+    ) -> Result<Option<Revoked>, StoreError> {
+        if resources.is_empty() || !self.ledger.owes_at(node) {
+            return Ok(None);
+        }
+        let (oldest, next) = (self.ledger.oldest_debt(), self.ledger.next_debt);
+        let mut revoked = self.ledger.revoked(node).cloned().unwrap_or_default();
+        revoked.resources.retain(|_, until| *until > oldest);
+        revoked.resources.extend(resources.iter().map(|jid| (jid.to_string(), next)));
+        let mut rows = 0;
+        for record in revoked.records() {
+            self.rows.put(&keys::revoked_implicit(node, rows), &record)?;
+            rows += 1;
+        }
+        self.remove_revoked(node, rows..revoked.rows);
+        Ok(Some(Revoked { rows, ..revoked }))
+    }
+
+    /// Does so without another change of the node, if it exists.
+    pub(super) fn revoke_implicit_at(
+        &mut self,
+        id: &NodeId,
+        resources: &BTreeSet<Jid>,
+    ) -> Result<(), StoreError> {
+        let Some(node) = self.rows.get::<NodeNumber>(&keys::name(id))? else { return Ok(()) };
+        if let Some(revoked) = self.revoke_implicit(node, resources)? {
+            self.ledger.set_revoked(node, revoked);
+        }
+        Ok(())
+    }
+
+    /// Forgets these resources of a node at which nothing is pending.
+    pub(super) fn forget_revoked(&mut self, node: NodeNumber) {
+        if !self.ledger.owes_at(node)
+            && let Some(revoked) = self.ledger.take_revoked(node)
+        {
+            self.remove_revoked(node, 0..revoked.rows);
+        }
+    }
+
+    fn remove_revoked(&mut self, node: NodeNumber, rows: std::ops::Range<u32>) {
+        rows.for_each(|row| self.rows.remove(keys::revoked_implicit(node, row)));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::sled::write_batch::MAX_ROW_BYTES;
+
+    #[test]
+    fn rows_have_their_size_whatever_the_length_of_jids_and_numbers() {
+        for len in [3, 8, 20, 200, 3071] {
+            let number = if len > 200 { 3 } else { 400 };
+            let jid = |index: usize| format!("{index:0len$}");
+            let resources: BTreeMap<_, _> =
+                (0..number).map(|index| (jid(index), u64::MAX)).collect();
+            let records = Revoked { resources, rows: 0 }.records();
+            assert_eq!(records.iter().map(Vec::len).sum::<usize>(), number);
+            for record in records {
+                let bytes = postcard::to_stdvec(&record).unwrap().len();
+                assert!(bytes <= MAX_ROW_BYTES - 500, "{len}: {bytes}");
+            }
+        }
+    }
+}

@@ -1,0 +1,495 @@
+//! One commit: changes, and what is told, to rows.
+
+pub(super) mod subscriptions;
+use std::{collections::BTreeSet, sync::Arc};
+
+use jid::{BareJid, Jid};
+
+use crate::store::{CommitReceipt, LogPosition, MAX_FORMER_NODES, StoreError, Told};
+use gjallar_pubsub::{Affiliation, Change, Changes, FormerNode, Item, LogEntry, NodeId, OwnerHash};
+
+use self::subscriptions::SubscriptionRecord;
+use super::{
+    failed,
+    keys::{self, ItemPosition, NodeNumber},
+    ledger::{Ledger, MAX_DEBTS, MAX_DEBTS_BYTES, Paid},
+    log_entry_record::{self, CursorRecord, DEBT_CHUNK_BYTES},
+    record::{
+        self, AffiliationName, AffiliationRecord, FormerRecord, ItemRecord, NodeCounters,
+        NodeRecord, PayloadRecord, RedirectRecord, StoredPayload, damaged,
+    },
+    write_batch::{CHUNK_BYTES, WriteBatch},
+};
+
+/// So many items are removed when they have to go; the rows of more are removed later.
+const FEW_ITEMS: usize = 64;
+/// So many subscriptions are removed when they are lost at once; the rows of more are removed after the
+/// commit, and before it is answered.
+const FEW_SUBSCRIPTIONS: usize = 250;
+/// The parts in which more are noted, in bytes.
+const MAX_NOTED_BYTES: usize = 3000;
+/// Deleted nodes that are forgotten at most when one more is remembered.
+const MAX_FORGOTTEN: usize = 2;
+/// Before it are all items that a node can have.
+const END: ItemPosition = (u64::MAX, 0);
+/// The longest payload that stands in its item's row.
+const MAX_PAYLOAD_HERE: usize = CHUNK_BYTES;
+
+/// One commit, in the rows of its group.
+pub(super) struct WriteTx<'a, 'tree> {
+    pub(super) rows: &'a mut WriteBatch<'tree>,
+    pub(super) ledger: &'a mut Ledger,
+    /// Where the node's items begin after this.
+    first_item: Option<ItemPosition>,
+    /// Before it no items are left.
+    oldest_item: Option<ItemPosition>,
+    /// How many more deleted nodes are remembered: with a redirect, and without one.
+    new_redirects: isize,
+    new_former: isize,
+    /// Those that are new in the share of an entity, and those that are forgotten.
+    shared: Vec<(OwnerHash, Option<(u64, NodeNumber)>)>,
+    unshared: Vec<(OwnerHash, Option<(u64, NodeNumber)>)>,
+}
+
+impl<'a, 'tree> WriteTx<'a, 'tree> {
+    pub(super) fn new(rows: &'a mut WriteBatch<'tree>, ledger: &'a mut Ledger) -> Self {
+        Self {
+            rows,
+            ledger,
+            first_item: None,
+            oldest_item: None,
+            new_redirects: 0,
+            new_former: 0,
+            shared: Vec::new(),
+            unshared: Vec::new(),
+        }
+    }
+
+    /// Carries out the changes of one node, and owes what is told of them. Says at which node
+    /// subscriptions are still to be removed before that is done.
+    pub(super) fn apply(
+        &mut self,
+        id: &NodeId,
+        changes: &Changes,
+        notifications: &[Arc<LogEntry>],
+        revoked: &BTreeSet<Jid>,
+    ) -> Result<(CommitReceipt, Option<NodeNumber>), StoreError> {
+        let loses_many = changes.unsubscribed().count() > FEW_SUBSCRIPTIONS;
+        let mut evicted = 0;
+        let mut number = self.rows.get::<NodeNumber>(&keys::name(id))?;
+        let next = self.ledger.next_node;
+        let mut former = None;
+        for change in changes.iter() {
+            if let Change::Created(node) = change {
+                self.forget_former(id)?;
+                self.rows.put(&keys::name(id), &next)?;
+                self.rows.put(&keys::node(next), &NodeRecord::of(node))?;
+                number = Some(next);
+            }
+            let number = number.ok_or_else(|| failed("a change at no node"))?;
+            if let Change::Deleted(Some(deleted)) = change {
+                former = Some(deleted);
+            }
+            if loses_many && matches!(change, Change::Unsubscribed(_)) {
+                continue;
+            }
+            evicted += self.change_one(number, change, changes)?;
+        }
+        let Some(number) = number else { return Ok(Default::default()) };
+        if loses_many {
+            let lost: Vec<_> = changes.unsubscribed().map(Jid::as_str).collect();
+            let mut parts = lost.as_slice();
+            for part in 0.. {
+                if parts.is_empty() {
+                    break;
+                }
+                let mut bytes = 0;
+                let fitting = parts.iter().take_while(|jid| {
+                    bytes += jid.len();
+                    bytes <= MAX_NOTED_BYTES
+                });
+                let (noted, rest) = parts.split_at(fitting.count().max(1));
+                self.rows.put(&keys::revoked(number, part), &noted)?;
+                parts = rest;
+            }
+        }
+        let mut counters = self.counters(number)?;
+        counters.seq = changes.seq();
+        counters.version = changes.version();
+        self.rows.put(&keys::counters(number), &counters)?;
+        let is_deleted = changes.iter().any(|change| matches!(change, Change::Deleted { .. }));
+        if is_deleted {
+            self.delete(id, number)?;
+        }
+        if let Some(former) = former {
+            self.remember(id, number, former)?;
+        }
+        let revoked = self.revoke_implicit(number, revoked)?;
+
+        // Nothing fails from here on.
+        let count = |number: usize, more: isize| number.saturating_add_signed(more);
+        self.ledger.redirects = count(self.ledger.redirects, self.new_redirects);
+        self.ledger.former = count(self.ledger.former, self.new_former);
+        for (owner, place) in self.unshared.drain(..) {
+            self.ledger.shares().remove(&owner, place);
+        }
+        for (owner, place) in self.shared.drain(..) {
+            self.ledger.shares().add(owner, place);
+        }
+        if number == next {
+            self.ledger.next_node = next.next();
+        }
+        if let Some(revoked) = revoked {
+            self.ledger.set_revoked(number, revoked);
+        }
+        let debts =
+            notifications.iter().map(|owed| LogPosition(self.ledger.owe(number, owed))).collect();
+        if let Some(oldest) = self.oldest_item {
+            self.ledger.note_oldest_item(number, oldest);
+        }
+        if loses_many {
+            self.ledger.schedule_subscription_gc(number);
+        }
+        if is_deleted {
+            self.ledger.schedule_node_gc(number);
+        }
+        if let Some(first) = self.first_item {
+            self.ledger.begin_items(number, first);
+        }
+        Ok((CommitReceipt { debts, evicted, sync: None }, loses_many.then_some(number)))
+    }
+
+    /// Writes the debts that the commits of this group made.
+    pub(super) fn append_log_row(&mut self) -> Result<(), StoreError> {
+        let mut debts = self.ledger.take_new_debts();
+        let mut rest = debts.as_mut_slice();
+        while let Some((first, _)) = rest.first() {
+            let first = *first;
+            let together = log_entry_record::take_together(rest, MAX_DEBTS, MAX_DEBTS_BYTES);
+            let (debts, others) = rest.split_at_mut(together);
+            rest = others;
+            let debts = &*debts;
+            let key = |chunk| keys::debt_chunk(first, chunk);
+            let rows = self.rows.put_in_chunks(&debts, DEBT_CHUNK_BYTES, key)?;
+            self.ledger.wrote(first, debts.len(), rows);
+        }
+        Ok(())
+    }
+
+    /// Forgets what was told.
+    pub(super) fn forget(&mut self, told: &Told) -> Result<(), StoreError> {
+        for LogPosition(debt) in &told.debts {
+            let node = self.ledger.node_of(*debt);
+            match self.ledger.forget(*debt) {
+                Some(Paid::All { first, rows }) => {
+                    (0..rows).for_each(|chunk| self.rows.remove(keys::debt_chunk(first, chunk)));
+                    self.rows.remove(keys::paid(first));
+                }
+                Some(Paid::Some { first, paid }) => self.rows.put(&keys::paid(first), &paid)?,
+                None => {}
+            }
+            if let Some(node) = node {
+                self.forget_revoked(node);
+            }
+        }
+        let earlier = self.rows.get::<CursorRecord>(keys::TOLD)?.unwrap_or_default();
+        let is_pending = |debt| self.ledger.node_of(debt).is_some();
+        let record = earlier.followed_by(self.ledger.next_debt, &told.partly, is_pending);
+        self.rows.put(keys::TOLD, &record)
+    }
+
+    /// Adds entities to those that refused the service their presence, or removes them.
+    pub(super) fn set_presence_refusals(
+        &mut self,
+        changes: &[(BareJid, bool)],
+    ) -> Result<(), StoreError> {
+        for (entity, refuses) in changes {
+            let key = keys::presence_refusal(entity.as_str());
+            match refuses {
+                true => self.rows.put(&key, &entity.as_str())?,
+                false => self.rows.remove(key),
+            }
+        }
+        Ok(())
+    }
+
+    /// Says how many items were evicted.
+    fn change_one(
+        &mut self,
+        node: NodeNumber,
+        change: &Change,
+        changes: &Changes,
+    ) -> Result<u64, StoreError> {
+        let version = changes.version();
+        match change {
+            // The one is done before, the other after all others.
+            Change::Created(_) | Change::Deleted(_) => {}
+            Change::Configured(config) => {
+                self.change_node(node, |record| record.set_config(config))?;
+            }
+            Change::Revised(revision) => {
+                self.change_node(node, |record| record.set_revision(revision))?;
+            }
+            Change::AffiliationSet(entity, affiliation) => {
+                let (row, back) = (
+                    keys::affiliation(node, entity.as_str()),
+                    keys::affiliation_of(entity.as_str(), node),
+                );
+                match AffiliationName::of(*affiliation) {
+                    Some(name) => {
+                        self.rows.put(&row, &AffiliationRecord::of(entity, name))?;
+                        self.rows.put(&back, &name)?;
+                    }
+                    None => {
+                        self.rows.remove(row);
+                        self.rows.remove(back);
+                    }
+                }
+            }
+            Change::SubscriptionRequested(jid) => {
+                self.subscribe(
+                    node,
+                    SubscriptionRecord::requested(jid, version),
+                    jid,
+                    true,
+                    changes.seq(),
+                )?;
+            }
+            Change::Subscribed(jid) => {
+                self.subscribe(
+                    node,
+                    SubscriptionRecord::of(jid, version),
+                    jid,
+                    true,
+                    changes.seq(),
+                )?;
+            }
+            Change::SubscribedByOwner(jid) => {
+                self.subscribe(
+                    node,
+                    SubscriptionRecord::of(jid, version),
+                    jid,
+                    false,
+                    changes.seq(),
+                )?;
+            }
+            Change::SubscriptionOptionsSet(jid, terms) => self.agree(node, jid, terms, version)?,
+            Change::Unsubscribed(jid) => self.unsubscribe(node, jid)?,
+            Change::Published(item) => self.publish(node, item)?,
+            Change::Retracted(item) => {
+                self.remove_item_of_name(node, item.as_str())?;
+            }
+            Change::ItemsEvicted { keep, max_bytes } => {
+                return self.evict(node, u64::from(*keep), *max_bytes);
+            }
+            // All items are of earlier events.
+            Change::Purged => self.begin_items(node, (changes.seq(), 0), 0, 0)?,
+        }
+        Ok(0)
+    }
+
+    fn change_node(
+        &mut self,
+        node: NodeNumber,
+        change: impl FnOnce(&mut NodeRecord),
+    ) -> Result<(), StoreError> {
+        let key = keys::node(node);
+        let mut record = self.rows.get::<NodeRecord>(&key)?.ok_or_else(|| damaged(&key))?;
+        change(&mut record);
+        self.rows.put(&key, &record)
+    }
+
+    fn publish(&mut self, node: NodeNumber, item: &Item) -> Result<(), StoreError> {
+        let before = self.remove_item_of_name(node, item.id.as_str())?;
+        let (spot, created) = (item.position(), before.unwrap_or(item.created));
+        let content = match &item.payload {
+            None => StoredPayload::None,
+            Some(payload)
+                if payload.xml().len() + payload.namespace().len() <= MAX_PAYLOAD_HERE =>
+            {
+                StoredPayload::Here(PayloadRecord::of(payload))
+            }
+            Some(payload) => {
+                let key = |chunk| keys::chunk(node, spot, chunk);
+                let record = PayloadRecord::of(payload);
+                StoredPayload::Chunks(self.rows.put_in_chunks(&record, CHUNK_BYTES, key)?)
+            }
+        };
+        let record = ItemRecord::of(item, created, content);
+        self.rows.put(&keys::item(node, spot), &record)?;
+        self.rows.put(&keys::item_name(node, item.id.as_str()), &(spot, created))?;
+        let mut counters = self.counters(node)?;
+        counters.items += 1;
+        counters.bytes += record.bytes;
+        self.rows.put(&keys::counters(node), &counters)
+    }
+
+    /// Says where the item was published first, if it was there.
+    fn remove_item_of_name(
+        &mut self,
+        node: NodeNumber,
+        item: &str,
+    ) -> Result<Option<ItemPosition>, StoreError> {
+        match self.rows.get::<(ItemPosition, ItemPosition)>(&keys::item_name(node, item))? {
+            Some((spot, created)) if spot >= self.first_item(node)? => {
+                self.remove_item(node, spot)?;
+                Ok(Some(created))
+            }
+            _ => Ok(None),
+        }
+    }
+
+    fn remove_item(&mut self, node: NodeNumber, spot: ItemPosition) -> Result<(), StoreError> {
+        let (record, _) = self.remove_item_rows(node, spot)?;
+        let mut counters = self.counters(node)?;
+        counters.items = counters.items.saturating_sub(1);
+        counters.bytes = counters.bytes.saturating_sub(record.bytes);
+        self.rows.put(&keys::counters(node), &counters)
+    }
+
+    /// Removes the oldest items until the others are few and small enough; says how many went. If they are
+    /// many, their rows stay for now.
+    fn evict(&mut self, node: NodeNumber, keep: u64, max_bytes: u64) -> Result<u64, StoreError> {
+        let NodeCounters { mut items, mut bytes, .. } = self.counters(node)?;
+        let mut first = self.first_item(node)?.max(self.ledger.oldest_item(node));
+        let mut going = Vec::new();
+        while items > keep || (bytes > max_bytes && items > 1) {
+            let some = usize::try_from(items.saturating_sub(keep)).unwrap_or(usize::MAX);
+            let some = some.clamp(1, FEW_ITEMS);
+            let from = keys::item(node, first);
+            let keys = self.rows.first_from(&from, &keys::of_node(b'i', node), some)?;
+            if keys.is_empty() {
+                return Err(damaged(&keys::counters(node)));
+            }
+            for key in keys {
+                let spot = keys::spot(&key).ok_or_else(|| damaged(&key))?;
+                let record = self.rows.get::<ItemRecord>(&key)?.ok_or_else(|| damaged(&key))?;
+                items = items.saturating_sub(1);
+                bytes = bytes.saturating_sub(record.bytes);
+                first = keys::after(spot);
+                going.push(spot);
+            }
+        }
+        if going.len() > FEW_ITEMS {
+            self.begin_items(node, first, items, bytes)?;
+        } else if !going.is_empty() {
+            for spot in &going {
+                self.remove_item_rows(node, *spot)?;
+            }
+            let counters = NodeCounters { items, bytes, ..self.counters(node)? };
+            self.rows.put(&keys::counters(node), &counters)?;
+            self.oldest_item = Some(first);
+        }
+        Ok(going.len() as u64)
+    }
+
+    /// All items before a position and index are gone; so many stay, with so many bytes.
+    fn begin_items(
+        &mut self,
+        node: NodeNumber,
+        first: ItemPosition,
+        items: u64,
+        bytes: u64,
+    ) -> Result<(), StoreError> {
+        self.first_item = Some(first);
+        self.rows.put(&keys::first_item(node), &first)?;
+        let counters = NodeCounters { items, bytes, ..self.counters(node)? };
+        self.rows.put(&keys::counters(node), &counters)
+    }
+
+    fn first_item(&self, node: NodeNumber) -> Result<ItemPosition, StoreError> {
+        Ok(self.rows.get(&keys::first_item(node))?.unwrap_or_default())
+    }
+
+    /// A node is gone: nobody finds it. Its subscribers stay until they were told what is owed to them, its
+    /// other rows because they may be many.
+    fn delete(&mut self, id: &NodeId, node: NodeNumber) -> Result<(), StoreError> {
+        self.rows.remove(keys::node(node));
+        self.rows.remove(keys::name(id));
+        self.rows.put(&keys::dead(node), &())?;
+        self.begin_items(node, END, 0, 0)
+    }
+
+    /// Remembers a deleted node. Of those without a redirect the oldest are forgotten: those that are too many, and those
+    /// whose names are not reserved any more.
+    fn remember(
+        &mut self,
+        id: &NodeId,
+        number: NodeNumber,
+        former: &FormerNode,
+    ) -> Result<(), StoreError> {
+        self.rows.put(&keys::former(id), &FormerRecord::of(number, former))?;
+        let place = former.redirect.is_none().then_some((former.deleted.0, number));
+        self.shared.extend(former.share().map(|owner| (owner, place)));
+        if let Some(uri) = &former.redirect {
+            let record = RedirectRecord { number, uri: uri.clone() };
+            self.rows.put(&keys::redirect(id), &record)?;
+            self.rows.put(&keys::moved(number), &id.as_str())?;
+            self.new_redirects += 1;
+            return Ok(());
+        }
+        let own_oldest = former.share().and_then(|own| self.ledger.shares().oldest_of_full(&own));
+        if let Some((deleted, number)) = own_oldest {
+            let key = keys::deleted(deleted, number);
+            let (oldest, record) = self.reserved(&key)?;
+            self.release(key, oldest, &record);
+        }
+        self.rows.put(&keys::deleted(former.deleted.0, number), &id.as_str())?;
+        self.new_former += 1;
+        for key in self.rows.first(b"f", MAX_FORGOTTEN)? {
+            let (oldest, record) = self.reserved(&key)?;
+            let known = self.ledger.former.saturating_add_signed(self.new_former);
+            if known <= MAX_FORMER_NODES && !record.to_former(None).is_over(former.deleted) {
+                break;
+            }
+            self.release(key, oldest, &record);
+        }
+        Ok(())
+    }
+
+    /// The deleted node whose name this row reserves, and its key.
+    fn reserved(&self, key: &[u8]) -> Result<(Vec<u8>, FormerRecord), StoreError> {
+        let name = self.rows.get::<String>(key)?.ok_or_else(|| damaged(key))?;
+        let former = keys::former(&NodeId::parse(&name).map_err(|_| damaged(key))?);
+        let record = self.rows.get::<FormerRecord>(&former)?.ok_or_else(|| damaged(key))?;
+        Ok((former, record))
+    }
+
+    /// Removes the record of a deleted node without a redirect.
+    fn release(&mut self, reserved: Vec<u8>, former: Vec<u8>, record: &FormerRecord) {
+        self.rows.remove(former);
+        self.rows.remove(reserved);
+        self.new_former -= 1;
+        self.unshared.extend(record.share().map(|owner| (owner, Some(record.place()))));
+    }
+
+    /// A node of this name is there again.
+    fn forget_former(&mut self, id: &NodeId) -> Result<(), StoreError> {
+        let (redirect, former) = (keys::redirect(id), keys::former(id));
+        let moved = self.rows.get::<RedirectRecord>(&redirect)?;
+        if let Some(record) = &moved {
+            self.rows.remove(redirect);
+            self.rows.remove(keys::moved(record.number));
+            self.new_redirects -= 1;
+        }
+        if let Some(record) = self.rows.get::<FormerRecord>(&former)? {
+            self.rows.remove(former);
+            let place = moved.is_none().then(|| record.place());
+            self.unshared.extend(record.share().map(|owner| (owner, place)));
+            if moved.is_none() {
+                self.rows.remove(keys::deleted(record.deleted, record.number));
+                self.new_former -= 1;
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) fn counters(&self, node: NodeNumber) -> Result<NodeCounters, StoreError> {
+        Ok(self.rows.get(&keys::counters(node))?.unwrap_or_default())
+    }
+}
+
+/// The affiliation in a row of the table `A`.
+pub(super) fn affiliation_in(key: &[u8], value: &[u8]) -> Result<Affiliation, StoreError> {
+    record::decode::<AffiliationName>(key, value).map(AffiliationName::to_affiliation)
+}

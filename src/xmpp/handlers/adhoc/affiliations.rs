@@ -1,0 +1,79 @@
+//! Affiliations at a node, shown and set (§8.9).
+
+use async_trait::async_trait;
+use xmpp_parsers::data_forms::{Field, FieldType};
+
+use crate::xmpp::stanza::{
+    forms,
+    name::{affiliation_name, affiliation_named},
+};
+use gjallar_pubsub::{
+    Affiliation,
+    op::affiliations::{SetAffiliations, SetAffiliationsReply},
+};
+
+use super::command::{
+    AdHocCommand, CommandAccess, CommandContext, CommandError, CommandInfo, CommandStep,
+    FormValues, jids_field,
+};
+
+pub(super) struct Affiliations;
+
+#[async_trait]
+impl AdHocCommand for Affiliations {
+    fn info(&self) -> CommandInfo {
+        let (node, name) = ("urn:gjallar:command:affiliations", "Show and set affiliations");
+        CommandInfo { node, name, audience: CommandAccess::Owners }
+    }
+
+    async fn step(
+        &self,
+        asker: &CommandContext<'_>,
+        answers: &[FormValues],
+    ) -> Result<CommandStep, CommandError> {
+        let [chosen, rest @ ..] = answers else {
+            let node = asker.node_field("node").await?;
+            return Ok(CommandStep::next("Show and set affiliations", vec![node]));
+        };
+        let node = chosen.node("node")?;
+        let [wanted] = rest else {
+            let there = asker.service.affiliations(asker.actor, &node).await?;
+            let line = |(jid, affiliation)| format!("{jid}: {}", affiliation_name(affiliation));
+            let title = format!("Affiliations at {node}");
+            let fields = vec![
+                asker.shown_list(there.len(), there.into_iter().map(line)),
+                jids_field("jids", "Whose affiliation to set"),
+                choice(),
+            ];
+            return Ok(CommandStep::last(&title, fields));
+        };
+        let affiliation = affiliation_named(wanted.needed("affiliation")?)
+            .ok_or_else(|| CommandError::Payload("no such affiliation".into()))?;
+        let entries: Vec<_> =
+            wanted.jids("jids")?.iter().map(|jid| (jid.to_bare(), affiliation)).collect();
+        let number = entries.len();
+        let request = SetAffiliations { node, entries, invalid: Vec::new() };
+        let set = asker.service.set_affiliations(asker.actor, &request, |outcome| outcome);
+        let SetAffiliationsReply { failed, reason, .. } = set.await.await?;
+        if failed.is_empty() {
+            return Ok(CommandStep::done(format!("Set: {number}.")));
+        }
+        let line = |(jid, affiliation)| format!("{jid} is still {}", affiliation_name(affiliation));
+        let failed: Vec<_> = failed.into_iter().map(line).collect();
+        Ok(CommandStep::partly(format!("Not set: {} ({reason}).", asker.enumeration(failed))))
+    }
+}
+
+fn choice() -> Field {
+    let label = |affiliation| match affiliation {
+        Affiliation::Owner => "May do everything",
+        Affiliation::Publisher => "May publish and retrieve",
+        Affiliation::PublishOnly => "May publish only",
+        Affiliation::Member => "May subscribe and retrieve",
+        Affiliation::None => "As anyone",
+        Affiliation::Outcast => "Shut out",
+    };
+    let options = Affiliation::ALL.map(|one| (affiliation_name(one), label(one)));
+    let field = forms::choice("affiliation", "Affiliation", &options, "member");
+    Field { type_: FieldType::ListSingle, ..field }
+}

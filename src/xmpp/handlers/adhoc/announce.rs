@@ -1,0 +1,37 @@
+//! Saying something to all subscribers of a node.
+
+use async_trait::async_trait;
+
+use gjallar_pubsub::op::announce;
+
+use super::command::{
+    AdHocCommand, CommandAccess, CommandContext, CommandError, CommandInfo, CommandStep,
+    FormValues, lines, required,
+};
+
+pub(super) struct AnnounceCommand;
+
+#[async_trait]
+impl AdHocCommand for AnnounceCommand {
+    fn info(&self) -> CommandInfo {
+        let (node, name) =
+            ("urn:gjallar:command:announce", "Announce to the subscribers of a node");
+        CommandInfo { node, name, audience: CommandAccess::Owners }
+    }
+
+    async fn step(
+        &self,
+        asker: &CommandContext<'_>,
+        answers: &[FormValues],
+    ) -> Result<CommandStep, CommandError> {
+        let [written, ..] = answers else {
+            let text = required(lines("text", "What to say", []));
+            let fields = vec![asker.node_field("node").await?, text];
+            return Ok(CommandStep::last("Announce", fields));
+        };
+        let (node, text) = (written.node("node")?, written.text("text"));
+        let request = announce::Announce { node, text };
+        let told = asker.service.announce(asker.actor, &request, |outcome| outcome);
+        Ok(CommandStep::done(format!("Subscribers who are told: {}.", told.await.await?)))
+    }
+}

@@ -1,0 +1,58 @@
+//! Approving subscriptions that wait, or refusing them (§8.6).
+
+use async_trait::async_trait;
+use xmpp_parsers::data_forms::{Field, FieldType, Option_};
+
+use crate::xmpp::stanza::forms;
+use gjallar_pubsub::op::authorize::Authorize;
+
+use super::command::{
+    AdHocCommand, CommandAccess, CommandContext, CommandError, CommandInfo, CommandStep, FormValues,
+};
+
+pub(super) struct Approve;
+
+#[async_trait]
+impl AdHocCommand for Approve {
+    fn info(&self) -> CommandInfo {
+        let (node, name) = ("urn:gjallar:command:approve", "Approve or refuse subscriptions");
+        CommandInfo { node, name, audience: CommandAccess::Owners }
+    }
+
+    async fn step(
+        &self,
+        asker: &CommandContext<'_>,
+        answers: &[FormValues],
+    ) -> Result<CommandStep, CommandError> {
+        let [chosen, rest @ ..] = answers else {
+            let node = asker.node_field("node").await?;
+            return Ok(CommandStep::next("Approve or refuse subscriptions", vec![node]));
+        };
+        let node = chosen.node("node")?;
+        let [decided] = rest else {
+            let waiting = asker.service.requests(asker.actor, &node).await?;
+            if waiting.is_empty() {
+                return Ok(CommandStep::done("Nobody waits."));
+            }
+            let mut jids = Field::new("jids", FieldType::ListMulti);
+            jids.label = Some("Who waits".into());
+            let option = |jid: &jid::Jid| Option_ { label: None, value: jid.to_string() };
+            jids.options = asker.offered(waiting.iter().map(option));
+            let options = [("approve", "Approve"), ("refuse", "Refuse")];
+            let decision = forms::choice("decision", "Decision", &options, "approve");
+            return Ok(CommandStep::last(&format!("Requests at {node}"), vec![jids, decision]));
+        };
+        let allow = match decided.needed("decision")? {
+            "approve" => true,
+            "refuse" => false,
+            _ => return Err(CommandError::Payload("no such decision".into())),
+        };
+        let jids = decided.jids("jids")?;
+        let number = jids.len();
+        for jid in jids {
+            let request = Authorize { node: node.clone(), jid, allow };
+            asker.service.authorize(asker.actor, &request, |outcome| outcome).await.await?;
+        }
+        Ok(CommandStep::done(format!("{}: {number}.", if allow { "Approved" } else { "Refused" })))
+    }
+}

@@ -1,0 +1,45 @@
+//! Configuring a node (§8.2).
+
+use async_trait::async_trait;
+
+use crate::xmpp::stanza::forms::node_config::{self, NodeConfigForm};
+use gjallar_pubsub::op::configure::Configure;
+
+use super::command::{
+    AdHocCommand, CommandAccess, CommandContext, CommandError, CommandInfo, CommandStep,
+    FormValues, NextActions,
+};
+
+pub(super) struct ConfigureNode;
+
+#[async_trait]
+impl AdHocCommand for ConfigureNode {
+    fn info(&self) -> CommandInfo {
+        let (node, name) = ("urn:gjallar:command:configure-node", "Configure a node");
+        CommandInfo { node, name, audience: CommandAccess::Owners }
+    }
+
+    async fn step(
+        &self,
+        asker: &CommandContext<'_>,
+        answers: &[FormValues],
+    ) -> Result<CommandStep, CommandError> {
+        let [chosen, rest @ ..] = answers else {
+            return Ok(CommandStep::next(
+                "Configure a node",
+                vec![asker.node_field("node").await?],
+            ));
+        };
+        let node = chosen.node("node")?;
+        let [config] = rest else {
+            let shown = asker.service.configuration(asker.actor, &node).await?;
+            let mut form = node_config::form_of(&shown, asker.service.reads_rosters());
+            form.title = Some(format!("Configuration of {node}"));
+            return Ok(CommandStep::Ask(form, NextActions::Last));
+        };
+        let NodeConfigForm { settings, seen, .. } = node_config::answered(config.fields())?;
+        let request = Configure { node, settings, seen };
+        asker.service.configure(asker.actor, &request, |outcome| outcome).await.await?;
+        Ok(CommandStep::done("The node is configured."))
+    }
+}

@@ -1,0 +1,54 @@
+//! Creating a node with its configuration (§8.1.3).
+
+use async_trait::async_trait;
+use xmpp_parsers::data_forms::{DataFormType, FieldType};
+
+use crate::xmpp::stanza::forms::{field, node_config};
+use gjallar_pubsub::{NodeId, op::create::Create};
+
+use super::command::{
+    AdHocCommand, CommandAccess, CommandContext, CommandError, CommandInfo, CommandStep,
+    FormValues, NextActions,
+};
+
+pub(super) struct CreateNode;
+
+#[async_trait]
+impl AdHocCommand for CreateNode {
+    fn info(&self) -> CommandInfo {
+        let (node, name) = ("urn:gjallar:command:create-node", "Create a node");
+        CommandInfo { node, name, audience: CommandAccess::Creators }
+    }
+
+    async fn step(
+        &self,
+        asker: &CommandContext<'_>,
+        answers: &[FormValues],
+    ) -> Result<CommandStep, CommandError> {
+        let [name, rest @ ..] = answers else {
+            let label = "Name; without one the service chooses it";
+            return Ok(CommandStep::next(
+                "Create a node",
+                vec![field("node", FieldType::TextSingle, label, "")],
+            ));
+        };
+        let node = name.one("node").map(NodeId::parse).transpose()?;
+        let [config] = rest else {
+            let policies = asker.service.policies();
+            let policy = node
+                .as_ref()
+                .map_or_else(|| policies.default_policy(), |node| policies.for_node(node));
+            let mut form = node_config::data_form(
+                DataFormType::Form,
+                &policy.initial(),
+                asker.service.reads_rosters(),
+            );
+            form.title = Some("Configuration of the new node".into());
+            return Ok(CommandStep::Ask(form, NextActions::Last));
+        };
+        let settings = node_config::answered(config.fields())?.settings;
+        let request = Create { node, settings };
+        let created = asker.service.create(asker.actor, &request, |outcome| outcome).await.await?;
+        Ok(CommandStep::done(format!("The node {} is created.", created.node)))
+    }
+}

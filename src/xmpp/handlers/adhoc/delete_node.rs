@@ -1,0 +1,53 @@
+//! Deleting a node (§8.4), whose name has to be typed.
+
+use async_trait::async_trait;
+use xmpp_parsers::data_forms::FieldType;
+
+use crate::xmpp::stanza::forms::field;
+use gjallar_pubsub::{PageRequest, op::delete::Delete};
+
+use super::command::{
+    AdHocCommand, CommandAccess, CommandContext, CommandError, CommandInfo, CommandStep,
+    FormValues, fixed, required,
+};
+
+pub(super) struct DeleteNode;
+
+#[async_trait]
+impl AdHocCommand for DeleteNode {
+    fn info(&self) -> CommandInfo {
+        let (node, name) = ("urn:gjallar:command:delete-node", "Delete a node");
+        CommandInfo { node, name, audience: CommandAccess::Owners }
+    }
+
+    async fn step(
+        &self,
+        asker: &CommandContext<'_>,
+        answers: &[FormValues],
+    ) -> Result<CommandStep, CommandError> {
+        let [chosen, rest @ ..] = answers else {
+            return Ok(CommandStep::next("Delete a node", vec![asker.node_field("node").await?]));
+        };
+        let node = chosen.node("node")?;
+        let [confirmed] = rest else {
+            let (service, none) = (asker.service, PageRequest::first(0));
+            let there = service.subscriptions(asker.actor, &node, &none, |_| true).await?;
+            let subscribed = there.total.unwrap_or_default();
+            let lost = format!("{node} goes with all its items and {subscribed} subscriptions.");
+            let uri = "URI of the node to turn to instead, if any";
+            let fields = vec![
+                fixed(&[lost]),
+                required(field("name", FieldType::TextSingle, "Type the name of the node", "")),
+                field("redirect", FieldType::TextSingle, uri, ""),
+            ];
+            return Ok(CommandStep::last("Delete a node", fields));
+        };
+        if confirmed.text("name") != node.as_str() {
+            return Err(CommandError::Payload("that is not the name of the node".into()));
+        }
+        let redirect = confirmed.one("redirect").map(str::to_owned);
+        let request = Delete { node, redirect };
+        asker.service.delete(asker.actor, &request, |outcome| outcome).await.await?;
+        Ok(CommandStep::done("The node is deleted."))
+    }
+}

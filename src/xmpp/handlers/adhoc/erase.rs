@@ -1,0 +1,55 @@
+//! Erasing everything that the service has of an entity, whose JID has to be typed twice.
+
+use async_trait::async_trait;
+use xmpp_parsers::data_forms::FieldType;
+
+use crate::{
+    service::{ErasureReport, Memberships},
+    xmpp::stanza::forms::field,
+};
+
+use super::command::{
+    AdHocCommand, CommandAccess, CommandContext, CommandError, CommandInfo, CommandStep,
+    FormValues, fixed, jid_field, required,
+};
+
+pub(super) struct Erase;
+
+#[async_trait]
+impl AdHocCommand for Erase {
+    fn info(&self) -> CommandInfo {
+        let (node, name) = ("urn:gjallar:command:erase", "Erase everything of a JID");
+        CommandInfo { node, name, audience: CommandAccess::Administrators }
+    }
+
+    async fn step(
+        &self,
+        asker: &CommandContext<'_>,
+        answers: &[FormValues],
+    ) -> Result<CommandStep, CommandError> {
+        let [wanted, rest @ ..] = answers else {
+            return Ok(CommandStep::next(self.info().name, vec![jid_field("jid")]));
+        };
+        let entity = wanted.entity("jid")?;
+        let [confirmed] = rest else {
+            let Memberships { affiliations, subscriptions } =
+                asker.service.memberships(asker.actor, &entity).await?;
+            let goes = format!(
+                "{entity} loses {} affiliations and {} subscriptions. Nodes that it owns alone are deleted, and \
+                 items that it published are retracted.",
+                affiliations.len(),
+                subscriptions.len(),
+            );
+            let again = field("again", FieldType::JidSingle, "Type the JID again", "");
+            return Ok(CommandStep::last(self.info().name, vec![fixed(&[goes]), required(again)]));
+        };
+        if confirmed.entity("again")? != entity {
+            return Err(CommandError::Payload("that is not the JID".into()));
+        }
+        let ErasureReport { nodes, affiliations, subscriptions, items } =
+            asker.service.erase(asker.actor, &entity).await?;
+        Ok(CommandStep::done(format!(
+            "Erased: {nodes} nodes, {affiliations} affiliations, {subscriptions} subscriptions, {items} items."
+        )))
+    }
+}

@@ -1,0 +1,44 @@
+//! Asking for the requests that wait at a node, each in a message of its own (§8.7).
+
+use async_trait::async_trait;
+use xmpp_parsers::data_forms::{DataFormType, Field, FieldType};
+
+use crate::xmpp::stanza::{forms, ns};
+
+use super::command::{
+    AdHocCommand, CommandAccess, CommandContext, CommandError, CommandInfo, CommandStep,
+    FormValues, NextActions, fixed,
+};
+
+pub(super) struct GetPending;
+
+#[async_trait]
+impl AdHocCommand for GetPending {
+    fn info(&self) -> CommandInfo {
+        let (node, name) = (ns::GET_PENDING, "Show requests for subscriptions");
+        CommandInfo { node, name, audience: CommandAccess::Owners }
+    }
+
+    async fn step(
+        &self,
+        asker: &CommandContext<'_>,
+        answers: &[FormValues],
+    ) -> Result<CommandStep, CommandError> {
+        let [chosen, ..] = answers else {
+            // SPEC: `pubsub#node` is of type list-single in §8.7's example, and of type text-single in the registry
+            // (§16.4.1) and in §8.6. One field has one type here, or Smack closes the connection.
+            let field = asker.node_field("pubsub#node").await?;
+            let nodes = field.options.iter().map(|option| option.value.clone()).collect::<Vec<_>>();
+            let node = Field { type_: FieldType::TextSingle, options: Vec::new(), ..field };
+            let fields = match nodes.is_empty() {
+                true => vec![node],
+                false => vec![fixed(&nodes), node],
+            };
+            let form = forms::form_of_type(DataFormType::Form, ns::SUBSCRIBE_AUTHORIZATION, fields);
+            return Ok(CommandStep::Ask(form, NextActions::Last));
+        };
+        let node = chosen.node("pubsub#node")?;
+        asker.service.pending(asker.actor, &node, |outcome| outcome).await.await?;
+        Ok(CommandStep::done("The requests are on their way."))
+    }
+}

@@ -1,0 +1,72 @@
+//! Listing nodes: those of a name, page by page.
+
+use async_trait::async_trait;
+use xmpp_parsers::data_forms::{Field, FieldType};
+
+use crate::{
+    service::{ManagedNodes, NamePattern},
+    xmpp::stanza::forms::{field, value_len},
+};
+use gjallar_pubsub::{byte_budget, op::discover::NodeSummary};
+
+use super::command::{
+    AdHocCommand, CommandAccess, CommandContext, CommandError, CommandInfo, CommandStep,
+    FormValues, NextActions, asking, lines,
+};
+
+/// The nodes on a page if nothing is said, and at the most.
+const PAGE: u64 = 100;
+const MAX_PAGE: u64 = 1000;
+
+/// The UID of the last node of the previous page.
+const AFTER: &str = "after";
+
+pub(super) struct ListNodes;
+
+#[async_trait]
+impl AdHocCommand for ListNodes {
+    fn info(&self) -> CommandInfo {
+        let (node, name) = ("urn:gjallar:command:list-nodes", "List nodes");
+        CommandInfo { node, name, audience: CommandAccess::Owners }
+    }
+
+    async fn step(
+        &self,
+        asker: &CommandContext<'_>,
+        answers: &[FormValues],
+    ) -> Result<CommandStep, CommandError> {
+        let Some(first) = answers.first() else {
+            let fields = vec![
+                field(
+                    "pattern",
+                    FieldType::TextSingle,
+                    "Part of the name, or a pattern with * and ?",
+                    "",
+                ),
+                field("max", FieldType::TextSingle, "Nodes on a page", &PAGE.to_string()),
+            ];
+            return Ok(CommandStep::Ask(asking("List nodes", fields), NextActions::List));
+        };
+        let max = first.number("max")?.unwrap_or(PAGE).clamp(1, MAX_PAGE) as usize;
+        let after = answers.last().and_then(|answer| answer.one(AFTER)).map(str::to_owned);
+        let pattern = NamePattern::parse(first.one("pattern").unwrap_or_default());
+        let pattern = pattern.map_err(|refusal| CommandError::Payload(refusal.to_string()))?;
+        let request = ManagedNodes { pattern, after, max };
+        let (mut nodes, has_more) = asker.service.managed_nodes(asker.actor, &request).await?;
+        let max_bytes = asker.service.policies().limits().max_reply_bytes;
+        let fits = byte_budget(max_bytes, 1, |node: &&NodeSummary| value_len(node.node.as_str()));
+        let fitting = nodes.iter().take_while(fits).count();
+        let has_more = has_more || fitting < nodes.len();
+        nodes.truncate(fitting);
+        let last = nodes.last().map(NodeSummary::uid);
+        let names =
+            lines("nodes", "Nodes", nodes.into_iter().map(|summary| summary.node.to_string()));
+        Ok(match last.filter(|_| has_more) {
+            None => CommandStep::shown("Nodes", vec![names]),
+            Some(last) => {
+                let after = Field::new(AFTER, FieldType::Hidden).with_value(&last);
+                CommandStep::Ask(asking("Nodes", vec![names, after]), NextActions::Page)
+            }
+        })
+    }
+}

@@ -1,0 +1,53 @@
+//! Publishing an item by hand (§7.1).
+
+use async_trait::async_trait;
+use xmpp_parsers::data_forms::FieldType;
+
+use crate::xmpp::stanza::{forms::field, payload};
+use gjallar_pubsub::{
+    ItemId,
+    op::publish::{NewItem, Publish},
+};
+
+use super::command::{
+    AdHocCommand, CommandAccess, CommandContext, CommandError, CommandInfo, CommandStep,
+    FormValues, lines,
+};
+
+pub(super) struct PublishItem;
+
+#[async_trait]
+impl AdHocCommand for PublishItem {
+    fn info(&self) -> CommandInfo {
+        let (node, name) = ("urn:gjallar:command:publish-item", "Publish an item");
+        CommandInfo { node, name, audience: CommandAccess::Owners }
+    }
+
+    async fn step(
+        &self,
+        asker: &CommandContext<'_>,
+        answers: &[FormValues],
+    ) -> Result<CommandStep, CommandError> {
+        let [written, ..] = answers else {
+            let id = "Name of the item; without one the service chooses it";
+            let fields = vec![
+                asker.node_field("node").await?,
+                field("id", FieldType::TextSingle, id, ""),
+                lines("payload", "Payload: an XML element with a namespace", []),
+            ];
+            return Ok(CommandStep::last("Publish an item", fields));
+        };
+        let text = written.text("payload");
+        let payload = match text.trim() {
+            "" => None,
+            text => Some(payload::parse(text)?),
+        };
+        let id = written.one("id").map(ItemId::parse).transpose()?;
+        let items = vec![NewItem { id, payload }];
+        let node = written.node("node")?;
+        let request = Publish { node, items, options: Vec::new(), expected_newest: None };
+        let published = asker.service.publish(asker.actor, &request, |outcome| outcome);
+        let ids: Vec<_> = published.await.await?.items.iter().map(ToString::to_string).collect();
+        Ok(CommandStep::done(format!("Published: {}.", ids.join(", "))))
+    }
+}

@@ -1,0 +1,76 @@
+//! Retracting items by hand (§7.2).
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use xmpp_parsers::data_forms::{Field, FieldType, Option_};
+
+use crate::xmpp::stanza::forms::field;
+use gjallar_pubsub::{
+    Item, ItemId, ItemOrder, PageRequest,
+    op::{
+        retract::Retract,
+        retrieve::{Retrieve, Selection},
+    },
+};
+
+use super::command::{
+    AdHocCommand, CommandAccess, CommandContext, CommandError, CommandInfo, CommandStep,
+    FormValues, MAX_SHOWN, lines,
+};
+
+pub(super) struct RetractItems;
+
+#[async_trait]
+impl AdHocCommand for RetractItems {
+    fn info(&self) -> CommandInfo {
+        let (node, name) = ("urn:gjallar:command:retract-items", "Retract items");
+        CommandInfo { node, name, audience: CommandAccess::Owners }
+    }
+
+    async fn step(
+        &self,
+        asker: &CommandContext<'_>,
+        answers: &[FormValues],
+    ) -> Result<CommandStep, CommandError> {
+        let [chosen, rest @ ..] = answers else {
+            return Ok(CommandStep::next("Retract items", vec![asker.node_field("node").await?]));
+        };
+        let node = chosen.node("node")?;
+        let [wanted] = rest else {
+            let request = Retrieve {
+                node: node.clone(),
+                selection: Selection::Page(PageRequest::last(MAX_SHOWN)),
+                order: ItemOrder::default(),
+                subid: None,
+            };
+            let retrieved = asker.service.retrieve(asker.actor, &request).await?;
+            // Owners see publishers that the node does not show.
+            let owns = asker.service.configuration(asker.actor, &node).await.is_ok();
+            let mut items = Field::new("items", FieldType::ListMulti);
+            items.label = Some("The newest items".into());
+            let option = |item: &Arc<Item>| {
+                let shown = retrieved.attribution.publisher_of(item);
+                let publisher = if owns { Some(&item.publisher) } else { shown };
+                let label = match publisher {
+                    Some(publisher) => format!("{} ({publisher})", item.id),
+                    None => item.id.to_string(),
+                };
+                Option_ { label: Some(label), value: item.id.to_string() }
+            };
+            items.options = asker.offered(retrieved.part.entries.iter().rev().map(option));
+            let fields = vec![
+                items,
+                lines("others", "Others, each in a line", []),
+                field("notify", FieldType::Boolean, "Tell subscribers in any case", "false"),
+            ];
+            return Ok(CommandStep::last(&format!("Items of {node}"), fields));
+        };
+        let names = wanted.all("items").chain(wanted.all("others"));
+        let items = names.map(ItemId::parse).collect::<Result<Vec<_>, _>>()?;
+        let number = items.len();
+        let request = Retract { node, items, notify: wanted.flag("notify")? };
+        asker.service.retract(asker.actor, &request, |outcome| outcome).await.await?;
+        Ok(CommandStep::done(format!("Retracted: {number}.")))
+    }
+}

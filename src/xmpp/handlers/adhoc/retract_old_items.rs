@@ -1,0 +1,41 @@
+//! Retracting items that are older than so many days.
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+use xmpp_parsers::data_forms::FieldType;
+
+use crate::xmpp::stanza::forms::field;
+
+use super::command::{
+    AdHocCommand, CommandAccess, CommandContext, CommandError, CommandInfo, CommandStep,
+    FormValues, required,
+};
+
+pub(super) struct RetractOldItems;
+
+#[async_trait]
+impl AdHocCommand for RetractOldItems {
+    fn info(&self) -> CommandInfo {
+        let (node, name) = ("urn:gjallar:command:retract-old-items", "Retract old items");
+        CommandInfo { node, name, audience: CommandAccess::Owners }
+    }
+
+    async fn step(
+        &self,
+        asker: &CommandContext<'_>,
+        answers: &[FormValues],
+    ) -> Result<CommandStep, CommandError> {
+        let [wanted, ..] = answers else {
+            let days = field("days", FieldType::TextSingle, "Older than so many days", "");
+            let fields = vec![asker.node_field("node").await?, required(days)];
+            return Ok(CommandStep::last("Retract old items", fields));
+        };
+        let node = wanted.node("node")?;
+        wanted.needed("days")?;
+        let days = wanted.number("days")?.unwrap_or_default();
+        let age = Duration::from_secs(days.saturating_mul(86_400));
+        let number = asker.service.retract_older(asker.actor, &node, age).await?;
+        Ok(CommandStep::done(format!("Retracted: {number}.")))
+    }
+}

@@ -1,0 +1,64 @@
+//! Subscriptions at a node, shown and set (§8.8).
+
+use async_trait::async_trait;
+
+use crate::xmpp::stanza::{
+    forms,
+    name::{state_name, state_named},
+};
+use gjallar_pubsub::{
+    PageRequest, SubscriptionState,
+    op::subscriptions::{SetSubscriptions, SetSubscriptionsReply},
+};
+
+use super::command::{
+    AdHocCommand, CommandAccess, CommandContext, CommandError, CommandInfo, CommandStep,
+    FormValues, MAX_SHOWN, jids_field,
+};
+
+pub(super) struct Subscriptions;
+
+#[async_trait]
+impl AdHocCommand for Subscriptions {
+    fn info(&self) -> CommandInfo {
+        let (node, name) = ("urn:gjallar:command:subscriptions", "Show and set subscriptions");
+        CommandInfo { node, name, audience: CommandAccess::Owners }
+    }
+
+    async fn step(
+        &self,
+        asker: &CommandContext<'_>,
+        answers: &[FormValues],
+    ) -> Result<CommandStep, CommandError> {
+        let [chosen, rest @ ..] = answers else {
+            let node = asker.node_field("node").await?;
+            return Ok(CommandStep::next("Show and set subscriptions", vec![node]));
+        };
+        let node = chosen.node("node")?;
+        let [wanted] = rest else {
+            let (service, shown) = (asker.service, PageRequest::first(MAX_SHOWN));
+            let there = service.subscriptions(asker.actor, &node, &shown, |_| true).await?;
+            let jids = there.entries.iter().map(|own| own.jid.to_string());
+            let states = [SubscriptionState::Subscribed, SubscriptionState::None].map(state_name);
+            let options = [(states[0], "Subscribed"), (states[1], "Not subscribed")];
+            let fields = vec![
+                asker.shown_list(there.total.unwrap_or_default(), jids),
+                jids_field("jids", "Whose subscription to set"),
+                forms::choice("subscription", "Subscription", &options, states[0]),
+            ];
+            return Ok(CommandStep::last(&format!("Subscriptions at {node}"), fields));
+        };
+        let state = state_named(wanted.needed("subscription")?);
+        let entries: Vec<_> =
+            wanted.jids("jids")?.into_iter().map(|jid| (jid, None, state)).collect();
+        let number = entries.len();
+        let request = SetSubscriptions { node, entries, invalid: Vec::new() };
+        let set = asker.service.set_subscriptions(asker.actor, &request, |outcome| outcome);
+        let SetSubscriptionsReply { failed, reason, .. } = set.await.await?;
+        if failed.is_empty() {
+            return Ok(CommandStep::done(format!("Set: {number}.")));
+        }
+        let failed: Vec<_> = failed.into_iter().map(|(jid, ..)| jid).collect();
+        Ok(CommandStep::partly(format!("Not set: {} ({reason}).", asker.enumeration(failed))))
+    }
+}

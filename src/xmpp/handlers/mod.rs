@@ -1,0 +1,9 @@
+//! TODO.
+
+pub mod adhoc;
+pub(super) mod caps;
+pub(super) mod mam;
+pub(super) mod presence;
+pub(super) mod privileged_entity;
+pub(super) mod pubsub;
+pub(super) mod resource_pings;

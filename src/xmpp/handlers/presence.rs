@@ -1,0 +1,288 @@
+//! Presence: of those whom the service watches, and its own (XEP-0060 §12.6; RFC 6121 §3, §4).
+
+use jid::{BareJid, Jid};
+use minidom::Element;
+
+use crate::{
+    service::PresenceUpdate,
+    xmpp::{
+        stanza::{envelope::Envelope, notification, ns},
+        xml::writer::ElementWriter,
+    },
+};
+use gjallar_pubsub::{Show, Timestamp};
+
+use crate::xmpp::router::Router;
+
+/// Id prefix of pings to entities that did not answer a probe.
+const SILENT: &str = "silent-";
+/// Errors by which a server answers a ping to one of its accounts.
+const OF_SERVER: [&str; 3] = ["service-unavailable", "feature-not-implemented", "item-not-found"];
+
+impl Router {
+    /// Deals with presence. Anyone may have that of the service, which is always there.
+    pub(in crate::xmpp) async fn presence(&self, header: &Envelope, stanza: &Element) {
+        let Some(sender) = header.sender() else { return };
+        if !self.is_to_service(header) {
+            return;
+        }
+        let from = header.from.as_deref().unwrap_or_default();
+        let answer = |kind| self.send_to(from, self.own_presence(kind, from));
+        match header.kind.as_deref() {
+            None => {
+                if let Some(show) = show(stanza) {
+                    let shown =
+                        PresenceUpdate { show, away_seconds: away(stanza), stamp: stamp(stanza) };
+                    self.service().available(&sender, &shown).await;
+                    self.query_caps(&sender, stanza).await;
+                } else {
+                    self.service().presence_tracker().cannot_know(&sender);
+                }
+            }
+            // COMPAT: Prosody says that somebody is not available when it takes a request for its presence.
+            Some("unavailable")
+                if sender.is_bare() && !self.service().presence_tracker().is_given(&sender) => {}
+            Some("unavailable") => {
+                self.service().interests().remove(&sender);
+                self.service().unavailable(&sender).await;
+            }
+            // Other errors say that it is not known.
+            Some("error") if notification::is_gone(stanza) => {
+                self.service().interests().remove(&sender);
+                self.service().unavailable(&sender).await;
+            }
+            Some("error") => self.service().presence_tracker().cannot_know(&sender),
+            Some("subscribed") => {
+                self.service().presence_tracker().on_subscribed(&sender);
+                answer(Some("probe"));
+            }
+            Some("subscribe") => {
+                answer(Some("subscribed"));
+                answer(None);
+            }
+            Some("probe") => answer(None),
+            Some("unsubscribe") => answer(Some("unsubscribed")),
+            Some("unsubscribed") => self.service().presence_tracker().refuse(&sender),
+            Some(_) => {}
+        }
+    }
+
+    /// Asks for the presence of those for whom it matters, as long as it is awaited.
+    pub async fn request_presence(&self) {
+        loop {
+            self.next_question().await;
+            let request = self.service().next_presence_request().await;
+            // After a request a probe has to wait for the answer: Prosody takes it for a reason to cancel the request.
+            let kind = if request.is_probe { "probe" } else { "subscribe" };
+            self.send_unsolicited(&self.own_presence(Some(kind), request.entity.as_str()));
+        }
+    }
+
+    /// Pings entities that did not answer a probe, to learn whether their server has processed it. Runs until dropped.
+    ///
+    /// COMPAT: ejabberd does not answer probes for offline users. 24.10 and later with mod_privilege drop a ping to a
+    /// bare JID; the server answers a ping to an absent resource.
+    pub async fn ask_for_silent(&self) {
+        loop {
+            let entity = self.service().presence_tracker().silent().await;
+            self.next_question().await;
+            let number = self.service().next_u64();
+            let ping = ElementWriter::new("iq")
+                .attr("type", "get")
+                .attr("id", &format!("{SILENT}{number:016x}"))
+                .attr("from", self.jid().as_str())
+                .attr("to", &format!("{entity}/{number:016x}"))
+                .child(ElementWriter::ns("ping", ns::PING));
+            self.service().presence_tracker().ping(&entity, number);
+            self.send_unsolicited(&ping.to_string());
+        }
+    }
+
+    /// Reads the answer to such a ping, unless the server is unreachable. Returns the entity and the number of the
+    /// ping.
+    pub(in crate::xmpp) fn take_silence(&self, stanza: &Element) -> Option<(BareJid, u64)> {
+        let number = stanza.attr("id")?.strip_prefix(SILENT)?;
+        let from = Jid::stamped(stanza.attr("from")?).ok()?;
+        from.resource().filter(|resource| resource.as_str() == number)?;
+        let error = stanza.children().find(|child| child.name() == "error");
+        let is_of_server = match error {
+            Some(error) => {
+                OF_SERVER.iter().any(|condition| error.has_child(condition, ns::STANZAS))
+            }
+            None => stanza.attr("type") == Some("result"),
+        };
+        let number = u64::from_str_radix(number, 16).ok()?;
+        is_of_server.then(|| (from.to_bare(), number))
+    }
+
+    /// Presence of the service to an entity.
+    fn own_presence(&self, kind: Option<&str>, to: &str) -> String {
+        let presence = ElementWriter::new("presence").attr_if("type", kind);
+        presence.attr("from", self.jid().as_str()).attr("to", to).to_string()
+    }
+}
+
+/// For how many seconds a resource was away, if it says so (XEP-0312).
+fn away(presence: &Element) -> Option<u64> {
+    presence.get_child("ago", ns::AGO)?.attr("secs")?.parse().ok()
+}
+
+/// Time at which presence was sent, if the server states it (XEP-0203).
+fn stamp(presence: &Element) -> Option<Timestamp> {
+    notification::timestamp(presence.get_child("delay", ns::DELAY)?.attr("stamp")?)
+}
+
+/// How a resource shows itself; nothing if that is no value of RFC 6121 §4.7.2.1.
+fn show(presence: &Element) -> Option<Show> {
+    let show = presence.children().find(|child| child.name() == "show");
+    Some(match show.map(Element::text).as_deref() {
+        None => Show::Online,
+        Some("away") => Show::Away,
+        Some("chat") => Show::Chat,
+        Some("dnd") => Show::Dnd,
+        Some("xa") => Show::Xa,
+        Some(_) => return None,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        sync::{
+            Arc,
+            atomic::{AtomicU64, Ordering},
+        },
+        time::Duration,
+    };
+
+    use tokio::time::timeout;
+
+    use super::*;
+    use crate::{
+        service::Service,
+        store::MemoryStore,
+        xmpp::{MulticastDiscovery, ReplyQueue, outbound::multicast::MulticastConfig},
+    };
+    use gjallar_pubsub::{IdGenerator, Limits};
+
+    #[derive(Default)]
+    struct Numbers(AtomicU64);
+
+    impl IdGenerator for Numbers {
+        fn next_u64(&self) -> u64 {
+            self.0.fetch_add(1, Ordering::Relaxed)
+        }
+    }
+
+    /// A service without a transport.
+    struct TestRouter {
+        dispatch: Arc<Router>,
+        answers: Arc<ReplyQueue>,
+    }
+
+    impl TestRouter {
+        async fn new() -> Self {
+            let (store, fresh) = (Arc::new(MemoryStore::new()), Arc::new(Numbers::default()));
+            let clock = Arc::new(|| Timestamp(0));
+            let service = Service::open(store, Limits::default(), fresh, clock).await.unwrap();
+            let multicast = MulticastDiscovery::new(MulticastConfig::None, "pubsub.x".into());
+            let answers = ReplyQueue::new(Arc::clone(service.log_window()), multicast, None);
+            let answers = Arc::new(answers);
+            let jid = Jid::new("pubsub.x").unwrap();
+            let (service, sent) = (Arc::new(service), Arc::clone(&answers));
+            let dispatch = Arc::new(Router::new(service, sent, jid, None, 100_000));
+            dispatch.on_link_change(true);
+            Self { dispatch, answers }
+        }
+
+        /// A service with a node that has this setting, and a subscriber.
+        async fn with_subscriber(setting: &str) -> Self {
+            let stage = Self::new().await;
+            let field = |var: &str, value: &str| {
+                format!("<field var='{var}'><value>{value}</value></field>")
+            };
+            let fields = field("FORM_TYPE", ns::NODE_CONFIG) + &field(setting, "1");
+            let form = format!("<x xmlns='{}' type='submit'>{fields}</x>", ns::DATA_FORMS);
+            let create = format!("<create node='n'/><configure>{form}</configure>");
+            stage.send(&request("o@x/r", &create)).await;
+            stage.send(&request("a@x/r", "<subscribe node='n' jid='a@x'/>")).await;
+            stage
+        }
+
+        /// Sends the service a stanza; what it sends then.
+        async fn send(&self, stanza: &str) -> String {
+            let (name, rest) = stanza.split_once(' ').unwrap();
+            let stanza = format!("{name} xmlns='{}' to='pubsub.x' {rest}", ns::COMPONENT);
+            let stanza = stanza.parse().unwrap();
+            let header = self.dispatch.header(&stanza);
+            if let Some(settling) = self.dispatch.handle(&header, stanza).await {
+                settling.await;
+            }
+            self.sent()
+        }
+
+        fn sent(&self) -> String {
+            let mut sent = String::new();
+            self.answers.drain_ready(u64::MAX, &mut sent);
+            sent
+        }
+    }
+
+    fn request(from: &str, content: &str) -> String {
+        let pubsub = format!("<pubsub xmlns='{}'>{content}</pubsub>", ns::PUBSUB);
+        format!("<iq type='set' id='1' from='{from}'>{pubsub}</iq>")
+    }
+
+    /// §12.3: an error while the other server cannot be reached does not end the presence-based events of its users.
+    #[tokio::test(start_paused = true)]
+    async fn a_subscriber_is_asked_again_whose_server_was_unreachable() {
+        let stage = TestRouter::with_subscriber("pubsub#presence_based_delivery").await;
+        let is_sent = async |kind: &str| {
+            let asking = timeout(Duration::from_secs(6), stage.dispatch.request_presence());
+            assert!(asking.await.is_err(), "it goes on");
+            stage.sent().contains(&format!("type='{kind}'"))
+        };
+        assert!(is_sent("subscribe").await);
+        assert!(!is_sent("subscribe").await);
+        let condition = format!("<remote-server-not-found xmlns='{}'/>", ns::STANZAS);
+        let error = format!("<error type='cancel'>{condition}</error>");
+        let unreachable = format!("<presence type='error' from='a@x'>{error}</presence>");
+        stage.send(&unreachable).await;
+        assert!(is_sent("subscribe").await);
+        assert!(!is_sent("subscribe").await);
+        stage.send("<presence type='subscribed' from='a@x'/>").await;
+        stage.send(&unreachable).await;
+        tokio::time::advance(Duration::from_secs(60)).await;
+        assert!(is_sent("probe").await);
+    }
+
+    /// §12.5: ejabberd answers no probe for somebody who went offline while there was no connection.
+    #[tokio::test(start_paused = true)]
+    async fn a_subscription_ends_with_presence_if_the_server_answers_no_probe() {
+        let stage = TestRouter::with_subscriber("pubsub#tempsub").await;
+        stage.send("<presence type='subscribed' from='a@x'/>").await;
+        let is_subscribed = async || {
+            let list = request("a@x/r", "<subscriptions node='n'/>").replace("'set'", "'get'");
+            stage.send(&list).await.contains("subscription=")
+        };
+        for (answer, stays) in [
+            ("type='error'><error type='cancel'><remote-server-not-found", true),
+            ("type='error'><error type='cancel'><service-unavailable", false),
+        ] {
+            let asking = timeout(Duration::from_secs(40), stage.dispatch.ask_for_silent()).await;
+            assert!(asking.is_err(), "it goes on");
+            let sent = stage.sent();
+            let ping = sent.split_once("id='silent-").expect(&sent).1;
+            let id = ping.split_once('\'').unwrap().0;
+            assert!(is_subscribed().await);
+            let end = format!(" xmlns='{}'/></error></iq>", ns::STANZAS);
+            let asked = format!("a@x/{id}");
+            assert!(sent.contains(&format!("to='{asked}'")), "{sent}");
+            for from in ["a@x/r", "a@x", &format!("b@x/{id}"), &asked] {
+                stage.send(&format!("<iq from='{from}' id='silent-{id}' {answer}{end}")).await;
+                assert_eq!(is_subscribed().await, stays || from != asked, "{answer} {from}");
+            }
+            stage.send("<presence type='subscribed' from='a@x'/>").await;
+        }
+    }
+}

@@ -1,0 +1,103 @@
+//! Pings to resources with subscriptions, and beside each one to a resource that cannot be there.
+
+use std::time::Duration;
+
+use jid::Jid;
+use minidom::Element;
+use tokio::time::sleep;
+
+use crate::{
+    service::{CheckResult, PingAnswer},
+    xmpp::{
+        stanza::{notification, ns},
+        xml::writer::ElementWriter,
+    },
+};
+
+use crate::xmpp::router::Router;
+
+/// Maximum size of the errors that servers send for a ping.
+const MAX_ERROR_BYTES: usize = 4096;
+
+/// Begins the id of a ping to a resource, and of one to the resource beside it.
+const IT: &str = "resource-";
+const BESIDE: &str = "beside-";
+/// How soon it is looked whether resources are to be checked, where they are not.
+const LOOK_AGAIN: Duration = Duration::from_secs(60);
+
+impl Router {
+    /// Checks resources round after round, as long as it is awaited.
+    pub async fn check_resources(&self) {
+        let mut is_first = true;
+        loop {
+            let Some(pause) = self.service().next_round(is_first) else {
+                sleep(LOOK_AGAIN).await;
+                continue;
+            };
+            is_first = false;
+            sleep(pause).await;
+            let mut after = None;
+            while let Some((resources, cursor)) = self.service().resources_of_next(after).await {
+                after = Some(cursor);
+                for resource in resources {
+                    self.next_question().await;
+                    self.check(&resource).await;
+                }
+            }
+        }
+    }
+
+    /// Checks on each new connection the resources that were available before and do not share their presence. Runs
+    /// until dropped.
+    pub async fn check_unconfirmed(&self) {
+        loop {
+            self.next_question().await;
+            let resource = self.service().presence_tracker().unconfirmed().await;
+            self.check(&resource).await;
+        }
+    }
+
+    async fn check(&self, resource: &Jid) {
+        let number = self.service().next_u64();
+        let beside = format!("{}/{number:016x}", resource.to_bare());
+        self.service().resources().begin(number, resource.clone()).await;
+        for (prefix, to) in [(IT, resource.as_str()), (BESIDE, &beside)] {
+            let ping = ElementWriter::new("iq")
+                .attr("type", "get")
+                .attr("id", &format!("{prefix}{number:016x}"))
+                .attr("from", self.jid().as_str())
+                .attr("to", to)
+                .child(ElementWriter::ns("ping", ns::PING));
+            self.send_unsolicited(&ping.to_string());
+        }
+    }
+
+    /// Reads the answer to such a ping. Returns the result of the check once there is one.
+    pub(in crate::xmpp) fn take_ping_answer(&self, stanza: &Element) -> Option<CheckResult> {
+        let id = stanza.attr("id")?;
+        let (of_it, number) = match (id.strip_prefix(IT), id.strip_prefix(BESIDE)) {
+            (Some(number), _) => (true, number),
+            (None, Some(number)) => (false, number),
+            (None, None) => return None,
+        };
+        let number = u64::from_str_radix(number, 16).ok()?;
+        let from = Jid::stamped(stanza.attr("from")?).ok()?;
+        let error = stanza.children().find(|child| child.name() == "error");
+        let is_not_there = |error: &Element| {
+            notification::ABSENT.iter().any(|condition| error.has_child(condition, ns::STANZAS))
+        };
+        let answer = match error.filter(|error| is_not_there(error)) {
+            Some(_) => {
+                let content: String = stanza.children().map(String::from).collect();
+                if content.len() > MAX_ERROR_BYTES {
+                    PingAnswer::Other
+                } else {
+                    PingAnswer::NotThere(content)
+                }
+            }
+            None if stanza.attr("type") == Some("result") => PingAnswer::There,
+            None => PingAnswer::Other,
+        };
+        self.service().resources().answered(number, &from, of_it, answer)
+    }
+}

@@ -1,0 +1,61 @@
+//! Login (XEP-0114 §3), and what the server says when it ends the stream.
+
+use minidom::Element;
+use sha1::{Digest, Sha1};
+use tokio::io::{AsyncWrite, AsyncWriteExt};
+
+use crate::xmpp::{stanza::ns, xml::writer::ElementWriter};
+
+use super::{
+    session::{ComponentConfig, DisconnectReason, ServerStreamReader},
+    xml::stream::StreamElement,
+};
+
+/// Opens the stream and proves to know the secret (XEP-0114 §3).
+pub(super) async fn handshake(
+    link: &ComponentConfig,
+    reader: &mut ServerStreamReader,
+    writer: &mut (impl AsyncWrite + Unpin),
+) -> Result<(), DisconnectReason> {
+    let stream = ElementWriter::ns("stream:stream", ns::COMPONENT)
+        .attr("xmlns:stream", ns::STREAMS)
+        .attr("to", &link.jid)
+        .to_string();
+    let open = format!("<?xml version='1.0'?>{}>", stream.trim_end_matches("/>"));
+    writer.write_all(open.as_bytes()).await?;
+    let id = match reader.next().await? {
+        StreamElement::Opened(id) => id.unwrap_or_default(),
+        StreamElement::Stanza(_) | StreamElement::Refused(..) | StreamElement::Closed => {
+            return Err(DisconnectReason::Closed);
+        }
+    };
+    let digest = Sha1::digest(format!("{id}{}", link.secret).as_bytes());
+    let digest: String = digest.iter().map(|byte| format!("{byte:02x}")).collect();
+    writer.write_all(ElementWriter::new("handshake").text(&digest).to_string().as_bytes()).await?;
+    match reader.next().await? {
+        StreamElement::Stanza(element) if element.is("handshake", ns::COMPONENT) => Ok(()),
+        StreamElement::Stanza(element) if element.is("error", ns::STREAMS) => {
+            let refused = ["not-authorized", "host-unknown", "invalid-from"];
+            let refused = element.children().any(|child| refused.contains(&child.name()));
+            let said = stream_error(&element);
+            Err(if refused {
+                DisconnectReason::NotAuthorized(said)
+            } else {
+                DisconnectReason::StreamError(said)
+            })
+        }
+        StreamElement::Opened(_)
+        | StreamElement::Stanza(_)
+        | StreamElement::Refused(..)
+        | StreamElement::Closed => Err(DisconnectReason::Closed),
+    }
+}
+
+/// The conditions of a stream error, as words.
+pub(super) fn stream_error(error: &Element) -> String {
+    let said = error.children().map(|child| match child.text().as_str() {
+        "" => child.name().to_owned(),
+        text => text.to_owned(),
+    });
+    said.collect::<Vec<_>>().join(", ")
+}

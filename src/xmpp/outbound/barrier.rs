@@ -1,0 +1,339 @@
+//! Where barriers go, and what happens while none returns.
+//!
+//! A server may keep in its parser what it got (see [`padding`](crate::xmpp::xml::padding)), or drop what a component sends
+//! to itself. While a barrier is outstanding for a second and more, spaces are sent. After ten seconds the next one goes
+//! to another address. If none returns, no further notification is sent on this connection, for it could only be
+//! repeated; requests are answered. The connection is made again after a while, which doubles each time.
+//! Each connection sends a barrier soon after it is established, even if nothing is unconfirmed, so that on a quiet
+//! link all addresses are tried before the reader reports a silent server.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+/// The interval at which spaces are sent while a barrier is outstanding.
+const SPACES_INTERVAL: Duration = Duration::from_secs(1);
+/// The first number of spaces, which doubles each time, and how often they are sent.
+const FIRST_SPACES: usize = 1024;
+const MAX_TIMES: u32 = 7;
+/// How long an address has to return a barrier; less where the link's timeouts are short.
+const ADDRESS_TIMEOUT: Duration = Duration::from_secs(10);
+/// Delay of the first barrier of a connection; shorter if the link's timeouts are short. Earlier stanzas may be
+/// dropped.
+///
+/// COMPAT: ejabberd 24.10 and later with mod_privilege drop what comes before the component's grant is entered.
+const FIRST_AFTER: Duration = Duration::from_secs(5);
+/// How long a connection lasts at most on which no barrier returns, if the link's timeouts are not longer.
+const MAX_LIFETIME: Duration = Duration::from_secs(15 * 60);
+
+/// Least and most notifications between two barriers.
+const MIN_SPACING: u64 = 50;
+const MAX_SPACING: u64 = 2000;
+/// The most by way of a multicast service, which fails with its first late barrier.
+const MAX_MULTICAST_SPACING: u64 = 200;
+/// Times within which, and after which, a server returns barriers that are close enough, and too far apart.
+const FAST: Duration = Duration::from_secs(1);
+const SLOW: Duration = Duration::from_secs(2);
+
+/// Number of notifications between two barriers: few, so that also a slow server returns a barrier in time, such as one that
+/// commits each message to a database; more while the server returns them quickly.
+#[derive(Debug)]
+pub(in crate::xmpp) struct Spacing(u64);
+
+impl Default for Spacing {
+    fn default() -> Self {
+        Self(2 * MIN_SPACING)
+    }
+}
+
+impl Spacing {
+    pub(in crate::xmpp) fn notifications(&self, is_multicast: bool) -> u64 {
+        if is_multicast { self.0.min(MAX_MULTICAST_SPACING) } else { self.0 }
+    }
+
+    /// Adapts to a barrier that covers so many notifications, and returned this long after the previous one.
+    pub(in crate::xmpp) fn adapt(&mut self, notifications: u64, elapsed: Duration) {
+        if elapsed >= SLOW {
+            self.0 = (self.0 / 2).max(MIN_SPACING);
+        } else if elapsed < FAST && notifications >= self.0 / 2 {
+            self.0 = (self.0 * 2).min(MAX_SPACING);
+        }
+    }
+}
+
+/// Where a barrier goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::xmpp) enum Address {
+    /// The component itself, with a resource.
+    Own,
+    /// The server's multicast service.
+    Multicast,
+    /// The server's domain.
+    Domain,
+}
+
+/// The order in which addresses are tried.
+const ADDRESSES: [Address; 3] = [Address::Own, Address::Multicast, Address::Domain];
+
+/// What is due while a barrier is outstanding.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(in crate::xmpp) struct Due {
+    /// How many spaces.
+    pub spaces: usize,
+    /// Whether a barrier goes to another address now.
+    pub is_retry: bool,
+    /// Whether notifications are paused from now on.
+    pub is_pause: bool,
+}
+
+/// Which address barriers go to, across connections.
+#[derive(Debug)]
+pub(in crate::xmpp) struct Route {
+    /// The interval between barriers where there is nothing to confirm.
+    keep_alive: Duration,
+    /// How long a barrier may be outstanding on a link that is alive.
+    timeout: Duration,
+    address: Address,
+    /// How many other addresses were tried, and how often spaces were sent, since a barrier returned.
+    retries: u32,
+    spaces: u32,
+    /// When this connection began.
+    began: Instant,
+    is_paused: bool,
+    /// How many connections in a row ended without the return of a barrier.
+    unconfirmed: u32,
+}
+
+impl Route {
+    pub(in crate::xmpp) fn new(ping_after: Duration, ping_deadline: Duration) -> Self {
+        Self {
+            keep_alive: ping_after,
+            timeout: ping_after + ping_deadline,
+            address: Address::Own,
+            retries: 0,
+            spaces: 0,
+            began: Instant::now(),
+            is_paused: false,
+            unconfirmed: 0,
+        }
+    }
+
+    /// Begins on a new connection.
+    pub(in crate::xmpp) fn begin(&mut self) {
+        self.unconfirmed += u32::from(self.is_paused);
+        self.is_paused = false;
+        self.begin_tries();
+        self.began = Instant::now();
+    }
+
+    /// Starts a new series of attempts with the next barrier.
+    pub(in crate::xmpp) fn begin_tries(&mut self) {
+        self.retries = 0;
+        self.spaces = 0;
+    }
+
+    /// A barrier returned, from this address if that is known. Returns whether none did before for too long.
+    pub(in crate::xmpp) fn confirm(&mut self, address: Option<Address>) -> bool {
+        let was_unconfirmed = self.is_unconfirmed();
+        self.address = address.unwrap_or(self.address);
+        self.begin_tries();
+        self.is_paused = false;
+        self.unconfirmed = 0;
+        was_unconfirmed
+    }
+
+    /// Whether no further notification is sent on this connection.
+    pub(in crate::xmpp) fn is_paused(&self) -> bool {
+        self.is_paused
+    }
+
+    /// Whether no barrier returned lately, on this connection or the ones before.
+    pub(in crate::xmpp) fn is_unconfirmed(&self) -> bool {
+        self.is_paused || self.unconfirmed > 0
+    }
+
+    /// Returns `true` if the previous connection ended without a confirmation, and none has arrived since.
+    pub(in crate::xmpp) fn was_unconfirmed(&self) -> bool {
+        self.unconfirmed > 0
+    }
+
+    /// Interval between barriers while nothing is unconfirmed; for the first one, the delay after connecting.
+    pub(in crate::xmpp) fn interval(&self, is_first: bool) -> Duration {
+        if is_first {
+            FIRST_AFTER.min(self.timeout / 8).min(self.keep_alive)
+        } else {
+            self.keep_alive
+        }
+    }
+
+    /// The address of the next barrier, where the server has a multicast service or not.
+    pub(in crate::xmpp) fn address(&self, has_multicast: bool) -> Address {
+        match self.address {
+            Address::Multicast if !has_multicast => Address::Own,
+            address => address,
+        }
+    }
+
+    /// Goes on to the next address.
+    pub(in crate::xmpp) fn next_address(&mut self, has: impl Fn(Address) -> bool) {
+        let place = ADDRESSES.iter().position(|address| *address == self.address).unwrap_or(0);
+        let next = ADDRESSES.iter().cycle().skip(place + 1).take(ADDRESSES.len());
+        self.address = next.copied().find(|address| has(*address)).unwrap_or(Address::Own);
+    }
+
+    /// What is due while a barrier is outstanding since then. Of the addresses there are only some.
+    pub(in crate::xmpp) fn due(
+        &mut self,
+        since: Instant,
+        may_retry: bool,
+        has: impl Fn(Address) -> bool,
+    ) -> Due {
+        let elapsed = since.elapsed();
+        let mut due = Due::default();
+        if self.spaces < MAX_TIMES && elapsed >= SPACES_INTERVAL * (self.spaces + 1) {
+            due.spaces = FIRST_SPACES << self.spaces;
+            self.spaces += 1;
+        }
+        if may_retry && !self.is_paused && elapsed >= self.address_timeout() * (self.retries + 1) {
+            let others = ADDRESSES.iter().filter(|address| has(**address)).count() - 1;
+            self.retries += 1;
+            if self.retries as usize <= others {
+                self.next_address(has);
+                due.is_retry = true;
+            } else {
+                due.is_pause = !self.is_unconfirmed();
+                self.is_paused = true;
+            }
+        }
+        due
+    }
+
+    /// When something will be due.
+    pub(in crate::xmpp) fn due_at(&self, since: Instant, may_retry: bool) -> Option<Instant> {
+        let spaces = (self.spaces < MAX_TIMES).then(|| since + SPACES_INTERVAL * (self.spaces + 1));
+        let retry = (may_retry && !self.is_paused)
+            .then(|| since + self.address_timeout() * (self.retries + 1));
+        spaces.into_iter().chain(retry).min()
+    }
+
+    /// When the connection ends if no barrier returns; one is outstanding since then, if any is.
+    pub(in crate::xmpp) fn ends_at(&self, since: Option<Instant>) -> Option<Instant> {
+        let longest = MAX_LIFETIME.max(self.timeout);
+        let lifetime = self.timeout.saturating_mul(1 << self.unconfirmed.min(10)).min(longest);
+        let since = since.or_else(|| (self.unconfirmed > 0).then_some(self.began));
+        since.map(|since| since + lifetime)
+    }
+
+    /// Timeout for an address to return a barrier.
+    pub(in crate::xmpp) fn address_timeout(&self) -> Duration {
+        ADDRESS_TIMEOUT.min(self.timeout / 4)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::time::advance;
+
+    use super::*;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    #[test]
+    fn spacing_follows_the_speed_of_the_server() {
+        let mut spacing = Spacing::default();
+        let after = |spacing: &mut Spacing, notifications, elapsed| {
+            spacing.adapt(notifications, elapsed);
+            spacing.notifications(false)
+        };
+        assert_eq!(after(&mut spacing, 100, SECOND / 10), 200);
+        assert_eq!(after(&mut spacing, 99, SECOND / 10), 200, "a single event says nothing");
+        assert_eq!(after(&mut spacing, 200, SECOND), 200);
+        assert_eq!(
+            (0..5).map(|_| after(&mut spacing, 2000, SECOND / 10)).last(),
+            Some(MAX_SPACING)
+        );
+        assert_eq!(spacing.notifications(true), MAX_MULTICAST_SPACING);
+        assert_eq!(after(&mut spacing, 0, 2 * SECOND), MAX_SPACING / 2);
+        assert_eq!((0..9).map(|_| after(&mut spacing, 50, 3 * SECOND)).last(), Some(MIN_SPACING));
+    }
+
+    fn route() -> Route {
+        Route::new(30 * SECOND, 15 * SECOND)
+    }
+
+    /// What is due in each second after a barrier, and the addresses that are tried.
+    async fn seconds(route: &mut Route, number: u32, has_multicast: bool) -> Vec<(u32, Due)> {
+        let since = Instant::now();
+        let mut all = Vec::new();
+        for second in 1..=number {
+            advance(SECOND).await;
+            let due =
+                route.due(since, true, |address| has_multicast || address != Address::Multicast);
+            if due != Due::default() {
+                all.push((second, due));
+            }
+        }
+        all
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn spaces_double_and_addresses_are_tried_in_turn() {
+        let mut route = route();
+        let due = seconds(&mut route, 60, true).await;
+        let spaces: Vec<_> = due.iter().filter(|(_, due)| due.spaces > 0).collect();
+        let numbers: Vec<_> = spaces.iter().map(|(second, due)| (*second, due.spaces)).collect();
+        let doubling: Vec<_> = (1..=7).map(|second| (second, 512 << second)).collect();
+        assert_eq!(numbers, doubling);
+        let retries: Vec<_> = due.iter().filter(|(_, due)| due.is_retry).map(|(s, _)| *s).collect();
+        let pauses: Vec<_> = due.iter().filter(|(_, due)| due.is_pause).map(|(s, _)| *s).collect();
+        assert_eq!((retries, pauses), (vec![10, 20], vec![30]));
+        assert!(route.is_paused() && route.is_unconfirmed());
+        // Without a multicast service there is one address less.
+        let mut route = self::route();
+        let due = seconds(&mut route, 60, false).await;
+        let retries: Vec<_> = due.iter().filter(|(_, due)| due.is_retry).map(|(s, _)| *s).collect();
+        let pauses: Vec<_> = due.iter().filter(|(_, due)| due.is_pause).map(|(s, _)| *s).collect();
+        assert_eq!((retries, pauses, route.address), (vec![10], vec![20], Address::Domain));
+        // What returns late counts, and its address is kept.
+        assert!(route.confirm(Some(Address::Domain)));
+        assert!(!route.is_unconfirmed());
+        route.begin();
+        assert_eq!(route.address(false), Address::Domain);
+    }
+
+    #[test]
+    fn all_addresses_are_tried_before_a_quiet_link_counts_as_dead() {
+        for (after, deadline) in [(30, 15), (1, 1), (1, 300), (300, 1), (5, 10), (3600, 3600)] {
+            let route = Route::new(after * SECOND, deadline * SECOND);
+            let tried = route.interval(true) + 3 * route.address_timeout();
+            assert!(tried < route.timeout, "{after} and {deadline}: {tried:?}");
+            assert_eq!(route.interval(false), after * SECOND);
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn connections_without_confirmation_last_twice_as_long_each_up_to_fifteen_minutes() {
+        let mut route = route();
+        let mut lifetimes = Vec::new();
+        for connection in 0..7 {
+            let since = Instant::now();
+            let paused = seconds(&mut route, 40, false).await;
+            let is_first = paused.iter().any(|(_, due)| due.is_pause);
+            assert_eq!(is_first, connection == 0, "it is said once");
+            lifetimes.push((route.ends_at(Some(since)).unwrap() - since).as_secs());
+            route.begin();
+            assert!(route.ends_at(None).is_some() && !route.is_paused());
+        }
+        assert_eq!(lifetimes, [45, 90, 180, 360, 720, 900, 900]);
+        assert!(route.confirm(None));
+        assert_eq!(route.ends_at(None), None);
+        // Short timeouts leave time for all addresses.
+        let mut route = Route::new(SECOND, SECOND);
+        let since = Instant::now();
+        for _ in 0..4 {
+            advance(SECOND / 2).await;
+            route.due(since, true, |_| true);
+        }
+        assert!(route.is_paused() && route.ends_at(Some(since)) == Some(Instant::now()));
+    }
+}

@@ -1,0 +1,54 @@
+//! Entries that are deferred until the presence of a recipient is known, while other nodes continue.
+
+use std::collections::{HashSet, VecDeque};
+
+use crate::service::Cursor;
+use gjallar_pubsub::NodeId;
+
+use super::writer::SendProgress;
+
+/// Maximum number of deferred entries. At the maximum all later entries wait.
+const MAX_ENTRIES: usize = 1000;
+
+/// The deferred entries in order, and their nodes, whose later entries are deferred too.
+#[derive(Debug, Default)]
+pub(in crate::xmpp) struct DeferredEntries {
+    /// The delivery position of each, with the number of notifications sent up to and including it.
+    entries: VecDeque<SendProgress>,
+    nodes: HashSet<NodeId>,
+}
+
+impl DeferredEntries {
+    /// Defers an entry of a node. Returns `false` at the maximum.
+    pub(in crate::xmpp) fn add(&mut self, node: &NodeId, entry: SendProgress) -> bool {
+        let has_room = self.entries.len() < MAX_ENTRIES;
+        if has_room {
+            self.entries.push_back(entry);
+            self.nodes.insert(node.clone());
+        }
+        has_room
+    }
+
+    pub(in crate::xmpp) fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
+    /// Whether an entry of a node is deferred.
+    pub(in crate::xmpp) fn has(&self, node: &NodeId) -> bool {
+        self.nodes.contains(node)
+    }
+
+    /// The first deferred entry. All entries before it are sent.
+    pub(in crate::xmpp) fn first(&self) -> Option<SendProgress> {
+        self.entries.front().copied()
+    }
+
+    /// The delivery position of each.
+    pub(in crate::xmpp) fn positions(&self) -> Vec<Cursor> {
+        self.entries.iter().map(|entry| entry.position).collect()
+    }
+
+    pub(in crate::xmpp) fn entries(self) -> VecDeque<SendProgress> {
+        self.entries
+    }
+}

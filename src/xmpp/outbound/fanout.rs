@@ -1,0 +1,379 @@
+//! From the outbox to a connection: one message for each recipient, or one for many by multicast (XEP-0033).
+
+use std::{mem, ops::Range};
+
+use tracing::error;
+
+use crate::{
+    service::{Availability, Cursor, WindowEntry},
+    xmpp::stanza::notification::{MessageTemplate, To, headers, render},
+};
+use gjallar_pubsub::{Audience, DeliveryVariant, LogEntry, Recipients, written_len};
+
+use super::{
+    multicast::{MulticastRoute, MulticastService, RecipientRoute},
+    writer::{OutboundWriter, SendProgress, WRITE_BYTES},
+};
+
+/// The longest JID, three parts of 1 023 bytes (RFC 7622), as it is written: six bytes for one at the most.
+const MAX_JID_BYTES: usize = 6 * (3 * 1023 + 2);
+/// What a recipient's address has around it, and a stanza by multicast around its recipients.
+const ADDRESS_BYTES: usize = 64;
+/// Recipients who lost their subscription, and entries, that are passed over in one go.
+const MAX_SKIPPED: usize = 10_000;
+/// Notifications that a kill may repeat; past it, barriers have to return first.
+const MAX_UNACKNOWLEDGED: u64 = 10_000;
+/// How many of them are reserved for the first deferred entry. Until it is sent, no later notification is confirmed.
+const RESERVED_FOR_DEFERRED: u64 = 1000;
+/// Maximum number of cached recipient addresses, and their approximate bytes.
+const MAX_ADDRESSES: usize = 16_384;
+const MAX_ADDRESSES_BYTES: usize = 1024 * 1024;
+
+/// An entry of the outbox that is being sent.
+#[derive(Debug)]
+pub(in crate::xmpp) struct CurrentEntry {
+    number: u64,
+    rendered: MessageTemplate,
+    /// The [headline](Notification::as_headline) for recipients that may be unavailable.
+    headline: Option<MessageTemplate>,
+}
+
+/// Cache of the recipient addresses of one audience. Consecutive events of a node often have the same audience.
+#[derive(Debug, Default)]
+pub(in crate::xmpp) struct AddressCache {
+    of: Option<Recipients>,
+    text: String,
+    /// The range of each recipient's address in the text; empty if not cached.
+    places: Vec<Range<usize>>,
+}
+
+impl AddressCache {
+    /// The address of the recipient with this index in its audience.
+    fn address(
+        &mut self,
+        rendered: &MessageTemplate,
+        audience: &Recipients,
+        index: usize,
+        jid: &str,
+    ) -> &str {
+        let is_kept = rendered.has_common_addresses() && index < MAX_ADDRESSES;
+        let is_its = self.of.as_ref().is_some_and(|of| of.id() == audience.id());
+        if !is_kept || !is_its || self.text.len() > MAX_ADDRESSES_BYTES {
+            self.text.clear();
+            self.places.clear();
+            self.of = is_kept.then(|| audience.clone());
+        }
+        let index = if is_kept { index } else { 0 };
+        if self.places.len() <= index {
+            self.places.resize(index + 1, 0..0);
+        }
+        let begin = self.text.len();
+        match self.places.get_mut(index) {
+            Some(place) if place.start == place.end => {
+                rendered.write_address(jid, &mut self.text);
+                *place = begin..self.text.len();
+            }
+            _ => {}
+        }
+        self.places.get(index).and_then(|place| self.text.get(place.clone())).unwrap_or_default()
+    }
+}
+
+/// What may be done in one go.
+struct FanoutBudget {
+    notifications: u64,
+    /// Number of notifications of the process up to which the buffer is filled: a barrier follows them.
+    until: u64,
+    passed_over: usize,
+    /// Length up to which the buffer is filled.
+    end: usize,
+}
+
+/// Result of sending an entry.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Progress {
+    /// All recipients were sent the notification.
+    Complete,
+    /// The budget is used up.
+    Partial,
+    /// The presence of the next recipient, or the roster that gives it access, is not known yet.
+    Deferred,
+}
+
+/// The recipients of one stanza by multicast.
+#[derive(Default)]
+struct MulticastBatch {
+    addresses: String,
+    len: usize,
+    last: String,
+    /// Those of its only recipient, if that has some.
+    headers: String,
+}
+
+impl OutboundWriter {
+    /// Fills a buffer from the outbox; says how far everything is then sent.
+    pub(in crate::xmpp) fn fill_buffer(
+        &mut self,
+        way: &MulticastRoute,
+        buffer: &mut String,
+    ) -> SendProgress {
+        let mut sent = self.sent;
+        self.awaits_presence = false;
+        self.is_cut = false;
+        if self.route.is_paused() {
+            return sent;
+        }
+        let post = match way {
+            MulticastRoute::Unknown => return sent,
+            MulticastRoute::Direct => None,
+            MulticastRoute::Through(post) => Some(post.as_ref()),
+        };
+        let mut budget = FanoutBudget {
+            notifications: 0,
+            until: sent.notifications + self.spacing.notifications(post.is_some()),
+            passed_over: MAX_SKIPPED,
+            // Replies come first, and notifications take as many bytes as they do.
+            end: WRITE_BYTES.max(2 * buffer.len()),
+        };
+        let mut has_room = self.send_deferred(post, buffer, &mut sent, &mut budget);
+        while has_room
+            && budget.passed_over > 0
+            && !self.is_ending()
+            && let Some(telling) = self.outbox.get(sent.position.number)
+        {
+            let node = &telling.notification.node;
+            budget.notifications = self.sendable(sent, budget.until);
+            let told = match self.deferred.has(node) {
+                true => Progress::Deferred,
+                false => self.write_entry(&telling, post, buffer, &mut sent, &mut budget),
+            };
+            has_room = match told {
+                Progress::Complete => true,
+                Progress::Partial => false,
+                Progress::Deferred => self.deferred.add(node, sent),
+            };
+            if has_room {
+                sent.position = Cursor { number: sent.position.number + 1, recipients: 0 };
+                budget.passed_over = budget.passed_over.saturating_sub(1);
+            }
+        }
+        self.is_cut = budget.passed_over == 0;
+        sent
+    }
+
+    /// Sends the deferred entries that need not wait any longer. Returns `false` if the budget is used up.
+    fn send_deferred(
+        &mut self,
+        post: Option<&MulticastService>,
+        buffer: &mut String,
+        sent: &mut SendProgress,
+        budget: &mut FanoutBudget,
+    ) -> bool {
+        let mut has_room = !self.is_ending();
+        if !has_room || self.deferred.is_empty() {
+            return has_room;
+        }
+        let before = sent.notifications;
+        for mut entry in mem::take(&mut self.deferred).entries() {
+            let Some(telling) = self.outbox.get(entry.position.number) else { continue };
+            let node = &telling.notification.node;
+            let mut told = Progress::Deferred;
+            if has_room && !self.deferred.has(node) {
+                budget.notifications = self.sendable(*sent, budget.until);
+                let mut told_to = SendProgress { position: entry.position, ..*sent };
+                told = self.write_entry(&telling, post, buffer, &mut told_to, budget);
+                sent.notifications = told_to.notifications;
+                entry.position = told_to.position;
+                has_room = told != Progress::Partial;
+            }
+            if told != Progress::Complete {
+                // The notifications of earlier entries and its own.
+                entry.notifications += sent.notifications - before;
+                self.deferred.add(node, entry);
+            }
+        }
+        has_room
+    }
+
+    /// Number of notifications that may be sent now, so that a barrier follows in time and a kill repeats at most
+    /// [`MAX_REPEATABLE`].
+    fn sendable(&self, sent: SendProgress, until: u64) -> u64 {
+        let is_first = self.deferred.is_empty();
+        let reserved = if is_first { 0 } else { RESERVED_FOR_DEFERRED };
+        let repeatable = MAX_UNACKNOWLEDGED - reserved;
+        let sendable = repeatable.saturating_sub(self.outbox.repeatable(sent.notifications));
+        sendable.min(until.saturating_sub(sent.notifications))
+    }
+
+    /// Position up to which all notifications are sent, given the position of the writer.
+    pub(in crate::xmpp) fn complete(&self, sent: SendProgress) -> SendProgress {
+        self.deferred.first().unwrap_or(sent)
+    }
+
+    /// Appends the messages of an entry from a position on.
+    fn write_entry(
+        &mut self,
+        telling: &WindowEntry,
+        post: Option<&MulticastService>,
+        buffer: &mut String,
+        sent: &mut SendProgress,
+        budget: &mut FanoutBudget,
+    ) -> Progress {
+        if self.outbox.awaits_rosters(telling) && self.presences.is_waiting() {
+            self.awaits_presence = true;
+            return Progress::Deferred;
+        }
+        let lost = self.outbox.lost(telling);
+        let LogEntry { audience, variant: DeliveryVariant { shows, .. }, .. } =
+            &*telling.notification;
+        let is_subscriber = !matches!(audience, Audience::Interested(_));
+        // Implicit subscriptions are not stored. Their resources were available when the event was committed.
+        let was_available = !is_subscriber && telling.is_restored();
+        let mut front = self.front.take().filter(|front| front.number == telling.number);
+        let (mut group, mut headlines) = (MulticastBatch::default(), MulticastBatch::default());
+        let mut is_too_large = false;
+        let mut told = Progress::Complete;
+        for recipient in telling.recipients.iter_from(sent.position.recipients) {
+            let grouped = group.addresses.len() + headlines.addresses.len();
+            if buffer.len() + grouped >= budget.end
+                || budget.notifications == 0
+                || budget.passed_over == 0
+            {
+                told = Progress::Partial;
+                break;
+            }
+            let headers = headers(telling.recipients.subids(sent.position.recipients));
+            sent.position.recipients += 1;
+            let reach = post.map_or(RecipientRoute::Past, |post| post.reach(recipient));
+            if lost.has(recipient, telling.number, &telling.notification)
+                || reach == RecipientRoute::Not
+            {
+                budget.passed_over -= 1;
+                continue;
+            }
+            let availability = match shows {
+                None => Availability::Available,
+                Some(_) if was_available && self.presences.is_unheard(recipient) => {
+                    Availability::Assumed
+                }
+                Some(shows) => self.presences.availability(recipient, *shows, is_subscriber),
+            };
+            if availability == Availability::Unknown {
+                sent.position.recipients -= 1;
+                self.awaits_presence = true;
+                told = Progress::Deferred;
+                break;
+            }
+            if availability == Availability::Unavailable {
+                budget.passed_over -= 1;
+                continue;
+            }
+            let front = front.get_or_insert_with(|| self.front_of(telling));
+            let is_assumed = availability == Availability::Assumed;
+            let headline = front.headline.as_ref().filter(|_| is_assumed);
+            let rendered = headline.unwrap_or(&front.rendered);
+            let bytes = rendered.len()
+                + headers.len()
+                + post.map_or(0, |post| ADDRESS_BYTES + post.jid.len());
+            let names_recipient = rendered.is_personal();
+            let is_personal = names_recipient || !headers.is_empty();
+            let times = 1 + usize::from(names_recipient);
+            if bytes + times * MAX_JID_BYTES > self.max_stanza_bytes
+                && bytes + times * written_len(recipient.as_str()) > self.max_stanza_bytes
+            {
+                // The limits keep events below this; the server would end the stream at it, and again.
+                is_too_large = true;
+                continue;
+            }
+            match post.filter(|_| reach == RecipientRoute::Through) {
+                None => {
+                    let (jid, index) = (recipient.as_str(), sent.position.recipients - 1);
+                    let audience = &telling.recipients;
+                    let address = self.addresses.address(rendered, audience, index, jid);
+                    rendered.write_to(To { jid, address, headers: &headers }, buffer);
+                }
+                Some(post) => {
+                    let group = if headline.is_some() { &mut headlines } else { &mut group };
+                    let next = ADDRESS_BYTES + written_len(recipient.as_str());
+                    if group.len == post.max_recipients
+                        || (group.len > 0 && (is_personal || group.is_personal()))
+                        || bytes + group.addresses.len() + next > self.max_stanza_bytes
+                    {
+                        self.flush_batch(group, rendered, post, buffer);
+                    }
+                    rendered.write_recipient(post.format, recipient.as_str(), &mut group.addresses);
+                    group.add(recipient.as_str(), headers);
+                }
+            }
+            sent.notifications += 1;
+            budget.notifications -= 1;
+        }
+        if let (Some(post), Some(front)) = (post, &front) {
+            self.flush_batch(&mut group, &front.rendered, post, buffer);
+            if let Some(headline) = &front.headline {
+                self.flush_batch(&mut headlines, headline, post, buffer);
+            }
+        }
+        if is_too_large {
+            error!(
+                node = telling.notification.node.as_str(),
+                "an event is too large for some recipients"
+            );
+        }
+        if told != Progress::Complete {
+            self.front = front;
+        }
+        told
+    }
+
+    fn front_of(&self, telling: &WindowEntry) -> CurrentEntry {
+        let is_late = telling.number < self.delayed_before;
+        let rendered = |notification: &LogEntry| {
+            render(notification, is_late, &self.service, self.outbox.key())
+        };
+        let headline = telling.notification.as_headline();
+        CurrentEntry {
+            number: telling.number,
+            rendered: rendered(&telling.notification),
+            headline: headline.as_ref().map(rendered),
+        }
+    }
+
+    /// Appends one message for a group, and empties it. A single recipient needs no multicast, unless it may have
+    /// something for them that was sent before.
+    fn flush_batch(
+        &mut self,
+        group: &mut MulticastBatch,
+        rendered: &MessageTemplate,
+        post: &MulticastService,
+        buffer: &mut String,
+    ) {
+        let MulticastBatch { addresses, len, last: jid, headers } = mem::take(group);
+        let last = |address| To { jid: &jid, address, headers: &headers };
+        match len {
+            0 => {}
+            1 if !self.may_be_in_multicast() => {
+                let mut address = String::new();
+                rendered.write_address(&jid, &mut address);
+                rendered.write_to(last(&address), buffer);
+            }
+            _ => {
+                rendered.write_by(&post.jid, (post.format, &addresses), last(""), buffer);
+                self.multicast_until = self.last_barrier + 1;
+            }
+        }
+    }
+}
+
+impl MulticastBatch {
+    fn is_personal(&self) -> bool {
+        !self.headers.is_empty()
+    }
+
+    fn add(&mut self, recipient: &str, headers: String) {
+        self.len += 1;
+        self.last.clear();
+        self.last.push_str(recipient);
+        self.headers = headers;
+    }
+}

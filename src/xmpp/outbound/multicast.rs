@@ -1,0 +1,560 @@
+//! The way to many at once: a multicast service of the server's (XEP-0033), where it offers one.
+//!
+//! It is looked for on each connection (XEP-0033 §2), and notifications wait a moment for its answer, which also
+//! shows that nothing is left in it from before. Events for users of the server go through it. It
+//! takes stanzas in their order, but beside those that go directly, so what a recipient is told goes directly only
+//! when it has nothing left. When it refuses something, what was not confirmed is told again, directly.
+
+use std::{
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use jid::Jid;
+use minidom::Element;
+use tokio::time::Instant;
+use tracing::{info, warn};
+
+use crate::xmpp::{
+    stanza::{
+        multicast::{Format, offered, services},
+        notification::has_recipient_suffix,
+        ns,
+    },
+    xml::writer::ElementWriter,
+};
+
+/// What the id of a question begins with.
+pub(in crate::xmpp) const QUESTION: &str = "multicast-";
+/// The resource in the addresses of pings and questions.
+const RESOURCE: &str = "barrier";
+/// What the name of a multicast service usually begins with: ejabberd's default.
+pub(in crate::xmpp) const USUAL_NAME: &str = "multicast.";
+/// How long notifications wait for answers before they go directly; and where a service may have something left.
+const PATIENCE: Duration = Duration::from_millis(1500);
+const PATIENCE_WITH_A_SERVICE: Duration = Duration::from_secs(10);
+/// The interval at which a question without an answer is repeated, and for how long. A late answer counts.
+///
+/// COMPAT: ejabberd 23.01 sends answers by whichever connection of a component it likes, and may know one
+/// that is broken; 24.10 and later with mod_privilege drop what comes before the component's grant is entered.
+const REPEATED_AFTER: Duration = Duration::from_millis(500);
+const REPEATED_FOR: Duration = Duration::from_secs(5);
+/// Interval until the service is queried again; doubled after each consecutive failure, up to about 21 hours.
+const ASKED_AGAIN_AFTER: Duration = Duration::from_secs(600);
+const MAX_DOUBLINGS: u32 = 7;
+/// Time of use without a failure that ends a row of failures.
+const ROW_ENDS_AFTER: Duration = Duration::from_secs(3600);
+/// The most services of the server that are asked.
+pub(in crate::xmpp) const MAX_SERVICES: usize = 50;
+/// Recipients of one stanza, if the service takes as many.
+const MAX_RECIPIENTS: usize = 200;
+/// Bytes of a recipient's address.
+const MAX_ADDRESS_BYTES: usize = 160;
+
+/// Where a multicast service is looked for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum MulticastConfig {
+    /// Nowhere.
+    None,
+    /// At the domain of a server, and at its services below that domain.
+    Of(String),
+    /// At this JID.
+    At {
+        /// The service.
+        jid: String,
+        /// The domain of its server.
+        host: String,
+    },
+}
+
+/// Which way notifications go.
+#[derive(Clone, Debug)]
+pub(in crate::xmpp) enum MulticastRoute {
+    /// None, before it is known.
+    Unknown,
+    /// One stanza for each recipient.
+    Direct,
+    /// One stanza for many.
+    Through(Arc<MulticastService>),
+}
+
+/// A multicast service.
+#[derive(Debug)]
+pub(in crate::xmpp) struct MulticastService {
+    /// Its JID, a domain. Messages go there.
+    pub jid: String,
+    /// The address that answered. Pings and questions go there.
+    pub address: String,
+    /// The domain of its server.
+    host: String,
+    /// How it takes recipients.
+    pub format: Format,
+    /// The most recipients of one stanza.
+    pub max_recipients: usize,
+}
+
+/// How an event gets to a recipient, where there is a multicast service. It is the same for each event, so that
+/// none overtakes another.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::xmpp) enum RecipientRoute {
+    /// Through the service.
+    Through,
+    /// Past it: it would ask the recipient's domain how to go on, and believe what a stranger says. A long address
+    /// goes past it too, so that no address is a long tag, and one that it may refuse with the whole stanza.
+    Past,
+    /// Not at all: the service itself would take an event for something to send on.
+    Not,
+}
+
+impl MulticastService {
+    pub(in crate::xmpp) fn reach(&self, recipient: &Jid) -> RecipientRoute {
+        let domain = recipient.domain().as_str();
+        let is_at = |host: &str| domain == host || is_below(domain, host);
+        // The Prosody module runs on a host with users and handles only messages with recipients. It routes to each
+        // recipient by itself, so an invalid address fails alone.
+        let (is_service, is_theirs) = match self.format {
+            // COMPAT: ejabberd hands on to the multicast service of a domain below, which no barrier covers.
+            Format::Addresses => (
+                domain == self.jid && recipient.node().is_none(),
+                domain == self.host && self.is_valid(recipient),
+            ),
+            Format::Lines => (false, is_at(&self.host) || is_at(&self.jid)),
+        };
+        if is_service {
+            RecipientRoute::Not
+        } else if is_theirs && recipient.as_str().len() <= MAX_ADDRESS_BYTES {
+            RecipientRoute::Through
+        } else {
+            RecipientRoute::Past
+        }
+    }
+
+    /// Returns `true` if a server that prepares addresses by stringprep accepts a recipient at its host: its address is
+    /// ASCII, apart from the host's own name.
+    ///
+    /// COMPAT: ejabberd supports the characters of Unicode 3.2 only, and refuses a stanza with all its recipients if it
+    /// rejects one of them.
+    fn is_valid(&self, recipient: &Jid) -> bool {
+        let parts = [recipient.node(), recipient.resource()];
+        parts.iter().flatten().all(|part| part.as_str().is_ascii())
+    }
+}
+
+/// What is known of the server's multicast service.
+#[derive(Debug)]
+pub struct MulticastDiscovery {
+    offer: MulticastConfig,
+    service: String,
+    state: Mutex<MulticastTable>,
+}
+
+#[derive(Debug)]
+struct MulticastTable {
+    way: MulticastRoute,
+    /// The service of the last connection. It is asked first on the next one.
+    known: Option<Arc<MulticastService>>,
+    /// What the answers to these questions are told by: the connection, and how often was asked anew.
+    connection: String,
+    asking: u64,
+    /// Who has not answered, and what.
+    asked: Vec<(String, DiscoQuery)>,
+    asked_at: Instant,
+    repeated_at: Instant,
+    patience: Duration,
+    /// Whether the usual name of a service was tried, for the server's domain does not answer.
+    has_guessed: bool,
+    /// How often a service refused something. The next answer only shows that it has nothing left.
+    failures: u64,
+    /// Number of failures since the service was last used for [`ROW_ENDS_AFTER`] without one.
+    failures_in_a_row: u32,
+    /// When the use of the service began.
+    used_since: Instant,
+    is_failing: bool,
+    /// Whether the server has read the query that follows a failure.
+    is_read: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum DiscoQuery {
+    Info,
+    Items,
+}
+
+impl MulticastDiscovery {
+    /// Looks for a service that would take stanzas of the component of this JID.
+    #[must_use]
+    pub fn new(offer: MulticastConfig, service: String) -> Self {
+        let state = MulticastTable {
+            way: MulticastRoute::Direct,
+            known: None,
+            connection: String::new(),
+            asking: 0,
+            asked: Vec::new(),
+            asked_at: Instant::now(),
+            repeated_at: Instant::now(),
+            patience: PATIENCE,
+            has_guessed: false,
+            failures: 0,
+            failures_in_a_row: 0,
+            used_since: Instant::now(),
+            is_failing: false,
+            is_read: false,
+        };
+        Self { offer, service, state: Mutex::new(state) }
+    }
+
+    /// Begins on a new connection of this name; with what is to be asked there. Unless a service may fail on it, one that
+    /// failed before is not looked for: what it got would be repeated once more, for nothing.
+    pub(in crate::xmpp) fn start_discovery(
+        &self,
+        connection: String,
+        may_fail: bool,
+    ) -> Option<String> {
+        let mut state = self.state();
+        state.connection = connection;
+        if state.failures > 0 && !may_fail {
+            state.asked.clear();
+            state.asked_at = Instant::now();
+            state.is_failing = false;
+            state.way = MulticastRoute::Direct;
+            return None;
+        }
+        let question = self.look(&mut state)?;
+        state.wait();
+        Some(question)
+    }
+
+    /// Which way notifications go now, and what is to be asked.
+    pub(in crate::xmpp) fn route(&self) -> (MulticastRoute, Option<String>) {
+        let mut state = self.state();
+        let since = state.asked_at.elapsed();
+        if state.is_unknown() && since >= state.patience && !state.is_unread() {
+            state.way = MulticastRoute::Direct;
+        }
+        let question = match state.way {
+            _ if state.is_asking() && state.repeated_at.elapsed() >= REPEATED_AFTER => {
+                state.repeated_at = Instant::now();
+                self.guess(&mut state);
+                let questions =
+                    state.asked.iter().map(|(jid, about)| self.question(&state, jid, *about));
+                Some(questions.collect())
+            }
+            MulticastRoute::Direct
+                if since
+                    >= ASKED_AGAIN_AFTER * (1 << state.failures_in_a_row.min(MAX_DOUBLINGS)) =>
+            {
+                self.look(&mut state)
+            }
+            _ => None,
+        };
+        (state.way.clone(), question)
+    }
+
+    /// When to ask for the way again, if answers are waited for.
+    pub(in crate::xmpp) fn waits_until(&self) -> Option<Instant> {
+        let state = self.state();
+        let end = state.asked_at + state.patience;
+        let repeated = state.is_asking().then(|| state.repeated_at + REPEATED_AFTER);
+        match state.way {
+            MulticastRoute::Unknown if !state.is_unread() => {
+                Some(repeated.map_or(end, |repeated| repeated.min(end)))
+            }
+            _ => repeated,
+        }
+    }
+
+    /// Returns `true` if the server may not have read the query that follows a failure.
+    pub(in crate::xmpp) fn is_unread(&self) -> bool {
+        self.state().is_unread()
+    }
+
+    /// Records that the server has read the query that follows a failure. The timeout for the answer begins.
+    pub(in crate::xmpp) fn note_read(&self) {
+        let mut state = self.state();
+        if state.is_unread() {
+            state.is_read = true;
+            state.asked_at = Instant::now();
+        }
+    }
+
+    /// Whether notifications go through the service with this address.
+    pub(in crate::xmpp) fn goes_through(&self, from: &str) -> bool {
+        matches!(&self.state().way, MulticastRoute::Through(post) if post.jid == from || post.address == from)
+    }
+
+    /// Whether an error is from the multicast service itself. The host of the Prosody module may also bounce a
+    /// notification as a subscriber; the id of that message has a recipient suffix.
+    pub(in crate::xmpp) fn has_refused(&self, from: &str, id: &str) -> bool {
+        self.goes_through(from)
+            && match &self.state().way {
+                MulticastRoute::Through(post) => {
+                    post.format == Format::Addresses || !has_recipient_suffix(id)
+                }
+                _ => false,
+            }
+    }
+
+    /// How often a service refused something.
+    pub(in crate::xmpp) fn failures(&self) -> u64 {
+        self.state().failures
+    }
+
+    /// The service refused something, or is silent. Returns what is to be asked, so that its answer shows that it has
+    /// nothing left. The cause may be a link that stalls. So the timeout for the answer begins when the server has
+    /// [read](Self::note_read) the question.
+    pub(in crate::xmpp) fn record_failure(&self) -> Option<String> {
+        let mut state = self.state();
+        let MulticastRoute::Through(post) = state.way.clone() else { return None };
+        warn!(service = post.jid, "multicast failed; events go to each recipient by itself");
+        state.wait();
+        state.failures += 1;
+        state.failures_in_a_row = state.failures_in_a_row.saturating_add(1);
+        (state.is_failing, state.is_read) = (true, false);
+        state.known = None;
+        Some(self.begin_asking(&mut state, &post.address))
+    }
+
+    /// Takes notice of an answer of somebody; nothing if it was not asked for. Returns what is to be asked then.
+    pub(in crate::xmpp) fn answered(&self, from: &str, stanza: &Element) -> Option<Vec<String>> {
+        let id = stanza.attr("id")?;
+        let mut state = self.state();
+        let is_asked = |(jid, about): &(String, DiscoQuery)| jid == from && state.id(*about) == id;
+        let place = state.asked.iter().position(is_asked)?;
+        let (_, about) = state.asked.swap_remove(place);
+        let result = stanza.children().next().filter(|_| stanza.attr("type") == Some("result"));
+        let taken = result.and_then(offered).filter(|(_, taken)| *taken > 1);
+        let mut questions = Vec::new();
+        match (about, &self.offer, taken) {
+            (DiscoQuery::Info, ..) if state.is_failing => {}
+            (DiscoQuery::Info, _, Some((format, taken))) => {
+                let (MulticastConfig::Of(host) | MulticastConfig::At { host, .. }) = &self.offer
+                else {
+                    return None;
+                };
+                let max_recipients = taken.min(MAX_RECIPIENTS);
+                let jid = without_resource(from).unwrap_or(from).to_owned();
+                info!(service = jid, max_recipients, ?format, "events go by multicast");
+                let (address, host) = (from.to_owned(), host.clone());
+                let post =
+                    Arc::new(MulticastService { jid, address, host, format, max_recipients });
+                state.asked.clear();
+                state.known = Some(Arc::clone(&post));
+                state.way = MulticastRoute::Through(post);
+                state.used_since = Instant::now();
+            }
+            (DiscoQuery::Info, MulticastConfig::Of(host), None) if host == from => {
+                questions.push(self.ask(&mut state, from, DiscoQuery::Items));
+            }
+            (DiscoQuery::Items, MulticastConfig::Of(host), _) => {
+                let theirs = |jid: &&str| is_below(jid, host) && *jid != self.service;
+                let services = result.into_iter().flat_map(services).filter(theirs);
+                for jid in services.take(MAX_SERVICES) {
+                    questions.push(self.ask(&mut state, &with_resource(jid), DiscoQuery::Info));
+                }
+            }
+            // Some services know their bare address only.
+            (DiscoQuery::Info, _, None) if result.is_none() => {
+                let bare = without_resource(from);
+                questions.extend(bare.map(|bare| self.ask(&mut state, bare, DiscoQuery::Info)));
+            }
+            _ => {}
+        }
+        if state.asked.is_empty() && state.is_unknown() {
+            state.way = MulticastRoute::Direct;
+            state.is_failing = false;
+        }
+        Some(questions)
+    }
+
+    fn look(&self, state: &mut MulticastTable) -> Option<String> {
+        let first = match &self.offer {
+            MulticastConfig::None => return None,
+            MulticastConfig::Of(host) => host.clone(),
+            MulticastConfig::At { jid, host } if jid == host => jid.clone(),
+            MulticastConfig::At { jid, .. } => with_resource(jid),
+        };
+        state.is_failing = false;
+        let mut questions = self.begin_asking(state, &first);
+        if let Some(known) = state.known.take().filter(|known| known.address != first) {
+            questions += &self.ask(state, &known.address, DiscoQuery::Info);
+        }
+        Some(questions)
+    }
+
+    /// Asks at the usual name of a service too, if the server's domain does not answer.
+    ///
+    /// COMPAT: ejabberd 24.12 with mod_privilege drops all questions of a component to its domain.
+    fn guess(&self, state: &mut MulticastTable) {
+        let MulticastConfig::Of(host) = &self.offer else { return };
+        let is_silent = state.asked.iter().any(|(jid, _)| jid == host);
+        if is_silent && !state.is_failing && !state.has_guessed {
+            state.has_guessed = true;
+            let guessed = with_resource(&format!("{USUAL_NAME}{host}"));
+            if guessed != with_resource(&self.service)
+                && state.asked.iter().all(|(jid, _)| *jid != guessed)
+            {
+                state.asked.push((guessed, DiscoQuery::Info));
+            }
+        }
+    }
+
+    fn begin_asking(&self, state: &mut MulticastTable, first: &str) -> String {
+        state.asked.clear();
+        state.has_guessed = false;
+        state.asking += 1;
+        state.asked_at = Instant::now();
+        state.repeated_at = state.asked_at;
+        self.ask(state, first, DiscoQuery::Info)
+    }
+
+    fn ask(&self, state: &mut MulticastTable, jid: &str, about: DiscoQuery) -> String {
+        state.asked.push((jid.to_owned(), about));
+        self.question(state, jid, about)
+    }
+
+    fn question(&self, state: &MulticastTable, jid: &str, about: DiscoQuery) -> String {
+        let namespace = match about {
+            DiscoQuery::Info => ns::DISCO_INFO,
+            DiscoQuery::Items => ns::DISCO_ITEMS,
+        };
+        ElementWriter::new("iq")
+            .attr("type", "get")
+            .attr("from", &self.service)
+            .attr("to", jid)
+            .attr("id", &state.id(about))
+            .child(ElementWriter::ns("query", namespace))
+            .to_string()
+    }
+
+    fn state(&self) -> MutexGuard<'_, MulticastTable> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl DiscoQuery {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Info => "info",
+            Self::Items => "items",
+        }
+    }
+}
+
+impl MulticastTable {
+    fn id(&self, about: DiscoQuery) -> String {
+        format!("{QUESTION}{}-{}-{}", self.connection, self.asking, about.name())
+    }
+
+    /// Whether answers are waited for.
+    fn is_asking(&self) -> bool {
+        let lasts = if self.is_unknown() { REPEATED_FOR.max(self.patience) } else { REPEATED_FOR };
+        !self.asked.is_empty() && self.asked_at.elapsed() < lasts
+    }
+
+    fn is_unknown(&self) -> bool {
+        matches!(self.way, MulticastRoute::Unknown)
+    }
+
+    fn is_unread(&self) -> bool {
+        self.is_unknown() && self.is_failing && !self.is_read
+    }
+
+    /// From now on nothing is told before there is an answer.
+    fn wait(&mut self) {
+        match self.way {
+            MulticastRoute::Through(_) => {
+                self.patience = PATIENCE_WITH_A_SERVICE;
+                if self.used_since.elapsed() >= ROW_ENDS_AFTER {
+                    self.failures_in_a_row = 0;
+                }
+            }
+            MulticastRoute::Direct => self.patience = PATIENCE,
+            MulticastRoute::Unknown => {}
+        }
+        self.way = MulticastRoute::Unknown;
+    }
+}
+
+/// The address for pings and questions to the entity of a domain.
+///
+/// COMPAT: ejabberd 24.10 and later with mod_privilege drop what a component asks a bare domain that has granted
+/// it nothing, which is each but the server's own.
+pub(in crate::xmpp) fn with_resource(domain: &str) -> String {
+    format!("{domain}/{RESOURCE}")
+}
+
+fn without_resource(address: &str) -> Option<&str> {
+    address.strip_suffix(RESOURCE)?.strip_suffix('/')
+}
+
+pub(in crate::xmpp) fn is_below(domain: &str, host: &str) -> bool {
+    domain.strip_suffix(host).is_some_and(|rest| rest.ends_with('.'))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HOST: &str = "bücher.example";
+    const POST: &str = "multicast.bücher.example";
+    const MINUTE: Duration = Duration::from_secs(60);
+
+    fn post(format: Format) -> MulticastService {
+        MulticastService {
+            jid: POST.into(),
+            address: with_resource(POST),
+            host: HOST.into(),
+            format,
+            max_recipients: 20,
+        }
+    }
+
+    #[test]
+    fn only_addresses_that_stringprep_accepts_are_sent_to_a_xep_0033_service() {
+        for (jid, reach) in [
+            ("u@bücher.example", RecipientRoute::Through),
+            ("u@bücher.example/r", RecipientRoute::Through),
+            ("u@bücher.example/r r", RecipientRoute::Through),
+            ("u@chat.bücher.example", RecipientRoute::Past),
+            ("u@bücher.example/🎉", RecipientRoute::Past),
+            ("ꙋ@bücher.example", RecipientRoute::Past),
+            ("u@ꙋ.bücher.example", RecipientRoute::Past),
+            ("u@far.example", RecipientRoute::Past),
+            (POST, RecipientRoute::Not),
+        ] {
+            assert_eq!(post(Format::Addresses).reach(&Jid::new(jid).unwrap()), reach, "{jid}");
+        }
+        let invalid = Jid::new("u@bücher.example/🎉").unwrap();
+        assert_eq!(post(Format::Lines).reach(&invalid), RecipientRoute::Through);
+    }
+
+    /// Answers the pending query.
+    fn offer(multicast: &MulticastDiscovery, question: &str) {
+        let asked: Element =
+            question.replacen("<iq", &format!("<iq xmlns='{}'", ns::COMPONENT), 1).parse().unwrap();
+        let (jid, id) = (asked.attr("to").unwrap(), asked.attr("id").unwrap());
+        let feature = format!("<feature var='{}'/>", ns::ADDRESS);
+        let query = format!("<query xmlns='{}'>{feature}</query>", ns::DISCO_INFO);
+        let answer = format!("<iq xmlns='{}' type='result' id='{id}'>{query}</iq>", ns::COMPONENT);
+        assert!(multicast.answered(jid, &answer.parse().unwrap()).is_some());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_hour_without_a_failure_ends_a_row_of_failures() {
+        let at = MulticastConfig::At { jid: POST.into(), host: HOST.into() };
+        let multicast = MulticastDiscovery::new(at, "pubsub.bücher.example".into());
+        offer(&multicast, &multicast.start_discovery("1".into(), true).unwrap());
+        // The minutes of use before a failure, and the minutes until the service is asked again.
+        for (used, unused) in [(1, 20), (1, 40), (59, 80), (60, 20), (1, 40)] {
+            tokio::time::advance(used * MINUTE).await;
+            offer(&multicast, &multicast.record_failure().unwrap());
+            tokio::time::advance((unused - 1) * MINUTE).await;
+            assert_eq!(multicast.route().1, None, "after {used} minutes of use");
+            tokio::time::advance(MINUTE).await;
+            let question = multicast.route().1;
+            offer(&multicast, &question.expect("the service is asked again"));
+            assert!(matches!(multicast.route().0, MulticastRoute::Through(_)));
+        }
+        assert_eq!(multicast.failures(), 5);
+    }
+}

@@ -1,0 +1,389 @@
+//! The answers that wait to be sent, and what came back of what was sent.
+
+use std::{
+    mem,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+};
+
+use jid::account;
+use minidom::Element;
+use tokio::sync::Notify;
+use tracing::warn;
+
+use crate::{
+    service::LogWindow,
+    xmpp::{
+        stanza::{envelope::Envelope, ns},
+        xml::padding::{pad, padding, write_spaces},
+    },
+};
+
+use super::{
+    barrier::Address,
+    multicast::{MulticastDiscovery, MulticastRoute, QUESTION, with_resource},
+    reply_scheduler::{AnswerQueue, MAX_BYTES},
+    writer::WRITE_BYTES,
+};
+use crate::xmpp::probes::Probes;
+
+/// Queued bytes above which the connection is not read, unless the replies wait for a barrier; and above which
+/// requests are not even rejected. Both are above the limits of the [queue](AnswerQueue).
+const MAX_BYTES_WHILE_READING: usize = 2 * MAX_BYTES;
+const MAX_BYTES_WITH_REFUSALS: usize = 3 * MAX_BYTES;
+/// Maximum bytes of replies in one buffer; the rest is left to notifications.
+const ANSWER_BYTES: usize = WRITE_BYTES / 2;
+/// Pending bytes of the service's own queries above which no further ones are sent. Queries precede all replies; the
+/// limit leaves room for replies in each buffer.
+const MAX_OWN_BYTES: usize = ANSWER_BYTES / 2;
+/// What a barrier's id begins with.
+pub(in crate::xmpp) const BARRIER: &str = "barrier-";
+
+/// The answers that wait to be sent, and what the reading half tells the writing half.
+#[derive(Debug)]
+pub struct ReplyQueue {
+    queue: Mutex<QueuedReplies>,
+    pub(in crate::xmpp) outbox: Arc<LogWindow>,
+    pub(in crate::xmpp) multicast: MulticastDiscovery,
+    pub(in crate::xmpp) probes: Probes,
+    /// The server's domain, which may answer barriers too.
+    domain: Option<String>,
+    /// Whether the server may be silent longer than its timeout, for no barrier returns.
+    pub(in crate::xmpp) may_be_silent: AtomicBool,
+    /// Another service of the server has this JID; logged once.
+    is_shared: AtomicBool,
+    /// What the barriers of this connection are told by from those of others, and the newest that returned.
+    barriers: Mutex<(String, u64)>,
+    pub(in crate::xmpp) came: Notify,
+    went: Notify,
+}
+
+#[derive(Debug, Default)]
+struct QueuedReplies {
+    /// The service's own queries, which are sent before all replies.
+    questions: String,
+    /// Replies that were being written when the connection broke.
+    interrupted: Vec<String>,
+    waiting: AnswerQueue,
+    /// Whether answers wait for a barrier.
+    is_held: bool,
+}
+
+impl ReplyQueue {
+    /// No answers, beside an outbox and a way to many, at the server of a domain.
+    #[must_use]
+    pub fn new(
+        outbox: Arc<LogWindow>,
+        multicast: MulticastDiscovery,
+        domain: Option<String>,
+    ) -> Self {
+        Self {
+            queue: Mutex::default(),
+            outbox,
+            multicast,
+            probes: Probes::default(),
+            domain,
+            may_be_silent: AtomicBool::new(false),
+            is_shared: AtomicBool::new(false),
+            barriers: Mutex::default(),
+            came: Notify::new(),
+            went: Notify::new(),
+        }
+    }
+
+    /// Enqueues a stanza to an entity; stanzas to one entity are sent in order.
+    pub fn send(&self, to: &str, mut stanza: String) {
+        pad(&mut stanza);
+        self.queue().waiting.push(&account(to), stanza);
+        self.came.notify_one();
+    }
+
+    /// Enqueues a query of the service itself, before all replies.
+    pub(in crate::xmpp) fn ask(&self, question: &str) {
+        let mut queue = self.queue();
+        queue.questions.push_str(question);
+        write_spaces(padding(question), &mut queue.questions);
+        drop(queue);
+        self.came.notify_one();
+    }
+
+    /// Takes notice of what comes back of what the component of this JID sent; whether a stanza is that.
+    pub(in crate::xmpp) fn handle_own_reply(&self, service: &str, stanza: &Element) -> bool {
+        let (Some(from), Some(id)) = (stanza.attr("from"), stanza.attr("id")) else { return false };
+        if self.probes.take(stanza) {
+            return true;
+        }
+        match (stanza.name(), stanza.attr("type")) {
+            ("iq", _) if id.starts_with(BARRIER) && self.multicast.goes_through(from) => {
+                if is_of_another(stanza) {
+                    self.multicast_failed();
+                    return true;
+                }
+                self.is_barrier(id)
+            }
+            ("iq", Some("result" | "error"))
+                if id.starts_with(BARRIER) && self.domain.as_deref() == Some(from) =>
+            {
+                self.is_barrier(id)
+            }
+            ("iq", kind) if id.starts_with(BARRIER) && is_own(service, from) => {
+                if matches!(kind, Some("result" | "error"))
+                    && !self.is_shared.swap(true, Ordering::Relaxed)
+                {
+                    warn!(
+                        event = "jid_shared",
+                        jid = service,
+                        "another service of the server answers for this JID: give one of them another"
+                    );
+                }
+                self.is_barrier(id)
+            }
+            ("iq", Some("result" | "error")) if id.starts_with(QUESTION) => {
+                let questions = self.multicast.answered(from, stanza);
+                questions.iter().flatten().for_each(|question| self.ask(question));
+                self.came.notify_one();
+                questions.is_some()
+            }
+            ("message", Some("error")) if self.multicast.has_refused(from, id) => {
+                self.multicast_failed();
+                true
+            }
+            _ => false,
+        }
+    }
+
+    /// The same, of a stanza that is past a limit: what a service refuses comes back as a whole.
+    pub(in crate::xmpp) fn handle_oversized_reply(&self, header: &Envelope) {
+        self.probes.take_refused(header);
+        let is_error = header.name == "message" && header.kind.as_deref() == Some("error");
+        let (from, id) = (header.from.as_deref(), header.id.as_deref().unwrap_or_default());
+        if is_error && from.is_some_and(|from| self.multicast.has_refused(from, id)) {
+            self.multicast_failed();
+        }
+    }
+
+    /// Records that notifications sent by multicast may not have been delivered. Earlier barriers do not count from now
+    /// on, not even one that returns in the same read: the writer gives later barriers another name.
+    pub(in crate::xmpp) fn multicast_failed(&self) {
+        if let Some(question) = self.multicast.record_failure() {
+            self.reset_barriers(String::new());
+            self.ask(&question);
+        }
+    }
+
+    /// Takes notice of a stanza of the component to itself; whether it is a barrier.
+    fn is_barrier(&self, id: &str) -> bool {
+        let Some((connection, number)) = id.strip_prefix(BARRIER).and_then(|id| id.split_once('-'))
+        else {
+            return false;
+        };
+        let mut barriers = self.barriers();
+        if let (true, Ok(number)) = (connection == barriers.0, number.parse()) {
+            barriers.1 = barriers.1.max(number);
+            self.came.notify_one();
+        }
+        true
+    }
+
+    /// From now on only barriers of this name count.
+    pub(in crate::xmpp) fn reset_barriers(&self, connection: String) {
+        *self.barriers() = (connection, 0);
+    }
+
+    /// Whether barriers may go to an address.
+    pub(in crate::xmpp) fn has(&self, address: Address, way: &MulticastRoute) -> bool {
+        match address {
+            Address::Own => true,
+            Address::Multicast => matches!(way, MulticastRoute::Through(_)),
+            Address::Domain => self.domain.is_some(),
+        }
+    }
+
+    /// The server's domain.
+    pub(in crate::xmpp) fn domain(&self) -> Option<&str> {
+        self.domain.as_deref()
+    }
+
+    pub(in crate::xmpp) fn barriers(&self) -> MutexGuard<'_, (String, u64)> {
+        self.barriers.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Returns `true` if there is room for the reply to another request of an entity.
+    pub(in crate::xmpp) fn has_room(&self, to: &str, may_be_large: bool) -> bool {
+        self.queue().waiting.has_room(&account(to), may_be_large)
+    }
+
+    /// Waits until another request of an entity may be processed.
+    pub(in crate::xmpp) async fn wait_capacity(&self, to: &str, may_be_large: bool) {
+        let entity = account(to);
+        self.until(|queue| queue.waiting.has_room(&entity, may_be_large)).await;
+    }
+
+    /// Waits until the service may send another query of its own. Queued replies do not delay it.
+    pub(in crate::xmpp) async fn room_of_own(&self) {
+        self.until(|queue| queue.questions.len() <= MAX_OWN_BYTES).await;
+    }
+
+    /// Waits until more may be read: also while answers are held, for a barrier may come that lets them go.
+    pub(in crate::xmpp) async fn wait_read_capacity(&self) {
+        self.until(|queue| queue.bytes() <= MAX_BYTES_WHILE_READING || queue.is_held).await;
+    }
+
+    async fn until(&self, holds: impl Fn(&QueuedReplies) -> bool) {
+        loop {
+            let went = self.went.notified();
+            if holds(&self.queue()) {
+                return;
+            }
+            went.await;
+        }
+    }
+
+    /// Whether so much waits that not even refusals can be taken any more.
+    pub(in crate::xmpp) fn is_overfull(&self) -> bool {
+        self.queue().bytes() > MAX_BYTES_WITH_REFUSALS
+    }
+
+    /// Number of replies ever queued.
+    pub(in crate::xmpp) fn count(&self) -> u64 {
+        self.queue().waiting.count()
+    }
+
+    /// Appends interrupted replies, pending queries, and replies with numbers below `up_to` to a buffer.
+    pub(in crate::xmpp) fn drain_ready(&self, up_to: u64, buffer: &mut String) -> Taken {
+        let mut queue = self.queue();
+        let mut taken = Taken { bounds: vec![buffer.len()], interrupted: queue.interrupted.len() };
+        let mut append = |stanza: &str| {
+            buffer.push_str(stanza);
+            taken.bounds.push(buffer.len());
+            buffer.len() < ANSWER_BYTES
+        };
+        for stanza in mem::take(&mut queue.interrupted) {
+            append(&stanza);
+        }
+        let mut has_room = append(&mem::take(&mut queue.questions));
+        while has_room && let Some(answer) = queue.waiting.pop(up_to) {
+            has_room = append(&answer);
+        }
+        queue.is_held = queue.waiting.is_held(up_to);
+        drop(queue);
+        self.went.notify_waiters();
+        taken
+    }
+
+    /// Puts answers back to the front, for the connection broke.
+    pub(in crate::xmpp) fn requeue(&self, answers: Vec<String>) {
+        self.queue().interrupted.splice(0..0, answers);
+    }
+
+    fn queue(&self) -> MutexGuard<'_, QueuedReplies> {
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl QueuedReplies {
+    fn bytes(&self) -> usize {
+        self.interrupted.iter().map(String::len).sum::<usize>() + self.waiting.bytes()
+    }
+}
+
+/// Stanzas that were appended to a buffer.
+#[derive(Debug)]
+pub(in crate::xmpp) struct Taken {
+    /// The start of the first, and the end of each.
+    bounds: Vec<usize>,
+    /// How many of the first were being written when an earlier connection broke.
+    interrupted: usize,
+}
+
+impl Taken {
+    /// The stanzas to send again after so many bytes of the buffer were written and the connection broke, and the
+    /// bytes of the others: interrupted stanzas that were begun once more. A reply that the server refuses would break
+    /// every connection.
+    pub(in crate::xmpp) fn to_resend(&self, buffer: &str, written: usize) -> (Vec<String>, usize) {
+        let (mut kept, mut dropped) = (Vec::new(), 0);
+        for (number, bounds) in self.bounds.windows(2).enumerate() {
+            let [begin, end] = *bounds else { continue };
+            match buffer.get(begin..end) {
+                Some(stanza) if number >= self.interrupted || written <= begin => {
+                    kept.push(stanza.to_owned());
+                }
+                _ => dropped += end - begin,
+            }
+        }
+        (kept, dropped)
+    }
+}
+
+/// Whether an address is the component's own: that of its stanzas, or that of its pings.
+fn is_own(service: &str, from: &str) -> bool {
+    from == service || from == with_resource(service)
+}
+
+/// Whether the answer to a barrier is not its addressee's own. A service that does not know pings says so; the server
+/// says something else in the name of a service that is not there.
+fn is_of_another(answer: &Element) -> bool {
+    let error = answer.children().find(|child| child.name() == "error");
+    let is_its_own = |error: &Element| {
+        error.has_child("service-unavailable", ns::STANZAS)
+            || error.has_child("feature-not-implemented", ns::STANZAS)
+    };
+    answer.attr("type") == Some("error") && !error.is_some_and(is_its_own)
+}
+
+#[cfg(test)]
+mod tests {
+    use futures::FutureExt;
+
+    use super::*;
+    use crate::service::Load;
+    use crate::xmpp::outbound::multicast::MulticastConfig;
+
+    fn answers() -> ReplyQueue {
+        let multicast = MulticastDiscovery::new(MulticastConfig::None, "s".into());
+        ReplyQueue::new(Arc::new(LogWindow::new(Load::default(), 0)), multicast, None)
+    }
+
+    /// Otherwise two entities that request large replies would stop all requests for presence.
+    #[test]
+    fn replies_delay_no_query_of_the_service() {
+        let answers = answers();
+        for to in ["a@x/r", "b@x/r", "c@y/r"] {
+            answers.send(to, "<reply/>".repeat(100_000));
+        }
+        for _ in 0..MAX_OWN_BYTES / 8 {
+            assert!(answers.room_of_own().now_or_never().is_some());
+            answers.ask("<query/>");
+        }
+        answers.ask("<query/>");
+        assert!(answers.room_of_own().now_or_never().is_none());
+        let mut buffer = String::new();
+        answers.drain_ready(1, &mut buffer);
+        assert!(buffer.starts_with("<query/>") && buffer.ends_with("<reply/>"), "both go out");
+        assert!(answers.room_of_own().now_or_never().is_some());
+    }
+
+    #[test]
+    fn however_much_is_held_for_a_barrier_it_can_be_read() {
+        let answers = answers();
+        answers.send("a@x/r", "x".repeat(MAX_BYTES_WHILE_READING + 1));
+        assert!(answers.wait_read_capacity().now_or_never().is_none());
+        let mut buffer = String::new();
+        answers.drain_ready(0, &mut buffer);
+        assert!(answers.wait_read_capacity().now_or_never().is_some());
+        assert!(
+            answers.wait_capacity("b@y", false).now_or_never().is_none(),
+            "more would be answered"
+        );
+        answers.send("a@x/r", "x".repeat(MAX_BYTES));
+        assert!(answers.is_overfull());
+        answers.drain_ready(1, &mut buffer);
+        buffer.clear();
+        answers.drain_ready(2, &mut buffer);
+        assert!(
+            answers.wait_capacity("a@x", true).now_or_never().is_some() && !answers.is_overfull()
+        );
+    }
+}

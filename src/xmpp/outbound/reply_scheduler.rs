@@ -1,0 +1,348 @@
+//! Fair queue of outgoing replies: by turns and fair in bytes between domains, and between the entities of each domain, so
+//! that a small reply waits for one large reply at most, however many entities are sent large ones (weighted fair queuing,
+//! Demers, Keshav and Shenker 1989).
+
+use std::{
+    borrow::Cow,
+    collections::{BTreeSet, HashMap, VecDeque},
+};
+
+use jid::with_u_labels;
+
+/// Limits of queued bytes, per entity, per domain and in total, above which no further requests are processed.
+const MAX_BYTES_PER_JID: usize = 1024 * 1024;
+const MAX_BYTES_PER_DOMAIN: usize = 4 * 1024 * 1024;
+pub(in crate::xmpp) const MAX_BYTES: usize = 16 * 1024 * 1024;
+/// Queued bytes of a domain, and in total, in excess of these limits up to which requests with small replies are processed,
+/// so that large replies to others do not delay them.
+pub(in crate::xmpp) const RESERVED_FOR_SMALL: usize = 8 * 1024 * 1024;
+
+/// The queued replies.
+#[derive(Debug, Default)]
+pub(in crate::xmpp) struct AnswerQueue {
+    domains: HashMap<String, DomainQueue>,
+    turns: Turns,
+    bytes: usize,
+    /// Number of replies ever pushed, and ever popped.
+    pushed: u64,
+    popped: u64,
+}
+
+#[derive(Debug, Default)]
+struct DomainQueue {
+    entities: HashMap<String, EntityQueue>,
+    turns: Turns,
+    bytes: usize,
+    place: QueueRank,
+}
+
+/// The replies to one entity, each with its number among all replies.
+#[derive(Debug, Default)]
+struct EntityQueue {
+    answers: VecDeque<(u64, String)>,
+    bytes: usize,
+    place: QueueRank,
+}
+
+/// The place of a queue among others.
+#[derive(Clone, Copy, Debug, Default)]
+struct QueueRank {
+    /// Bytes that were sent from the queue, as far as it had a share in the connection.
+    start: u64,
+    /// Bytes of its next reply.
+    next: usize,
+}
+
+impl QueueRank {
+    fn end(self) -> u64 {
+        self.start + self.next as u64
+    }
+}
+
+/// Order of queues that are served in turn: first the one whose next reply would end first, if each queue had an equal
+/// share in the connection.
+#[derive(Debug, Default)]
+struct Turns {
+    /// The queues by the ends of their next replies.
+    order: BTreeSet<(u64, String)>,
+    /// The bytes that each queue with replies has had as its share.
+    now: u64,
+    /// The starts of queues that became empty; needed until the present share has passed them.
+    empty: HashMap<String, u64>,
+    /// Number of these above which outdated ones are removed.
+    most_empty: usize,
+}
+
+/// Minimum number of remembered starts before outdated ones are removed.
+const MIN_EMPTY: usize = 1000;
+
+impl Turns {
+    /// Adds a queue with its first reply.
+    fn join(&mut self, name: &str, next: usize) -> QueueRank {
+        let start = self.empty.remove(name).unwrap_or_default().max(self.now);
+        let place = QueueRank { start, next };
+        self.order.insert((place.end(), name.to_owned()));
+        place
+    }
+
+    /// Takes notice that the next reply of a queue is another one.
+    fn replace(&mut self, name: &str, place: &mut QueueRank, next: usize) {
+        if place.next != next {
+            self.order.remove(&(place.end(), name.to_owned()));
+            place.next = next;
+            self.order.insert((place.end(), name.to_owned()));
+        }
+    }
+
+    /// Moves a queue from which bytes were sent behind its next reply, or removes it if there is none.
+    fn serve(&mut self, name: String, place: &mut QueueRank, sent: usize, next: Option<usize>) {
+        let sent = sent as u64;
+        self.now += sent.div_ceil(self.order.len().max(1) as u64);
+        let mut key = (place.end(), name);
+        self.order.remove(&key);
+        place.start += sent;
+        if let Some(next) = next {
+            place.next = next;
+            key.0 = place.end();
+            self.order.insert(key);
+            return;
+        }
+        self.empty.insert(key.1, place.start);
+        if self.empty.len() > self.most_empty {
+            self.empty.retain(|_, start| *start > self.now);
+            self.most_empty = MIN_EMPTY.max(2 * self.empty.len());
+        }
+    }
+
+    /// The first queue that satisfies a predicate.
+    fn first(&self, holds: impl Fn(&str) -> bool) -> Option<String> {
+        self.order.iter().find(|(_, name)| holds(name)).map(|(_, name)| name.clone())
+    }
+}
+
+impl AnswerQueue {
+    /// Enqueues a reply to an entity, given by its bare JID.
+    pub(in crate::xmpp) fn push(&mut self, to: &str, answer: String) {
+        let name = &*domain_of(to);
+        self.bytes += answer.len();
+        if !self.domains.contains_key(name) {
+            let place = self.turns.join(name, answer.len());
+            self.domains.insert(name.to_owned(), DomainQueue { place, ..DomainQueue::default() });
+        }
+        if let Some(domain) = self.domains.get_mut(name) {
+            domain.push(to, self.pushed, answer);
+            let next = domain.next().unwrap_or_default();
+            self.turns.replace(name, &mut domain.place, next);
+            self.pushed += 1;
+        }
+    }
+
+    /// Dequeues the next reply whose number is below `up_to`.
+    pub(in crate::xmpp) fn pop(&mut self, up_to: u64) -> Option<String> {
+        if self.popped >= up_to {
+            return None;
+        }
+        let is_free = |name: &str| {
+            self.domains.get(name).is_some_and(|domain| domain.first_free(up_to).is_some())
+        };
+        let name = self.turns.first(is_free)?;
+        let domain = self.domains.get_mut(&name)?;
+        let answer = domain.pop(up_to)?;
+        let next = domain.next();
+        self.turns.serve(name.clone(), &mut domain.place, answer.len(), next);
+        if next.is_none() {
+            self.domains.remove(&name);
+        }
+        self.bytes -= answer.len();
+        self.popped += 1;
+        Some(answer)
+    }
+
+    /// Returns `true` if there is room for the reply to another request of an entity, given by its bare JID.
+    pub(in crate::xmpp) fn has_room(&self, to: &str, may_be_large: bool) -> bool {
+        let reserved = if may_be_large { 0 } else { RESERVED_FOR_SMALL };
+        let domain = self.domains.get(&*domain_of(to));
+        let of_domain = domain.map_or(0, |domain| domain.bytes);
+        let own = domain.and_then(|domain| domain.entities.get(to)).map_or(0, |own| own.bytes);
+        own <= MAX_BYTES_PER_JID
+            && of_domain <= MAX_BYTES_PER_DOMAIN + reserved
+            && self.bytes <= MAX_BYTES + reserved
+    }
+
+    pub(in crate::xmpp) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// Number of replies ever queued.
+    pub(in crate::xmpp) fn count(&self) -> u64 {
+        self.pushed
+    }
+
+    /// Returns `true` if every queued reply has a number of at least `up_to`.
+    pub(in crate::xmpp) fn is_held(&self, up_to: u64) -> bool {
+        self.bytes > 0 && self.popped >= up_to
+    }
+}
+
+impl DomainQueue {
+    fn push(&mut self, to: &str, number: u64, answer: String) {
+        self.bytes += answer.len();
+        if !self.entities.contains_key(to) {
+            let place = self.turns.join(to, answer.len());
+            self.entities.insert(to.to_owned(), EntityQueue { place, ..EntityQueue::default() });
+        }
+        if let Some(entity) = self.entities.get_mut(to) {
+            entity.bytes += answer.len();
+            entity.answers.push_back((number, answer));
+        }
+    }
+
+    /// Bytes of the next reply; none if there is no reply.
+    fn next(&self) -> Option<usize> {
+        let (_, name) = self.turns.order.first()?;
+        self.entities.get(name).map(|entity| entity.place.next)
+    }
+
+    /// The entity to serve next, among those with a reply numbered below `up_to`.
+    fn first_free(&self, up_to: u64) -> Option<String> {
+        let first = |name: &str| self.entities.get(name).and_then(|entity| entity.answers.front());
+        self.turns.first(|name| first(name).is_some_and(|(number, _)| *number < up_to))
+    }
+
+    fn pop(&mut self, up_to: u64) -> Option<String> {
+        let name = self.first_free(up_to)?;
+        let entity = self.entities.get_mut(&name)?;
+        let (_, answer) = entity.answers.pop_front()?;
+        entity.bytes -= answer.len();
+        let next = entity.answers.front().map(|(_, answer)| answer.len());
+        self.turns.serve(name.clone(), &mut entity.place, answer.len(), next);
+        if next.is_none() {
+            self.entities.remove(&name);
+        }
+        self.bytes -= answer.len();
+        Some(answer)
+    }
+}
+
+/// The domain of a bare JID, with U-labels: the limits of a domain count both of its spellings.
+pub(in crate::xmpp) fn domain_of(bare: &str) -> Cow<'_, str> {
+    with_u_labels(bare.rsplit_once('@').map_or(bare, |(_, domain)| domain))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn popped(queue: &mut AnswerQueue, up_to: u64) -> String {
+        std::iter::from_fn(|| queue.pop(up_to)).collect::<Vec<_>>().join(" ")
+    }
+
+    #[test]
+    fn domains_have_their_turn_and_in_them_entities() {
+        let mut queue = AnswerQueue::default();
+        for (to, answer) in [
+            ("bot@far", "b1"),
+            ("bot@far", "b2"),
+            ("bot@far", "b3"),
+            ("other@far", "o1"),
+            ("a@near", "a1"),
+            ("a@near", "a2"),
+        ] {
+            queue.push(to, answer.into());
+        }
+        assert_eq!(popped(&mut queue, u64::MAX), "b1 a1 o1 a2 b2 b3");
+        assert_eq!((queue.bytes(), queue.count()), (0, 6));
+        assert!(queue.domains.is_empty() && queue.turns.order.is_empty());
+    }
+
+    /// An entity that is sent large replies one after the other gets no more bytes than the others together, although its
+    /// queue is empty in between.
+    #[test]
+    fn turns_are_fair_in_bytes() {
+        for (reader, others) in [("reader@far", "near"), ("reader@near", "near")] {
+            let mut queue = AnswerQueue::default();
+            let small = |number| (format!("u{}@{others}", number % 10), "x".repeat(100));
+            for number in 0..10_000 {
+                let (to, answer) = small(number);
+                queue.push(&to, answer);
+            }
+            let (mut large_bytes, mut small_bytes) = (0, 0);
+            queue.push(reader, "x".repeat(50_000));
+            while small_bytes < 500_000 {
+                let answer = queue.pop(u64::MAX).unwrap();
+                if answer.len() == 100 {
+                    small_bytes += 100;
+                } else {
+                    large_bytes += answer.len();
+                    queue.push(reader, "x".repeat(50_000));
+                }
+            }
+            assert!(large_bytes <= small_bytes + 50_000, "{large_bytes} {small_bytes}");
+        }
+    }
+
+    /// However many entities, of one domain or of several, are sent large replies one after the other.
+    #[test]
+    fn a_small_reply_waits_for_one_large_reply() {
+        for domains in [1, 4, 30] {
+            let mut queue = AnswerQueue::default();
+            let reader = |number| format!("reader{number}@{}.example", number % domains);
+            let large = || "x".repeat(50_000);
+            (0..30).for_each(|number| queue.push(&reader(number), large()));
+            let mut served = [0; 30];
+            for round in 0..300 {
+                if round % 3 == 0 {
+                    queue.push(&format!("small{round}@0.example"), "small".into());
+                }
+                let popped: Vec<_> = (0..2).map_while(|_| queue.pop(u64::MAX)).collect();
+                let number_of = |queue: &AnswerQueue| {
+                    (0..30).find(|number| {
+                        let domain = queue.domains.get(&*domain_of(&reader(*number)));
+                        domain.is_none_or(|domain| !domain.entities.contains_key(&reader(*number)))
+                    })
+                };
+                while let Some(number) = number_of(&queue) {
+                    served[number] += 1;
+                    queue.push(&reader(number), large());
+                }
+                if round % 3 == 0 {
+                    assert!(popped.contains(&"small".to_owned()), "{domains} domains, {round}");
+                }
+            }
+            let per_domain =
+                |domain: usize| served.iter().skip(domain).step_by(domains).sum::<usize>();
+            let shares: Vec<_> = (0..domains).map(per_domain).collect();
+            let (least, most) = (shares.iter().min().unwrap(), shares.iter().max().unwrap());
+            assert!(most - least <= 2, "{shares:?}");
+        }
+    }
+
+    #[test]
+    fn what_came_later_is_held() {
+        let mut queue = AnswerQueue::default();
+        for (to, answer) in [("a@x", "a1"), ("b@x", "b1"), ("a@x", "a2"), ("c@y", "c1")] {
+            queue.push(to, answer.into());
+        }
+        assert_eq!(popped(&mut queue, 2), "a1 b1");
+        assert!(queue.is_held(2) && !queue.is_held(3));
+        assert_eq!(popped(&mut queue, 4), "c1 a2");
+        assert!(!queue.is_held(4));
+    }
+
+    #[test]
+    fn each_has_its_room() {
+        let mut queue = AnswerQueue::default();
+        let small = |queue: &AnswerQueue, to| queue.has_room(to, false);
+        let large = |queue: &AnswerQueue, to| queue.has_room(to, true);
+        queue.push("bot@far", "x".repeat(MAX_BYTES_PER_JID + 1));
+        assert!(!small(&queue, "bot@far") && large(&queue, "other@far"));
+        queue.push("other@far", "x".repeat(MAX_BYTES_PER_DOMAIN));
+        assert!(!large(&queue, "third@far") && small(&queue, "third@far"));
+        queue.push("other@far", "x".repeat(RESERVED_FOR_SMALL));
+        assert!(!small(&queue, "third@far") && large(&queue, "a@near"));
+        queue.push("a@near", "x".repeat(MAX_BYTES_PER_DOMAIN));
+        assert!(!large(&queue, "b@nearest") && small(&queue, "b@nearest"));
+        queue.push("a@near", "x".repeat(RESERVED_FOR_SMALL));
+        assert!(!small(&queue, "b@nearest"));
+    }
+}

@@ -1,0 +1,557 @@
+//! What goes out: answers first, notifications in between, and barriers.
+//!
+//! Answers wait in a queue of their own, so a large audience delays nobody's answer. A notification is
+//! rendered once. After notifications comes a barrier, a ping to the component itself: servers handle
+//! a stream's stanzas in order, so its return shows that the server has all that was sent before.
+//! After a broken connection, what no barrier covered is sent again, with the same id and the time at
+//! which it happened. What happens when no barrier returns is in `barriers.rs`.
+//! An entry that waits for the presence of a recipient is deferred, with later entries of its node, while other nodes
+//! continue. Deferred entries, and all after them, stay unconfirmed until a stop.
+//!
+//! Where notifications go by a multicast service, so do the barriers: it is a process of its own. An answer
+//! that shuts somebody out waits until it has nothing of theirs any more.
+
+use std::{
+    collections::VecDeque,
+    io, mem,
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
+
+use tokio::{
+    io::{AsyncWrite, AsyncWriteExt},
+    task::yield_now,
+    time::{Instant, sleep_until, timeout},
+};
+use tracing::{info, warn};
+
+use crate::{
+    service::{Cursor, LogWindow, PresenceTracker},
+    xmpp::{
+        stanza::ns,
+        xml::{
+            padding::{end_padding, write_spaces},
+            writer::ElementWriter,
+        },
+    },
+};
+
+use super::{
+    barrier::{Address, Due, Route, Spacing},
+    deferred_entries::DeferredEntries,
+    fanout::{AddressCache, CurrentEntry},
+    multicast::{MulticastRoute, with_resource},
+    reply_queue::{BARRIER, ReplyQueue, Taken},
+};
+use crate::xmpp::DisconnectReason;
+
+/// Bytes that are written at once; between two writes answers are looked for.
+pub(in crate::xmpp) const WRITE_BYTES: usize = 64 * 1024;
+/// A barrier follows this long after the last one, or after a number of notifications ([`Spacing`]).
+const BARRIER_PAUSE: Duration = Duration::from_millis(20);
+
+/// The sending half, across connections.
+#[derive(Debug)]
+pub struct OutboundWriter {
+    pub(in crate::xmpp) answers: Arc<ReplyQueue>,
+    pub(in crate::xmpp) outbox: Arc<LogWindow>,
+    pub(in crate::xmpp) presences: Arc<PresenceTracker>,
+    pub(in crate::xmpp) service: String,
+    pub(in crate::xmpp) max_stanza_bytes: usize,
+    /// What went into this connection.
+    pub(in crate::xmpp) sent: SendProgress,
+    /// What was sent before this connection's newest barrier that returned, and up to where everything was.
+    confirmed: (SendProgress, SendProgress),
+    /// The same for its newest barrier, and when that was sent.
+    covered: (SendProgress, SendProgress),
+    barrier_at: Instant,
+    barriers: VecDeque<Barrier>,
+    pub(in crate::xmpp) spacing: Spacing,
+    pub(in crate::xmpp) route: Route,
+    pub(in crate::xmpp) last_barrier: u64,
+    returned_barrier: u64,
+    /// When a barrier of this connection last returned.
+    returned_at: Option<Instant>,
+    /// The barrier whose return shows that a multicast service has nothing left of this connection.
+    pub(in crate::xmpp) multicast_until: u64,
+    /// How often multicast failed.
+    failures: u64,
+    /// Of all answers there ever were, how many may be sent; and up to which they may be when a barrier has returned.
+    sendable_replies: u64,
+    held_replies: Option<(u64, u64)>,
+    /// How often somebody lost a subscription, as far as answers were looked at.
+    losses: u64,
+    /// The name of this connection's barriers.
+    connection: String,
+    /// Entries that were there before this connection are late.
+    pub(in crate::xmpp) delayed_before: u64,
+    /// The deferred entries.
+    pub(in crate::xmpp) deferred: DeferredEntries,
+    /// Whether there is one.
+    pub(in crate::xmpp) awaits_presence: bool,
+    /// Whether the writer yields after skipping many recipients.
+    pub(in crate::xmpp) is_cut: bool,
+    /// When no more is begun.
+    ends_at: Option<Instant>,
+    pub(in crate::xmpp) front: Option<CurrentEntry>,
+    pub(in crate::xmpp) addresses: AddressCache,
+    /// What is being written.
+    current: Option<WriteChunk>,
+    /// When the server last resumed reading.
+    unblocked_at: Option<Instant>,
+    /// The buffer of the last chunk.
+    spare: String,
+}
+
+/// Duration of a write that indicates a server that does not read.
+const BLOCKED_AFTER: Duration = Duration::from_secs(1);
+
+/// How far notifications were sent, and how many they were since the process started.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(in crate::xmpp) struct SendProgress {
+    pub position: Cursor,
+    pub notifications: u64,
+}
+
+#[derive(Debug)]
+struct Barrier {
+    number: u64,
+    sent: SendProgress,
+    covers: SendProgress,
+    at: Instant,
+    address: Address,
+}
+
+/// Whole stanzas on their way into the connection, and how far is told when they are in.
+#[derive(Debug)]
+struct WriteChunk {
+    text: String,
+    /// The answers in it.
+    answers: Taken,
+    written: usize,
+    sent: SendProgress,
+    barrier: Option<Barrier>,
+}
+
+impl OutboundWriter {
+    /// Sends in the name of the service of this JID, stanzas of at most so many bytes. The server is asked whether it
+    /// is there so long after the last barrier, and has to answer so long after that.
+    #[must_use]
+    pub fn new(
+        answers: Arc<ReplyQueue>,
+        presences: Arc<PresenceTracker>,
+        service: String,
+        max_stanza_bytes: usize,
+        (ping_after, ping_deadline): (Duration, Duration),
+    ) -> Self {
+        let outbox = Arc::clone(&answers.outbox);
+        Self {
+            answers,
+            outbox,
+            presences,
+            service,
+            max_stanza_bytes,
+            sent: SendProgress::default(),
+            confirmed: Default::default(),
+            covered: Default::default(),
+            barrier_at: Instant::now(),
+            barriers: VecDeque::new(),
+            spacing: Spacing::default(),
+            route: Route::new(ping_after, ping_deadline),
+            last_barrier: 0,
+            returned_barrier: 0,
+            returned_at: None,
+            multicast_until: 0,
+            failures: 0,
+            sendable_replies: 0,
+            held_replies: None,
+            losses: 0,
+            connection: String::new(),
+            delayed_before: 0,
+            deferred: DeferredEntries::default(),
+            awaits_presence: false,
+            is_cut: false,
+            ends_at: None,
+            front: None,
+            addresses: AddressCache::default(),
+            current: None,
+            unblocked_at: None,
+            spare: String::new(),
+        }
+    }
+
+    /// Begins on a new connection, with a name that no other had. What the server did not confirm is sent
+    /// again.
+    pub fn reconnected(&mut self, connection: u64) {
+        if let Some(WriteChunk { text, answers, written, .. }) = self.current.take() {
+            let (kept, dropped) = answers.to_resend(&text, written);
+            if dropped > 0 {
+                warn!(
+                    event = "replies_dropped",
+                    bytes = dropped,
+                    "replies are dropped: two connections broke while these were written; compare link.max_stanza_bytes with the server's limit"
+                );
+            }
+            self.answers.requeue(kept);
+        }
+        self.process_acks();
+        self.connection = format!("{connection:016x}");
+        self.delayed_before = self.outbox.next();
+        self.route.begin();
+        self.show_confirmation();
+        self.barrier_at = Instant::now();
+        self.rewind();
+        let may_fail = !self.route.was_unconfirmed();
+        if let Some(question) =
+            self.answers.multicast.start_discovery(self.connection.clone(), may_fail)
+        {
+            self.answers.ask(&question);
+        }
+    }
+
+    /// Sends what is not confirmed once more, with barriers of the name that is now theirs.
+    fn rewind(&mut self) {
+        self.barriers.clear();
+        self.last_barrier = 0;
+        self.returned_barrier = 0;
+        self.returned_at = None;
+        self.multicast_until = 0;
+        self.held_replies = self.held_replies.map(|(up_to, _)| (up_to, 0));
+        self.answers.reset_barriers(self.barrier_name());
+        self.spacing = Spacing::default();
+        self.outbox.forgotten(0, self.sent.notifications);
+        self.sent.position = self.confirmed.1.position;
+        self.deferred = DeferredEntries::default();
+        self.confirmed = (self.sent, self.sent);
+        self.covered = self.confirmed;
+        self.front = None;
+    }
+
+    /// Whether a stanza is half written, so that nothing else can be.
+    #[must_use]
+    pub fn is_mid_stanza(&self) -> bool {
+        self.current.as_ref().is_some_and(|chunk| chunk.written > 0)
+    }
+
+    /// Sends until the connection breaks, or confirms nothing for too long. Dropping the future loses nothing: the next
+    /// one goes on.
+    pub async fn run(&mut self, io: &mut (impl AsyncWrite + Unpin)) -> DisconnectReason {
+        loop {
+            let end = self.connection_end();
+            let writing = async {
+                match self.write_some(io).await {
+                    Ok(true) => Ok(()),
+                    Ok(false) => {
+                        self.wait_for_work().await;
+                        Ok(())
+                    }
+                    Err(error) => Err(error),
+                }
+            };
+            tokio::select! {
+                written = writing => if let Err(error) = written {
+                    return error.into();
+                },
+                () = sleep_until(end.unwrap_or_else(Instant::now)), if end.is_some() => {
+                    // Barriers may have returned while a write was blocked.
+                    self.process_acks();
+                    if self.connection_end().is_some_and(|end| Instant::now() >= end) {
+                        return DisconnectReason::Unconfirmed;
+                    }
+                }
+            }
+        }
+    }
+
+    /// When the connection ends if no barrier returns.
+    fn connection_end(&self) -> Option<Instant> {
+        self.route.ends_at(self.outstanding_since().filter(|_| self.may_retry()))
+    }
+
+    /// After this time no notification is begun: the rest is owed.
+    pub fn set_deadline(&mut self, end: Instant) {
+        self.ends_at = Some(end);
+    }
+
+    pub(in crate::xmpp) fn is_ending(&self) -> bool {
+        self.ends_at.is_some_and(|end| Instant::now() >= end)
+    }
+
+    /// Sends what waits until the [end](Self::set_deadline), and waits until the server has confirmed what was sent,
+    /// as long as something happens within this time. Deferred entries are left for the next start; what was sent
+    /// after them is not repeated then.
+    ///
+    /// # Errors
+    /// If the connection breaks, or takes nothing, or no barrier returns.
+    pub async fn drain(
+        &mut self,
+        io: &mut (impl AsyncWrite + Unpin),
+        patience: Duration,
+    ) -> io::Result<()> {
+        let mut is_said = false;
+        loop {
+            let is_ending = self.is_ending();
+            if is_ending && !is_said && self.outbox.get(self.sent.position.number).is_some() {
+                is_said = true;
+                warn!("the server does not take all that waits in time for the stop");
+            }
+            if timeout(patience, self.write_some(io)).await?? {
+                continue;
+            }
+            if self.route.is_paused() {
+                return Ok(());
+            }
+            if self.confirmed == (self.sent, self.complete(self.sent))
+                && self.held_replies.is_none()
+                && (is_ending
+                    || self.awaits_presence
+                    || self.outbox.get(self.sent.position.number).is_none())
+            {
+                let SendProgress { position, notifications } = self.sent;
+                self.outbox.confirm_finally(position, self.deferred.positions(), notifications);
+                return Ok(());
+            }
+            tokio::select! {
+                something = timeout(patience, self.wait_for_work()) => something?,
+                () = sleep_until(self.ends_at.unwrap_or_else(Instant::now)), if !is_ending => {}
+            }
+        }
+    }
+
+    async fn wait_for_work(&self) {
+        let is_covered = (self.sent, self.complete(self.sent)) == self.covered;
+        let pause = if is_covered { self.interval() } else { BARRIER_PAUSE };
+        let since = self.outstanding_since();
+        let due = since.and_then(|since| self.route.due_at(since, self.may_retry()));
+        let times = [self.answers.multicast.waits_until(), self.multicast_fails_at(), due];
+        let next = times.into_iter().flatten().fold(self.barrier_at + pause, Instant::min);
+        tokio::select! {
+            () = self.answers.came.notified() => {}
+            () = self.outbox.changed() => {}
+            () = self.presences.answers(), if self.awaits_presence => {}
+            () = sleep_until(next) => {}
+        }
+    }
+
+    /// Sends a buffer full; whether there was anything.
+    async fn write_some(&mut self, io: &mut (impl AsyncWrite + Unpin)) -> io::Result<bool> {
+        self.process_acks();
+        if self.current.is_none() {
+            self.handle_multicast_failure();
+            let mut buffer = mem::take(&mut self.spare);
+            let (way, question) = self.answers.multicast.route();
+            buffer.extend(question);
+            let free_answers = self.free_answers(&way);
+            let answers = self.answers.drain_ready(free_answers, &mut buffer);
+            let due = self.due(&way);
+            let sent = self.fill_buffer(&way, &mut buffer);
+            let barrier = self.barrier(&way, sent, due.is_retry, &mut buffer);
+            write_spaces(due.spaces.max(end_padding(&buffer)), &mut buffer);
+            if buffer.is_empty() {
+                if sent == self.sent && !self.is_cut {
+                    self.spare = buffer;
+                    return Ok(false);
+                }
+                // Many lost their subscriptions. Nothing is waited for, but others have their turn.
+                yield_now().await;
+            }
+            self.current = Some(WriteChunk { text: buffer, answers, written: 0, sent, barrier });
+        }
+        let begun = Instant::now();
+        if let Some(chunk) = &mut self.current {
+            let bytes = chunk.text.as_bytes();
+            while let Some(rest) = bytes.get(chunk.written..).filter(|rest| !rest.is_empty()) {
+                match io.write(rest).await? {
+                    0 => return Err(io::ErrorKind::WriteZero.into()),
+                    written => chunk.written += written,
+                }
+            }
+            io.flush().await?;
+        }
+        if let Some(chunk) = self.current.take() {
+            self.sent = chunk.sent;
+            self.spare = chunk.text;
+            self.spare.clear();
+            let now = Instant::now();
+            if now - begun >= BLOCKED_AFTER {
+                self.unblocked_at = Some(now);
+            }
+            if let Some(mut barrier) = chunk.barrier {
+                // The server cannot have answered earlier.
+                barrier.at = now;
+                self.covered = (barrier.sent, barrier.covers);
+                self.barriers.push_back(barrier);
+            }
+        }
+        Ok(true)
+    }
+
+    /// What is due because a barrier does not return.
+    fn due(&mut self, way: &MulticastRoute) -> Due {
+        let Some(since) = self.outstanding_since() else { return Due::default() };
+        let may_retry = self.may_retry();
+        let due = self.route.due(since, may_retry, |address| self.answers.has(address, way));
+        if due.is_pause {
+            warn!(
+                event = "link_unconfirmed",
+                seconds = since.elapsed().as_secs(),
+                "the server returns no pings: notifications are paused; look for what drops them"
+            );
+            self.show_confirmation();
+        }
+        due
+    }
+
+    /// The time since which a barrier is pending and none has returned. A slow server returns one after the other, so
+    /// it does not count as unconfirmed.
+    fn outstanding_since(&self) -> Option<Instant> {
+        self.barriers
+            .front()
+            .map(|barrier| self.returned_at.map_or(barrier.at, |at| at.max(barrier.at)))
+    }
+
+    /// Whether another address would confirm as much as the one that does not answer.
+    fn may_retry(&self) -> bool {
+        !self.may_be_in_multicast()
+    }
+
+    fn show_confirmation(&self) {
+        self.outbox.note_confirmation(!self.route.is_unconfirmed());
+        self.answers.may_be_silent.store(self.route.is_unconfirmed(), Ordering::Relaxed);
+    }
+
+    /// Interval until the next barrier while nothing is unconfirmed.
+    fn interval(&self) -> Duration {
+        self.route.interval(self.last_barrier == 0)
+    }
+
+    /// Appends a barrier if it is time for one: after notifications, to another address, or to see whether the server
+    /// is there.
+    fn barrier(
+        &mut self,
+        way: &MulticastRoute,
+        sent: SendProgress,
+        is_retry: bool,
+        buffer: &mut String,
+    ) -> Option<Barrier> {
+        let elapsed = self.barrier_at.elapsed();
+        let spacing = self.spacing.notifications(matches!(way, MulticastRoute::Through(_)));
+        let is_time = self.held_replies.is_some()
+            || sent.notifications - self.covered.0.notifications >= spacing
+            || elapsed >= BARRIER_PAUSE;
+        let covers = self.complete(sent);
+        let is_news = (sent, covers) != self.covered;
+        let is_kept_alive = elapsed >= self.interval()
+            || (self.last_barrier == 0 && self.answers.multicast.is_unread());
+        if !(is_retry || is_kept_alive || (is_news && is_time)) {
+            return None;
+        }
+        if is_kept_alive && self.route.is_paused() {
+            self.route.next_address(|address| self.answers.has(address, way));
+        }
+        self.barrier_at = Instant::now();
+        let address = match way {
+            MulticastRoute::Through(_) if self.may_be_in_multicast() => Address::Multicast,
+            _ => self.route.address(matches!(way, MulticastRoute::Through(_))),
+        };
+        let to = match (address, way, self.answers.domain()) {
+            (Address::Multicast, MulticastRoute::Through(post), _) => post.address.clone(),
+            (Address::Domain, _, Some(domain)) => domain.to_owned(),
+            _ => with_resource(&self.service),
+        };
+        self.last_barrier += 1;
+        let ping = ElementWriter::new("iq")
+            .attr("type", "get")
+            .attr("from", &self.service)
+            .attr("to", &to)
+            .attr("id", &format!("{BARRIER}{}-{}", self.barrier_name(), self.last_barrier))
+            .child(ElementWriter::ns("ping", ns::PING));
+        buffer.push_str(&ping.to_string());
+        let (number, at) = (self.last_barrier, self.barrier_at);
+        Some(Barrier { number, sent, covers, at, address })
+    }
+
+    fn barrier_name(&self) -> String {
+        format!("{}.{}", self.connection, self.failures)
+    }
+
+    /// Whether a multicast service may have stanzas of this connection that it has not dealt with.
+    pub(in crate::xmpp) fn may_be_in_multicast(&self) -> bool {
+        self.returned_barrier < self.multicast_until
+    }
+
+    /// How many of all answers may be sent. While a multicast service may still tell those who just lost a
+    /// subscription, what is answered since then waits.
+    fn free_answers(&mut self, way: &MulticastRoute) -> u64 {
+        let is_back = |barrier: u64| {
+            self.returned_barrier >= barrier && !matches!(way, MulticastRoute::Unknown)
+        };
+        if let Some((up_to, _)) = self.held_replies.take_if(|(_, barrier)| is_back(*barrier)) {
+            self.sendable_replies = up_to;
+        }
+        if self.held_replies.is_none() {
+            let up_to = self.answers.count();
+            let losses = self.outbox.losses();
+            if losses == self.losses || is_back(self.multicast_until) {
+                self.sendable_replies = up_to;
+            } else {
+                self.held_replies = Some((up_to, self.multicast_until));
+            }
+            self.losses = losses;
+        }
+        self.sendable_replies
+    }
+
+    /// Takes notice of what the server has.
+    fn process_acks(&mut self) {
+        self.returned_barrier = self.answers.barriers().1;
+        let mut returned = None;
+        while self.barriers.front().is_some_and(|barrier| barrier.number <= self.returned_barrier)
+            && let Some(Barrier { number, sent, covers, at, address }) = self.barriers.pop_front()
+        {
+            let since = self.returned_at.map_or(at, |returned| returned.max(at));
+            let notifications = sent.notifications.saturating_sub(self.confirmed.0.notifications);
+            self.spacing.adapt(notifications, since.elapsed());
+            self.returned_at = Some(Instant::now());
+            self.confirmed = (sent, covers);
+            self.outbox.acknowledge(covers.position, covers.notifications);
+            // What goes through multicast says nothing of the other addresses.
+            let is_its_own = number == self.returned_barrier && address != Address::Multicast;
+            returned = Some(is_its_own.then_some(address));
+        }
+        if let Some(address) = returned
+            && self.route.confirm(address)
+        {
+            info!(event = "link_confirmed", "the server returns pings of the service again");
+            self.show_confirmation();
+        }
+    }
+
+    /// When a multicast service has owed an answer for too long.
+    fn multicast_fails_at(&self) -> Option<Instant> {
+        let is_its = |barrier: &&Barrier| barrier.address == Address::Multicast;
+        let oldest = self.barriers.iter().find(is_its).filter(|_| self.may_be_in_multicast())?;
+        let since = [self.unblocked_at, self.returned_at].into_iter().flatten();
+        Some(since.fold(oldest.at, Instant::max) + self.route.address_timeout())
+    }
+
+    /// After multicast failed: what is not confirmed is told again, another way.
+    fn handle_multicast_failure(&mut self) {
+        if self.multicast_fails_at().is_some_and(|time| Instant::now() >= time) {
+            self.answers.multicast_failed();
+        }
+        let failures = self.answers.multicast.failures();
+        if failures != self.failures {
+            self.failures = failures;
+            self.delayed_before = self.outbox.next();
+            self.rewind();
+            self.route.begin_tries();
+        } else if self.returned_barrier > 0 {
+            // Barriers of the current name are sent after the query that follows a failure.
+            self.answers.multicast.note_read();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,508 @@
+//! Stanza, wire, service, wire, stanza: what every kind of request is answered.
+
+use std::{iter, sync::Arc};
+
+use jid::Jid;
+use minidom::Element;
+use tracing::{debug, trace};
+
+use crate::{
+    service::{Bounce, Error, Outcome, Service, SubmitHandle},
+    xmpp::{
+        handlers::adhoc::{AdHocCommands, service_error},
+        stanza::{
+            envelope::{Envelope, StanzaError},
+            forms::authorization,
+            notification, ns, reply,
+            request::{self, GetRequest, PubsubRequest, SetRequest},
+        },
+        xml::{padding::fits, writer::ElementWriter},
+    },
+};
+use gjallar_pubsub::{
+    Actor,
+    op::{affiliations::SetAffiliationsReply, subscriptions::SetSubscriptionsReply},
+};
+
+use super::{handlers::pubsub, outbound::reply_queue::ReplyQueue, request_pacing::Pace};
+
+/// Answers stanzas.
+pub struct Router {
+    service: Arc<Service>,
+    commands: AdHocCommands,
+    answers: Arc<ReplyQueue>,
+    jid: Jid,
+    /// The domain whose users the server has.
+    server: Option<String>,
+    max_stanza_bytes: usize,
+    pace: Pace,
+}
+
+/// The outcome of a request that is granted.
+const GRANTED: &str = "granted";
+/// The longest id of a request. Each answer repeats it.
+const MAX_ID_BYTES: usize = 1024;
+
+impl Router {
+    /// Answers in the name of a service, whose JID this is, at the server of a domain, with stanzas of at most so
+    /// many bytes.
+    #[must_use]
+    pub fn new(
+        service: Arc<Service>,
+        answers: Arc<ReplyQueue>,
+        jid: Jid,
+        server: Option<String>,
+        max_stanza_bytes: usize,
+    ) -> Self {
+        let commands = AdHocCommands::new(Arc::clone(&service));
+        let pace = Pace::default();
+        Self { service, commands, answers, jid, server, max_stanza_bytes, pace }
+    }
+
+    /// Whether a stanza asks for something that looks at one node and at nothing else of its sender, so that it may
+    /// be decided before what the sender asked for earlier is settled.
+    #[must_use]
+    pub fn is_node_local(stanza: &Element) -> bool {
+        let content = stanza.get_child("pubsub", ns::PUBSUB).and_then(|p| p.children().next());
+        stanza.attr("type") == Some("set")
+            && content.is_some_and(|content| matches!(content.name(), "publish" | "retract"))
+    }
+
+    /// Returns `true` if the reply to a stanza may be large: it reads items, a list or an archive, or runs a command.
+    #[must_use]
+    pub(super) fn may_have_large_reply(stanza: &Element) -> bool {
+        let is_get = stanza.attr("type") == Some("get");
+        stanza.name() == "iq"
+            && stanza.children().any(|child| match child.ns().as_str() {
+                ns::PUBSUB | ns::PUBSUB_OWNER | ns::DISCO_ITEMS => is_get,
+                ns::MAM | ns::COMMANDS => !is_get,
+                _ => false,
+            })
+    }
+
+    /// The header of a stanza, addressed to the service if it has no `to`.
+    #[must_use]
+    pub fn header(&self, stanza: &Element) -> Envelope {
+        let mut header = Envelope::of(stanza);
+        header.to.get_or_insert_with(|| self.jid.to_string());
+        header
+    }
+
+    /// Processes a stanza. Requests are answered; of other stanzas only owners' answers to subscription requests are
+    /// read (§8.6). Returns once the next stanza of the sender may be processed, with the rest of the operation. The
+    /// parsed stanza, which may be large, is dropped before the request waits for a roster.
+    pub async fn handle(
+        self: &Arc<Self>,
+        header: &Envelope,
+        stanza: Element,
+    ) -> Option<SubmitHandle<()>> {
+        trace!(stanza = header.name, kind = header.kind, "received");
+        match header.name.as_str() {
+            "message" if self.handle_privileges(header.from.as_deref(), &stanza) => return None,
+            "message" => return self.message(header, stanza).await,
+            "presence" => {
+                self.presence(header, &stanza).await;
+                return None;
+            }
+            _ => {}
+        }
+        if !header.is_request() {
+            if let Some((jid, nodes)) = self.handle_caps_result(&stanza) {
+                drop(stanza);
+                self.service.set_interests(&jid, nodes).await;
+            } else if let Some(result) = self.take_ping_answer(&stanza) {
+                self.service.checked(&result).await;
+            } else if let Some((entity, ping)) = self.take_silence(&stanza) {
+                self.service.found_silent(&entity, ping).await;
+            }
+            return None;
+        }
+        let Some(sender) = header.sender() else {
+            let error = StanzaError::new("modify", "jid-malformed");
+            self.refuse(header, &error.text("the address of the sender is not a JID"));
+            return None;
+        };
+        self.service.resources().is_there(&sender);
+        let actor = self.service.policies().actor(&sender);
+        let is_set = self.validate_iq(header, &stanza)?;
+        let child = stanza.children().next()?;
+        if let ("pubsub", ns::PUBSUB | ns::PUBSUB_OWNER) = (child.name(), child.ns().as_str()) {
+            let request = request::parse(&stanza, child, is_set);
+            drop(stanza);
+            return match request {
+                Ok(PubsubRequest::Action(action)) => {
+                    Some(self.handle_set(header, &actor, action).await)
+                }
+                Ok(PubsubRequest::Question(question)) => {
+                    self.handle_get(header, &actor, question).await;
+                    None
+                }
+                Err(refusal) => {
+                    let error = self.error(&refusal.into());
+                    self.service.metrics().count_request("malformed", error.condition);
+                    self.refuse(header, &error);
+                    None
+                }
+            };
+        }
+        self.request(header, &actor, stanza, is_set).await;
+        None
+    }
+
+    /// An owner's answer to a request for a subscription; it is answered only if it cannot be taken.
+    async fn message(
+        self: &Arc<Self>,
+        header: &Envelope,
+        stanza: Element,
+    ) -> Option<SubmitHandle<()>> {
+        let form =
+            authorization::find(&stanza).filter(|_| header.kind.as_deref() != Some("error"))?;
+        let actor = self.service.policies().actor(&header.sender()?);
+        let answer = authorization::answer(form);
+        drop(stanza);
+        match answer {
+            Ok(None) => None,
+            Ok(Some(request)) => {
+                let (dispatch, header) = (Arc::clone(self), header.clone());
+                let settle = move |outcome: Outcome<()>| {
+                    if let Err(error) = outcome {
+                        dispatch.reject(&header, &dispatch.error(&error));
+                    }
+                };
+                Some(self.service.authorize(&actor, &request, settle).await)
+            }
+            Err(refusal) => {
+                self.reject(header, &self.error(&refusal.into()));
+                None
+            }
+        }
+    }
+
+    /// Whether a request is of type `set`; nothing if it is not one that can be dealt with, and was refused.
+    fn validate_iq(&self, header: &Envelope, stanza: &Element) -> Option<bool> {
+        let is_set = match header.kind.as_deref() {
+            Some("set") => true,
+            Some("get") => false,
+            _ => {
+                let error = StanzaError::new("modify", "bad-request");
+                self.refuse(header, &error.text("the type of an iq is get, set, result or error"));
+                return None;
+            }
+        };
+        if header.id.as_ref().is_some_and(|id| id.len() > MAX_ID_BYTES) {
+            let error =
+                StanzaError::new("modify", "policy-violation").text("an id of too many bytes");
+            self.refuse_at_limit(header, "id_bytes", &error);
+            return None;
+        }
+        if header.id.is_none() || stanza.children().count() != 1 {
+            let error = StanzaError::new("modify", "bad-request");
+            self.refuse(header, &error.text("a request has an id and one child element"));
+            return None;
+        }
+        if !self.is_to_service(header) {
+            let error = StanzaError::new("cancel", "service-unavailable");
+            self.refuse(header, &error.text("the service has this JID only, without a resource"));
+            return None;
+        }
+        Some(is_set)
+    }
+
+    /// Returns `true` if a stanza is addressed to the service, in any case of letters.
+    pub(super) fn is_to_service(&self, header: &Envelope) -> bool {
+        let to = header.to.as_deref().and_then(|to| Jid::stamped(to).ok());
+        to.is_some_and(|to| to.is_same(&self.jid))
+    }
+
+    /// Answers a request past a limit of this name, which is not one of the rules.
+    pub fn refuse_at_limit(&self, header: &Envelope, limit: &'static str, error: &StanzaError) {
+        self.service.metrics().limit_reached(limit);
+        if header.name == "presence"
+            && let Some(sender) = header.sender()
+        {
+            // A rejected presence stanza is no evidence that its sender is offline.
+            self.service.presence_tracker().cannot_know(&sender);
+        }
+        self.refuse(header, error);
+    }
+
+    /// Answers a request that could not be read, or not be taken, with an error.
+    pub fn refuse(&self, header: &Envelope, error: &StanzaError) {
+        if header.is_request() && header.from.is_some() {
+            self.reject(header, error);
+        }
+    }
+
+    fn reject(&self, header: &Envelope, error: &StanzaError) {
+        if self.answers.is_overfull() {
+            debug!("too many answers wait for one more");
+        } else {
+            self.send_error(header, header.error(error), error);
+        }
+    }
+
+    /// Sends an error; without its details if it is larger than a stanza may be.
+    fn send_error(&self, header: &Envelope, whole: String, error: &StanzaError) {
+        let mut forms = iter::once(whole)
+            .chain(iter::once_with(|| header.error(error)))
+            .chain(iter::once_with(|| header.short_error(error)));
+        match forms.find(|form| self.fits(form)) {
+            Some(stanza) => self.send_to(header.from.as_deref().unwrap_or_default(), stanza),
+            None => debug!("failed to answer a request: its id is too long"),
+        }
+    }
+
+    async fn handle_set(
+        self: &Arc<Self>,
+        header: &Envelope,
+        actor: &Actor,
+        action: SetRequest,
+    ) -> SubmitHandle<()> {
+        let (service, kind) = (&self.service, action.metric_label());
+        let done = |()| None;
+        match action {
+            SetRequest::Configure(request) => {
+                service.configure(actor, &request, self.reply_callback(header, kind, done)).await
+            }
+            SetRequest::Create(request) => {
+                let render = |created| Some(reply::created(&created));
+                service.create(actor, &request, self.reply_callback(header, kind, render)).await
+            }
+            SetRequest::Delete(request) => {
+                service.delete(actor, &request, self.reply_callback(header, kind, done)).await
+            }
+            SetRequest::Publish(request) => {
+                let render = |published| Some(reply::published(&published));
+                service.publish(actor, &request, self.reply_callback(header, kind, render)).await
+            }
+            SetRequest::Purge(request) => {
+                service.purge(actor, &request, self.reply_callback(header, kind, done)).await
+            }
+            SetRequest::Retract(request) => {
+                service.retract(actor, &request, self.reply_callback(header, kind, done)).await
+            }
+            SetRequest::SetAffiliations(request) => {
+                let (dispatch, header) = (Arc::clone(self), header.clone());
+                let settle = move |outcome| dispatch.reply_affiliations(&header, kind, outcome);
+                service.set_affiliations(actor, &request, settle).await
+            }
+            SetRequest::SetSubscriptions(request) => {
+                let (dispatch, header) = (Arc::clone(self), header.clone());
+                let settle = move |outcome| dispatch.reply_subscriptions(&header, kind, outcome);
+                service.set_subscriptions(actor, &request, settle).await
+            }
+            SetRequest::SetOptions(request) => {
+                service.set_options(actor, &request, self.reply_callback(header, kind, done)).await
+            }
+            SetRequest::Subscribe(request) => {
+                let render = |subscribed| Some(reply::subscribed(&subscribed));
+                service.subscribe(actor, &request, self.reply_callback(header, kind, render)).await
+            }
+            SetRequest::Unsubscribe(request) => {
+                let render = |unsubscribed| Some(reply::unsubscribed(&unsubscribed));
+                service
+                    .unsubscribe(actor, &request, self.reply_callback(header, kind, render))
+                    .await
+            }
+        }
+    }
+
+    async fn handle_get(&self, header: &Envelope, actor: &Actor, question: GetRequest) {
+        let kind = question.metric_label();
+        match pubsub::answer(&self.service, actor, question).await {
+            Ok(shown) => {
+                self.service.metrics().count_request(kind, GRANTED);
+                self.send(header, header.result(Some(shown)));
+            }
+            Err(error) => self.refuse_counted(header, kind, &error),
+        }
+    }
+
+    /// Takes notice of a notification that came back.
+    pub fn on_bounce(&self, stanza: &Element) {
+        self.service.metrics().bounces.inc();
+        let header = Envelope::of(stanza);
+        let id = header.id.as_deref().unwrap_or_default();
+        if let (Some(jid), Some(node)) = (header.sender(), notification::epoch_of_id(id)) {
+            if !jid.is_bare() && notification::is_absent(stanza) {
+                self.service.interests().remove(&jid);
+            }
+            let is_gone = notification::is_gone(stanza);
+            let how = if is_gone { Bounce::Gone } else { Bounce::Undelivered };
+            self.service.on_bounce(&jid, node, how);
+        }
+    }
+
+    /// Returns `true` if there is room for the reply to another request of an entity.
+    pub(super) fn has_room(&self, to: &str, may_be_large: bool) -> bool {
+        self.answers.has_room(to, may_be_large)
+    }
+
+    /// Waits until another request of an entity may be processed.
+    pub(super) async fn wait_capacity(&self, to: &str, may_be_large: bool) {
+        self.answers.wait_capacity(to, may_be_large).await;
+    }
+
+    /// Waits until the service may send another query that no request needs: within the rate, and after the connection
+    /// has taken the previous ones.
+    pub(super) async fn next_question(&self) {
+        self.pace.wait_slot().await;
+        self.answers.room_of_own().await;
+    }
+
+    pub(super) fn service(&self) -> &Service {
+        &self.service
+    }
+
+    pub(super) fn commands(&self) -> &AdHocCommands {
+        &self.commands
+    }
+
+    /// Returns `true` if a stanza of this size is within the server's limit.
+    pub(super) fn fits(&self, stanza: &str) -> bool {
+        fits(stanza, self.max_stanza_bytes)
+    }
+
+    pub(super) fn max_stanza_bytes(&self) -> usize {
+        self.max_stanza_bytes
+    }
+
+    pub(super) fn jid(&self) -> &Jid {
+        &self.jid
+    }
+
+    pub(super) fn server(&self) -> Option<&str> {
+        self.server.as_deref()
+    }
+
+    /// Enqueues a stanza to an entity; stanzas to one entity are sent in order.
+    pub(super) fn send_to(&self, to: &str, stanza: String) {
+        self.answers.send(to, stanza);
+    }
+
+    /// Enqueues a query of the service itself, before all replies.
+    pub(super) fn send_unsolicited(&self, stanza: &str) {
+        self.answers.ask(stanza);
+    }
+
+    /// Waits until the queue has room for [`send_own`](Self::send_own).
+    pub(super) async fn room_of_own(&self) {
+        self.answers.room_of_own().await;
+    }
+
+    /// Whether there is a connection to the server. On a new one it is not known who is available.
+    pub fn on_link_change(&self, is_connected: bool) {
+        if is_connected {
+            self.service.presence_tracker().connected();
+            let asked = self.service.interests().mark_stale();
+            self.service.presence_tracker().await_answers(&asked);
+            self.service.rosters().await_grant();
+        } else {
+            self.service.presence_tracker().disconnected();
+        }
+        self.service.metrics().connected.set(i64::from(is_connected));
+    }
+
+    /// How a request for change is answered.
+    fn reply_callback<R>(
+        self: &Arc<Self>,
+        header: &Envelope,
+        kind: &'static str,
+        render: impl FnOnce(R) -> Option<ElementWriter> + Send + 'static,
+    ) -> impl FnOnce(Outcome<R>) + Send + 'static {
+        let (dispatch, header) = (Arc::clone(self), header.clone());
+        move |outcome| dispatch.answer(&header, kind, outcome, render)
+    }
+
+    fn answer<R>(
+        &self,
+        header: &Envelope,
+        kind: &'static str,
+        outcome: Outcome<R>,
+        render: impl FnOnce(R) -> Option<ElementWriter>,
+    ) {
+        match outcome {
+            Ok(reply) => {
+                self.service.metrics().count_request(kind, GRANTED);
+                self.reply_or_truncate(header, header.result(render(reply)), || {
+                    header.result(None)
+                });
+            }
+            Err(error) => self.refuse_counted(header, kind, &error),
+        }
+    }
+
+    fn refuse_counted(&self, header: &Envelope, kind: &'static str, error: &Error) {
+        let error = self.error(error);
+        self.service.metrics().count_request(kind, error.condition);
+        self.refuse(header, &error);
+    }
+
+    /// Says what was done: with less of it, if all would be larger than a stanza may be.
+    fn reply_or_truncate(&self, header: &Envelope, answer: String, less: impl FnOnce() -> String) {
+        let answer = if self.fits(&answer) { answer } else { less() };
+        self.send_to(header.from.as_deref().unwrap_or_default(), answer);
+    }
+
+    fn reply_affiliations(
+        &self,
+        header: &Envelope,
+        kind: &'static str,
+        outcome: Outcome<SetAffiliationsReply>,
+    ) {
+        match outcome {
+            Ok(set) if !set.failed.is_empty() => {
+                if set.is_full {
+                    self.service.metrics().limit_reached("max_affiliations");
+                }
+                self.service.metrics().count_request(kind, "not-acceptable");
+                let error = some_failed(&set.reason);
+                let all = header.error_with(reply::affiliations_failed(&set), &error);
+                self.send_error(header, all, &error);
+            }
+            _ => self.answer(header, kind, outcome, |_| None),
+        }
+    }
+
+    fn reply_subscriptions(
+        &self,
+        header: &Envelope,
+        kind: &'static str,
+        outcome: Outcome<SetSubscriptionsReply>,
+    ) {
+        match outcome {
+            Ok(set) if !set.failed.is_empty() => {
+                if set.is_full {
+                    self.service.metrics().limit_reached("max_subscriptions");
+                }
+                self.service.metrics().count_request(kind, "not-acceptable");
+                let error = some_failed(&set.reason);
+                let all = header.error_with(reply::subscriptions_failed(&set), &error);
+                self.send_error(header, all, &error);
+            }
+            _ => self.answer(header, kind, outcome, |_| None),
+        }
+    }
+
+    pub(super) fn error(&self, error: &Error) -> StanzaError {
+        service_error(&self.service, error)
+    }
+
+    /// Sends an answer, or says that it is larger than a stanza may be.
+    pub(super) fn send(&self, header: &Envelope, stanza: String) {
+        if !self.fits(&stanza) {
+            let error = StanzaError::new("modify", "policy-violation").text(format!(
+                "max_stanza_bytes: the answer has more than {} bytes; ask for pages",
+                self.max_stanza_bytes
+            ));
+            self.refuse_at_limit(header, "answer_bytes", &error);
+        } else {
+            self.send_to(header.from.as_deref().unwrap_or_default(), stanza);
+        }
+    }
+}
+
+/// Some entries of a list could not be set; the others are (§8.8.2.4, §8.9.2.4).
+fn some_failed(reason: &str) -> StanzaError {
+    StanzaError::new("modify", "not-acceptable").text(reason)
+}

@@ -1,0 +1,130 @@
+//! Tracks senders that exceeded a queue limit. The rest of such a burst is rejected, so that the accepted requests are
+//! the first ones.
+
+use std::collections::HashMap;
+
+use tokio::time::{Duration, Instant};
+
+use super::sender_queue::QueueLimit;
+
+/// Silence of the sender that ends a burst: longer than gaps caused by a busy network or machine, shorter than the
+/// retry interval of clients.
+const PAUSE: Duration = Duration::from_millis(500);
+/// Maximum time for which a sender that never pauses is rejected: other programs with its JID may have no part in the
+/// burst.
+const MAX_REFUSED: Duration = Duration::from_secs(10);
+/// Maximum number of tracked bursts.
+const MAX_BURSTS: usize = 10_000;
+
+/// The bursts that exceeded a limit, by bare JID.
+#[derive(Default)]
+pub(super) struct Bursts {
+    by_sender: HashMap<String, Burst>,
+    pruned: Option<Instant>,
+}
+
+struct Burst {
+    passed: QueueLimit,
+    /// Time of the last stanza, and of the last one that arrived while others of the sender were unsettled.
+    last: Instant,
+    last_unsettled: Instant,
+}
+
+impl Burst {
+    /// Whether the burst has ended, if all requests of its sender are settled.
+    fn is_over(&self, now: Instant) -> bool {
+        now - self.last >= PAUSE || now - self.last_unsettled >= MAX_REFUSED
+    }
+}
+
+impl Bursts {
+    /// The limit that the sender's burst exceeded, if a stanza that arrives now belongs to it.
+    pub(super) fn limit_passed(
+        &mut self,
+        sender: &str,
+        is_settled: bool,
+        now: Instant,
+    ) -> Option<QueueLimit> {
+        let burst = self.by_sender.get_mut(sender)?;
+        if is_settled && burst.is_over(now) {
+            self.by_sender.remove(sender);
+            return None;
+        }
+        burst.last = now;
+        if !is_settled {
+            burst.last_unsettled = now;
+        }
+        Some(burst.passed)
+    }
+
+    /// Records that a sender's burst exceeded a limit, unless [`MAX_BURSTS`] are tracked.
+    pub(super) fn add(
+        &mut self,
+        sender: &str,
+        passed: QueueLimit,
+        now: Instant,
+        is_settled: impl Fn(&str) -> bool,
+    ) {
+        let may_prune = self.pruned.is_none_or(|pruned| now - pruned >= PAUSE);
+        if self.by_sender.len() >= MAX_BURSTS && may_prune {
+            self.by_sender.retain(|sender, burst| !(is_settled(sender) && burst.is_over(now)));
+            self.pruned = Some(now);
+        }
+        if self.by_sender.len() < MAX_BURSTS {
+            let burst = Burst { passed, last: now, last_unsettled: now };
+            self.by_sender.insert(sender.to_owned(), burst);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LIMIT: QueueLimit = QueueLimit::StanzasPerJid(1);
+    const MILLI: Duration = Duration::from_millis(1);
+
+    #[test]
+    fn a_burst_is_over_after_a_pause_with_all_settled() {
+        let (mut bursts, mut now) = (Bursts::default(), Instant::now());
+        assert_eq!(bursts.limit_passed("a@x", true, now), None);
+        bursts.add("a@x", LIMIT, now, |_| true);
+        now += PAUSE - MILLI;
+        assert_eq!(bursts.limit_passed("a@x", true, now), Some(LIMIT));
+        assert_eq!(bursts.limit_passed("b@x", true, now), None);
+        // What is refused belongs to the burst.
+        now += PAUSE - MILLI;
+        assert_eq!(bursts.limit_passed("a@x", true, now), Some(LIMIT));
+        now += 2 * MAX_REFUSED;
+        assert_eq!(bursts.limit_passed("a@x", false, now), Some(LIMIT));
+        now += PAUSE;
+        assert_eq!(bursts.limit_passed("a@x", true, now), None);
+        assert!(bursts.by_sender.is_empty());
+    }
+
+    #[test]
+    fn a_sender_that_never_pauses_is_refused_for_a_while() {
+        let (mut bursts, began) = (Bursts::default(), Instant::now());
+        bursts.add("a@x", LIMIT, began, |_| true);
+        let mut now = began;
+        while bursts.limit_passed("a@x", true, now).is_some() {
+            now += PAUSE / 2;
+        }
+        assert_eq!(now - began, MAX_REFUSED);
+    }
+
+    #[test]
+    fn bursts_that_are_over_are_forgotten_and_their_number_is_bounded() {
+        let (mut bursts, mut now) = (Bursts::default(), Instant::now());
+        let is_settled = |sender: &str| sender != "0@x";
+        for sender in 0..2 * MAX_BURSTS {
+            bursts.add(&format!("{sender}@x"), LIMIT, now, is_settled);
+        }
+        assert_eq!(bursts.by_sender.len(), MAX_BURSTS);
+        now += PAUSE;
+        bursts.add("new@x", LIMIT, now, is_settled);
+        assert_eq!(bursts.by_sender.len(), 2);
+        assert_eq!(bursts.limit_passed("0@x", false, now), Some(LIMIT));
+        assert_eq!(bursts.limit_passed("new@x", true, now), Some(LIMIT));
+    }
+}

@@ -1,0 +1,425 @@
+//! The connection to the server: login (XEP-0114), keep-alive (XEP-0199), and trying again for ever.
+
+use std::{
+    io,
+    net::SocketAddr,
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
+
+use minidom::Element;
+use thiserror::Error;
+use tokio::{
+    io::{AsyncWrite, AsyncWriteExt},
+    sync::watch,
+    task::yield_now,
+    time::{Instant, sleep, timeout},
+};
+use tracing::{debug, error, info, warn};
+
+use crate::xmpp::stanza::{
+    envelope::{Envelope, StanzaError},
+    ns,
+};
+use gjallar_pubsub::IdGenerator;
+
+use super::{
+    connect::{ReadHalf, Transport, WriteHalf, connect},
+    handshake::{handshake, stream_error},
+    outbound::{reply_queue::ReplyQueue, writer::OutboundWriter},
+    router::Router,
+    sender_queue::{QueueLimits, SenderQueues},
+    xml::stream::{StanzaLimits, StreamElement, StreamFault, StreamReader},
+};
+use crate::service::admission::{RateExceeded, RateLimits, RequestLimiter};
+
+/// How to connect.
+#[derive(Clone)]
+pub struct ComponentConfig {
+    /// The component's JID.
+    pub jid: String,
+    /// The server's component port, `host:port`; resolved anew for each attempt.
+    pub server: String,
+    /// What the server expects.
+    pub secret: String,
+    /// What stands between the stream and the network.
+    pub transport: Transport,
+    /// How large stanzas may be.
+    pub limits: StanzaLimits,
+    /// How many requests are taken.
+    pub rates: watch::Receiver<RateLimits>,
+    /// How many requests may wait.
+    pub queue_limits: watch::Receiver<QueueLimits>,
+    /// How long after the last barrier the server is asked whether it is there.
+    pub ping_after: Duration,
+    /// How long it may be silent after that.
+    pub ping_deadline: Duration,
+}
+
+/// How long a connection and a login may take.
+const LOGIN_DEADLINE: Duration = Duration::from_secs(20);
+/// How long a stream error may take to be sent.
+const CLOSE_TIMEOUT: Duration = Duration::from_millis(200);
+/// At the end: how long requests are still dealt with, and what waits is sent; how long the server may take
+/// nothing; how long all of it may take.
+const DRAIN_LANES: Duration = Duration::from_secs(12);
+const DRAIN_SENDING: Duration = Duration::from_secs(8);
+const DRAIN_STALL_TIMEOUT: Duration = Duration::from_secs(10);
+const DRAIN_DEADLINE: Duration = Duration::from_secs(25);
+/// So many stanzas are read before something may be sent.
+const READ_IN_A_ROW: u64 = 16;
+/// The shortest and the longest pause between attempts.
+const PAUSES: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(30));
+/// The pause after the server refused the secret.
+const PAUSE_AFTER_REFUSAL: Duration = Duration::from_secs(30);
+/// Where the server is there, the pause stays below a second, however often the stream breaks.
+const FAILURES_AFTER_LOGIN: u32 = 1;
+
+/// Why a connection ended.
+#[derive(Debug, Error)]
+pub enum DisconnectReason {
+    /// It could not be made, or broke.
+    #[error("{0}")]
+    Io(#[from] io::Error),
+    /// The server's stream cannot be read on.
+    #[error("{0}")]
+    Stream(#[from] StreamFault),
+    /// The server refused the login.
+    #[error("the server refuses the secret or the JID: {0}")]
+    NotAuthorized(String),
+    /// The server ended the stream with an error.
+    #[error("the server ended the stream: {0}")]
+    StreamError(String),
+    /// The server is elsewhere, and nothing protects the way there.
+    #[error(
+        "plain TCP to {0} would show the secret and every stanza: set link.tls_ca, or \
+         link.allow_plain_tcp where the network is trusted"
+    )]
+    Unprotected(SocketAddr),
+    /// The server closed the stream.
+    #[error("the server closed the stream")]
+    Closed,
+    /// The server did not answer in time.
+    #[error("the server is silent")]
+    Silent,
+    /// No barrier returned in time.
+    #[error("the server confirms nothing that is sent")]
+    Unconfirmed,
+}
+
+/// One side of the link, across connections.
+pub struct ComponentSession {
+    link: ComponentConfig,
+    dispatch: Arc<Router>,
+    lanes: SenderQueues,
+    meter: RequestLimiter,
+    answers: Arc<ReplyQueue>,
+    writer: OutboundWriter,
+    fresh: Arc<dyn IdGenerator>,
+}
+
+impl ComponentSession {
+    /// Prepares to connect.
+    #[must_use]
+    pub fn new(
+        link: ComponentConfig,
+        dispatch: Arc<Router>,
+        answers: Arc<ReplyQueue>,
+        writer: OutboundWriter,
+        fresh: Arc<dyn IdGenerator>,
+    ) -> Self {
+        let lanes = SenderQueues::new(&dispatch, link.queue_limits.clone());
+        let meter = RequestLimiter::new(link.rates.clone());
+        Self { link, dispatch, lanes, meter, answers, writer, fresh }
+    }
+
+    /// Serves until told to stop; then finishes what was begun and says goodbye.
+    pub async fn run(mut self, mut stop: watch::Receiver<bool>) {
+        let mut failures = 0;
+        loop {
+            let ended = tokio::select! {
+                biased;
+                () = stopped(&mut stop) => break,
+                stream = self.connect() => match stream {
+                    Ok((reader, writer)) => {
+                        failures = failures.min(FAILURES_AFTER_LOGIN);
+                        match self.serve(reader, writer, &mut stop).await {
+                            Some(ended) => ended,
+                            None => return,
+                        }
+                    }
+                    Err(ended) => ended,
+                },
+            };
+            let pause = pause(&ended, failures, self.fresh.next_u64());
+            failures += 1;
+            match &ended {
+                DisconnectReason::NotAuthorized(_) => {
+                    error!(reason = %ended, ?pause, "login failed")
+                }
+                DisconnectReason::Unconfirmed => {
+                    info!(event = "link_renewed", reason = %ended, ?pause, "connecting again");
+                }
+                DisconnectReason::Unprotected(_) => {
+                    error!(reason = %ended, ?pause, "not connected")
+                }
+                _ => warn!(reason = %ended, ?pause, "not connected; trying again"),
+            }
+            tokio::select! {
+                () = stopped(&mut stop) => break,
+                () = sleep(pause) => {}
+            }
+        }
+        // Without a connection nobody takes answers, and lanes may wait for that.
+        let _ = timeout(DRAIN_DEADLINE, self.lanes.finish()).await;
+    }
+
+    async fn connect(&self) -> Result<(ServerStreamReader, WriteHalf), DisconnectReason> {
+        let login = async {
+            let (reader, mut writer) = connect(&self.link.server, &self.link.transport).await?;
+            let mut reader: ServerStreamReader = StreamReader::new(reader, self.link.limits);
+            handshake(&self.link, &mut reader, &mut writer).await?;
+            Ok((reader, writer))
+        };
+        timeout(LOGIN_DEADLINE, login).await.unwrap_or(Err(DisconnectReason::Silent))
+    }
+
+    /// Serves on one connection. Nothing is returned if the session was told to stop.
+    async fn serve(
+        &mut self,
+        mut reader: ServerStreamReader,
+        mut io: WriteHalf,
+        stop: &mut watch::Receiver<bool>,
+    ) -> Option<DisconnectReason> {
+        info!(server = self.link.server, jid = self.link.jid, "connected");
+        self.dispatch.on_link_change(true);
+        self.writer.reconnected(self.fresh.next_u64());
+        let reading = read(
+            &self.link,
+            &mut reader,
+            &self.dispatch,
+            &self.lanes,
+            &mut self.meter,
+            &self.answers,
+        );
+        let ended = tokio::select! {
+            () = stopped(stop) => None,
+            ended = reading => Some(ended),
+            ended = self.writer.run(&mut io) => Some(ended),
+        };
+        self.dispatch.on_link_change(false);
+        self.answers.probes.clear();
+        if let Some(DisconnectReason::Stream(StreamFault::NotWellFormed(_))) = &ended {
+            // Told as RFC 6120 §4.9 asks, where it can be; whether it arrives makes no difference.
+            if !self.writer.is_mid_stanza() {
+                let _ = timeout(CLOSE_TIMEOUT, io.write_all(NOT_WELL_FORMED.as_bytes())).await;
+            }
+        }
+        if ended.is_none() {
+            self.finish(&mut reader, &mut io).await;
+        }
+        ended
+    }
+
+    /// Deals with what was taken in, sends what waits, and closes the stream.
+    async fn finish(
+        &mut self,
+        reader: &mut ServerStreamReader,
+        io: &mut (impl AsyncWrite + Unpin),
+    ) {
+        let Self { link, dispatch, lanes, answers, writer, .. } = self;
+        let reading = read_barriers(link, reader, dispatch, answers);
+        writer.set_deadline(Instant::now() + DRAIN_SENDING);
+        let finishing = async {
+            let mut lanes = std::pin::pin!(timeout(DRAIN_LANES, lanes.finish()));
+            tokio::select! {
+                // What is not dealt with by then is as if it had not come.
+                _ = &mut lanes => {}
+                ended = writer.run(io) => return Err(io::Error::other(ended)),
+            }
+            writer.drain(io, DRAIN_STALL_TIMEOUT).await?;
+            io.write_all(b"</stream:stream>").await?;
+            io.shutdown().await
+        };
+        let finishing = async {
+            tokio::select! {
+                // The server may close its half and still take what waits.
+                () = async { reading.await; std::future::pending().await } => Ok(()),
+                finished = finishing => finished,
+            }
+        };
+        match timeout(DRAIN_DEADLINE, finishing).await {
+            Ok(Ok(())) => info!("disconnected in order"),
+            Ok(Err(error)) => warn!(%error, "the connection broke at the end"),
+            Err(_) => warn!("the server did not take all that waited"),
+        }
+    }
+}
+
+pub(super) type ServerStreamReader = StreamReader<ReadHalf>;
+
+/// A pause that doubles with each failure, with jitter, so that many components do not come back at
+/// once: from half of it to all of it.
+fn pause(ended: &DisconnectReason, failures: u32, random: u64) -> Duration {
+    let longest = match ended {
+        DisconnectReason::NotAuthorized(_) | DisconnectReason::Unprotected(_) => {
+            PAUSE_AFTER_REFUSAL
+        }
+        _ => PAUSES.1.min(PAUSES.0 * 2_u32.saturating_pow(failures.min(16))),
+    };
+    let half = longest / 2;
+    let jitter = random % u64::try_from(half.as_millis().max(1)).unwrap_or(1);
+    half + Duration::from_millis(jitter)
+}
+
+const NOT_WELL_FORMED: &str = "<stream:error>\
+    <not-well-formed xmlns='urn:ietf:params:xml:ns:xmpp-streams'/></stream:error></stream:stream>";
+
+async fn stopped(stop: &mut watch::Receiver<bool>) {
+    // If nobody can tell to stop any more, that is a reason to stop.
+    let _ = stop.wait_for(|stop| *stop).await;
+}
+
+/// Returns `true` if the sender of a stanza is notified of its rejection. Presence and replies are neither answered nor
+/// repeated.
+fn needs_answer(stanza: &Element) -> bool {
+    match stanza.name() {
+        "presence" => false,
+        "iq" => !matches!(stanza.attr("type"), Some("result" | "error")),
+        _ => true,
+    }
+}
+
+fn is_bounce(stanza: &Element) -> bool {
+    stanza.name() == "message" && stanza.attr("type") == Some("error")
+}
+
+/// Reads at the end, when no more requests are taken, for the barriers that come back.
+async fn read_barriers(
+    link: &ComponentConfig,
+    reader: &mut ServerStreamReader,
+    dispatch: &Router,
+    answers: &ReplyQueue,
+) {
+    loop {
+        let header = match reader.next().await {
+            Ok(StreamElement::Stanza(element)) if answers.handle_own_reply(&link.jid, &element) => {
+                continue;
+            }
+            Ok(StreamElement::Stanza(element)) => Envelope::of(&element),
+            Ok(StreamElement::Refused(header, _)) => {
+                answers.handle_oversized_reply(&header);
+                header
+            }
+            Ok(StreamElement::Opened(_) | StreamElement::Closed) | Err(_) => return,
+        };
+        let error = StanzaError::new("wait", "resource-constraint");
+        dispatch.refuse(&header, &error.text("the service is stopping"));
+    }
+}
+
+/// Reads until the stream ends or falls silent.
+async fn read(
+    link: &ComponentConfig,
+    reader: &mut ServerStreamReader,
+    dispatch: &Router,
+    lanes: &SenderQueues,
+    meter: &mut RequestLimiter,
+    answers: &ReplyQueue,
+) -> DisconnectReason {
+    // A barrier is sent in this time. Whatever comes in shows that the server is there.
+    let longest = link.ping_after + link.ping_deadline;
+    let mut read = 0_u64;
+    loop {
+        read += 1;
+        if read.is_multiple_of(READ_IN_A_ROW) {
+            // What was read at once may be much, and answers are sent by the same task.
+            yield_now().await;
+        }
+        if timeout(longest, answers.wait_read_capacity()).await.is_err() {
+            return DisconnectReason::Silent;
+        }
+        let Ok(received) = timeout(longest, reader.next()).await else {
+            if answers.may_be_silent.load(Ordering::Relaxed) {
+                continue;
+            }
+            return DisconnectReason::Silent;
+        };
+        match received {
+            Ok(StreamElement::Stanza(element)) if element.is("error", ns::STREAMS) => {
+                return DisconnectReason::StreamError(stream_error(&element));
+            }
+            Ok(StreamElement::Stanza(element)) if answers.handle_own_reply(&link.jid, &element) => {
+            }
+            // Those of a dead domain may be as many as its notifications, and ask for nothing.
+            Ok(StreamElement::Stanza(element)) if dispatch.handle_roster_result(&element) => {}
+            Ok(StreamElement::Stanza(element)) if is_bounce(&element) => {
+                dispatch.on_bounce(&element)
+            }
+            Ok(StreamElement::Stanza(element)) => {
+                let from = element.attr("from").unwrap_or_default();
+                let needs_answer = needs_answer(&element);
+                if let Err(passed) = meter.check(from, needs_answer, Instant::now()) {
+                    refuse_too_many(dispatch, &Envelope::of(&element), passed);
+                    continue;
+                }
+                let bytes = reader.stanza_bytes();
+                match lanes.limit_passed(&element, needs_answer, bytes) {
+                    None => lanes.submit(element, bytes, || reader.stanza_text()),
+                    Some(limit) => {
+                        let header = Envelope::of(&element);
+                        dispatch.refuse_at_limit(&header, limit.name(), &limit.error());
+                    }
+                }
+            }
+            Ok(StreamElement::Refused(header, _)) if dispatch.handle_oversized_roster(&header) => {}
+            Ok(StreamElement::Refused(header, reason)) => {
+                answers.handle_oversized_reply(&header);
+                let from = header.from.as_deref().unwrap_or_default();
+                if let Err(passed) = meter.check(from, true, Instant::now()) {
+                    refuse_too_many(dispatch, &header, passed);
+                    continue;
+                }
+                debug!(stanza = header.name, reason, "a stanza past a limit");
+                let error = StanzaError::new("modify", "policy-violation").text(reason);
+                dispatch.refuse_at_limit(&header, "stanza", &error);
+            }
+            Ok(StreamElement::Closed) => return DisconnectReason::Closed,
+            Ok(StreamElement::Opened(_)) => {}
+            Err(fault) => return fault.into(),
+        }
+    }
+}
+
+fn refuse_too_many(dispatch: &Router, header: &Envelope, passed: RateExceeded) {
+    let (limit, of) = match passed {
+        RateExceeded::Jid => ("max_jid_requests_per_second", "of one sender"),
+        RateExceeded::Domain => ("max_domain_requests_per_second", "of one domain"),
+    };
+    let text = format!("too many requests {of} in a second (limits.{limit}): retry later");
+    let error = StanzaError::new("wait", "policy-violation").text(text);
+    dispatch.refuse_at_limit(header, limit, &error);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pauses_double_and_differ() {
+        for random in [0, 1, 99, u64::MAX] {
+            for (failures, longest) in [(0, 200), (1, 400), (5, 6_400), (8, 30_000), (999, 30_000)]
+            {
+                let pause = pause(&DisconnectReason::Closed, failures, random).as_millis();
+                assert!((longest / 2..longest).contains(&pause), "{failures}: {pause}");
+            }
+            let refused = pause(&DisconnectReason::NotAuthorized(String::new()), 0, random);
+            assert!(refused >= Duration::from_secs(15));
+        }
+        assert_ne!(pause(&DisconnectReason::Closed, 3, 7), pause(&DisconnectReason::Closed, 3, 8));
+        assert!(
+            pause(&DisconnectReason::Closed, FAILURES_AFTER_LOGIN, u64::MAX)
+                < Duration::from_secs(1)
+        );
+    }
+}

@@ -1,0 +1,41 @@
+//! Items told in words, for clients that do not know their payloads (§12.8).
+
+use minidom::Element;
+
+use gjallar_pubsub::{EventItem, Payload, op::subscription_options::ATOM};
+
+use super::payload::element;
+
+/// The longest body, in bytes; a longer one is cut.
+const MAX_BODY_BYTES: usize = 2000;
+
+/// What the items say: of an Atom entry its summary, or else its title, each in a line. Nothing if none is one.
+#[must_use]
+pub fn body(items: &[EventItem]) -> Option<String> {
+    let said = items.iter().filter_map(|item| words(item.payload.as_ref()?));
+    let mut body = said.collect::<Vec<_>>().join("\n");
+    if body.len() > MAX_BODY_BYTES {
+        let end =
+            (0..=MAX_BODY_BYTES - '…'.len_utf8()).rev().find(|end| body.is_char_boundary(*end));
+        body.truncate(end.unwrap_or_default());
+        body.push('…');
+    }
+    (!body.is_empty()).then_some(body)
+}
+
+fn words(payload: &Payload) -> Option<String> {
+    if payload.namespace() != ATOM {
+        return None;
+    }
+    let entry = element(payload.xml()).ok().filter(|root| root.name() == "entry")?;
+    let text = |name: &str| {
+        let text = entry.get_child(name, ATOM).filter(|text| is_plain(text)).map(Element::text);
+        text.map(|text| text.trim().to_owned()).filter(|text| !text.is_empty())
+    };
+    text("summary").or_else(|| text("title"))
+}
+
+/// Whether an Atom text is no markup (RFC 4287 §3.1).
+fn is_plain(text: &Element) -> bool {
+    matches!(text.attr("type"), None | Some("text"))
+}

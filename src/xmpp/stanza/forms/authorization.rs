@@ -1,0 +1,67 @@
+//! The form `pubsub#subscribe_authorization` (§8.6): owners are asked, and answer.
+
+use jid::Jid;
+use minidom::Element;
+use xmpp_parsers::data_forms::{DataFormType, Field, FieldType};
+
+use crate::xmpp::{
+    stanza::{forms, ns},
+    xml::writer::ElementWriter,
+};
+use gjallar_pubsub::{NodeId, SubId, op::authorize::Authorize};
+
+const NODE: &str = "pubsub#node";
+const SUBSCRIBER: &str = "pubsub#subscriber_jid";
+const SUBID: &str = "pubsub#subid";
+const ALLOW: &str = "pubsub#allow";
+
+/// Asks an owner of a node whether a JID may subscribe.
+#[must_use]
+pub fn request(node: &NodeId, jid: &Jid, subid: Option<&SubId>) -> ElementWriter {
+    let mut fields = vec![
+        forms::field(NODE, FieldType::TextSingle, "Node", node.as_str()),
+        forms::field(SUBSCRIBER, FieldType::JidSingle, "Who wants to subscribe", jid.as_str()),
+        forms::field(ALLOW, FieldType::Boolean, "Whether that is allowed", "false"),
+    ];
+    fields
+        .extend(subid.map(|subid| Field::new(SUBID, FieldType::Hidden).with_value(subid.as_str())));
+    let mut asked = forms::form_of_type(DataFormType::Form, ns::SUBSCRIBE_AUTHORIZATION, fields);
+    asked.title = Some("A request for a subscription".to_owned());
+    forms::render(&asked)
+}
+
+/// The form in a message, if it is of this type.
+#[must_use]
+pub fn find(message: &Element) -> Option<&Element> {
+    let form = message.get_child("x", ns::DATA_FORMS)?;
+    let is_form_type = |field: &&Element| field.attr("var") == Some("FORM_TYPE");
+    let form_type = form.children().find(is_form_type)?.get_child("value", ns::DATA_FORMS)?;
+    (form_type.text() == ns::SUBSCRIBE_AUTHORIZATION).then_some(form)
+}
+
+/// What an owner answered; nothing if it was cancelled.
+///
+/// # Errors
+/// [`NotAcceptable`](crate::Error::NotAcceptable) for a form without one of the three fields, [`BadRequest`](crate::Error::BadRequest) for one that is not
+/// submitted; [`FormTooLarge`](crate::Error::FormTooLarge).
+pub fn answer(form: &Element) -> Result<Option<Authorize>, gjallar_pubsub::Error> {
+    let fields: Vec<_> = forms::fields(form)?.collect();
+    let value = |var: &str| {
+        let values = fields.iter().find(|(other, _)| *other == var).map(|(_, values)| values);
+        let value = values.and_then(|values| values.first()).map(String::as_str);
+        value.ok_or_else(|| bad(var))
+    };
+    match form.attr("type") {
+        Some("cancel") => return Ok(None),
+        Some("submit") => {}
+        _ => return Err(gjallar_pubsub::Error::BadRequest("the form is not submitted")),
+    }
+    let allow = forms::flag(value(ALLOW)?).ok_or_else(|| bad(ALLOW))?;
+    let node = NodeId::parse(value(NODE)?)?;
+    let jid = Jid::stamped(value(SUBSCRIBER)?).map_err(|_| bad(SUBSCRIBER))?;
+    Ok(Some(Authorize { node, jid, allow }))
+}
+
+fn bad(var: &str) -> gjallar_pubsub::Error {
+    gjallar_pubsub::Error::NotAcceptable(format!("{var}: a valid value is required"))
+}

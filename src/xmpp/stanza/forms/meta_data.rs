@@ -1,0 +1,66 @@
+//! The form `pubsub#meta-data` (§5.4, §16.4.3): what a node is about.
+
+use xmpp_parsers::data_forms::{DataFormType, Field, FieldType};
+
+use crate::xmpp::{
+    stanza::{
+        forms::{self, node_config},
+        notification::date_time,
+        ns,
+    },
+    xml::writer::ElementWriter,
+};
+use gjallar_pubsub::{MaxItems, NodeConfig, op::discover::MetaData};
+
+/// What holds of every node here for those who keep its items (XEP-0460): they are the same for everyone, in the order
+/// in which they came, and none is left by a purge. Nobody may suggest a node to strangers.
+const CACHING: &str = "\
+    <field var='{urn:xmpp:pubsub-caching:0}consistent-items' type='boolean'><value>true</value></field>\
+    <field var='{urn:xmpp:pubsub-caching:0}consistent-set' type='boolean'><value>true</value></field>\
+    <field var='{urn:xmpp:pubsub-caching:0}stable-items' type='boolean'><value>true</value></field>\
+    <field var='{urn:xmpp:pubsub-caching:0}purge-keep-last-item' type='boolean'><value>false</value></field>\
+    <field var='{urn:xmpp:pubsub-caching:0}allowed-for-suggestions' type='boolean'><value>false</value></field>";
+
+/// The form for a node: its configuration, with the number of items even where that is `max` (XEP-0460 §4.2), and what
+/// comes of itself.
+#[must_use]
+pub fn form(data: &MetaData) -> ElementWriter {
+    let max_items = MaxItems::Number(data.max_items);
+    let config = NodeConfig { max_items, ..data.config.clone() };
+    let text = |var, label, value: &str| forms::field(var, FieldType::TextSingle, label, value);
+    let mut fields = node_config::public_fields(&config);
+    fields.extend([
+        text("pubsub#creation_date", "When it was created", &date_time(data.created)),
+        forms::field("pubsub#creator", FieldType::JidSingle, "Its creator", data.creator.as_str()),
+        text(
+            "pubsub#num_subscribers",
+            "How many subscriptions it has",
+            &data.subscribers.to_string(),
+        ),
+        forms::jids("pubsub#owner", "Its owners", &data.owners),
+        forms::jids("pubsub#publisher", "Its publishers", &data.publishers),
+        persistence(data),
+        always_notify(data),
+    ]);
+    forms::render(&forms::form_of_type(DataFormType::Result_, ns::META_DATA, fields)).child(CACHING)
+}
+
+fn persistence(data: &MetaData) -> Field {
+    let persistence = match (data.config.persist_items, data.is_durable) {
+        (true, true) => "persistent",
+        (true, false) => "semi-persistent",
+        (false, _) => "transient",
+    };
+    let var = "{urn:xmpp:pubsub-caching:0}persistence";
+    forms::field(var, FieldType::ListSingle, "How items are kept", persistence)
+}
+
+/// Whether subscribers are notified of every modification. Another configuration may remove items (§8.2.5.3), so it has
+/// to be announced too; what is removed past `max_items`, and after `item_expire`, is known from these (XEP-0460 §4.2).
+fn always_notify(data: &MetaData) -> Field {
+    let config = &data.config;
+    let always = config.deliver_notifications && config.notify_retract && config.notify_config;
+    let var = "{urn:xmpp:pubsub-caching:0}always-notify";
+    let label = "Whether every modification is announced";
+    forms::field(var, FieldType::Boolean, label, if always { "true" } else { "false" })
+}

@@ -1,0 +1,428 @@
+//! The form `pubsub#node_config` (§16.4.4): every field of a node's configuration, both ways.
+
+use jid::Jid;
+use minidom::Element;
+use xmpp_parsers::data_forms::{DataForm, DataFormType, Field, FieldType};
+
+use crate::xmpp::{
+    stanza::{
+        forms::{
+            self,
+            enum_fields::{
+                ACCESS_MODELS, ITEM_REPLIES, NODE_FULL, NOTIFICATION_TYPES, PUBLISH_MODELS,
+                SEND_LAST, access_model, item_expire, item_reply, node_full, notification_type,
+                publish_model, send_last,
+            },
+        },
+        ns,
+    },
+    xml::writer::ElementWriter,
+};
+use gjallar_pubsub::{
+    AccessModel, ConfigField, Configuration, Epoch, Feature, ItemExpire, ItemReply, MaxItems,
+    NodeConfig, NotificationType, PublishModel, PublishNodeFull, SeenConfig, SendLastPublishedItem,
+};
+
+/// The configuration as a form to fill in (§8.2.2). Access models that look at rosters are offered where these can be
+/// read.
+#[must_use]
+pub fn form(config: &NodeConfig, reads_rosters: bool) -> ElementWriter {
+    forms::render(&data_form(DataFormType::Form, config, reads_rosters))
+}
+
+/// The configuration as a result, as events show it (§8.2.5.3).
+#[must_use]
+pub fn result(config: &NodeConfig) -> ElementWriter {
+    let mut form = data_form(DataFormType::Result_, config, false);
+    form.fields.retain(is_public);
+    forms::render(&form)
+}
+
+/// The configuration as a node's meta-data show it (§5.4).
+pub(super) fn public_fields(config: &NodeConfig) -> Vec<Field> {
+    let mut fields = show(config);
+    fields.retain(is_public);
+    fields.iter_mut().for_each(|field| field.options.clear());
+    fields
+}
+
+/// Roster group names are private to the owner.
+fn is_public(field: &Field) -> bool {
+    field.var.as_deref() != Some(GROUPS)
+}
+
+/// The configuration as a data form of any type.
+#[must_use]
+pub fn data_form(kind: DataFormType, config: &NodeConfig, reads_rosters: bool) -> DataForm {
+    let mut fields = show(config);
+    if !reads_rosters && !config.access_model.reads_rosters() {
+        fields.retain(|field| field.var.as_deref() != Some(GROUPS));
+        for field in &mut fields {
+            field.options.retain(|option| !matches!(option.value.as_str(), "presence" | "roster"));
+        }
+    }
+    forms::form_of_type(kind, ns::NODE_CONFIG, fields)
+}
+
+/// The configuration of a node as a form to fill in, which says which configuration it shows.
+#[must_use]
+pub fn form_of(shown: &Configuration, reads_rosters: bool) -> DataForm {
+    let mut form = data_form(DataFormType::Form, &shown.config, reads_rosters);
+    let SeenConfig { epoch, number } = shown.seen;
+    let revision = format!("{:016x}-{number}", epoch.0);
+    form.fields.push(Field::new(REVISION, FieldType::Hidden).with_value(&revision));
+    form
+}
+
+/// Which configuration of which node a form shows, so that two owners do not overwrite each other's changes unknowingly.
+/// It comes back with the form (XEP-0004 §3.3, `hidden`).
+const REVISION: &str = "x-gjallar#revision";
+
+fn seen(value: &str) -> Option<SeenConfig> {
+    let (epoch, number) = value.split_once('-')?;
+    let epoch = Epoch(u64::from_str_radix(epoch, 16).ok()?);
+    Some(SeenConfig { epoch, number: number.parse().ok()? })
+}
+
+/// What the newest item has to be, where items are published (XEP-0395 §3.2).
+const COMPARED: &str = "pubsub#prev_item_cap_value";
+
+/// What a submitted form says.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct NodeConfigForm {
+    /// What changes.
+    pub settings: Vec<ConfigField>,
+    /// The configuration that the form showed, if it says so.
+    pub seen: Option<SeenConfig>,
+    /// What a publisher says of the newest item (XEP-0395 §3.2).
+    pub compared: Option<String>,
+}
+
+fn show(config: &NodeConfig) -> Vec<Field> {
+    let text = |var, label, value: &str| forms::field(var, FieldType::TextSingle, label, value);
+    let flag = |var, label, value| {
+        forms::field(var, FieldType::Boolean, label, if value { "true" } else { "false" })
+    };
+    let max_items = match config.max_items {
+        MaxItems::Max => "max".to_owned(),
+        MaxItems::Number(number) => number.to_string(),
+    };
+    let item_expire = item_expire(config.item_expire);
+    // Any language is accepted. COMPAT: clients such as Movim keep a value only if it is an option.
+    let languages = [(config.language.as_str(), config.language.as_str())];
+    let languages = if config.language.is_empty() { &[] } else { &languages[..] };
+    vec![
+        text("pubsub#title", "A name for people", &config.title),
+        text("pubsub#description", "What the node is about", &config.description),
+        text(
+            "pubsub#type",
+            "Semantic type of the payloads, usually their namespace",
+            &config.r#type,
+        ),
+        forms::choice("pubsub#language", "Language of the data", languages, &config.language),
+        forms::jids(CONTACT, "Whom to contact with questions", &config.contact),
+        forms::choice(
+            "pubsub#access_model",
+            "Who may subscribe and retrieve items",
+            ACCESS_MODELS,
+            access_model(config.access_model),
+        ),
+        groups(GROUPS, &config.roster_groups_allowed),
+        forms::choice(
+            "pubsub#publish_model",
+            "Who may publish",
+            PUBLISH_MODELS,
+            publish_model(config.publish_model),
+        ),
+        flag("pubsub#subscribe", "Whether anybody may subscribe", config.subscribe),
+        flag("pubsub#persist_items", "Whether items are kept", config.persist_items),
+        text("pubsub#item_expire", "How many seconds items are kept, or max", &item_expire),
+        text("pubsub#max_items", "How many items are kept: a number or max", &max_items),
+        forms::choice(
+            "pubsub#publish_node_full",
+            "What becomes of an item that is one too many",
+            NODE_FULL,
+            node_full(config.publish_node_full),
+        ),
+        text(
+            "pubsub#max_payload_size",
+            "The largest payload in bytes",
+            &config.max_payload_size.to_string(),
+        ),
+        flag(
+            "pubsub#deliver_notifications",
+            "Whether events are sent",
+            config.deliver_notifications,
+        ),
+        flag("pubsub#deliver_payloads", "Whether events carry payloads", config.deliver_payloads),
+        flag(
+            "pubsub#notify_config",
+            "Whether a new configuration is announced",
+            config.notify_config,
+        ),
+        flag(
+            "pubsub#notify_delete",
+            "Whether the node's deletion is announced",
+            config.notify_delete,
+        ),
+        flag(
+            "pubsub#notify_retract",
+            "Whether the end of items is announced",
+            config.notify_retract,
+        ),
+        flag(
+            "pubsub#notify_sub",
+            "Whether owners are told of new and ended subscriptions",
+            config.notify_sub,
+        ),
+        flag(
+            "pubsub#presence_based_delivery",
+            "Whether events come only to those who are available",
+            config.presence_based_delivery,
+        ),
+        flag(
+            "pubsub#tempsub",
+            "Whether subscriptions end when their subscriber is not available any more",
+            config.tempsub,
+        ),
+        flag(
+            "pubsub#purge_offline",
+            "Whether all items go when the publisher of the newest is not available any more",
+            config.purge_offline,
+        ),
+        forms::choice(
+            "pubsub#notification_type",
+            "The type of event messages",
+            NOTIFICATION_TYPES,
+            notification_type(config.notification_type),
+        ),
+        forms::choice(
+            "pubsub#send_last_published_item",
+            "When the last item is sent",
+            SEND_LAST,
+            send_last(config.send_last_published_item),
+        ),
+        forms::choice(
+            "pubsub#itemreply",
+            "The publisher that items show",
+            ITEM_REPLIES,
+            item_reply(config.itemreply),
+        ),
+        text(
+            "pubsub#body_xslt",
+            "Where a transformation of payloads to message bodies is; the service does not run it",
+            &config.body_xslt,
+        ),
+        text(
+            "pubsub#dataform_xslt",
+            "Where a transformation of payloads to data forms is; the service does not run it",
+            &config.dataform_xslt,
+        ),
+    ]
+}
+
+fn groups(var: &str, groups: &[String]) -> Field {
+    let mut field = Field::new(var, FieldType::ListMulti);
+    field.label = Some("The groups of an owner's roster that have access".to_owned());
+    field.values = groups.to_vec();
+    field
+}
+
+/// Every field and its value, as text: of several values each in a line.
+#[must_use]
+pub fn values(config: &NodeConfig) -> Vec<(String, String)> {
+    let fields = show(config).into_iter();
+    let value = |field: Field| Some((field.var?, field.values.join("\n")));
+    fields.filter_map(value).collect()
+}
+
+/// What a submitted form says; nothing if it was cancelled (§8.2.4).
+///
+/// # Errors
+/// [`NotAcceptable`](crate::Error::NotAcceptable) for a value that a field cannot have; [`FormTooLarge`](crate::Error::FormTooLarge).
+pub fn submitted(form: &Element) -> Result<NodeConfigForm, gjallar_pubsub::Error> {
+    if form.attr("type") == Some("cancel") {
+        return Ok(NodeConfigForm::default());
+    }
+    settings(form, ns::NODE_CONFIG)
+}
+
+/// The settings that a publisher wants a node to have (§7.1.5): fields of the same names in a form of another type.
+///
+/// # Errors
+/// As [`submitted`]; [`NotAcceptable`](crate::Error::NotAcceptable) for a field without a value too, [`UnknownField`](crate::Error::UnknownField), and
+/// [`BadRequest`](crate::Error::BadRequest) for a form that is cancelled.
+pub fn preconditions(form: &Element) -> Result<NodeConfigForm, gjallar_pubsub::Error> {
+    settings(form, ns::PUBLISH_OPTIONS)
+}
+
+fn settings(form: &Element, type_of_form: &str) -> Result<NodeConfigForm, gjallar_pubsub::Error> {
+    if form.attr("type") != Some("submit") {
+        return Err(gjallar_pubsub::Error::BadRequest("the form is not submitted"));
+    }
+    settings_of(forms::fields(form)?, type_of_form)
+}
+
+/// What the fields of a submitted form say.
+///
+/// # Errors
+/// As [`submitted`].
+pub fn answered<'a>(
+    fields: impl Iterator<Item = (&'a str, Vec<String>)>,
+) -> Result<NodeConfigForm, gjallar_pubsub::Error> {
+    settings_of(fields, ns::NODE_CONFIG)
+}
+
+fn settings_of<'a>(
+    fields: impl Iterator<Item = (&'a str, Vec<String>)>,
+    type_of_form: &str,
+) -> Result<NodeConfigForm, gjallar_pubsub::Error> {
+    let is_config = type_of_form == ns::NODE_CONFIG;
+    let mut submitted = NodeConfigForm::default();
+    for (var, values) in fields {
+        match (var, values.as_slice()) {
+            // COMPAT: slixmpp submits the form without its type.
+            ("FORM_TYPE", values) => {
+                forms::check_type(values, type_of_form)
+                    .map_err(gjallar_pubsub::Error::NotAcceptable)?;
+            }
+            // A field without a value unsets a text or a list (XEP-0004 §3.6). A flag, a number or a choice keeps its value.
+            (_, []) if is_config => {
+                submitted.settings.extend(setting(var, "").ok().flatten());
+            }
+            // No configuration can meet a precondition without a value.
+            (_, []) if !LISTS.contains(&var) => {
+                let text = format!("{}: a value is required", forms::shortened(var));
+                return Err(gjallar_pubsub::Error::NotAcceptable(text));
+            }
+            // COMPAT: clients send back hidden fields without their value.
+            (REVISION, [value]) if is_config && value.is_empty() => {}
+            (REVISION, [value]) if is_config => {
+                submitted.seen = Some(seen(value).ok_or_else(|| invalid(var, value))?);
+            }
+            (REVISION, _) if is_config => {
+                let text = format!("{REVISION}: only one value is accepted");
+                return Err(gjallar_pubsub::Error::NotAcceptable(text));
+            }
+            (COMPARED, [value]) if !is_config => submitted.compared = Some(value.clone()),
+            (_, values) => match setting(var, &values.join("\n")) {
+                // A form is filled in by programs that know other fields (XEP-0004 §3.1); a precondition has to be
+                // understood (§7.1.5).
+                Err(gjallar_pubsub::Error::UnknownField(_)) if is_config => {}
+                Ok(_) if values.len() > 1 && !LISTS.contains(&var) => {
+                    let text = format!("{}: only one value is accepted", forms::shortened(var));
+                    return Err(gjallar_pubsub::Error::NotAcceptable(text));
+                }
+                set => submitted.settings.extend(set?),
+            },
+        }
+    }
+    Ok(submitted)
+}
+
+const CONTACT: &str = "pubsub#contact";
+const GROUPS: &str = "pubsub#roster_groups_allowed";
+/// The fields that can have several values.
+const LISTS: [&str; 2] = [CONTACT, GROUPS];
+
+fn invalid(var: &str, value: &str) -> gjallar_pubsub::Error {
+    gjallar_pubsub::Error::NotAcceptable(forms::invalid(var, value))
+}
+
+/// One field, of several values each in a line; nothing if it says what always holds here.
+///
+/// # Errors
+/// [`UnknownField`](crate::Error::UnknownField); [`NotAcceptable`](crate::Error::NotAcceptable) if it cannot have this value.
+pub fn setting(var: &str, value: &str) -> Result<Option<ConfigField>, gjallar_pubsub::Error> {
+    let bad = || invalid(var, value);
+    let flag = || forms::flag(value).ok_or_else(bad);
+    let number = || forms::number(value).ok_or_else(bad);
+    let jids = || value.lines().map(Jid::prepare).collect::<Result<Vec<_>, _>>().map_err(|_| bad());
+    Ok(Some(match var {
+        "pubsub#title" => ConfigField::Title(value.to_owned()),
+        "pubsub#description" => ConfigField::Description(value.to_owned()),
+        "pubsub#type" => ConfigField::Type(value.to_owned()),
+        "pubsub#language" => ConfigField::Language(value.to_owned()),
+        CONTACT => ConfigField::Contact(forms::distinct(jids()?.into_iter())),
+        GROUPS => {
+            ConfigField::RosterGroupsAllowed(forms::distinct(value.lines().map(str::to_owned)))
+        }
+        "pubsub#body_xslt" => ConfigField::BodyXslt(value.to_owned()),
+        "pubsub#dataform_xslt" => ConfigField::DataformXslt(value.to_owned()),
+        "pubsub#subscribe" => ConfigField::Subscribe(flag()?),
+        "pubsub#access_model" => ConfigField::AccessModel(match value {
+            "authorize" => AccessModel::Authorize,
+            "open" => AccessModel::Open,
+            "presence" => AccessModel::Presence,
+            "roster" => AccessModel::Roster,
+            "whitelist" => AccessModel::Whitelist,
+            _ => return Err(gjallar_pubsub::Error::UnsupportedAccessModel),
+        }),
+        "pubsub#publish_model" => ConfigField::PublishModel(match value {
+            "open" => PublishModel::Open,
+            "publishers" => PublishModel::Publishers,
+            "subscribers" => PublishModel::Subscribers,
+            _ => return Err(bad()),
+        }),
+        "pubsub#persist_items" => ConfigField::PersistItems(flag()?),
+        "pubsub#max_items" => ConfigField::MaxItems(match value {
+            "max" => MaxItems::Max,
+            _ => MaxItems::Number(number()?),
+        }),
+        "pubsub#publish_node_full" => ConfigField::PublishNodeFull(match value {
+            "discard-oldest" => PublishNodeFull::DiscardOldest,
+            "reject" => PublishNodeFull::Reject,
+            "retract-oldest" => PublishNodeFull::RetractOldest,
+            _ => return Err(bad()),
+        }),
+        "pubsub#item_expire" => ConfigField::ItemExpire(match value {
+            "max" => ItemExpire::Max,
+            _ => match number()? {
+                0 => return Err(bad()),
+                seconds => ItemExpire::Seconds(seconds),
+            },
+        }),
+        "pubsub#max_payload_size" => ConfigField::MaxPayloadSize(number()?),
+        "pubsub#deliver_notifications" => ConfigField::DeliverNotifications(flag()?),
+        "pubsub#deliver_payloads" => ConfigField::DeliverPayloads(flag()?),
+        "pubsub#notify_config" => ConfigField::NotifyConfig(flag()?),
+        "pubsub#notify_delete" => ConfigField::NotifyDelete(flag()?),
+        "pubsub#notify_retract" => ConfigField::NotifyRetract(flag()?),
+        "pubsub#notify_sub" => ConfigField::NotifySub(flag()?),
+        "pubsub#presence_based_delivery" => ConfigField::PresenceBasedDelivery(flag()?),
+        "pubsub#purge_offline" => ConfigField::PurgeOffline(flag()?),
+        "pubsub#tempsub" => ConfigField::Tempsub(flag()?),
+        "pubsub#notification_type" => ConfigField::NotificationType(match value {
+            "headline" => NotificationType::Headline,
+            "normal" => NotificationType::Normal,
+            _ => return Err(bad()),
+        }),
+        "pubsub#send_last_published_item" => ConfigField::SendLastPublishedItem(match value {
+            "never" => SendLastPublishedItem::Never,
+            "on_sub" => SendLastPublishedItem::OnSub,
+            "on_sub_and_presence" => SendLastPublishedItem::OnSubAndPresence,
+            _ => return Err(bad()),
+        }),
+        "pubsub#itemreply" => ConfigField::ItemReply(match value {
+            "none" => ItemReply::None,
+            "owner" => ItemReply::Owner,
+            "publisher" => ItemReply::Publisher,
+            _ => return Err(bad()),
+        }),
+        _ => return holds_anyway(var, value).map(|()| None),
+    }))
+}
+
+/// Fields that clients send along, and whose values here cannot be otherwise.
+///
+/// COMPAT: clients that fill in a form of their own set fields to what is the default anywhere.
+fn holds_anyway(var: &str, value: &str) -> Result<(), gjallar_pubsub::Error> {
+    match (var, value) {
+        ("pubsub#node_type", "leaf") => Ok(()),
+        ("pubsub#node_type", "collection") => {
+            Err(gjallar_pubsub::Error::Unsupported(Feature::Collections))
+        }
+        ("pubsub#node_type", _) => Err(invalid(var, value)),
+        _ => Err(gjallar_pubsub::Error::UnknownField(forms::shortened(var))),
+    }
+}

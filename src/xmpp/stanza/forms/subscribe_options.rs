@@ -1,0 +1,160 @@
+//! The form `pubsub#subscribe_options` (§6.3, §16.4.2): the options of a subscription, both ways.
+
+use minidom::Element;
+use xmpp_parsers::data_forms::{DataFormType, Field, FieldType, Option_};
+
+use crate::xmpp::{
+    stanza::{
+        forms,
+        notification::{date_time, timestamp},
+        ns,
+    },
+    xml::writer::ElementWriter,
+};
+use gjallar_pubsub::{
+    Expire, Show, ShowSet, SubscriptionOption, SubscriptionOptions,
+    op::subscription_options::OptionsForm,
+};
+
+/// A field that is the service's own (§12.20).
+const KEYWORD: &str = "x-gjallar#keyword";
+
+/// Options as a form to fill in (§6.3.2), or as a result (§6.3.7).
+#[must_use]
+pub fn form(kind: DataFormType, offered: &OptionsForm) -> ElementWriter {
+    let mut fields = show(&offered.options);
+    fields.retain(|field| field.var.as_deref() != Some(INCLUDE_BODY) || offered.offers_body);
+    forms::render(&forms::form_of_type(kind, ns::SUBSCRIBE_OPTIONS, fields))
+}
+
+const INCLUDE_BODY: &str = "pubsub#include_body";
+const SHOW_VALUES: &str = "pubsub#show-values";
+
+/// The values of that field, and what they mean.
+const SHOWS: [(&str, &str, Show); 5] = [
+    ("away", "Away", Show::Away),
+    ("chat", "Wants to chat", Show::Chat),
+    ("dnd", "Does not want to be disturbed", Show::Dnd),
+    ("online", "Available", Show::Online),
+    ("xa", "Away for long", Show::Xa),
+];
+
+fn show_values(shows: ShowSet) -> Field {
+    let mut field = Field::new(SHOW_VALUES, FieldType::ListMulti);
+    field.label = Some("In which states of availability events come; with all, in any".to_owned());
+    let option = |(value, label, _): (&str, &str, Show)| Option_ {
+        label: Some(label.to_owned()),
+        value: value.to_owned(),
+    };
+    field.options = SHOWS.into_iter().map(option).collect();
+    field.values = show_names(shows).lines().map(str::to_owned).collect();
+    field
+}
+
+/// The values for these states, each in a line.
+#[must_use]
+pub fn show_names(shows: ShowSet) -> String {
+    let names = SHOWS.into_iter().filter(|(.., show)| shows.has(*show)).map(|(name, ..)| name);
+    names.collect::<Vec<_>>().join("\n")
+}
+
+/// The states of these values, each in a line.
+#[must_use]
+pub fn shows(names: &str) -> Option<ShowSet> {
+    let show = |name: &str| {
+        let found = SHOWS.into_iter().find(|(other, ..)| *other == name);
+        found.map(|(.., show)| show)
+    };
+    names.lines().map(show).collect()
+}
+
+fn show(options: &SubscriptionOptions) -> Vec<Field> {
+    let text = |var, label, value: &str| forms::field(var, FieldType::TextSingle, label, value);
+    let flag = |var, label, value| {
+        forms::field(var, FieldType::Boolean, label, if value { "true" } else { "false" })
+    };
+    let frequency = options.digest_frequency.to_string();
+    let expire = match options.expire {
+        Expire::Never => String::new(),
+        Expire::At(end) => date_time(end),
+        Expire::Presence => "presence".to_owned(),
+    };
+    vec![
+        flag("pubsub#deliver", "Whether events are sent", options.deliver),
+        flag("pubsub#digest", "Whether items come together, in digests", options.digest),
+        text("pubsub#digest_frequency", "The milliseconds between two digests", &frequency),
+        text("pubsub#expire", "When the subscription ends: a time, presence, or never", &expire),
+        flag(INCLUDE_BODY, "Whether events have their items in the body too", options.include_body),
+        show_values(options.show_values),
+        text(
+            KEYWORD,
+            "What the text of an item must have in it; anything if empty",
+            &options.keyword,
+        ),
+    ]
+}
+
+/// Every option and its value, as text.
+#[must_use]
+pub fn values(options: &SubscriptionOptions) -> Vec<(String, String)> {
+    let value = |field: Field| Some((field.var?, field.values.join("\n")));
+    show(options).into_iter().filter_map(value).collect()
+}
+
+/// What a submitted form says; nothing if it was cancelled.
+///
+/// # Errors
+/// [`InvalidOptions`](crate::Error::InvalidOptions) for a value that a field cannot have; [`BadRequest`](crate::Error::BadRequest) for a form that is not submitted; [`FormTooLarge`](crate::Error::FormTooLarge).
+pub fn submitted(form: &Element) -> Result<Vec<SubscriptionOption>, gjallar_pubsub::Error> {
+    match form.attr("type") {
+        Some("cancel") => return Ok(Vec::new()),
+        Some("submit") => {}
+        _ => return Err(gjallar_pubsub::Error::BadRequest("the form is not submitted")),
+    }
+    let mut settings = Vec::new();
+    for (var, values) in forms::fields(form)? {
+        match (var, values.as_slice()) {
+            ("FORM_TYPE", values) => {
+                forms::check_type(values, ns::SUBSCRIBE_OPTIONS)
+                    .map_err(gjallar_pubsub::Error::InvalidOptions)?;
+            }
+            // A field without a value unsets an option (XEP-0004 §3.6). A flag or a number keeps its value.
+            (_, []) => settings.extend(setting(var, "").ok()),
+            (_, values) => match setting(var, &values.join("\n")) {
+                // Programs send fields that this service does not have (XEP-0004 §3.1).
+                Err(gjallar_pubsub::Error::UnknownField(_)) => {}
+                Ok(_) if values.len() > 1 && var != SHOW_VALUES => {
+                    let text = format!("{}: only one value is accepted", forms::shortened(var));
+                    return Err(gjallar_pubsub::Error::InvalidOptions(text));
+                }
+                set => settings.push(set?),
+            },
+        }
+    }
+    Ok(settings)
+}
+
+/// One field.
+///
+/// # Errors
+/// [`UnknownField`](crate::Error::UnknownField); [`InvalidOptions`](crate::Error::InvalidOptions) if it cannot have this value.
+pub fn setting(var: &str, value: &str) -> Result<SubscriptionOption, gjallar_pubsub::Error> {
+    let bad = || gjallar_pubsub::Error::InvalidOptions(forms::invalid(var, value));
+    let flag = || forms::flag(value).ok_or_else(bad);
+    Ok(match var {
+        "pubsub#deliver" => SubscriptionOption::Deliver(flag()?),
+        "pubsub#digest" => SubscriptionOption::Digest(flag()?),
+        "pubsub#digest_frequency" => {
+            SubscriptionOption::DigestFrequency(forms::number(value).ok_or_else(bad)?)
+        }
+        "pubsub#expire" => SubscriptionOption::Expire(match value {
+            "" => Expire::Never,
+            "presence" => Expire::Presence,
+            _ => Expire::At(timestamp(value).ok_or_else(bad)?),
+        }),
+        INCLUDE_BODY => SubscriptionOption::IncludeBody(flag()?),
+        KEYWORD => SubscriptionOption::Keyword(value.to_owned()),
+        SHOW_VALUES => SubscriptionOption::ShowValues(shows(value).ok_or_else(bad)?),
+        _ => return Err(gjallar_pubsub::Error::UnknownField(forms::shortened(var))),
+    })
+}

@@ -1,0 +1,196 @@
+//! Archives (XEP-0313, XEP-0442): queries, and what is answered.
+
+use chrono::{DateTime, FixedOffset};
+use jid::Jid;
+use minidom::Element;
+use xmpp_parsers::data_forms::{DataFormType, FieldType};
+
+use crate::xmpp::{
+    stanza::{
+        forms,
+        notification::{self, date_time},
+        ns, order_by, request, rsm,
+    },
+    xml::writer::ElementWriter,
+};
+use gjallar_pubsub::{
+    ArchiveId, Attribution, Event, EventItem, Item, NodeConfig, NodeId, PageRequest, ResultPage,
+    Timestamp, op::mam::QueryArchive,
+};
+
+/// The longest `queryid`. Each result repeats it.
+const MAX_QUERYID_BYTES: usize = 256;
+
+/// A query, and how its answer shall look.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MamRequest {
+    /// What is asked.
+    pub query: QueryArchive,
+    /// What each result repeats (XEP-0313 §4.2).
+    pub queryid: Option<String>,
+    /// Whether the page is sent from its end (XEP-0313 §4.3.4).
+    pub is_flipped: bool,
+}
+
+/// Understands a query.
+///
+/// # Errors
+/// [`NodeIdRequired`](crate::Error::NodeIdRequired), [`BadRequest`](crate::Error::BadRequest), [`FormTooLarge`](crate::Error::FormTooLarge), [`IdTooLong`](crate::Error::IdTooLong);
+/// [`ItemNotFound`](crate::Error::ItemNotFound) if an item is named that no archive can have; [`NotImplemented`](crate::Error::NotImplemented) for a field that is not known (XEP-0313 §4.1.5).
+pub fn submitted(query: &Element) -> Result<MamRequest, gjallar_pubsub::Error> {
+    let page = rsm::page(query)?.unwrap_or_else(|| PageRequest::first(usize::MAX));
+    let page =
+        page.and_then(|id| ArchiveId::parse(&id)).ok_or(gjallar_pubsub::Error::ItemNotFound)?;
+    let mut asked = QueryArchive::all(request::node(query)?, page);
+    asked.order = order_by::order(query)?;
+    if let Some(form) = query.get_child("x", ns::DATA_FORMS) {
+        filter(form, &mut asked)?;
+    }
+    let queryid = query.attr("queryid").map(str::to_owned);
+    if queryid.as_ref().is_some_and(|id| id.len() > MAX_QUERYID_BYTES) {
+        return Err(gjallar_pubsub::Error::IdTooLong { max: MAX_QUERYID_BYTES });
+    }
+    Ok(MamRequest { query: asked, queryid, is_flipped: query.has_child("flip-page", ns::MAM) })
+}
+
+fn filter(form: &Element, query: &mut QueryArchive) -> Result<(), gjallar_pubsub::Error> {
+    if form.attr("type") != Some("submit") {
+        return Err(gjallar_pubsub::Error::BadRequest("the form is not submitted"));
+    }
+    let id = |text: &str| ArchiveId::parse(text).ok_or(gjallar_pubsub::Error::ItemNotFound);
+    for (var, values) in forms::fields(form)? {
+        match (var, values.as_slice()) {
+            ("FORM_TYPE", [form_type]) if form_type == ns::MAM => {}
+            ("FORM_TYPE", _) => {
+                return Err(gjallar_pubsub::Error::BadRequest(
+                    "FORM_TYPE: urn:xmpp:mam:2 is expected here",
+                ));
+            }
+            ("after-id" | "before-id" | "end" | "ids" | "start" | "with", []) => {}
+            ("ids", ids) => {
+                query.only = Some(ids.iter().map(|text| id(text)).collect::<Result<_, _>>()?);
+            }
+            ("after-id", [text]) => query.after = Some(id(text)?),
+            ("before-id", [text]) => query.before = Some(id(text)?),
+            ("start", [time]) => query.since = Some(since(time)?),
+            ("end", [time]) => query.until = Some(until(time)?),
+            ("with", [jid]) => {
+                query.with = Some(Jid::prepare(jid).map_err(gjallar_pubsub::Error::MalformedJid)?)
+            }
+            ("after-id" | "before-id" | "end" | "start" | "with", _) => {
+                return Err(gjallar_pubsub::Error::BadRequest("a field of a query has one value"));
+            }
+            // This form has a rule of its own for unknown fields (XEP-0313 §4.1.5).
+            _ => {
+                let name = forms::shortened(var);
+                return Err(gjallar_pubsub::Error::NotImplemented(format!("the field {name}")));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// What is published within a millisecond counts as of its beginning, so a time within one begins the next.
+fn since(text: &str) -> Result<Timestamp, gjallar_pubsub::Error> {
+    let time = time(text)?;
+    let is_within = time.timestamp_subsec_nanos() % 1_000_000 > 0;
+    Ok(Timestamp(millis(&time) + u64::from(is_within)))
+}
+
+fn until(text: &str) -> Result<Timestamp, gjallar_pubsub::Error> {
+    time(text).map(|time| Timestamp(millis(&time)))
+}
+
+fn millis(time: &DateTime<FixedOffset>) -> u64 {
+    time.timestamp_millis().try_into().unwrap_or_default()
+}
+
+/// XEP-0082.
+fn time(text: &str) -> Result<DateTime<FixedOffset>, gjallar_pubsub::Error> {
+    DateTime::parse_from_rfc3339(forms::collapsed(text))
+        .map_err(|_| gjallar_pubsub::Error::BadRequest("not a time of XEP-0082"))
+}
+
+/// Where the items of an answer come from, and who asked.
+#[derive(Clone, Copy, Debug)]
+pub struct MamResultContext<'a> {
+    /// The service.
+    pub service: &'a str,
+    /// Who asked.
+    pub to: &'a str,
+    /// What each result repeats.
+    pub queryid: Option<&'a str>,
+    /// The node.
+    pub node: &'a NodeId,
+    /// How it behaves.
+    pub config: &'a NodeConfig,
+    /// The publisher that its items show.
+    pub attribution: &'a Attribution,
+}
+
+/// An item, as the notification that told of it (XEP-0442 §3).
+#[must_use]
+pub fn result(source: &MamResultContext<'_>, item: &Item) -> ElementWriter {
+    let event = Event::Published(vec![EventItem::of(item, source.config, source.attribution)]);
+    let message = ElementWriter::ns("message", ns::CLIENT)
+        .attr("from", source.service)
+        .attr("type", notification::kind(source.config.notification_type))
+        .children(notification::content(source.node, &event, &[]));
+    forwarded(source, item, Some(message))
+}
+
+/// The same, without its content, which is larger than a stanza may be (XEP-0313 §3.2).
+#[must_use]
+pub fn placeholder(source: &MamResultContext<'_>, item: &Item) -> ElementWriter {
+    forwarded(source, item, None)
+}
+
+fn forwarded(
+    source: &MamResultContext<'_>,
+    item: &Item,
+    message: Option<ElementWriter>,
+) -> ElementWriter {
+    let delay = ElementWriter::ns("delay", ns::DELAY).attr("stamp", &date_time(item.published));
+    let forwarded = ElementWriter::ns("forwarded", ns::FORWARD).child(delay).children(message);
+    let result = ElementWriter::ns("result", ns::MAM)
+        .attr_if("queryid", source.queryid)
+        .attr("id", &item.archive_id().to_string())
+        .child(forwarded);
+    ElementWriter::new("message").attr("from", source.service).attr("to", source.to).child(result)
+}
+
+/// The end of an answer (XEP-0313 §4).
+#[must_use]
+pub fn fin(ids: &ResultPage<ArchiveId>, is_complete: bool) -> ElementWriter {
+    ElementWriter::ns("fin", ns::MAM)
+        .attr_if("complete", is_complete.then_some("true"))
+        .child(rsm::set(ids, ToString::to_string))
+}
+
+/// The first and the last item of an archive, if there is any (XEP-0313 §5).
+#[must_use]
+pub fn metadata(ends: Option<&(Item, Item)>) -> ElementWriter {
+    let end = |name, item: &Item| {
+        ElementWriter::new(name)
+            .attr("id", &item.archive_id().to_string())
+            .attr("timestamp", &date_time(item.published))
+    };
+    let ends = ends.map(|(first, last)| [end("start", first), end("end", last)]);
+    ElementWriter::ns("metadata", ns::MAM).children(ends.into_iter().flatten())
+}
+
+/// The form with which an archive can be queried (XEP-0313 §4.1.5).
+#[must_use]
+pub fn form() -> ElementWriter {
+    let fields = [
+        ("with", FieldType::JidSingle, "Who published it"),
+        ("start", FieldType::TextSingle, "Published at this time or later"),
+        ("end", FieldType::TextSingle, "Published at this time or earlier"),
+        ("after-id", FieldType::TextSingle, "After this item"),
+        ("before-id", FieldType::TextSingle, "Before this item"),
+        ("ids", FieldType::ListMulti, "These items"),
+    ];
+    let fields = fields.map(|(var, kind, label)| forms::field(var, kind, label, "")).into();
+    let form = forms::form_of_type(DataFormType::Form, ns::MAM, fields);
+    ElementWriter::ns("query", ns::MAM).child(forms::render(&form))
+}

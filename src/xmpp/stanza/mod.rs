@@ -1,0 +1,17 @@
+//! Stanzas to values and back. Pure: nothing here knows a socket, a store or a clock.
+
+pub mod atom_body;
+pub mod disco;
+pub mod envelope;
+pub mod forms;
+mod kind;
+pub mod mam;
+pub mod multicast;
+pub mod name;
+pub mod notification;
+pub(crate) mod ns;
+pub mod order_by;
+pub mod payload;
+pub mod reply;
+pub mod request;
+pub mod rsm;

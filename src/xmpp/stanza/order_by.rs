@@ -1,0 +1,31 @@
+//! The order of items (XEP-0413).
+
+use minidom::Element;
+
+use crate::xmpp::stanza::ns;
+use gjallar_pubsub::{ItemOrder, OrderField};
+
+/// In which order items are asked for. No two are equal in either, so more than the first says nothing.
+///
+/// # Errors
+/// [`NotImplemented`](crate::Error::NotImplemented) for an order that is not in XEP-0413; [`BadRequest`](crate::Error::BadRequest) without one.
+pub fn order(parent: &Element) -> Result<ItemOrder, gjallar_pubsub::Error> {
+    let asked = parent.children().filter(|child| child.is("order", ns::ORDER_BY));
+    let orders = asked.map(one).collect::<Result<Vec<_>, _>>()?;
+    Ok(orders.first().copied().unwrap_or_default())
+}
+
+fn one(order: &Element) -> Result<ItemOrder, gjallar_pubsub::Error> {
+    let by = match order.attr("by") {
+        Some("creation") => OrderField::Creation,
+        Some("modification") => OrderField::Modification,
+        Some(_) => return Err(gjallar_pubsub::Error::NotImplemented("an order by this".into())),
+        None => return Err(gjallar_pubsub::Error::BadRequest("an order says what it goes by")),
+    };
+    let is_descending = match order.attr("desc") {
+        Some("true" | "1") => true,
+        None | Some("false" | "0") => false,
+        Some(_) => return Err(gjallar_pubsub::Error::BadRequest("desc is true or false")),
+    };
+    Ok(ItemOrder { by, is_descending })
+}

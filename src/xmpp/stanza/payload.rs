@@ -1,0 +1,149 @@
+//! A payload that somebody types.
+
+use minidom::{Element, tree_builder::TreeBuilder};
+use quick_xml::{Reader, events::Event};
+use rxml::{Options, RawReader};
+
+use crate::xmpp::{stanza::ns, xml::writer};
+use gjallar_pubsub::Payload;
+
+const REFUSAL: gjallar_pubsub::Error =
+    gjallar_pubsub::Error::InvalidPayload("the payload has to be one element with a namespace");
+/// How many elements may stand in each other.
+const MAX_DEPTH: usize = 64;
+const TOO_DEEP: gjallar_pubsub::Error =
+    gjallar_pubsub::Error::InvalidPayload("the payload has more than 64 levels");
+
+/// Reads an element with a namespace.
+///
+/// # Errors
+/// [`InvalidPayload`](crate::Error::InvalidPayload) if it is none, or has what XMPP does not allow (RFC 6120 §11.1).
+pub fn parse(text: &str) -> Result<Payload, gjallar_pubsub::Error> {
+    check_shape(text)?;
+    Ok(payload(&element(text)?))
+}
+
+/// Parses an element that this program has written.
+///
+/// # Errors
+/// [`InvalidPayload`](crate::Error::InvalidPayload) if it is none.
+pub fn element(text: &str) -> Result<Element, gjallar_pubsub::Error> {
+    read(text, TreeBuilder::new())
+}
+
+/// A name or value may be as long as the text: the limit is the service's, of the payload as a whole.
+fn read(text: &str, mut builder: TreeBuilder) -> Result<Element, gjallar_pubsub::Error> {
+    let options = Options { max_token_length: text.len(), ..Options::default() };
+    let mut reader = RawReader::with_options(text.trim().as_bytes(), options);
+    while let Some(event) = reader.read().map_err(|_| REFUSAL)? {
+        builder.process_event(event).map_err(|_| REFUSAL)?;
+        if let Some(root) = builder.root.take() {
+            return Ok(root);
+        }
+    }
+    Err(REFUSAL)
+}
+
+fn payload(element: &Element) -> Payload {
+    Payload::new(writer::stand_alone(element), element.ns())
+}
+
+/// Reads an element that stood in an item, whose namespace it has if it names no other.
+///
+/// # Errors
+/// As [`parse`].
+pub fn element_of_item(text: &str) -> Result<Element, gjallar_pubsub::Error> {
+    check_shape(text)?;
+    let outer = ns::PUBSUB.to_owned();
+    read(text, TreeBuilder::new().with_prefixes_stack(vec![outer.into()]))
+}
+
+/// The payload that [`element_of_item`] reads.
+///
+/// # Errors
+/// As [`parse`].
+pub fn of_item(text: &str) -> Result<Payload, gjallar_pubsub::Error> {
+    element_of_item(text).map(|element| payload(&element))
+}
+
+/// Refuses a text that is not one element with elements and text in it, or has too many of them in each other: code that
+/// reads and drops elements recurses.
+fn check_shape(text: &str) -> Result<(), gjallar_pubsub::Error> {
+    let mut reader = Reader::from_str(text);
+    let (mut depth, mut roots) = (0_usize, 0);
+    loop {
+        match reader.read_event() {
+            Ok(Event::Start(_)) if depth == MAX_DEPTH => return Err(TOO_DEEP),
+            Ok(Event::Start(_)) => {
+                roots += usize::from(depth == 0);
+                depth += 1;
+            }
+            Ok(Event::Empty(_)) => roots += usize::from(depth == 0),
+            Ok(Event::End(_)) => depth = depth.saturating_sub(1),
+            Ok(Event::Text(text)) if depth > 0 || text.trim_ascii().is_empty() => {}
+            Ok(Event::GeneralRef(_)) if depth > 0 => {}
+            Ok(Event::Eof) if roots == 1 => return Ok(()),
+            _ => return Err(REFUSAL),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_payload_is_one_element_that_is_not_too_deep() {
+        let payload =
+            parse(" <a xmlns='urn:a'>&lt;b/&gt;<c:d xmlns:c='urn:c' e='&#10;>'/></a>\n").unwrap();
+        assert_eq!(payload.namespace(), "urn:a");
+        assert_eq!(
+            payload.xml(),
+            "<a xmlns='urn:a'>&lt;b/&gt;<d xmlns='urn:c' xmlns:c='urn:c' e='&#10;&gt;'/></a>"
+        );
+        let nested = |depth: usize| {
+            let inner = "<a xmlns='urn:a'>".repeat(depth);
+            parse(&format!("{inner}{}", "</a>".repeat(depth)))
+        };
+        assert!(nested(MAX_DEPTH).is_ok());
+        for bad in [
+            "",
+            "text",
+            "<a/>",
+            "<a xmlns='urn:a'>",
+            "<a xmlns='urn:a'/><a xmlns='urn:a'/>",
+            "<a xmlns='urn:a'/>text",
+            "<a xmlns='urn:a'><!-- --></a>",
+            "<?xml version='1.0'?><a xmlns='urn:a'/>",
+            "<!DOCTYPE a><a xmlns='urn:a'/>",
+            "<a xmlns='urn:a'>&nbsp;</a>",
+            "<a xmlns='urn:a'>\u{1}</a>",
+            "<b:a xmlns='urn:a'/>",
+        ] {
+            assert!(parse(bad).is_err(), "{bad}");
+        }
+        assert_eq!(nested(MAX_DEPTH + 1).unwrap_err(), TOO_DEEP);
+        assert_eq!(
+            of_item("<a b='c'/>").unwrap().xml(),
+            format!("<a xmlns='{}' b='c'/>", ns::PUBSUB)
+        );
+        assert_eq!(of_item("<a xmlns='urn:a'/>").unwrap().namespace(), "urn:a");
+        assert!(of_item(&"<a>".repeat(200_000)).is_err());
+        assert!(nested(200_000).is_err());
+    }
+
+    #[test]
+    fn names_and_values_may_be_as_long_as_the_payload() {
+        for bytes in [8_190, 8_193, 60_000] {
+            let long = "v".repeat(bytes);
+            for xml in [
+                format!("<x xmlns='urn:x' a='{long}'/>"),
+                format!("<x xmlns='urn:{long}'/>"),
+                format!("<{long} xmlns='urn:x'/>"),
+            ] {
+                assert_eq!(parse(&xml).unwrap().xml(), xml);
+                assert_eq!(of_item(&xml).unwrap().xml(), xml);
+            }
+        }
+    }
+}

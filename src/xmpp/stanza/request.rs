@@ -1,0 +1,513 @@
+//! What is being asked: the child of an IQ in the namespaces of XEP-0060, understood or refused.
+//!
+//! Behind this line nothing sees XML but the opaque payload. The order of refusals here is that of
+//! syntax; what the request may do is decided by the rules.
+
+use jid::Jid;
+use minidom::Element;
+
+use crate::xmpp::{
+    stanza::{
+        forms::{
+            self,
+            node_config::{self, NodeConfigForm},
+            subscribe_options,
+        },
+        name::{affiliation_named, state_named},
+        ns, order_by, rsm,
+    },
+    xml::writer,
+};
+use gjallar_pubsub::{
+    Affiliation, Feature, ItemId, ItemOrder, NodeId, PageRequest, Payload, SubId,
+    SubscriptionState,
+    op::{
+        InvalidEntry,
+        affiliations::{OwnAffiliations, SetAffiliations},
+        configure::Configure,
+        create::Create,
+        delete::Delete,
+        publish::{NewItem, Publish},
+        purge::Purge,
+        retract::Retract,
+        retrieve::{Retrieve, Selection},
+        subscribe::Subscribe,
+        subscription_options::{GetOptions, SetOptions},
+        subscriptions::{OwnSubscriptions, SetSubscriptions},
+        unsubscribe::Unsubscribe,
+    },
+};
+
+/// A request of XEP-0060.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum PubsubRequest {
+    /// For something to change.
+    Action(SetRequest),
+    /// For something to be shown.
+    Question(GetRequest),
+}
+
+/// A request that something change.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum SetRequest {
+    /// Set affiliations (§8.9.2).
+    SetAffiliations(SetAffiliations),
+    /// Change the configuration (§8.2.5).
+    Configure(Configure),
+    /// Create a node (§8.1).
+    Create(Create),
+    /// Delete a node (§8.4).
+    Delete(Delete),
+    /// Set subscriptions (§8.8.2).
+    SetSubscriptions(SetSubscriptions),
+    /// Publish items (§7.1).
+    Publish(Publish),
+    /// Remove all items (§8.5).
+    Purge(Purge),
+    /// Retract items (§7.2).
+    Retract(Retract),
+    /// Set the options of a subscription (§6.3.5).
+    SetOptions(SetOptions),
+    /// Subscribe (§6.1).
+    Subscribe(Subscribe),
+    /// Unsubscribe (§6.2).
+    Unsubscribe(Unsubscribe),
+}
+
+/// A request that something be shown.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum GetRequest {
+    /// Affiliations (§8.9.1).
+    Affiliations(NodeId, ListPage),
+    /// The configuration (§8.2.1).
+    Configuration(NodeId),
+    /// The default configuration (§8.3).
+    Default,
+    /// The default options of subscriptions, at a node or at any (§6.4).
+    DefaultOptions(Option<NodeId>),
+    /// The options of a subscription (§6.3.2).
+    Options(GetOptions),
+    /// Own affiliations (§5.7).
+    OwnAffiliations(OwnAffiliations, ListPage),
+    /// Own subscriptions (§5.6).
+    OwnSubscriptions(OwnSubscriptions, ListPage),
+    /// Items (§6.5).
+    Retrieve(Retrieve),
+    /// Subscriptions (§8.8.1).
+    Subscriptions(NodeId, ListPage),
+}
+
+/// Which part of a list is asked for, if that is said (XEP-0059).
+pub type ListPage = Option<PageRequest<String>>;
+
+/// Understands the `<pubsub/>` child of an IQ, given the IQ, for prefixes may be declared there, and
+/// whether its type is `set`.
+///
+/// # Errors
+/// The refusal that the request deserves by its form alone.
+pub fn parse(
+    iq: &Element,
+    pubsub: &Element,
+    is_set: bool,
+) -> Result<PubsubRequest, gjallar_pubsub::Error> {
+    let (namespace, sender) = (pubsub.ns(), iq.attr("from").unwrap_or_default());
+    let actions: Vec<&Element> = pubsub.children().filter(|child| is_pubsub(child)).collect();
+    if let Some(other) = actions.iter().find(|child| child.ns() != namespace) {
+        return Err(not_taken(pubsub, other));
+    }
+    let (action, companion) = match actions.as_slice() {
+        [] => return Err(gjallar_pubsub::Error::BadRequest("no action")),
+        [action] => (*action, None),
+        [action, companion] => (*action, Some(*companion)),
+        _ => return Err(gjallar_pubsub::Error::BadRequest("too many actions")),
+    };
+    let is_owner = namespace == ns::PUBSUB_OWNER;
+    let kind = (is_owner, action.name(), companion.map(Element::name));
+    check_children(action, is_set)?;
+    companion.map_or(Ok(()), |companion| check_children(companion, is_set))?;
+    match kind {
+        (false, "subscribe", Some("options")) if is_set => subscribe(sender, action, companion)
+            .map(|request| PubsubRequest::Action(SetRequest::Subscribe(request))),
+        (false, "publish", Some("publish-options")) if is_set => {
+            publish(iq, pubsub, action, companion)
+                .map(|publish| PubsubRequest::Action(SetRequest::Publish(publish)))
+        }
+        (false, "collection", _) if is_set => {
+            Err(gjallar_pubsub::Error::Unsupported(Feature::Collections))
+        }
+        (false, "create", Some("configure")) if is_set => create(action, companion)
+            .map(|create| PubsubRequest::Action(SetRequest::Create(create))),
+        // COMPAT: slixmpp sets options by an IQ of type `get` with a submitted form.
+        (false, "options", None) if !is_set && action.has_child("x", ns::DATA_FORMS) => {
+            parse_action(false, "options", iq, pubsub, action).map(PubsubRequest::Action)
+        }
+        (_, _, Some(_)) => Err(gjallar_pubsub::Error::BadRequest("two actions")),
+        (_, name, None) if is_set => {
+            parse_action(is_owner, name, iq, pubsub, action).map(PubsubRequest::Action)
+        }
+        (_, name, None) => {
+            parse_question(is_owner, name, sender, pubsub, action).map(PubsubRequest::Question)
+        }
+    }
+}
+
+fn parse_action(
+    is_owner: bool,
+    name: &str,
+    iq: &Element,
+    pubsub: &Element,
+    action: &Element,
+) -> Result<SetRequest, gjallar_pubsub::Error> {
+    let sender = iq.attr("from").unwrap_or_default();
+    Ok(match (is_owner, name) {
+        (false, "create") => SetRequest::Create(create(action, None)?),
+        (false, "publish") => SetRequest::Publish(publish(iq, pubsub, action, None)?),
+        (false, "retract") => SetRequest::Retract(retract(action)?),
+        (false, "options") => {
+            let settings = subscribe_options::submitted(form(action)?)?;
+            SetRequest::SetOptions(SetOptions { of: options_of(action, sender)?, settings })
+        }
+        (false, "subscribe") => SetRequest::Subscribe(subscribe(sender, action, None)?),
+        (false, "unsubscribe") => SetRequest::Unsubscribe(Unsubscribe {
+            node: node(action)?,
+            jid: jid(action, sender)?,
+            subid: subid(action),
+        }),
+        (true, "affiliations") => SetRequest::SetAffiliations(set_affiliations(action, sender)?),
+        (true, "configure") => {
+            let node = node(action)?;
+            let NodeConfigForm { settings, seen, .. } = node_config::submitted(form(action)?)?;
+            SetRequest::Configure(Configure { node, settings, seen })
+        }
+        (true, "delete") => SetRequest::Delete(delete(action)?),
+        (true, "purge") => SetRequest::Purge(Purge { node: node(action)? }),
+        (true, "subscriptions") => SetRequest::SetSubscriptions(set_subscriptions(action, sender)?),
+        _ => {
+            return Err(gjallar_pubsub::Error::BadRequest("no such action for an IQ of this type"));
+        }
+    })
+}
+
+fn parse_question(
+    is_owner: bool,
+    name: &str,
+    sender: &str,
+    pubsub: &Element,
+    question: &Element,
+) -> Result<GetRequest, gjallar_pubsub::Error> {
+    let page = rsm::page(pubsub)?;
+    Ok(match (is_owner, name) {
+        (false, "affiliations") => {
+            GetRequest::OwnAffiliations(OwnAffiliations { node: node_if_any(question)? }, page)
+        }
+        (false, "default") => GetRequest::DefaultOptions(node_if_any(question)?),
+        (false, "options") => GetRequest::Options(options_of(question, sender)?),
+        (false, "items") => {
+            GetRequest::Retrieve(retrieve(question, order_by::order(pubsub)?, page)?)
+        }
+        (false, "subscriptions") => {
+            GetRequest::OwnSubscriptions(OwnSubscriptions { node: node_if_any(question)? }, page)
+        }
+        (true, "affiliations") => GetRequest::Affiliations(node(question)?, page),
+        (true, "configure") => GetRequest::Configuration(node(question)?),
+        (true, "default") => match question.attr("type") {
+            Some("collection") => {
+                return Err(gjallar_pubsub::Error::Unsupported(Feature::Collections));
+            }
+            _ => GetRequest::Default,
+        },
+        (true, "subscriptions") => GetRequest::Subscriptions(node(question)?, page),
+        _ => {
+            return Err(gjallar_pubsub::Error::BadRequest("no such action for an IQ of this type"));
+        }
+    })
+}
+
+/// Whether an element is one of XEP-0060: such a child is taken or refused, never skipped.
+fn is_pubsub(element: &Element) -> bool {
+    matches!(element.ns().as_str(), ns::PUBSUB | ns::PUBSUB_OWNER | ns::PUBSUB_EVENT)
+}
+
+fn not_taken(parent: &Element, child: &Element) -> gjallar_pubsub::Error {
+    let (parent, child) = (forms::shortened(parent.name()), forms::shortened(child.name()));
+    gjallar_pubsub::Error::UnexpectedChild(format!("{parent} takes no {child} of this namespace"))
+}
+
+/// Refuses what an action does not take: elements of XEP-0060, and anything in an owner's list but its entries.
+fn check_children(action: &Element, is_set: bool) -> Result<(), gjallar_pubsub::Error> {
+    let namespace = action.ns();
+    let taken: &[&str] = match (action.name(), is_set) {
+        ("publish", true) => &["item", "publish-options"],
+        ("retract", true) | ("items", false) => &["item"],
+        ("delete", true) => &["redirect"],
+        ("affiliations", true) => &["affiliation"],
+        ("subscriptions", true) => &["subscription"],
+        _ => &[],
+    };
+    let is_list = is_set && matches!(action.name(), "affiliations" | "subscriptions");
+    let is_taken = |child: &&Element| match is_list {
+        // COMPAT: Smack writes the entries of an owner's list in the namespace of subscribers.
+        true => is_pubsub(child) && taken.contains(&child.name()),
+        false => !is_pubsub(child) || (child.ns() == namespace && taken.contains(&child.name())),
+    };
+    match action.children().find(|child| !is_taken(child)) {
+        Some(child) => Err(not_taken(action, child)),
+        None => Ok(()),
+    }
+}
+
+/// The node that an element names.
+///
+/// # Errors
+/// [`NodeIdRequired`](crate::Error::NodeIdRequired); [`NodeNotFound`](crate::Error::NodeNotFound) for a name that no node can have.
+pub fn node(element: &Element) -> Result<NodeId, gjallar_pubsub::Error> {
+    node_named(element.attr("node").unwrap_or_default())
+}
+
+/// The node of a name.
+///
+/// # Errors
+/// As [`node`].
+pub fn node_named(name: &str) -> Result<NodeId, gjallar_pubsub::Error> {
+    NodeId::parse(name).map_err(|refusal| match refusal {
+        gjallar_pubsub::Error::IdTooLong { .. } => gjallar_pubsub::Error::NodeNotFound,
+        other => other,
+    })
+}
+
+fn node_if_any(element: &Element) -> Result<Option<NodeId>, gjallar_pubsub::Error> {
+    element.attr("node").filter(|name| !name.is_empty()).map(node_named).transpose()
+}
+
+/// The address that an element has, in a request of a sender.
+fn jid(element: &Element, sender: &str) -> Result<Jid, gjallar_pubsub::Error> {
+    let jid = element.attr("jid").ok_or(gjallar_pubsub::Error::JidRequired)?;
+    Jid::prepare_from(jid, sender).map_err(gjallar_pubsub::Error::MalformedJid)
+}
+
+/// Clients are not to make them up, so one that is too long is none that is known.
+fn subid(element: &Element) -> Option<SubId> {
+    element.attr("subid").filter(|subid| !subid.is_empty()).map(SubId::new)
+}
+
+fn options_of(options: &Element, sender: &str) -> Result<GetOptions, gjallar_pubsub::Error> {
+    Ok(GetOptions { node: node(options)?, jid: jid(options, sender)?, subid: subid(options) })
+}
+
+/// The options follow, and name no node and no JID (§6.3.7).
+fn subscribe(
+    sender: &str,
+    subscribe: &Element,
+    options: Option<&Element>,
+) -> Result<Subscribe, gjallar_pubsub::Error> {
+    let names =
+        |options: &Element| ["node", "jid"].iter().any(|name| options.attr(*name).is_some());
+    if options.is_some_and(names) {
+        return Err(gjallar_pubsub::Error::BadRequest(
+            "options that come with a subscription name nothing",
+        ));
+    }
+    let settings = match options {
+        Some(options) => Some(subscribe_options::submitted(form(options)?)?),
+        None => None,
+    };
+    let is_public = subscribe.has_child("public", ns::PPS);
+    Ok(Subscribe { node: node(subscribe)?, jid: jid(subscribe, sender)?, settings, is_public })
+}
+
+fn form(element: &Element) -> Result<&Element, gjallar_pubsub::Error> {
+    element
+        .get_child("x", ns::DATA_FORMS)
+        .ok_or(gjallar_pubsub::Error::BadRequest("a form is required"))
+}
+
+fn children<'a>(element: &'a Element, name: &'static str) -> impl Iterator<Item = &'a Element> {
+    let namespace = element.ns();
+    element.children().filter(move |child| child.is(name, namespace.as_str()))
+}
+
+fn create(create: &Element, configure: Option<&Element>) -> Result<Create, gjallar_pubsub::Error> {
+    // Before XEP-0060 1.13 the type of a node was an attribute. COMPAT: clients of push services send one of their own.
+    if create.attr("type") == Some("collection") {
+        return Err(gjallar_pubsub::Error::Unsupported(Feature::Collections));
+    }
+    if configure.is_some_and(|configure| configure.attr("node").is_some()) {
+        return Err(gjallar_pubsub::Error::BadRequest(
+            "the node is named in create, not in configure",
+        ));
+    }
+    let settings = match configure.filter(|configure| configure.children().next().is_some()) {
+        Some(configure) => node_config::submitted(form(configure)?)?.settings,
+        None => Vec::new(),
+    };
+    let name = create.attr("node").filter(|name| !name.is_empty());
+    Ok(Create { node: name.map(NodeId::parse).transpose()?, settings })
+}
+
+/// SPEC: a payload without a language has that of the nearest element around it, but not that of the
+/// IQ: servers and clients put one on every stanza, which says nothing about payloads.
+fn publish(
+    iq: &Element,
+    pubsub: &Element,
+    publish: &Element,
+    options: Option<&Element>,
+) -> Result<Publish, gjallar_pubsub::Error> {
+    let mut prefixes = writer::Prefixes::new();
+    [iq, pubsub, publish].into_iter().for_each(|outer| writer::declare(outer, &mut prefixes));
+    let node = node(publish)?;
+    let new_item = |item: &Element| {
+        let mut contents = item.children();
+        let payload = contents.next();
+        let has_text = item.texts().any(|text| !text.trim().is_empty());
+        if contents.next().is_some() || has_text {
+            return Err(gjallar_pubsub::Error::InvalidPayload("an item has one payload element"));
+        }
+        let id = item.attr("id").filter(|id| !id.is_empty()).map(ItemId::parse).transpose()?;
+        let mut prefixes = prefixes.clone();
+        writer::declare(item, &mut prefixes);
+        let language = [item, publish, pubsub].into_iter().find_map(writer::language);
+        let payload = payload.map(|element| {
+            Payload::new(writer::stand_alone_in(element, &prefixes, language), element.ns())
+        });
+        Ok(NewItem { id, payload })
+    };
+    let items = children(publish, "item").map(new_item).collect::<Result<_, _>>()?;
+    // COMPAT: gloox writes publish-options inside publish.
+    let mut options = options.into_iter().chain(children(publish, "publish-options"));
+    let preconditions = match (options.next(), options.next()) {
+        (_, Some(_)) => {
+            return Err(gjallar_pubsub::Error::BadRequest("publish-options stand once"));
+        }
+        (options, None) => options,
+    };
+    let preconditions = match preconditions {
+        Some(options) => node_config::preconditions(form(options)?)?,
+        None => NodeConfigForm::default(),
+    };
+    let NodeConfigForm { settings: options, compared, .. } = preconditions;
+    Ok(Publish { node, items, options, expected_newest: compared })
+}
+
+fn retract(retract: &Element) -> Result<Retract, gjallar_pubsub::Error> {
+    let node = node(retract)?;
+    let id = |item: &Element| ItemId::parse(item.attr("id").unwrap_or_default());
+    let items = children(retract, "item").map(id).collect::<Result<Vec<_>, _>>();
+    let items = items.map_err(|refusal| match refusal {
+        gjallar_pubsub::Error::IdTooLong { .. } => gjallar_pubsub::Error::ItemNotFound,
+        other => other,
+    })?;
+    if items.is_empty() {
+        return Err(gjallar_pubsub::Error::ItemRequired);
+    }
+    let notify = matches!(retract.attr("notify"), Some("true" | "1"));
+    Ok(Retract { node, items, notify })
+}
+
+/// SPEC: with `max_items` and XEP-0059 in one request a page has no more items than `max_items`, wherever it is.
+fn retrieve(
+    items: &Element,
+    order: ItemOrder,
+    page: ListPage,
+) -> Result<Retrieve, gjallar_pubsub::Error> {
+    let node = node(items)?;
+    // A name that no item can have is that of none (§6.5.9.12).
+    let id = |item: &Element| match ItemId::parse(item.attr("id").unwrap_or_default()) {
+        Err(gjallar_pubsub::Error::IdTooLong { .. }) => None,
+        id => Some(id),
+    };
+    let by_name = children(items, "item").next().is_some();
+    let ids = children(items, "item").filter_map(id).collect::<Result<Vec<_>, _>>()?;
+    // COMPAT: XMPP4R writes an empty max_items where it has no number.
+    let number = items.attr("max_items").map(str::trim).filter(|number| !number.is_empty());
+    let number = number.map(str::parse::<u32>).transpose();
+    let number =
+        number.map_err(|_| gjallar_pubsub::Error::BadRequest("max_items is not a number"))?;
+    let selection = match (page, number) {
+        _ if by_name => Selection::Ids(ids),
+        (None, number) => Selection::Recent(number.unwrap_or(u32::MAX)),
+        (Some(page), number) => {
+            let page = page
+                .and_then(|id| ItemId::parse(&id).ok())
+                .ok_or(gjallar_pubsub::Error::ItemNotFound)?;
+            let max = page.max.min(number.map_or(usize::MAX, |number| number as usize));
+            Selection::Page(PageRequest { max, ..page })
+        }
+    };
+    Ok(Retrieve { node, selection, order, subid: subid(items) })
+}
+
+fn delete(delete: &Element) -> Result<Delete, gjallar_pubsub::Error> {
+    let node = node(delete)?;
+    let redirect = delete.get_child("redirect", ns::PUBSUB_OWNER);
+    let redirect = redirect.map(|redirect| redirect.attr("uri").unwrap_or_default().to_owned());
+    Ok(Delete { node, redirect })
+}
+
+/// Sorts the entries of an owner's list: those that can be applied, and the others. An entry that asks for nothing is
+/// neither: the present value stays (§8.8.2.1, §8.9.2.1).
+///
+/// # Errors
+/// [`JidRequired`](crate::Error::JidRequired) if no entry has a JID.
+fn entries<T>(
+    list: &Element,
+    value: &str,
+    read: impl Fn(&Element, &str) -> Result<T, &'static str>,
+) -> Result<(Vec<T>, Vec<InvalidEntry>), gjallar_pubsub::Error> {
+    let (mut valid, mut invalid) = (Vec::new(), Vec::new());
+    let jid_of = |entry: &Element| entry.attr("jid").unwrap_or_default().to_owned();
+    if list.children().next().is_some() && list.children().all(|entry| jid_of(entry).is_empty()) {
+        return Err(gjallar_pubsub::Error::JidRequired);
+    }
+    for entry in list.children() {
+        let Some(value) = entry.attr(value) else { continue };
+        let jid = jid_of(entry);
+        let outcome = if jid.is_empty() { Err(NO_JID) } else { read(entry, value) };
+        match outcome {
+            Ok(entry) => valid.push(entry),
+            Err(reason) => {
+                invalid.push(InvalidEntry { jid, subid: subid(entry), reason });
+            }
+        }
+    }
+    Ok((valid, invalid))
+}
+
+const NOT_A_JID: &str = "not a valid JID";
+const NO_JID: &str = "an entry without a JID";
+
+/// The address of an entry. Revoking entries may name an address that cannot be prepared but was stamped by a server,
+/// so that such entities can be banned.
+fn entry_jid(entry: &Element, sender: &str, takes_away: bool) -> Result<Jid, &'static str> {
+    let stamped =
+        || entry.attr("jid").filter(|_| takes_away).and_then(|jid| Jid::stamped(jid).ok());
+    jid(entry, sender).ok().or_else(stamped).ok_or(NOT_A_JID)
+}
+
+fn set_affiliations(
+    affiliations: &Element,
+    sender: &str,
+) -> Result<SetAffiliations, gjallar_pubsub::Error> {
+    let node = node(affiliations)?;
+    let (entries, invalid) = entries(affiliations, "affiliation", |entry, name| {
+        let affiliation = affiliation_named(name).ok_or("not an affiliation of XEP-0060")?;
+        let takes_away = matches!(affiliation, Affiliation::Outcast | Affiliation::None);
+        Ok((entry_jid(entry, sender, takes_away)?.into_bare(), affiliation))
+    })?;
+    Ok(SetAffiliations { node, entries, invalid })
+}
+
+fn set_subscriptions(
+    subscriptions: &Element,
+    sender: &str,
+) -> Result<SetSubscriptions, gjallar_pubsub::Error> {
+    let node = node(subscriptions)?;
+    let (entries, invalid) = entries(subscriptions, "subscription", |entry, name| {
+        let wanted = match name {
+            "unconfigured" => None,
+            name => Some(state_named(name).ok_or("not a subscription state of XEP-0060")?),
+        };
+        let takes_away = wanted == Some(SubscriptionState::None);
+        Ok((entry_jid(entry, sender, takes_away)?, subid(entry), wanted))
+    })?;
+    Ok(SetSubscriptions { node, entries, invalid })
+}

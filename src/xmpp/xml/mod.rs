@@ -1,0 +1,7 @@
+//! TODO.
+
+pub(super) mod element_builder;
+pub mod padding;
+pub(super) mod stream;
+pub(super) mod tokenizer;
+pub mod writer;

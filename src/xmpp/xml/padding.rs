@@ -1,0 +1,152 @@
+//! White space after stanzas with long tags, and at the end of each write, for servers whose parser waits for more.
+//!
+//! COMPAT: libexpat 2.6 and later (Prosody on Debian 13) parses a tag of which it had only a part again when it has
+//! twice as much. A tag that spans a whole read stays in the server's parser, with everything that follows it on the
+//! stream, until enough more bytes have come. A tag of n bytes with n bytes behind it never waits.
+
+use memchr::memchr;
+
+use gjallar_pubsub::SHORT_TAG;
+
+/// How many spaces have to follow a text of whole stanzas, so that none of its long tags waits in a parser.
+#[must_use]
+pub fn padding(stanzas: &str) -> usize {
+    padding_of_tags(stanzas.as_bytes(), SHORT_TAG)
+}
+
+/// How many spaces have to follow the last stanza of a write, so that none of its short tags waits in a parser. A network
+/// may deliver a part of a tag that is shorter than a segment.
+#[must_use]
+pub fn end_padding(stanzas: &str) -> usize {
+    let begin = stanzas.len().saturating_sub(2 * SHORT_TAG);
+    stanzas.as_bytes().get(begin..).map_or(0, |end| padding_of_tags(end, 0))
+}
+
+/// How many spaces have to follow, so that no tag that is longer than this waits in a parser.
+fn padding_of_tags(mut rest: &[u8], short: usize) -> usize {
+    let mut spaces = 0;
+    // Attributes and text have no '<' and no '>' of their own: they are escaped.
+    while rest.len() > short
+        && let Some(tag) = memchr(b'<', rest).and_then(|begin| rest.get(begin..))
+        && let Some((tag, after)) = memchr(b'>', tag).and_then(|end| tag.split_at_checked(end + 1))
+    {
+        rest = after;
+        if tag.len() > short {
+            spaces = spaces.max(tag.len().saturating_sub(rest.len()));
+        }
+    }
+    spaces
+}
+
+/// Returns `true` if a text of whole stanzas, with its padding, has at most this many bytes. A server counts the
+/// padding too as long as its parser holds the stanza.
+#[must_use]
+pub fn fits(stanzas: &str, max_bytes: usize) -> bool {
+    // The padding is never longer than the text.
+    let padding = || padding(stanzas).max(end_padding(stanzas));
+    stanzas.len() <= max_bytes / 2 || stanzas.len() + padding() <= max_bytes
+}
+
+/// Appends that many spaces.
+pub fn pad(stanzas: &mut String) {
+    write_spaces(padding(stanzas), stanzas);
+}
+
+/// Appends so many spaces.
+pub fn write_spaces(number: usize, out: &mut String) {
+    out.extend(std::iter::repeat_n(' ', number));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Whether libexpat 2.6 has parsed all tags when it got a text by reads of this size, the first of which is
+    /// shorter.
+    fn is_parsed(text: &str, first: usize, read: usize) -> bool {
+        let (mut begin, mut end, mut had_before) = (0, first.min(text.len()), 0);
+        loop {
+            if end - begin >= 2 * had_before {
+                let consumed = text[begin..end].rfind('>').map_or_else(
+                    || text[begin..end].find('<').unwrap_or(end - begin),
+                    |last| {
+                        last + 1
+                            + text[begin + last + 1..end]
+                                .find('<')
+                                .unwrap_or(end - begin - last - 1)
+                    },
+                );
+                begin += consumed;
+                had_before = if consumed == 0 { end - begin } else { 0 };
+            }
+            if end == text.len() {
+                return !text[begin..].contains('>');
+            }
+            end = (end + read).min(text.len());
+        }
+    }
+
+    #[test]
+    fn a_padded_stanza_leaves_no_tag_in_the_parser() {
+        let mut is_needed = false;
+        for n in [1_000, 3_000, 5_000, 9_000, 12_000, 20_000, 36_000, 60_000] {
+            let value = "v".repeat(n);
+            for stanza in [
+                format!("<message><x a='{value}'/></message>"),
+                format!("<message><x><{value}>text</{value}></x></message>"),
+                format!("<m><x xmlns='{value}'/></m><m><x a='{value}'/><y/></m><m/>"),
+            ] {
+                let mut padded = stanza.clone();
+                pad(&mut padded);
+                assert!(padded.len() <= stanza.len() + n + 20);
+                for read in [1_220, 1_448, 4_096] {
+                    for first in (1..=read).step_by(97) {
+                        assert!(is_parsed(&padded, first, read), "{n} {first} {read}");
+                        is_needed |= !is_parsed(&stanza, first, read);
+                    }
+                }
+            }
+        }
+        assert!(is_needed, "the model of the parser never waits");
+    }
+
+    #[test]
+    fn padding_counts_for_the_limit() {
+        let long = format!("<m><x a='{}'/></m>", "v".repeat(10_000));
+        let padded = long.len() + padding(&long);
+        assert!(fits(&long, padded) && !fits(&long, padded - 1));
+        let text = format!("<m>{}</m>", "x".repeat(10_000));
+        let padded = text.len() + end_padding(&text);
+        assert!(fits(&text, padded) && !fits(&text, padded - 1));
+    }
+
+    /// A first read may end anywhere, also within a tag that is shorter than a segment.
+    #[test]
+    fn a_padded_write_leaves_no_short_tag_in_the_parser() {
+        let mut is_needed = false;
+        for n in [0, 100, 300, 900, 1_000] {
+            let value = "v".repeat(n);
+            let text = "x".repeat(2_000);
+            let stanza = format!("<m><t>{text}</t><l h='{value}'/></m><iq id='{value}'/>");
+            let padded = format!("{stanza}{}", " ".repeat(end_padding(&stanza)));
+            assert!(padded.len() <= stanza.len() + n + 20);
+            for read in [100, 248, 1_448] {
+                for first in 1..=padded.len() {
+                    assert!(is_parsed(&padded, first, read), "{n} {first} {read}");
+                    is_needed |= !is_parsed(&stanza, first, read);
+                }
+            }
+        }
+        assert!(is_needed, "the model of the parser never waits");
+    }
+
+    #[test]
+    fn short_tags_and_long_text_need_no_padding() {
+        let text = "x".repeat(60_000);
+        assert_eq!(padding(&format!("<m><x a='{}'>{text}</x></m>", "v".repeat(1_000))), 0);
+        // What follows a tag counts.
+        let tag = format!("<x a='{}'/>", "v".repeat(10_000));
+        assert_eq!(padding(&format!("<m>{tag}{text}</m>")), 0);
+        assert_eq!(padding(&format!("<m>{tag}</m>")), tag.len() - "</m>".len());
+    }
+}

@@ -1,0 +1,274 @@
+//! What is owed by the real process: while it is killed, while the server does not read, and to whom it must
+//! not go any more.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
+
+use minidom::Element;
+
+use crate::support::{component::event, process::ServiceProcess};
+
+const OWNER: &str = "owner@localhost/desk";
+const AUDIENCE: usize = 10_000;
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// What an event says, in a word or two.
+fn said(message: &Element) -> String {
+    let event = event(message);
+    match event.children().next() {
+        Some(child) if event.name() == "items" => {
+            format!("{} {}", child.name(), child.attr("id").unwrap())
+        }
+        _ => event.name().to_owned(),
+    }
+}
+
+fn sequence(message: &Element) -> u64 {
+    let id = message.get_child("stanza-id", "urn:xmpp:sid:0").unwrap().attr("id").unwrap();
+    id.split_once('-').unwrap().1.parse().unwrap()
+}
+
+async fn all_is_told(served: &mut ServiceProcess) {
+    while served.stat("backlog_events").await > 0 {
+        served.ask(OWNER, "get", "<ping xmlns='urn:xmpp:ping'/>").await;
+    }
+}
+
+/// Takes messages in until there are so many.
+async fn take(served: &mut ServiceProcess, number: usize) {
+    while served.messages.len() < number {
+        let stanza = served.link.receive().await.expect("the stream ended");
+        if stanza.name() == "message" {
+            served.messages.push(stanza);
+        }
+    }
+}
+
+/// Eviction, retraction, purge and deletion while ten thousand have not heard, and kills in the middle; a node
+/// of the same name inherits nothing.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn ten_thousand_hear_of_a_deleted_node_across_kills() {
+    let mut served = ServiceProcess::start(&[], &[]).await;
+    let form = crate::support::component::form(&[("max_items", "1")]);
+    served.granted(OWNER, &format!("<create node='n'/><configure>{form}</configure>")).await;
+    served.subscribe_many(OWNER, "n", AUDIENCE).await;
+    served.publish(OWNER, "n", "1").await;
+    served.publish(OWNER, "n", "2").await;
+    served.granted(OWNER, "<retract node='n'><item id='2'/></retract>").await;
+    served.publish(OWNER, "n", "3").await;
+    served.granted(OWNER, "<purge node='n'/>").await;
+    served.granted(OWNER, "<delete node='n'/>").await;
+    served.granted(OWNER, "<create node='n'/>").await;
+    served.granted("new@localhost", "<subscribe node='n' jid='new@localhost'/>").await;
+    served.publish(OWNER, "n", "new").await;
+    for kill in 1..=4 {
+        take(&mut served, kill * AUDIENCE + 123).await;
+        served.kill_and_restart().await;
+    }
+    let is_last = |message: &Element| message.attr("to") == Some("new@localhost");
+    while !served.messages.last().is_some_and(is_last) {
+        let next = served.messages.len() + 1;
+        take(&mut served, next).await;
+    }
+    // In the order in which each was first told; what was told again is the same and comes in order too.
+    let mut heard = BTreeMap::<&str, Vec<(u64, String)>>::new();
+    for message in &served.messages {
+        let (place, said) = (sequence(message), said(message));
+        let known = heard.entry(message.attr("to").unwrap()).or_default();
+        match known.iter().find(|(other, _)| *other == place) {
+            Some((_, before)) => assert_eq!(*before, said),
+            None => known.push((place, said)),
+        }
+    }
+    let all = ["item 1", "item 2", "retract 2", "item 3", "purge", "delete"];
+    let new = heard.remove("new@localhost").unwrap();
+    assert_eq!(new, [(1, "item new".to_owned())]);
+    assert_eq!(heard.len(), AUDIENCE);
+    for (jid, heard) in heard {
+        let told: Vec<_> = heard.iter().map(|(_, said)| said.as_str()).collect();
+        assert_eq!(told, all, "{jid}");
+    }
+    let repeats = served.messages.len() - 6 * AUDIENCE - 1;
+    assert!(repeats <= 4 * 10_000, "{repeats} repeats after four kills");
+    // Nothing of the first node is left when all was told, and forgotten: after a stop nothing is owed.
+    tokio::time::timeout(PATIENCE, all_is_told(&mut served)).await.expect("it never ends");
+    served.stop_and_restart().await;
+    assert_eq!(served.stat("backlog_events").await, 0);
+    assert_eq!(served.check().await, "the store is in order\n");
+}
+
+/// A hundred events for a thousand, none of which the server confirms; who is made an outcast then hears
+/// nothing after the answer, not even after a kill.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_outcast_during_a_backlog_of_100_000_hears_nothing_more() {
+    const LAST: &str = "000999@far.example";
+    for is_killed in [false, true] {
+        let mut served = ServiceProcess::start(&[], &[]).await;
+        served.granted(OWNER, "<create node='n'/>").await;
+        served.subscribe_many(OWNER, "n", 1000).await;
+        // No barrier returns, so that most of it has to wait.
+        let mut barriers = Vec::new();
+        let mut before = 0;
+        let mut answers = 0;
+        for id in 0..100 {
+            let content = format!(
+                "<pubsub xmlns='http://jabber.org/protocol/pubsub'><publish node='n'><item \
+                 id='{id}'><x xmlns='urn:x'/></item></publish></pubsub>"
+            );
+            served.request(OWNER, &format!("p{id}"), "set", &content).await;
+        }
+        let content = format!(
+            "<pubsub xmlns='http://jabber.org/protocol/pubsub#owner'><affiliations node='n'>\
+             <affiliation jid='{LAST}' affiliation='outcast'/></affiliations></pubsub>"
+        );
+        served.request(OWNER, "outcast", "set", &content).await;
+        loop {
+            let stanza = served.link.receive_any().await.unwrap();
+            match stanza.attr("id").unwrap_or_default() {
+                "outcast" => break,
+                id if id.starts_with("barrier-") => barriers.push(stanza),
+                id if id.starts_with('p') => answers += 1,
+                _ => before += usize::from(stanza.name() == "message"),
+            }
+        }
+        assert_eq!(answers, 100);
+        assert!(before <= 10_000, "{before} of 100 000 were told");
+        if is_killed {
+            served.kill_and_restart().await;
+            // What the system had taken before the kill.
+            assert!(served.messages.iter().all(|message| message.attr("to") != Some(LAST)));
+            served.messages.clear();
+            barriers.clear();
+        }
+        for barrier in &barriers {
+            served.link.return_barrier(barrier, false).await;
+        }
+        let mut told = BTreeMap::<String, BTreeSet<u64>>::new();
+        loop {
+            let message = served.link.receive().await.unwrap();
+            let to = message.attr("to").unwrap().to_owned();
+            assert_ne!(to, LAST);
+            let heard = told.entry(to.clone()).or_default();
+            heard.insert(sequence(&message));
+            if to == "000998@far.example" && heard.contains(&100) {
+                break;
+            }
+        }
+        assert!(told.values().all(|heard| heard.contains(&100)));
+    }
+}
+
+/// The server reads nothing for a while. Publishing goes on up to the limit of the backlog and is refused then;
+/// memory stays bounded; then everything arrives, in order.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_server_that_does_not_read_costs_no_more_than_the_backlog() {
+    // The nodes of one creator may take half of the room.
+    const LIMIT: usize = 1000;
+    let variables = [
+        ("LIMITS_MAX_BACKLOG_EVENTS", "2000"),
+        ("LINK_PING_AFTER_SECONDS", "600"),
+        ("LOG", "error"),
+    ];
+    let mut served = ServiceProcess::start(&variables, &[]).await;
+    let form = crate::support::component::form(&[("publish_model", "open"), ("max_items", "max")]);
+    served.granted(OWNER, &format!("<create node='n'/><configure>{form}</configure>")).await;
+    served.subscribe_many(OWNER, "n", 500).await;
+    let memory = served.memory();
+    // From many senders, so that no lane is full before the backlog is.
+    let text = "x".repeat(1000);
+    for number in 0..1500 {
+        let content = format!(
+            "<pubsub xmlns='http://jabber.org/protocol/pubsub'><publish node='n'><item \
+             id='{number}'><x xmlns='urn:x'>{text}</x></item></publish></pubsub>"
+        );
+        let from = format!("p{}@localhost/x", number % 300);
+        served.request(&from, &format!("p{number}"), "set", &content).await;
+    }
+    let full = async { while served.stat("backlog_events").await < LIMIT as u64 {} };
+    tokio::time::timeout(PATIENCE, full).await.expect("the backlog never fills");
+    let grown = served.memory().saturating_sub(memory);
+    assert!(grown < 64, "{grown} MiB more");
+    let (mut granted, mut refused, mut heard) = (0, 0, BTreeMap::<String, Vec<u64>>::new());
+    while granted + refused < 1500 || heard.values().map(Vec::len).sum::<usize>() < 500 * granted {
+        let stanza = served.link.receive().await.unwrap();
+        if stanza.name() == "message" {
+            let to = stanza.attr("to").unwrap().to_owned();
+            heard.entry(to).or_default().push(sequence(&stanza));
+        } else if stanza.attr("type") == Some("result") {
+            granted += 1;
+        } else {
+            assert_eq!(crate::support::component::error(&stanza), "wait resource-constraint");
+            refused += 1;
+        }
+    }
+    // While the first of them were on their way there was room for others.
+    assert!((LIMIT..1500).contains(&granted), "{granted} granted, {refused} refused");
+    // The first is that they were subscribed.
+    let all: Vec<_> = (2..=granted as u64 + 1).collect();
+    assert!(heard.values().all(|sequences| *sequences == all));
+    served.publish(OWNER, "n", "afterwards").await;
+}
+
+/// Who has lost a subscription at a node hears of what happened at another of the same name before.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn leaving_a_new_node_takes_nothing_that_the_old_one_owes() {
+    const READER: &str = "reader@localhost/r";
+    let mut served = ServiceProcess::start(&[], &[]).await;
+    for node in ["crowd", "n"] {
+        served.granted(OWNER, &format!("<create node='{node}'/>")).await;
+    }
+    served.granted(READER, &format!("<subscribe node='n' jid='{READER}'/>")).await;
+    served.subscribe_many(OWNER, "crowd", 15_000).await;
+    // Before barriers return nothing more than 10 000 goes out.
+    served.link.hold_barriers();
+    let crowd = "<publish node='crowd'><item><x xmlns='urn:x'/></item></publish>";
+    for content in [
+        crowd,
+        "<publish node='n'><item id='old'><x xmlns='urn:x'/></item></publish>",
+        "<delete node='n'/>",
+        "<create node='n'/>",
+    ] {
+        served.granted(OWNER, content).await;
+    }
+    for action in ["subscribe", "unsubscribe"] {
+        served.granted(READER, &format!("<{action} node='n' jid='{READER}'/>")).await;
+    }
+    served.link.release_barriers().await;
+    // Each message is looked at once, for there are thousands.
+    let (mut heard, mut looked_at) = (Vec::new(), 0);
+    while heard.len() < 2 {
+        take(&mut served, looked_at + 1).await;
+        let news = &served.messages[looked_at..];
+        let theirs = news.iter().filter(|message| message.attr("to") == Some(READER));
+        heard.extend(theirs.map(said));
+        looked_at = served.messages.len();
+    }
+    assert_eq!(heard, ["item old", "delete"]);
+}
+
+/// A server may pass on what an earlier process had sent when it was killed.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_barrier_of_an_earlier_process_confirms_nothing() {
+    let mut served = ServiceProcess::start(&[], &[]).await;
+    served.granted(OWNER, "<create node='n'/>").await;
+    served.subscribe_many(OWNER, "n", 5_000).await;
+    served.link.hold_barriers();
+    served.publish(OWNER, "n", "1").await;
+    take(&mut served, 5_000).await;
+    let old = served.link.take_held();
+    assert!(!old.is_empty());
+    served.kill_and_restart().await;
+    served.link.hold_barriers();
+    served.messages.clear();
+    take(&mut served, 5_000).await;
+    for barrier in &old {
+        // Even one that says that all came back.
+        served.link.return_barrier(barrier, true).await;
+    }
+    served.ask(OWNER, "get", "<ping xmlns='urn:xmpp:ping'/>").await;
+    assert_eq!(served.stat("backlog_events").await, 1);
+    served.link.release_barriers().await;
+    tokio::time::timeout(PATIENCE, all_is_told(&mut served)).await.expect("it never ends");
+}

@@ -1,0 +1,209 @@
+//! Notifications that come back (§12.4).
+
+use std::sync::Arc;
+
+use gjallar::{
+    config::Config,
+    store::{MemoryStore, Store},
+};
+use minidom::Element;
+
+use crate::{
+    support::{
+        component::{SERVICE, TestComponent, event},
+        failing_store::FailingStore,
+    },
+    xep0060::s12_3_presence::name_nodes,
+};
+
+const OWNER: &str = "owner@localhost/desk";
+const READER: &str = "reader@localhost/phone";
+const OTHER: &str = "other@localhost";
+
+/// Those of [`Component::messages`]: a node, a subscription, a publish, its end, the node's.
+const COMMITS_OF_MESSAGES: u64 = 5;
+
+async fn stage(max_bounces: u32, interval: u64) -> TestComponent {
+    stage_on(Arc::new(MemoryStore::new()), max_bounces, interval).await
+}
+
+async fn stage_on(store: Arc<dyn Store>, max_bounces: u32, interval: u64) -> TestComponent {
+    let configure = |config: &mut Config| {
+        config.limits.max_bounces = max_bounces;
+        config.limits.bounce_interval_seconds = interval;
+    };
+    let mut component = TestComponent::with(store, configure).await;
+    component.create(OWNER, "n", &[("notify_sub", "1")]).await;
+    component.create(OWNER, "m", &[]).await;
+    for (jid, node) in [(READER, "n"), (OTHER, "n"), (READER, "m")] {
+        component.subscribe(jid, node).await;
+    }
+    component.messages().await;
+    component
+}
+
+/// Publishes, and sends what goes to a subscriber back; whether anything went there.
+async fn bounce(component: &mut TestComponent, condition: &str, kind: &str) -> bool {
+    component.publish(OWNER, "n", "1").await;
+    let messages = component.messages().await;
+    let to_reader = |message: &&Element| message.attr("to") == Some(READER);
+    let Some(message) = messages.iter().find(to_reader) else { return false };
+    let (id, error) = (message.attr("id").unwrap(), error(condition, kind));
+    component
+        .send(&format!(
+            "<message type='error' from='{READER}' to='{SERVICE}' id='{id}'>{error}</message>"
+        ))
+        .await;
+    true
+}
+
+fn error(condition: &str, kind: &str) -> String {
+    format!(
+        "<error type='{kind}'><{condition} xmlns='urn:ietf:params:xml:ns:xmpp-stanzas'/></error>"
+    )
+}
+
+#[tokio::test]
+async fn a_subscription_ends_when_its_events_came_back_too_often() {
+    for (condition, kind, times) in [
+        ("gone", "modify", 2),
+        ("item-not-found", "cancel", 2),
+        ("remote-server-timeout", "wait", 6),
+    ] {
+        let mut component = stage(6, 0).await;
+        for _ in 0..times {
+            assert!(bounce(&mut component, condition, kind).await, "{condition}");
+        }
+        // The owner is told; whoever cannot be reached is not.
+        let told = loop {
+            let message = component.message().await;
+            if event(&message).attr("subscription").is_some() {
+                break message;
+            }
+        };
+        assert_eq!(told.attr("to"), Some("owner@localhost"));
+        assert_eq!(event(&told).attr("jid"), Some(READER));
+        assert!(!bounce(&mut component, condition, kind).await, "{condition}");
+        // Neither others nor other nodes are concerned.
+        component.publish(OWNER, "m", "1").await;
+        assert_eq!(component.events_for(READER).await.len(), 1);
+        component.publish(OWNER, "n", "2").await;
+        assert_eq!(component.events_for(OTHER).await.len(), 1);
+    }
+}
+
+#[tokio::test]
+async fn bounces_that_come_together_count_once_and_those_of_strangers_not_at_all() {
+    let mut component = stage(6, 3600).await;
+    for _ in 0..8 {
+        assert!(bounce(&mut component, "gone", "cancel").await);
+    }
+    for id in ["", "x", "0123456789abcdef-1", "-1", "0123456789abcdef-", "zzzzzzzzzzzzzzzz-1"] {
+        let error =
+            "<error type='cancel'><gone xmlns='urn:ietf:params:xml:ns:xmpp-stanzas'/></error>";
+        for from in [READER, "stranger@far.example"] {
+            component
+                .send(&format!(
+                    "<message type='error' from='{from}' to='{SERVICE}' id='{id}'>{error}</message>"
+                ))
+                .await;
+        }
+    }
+    assert!(bounce(&mut component, "gone", "cancel").await);
+    let mut component = stage(0, 0).await;
+    for _ in 0..8 {
+        assert!(bounce(&mut component, "gone", "cancel").await);
+    }
+}
+
+/// A store that fails when a subscription shall end does not keep it for ever.
+#[tokio::test]
+async fn a_bounced_subscription_ends_after_the_store_has_failed() {
+    // Two nodes, three subscriptions, what asks for the messages, and two publishes come before.
+    let fails_at = 2 + 3 + 3 * COMMITS_OF_MESSAGES + 2;
+    let store = FailingStore::new(Arc::new(MemoryStore::new()), fails_at + 1, false);
+    let mut component = stage_on(store, 6, 0).await;
+    for _ in 0..2 {
+        assert!(bounce(&mut component, "gone", "cancel").await);
+    }
+    loop {
+        let message = component.message().await;
+        if event(&message).attr("subscription").is_some() {
+            assert_eq!(event(&message).attr("jid"), Some(READER));
+            break;
+        }
+    }
+    assert!(!bounce(&mut component, "gone", "cancel").await);
+}
+
+/// Errors of a server that cannot be reached for a moment, or that is too busy.
+const UNREACHABLE: [(&str, &str); 4] = [
+    ("remote-server-timeout", "wait"),
+    ("remote-server-not-found", "cancel"),
+    ("resource-constraint", "wait"),
+    ("recipient-unavailable", "wait"),
+];
+/// Errors by which a server says that a resource is not available.
+const ABSENT: [(&str, &str); 4] = [
+    ("service-unavailable", "cancel"),
+    ("recipient-unavailable", "cancel"),
+    ("item-not-found", "cancel"),
+    ("gone", "modify"),
+];
+
+/// A component with a node that the reader's resource is interested in, without a subscription.
+async fn with_interested() -> TestComponent {
+    let mut component = TestComponent::start().await;
+    component.create(OWNER, "n", &[]).await;
+    name_nodes(&mut component, READER, &["n"]).await;
+    component.ask(READER, "get", "<ping xmlns='urn:xmpp:ping'/>").await;
+    component
+}
+
+/// §12.2: only an error that says so shows that an interested resource is not available any more.
+#[tokio::test]
+async fn s12_2_a_resource_stays_interested_while_its_server_is_unreachable() {
+    let others = [("forbidden", "auth"), ("policy-violation", "modify")];
+    for (condition, kind) in UNREACHABLE.into_iter().chain(others) {
+        let mut component = with_interested().await;
+        assert!(bounce(&mut component, condition, kind).await);
+        assert!(bounce(&mut component, condition, kind).await, "{condition}");
+    }
+    for (condition, kind) in ABSENT {
+        let mut component = with_interested().await;
+        assert!(bounce(&mut component, condition, kind).await);
+        assert!(!bounce(&mut component, condition, kind).await, "{condition}");
+    }
+}
+
+/// §12.2: the same applies to the query for the capabilities of known resources on a new connection, which is repeated on
+/// the next one.
+#[tokio::test]
+async fn s12_2_a_resource_stays_interested_whose_capabilities_cannot_be_queried() {
+    for (condition, kind) in UNREACHABLE.into_iter().chain(ABSENT) {
+        let mut component = with_interested().await;
+        let mut known = None;
+        for item in ["1", "2"] {
+            component.reconnected_by_force().await;
+            let query = component.answer().await;
+            assert_eq!(query.attr("to"), Some(READER));
+            let (id, error) = (query.attr("id").unwrap(), error(condition, kind));
+            let content = query.children().next().unwrap().attr("node").map(str::to_owned);
+            assert_eq!(*known.get_or_insert_with(|| content.clone()), content);
+            component
+                .send(&format!(
+                    "<iq type='error' from='{READER}' to='{SERVICE}' id='{id}'>{error}</iq>"
+                ))
+                .await;
+            component.publish(OWNER, "n", item).await;
+            let events = component.events_for(READER).await;
+            let mut items = events.iter().flat_map(Element::children);
+            let is_sent = items.any(|sent| sent.attr("id") == Some(item));
+            let is_unreachable = UNREACHABLE.contains(&(condition, kind));
+            assert_eq!(is_sent, is_unreachable, "{condition}");
+            if !is_unreachable {
+                break;
+            }
+        }
+    }
+}

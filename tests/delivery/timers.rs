@@ -1,0 +1,151 @@
+//! What time does at nodes whose subscribers have options or SubIDs: as much at once as there is room for, and what ends
+//! does not wait for room.
+
+use std::{future::Future, sync::Arc, time::Duration};
+
+use gjallar::{service::Error, store::MemoryStore};
+use gjallar_pubsub::{
+    ConfigField, Expire, ItemExpire, Limits, SubscriptionOption, Timestamp,
+    op::subscribe::Subscribe,
+};
+use tokio::time::{Instant, sleep, timeout};
+
+use crate::support::service::{TestService, actor, jid, node};
+
+const OWNER: &str = "owner@localhost";
+const READER: &str = "reader@localhost";
+const BEGIN: u64 = 1_700_000_000_000;
+
+/// A service whose clock is that of the paused runtime.
+async fn stage(limits: Limits) -> TestService {
+    let begin = Instant::now();
+    let clock = move || Timestamp(BEGIN + begin.elapsed().as_millis() as u64);
+    TestService::clocked(Arc::new(MemoryStore::new()), limits, Arc::new(clock)).await
+}
+
+/// Lets time pass until something holds, which is looked at every 100 milliseconds.
+async fn pass<F: Future<Output = bool>>(stage: &TestService, mut holds: impl FnMut() -> F) {
+    let looking = async {
+        while !holds().await {
+            sleep(Duration::from_millis(100)).await;
+        }
+    };
+    tokio::select! {
+        () = stage.service.run_timers() => {}
+        looked = timeout(Duration::from_secs(100), looking) => looked.expect("it holds in time"),
+    }
+}
+
+/// A hundred items expire at once, and only some of the notifications can wait.
+#[tokio::test(start_paused = true)]
+async fn expired_items_go_a_few_at_a_time_if_there_is_no_room_for_all() {
+    let limits = Limits { max_subids: 8, max_backlog_bytes: 100_000, ..Limits::default() };
+    let stage = stage(limits).await;
+    stage.create(OWNER, "n").await.unwrap();
+    for id in 0..100 {
+        stage.publish(OWNER, "n", &format!("{id:02}")).await.unwrap();
+    }
+    stage.subscribe_many(OWNER, "n", 100).await;
+    stage.configure(OWNER, "n", ConfigField::ItemExpire(ItemExpire::Seconds(1))).await.unwrap();
+    let mut told = Vec::new();
+    while told.len() < 100 {
+        pass(&stage, async || stage.service.log_window().size().0 > 0).await;
+        told.extend(stage.drain_log());
+    }
+    for (id, (event, recipients)) in told.iter().enumerate() {
+        assert!(event.contains(&format!("Retracted([ItemId(\"{id:02}\")])")), "{event}");
+        assert_eq!(recipients.len(), 100);
+    }
+    assert!(stage.ids("n").await.is_empty());
+}
+
+/// The share of the owner is used up, and nothing of it is delivered: a lease ends all the same. What has expired goes
+/// when there is room again.
+#[tokio::test(start_paused = true)]
+async fn leases_end_while_there_is_no_room_for_anything() {
+    leases_end_at(Limits { max_backlog_events: 20, ..Limits::default() }).await;
+    leases_end_at(Limits { max_backlog_notifications: 40, ..Limits::default() }).await;
+}
+
+async fn leases_end_at(limits: Limits) {
+    let stage = stage(limits).await;
+    stage.create(OWNER, "n").await.unwrap();
+    for reader in [READER, "other@localhost"] {
+        stage.subscribe(reader, "n").await.unwrap();
+    }
+    let end = Timestamp(BEGIN + 5_000);
+    stage.set_options(READER, "n", SubscriptionOption::Expire(Expire::At(end))).await.unwrap();
+    stage.configure(OWNER, "n", ConfigField::ItemExpire(ItemExpire::Seconds(1))).await.unwrap();
+    let mut published = 0;
+    while stage.publish(OWNER, "n", &published.to_string()).await.is_ok() {
+        published += 1;
+    }
+    let outbox = stage.service.log_window();
+    let full = outbox.size();
+    let last = outbox.get(outbox.next() - 1).unwrap();
+    let reader = jid(READER);
+    pass(&stage, async || outbox.lost(&last).has(&reader, last.number, &last.notification)).await;
+    assert_eq!(outbox.size().0, full.0);
+    assert!(stage.unsubscribe(READER, "n").await.is_err());
+    assert_eq!(stage.ids("n").await.len(), published);
+    stage.drain_log();
+    let mut retracted = 0;
+    while retracted < published {
+        pass(&stage, async || stage.service.log_window().size().0 > 0).await;
+        let told = stage.drain_log();
+        retracted += told.iter().filter(|(event, _)| event.contains("Retracted")).count();
+    }
+    assert!(stage.ids("n").await.is_empty());
+}
+
+/// Of several subscriptions of a JID the one with a lease ends, and the subscriber stays.
+#[tokio::test(start_paused = true)]
+async fn one_of_several_subscriptions_ends_while_there_is_no_room() {
+    let limits = Limits { max_subids: 3, max_backlog_events: 20, ..Limits::default() };
+    let stage = stage(limits).await;
+    stage.create(OWNER, "n").await.unwrap();
+    let end = Timestamp(BEGIN + 5_000);
+    for settings in [Vec::new(), vec![SubscriptionOption::Expire(Expire::At(end))]] {
+        let (node, settings) = (node("n"), Some(settings));
+        let request = Subscribe { node, jid: jid(READER), settings, is_public: false };
+        let subscribed = stage.service.subscribe(&actor(READER), &request, |answer| answer).await;
+        subscribed.await.unwrap();
+    }
+    while stage.publish(OWNER, "n", "1").await.is_ok() {}
+    // With several, it has to be said which one is meant.
+    assert!(matches!(
+        options(&stage).await,
+        Err(Error::Refused(gjallar_pubsub::Error::SubIdRequired))
+    ));
+    let is_over = async || options(&stage).await.is_ok();
+    pass(&stage, is_over).await;
+}
+
+async fn options(stage: &TestService) -> Result<(), Error> {
+    stage.set_options(READER, "n", SubscriptionOption::Deliver(true)).await
+}
+
+/// More leases end soon than there can be notifications.
+#[tokio::test(start_paused = true)]
+async fn everybody_is_told_once_that_its_lease_ends() {
+    const READERS: usize = 300;
+    let limits = Limits { max_backlog_events: 100, ..Limits::default() };
+    let stage = stage(limits).await;
+    stage.create(OWNER, "n").await.unwrap();
+    let end = Timestamp(BEGIN + 1_000_000);
+    for number in 0..READERS {
+        let reader = format!("{number:03}@localhost");
+        stage.subscribe(&reader, "n").await.unwrap();
+        stage.set_options(&reader, "n", SubscriptionOption::Expire(Expire::At(end))).await.unwrap();
+    }
+    stage.drain_log();
+    sleep(Duration::from_secs(910)).await;
+    let mut warned = Vec::new();
+    while warned.len() < READERS {
+        pass(&stage, async || stage.service.log_window().size().0 > 0).await;
+        warned.extend(stage.drain_log().into_iter().flat_map(|(_, recipients)| recipients));
+    }
+    warned.sort();
+    let readers: Vec<_> = (0..READERS).map(|number| format!("{number:03}@localhost")).collect();
+    assert_eq!(warned, readers);
+}

@@ -1,0 +1,380 @@
+//! What happens when the store fails, or the stream breaks.
+
+use std::{
+    pin::pin,
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
+
+use gjallar::{
+    service::Error,
+    store::{MemoryStore, SledStore, Store},
+};
+use gjallar_pubsub::{AccessModel, Affiliation, ConfigField, Limits};
+use tokio::{sync::Semaphore, time::timeout};
+
+use crate::support::{
+    component::{TestComponent, error},
+    failing_store::FailingStore,
+    service::{TestService, jid},
+};
+
+const OWNER: &str = "owner@localhost";
+
+fn faulty(fails_at: u64, commits_all_the_same: bool) -> Arc<dyn Store> {
+    FailingStore::new(Arc::new(MemoryStore::new()), fails_at, commits_all_the_same)
+}
+
+/// Every kind of change, each at the commit that fails: after the failure, memory and store agree.
+#[tokio::test]
+async fn after_a_failed_commit_memory_shows_what_the_store_has() {
+    for commits_all_the_same in [false, true] {
+        for fails_at in 1..=7 {
+            let stage = TestService::new(faulty(fails_at, commits_all_the_same)).await;
+            let results = [
+                stage.create(OWNER, "a").await.map(|_| ()),
+                stage.subscribe("x@localhost", "a").await,
+                stage.publish(OWNER, "a", "1").await.map(|_| ()),
+                stage.affiliate(OWNER, "a", "x@localhost", Affiliation::Outcast).await,
+                stage.retract(OWNER, "a", "1").await,
+                stage.purge(OWNER, "a").await,
+                stage.delete(OWNER, "a").await,
+            ];
+            let failed: Vec<_> =
+                (1..).zip(&results).filter(|(_, r)| matches!(r, Err(Error::Unknown(_)))).collect();
+            assert_eq!(failed.len(), 1, "{results:?}");
+            assert_eq!(failed[0].0, fails_at);
+
+            let refused = |result: &Result<(), Error>| matches!(result, Err(Error::Refused(_)));
+            match (fails_at, commits_all_the_same) {
+                // What did not happen is not there: the next request finds no node, and the one after it makes one.
+                (1, false) => {
+                    let found_none: Vec<_> = results.iter().map(refused).collect();
+                    assert_eq!(found_none, [false, true, false, false, false, false, false]);
+                }
+                (3, false) => assert!(refused(&results[4]), "{results:?}"),
+                _ => assert!(!results.iter().any(refused), "{fails_at}: {results:?}"),
+            }
+            let there = stage.store.node(&crate::support::service::node("a")).await.unwrap();
+            assert_eq!(there.is_some(), fails_at == 7 && !commits_all_the_same);
+            // The failure is settled when the node is next looked at.
+            let _ = stage.items(OWNER, "a").await;
+            let nodes = format!("gjallar_nodes {}\n", usize::from(there.is_some()));
+            assert!(stage.service.stats().contains(&nodes), "{nodes}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_failed_publish_is_not_told() {
+    let stage = TestService::new(faulty(3, false)).await;
+    stage.create(OWNER, "a").await.unwrap();
+    stage.subscribe("x@localhost", "a").await.unwrap();
+    assert!(matches!(stage.publish(OWNER, "a", "1").await, Err(Error::Unknown(_))));
+    assert_eq!(stage.drain_log(), []);
+    stage.publish(OWNER, "a", "1").await.unwrap();
+    assert_eq!(stage.drain_log().len(), 1);
+}
+
+#[tokio::test]
+async fn a_failure_is_answered_and_the_same_request_may_be_repeated() {
+    let mut component = TestComponent::with(faulty(2, true), |_| {}).await;
+    component.create(OWNER, "n", &[]).await;
+    let failed = component.publish(OWNER, "n", "1").await;
+    assert_eq!(error(&failed), "wait internal-server-error");
+    let again = component.publish(OWNER, "n", "1").await;
+    assert_eq!(again.attr("type"), Some("result"));
+    assert_eq!(component.items(OWNER, "n").await, ["1"]);
+}
+
+#[tokio::test]
+async fn a_full_outbox_refuses_before_anything_changes() {
+    let limits = Limits { max_backlog_events: 100, ..Limits::default() };
+    let stage = TestService::limited(Arc::new(MemoryStore::new()), limits).await;
+    for (owner, node) in [(OWNER, "a"), ("second@localhost", "b"), ("third@localhost", "c")] {
+        stage.create(owner, node).await.unwrap();
+        for reader in ["x@localhost", "y@localhost"] {
+            stage.subscribe(reader, node).await.unwrap();
+        }
+    }
+    let mut published = 0;
+    let busy = loop {
+        match stage.publish(OWNER, "a", "1").await {
+            Ok(_) => published += 1,
+            Err(error) => break error,
+        }
+    };
+    assert!(matches!(busy, Error::Busy { .. }), "{busy:?}");
+    assert_eq!(published, 50);
+    // Who has to go can be sent away all the same.
+    stage.affiliate(OWNER, "a", "x@localhost", Affiliation::Outcast).await.unwrap();
+    stage.affiliate(OWNER, "a", "x@localhost", Affiliation::None).await.unwrap();
+    stage.subscribe("x@localhost", "a").await.unwrap_err();
+    assert_eq!(stage.items(OWNER, "a").await.unwrap()[0].place.sequence, published);
+    // And a node can be deleted, if that is not told.
+    let refused = stage.delete(OWNER, "a").await;
+    assert!(matches!(refused, Err(Error::Busy { .. })), "{refused:?}");
+    stage.configure(OWNER, "a", ConfigField::NotifyDelete(false)).await.unwrap();
+    stage.delete(OWNER, "a").await.unwrap();
+    // Another creator has as much as is free, and the next one too.
+    for (owner, node, share) in [("second@localhost", "b", 25), ("third@localhost", "c", 12)] {
+        for _ in 0..share {
+            stage.publish(owner, node, "1").await.unwrap();
+        }
+        let busy = stage.publish(owner, node, "1").await;
+        assert!(matches!(busy, Err(Error::Busy { .. })), "{busy:?}");
+    }
+    assert_eq!(stage.drain_log().len() as u64, published + 25 + 12);
+    stage.create(OWNER, "a").await.unwrap();
+    stage.subscribe("x@localhost", "a").await.unwrap();
+    stage.publish(OWNER, "a", "1").await.unwrap();
+}
+
+/// Publishes that are under way at the same time have one audience, and it counts once.
+#[tokio::test]
+async fn a_large_audience_counts_once_however_many_publishes_are_under_way() {
+    // Two of the audience, of 100 bytes for each, do not fit into the half that one creator has.
+    let limits = Limits { max_backlog_bytes: 350_000, ..Limits::default() };
+    let gate = Arc::new(Semaphore::new(1));
+    let stage =
+        TestService::limited(FailingStore::gated(Arc::new(MemoryStore::new()), &gate), limits)
+            .await;
+    stage.create(OWNER, "a").await.unwrap();
+    for number in 0..1000 {
+        stage.subscribe(&format!("s{number}@localhost"), "a").await.unwrap();
+    }
+    let closed = gate.acquire().await.unwrap();
+    let mut publishing = Vec::new();
+    for number in 0..20 {
+        let name = number.to_string();
+        let begun = stage.begin_to_publish(OWNER, "a", &name);
+        // Without room it would wait until those before it are settled.
+        publishing.push(timeout(Duration::from_secs(10), begun).await.expect("there is room"));
+    }
+    drop(closed);
+    for published in publishing {
+        published.await.unwrap();
+    }
+    assert_eq!(stage.drain_log().len(), 20);
+}
+
+/// Memory has a subscription that the store does not have, for its commit failed. That is no damage.
+#[tokio::test(start_paused = true)]
+async fn a_departure_after_a_commit_that_failed_closes_no_node() {
+    let folder = tempfile::tempdir().unwrap();
+    let (store, gate) = (SledStore::open(folder.path()).unwrap(), Arc::new(Semaphore::new(1)));
+    let stage = TestService::new(FailingStore::begin(Arc::new(store), 3..4, false, &gate)).await;
+    stage.create_with(OWNER, "a", vec![ConfigField::Tempsub(true)]).await.unwrap();
+    stage.subscribe("x@localhost", "a").await.unwrap();
+    let closed = gate.acquire().await.unwrap();
+    let phone = "x@localhost/phone";
+    let mut subscribing = pin!(stage.subscribe(phone, "a"));
+    assert!(timeout(Duration::from_secs(1), &mut subscribing).await.is_err());
+    let phone = jid(phone);
+    let mut departing = pin!(stage.service.unavailable(&phone));
+    assert!(timeout(Duration::from_secs(1), &mut departing).await.is_err(), "it does not wait");
+    drop(closed);
+    departing.await;
+    assert!(matches!(subscribing.await, Err(Error::Unknown(_))));
+    stage.publish(OWNER, "a", "1").await.unwrap();
+}
+
+/// The first request shuts somebody out and fails, though it happened; the second changes nothing. What waited
+/// is not told to who was shut out.
+#[tokio::test]
+async fn who_was_shut_out_by_a_request_that_failed_hears_nothing_more() {
+    let stage = TestService::new(faulty(4, true)).await;
+    stage.create(OWNER, "a").await.unwrap();
+    stage.subscribe("x@localhost", "a").await.unwrap();
+    stage.publish(OWNER, "a", "1").await.unwrap();
+    let closed = ConfigField::AccessModel(AccessModel::Whitelist);
+    let failed = stage.configure(OWNER, "a", closed.clone()).await;
+    assert!(matches!(failed, Err(Error::Unknown(_))), "{failed:?}");
+    stage.configure(OWNER, "a", closed).await.unwrap();
+    assert_eq!(stage.drain_log()[0].1, [""; 0]);
+}
+
+/// Three publishes are under way when the first of them fails. The others rest on it: they fail too, and leave
+/// nothing.
+#[tokio::test]
+async fn what_rests_on_a_commit_that_failed_does_not_happen() {
+    for commits_all_the_same in [false, true] {
+        let gate = Arc::new(Semaphore::new(1));
+        let inner = Arc::new(MemoryStore::new());
+        let store = FailingStore::begin(inner, 3..4, commits_all_the_same, &gate);
+        let stage = TestService::new(store).await;
+        stage.create(OWNER, "a").await.unwrap();
+        stage.subscribe("x@localhost", "a").await.unwrap();
+        let closed = gate.acquire().await.unwrap();
+        let mut settling = Vec::new();
+        for id in ["1", "2", "3"] {
+            settling.push(stage.begin_to_publish(OWNER, "a", id).await);
+        }
+        drop(closed);
+        for outcome in settling {
+            assert!(matches!(outcome.await, Err(Error::Unknown(_))));
+        }
+        assert_eq!(stage.drain_log(), []);
+        stage.publish(OWNER, "a", "4").await.unwrap();
+        let there: &[&str] = if commits_all_the_same { &["1", "4"] } else { &["4"] };
+        assert_eq!(stage.ids("a").await, there);
+        assert_eq!(stage.drain_log().len(), 1);
+    }
+}
+
+/// Nobody is told of what may not become true: neither that a node is there, nor that one is not.
+#[tokio::test]
+async fn an_answer_waits_until_what_it_rests_on_is_true() {
+    let gate = Arc::new(Semaphore::new(1));
+    let store = FailingStore::begin(Arc::new(MemoryStore::new()), 2..3, false, &gate);
+    let mut component = TestComponent::with(store, |_| {}).await;
+    component.create(OWNER, "a", &[]).await;
+    let closed = gate.acquire().await.unwrap();
+    component
+        .send(&format!(
+            "<iq type='set' id='1' from='{OWNER}' to='pubsub.localhost'><pubsub \
+             xmlns='http://jabber.org/protocol/pubsub#owner'><delete node='a'/></pubsub></iq>"
+        ))
+        .await;
+    // The deletion has its place before the second asks; the ping shows that its question was dealt with.
+    component.ask("p@localhost", "get", "<ping xmlns='urn:xmpp:ping'/>").await;
+    component
+        .send(
+            "<iq type='get' id='2' from='x@localhost' to='pubsub.localhost'><pubsub \
+             xmlns='http://jabber.org/protocol/pubsub'><items node='a'/></pubsub></iq>",
+        )
+        .await;
+    let other = component.ask("p@localhost", "get", "<ping xmlns='urn:xmpp:ping'/>").await;
+    assert_eq!(other.attr("type"), Some("result"));
+    drop(closed);
+    let mut answers = [component.answer().await, component.answer().await];
+    answers.sort_by_key(|answer| answer.attr("id").map(str::to_owned));
+    assert_eq!(error(&answers[0]), "wait internal-server-error");
+    assert_eq!(answers[1].attr("type"), Some("result"), "{:?}", answers[1]);
+}
+
+/// A commit that failed had happened all the same. It is told, though nobody asks for the node again.
+#[tokio::test]
+async fn what_happened_in_a_failed_commit_is_told_without_another_request() {
+    let folder = tempfile::tempdir().unwrap();
+    let inner = Arc::new(SledStore::open(folder.path()).unwrap());
+    let mut component = TestComponent::with(FailingStore::new(inner, 3, true), |_| {}).await;
+    component.create(OWNER, "n", &[]).await;
+    component.subscribe("x@localhost", "n").await;
+    let failed = component.publish(OWNER, "n", "1").await;
+    assert_eq!(error(&failed), "wait internal-server-error");
+    assert_eq!(component.events_for("x@localhost").await.len(), 1);
+}
+
+/// The stream breaks in the middle of a large audience, and the server goes on reading what was sent.
+#[tokio::test]
+async fn what_was_not_sent_when_the_stream_broke_is_sent_on_the_next() {
+    let mut component = TestComponent::start().await;
+    component.create(OWNER, "n", &[]).await;
+    component.subscribe_many(OWNER, "n", 2000).await;
+    component.publish_much(OWNER, "n").await;
+    component.send("</stream:stream>").await;
+    let mut heard = component.take_messages();
+    while let Some(stanza) = component.link.receive().await {
+        heard.push(stanza);
+    }
+    let first = heard.len();
+    assert!(first < 2000, "the audience is too small for this test");
+    component.reconnected().await;
+    heard.extend(component.messages().await);
+    let told: std::collections::BTreeSet<_> =
+        heard.iter().filter_map(|message| message.attr("to")).collect();
+    assert_eq!(told.len(), 2000, "{first} came before the break");
+    // What no barrier covered comes again: with the same id, and the time at which it happened.
+    assert!(heard.len() <= 2000 + first, "{} events", heard.len());
+    let (before, after) = heard.split_at(first);
+    let is_late = |message: &minidom::Element| message.has_child("delay", "urn:xmpp:delay");
+    assert!(after.iter().all(is_late) && !before.iter().any(is_late));
+    let ids: std::collections::BTreeSet<_> =
+        heard.iter().map(|m| (m.attr("to"), m.attr("id"))).collect();
+    assert_eq!(ids.len(), 2000, "a repeat has another id");
+    let unique: std::collections::BTreeSet<_> = ids.iter().map(|(_, id)| id).collect();
+    assert_eq!(unique.len(), 2000, "two recipients have the same id");
+}
+
+/// What a barrier covered is not sent again, and what it did not is, in the middle of an audience.
+#[tokio::test]
+async fn what_the_server_confirmed_is_not_repeated() {
+    let mut component = TestComponent::start().await;
+    component.create(OWNER, "n", &[]).await;
+    component.subscribe_many(OWNER, "n", 20_000).await;
+    component.send(&publish_request("n", "1")).await;
+    // The server takes 7 000 and routes the barriers among them back; the last of those is confirmed
+    // once more stanzas come than may be repeated.
+    let mut heard = Vec::new();
+    while heard.len() < 15_000 {
+        let stanza = component.link.receive().await.unwrap();
+        heard.extend(stanza.attr("to").filter(|_| stanza.name() == "message").map(str::to_owned));
+    }
+    component.reconnected_by_force().await;
+    let rest = component.messages().await;
+    let rest: Vec<_> = rest.iter().map(|message| message.attr("to").unwrap()).collect();
+    let repeated = heard.iter().filter(|jid| rest.contains(&jid.as_str())).count();
+    assert!((1..=10_000).contains(&repeated), "{repeated} repeated");
+    assert!(rest.len() < 20_000);
+    let all: std::collections::BTreeSet<_> =
+        heard.iter().map(String::as_str).chain(rest.iter().copied()).collect();
+    assert_eq!(all.len(), 20_000);
+}
+
+fn publish_request(node: &str, id: &str) -> String {
+    format!(
+        "<iq type='set' id='p' from='{OWNER}' to='pubsub.localhost'><pubsub \
+         xmlns='http://jabber.org/protocol/pubsub'><publish node='{node}'><item id='{id}'>\
+         <x xmlns='urn:x'/></item></publish></pubsub></iq>"
+    )
+}
+
+/// Without the return of a barrier no more goes out than a kill may repeat; answers go on.
+#[tokio::test]
+async fn a_server_that_confirms_nothing_gets_no_more_than_may_be_repeated() {
+    let mut component = TestComponent::start().await;
+    component.create(OWNER, "n", &[]).await;
+    component.subscribe_many(OWNER, "n", 20_000).await;
+    component.send(&publish_request("n", "1")).await;
+    let mut messages = 0;
+    while messages < 10_000 {
+        let stanza = component.link.receive_any().await.unwrap();
+        messages += usize::from(stanza.name() == "message");
+    }
+    for _ in 0..3 {
+        component
+            .send("<iq type='get' id='x' from='a@b/c' to='pubsub.localhost'><ping xmlns='urn:xmpp:ping'/></iq>")
+            .await;
+        loop {
+            let stanza = component.link.receive_any().await.unwrap();
+            assert_ne!(stanza.name(), "message");
+            if stanza.attr("id") == Some("x") {
+                break;
+            }
+        }
+    }
+}
+
+/// A failure that hits many nodes has what is owed read once for all of them.
+#[tokio::test(start_paused = true)]
+async fn nodes_in_doubt_are_read_together() {
+    let gate = Arc::new(Semaphore::new(1));
+    let store = FailingStore::begin(Arc::new(MemoryStore::new()), 51..101, false, &gate);
+    let stage = TestService::new(Arc::clone(&store) as Arc<dyn Store>).await;
+    let nodes: Vec<_> = (0..50).map(|number| number.to_string()).collect();
+    for node in &nodes {
+        stage.create(OWNER, node).await.unwrap();
+    }
+    for node in &nodes {
+        assert!(matches!(stage.publish(OWNER, node, "1").await, Err(Error::Unknown(_))));
+    }
+    let before = store.scans.load(Ordering::Relaxed);
+    let settled = timeout(Duration::from_secs(5), stage.service.reload_uncertain_nodes()).await;
+    assert!(settled.is_err(), "it goes on");
+    assert_eq!(store.scans.load(Ordering::Relaxed) - before, 1);
+    for node in &nodes {
+        stage.publish(OWNER, node, "1").await.unwrap();
+    }
+    assert_eq!(store.scans.load(Ordering::Relaxed) - before, 1, "all were read");
+}

@@ -1,0 +1,369 @@
+//! Kills: the real service is killed, and its connection broken, again and again while it works. Then
+//! what was acknowledged is compared with what is there and with what subscribers heard.
+//!
+//! `make crash` runs the long form; `CRASH_ROUNDS` sets the number.
+
+#![allow(clippy::disallowed_methods)] // the long form is asked for by a variable
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::Path,
+    process::{Child, Command, Stdio},
+};
+
+use gjallar::store::SledStore;
+use gjallar_pubsub::NodeId;
+use minidom::Element;
+use tokio::{
+    net::TcpListener,
+    time::{Duration, timeout},
+};
+
+use crate::support::{
+    component::{EVENT, ServerStream, form, is_barrier, shown},
+    process::ServiceProcess,
+    rng::TestRng,
+    service::all_items,
+};
+
+const NODES: usize = 3;
+const SUBSCRIBERS: usize = 4;
+const OWNER: &str = "owner@localhost/x";
+
+/// What is done to the service.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum InjectedFault {
+    /// SIGKILL.
+    Kill,
+    /// The server goes away with what it had not read.
+    Break,
+}
+
+/// What one subscriber heard of one node: the event's place, whether it was late, its id and what it said.
+type ReceivedNotifications = Vec<(u64, bool, String)>;
+
+struct CrashReport {
+    complaints: Vec<String>,
+    summary: String,
+    /// The most repeats after one fault.
+    most: usize,
+}
+
+struct Checker {
+    listener: TcpListener,
+    store: tempfile::TempDir,
+    service: Child,
+    link: ServerStream,
+    dice: TestRng,
+    published: usize,
+    acknowledged: BTreeSet<String>,
+    heard: BTreeMap<(String, String), ReceivedNotifications>,
+    heard_in_round: usize,
+    repeats: Vec<usize>,
+}
+
+impl Drop for Checker {
+    fn drop(&mut self) {
+        let _ = self.service.kill();
+        let _ = self.service.wait();
+    }
+}
+
+impl Checker {
+    async fn start() -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let store = tempfile::tempdir().unwrap();
+        let service = serve(&listener, store.path());
+        let link = ServerStream::accept(&listener).await;
+        let mut checker = Self {
+            listener,
+            store,
+            service,
+            link,
+            dice: TestRng(0xC4A5),
+            published: 0,
+            acknowledged: BTreeSet::new(),
+            heard: BTreeMap::new(),
+            heard_in_round: 0,
+            repeats: Vec::new(),
+        };
+        for node in 0..NODES {
+            let form = form(&[("max_items", "max"), ("notify_retract", "1")]);
+            let create = format!("<create node='n{node}'/><configure>{form}</configure>");
+            checker.granted(OWNER, &create).await;
+            for subscriber in 0..SUBSCRIBERS {
+                let jid = format!("s{subscriber}@localhost");
+                let subscribe = format!("<subscribe node='n{node}' jid='{jid}'/>");
+                checker.granted(&format!("{jid}/r"), &subscribe).await;
+            }
+        }
+        checker
+    }
+
+    async fn ask(&mut self, from: &str, id: &str, content: &str) {
+        let request = format!(
+            "<iq type='set' id='{id}' from='{from}' to='pubsub.localhost'>\
+             <pubsub xmlns='http://jabber.org/protocol/pubsub'>{content}</pubsub></iq>"
+        );
+        self.link.send(&request).await;
+    }
+
+    async fn granted(&mut self, from: &str, content: &str) {
+        self.ask(from, "setup", content).await;
+        while !self.acknowledged.remove("setup") {
+            assert!(self.take().await);
+        }
+    }
+
+    /// Publishes or retracts something.
+    async fn work(&mut self) {
+        let node = self.dice.roll(NODES);
+        if self.dice.roll(5) == 0 && self.published > 0 {
+            let id = self.dice.roll(self.published);
+            let content = format!("<retract node='n{node}'><item id='i{id}'/></retract>");
+            return self.ask(OWNER, &format!("-{node}/i{id}"), &content).await;
+        }
+        self.published += 1;
+        let id = format!("i{}", self.published);
+        let text = "x".repeat([10, 500, 5000][self.dice.roll(3)]);
+        let content = format!(
+            "<publish node='n{node}'><item id='{id}'><x xmlns='urn:x'>{text}</x></item></publish>"
+        );
+        self.ask(OWNER, &format!("{node}/{id}"), &content).await;
+    }
+
+    /// Takes a stanza in; false at the end of the stream.
+    async fn take(&mut self) -> bool {
+        let Some(stanza) = self.link.receive_any().await else { return false };
+        if is_barrier(&stanza) {
+            self.link.return_barrier(&stanza, false).await;
+        } else if stanza.name() == "message" {
+            self.hear(&stanza);
+        } else if stanza.attr("type") == Some("result") {
+            self.acknowledged.insert(stanza.attr("id").unwrap().to_owned());
+        }
+        true
+    }
+
+    fn hear(&mut self, message: &Element) {
+        let seq = place(message);
+        let is_late = message.has_child("delay", "urn:xmpp:delay");
+        let items = message.get_child("event", EVENT).unwrap().children().next().unwrap().clone();
+        let key = (message.attr("to").unwrap().to_owned(), items.attr("node").unwrap().to_owned());
+        let said = format!("{} {}", message.attr("id").unwrap(), shown(&items));
+        self.heard.entry(key).or_default().push((seq, is_late, said));
+        self.heard_in_round += 1;
+    }
+
+    /// Works for a while, then does something bad and goes on.
+    async fn round(&mut self, fault: InjectedFault) {
+        for _ in 0..self.dice.roll(30) {
+            self.work().await;
+        }
+        for _ in 0..self.dice.roll(500) {
+            // Less may come than that; waiting ends when nothing does.
+            if timeout(Duration::from_millis(20), self.take()).await.is_err() {
+                break;
+            }
+        }
+        let before = self.number_of_repeats();
+        if fault == InjectedFault::Kill {
+            self.service.kill().unwrap();
+            self.service.wait().unwrap();
+            // The server reads what the system had taken.
+            while self.take().await {}
+            self.service = serve(&self.listener, self.store.path());
+        }
+        self.link.drop_unread().await;
+        self.link = ServerStream::accept(&self.listener).await;
+        self.repeats.push(before);
+    }
+
+    /// Waits until everything was told, stops the service, and says what is wrong.
+    async fn finish(mut self) -> CrashReport {
+        let reader = "s0@localhost".to_owned();
+        for node in 0..NODES {
+            let last = format!(
+                "<publish node='n{node}'><item id='last'><x xmlns='urn:x'/></item></publish>"
+            );
+            self.ask(OWNER, &format!("{node}/last"), &last).await;
+            let key = (format!("s{}@localhost", SUBSCRIBERS - 1), format!("n{node}"));
+            // It is among the newest; to look through all for each would take longer than the component waits.
+            let is_last =
+                |heard: &ReceivedNotifications| {
+                    heard.iter().rev().take(100).any(|(_, _, text)| {
+                        text.contains("id=\"last\"") || text.contains("id='last'")
+                    })
+                };
+            while !self.heard.get(&key).is_some_and(is_last) {
+                assert!(self.take().await);
+            }
+        }
+        self.service.kill().unwrap();
+        self.service.wait().unwrap();
+        let mut complaints = Vec::new();
+        for ((jid, node), heard) in &self.heard {
+            complaints.extend(order(heard).into_iter().map(|c| format!("{jid} at {node}: {c}")));
+        }
+        let store = SledStore::open(self.store.path()).unwrap();
+        for node in 0..NODES {
+            let id = NodeId::parse(&format!("n{node}")).unwrap();
+            let items = all_items(&store, &id).await.unwrap();
+            let there: BTreeSet<_> = items.iter().map(|item| item.id.to_string()).collect();
+            let heard = &self.heard[&(reader.clone(), format!("n{node}"))];
+            // No name is used twice, so what was retracted stays away.
+            for gone in
+                self.acknowledged.iter().filter_map(|id| id.strip_prefix(&format!("-{node}/")))
+            {
+                let retracted = format!("retract id='{gone}'");
+                if there.contains(gone)
+                    || !heard.iter().any(|(_, _, text)| text.contains(&retracted))
+                {
+                    complaints.push(format!("{gone} was retracted, and is there or not heard of"));
+                }
+            }
+            for acknowledged in
+                self.acknowledged.iter().filter_map(|id| id.strip_prefix(&format!("{node}/")))
+            {
+                let published = format!("item id='{acknowledged}'");
+                if !heard.iter().any(|(_, _, text)| text.contains(&published)) {
+                    complaints.push(format!("{acknowledged} was acknowledged and is not heard"));
+                }
+                let retracted = format!("retract id='{acknowledged}'");
+                let is_gone = heard.iter().any(|(_, _, text)| text.contains(&retracted));
+                if !is_gone && !there.contains(acknowledged) && items.len() < 10_000 {
+                    complaints.push(format!("{acknowledged} was acknowledged and is missing"));
+                }
+            }
+        }
+        let total: usize = self.heard.values().map(Vec::len).sum();
+        let most = self.repeats.windows(2).map(|pair| pair[1] - pair[0]).max().unwrap_or(0);
+        let summary = format!(
+            "{} requests acknowledged, {total} notifications, {} of them repeats, at most {most} after one fault",
+            self.acknowledged.len(),
+            self.number_of_repeats(),
+        );
+        CrashReport { complaints, summary, most }
+    }
+
+    fn number_of_repeats(&self) -> usize {
+        let distinct = |heard: &ReceivedNotifications| {
+            heard.iter().map(|(seq, ..)| seq).collect::<BTreeSet<_>>().len()
+        };
+        self.heard.values().map(|heard| heard.len() - distinct(heard)).sum()
+    }
+}
+
+/// The sequence number of an event.
+fn place(message: &Element) -> u64 {
+    let id = message.get_child("stanza-id", "urn:xmpp:sid:0").unwrap().attr("id").unwrap();
+    id.split_once('-').unwrap().1.parse().unwrap()
+}
+
+/// Gaps, wrong order, and repeats that are not what they repeat.
+fn order(heard: &ReceivedNotifications) -> Vec<String> {
+    let mut complaints = Vec::new();
+    let (mut known, mut next) = (BTreeMap::new(), 1);
+    for (seq, is_late, text) in heard {
+        match known.insert(*seq, text) {
+            None if *seq == next => next += 1,
+            None => {
+                complaints.push(format!("{seq} where {next} was expected"));
+                next = next.max(seq + 1);
+            }
+            Some(first) if first != text => complaints.push(format!("{seq} is told differently")),
+            Some(_) if !is_late => complaints.push(format!("{seq} is repeated without its time")),
+            Some(_) => {}
+        }
+    }
+    complaints
+}
+
+fn serve(listener: &TcpListener, store: &Path) -> Child {
+    Command::new(env!("CARGO_BIN_EXE_gjallar"))
+        .arg("serve")
+        .env_clear()
+        .env("GJALLAR_JID", "pubsub.localhost")
+        .env("GJALLAR_SERVER", listener.local_addr().unwrap().to_string())
+        .env("GJALLAR_SECRET", "secret")
+        .env("GJALLAR_STORE", format!("sled:{}", store.display()))
+        .stdin(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn kills_lose_nothing() {
+    let rounds = std::env::var("CRASH_ROUNDS").map_or(30, |rounds| rounds.parse().unwrap());
+    let mut checker = Checker::start().await;
+    for round in 0..rounds {
+        checker
+            .round(if round % 10 == 9 { InjectedFault::Break } else { InjectedFault::Kill })
+            .await;
+    }
+    let CrashReport { complaints, summary, most } = checker.finish().await;
+    eprintln!("{rounds} faults: {summary}; {} complaints", complaints.len());
+    assert!(complaints.is_empty(), "{complaints:#?}");
+    assert!(most <= 10_000, "{most} repeats after one fault");
+}
+
+/// What was acknowledged and is not there or was not heard, what was retracted and is there, gaps, and an event
+/// that says something else when it is repeated.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_checker_finds_what_is_missing() {
+    let mut checker = Checker::start().await;
+    checker
+        .ask(OWNER, "0/i1", "<publish node='n0'><item id='i1'><x xmlns='urn:x'/></item></publish>")
+        .await;
+    checker.ask(OWNER, "-0/i1", "<retract node='n0'><item id='i1'/></retract>").await;
+    checker.round(InjectedFault::Kill).await;
+    for never in ["0/never", "-0/never"] {
+        checker.acknowledged.insert(never.to_owned());
+    }
+    let said = checker.finish().await.complaints.join("\n");
+    for expected in [
+        "never was acknowledged and is not heard",
+        "never was acknowledged and is missing",
+        "never was retracted, and is there or not heard of",
+    ] {
+        assert!(said.contains(expected), "{expected}: {said}");
+    }
+    let told =
+        vec![(1, false, "a".to_owned()), (1, true, "b".to_owned()), (3, false, "c".to_owned())];
+    assert_eq!(order(&told), ["1 is told differently", "3 where 2 was expected"]);
+}
+
+/// A server that says that it has everything before it has.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn without_the_barrier_the_checker_finds_gaps() {
+    let mut served = ServiceProcess::start(&[], &[]).await;
+    served.granted(OWNER, "<create node='n'/>").await;
+    served.subscribe_many(OWNER, "n", 500).await;
+    served.publish(OWNER, "n", "1").await;
+    let mut heard = BTreeMap::<String, ReceivedNotifications>::new();
+    let mut hear = |message: &Element| {
+        let (to, place) = (message.attr("to").unwrap(), place(message));
+        heard.entry(to.to_owned()).or_default().push((place, false, String::new()));
+    };
+    loop {
+        let stanza = served.link.receive_any().await.unwrap();
+        if is_barrier(&stanza) {
+            served.link.return_barrier(&stanza, true).await;
+            break;
+        }
+        hear(&stanza);
+    }
+    // It forgets what nobody has read.
+    let all_told = async { while served.stat("backlog_events").await > 0 {} };
+    timeout(Duration::from_secs(60), all_told).await.expect("it is not told");
+    served.link.drop_unread().await;
+    served.reconnected().await;
+    served.publish(OWNER, "n", "2").await;
+    while served.messages.len() < 500 {
+        served.messages.push(served.link.receive().await.unwrap());
+    }
+    served.messages.iter().for_each(hear);
+    let complaints: Vec<_> = heard.values().flat_map(order).collect();
+    assert!(complaints.iter().any(|c| c.contains("2 where 1 was expected")), "{complaints:?}");
+}

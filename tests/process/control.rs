@@ -1,0 +1,433 @@
+//! The command line at a running service: the real binary, its socket, and what the server gets of it.
+
+use std::{
+    path::Path,
+    process::{Command, Output, Stdio},
+};
+
+use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+use crate::support::{component::shown, process::ServiceProcess};
+
+const READER: &str = "reader@localhost/phone";
+
+/// What a command ended with, printed and complained of.
+struct CliOutput {
+    code: i32,
+    out: String,
+    error: String,
+}
+
+async fn run(served: &ServiceProcess, arguments: &[&str]) -> CliOutput {
+    run_with(served, arguments, "").await
+}
+
+async fn run_with(served: &ServiceProcess, arguments: &[&str], input: &str) -> CliOutput {
+    let mut command = tokio::process::Command::new(env!("CARGO_BIN_EXE_gjallar"));
+    command.args(arguments).env_clear();
+    command.env("GJALLAR_STORE", format!("sled:{}", served.store().display()));
+    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn().unwrap();
+    child.stdin.take().unwrap().write_all(input.as_bytes()).await.unwrap();
+    let Output { status, stdout, stderr } = child.wait_with_output().await.unwrap();
+    let text = |bytes| String::from_utf8(bytes).unwrap();
+    CliOutput { code: status.code().unwrap(), out: text(stdout), error: text(stderr) }
+}
+
+/// What a command prints that has to do what it is asked.
+async fn said(served: &ServiceProcess, arguments: &[&str]) -> String {
+    let CliOutput { code, out, error } = run(served, arguments).await;
+    assert_eq!((code, error.as_str()), (0, ""), "{arguments:?}");
+    out
+}
+
+/// The same as JSON, an object in each line.
+async fn listed(served: &ServiceProcess, arguments: &[&str]) -> Vec<Value> {
+    let out = said(served, &[arguments, &["--json"]].concat()).await;
+    out.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+}
+
+/// What a command complains of that is not done.
+async fn refused(served: &ServiceProcess, arguments: &[&str], code: i32) -> String {
+    let done = run(served, arguments).await;
+    assert_eq!((done.code, done.out.as_str()), (code, ""), "{arguments:?}: {}", done.error);
+    done.error
+}
+
+#[tokio::test]
+async fn nodes_are_administered_from_the_command_line() {
+    let served = ServiceProcess::start(&[], &[]).await;
+    let created = ["node", "create", "news/a", "--set", "title=All the news", "-s", "max_items=7"];
+    assert_eq!(said(&served, &created).await, "news/a\n");
+    assert_eq!(said(&served, &["node", "create", "b", "--as", "bot@localhost"]).await, "b\n");
+    let exists = refused(&served, &["node", "create", "b"], 1).await;
+    assert_eq!(exists, "gjallar: the running service says: the node exists\n");
+    assert_eq!(
+        said(&served, &["node", "list"]).await,
+        "NODE    TITLE         ACCESS_MODEL  TYPE\n\
+         news/a  All the news  open\n\
+         b                     open\n"
+    );
+    let found = json!({ "node": "b", "title": "", "access_model": "open", "type": "" });
+    assert_eq!(listed(&served, &["node", "list", "?"]).await, [found]);
+    let configured = ["node", "configure", "b", "title=B", "pubsub#access_model=whitelist"];
+    assert_eq!(said(&served, &configured).await, "configured\n");
+    let unknown = refused(&served, &["node", "configure", "b", "nonsense=1"], 1).await;
+    assert!(unknown.contains("pubsub#nonsense: no such field"), "{unknown}");
+    assert!(
+        refused(&served, &["node", "configure", "b", "title"], 2).await.contains("FIELD=VALUE")
+    );
+    let node = &listed(&served, &["node", "show", "b"]).await[0];
+    assert_eq!(node["owners"], json!(["bot@localhost"]));
+    assert_eq!(node["configuration"]["pubsub#title"], "B");
+    assert_eq!(node["items"], 0);
+    let table = said(&served, &["node", "show", "b"]).await;
+    assert!(table.starts_with("created"), "{table}");
+    assert!(table.contains("configuration access_model") && table.contains("whitelist"), "{table}");
+
+    said(&served, &["item", "publish", "b", "--payload", "<x xmlns='urn:x'/>"]).await;
+    let unasked = refused(&served, &["node", "purge", "b"], 2).await;
+    assert!(unasked.contains("--yes"), "{unasked}");
+    assert_eq!(said(&served, &["node", "purge", "b", "--yes"]).await, "purged\n");
+    assert_eq!(listed(&served, &["item", "list", "b"]).await, Vec::<Value>::new());
+    let moved = ["node", "delete", "b", "--yes", "--redirect", "xmpp:x?;node=y"];
+    assert_eq!(said(&served, &moved).await, "deleted\n");
+    let gone = refused(&served, &["node", "show", "b"], 1).await;
+    assert_eq!(gone, "gjallar: the running service says: the node has moved\n");
+}
+
+/// What is published here reaches subscribers as anything else does.
+#[tokio::test]
+async fn items_and_announcements_reach_subscribers() {
+    let mut served = ServiceProcess::start(&[], &[]).await;
+    let create = ["node", "create", "n", "--set", "itemreply=none", "--as", "owner@localhost"];
+    said(&served, &create).await;
+    served.granted(READER, &format!("<subscribe node='n' jid='{READER}'/>")).await;
+    let published = ["item", "publish", "n", "--id", "1", "--as", "bot@localhost"];
+    let published = run_with(&served, &published, "<x xmlns='urn:x'>one</x>\n").await;
+    assert_eq!((published.code, published.out.as_str()), (0, "1\n"));
+    let no_xml = refused(&served, &["item", "publish", "n", "--payload", "text"], 1).await;
+    assert!(no_xml.contains("one element with a namespace"), "{no_xml}");
+    said(&served, &["announce", "n", "It ends on Friday."]).await;
+    said(&served, &["item", "retract", "n", "1", "--notify"]).await;
+    let mut told = String::new();
+    while !told.contains("<retract") {
+        told.push_str(&shown(&served.link.receive().await.unwrap()));
+    }
+    for part in ["<body>It ends on Friday.</body>", "<item id='1'>", ">one</x>"] {
+        assert!(told.contains(part), "{told}");
+    }
+    for id in ["2", "3", "4"] {
+        said(&served, &["item", "publish", "n", "--id", id, "--payload", "<x xmlns='urn:x'/>"])
+            .await;
+    }
+    let newest = listed(&served, &["item", "list", "n", "-n", "2"]).await;
+    let ids: Vec<_> = newest.iter().map(|item| item["item"].as_str().unwrap()).collect();
+    assert_eq!(ids, ["4", "3"]);
+    // Those who manage the node see who published, though its items show no publisher.
+    assert_eq!(newest[0]["publisher"], "pubsub.localhost");
+    assert_eq!(
+        said(&served, &["item", "retract", "n", "--older-than-days", "0"]).await,
+        "retracted: 3\n"
+    );
+    assert!(refused(&served, &["item", "retract", "n", "2"], 1).await.contains("no such item"));
+    assert!(refused(&served, &["item", "retract", "n"], 2).await.contains("<ITEM>"));
+}
+
+/// A list of several pages is whole, although items have ids of the form of UIDs.
+#[tokio::test]
+async fn items_with_ids_like_uids_hide_no_others() {
+    let mut served = ServiceProcess::start(&[("LIMITS_MAX_REPLY_BYTES", "2000")], &[]).await;
+    said(&served, &["node", "create", "n", "--set", "publish_model=open"]).await;
+    let payload = format!("<x xmlns='urn:x'>{}</x>", "y".repeat(600));
+    for id in ["1", "2"] {
+        said(&served, &["item", "publish", "n", "--id", id, "--payload", &payload]).await;
+    }
+    let items = "<pubsub xmlns='http://jabber.org/protocol/pubsub'><items node='n' max_items='1'/></pubsub>";
+    let answer = shown(&served.ask(READER, "get", items).await);
+    let last = answer.split("<last>").nth(1).unwrap_or_else(|| panic!("{answer}"));
+    let (epoch, _) = last.split_once('-').unwrap();
+    let mut expected = vec!["2".to_owned(), "1".to_owned()];
+    for sequence in (1..10).rev() {
+        let id = format!("{epoch}-{sequence}");
+        said(&served, &["item", "publish", "n", "--id", &id, "--payload", &payload]).await;
+        expected.insert(0, id);
+    }
+    let all = listed(&served, &["item", "list", "n"]).await;
+    let ids: Vec<_> = all.iter().map(|item| item["item"].as_str().unwrap()).collect();
+    assert_eq!(ids, expected);
+}
+
+#[tokio::test]
+async fn affiliations_and_subscriptions_are_administered_from_the_command_line() {
+    let mut served = ServiceProcess::start(&[], &[]).await;
+    let create = ["node", "create", "n", "--as", "owner@localhost", "-s", "access_model=authorize"];
+    said(&served, &create).await;
+    said(&served, &["affiliation", "set", "n", "publisher", "a@localhost", "b@localhost"]).await;
+    assert_eq!(
+        said(&served, &["affiliation", "list", "n"]).await,
+        "JID              AFFILIATION\n\
+         a@localhost      publisher\n\
+         b@localhost      publisher\n\
+         owner@localhost  owner\n"
+    );
+    let last = refused(&served, &["affiliation", "set", "n", "none", "owner@localhost"], 1).await;
+    assert_eq!(
+        last,
+        "gjallar: the running service says: not set: owner@localhost (a node keeps at least one owner)\n"
+    );
+    assert!(
+        refused(&served, &["affiliation", "set", "n", "king", "a@b"], 2).await.contains("king")
+    );
+    for jid in ["c@localhost", "d@localhost"] {
+        served.granted(jid, &format!("<subscribe node='n' jid='{jid}'/>")).await;
+    }
+    assert_eq!(listed(&served, &["subscription", "pending", "n"]).await.len(), 2);
+    assert_eq!(
+        said(&served, &["subscription", "approve", "n", "c@localhost"]).await,
+        "approved: 1\n"
+    );
+    assert_eq!(
+        said(&served, &["subscription", "refuse", "n", "d@localhost"]).await,
+        "refused: 1\n"
+    );
+    let there = json!({ "jid": "c@localhost", "subid": null, "subscription": "subscribed" });
+    assert_eq!(listed(&served, &["subscription", "list", "n"]).await, [there]);
+    assert_eq!(listed(&served, &["subscription", "pending", "n"]).await, Vec::<Value>::new());
+
+    said(
+        &served,
+        &[
+            "item",
+            "publish",
+            "n",
+            "--as",
+            "a@localhost",
+            "--id",
+            "1",
+            "--payload",
+            "<x xmlns='urn:x'/>",
+        ],
+    )
+    .await;
+    let entity = &listed(&served, &["entity", "show", "a@localhost"]).await[0];
+    assert_eq!(entity["affiliations"], json!([{ "node": "n", "affiliation": "publisher" }]));
+    let export = said(&served, &["entity", "export", "a@localhost"]).await;
+    let lines: Vec<Value> =
+        export.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!(lines[0]["entity"]["jid"], "a@localhost");
+    assert_eq!((&lines[1]["node"], &lines[1]["item"]), (&json!("n"), &json!("1")));
+    let erased = said(&served, &["entity", "erase", "a@localhost", "--yes"]).await;
+    assert_eq!(erased, "erased: 0 nodes, 1 affiliations, 0 subscriptions, 1 items\n");
+    assert!(!said(&served, &["affiliation", "list", "n"]).await.contains("a@localhost"));
+}
+
+#[tokio::test]
+async fn the_service_is_watched() {
+    let served = ServiceProcess::start(&[], &[]).await;
+    said(&served, &["node", "create", "n"]).await;
+    let statistics = listed(&served, &["stats"]).await;
+    assert!(statistics.contains(&json!({
+        "name": "nodes", "value": 1, "meaning": "Nodes in the service",
+    })));
+    let text = said(&served, &["stats"]).await;
+    assert!(text.contains("# EOF"), "{text}");
+    let watch = async { said(&served, &["top", "-n", "2", "--json"]).await };
+    let publish = async {
+        for _ in 0..20 {
+            said(&served, &["item", "publish", "n", "--payload", "<x xmlns='urn:x'/>"]).await;
+        }
+    };
+    let (watched, ()) = tokio::join!(watch, publish);
+    let watched: Vec<Value> =
+        watched.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!(watched.len(), 3);
+    assert_eq!(watched[0]["figures"]["connected"], 1);
+    let busy = watched.iter().flat_map(|second| second["busiest"].as_array().unwrap());
+    assert!(busy.into_iter().any(|node| node["node"] == "n"), "{watched:?}");
+    let page = said(&served, &["top", "-n", "1"]).await;
+    assert!(page.contains("link connected · nodes 1 · backlog"), "{page}");
+}
+
+/// Who changed what, before and after, is in the log, from whatever side it came.
+#[tokio::test]
+async fn what_owners_and_administrators_change_is_logged() {
+    let mut served =
+        ServiceProcess::start(&[("LOG_FORMAT", "json"), ("ADMINS", "admin@localhost")], &[]).await;
+    let owner = "owner@localhost/desk";
+    served.granted(owner, "<create node='n'/>").await;
+    said(&served, &["node", "configure", "n", "title=T", "--as", "admin@localhost"]).await;
+    said(&served, &["affiliation", "set", "n", "publisher", "bot@localhost"]).await;
+    served.granted(READER, &format!("<subscribe node='n' jid='{READER}'/>")).await;
+    served.publish("bot@localhost", "n", "1").await;
+    let form = "<x xmlns='jabber:x:data' type='submit'><field var='pubsub#deliver'><value>0</value></field></x>";
+    let options = format!("<options node='n' jid='{READER}'>{form}</options>");
+    served.granted("admin@localhost", &options).await;
+    said(&served, &["subscription", "set", "n", "none", READER]).await;
+    said(&served, &["item", "publish", "n", "--id", "2", "--payload", "<x xmlns='urn:x'/>"]).await;
+    said(&served, &["announce", "n", "It ends."]).await;
+    said(&served, &["item", "retract", "n", "1"]).await;
+    said(&served, &["node", "purge", "n", "--yes"]).await;
+    said(&served, &["node", "delete", "n", "--yes", "--redirect", "xmpp:else"]).await;
+    let log = served.log();
+    let lines = log.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
+    let mut requests = Vec::new();
+    let audited: Vec<_> = lines
+        .filter(|line| line["target"] == "gjallar::audit")
+        .map(|line| {
+            assert_eq!(line["node"], "n");
+            requests.push((line["span"]["id"].clone(), line["span"]["control"].as_u64()));
+            let text = |name: &str| line[name].as_str().unwrap_or_default().to_owned();
+            [text("who"), text("what"), text("whom"), text("before"), text("after")]
+        })
+        .collect();
+    let service = "pubsub.localhost";
+    assert!(audited[0][4].contains("access_model=\"open\""), "{audited:?}");
+    assert!(audited[4][4].contains("deliver=\"false\""), "{audited:?}");
+    let expected = [
+        [owner, "created", "", "", &audited[0][4].clone()],
+        [owner, "affiliation", "owner@localhost", "none", "owner"],
+        ["admin@localhost", "configuration", "", "", "title=\"T\""],
+        [service, "affiliation", "bot@localhost", "none", "publisher"],
+        ["admin@localhost", "options", READER, "", &audited[4][4].clone()],
+        [service, "subscription", READER, "subscribed", "none"],
+        [service, "published", "2", "", ""],
+        [service, "announced", "", "", ""],
+        [service, "retracted", "1", "", ""],
+        [service, "purged", "", "", ""],
+        [service, "deleted", "", "", "xmpp:else"],
+    ];
+    assert_eq!(audited, expected.map(|line| line.map(str::to_owned)));
+    // Each says which request it was: two lines are of one, and that had the id that its sender chose.
+    assert!(requests[0] == requests[1] && requests[0].0.is_string() && requests[0].1.is_none());
+    let of_commands: Vec<_> = requests[2..].iter().filter_map(|(_, number)| *number).collect();
+    // All but the options, which came by a stanza.
+    assert_eq!(of_commands.len(), requests.len() - 3);
+    assert!(of_commands.is_sorted_by(|a, b| a < b), "{requests:?}");
+}
+
+#[tokio::test]
+async fn names_and_ids_make_no_line_of_the_log() {
+    let mut served = ServiceProcess::start(&[("LOG_FORMAT", "human")], &[]).await;
+    let owner = "owner@localhost/desk";
+    served.granted(owner, "<create node='n'/>").await;
+    for name in ["a&#10;FORGED", "b&#13;FORGED&#x85;FORGED"] {
+        served
+            .granted(
+                owner,
+                &format!("<publish node='n'><item id='{name}'><x xmlns='urn:x'/></item></publish>"),
+            )
+            .await;
+        served.granted(owner, &format!("<retract node='n'><item id='{name}'/></retract>")).await;
+    }
+    let id = "c&#10;FORGED request{control=0 uid=0}: changed";
+    let create = "<pubsub xmlns='http://jabber.org/protocol/pubsub'><create node='d'/></pubsub>";
+    let iq = format!("<iq type='set' id='{id}' from='{owner}' to='pubsub.localhost'>{create}</iq>");
+    served.link.send(&iq).await;
+    served.granted(owner, "<create node='e'/>").await;
+    let log = served.log();
+    assert!(log.matches("FORGED").count() >= 4, "{log}");
+    for line in log.split(['\n', '\r', '\u{85}']) {
+        assert!(!line.starts_with("FORGED"), "{log}");
+    }
+    // What a sender chose stands in quotation marks, and what the service says does not.
+    let forged = "request{id=\"c\\nFORGED request{control=0 uid=0}: changed\"}";
+    assert!(log.contains(forged), "{log}");
+}
+
+/// What a web server on this machine answers: status and body.
+async fn get(port: u16, path: &str) -> (u16, String) {
+    let mut stream = tokio::net::TcpStream::connect(("127.0.0.1", port)).await.unwrap();
+    let request = format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes()).await.unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.unwrap();
+    let status = answer.split(' ').nth(1).unwrap().parse().unwrap();
+    (status, answer.split_once("\r\n\r\n").unwrap().1.to_owned())
+}
+
+#[tokio::test]
+async fn metrics_and_health_are_shown_by_http() {
+    let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let listen = format!("127.0.0.1:{free}");
+    let mut served = ServiceProcess::start(&[("MONITORING_LISTEN", &listen)], &[]).await;
+    assert_eq!(get(free, "/healthz").await, (200, "alive\n".to_owned()));
+    assert_eq!(get(free, "/readyz").await, (200, "ready\n".to_owned()));
+    assert_eq!(get(free, "/").await.0, 404);
+    served.granted("owner@localhost", "<create node='n'/>").await;
+    served
+        .ask(
+            "owner@localhost",
+            "set",
+            "<pubsub xmlns='http://jabber.org/protocol/pubsub'><create node='n'/></pubsub>",
+        )
+        .await;
+    let (status, text) = get(free, "/metrics").await;
+    assert_eq!(status, 200);
+    for line in [
+        "gjallar_requests_total{kind=\"create\",outcome=\"granted\"} 1",
+        "gjallar_requests_total{kind=\"create\",outcome=\"conflict\"} 1",
+        "gjallar_commit_seconds_count 1",
+        "gjallar_sync_seconds_count 1",
+        "gjallar_connected 1",
+        "gjallar_hot_nodes 1",
+        "gjallar_node_reads_total 1",
+        "gjallar_rosters 0",
+        "gjallar_available 0",
+        "gjallar_interested 0",
+        "gjallar_backlog_seconds 0",
+        "# EOF",
+    ] {
+        assert!(text.contains(line), "{line}: {text}");
+    }
+    let memory = text.lines().find_map(|line| line.strip_prefix("gjallar_resident_bytes "));
+    assert!(memory.unwrap().parse::<u64>().unwrap() > 1_000_000);
+    // Without a server it lives, and does not serve.
+    served.link.shut().await;
+    while get(free, "/readyz").await.0 == 200 {}
+    assert_eq!(get(free, "/healthz").await.0, 200);
+}
+
+/// The dashboard names metrics that there are.
+#[tokio::test]
+async fn the_dashboard_shows_what_is_counted() {
+    // What has no value yet is not shown.
+    let mut served = ServiceProcess::start(&[("LIMITS_MAX_NODES", "0")], &[]).await;
+    let create = "<pubsub xmlns='http://jabber.org/protocol/pubsub'><create node='n'/></pubsub>";
+    assert_eq!(served.ask("owner@localhost", "set", create).await.attr("type"), Some("error"));
+    let text = said(&served, &["stats"]).await;
+    let dashboard = include_str!("../../config/grafana.json");
+    let dashboard: Value = serde_json::from_str(dashboard).unwrap();
+    let panels = dashboard["panels"].as_array().unwrap();
+    assert_eq!(panels.len(), 11);
+    for panel in panels {
+        for target in panel["targets"].as_array().unwrap() {
+            let expression = target["expr"].as_str().unwrap();
+            let at = expression.find("gjallar_").unwrap();
+            let is_name = |c: char| c.is_ascii_lowercase() || c == '_';
+            let name: String = expression[at..].chars().take_while(|c| is_name(*c)).collect();
+            let name = name.trim_end_matches("_total").trim_end_matches("_bucket");
+            assert!(text.contains(&format!("# TYPE {name} ")), "{name}: {text}");
+        }
+    }
+}
+
+#[test]
+fn shells_and_readers_know_the_commands() {
+    let gjallar = |arguments: &[&str]| {
+        let output = Command::new(env!("CARGO_BIN_EXE_gjallar")).args(arguments).output().unwrap();
+        assert!(output.status.success(), "{arguments:?}");
+        String::from_utf8(output.stdout).unwrap()
+    };
+    for (shell, begins) in
+        [("bash", "_gjallar()"), ("zsh", "#compdef gjallar"), ("fish", "# Print")]
+    {
+        assert!(gjallar(&["completions", shell]).starts_with(begins), "{shell}");
+    }
+    let folder = tempfile::tempdir().unwrap();
+    gjallar(&["man", folder.path().to_str().unwrap()]);
+    let page = |name: &str| std::fs::read_to_string(Path::join(folder.path(), name)).unwrap();
+    assert!(page("gjallar.1").contains("gjallar\\-node"));
+    assert!(page("gjallar-node-create.1").contains("FIELD=VALUE"));
+}

@@ -1,0 +1,622 @@
+//! The real binary: its command line, its configuration, its start and its end.
+
+use std::{
+    io::Read,
+    path::Path,
+    process::{Child, Command, Output, Stdio},
+    time::Duration,
+};
+
+use tokio::net::{TcpListener, TcpSocket};
+
+use crate::support::{
+    component::{ServerStream, shown},
+    process::ServiceProcess,
+};
+
+fn gjallar(arguments: &[&str], variables: &[(&str, &str)]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_gjallar"));
+    command.args(arguments).env_clear().envs(variables.iter().copied()).stdin(Stdio::null());
+    command
+}
+
+fn run(arguments: &[&str], variables: &[(&str, &str)]) -> (i32, String) {
+    let Output { status, stdout, stderr } = gjallar(arguments, variables).output().unwrap();
+    let said = [stdout, stderr].concat();
+    (status.code().unwrap(), String::from_utf8(said).unwrap())
+}
+
+/// A process that is killed when the test ends, and what it logs.
+struct Running(Child);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+impl Running {
+    fn serve(port: u16, store: &Path, more: &[(&str, &str)]) -> Self {
+        let server = format!("127.0.0.1:{port}");
+        let store = format!("sled:{}", store.display());
+        let mut variables = vec![
+            ("GJALLAR_JID", "pubsub.localhost"),
+            ("GJALLAR_SERVER", server.as_str()),
+            ("GJALLAR_SECRET", "secret"),
+            ("GJALLAR_STORE", store.as_str()),
+        ];
+        variables.extend(more);
+        Self(gjallar(&["serve"], &variables).stderr(Stdio::piped()).spawn().unwrap())
+    }
+
+    fn terminate(&self) {
+        let kill = format!("kill -TERM {}", self.0.id());
+        assert!(Command::new("sh").args(["-c", &kill]).status().unwrap().success());
+    }
+
+    /// Reads its log until a line has this text.
+    fn has_logged(&mut self, text: &str) {
+        let log = self.0.stderr.as_mut().unwrap();
+        let (mut line, mut byte) = (Vec::new(), [0]);
+        while !String::from_utf8_lossy(&line).contains(text) {
+            if byte == *b"\n" {
+                line.clear();
+            }
+            assert_eq!(log.read(&mut byte).unwrap(), 1, "it ended without saying {text}");
+            line.push(byte[0]);
+        }
+    }
+
+    /// Waits for its end; its exit code and its whole log.
+    fn ended(mut self) -> (i32, String) {
+        let mut log = String::new();
+        self.0.stderr.take().unwrap().read_to_string(&mut log).unwrap();
+        (self.0.wait().unwrap().code().unwrap(), log)
+    }
+}
+
+const PUBSUB: &str = "http://jabber.org/protocol/pubsub";
+
+async fn ask(link: &mut ServerStream, content: &str) -> minidom::Element {
+    link.send(&format!(
+        "<iq type='set' id='1' from='owner@localhost/x' to='pubsub.localhost'>\
+         <pubsub xmlns='{PUBSUB}'>{content}</pubsub></iq>"
+    ))
+    .await;
+    link.receive().await.unwrap()
+}
+
+#[test]
+fn help_explains() {
+    let (code, help) = run(&["--help"], &[]);
+    assert_eq!(code, 0);
+    for word in ["serve", "check-config", "GJALLAR_JID", "GJALLAR_STORE", "Exit codes"] {
+        assert!(help.contains(word), "{word}");
+    }
+    let (code, help) = run(&["serve", "--help"], &[]);
+    assert_eq!(code, 0);
+    assert!(help.contains("--config") && help.contains("GJALLAR_CONFIG"));
+    assert_eq!(run(&[], &[]).0, 2);
+}
+
+#[test]
+fn check_config_says_what_is_wrong() {
+    let good = [("GJALLAR_JID", "pubsub.localhost"), ("GJALLAR_SECRET", "s"), ("HOME", "/tmp")];
+    let (code, said) = run(&["check-config"], &good);
+    assert_eq!((code, said.as_str()), (0, "the configuration is in order\n"));
+    for (variable, expected) in [
+        (("GJALLAR_JID", "a@b"), "jid: \"a@b\" is not a domain"),
+        (("GJALLAR_SERVER", "nowhere"), "server: \"nowhere\" is not host:port"),
+        (("GJALLAR_STORE", "paper:"), "store: \"paper:\" is neither sled:PATH nor memory:"),
+        (("GJALLAR_ADMINS", "@"), "admins: \"@\""),
+        (("GJALLAR_CREATORS", "alice@localhost"), "creators: \"alice@localhost\" is not a domain"),
+        (("GJALLAR_SECRET_FILE", "/nowhere"), "secret_file: secret is set too"),
+        (("GJALLAR_LOG", "a=b=c"), "log: "),
+        (("GJALLAR_LINK_PING_AFTER_SECONDS", "0"), "link.ping_after_seconds: from 1 to 86400"),
+        (
+            ("GJALLAR_LIMITS_MAX_PAYLOAD_BYTES", "500000"),
+            "limits.max_payload_bytes: at most 252144: half",
+        ),
+        (("GJALLAR_UNHEARD_OF", "x"), "GJALLAR_UNHEARD_OF: no such option"),
+        (("GJALLAR_CONFIG", "/nowhere.toml"), "/nowhere.toml: No such file"),
+    ] {
+        let (code, said) = run(&["check-config"], &[good.as_slice(), &[variable]].concat());
+        assert_eq!(code, 2, "{said}");
+        assert!(said.contains(expected), "{said} is not {expected}");
+        assert!(!said.contains("panicked"));
+    }
+    let shipped = Path::new(env!("CARGO_MANIFEST_DIR")).join("config/gjallar.toml");
+    let (code, said) = run(&["check-config", "--config", shipped.to_str().unwrap()], &good);
+    assert_eq!(code, 0, "{said}");
+    let (code, said) = run(&["serve"], &[("HOME", "/tmp")]);
+    assert_eq!(code, 2);
+    assert!(said.contains("jid: not set"), "{said}");
+}
+
+#[test]
+fn a_secret_may_stand_in_a_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("secret");
+    std::fs::write(&file, "s3cret\n").unwrap();
+    let variables = [
+        ("GJALLAR_JID", "pubsub.localhost"),
+        ("GJALLAR_SECRET_FILE", file.to_str().unwrap()),
+        ("HOME", "/tmp"),
+    ];
+    assert_eq!(run(&["check-config"], &variables).0, 0);
+    std::fs::write(&file, "\n").unwrap();
+    assert_eq!(run(&["check-config"], &variables).0, 2);
+}
+
+#[tokio::test]
+async fn the_shortest_start_has_its_secret_in_a_file_and_its_store_in_the_state_directory() {
+    let folder = tempfile::tempdir().unwrap();
+    let (secret, state) = (folder.path().join("secret"), folder.path().join("state"));
+    std::fs::write(&secret, "secret\n").unwrap();
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let server = listener.local_addr().unwrap().to_string();
+    let variables = [
+        ("GJALLAR_JID", "pubsub.localhost"),
+        ("GJALLAR_SERVER", server.as_str()),
+        ("GJALLAR_SECRET_FILE", secret.to_str().unwrap()),
+        ("STATE_DIRECTORY", state.to_str().unwrap()),
+    ];
+    let running = Running(gjallar(&["serve"], &variables).stderr(Stdio::piped()).spawn().unwrap());
+    // The handshake proves the secret.
+    let link = ServerStream::accept(&listener).await;
+    assert!(state.join("store/db").exists());
+    running.terminate();
+    drop(link);
+    assert_eq!(running.ended().0, 0);
+}
+
+#[tokio::test]
+async fn starts_before_the_server_serves_and_stops_in_order() {
+    let folder = tempfile::tempdir().unwrap();
+    // A port that is taken, but at which nobody listens yet.
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    let port = socket.local_addr().unwrap().port();
+    let mut running = Running::serve(port, folder.path(), &[]);
+    running.has_logged("not connected; trying again");
+    let listener = socket.listen(8).unwrap();
+    let mut link = ServerStream::accept(&listener).await;
+    assert_eq!(ask(&mut link, "<create node='n'/>").await.attr("type"), Some("result"));
+    running.terminate();
+    assert!(link.receive().await.is_none());
+    let (code, log) = running.ended();
+    assert_eq!(code, 0, "{log}");
+    assert!(log.contains("disconnected in order") && log.contains("stopped"), "{log}");
+}
+
+#[tokio::test]
+async fn a_file_is_enough_and_memory_leaves_nothing_behind() {
+    let folder = tempfile::tempdir().unwrap();
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let file = folder.path().join("gjallar.toml");
+    let shipped = Path::new(env!("CARGO_MANIFEST_DIR")).join("config/gjallar.toml");
+    let server = listener.local_addr().unwrap().to_string();
+    let text = std::fs::read_to_string(shipped)
+        .unwrap()
+        .replace("jid = \"\"", "jid = \"pubsub.localhost\"")
+        .replace("secret = \"\"", "secret = \"secret\"")
+        .replace("store = \"\"", "store = \"memory:\"")
+        .replace("localhost:5347", &server);
+    std::fs::write(&file, text).unwrap();
+    let serve = ["serve", "--config", file.to_str().unwrap()];
+    let running = Running(gjallar(&serve, &[]).stderr(Stdio::piped()).spawn().unwrap());
+    let mut link = ServerStream::accept(&listener).await;
+    assert_eq!(ask(&mut link, "<create node='n'/>").await.attr("type"), Some("result"));
+    running.terminate();
+    assert!(link.receive().await.is_none());
+    assert_eq!(running.ended().0, 0);
+    assert_eq!(folder.path().read_dir().unwrap().count(), 1);
+}
+
+#[tokio::test]
+async fn what_was_acknowledged_is_there_after_kill_9() {
+    let folder = tempfile::tempdir().unwrap();
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let mut expected = Vec::new();
+    for round in 0..5 {
+        let mut running = Running::serve(port, folder.path(), &[]);
+        let mut link = ServerStream::accept(&listener).await;
+        ask(&mut link, "<create node='n'/>").await;
+        for number in 0..20 {
+            let id = format!("{round}-{number}");
+            let item = format!("<publish node='n'><item id='{id}'><x xmlns='x'/></item></publish>");
+            assert_eq!(ask(&mut link, &item).await.attr("type"), Some("result"));
+            expected.push(id);
+        }
+        link.send(&format!(
+            "<iq type='get' id='1' from='owner@localhost/x' to='pubsub.localhost'>\
+             <pubsub xmlns='{PUBSUB}'><items node='n'/></pubsub></iq>"
+        ))
+        .await;
+        let answer = link.receive().await.unwrap();
+        let items = answer.children().next().unwrap().children().next().unwrap();
+        let there: Vec<_> = items.children().map(|item| item.attr("id").unwrap()).collect();
+        assert_eq!(there, expected);
+        running.0.kill().unwrap();
+    }
+}
+
+#[test]
+fn a_stopped_store_is_checked_exported_and_imported() {
+    let fixture = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/store-10.ndjson");
+    let folder = tempfile::tempdir().unwrap();
+    let store = format!("sled:{}", folder.path().join("store").display());
+    let with_store = |command: &str| run(&[command, "--store", &store], &[]);
+    for command in ["check", "export"] {
+        let (code, said) = with_store(command);
+        assert_eq!(code, 3, "{said}");
+        assert!(said.contains("no store is there"), "{said}");
+    }
+    let archive = std::fs::File::open(&fixture).unwrap();
+    let import = gjallar(&["import", "--same-epoch", "--store", &store], &[])
+        .stdin(archive)
+        .output()
+        .unwrap();
+    let said = String::from_utf8(import.stderr).unwrap();
+    assert_eq!(import.status.code(), Some(0), "{said}");
+    assert_eq!(said, "read 1 nodes, 1 subscriptions, 3 items, 5 events that are owed\n");
+    let export = gjallar(&["export", "--store", &store], &[]).output().unwrap();
+    assert_eq!(export.stdout, std::fs::read(&fixture).unwrap());
+    assert_eq!(with_store("check"), (0, "the store is in order\n".into()));
+    let again = gjallar(&["import", "--store", &store], &[]).output().unwrap();
+    assert_eq!(again.status.code(), Some(1));
+    assert!(String::from_utf8(again.stderr).unwrap().contains("the store is not empty"));
+    // A damaged one.
+    let marker = folder.path().join("store/gjallar.store");
+    let content = std::fs::read_to_string(&marker).unwrap();
+    std::fs::write(&marker, content.replace("ready", "reads")).unwrap();
+    let (code, said) = with_store("check");
+    assert_eq!(code, 3, "{said}");
+}
+
+/// Each limit that a request can be past is counted under its name.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn limits_that_were_reached_are_counted() {
+    let folder = tempfile::tempdir().unwrap();
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let small = [
+        ("GJALLAR_LIMITS_MAX_NODES", "2"),
+        ("GJALLAR_LIMITS_MAX_NODES_PER_OWNER", "1"),
+        ("GJALLAR_LIMITS_MAX_SUBSCRIPTIONS", "1"),
+        ("GJALLAR_LIMITS_MAX_SUBSCRIPTIONS_PER_JID", "0"),
+        ("GJALLAR_LIMITS_MAX_AFFILIATIONS", "1"),
+        ("GJALLAR_LIMITS_MAX_BATCH", "1"),
+        ("GJALLAR_LIMITS_MAX_PAYLOAD_BYTES", "100"),
+        ("GJALLAR_LIMITS_MAX_REPLY_BYTES", "100"),
+        ("GJALLAR_LIMITS_MAX_NODE_BYTES", "100"),
+        ("GJALLAR_LINK_MAX_STANZA_BYTES", "21000"),
+    ];
+    let running = Running::serve(port, folder.path(), &small);
+    let mut link = ServerStream::accept(&listener).await;
+    let long = "x".repeat(1100);
+    for content in [
+        "<create node='n'/>".to_owned(),
+        "<create node='m'/>".to_owned(),
+        format!("<create node='{long}'/>"),
+        "<subscribe node='n' jid='owner@localhost'/>".to_owned(),
+        "<publish node='n'><item id='a'/><item id='b'/></publish>".to_owned(),
+        format!("<publish node='n'><item><x xmlns='x'>{long}</x></item></publish>"),
+        format!("<publish node='n'><item id='{}'><x xmlns='x'/></item></publish>", &long[..200]),
+        format!("<publish node='n'><item>{}</item></publish>", "<x xmlns='x'/>".repeat(2000)),
+        "<publish node='n'><item id='1'><x xmlns='x'/></item></publish>".to_owned(),
+        "<publish node='n'><item id='2'><x xmlns='x'/></item></publish>".to_owned(),
+    ] {
+        ask(&mut link, &content).await;
+    }
+    for content in [
+        "<affiliations node='n'><affiliation jid='a@b' affiliation='member'/></affiliations>",
+        "<subscriptions node='n'><subscription jid='a@b' subscription='subscribed'/><subscription \
+         jid='b@b' subscription='subscribed'/></subscriptions>",
+    ] {
+        link.send(&format!(
+            "<iq type='set' id='1' from='owner@localhost/x' to='pubsub.localhost'>\
+             <pubsub xmlns='{PUBSUB}#owner'>{content}</pubsub></iq>"
+        ))
+        .await;
+        while link.receive().await.unwrap().name() != "iq" {}
+    }
+    for from in ["other@localhost", "third@localhost"] {
+        link.send(&format!(
+            "<iq type='set' id='1' from='{from}' to='pubsub.localhost'>\
+             <pubsub xmlns='{PUBSUB}'><create node='{from}'/></pubsub></iq>"
+        ))
+        .await;
+        while link.receive().await.unwrap().name() != "iq" {}
+    }
+    let store = format!("sled:{}", folder.path().display());
+    let stats = tokio::task::spawn_blocking(move || run(&["stats", "--store", &store], &[]));
+    let (code, stats) = stats.await.unwrap();
+    assert_eq!(code, 0, "{stats}");
+    for limit in [
+        "max_nodes",
+        "max_nodes_per_owner",
+        "max_subscriptions",
+        "max_subscriptions_per_jid",
+        "max_affiliations",
+        "max_batch",
+        "max_payload_bytes",
+        "max_reply_bytes",
+        "name_bytes",
+        "stanza",
+    ] {
+        let line = format!("gjallar_limit_reached_total{{limit=\"{limit}\"}} 1\n");
+        assert!(stats.contains(&line), "{limit}: {stats}");
+    }
+    assert!(stats.contains("gjallar_items_evicted_total 1\n"), "{stats}");
+    running.terminate();
+}
+
+/// The same, while the service runs and is published to.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_running_service_is_checked_and_exported_as_it_is_between_two_commits() {
+    let folder = tempfile::tempdir().unwrap();
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let running = Running::serve(listener.local_addr().unwrap().port(), folder.path(), &[]);
+    let mut link = ServerStream::accept(&listener).await;
+    for node in ["a", "b"] {
+        assert_eq!(
+            ask(&mut link, &format!("<create node='{node}'/>")).await.attr("type"),
+            Some("result")
+        );
+    }
+    let store = format!("sled:{}", folder.path().display());
+    let exporting = tokio::task::spawn_blocking(move || {
+        let with_store = |command: &str| run(&[command, "--store", &store], &[]);
+        let exports: Vec<_> = (0..5)
+            .map(|_| gjallar(&["export", "--store", &store], &[]).output().unwrap())
+            .collect();
+        (exports, with_store("check"), with_store("stats"), with_store("import"))
+    });
+    // Each pair of items is published to the one node before it is to the other.
+    let mut published = 0;
+    while !exporting.is_finished() {
+        for node in ["a", "b"] {
+            let item = format!(
+                "<publish node='{node}'><item id='{published}'><x xmlns='x'/></item></publish>"
+            );
+            assert_eq!(ask(&mut link, &item).await.attr("type"), Some("result"));
+        }
+        published += 1;
+    }
+    let (exports, check, (_, stats), import) = exporting.await.unwrap();
+    assert_eq!(check, (0, "the store is in order\n".into()));
+    assert!(stats.contains("gjallar_connected 1\n") && stats.ends_with("# EOF\n"), "{stats}");
+    assert_eq!(import.0, 3);
+    assert!(import.1.contains("in use by another process"), "{}", import.1);
+    let mut most = 0;
+    for export in exports {
+        let text = String::from_utf8(export.stdout).unwrap();
+        assert_eq!(export.status.code(), Some(0), "{}", String::from_utf8_lossy(&export.stderr));
+        let items = |node: &str| {
+            let of_node = text
+                .split("\"kind\":\"node\"")
+                .find(|part| part.contains(&format!("\"node\":\"{node}\"")));
+            of_node.unwrap().matches("\"kind\":\"item\"").count()
+        };
+        let (a, b) = (items("a"), items("b"));
+        assert!(a == b || a == b + 1, "{a} and {b}");
+        assert!(a >= most);
+        most = a;
+    }
+    assert!(most > 0);
+    let left = std::fs::read_dir(folder.path()).unwrap().map(|entry| entry.unwrap().file_name());
+    assert!(!left.into_iter().any(|name| name.to_string_lossy().starts_with("snapshot-")));
+    running.terminate();
+    drop(link);
+    assert_eq!(running.ended().0, 0);
+    let (code, said) =
+        run(&["stats", "--store", &format!("sled:{}", folder.path().display())], &[]);
+    assert_eq!(code, 1);
+    assert!(said.contains("no running service answers at"), "{said}");
+}
+
+#[tokio::test]
+async fn after_sigterm_nothing_is_repeated() {
+    let folder = tempfile::tempdir().unwrap();
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let mut heard = Vec::new();
+    for round in 0..3 {
+        let running = Running::serve(port, folder.path(), &[]);
+        let mut link = ServerStream::accept(&listener).await;
+        if round == 0 {
+            ask(&mut link, "<create node='n'/>").await;
+            ask(&mut link, "<subscribe node='n' jid='owner@localhost/x'/>").await;
+        }
+        for number in 0..50 {
+            link.send(&format!(
+                "<iq type='set' id='p' from='owner@localhost/x' to='pubsub.localhost'><pubsub \
+                 xmlns='{PUBSUB}'><publish node='n'><item id='{round}-{number}'><x xmlns='x'/></item>\
+                 </publish></pubsub></iq>"
+            ))
+            .await;
+        }
+        let mut answers = 0;
+        let mut stopping = false;
+        while let Some(stanza) = link.receive().await {
+            heard.extend(stanza.get_child("stanza-id", "urn:xmpp:sid:0").map(|place| {
+                place.attr("id").unwrap().split_once('-').unwrap().1.parse::<u64>().unwrap()
+            }));
+            answers += usize::from(stanza.name() == "iq");
+            if answers == 50 && !stopping {
+                stopping = true;
+                running.terminate();
+            }
+        }
+        assert_eq!(running.ended().0, 0);
+    }
+    assert_eq!(heard, (1..=150).collect::<Vec<_>>());
+}
+
+/// More waits than the server takes in time: what it has is not repeated, the rest is told at the next start.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_stop_during_a_large_backlog_repeats_nothing() {
+    let mut served = ServiceProcess::start(&[("LOG", "warn")], &[]).await;
+    served.granted("owner@localhost", "<create node='n'/>").await;
+    served.subscribe_many("owner@localhost", "n", 1000).await;
+    served.link.hold_barriers();
+    for id in 0..20 {
+        served.publish("owner@localhost", "n", &id.to_string()).await;
+    }
+    served.terminate();
+    served.has_logged("the server does not take all that waits in time for the stop").await;
+    served.link.release_barriers().await;
+    served.restart().await;
+    let first = served.messages.len();
+    assert!((1..=10_000).contains(&first), "{first}");
+    while served.messages.len() < 20_000 {
+        let stanza = served.link.receive().await.unwrap();
+        served.messages.push(stanza);
+    }
+    while served.stat("backlog_events").await > 0 {
+        served.ask("owner@localhost", "get", "<ping xmlns='urn:xmpp:ping'/>").await;
+    }
+    let told = |stanza: &minidom::Element| {
+        let place = stanza.get_child("stanza-id", "urn:xmpp:sid:0").unwrap();
+        (stanza.attr("to").unwrap().to_owned(), place.attr("id").unwrap().to_owned())
+    };
+    let all: std::collections::BTreeSet<_> = served.messages.iter().map(told).collect();
+    assert_eq!((all.len(), served.messages.len()), (20_000, 20_000));
+}
+
+#[tokio::test]
+async fn a_second_copy_on_one_store_says_so_and_ends() {
+    let folder = tempfile::tempdir().unwrap();
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let _first = Running::serve(port, folder.path(), &[]);
+    let _link = ServerStream::accept(&listener).await;
+    let (code, log) = Running::serve(port, folder.path(), &[]).ended();
+    assert_eq!(code, 3, "{log}");
+    assert!(log.contains("in use by another process"), "{log}");
+}
+
+#[tokio::test]
+async fn a_store_whose_file_is_gone_is_no_new_store() {
+    let folder = tempfile::tempdir().unwrap();
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let first = Running::serve(port, folder.path(), &[]);
+    let link = ServerStream::accept(&listener).await;
+    first.terminate();
+    drop(link);
+    assert_eq!(first.ended().0, 0);
+    std::fs::remove_file(folder.path().join("db")).unwrap();
+    let (code, log) = Running::serve(port, folder.path(), &[]).ended();
+    assert_eq!(code, 3, "{log}");
+    assert!(log.contains("db is missing"), "{log}");
+}
+
+#[tokio::test]
+async fn a_dead_link_is_noticed() {
+    let folder = tempfile::tempdir().unwrap();
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let fast =
+        [("GJALLAR_LINK_PING_AFTER_SECONDS", "1"), ("GJALLAR_LINK_PING_DEADLINE_SECONDS", "3")];
+    let running = Running::serve(port, folder.path(), &fast);
+    let mut first = ServerStream::accept(&listener).await;
+    let ping = first.receive_any().await.unwrap();
+    assert!(ping.has_child("ping", "urn:xmpp:ping"));
+    // Current ejabberd drops it without a resource.
+    assert_eq!(ping.attr("to"), Some("pubsub.localhost/barrier"));
+    // A server that routes it back is there. It is no request that is answered.
+    first.send(&shown(&ping)).await;
+    let next = first.receive_any().await.unwrap();
+    assert!(next.has_child("ping", "urn:xmpp:ping"), "{}", shown(&next));
+    // Who does not is left, and tried anew.
+    let _second = ServerStream::accept(&listener).await;
+    running.terminate();
+    let (code, log) = running.ended();
+    assert_eq!(code, 0);
+    assert!(log.contains("the server confirms nothing that is sent"), "{log}");
+}
+
+#[tokio::test]
+async fn a_wrong_secret_is_a_loud_line_and_no_end() {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    let folder = tempfile::tempdir().unwrap();
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let json = [("GJALLAR_LOG_FORMAT", "json"), ("GJALLAR_SECRET", "top-secret")];
+    let running = Running::serve(port, folder.path(), &json);
+    let (mut tcp, _) = listener.accept().await.unwrap();
+    tcp.write_all(
+        b"<stream:stream xmlns='jabber:component:accept' id='1' \
+          xmlns:stream='http://etherx.jabber.org/streams'><stream:error><not-authorized \
+          xmlns='urn:ietf:params:xml:ns:xmpp-streams'/></stream:error></stream:stream>",
+    )
+    .await
+    .unwrap();
+    let mut sent = Vec::new();
+    tcp.read_to_end(&mut sent).await.unwrap();
+    let again = tokio::time::timeout(Duration::from_secs(3), listener.accept()).await;
+    assert!(again.is_err(), "it does not try again at once");
+    running.terminate();
+    let (code, log) = running.ended();
+    assert_eq!(code, 0);
+    let line = log.lines().find(|line| line.contains("login failed")).unwrap();
+    assert!(line.contains("\"level\":\"ERROR\"") && line.contains("not-authorized"), "{line}");
+    assert!(!log.contains("top-secret"));
+}
+
+#[tokio::test]
+async fn no_log_at_info_shows_payloads_or_who_asks() {
+    let folder = tempfile::tempdir().unwrap();
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let running = Running::serve(port, folder.path(), &[]);
+    let mut link = ServerStream::accept(&listener).await;
+    ask(&mut link, "<create node='n'/>").await;
+    ask(&mut link, "<publish node='n'><item><x xmlns='x'>private</x></item></publish>").await;
+    ask(&mut link, "<publish node='nowhere'><item/></publish>").await;
+    running.terminate();
+    drop(link);
+    let (_, log) = running.ended();
+    let audit = log.lines().filter(|line| line.contains(" changed who="));
+    assert_eq!(audit.count(), 2, "{log}");
+    for line in log.lines() {
+        assert!(!line.contains("private") && !line.contains("secret"), "{log}");
+        // What owners change is on record.
+        assert!(line.contains(" changed who=") || !line.contains("owner@localhost"), "{log}");
+    }
+}
+
+#[test]
+fn administrators_only_is_said_at_the_start() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut running = Running::serve(1, folder.path(), &[("GJALLAR_JID", "pubsub.net")]);
+    running.has_logged("only administrators may create nodes");
+    running.terminate();
+    assert_eq!(running.ended().0, 0);
+}
+
+#[tokio::test]
+async fn systemd_hears_that_it_serves_lives_and_stops() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("notify");
+    let systemd = tokio::net::UnixDatagram::bind(&path).unwrap();
+    let variables = [("NOTIFY_SOCKET", path.to_str().unwrap()), ("WATCHDOG_USEC", "300000")];
+    let mut service = ServiceProcess::start(&[], &variables).await;
+    let heard = async || {
+        let mut buffer = [0; 256];
+        let heard = tokio::time::timeout(Duration::from_secs(30), systemd.recv(&mut buffer));
+        let len = heard.await.expect("silence").unwrap();
+        String::from_utf8(buffer[..len].to_vec()).unwrap().trim_end().to_owned()
+    };
+    assert_eq!(heard().await, "READY=1");
+    for _ in 0..4 {
+        assert_eq!(heard().await, "WATCHDOG=1");
+    }
+    service.terminate();
+    while heard().await != "STOPPING=1" {}
+    service.restart().await;
+}

@@ -1,0 +1,454 @@
+//! What the configuration says of nodes by their names, and taking up another configuration while serving.
+
+use std::{collections::BTreeMap, fs, sync::Arc};
+
+use gjallar::{
+    config::{Config, FieldValue, NodeLimits, NoticeConfig, PolicyConfig},
+    store::MemoryStore,
+};
+
+use crate::support::{
+    component::{TestComponent, error, form, shown},
+    process::ServiceProcess,
+};
+
+const ADMIN: &str = "admin@localhost/x";
+const USER: &str = "user@localhost/x";
+
+fn policy(nodes: &str) -> PolicyConfig {
+    PolicyConfig {
+        nodes: nodes.into(),
+        creators: None,
+        instant_nodes: true,
+        auto_create: true,
+        affiliation_notices: NoticeConfig::Related,
+        default: BTreeMap::new(),
+        forced: BTreeMap::new(),
+        limits: NodeLimits::default(),
+    }
+}
+
+fn fields(fields: &[(&str, &str)]) -> BTreeMap<String, FieldValue> {
+    let text = |value: &str| FieldValue::Text(value.into());
+    fields.iter().map(|(name, value)| ((*name).into(), text(value))).collect()
+}
+
+async fn governed(policies: Vec<PolicyConfig>) -> TestComponent {
+    let configure = |config: &mut Config| config.policies = policies;
+    TestComponent::with(Arc::new(MemoryStore::new()), configure).await
+}
+
+/// What the service shows of a field of a node's configuration, or of the default one.
+async fn field(component: &mut TestComponent, of: &str, name: &str) -> String {
+    let shown = shown(&component.owner(ADMIN, "get", of).await);
+    let (_, rest) = shown.split_once(&format!("pubsub#{name}")).expect("the field");
+    // Options come first, and have values too.
+    let (field, _) = rest.split_once("</field>").unwrap();
+    let (_, value) = field.rsplit_once("<value>").expect("a value");
+    value.split_once("</value>").unwrap().0.to_owned()
+}
+
+#[tokio::test]
+async fn the_first_pattern_that_fits_says_who_creates() {
+    let admins = PolicyConfig { creators: Some(vec!["admins".into()]), ..policy("news/*") };
+    let open = PolicyConfig { creators: Some(vec!["anyone".into()]), ..policy("news/open/?") };
+    let mut component = governed(vec![open, admins]).await;
+    let create = |node: &str| format!("<create node='{node}'/>");
+    for (from, node, expected) in [
+        (USER, "news/1", Some("auth forbidden")),
+        (USER, "news/open/22", Some("auth forbidden")),
+        (USER, "news/open/2", None),
+        ("far@elsewhere.example/x", "news/open/3", None),
+        ("far@elsewhere.example/x", "else", Some("auth forbidden")),
+        (USER, "else", None),
+        (ADMIN, "news/1", None),
+    ] {
+        let answer = component.pubsub(from, "set", &create(node)).await;
+        match expected {
+            Some(expected) => assert_eq!(error(&answer), expected, "{from} {node}"),
+            None => assert_eq!(answer.attr("type"), Some("result"), "{from} {node}"),
+        }
+    }
+    assert_eq!(error(&component.publish(USER, "news/9", "1").await), "cancel item-not-found");
+}
+
+#[tokio::test]
+async fn there_are_no_more_nodes_of_a_pattern_than_its_quota() {
+    let quota = |max_nodes| NodeLimits { max_nodes: Some(max_nodes), ..NodeLimits::default() };
+    let few = |max_nodes| PolicyConfig { limits: quota(max_nodes), ..policy("few/*") };
+    let mut component = governed(vec![policy("few/but/*"), few(2)]).await;
+    let create = |node: &str| format!("<create node='{node}'/>");
+    for (node, is_granted) in [
+        ("few/1", true),
+        ("few/but/1", true),
+        ("few/2", true),
+        ("few/3", false),
+        ("else", true),
+        ("few/but/2", true),
+    ] {
+        let answer = component.pubsub(USER, "set", &create(node)).await;
+        assert_eq!(answer.attr("type") == Some("result"), is_granted, "{node}");
+        if !is_granted {
+            assert_eq!(error(&answer), "cancel not-allowed max-nodes-exceeded", "{node}");
+        }
+    }
+    // Nobody has more than that by publishing, or as an administrator.
+    assert_eq!(
+        error(&component.publish(USER, "few/3", "1").await),
+        "cancel not-allowed max-nodes-exceeded"
+    );
+    let answer = component.pubsub(ADMIN, "set", &create("few/3")).await;
+    assert_eq!(error(&answer), "cancel not-allowed max-nodes-exceeded");
+    // One that goes makes room for one.
+    component.owner(USER, "set", "<delete node='few/1'/>").await;
+    assert_eq!(component.publish(USER, "few/3", "1").await.attr("type"), Some("result"));
+    assert_eq!(
+        error(&component.publish(USER, "few/4", "1").await),
+        "cancel not-allowed max-nodes-exceeded"
+    );
+    // Nodes that are there count under another quota too.
+    component.reload.send_modify(|config| config.policies = vec![few(5)]);
+    loop {
+        if component.publish(USER, "few/4", "1").await.attr("type") == Some("result") {
+            break;
+        }
+    }
+    let answer = component.pubsub(USER, "set", &create("few/5")).await;
+    assert_eq!(error(&answer), "cancel not-allowed max-nodes-exceeded");
+}
+
+#[tokio::test]
+async fn what_is_forced_cannot_be_otherwise_and_what_is_default_can() {
+    let both = PolicyConfig {
+        default: fields(&[("title", "Nameless"), ("max_items", "3")]),
+        forced: fields(&[("access_model", "whitelist")]),
+        ..policy("private/*")
+    };
+    let mut component = governed(vec![both]).await;
+    component.create(USER, "private/1", &[("title", "Mine")]).await;
+    component.create(USER, "else", &[]).await;
+    let of = |node: &str| format!("<configure node='{node}'/>");
+    for (node, name, expected) in [
+        ("private/1", "title", "Mine"),
+        ("private/1", "max_items", "3"),
+        ("private/1", "access_model", "whitelist"),
+        ("else", "max_items", "max"),
+        ("else", "access_model", "open"),
+    ] {
+        assert_eq!(field(&mut component, &of(node), name).await, expected, "{node} {name}");
+    }
+    let open = [("access_model", "open"), ("title", "Open")];
+    let answer = component.configure(USER, "private/1", &open).await;
+    assert_eq!(error(&answer), "modify not-acceptable");
+    assert!(shown(&answer).contains("pubsub#access_model"), "{}", shown(&answer));
+    assert_eq!(field(&mut component, &of("private/1"), "title").await, "Mine");
+    let same = [("access_model", "whitelist"), ("max_items", "5")];
+    let answer = component.configure(USER, "private/1", &same).await;
+    assert_eq!(answer.attr("type"), Some("result"));
+    let create = format!("<create node='private/2'/><configure>{}</configure>", form(&open));
+    assert_eq!(error(&component.pubsub(USER, "set", &create).await), "modify not-acceptable");
+    assert_eq!(component.publish(USER, "private/3", "1").await.attr("type"), Some("result"));
+    assert_eq!(field(&mut component, &of("private/3"), "access_model").await, "whitelist");
+}
+
+#[tokio::test]
+async fn a_policy_for_all_names_is_the_default_configuration() {
+    let all = PolicyConfig {
+        forced: fields(&[("access_model", "whitelist")]),
+        instant_nodes: false,
+        auto_create: false,
+        default: fields(&[("max_items", "7")]),
+        ..policy("*")
+    };
+    let mut component = governed(vec![all]).await;
+    assert_eq!(field(&mut component, "<default/>", "max_items").await, "7");
+    let instant = component.pubsub(USER, "set", "<create/>").await;
+    assert_eq!(error(&instant), "modify not-acceptable nodeid-required");
+    assert_eq!(error(&component.publish(ADMIN, "n", "1").await), "cancel item-not-found");
+    let info = "<query xmlns='http://jabber.org/protocol/disco#info'/>";
+    let info = shown(&component.ask(USER, "get", info).await);
+    assert!(info.contains("pubsub#create-nodes"), "{info}");
+    assert!(info.contains("access-whitelist") && !info.contains("access-open"), "{info}");
+    assert!(!info.contains("instant-nodes") && !info.contains("auto-create"), "{info}");
+}
+
+#[tokio::test]
+async fn nodes_have_the_quotas_of_their_pattern() {
+    let limits =
+        NodeLimits { max_items: Some(2), max_subscriptions: Some(1), ..NodeLimits::default() };
+    let mut component = governed(vec![PolicyConfig { limits, ..policy("small/*") }]).await;
+    for node in ["small/1", "large"] {
+        component.create(USER, node, &[]).await;
+        for id in ["1", "2", "3"] {
+            component.publish(USER, node, id).await;
+        }
+        component.subscribe("a@localhost/x", node).await;
+    }
+    assert_eq!(component.items(USER, "small/1").await, ["2", "3"]);
+    assert_eq!(component.items(USER, "large").await, ["1", "2", "3"]);
+    component.subscribe("b@localhost/x", "large").await;
+    let subscribe = "<subscribe node='small/1' jid='b@localhost/x'/>";
+    let refused = component.pubsub("b@localhost/x", "set", subscribe).await;
+    assert_eq!(error(&refused), "wait policy-violation too-many-subscriptions");
+    let answer = component.configure(USER, "small/1", &[("max_items", "3")]).await;
+    assert_eq!(error(&answer), "modify not-acceptable");
+}
+
+#[tokio::test]
+async fn another_configuration_is_taken_up_on_the_same_connection() {
+    let mut component = TestComponent::start().await;
+    component.create(USER, "n", &[]).await;
+    component.reload.send_modify(|config| {
+        config.admins = vec!["user@localhost".into()];
+        config.limits.max_batch = 1;
+        config.policies = vec![PolicyConfig { auto_create: false, ..policy("closed/*") }];
+    });
+    // It is taken up beside what is asked.
+    while component.publish(USER, "closed/1", "1").await.attr("type") == Some("result") {
+        component.owner(USER, "set", "<delete node='closed/1'/>").await;
+    }
+    let two = "<publish node='n'><item id='1'><x xmlns='x'/></item><item id='2'><x xmlns='x'/></item></publish>";
+    let refused = component.pubsub(USER, "set", two).await;
+    assert_eq!(error(&refused), "cancel not-allowed max-items-exceeded");
+    let configure = component.configure(ADMIN, "n", &[("title", "t")]).await;
+    assert_eq!(error(&configure), "auth forbidden");
+    // And back.
+    component.reload.send_modify(|config| {
+        config.admins = vec!["admin@localhost".into()];
+        config.policies = Vec::new();
+    });
+    while component.configure(ADMIN, "n", &[("title", "t")]).await.attr("type") == Some("error") {}
+    assert_eq!(component.publish(USER, "closed/1", "1").await.attr("type"), Some("result"));
+}
+
+/// Gives it another configuration, and waits until it is taken up.
+async fn take_up(component: &mut TestComponent, change: impl FnOnce(&mut Config)) {
+    component.reload.send_modify(|config| {
+        change(config);
+        config.limits.max_batch -= 1;
+    });
+    let limit = component.reload.borrow().limits.max_batch;
+    let items = "<item><x xmlns='x'/></item>".repeat(limit + 1);
+    let publish = format!("<publish node='probe'>{items}</publish>");
+    while component.pubsub(USER, "set", &publish).await.attr("type") == Some("result") {}
+}
+
+#[tokio::test]
+async fn a_node_that_is_there_keeps_what_others_may_not_have_any_more() {
+    let mut component = TestComponent::start().await;
+    component.create(USER, "probe", &[]).await;
+    component.create(USER, "n", &[("access_model", "authorize")]).await;
+    let open = PolicyConfig { forced: fields(&[("access_model", "open")]), ..policy("n") };
+    take_up(&mut component, |config| config.policies = vec![open]).await;
+    let of = "<configure node='n'/>";
+    let cancel = "<configure node='n'><x xmlns='jabber:x:data' type='cancel'/></configure>";
+    let cancelled = component.owner(USER, "set", cancel).await;
+    assert_eq!(cancelled.attr("type"), Some("result"));
+    let title = component.configure(USER, "n", &[("title", "t")]).await;
+    assert_eq!(title.attr("type"), Some("result"));
+    let whole = component.configure(USER, "n", &[("title", "u"), ("access_model", "authorize")]);
+    assert_eq!(whole.await.attr("type"), Some("result"));
+    assert_eq!(field(&mut component, of, "access_model").await, "authorize");
+    let third = component.configure(USER, "n", &[("access_model", "whitelist")]).await;
+    assert_eq!(error(&third), "modify not-acceptable");
+    let forced = component.configure(USER, "n", &[("access_model", "open")]).await;
+    assert_eq!(forced.attr("type"), Some("result"));
+    let back = component.configure(USER, "n", &[("access_model", "authorize")]).await;
+    assert_eq!(error(&back), "modify not-acceptable");
+}
+
+#[tokio::test]
+async fn lower_limits_hold_at_nodes_that_are_there() {
+    let mut component = TestComponent::start().await;
+    component.create(USER, "probe", &[]).await;
+    component.create(USER, "n", &[("max_items", "50")]).await;
+    component.publish(USER, "n", "1").await;
+    let limits =
+        NodeLimits { max_items: Some(10), max_payload_bytes: Some(100), ..NodeLimits::default() };
+    take_up(&mut component, |config| {
+        config.policies = vec![PolicyConfig { limits, ..policy("n") }];
+    })
+    .await;
+    let payload = format!("<item id='2'><x xmlns='urn:x'>{}</x></item>", "x".repeat(100));
+    let publish = |options: &str| format!("<publish node='n'>{payload}</publish>{options}");
+    let refused = component.pubsub(USER, "set", &publish("")).await;
+    assert_eq!(error(&refused), "modify not-acceptable payload-too-big");
+    let of = "<configure node='n'/>";
+    assert_eq!(field(&mut component, of, "max_items").await, "10");
+    assert_eq!(field(&mut component, of, "max_payload_size").await, "100");
+    for (max_items, is_met) in [("10", true), ("max", true), ("50", false), ("9", false)] {
+        let form = form(&[("max_items", max_items)]).replace("node_config", "publish-options");
+        let item = "<item id='3'><x xmlns='urn:x'/></item>";
+        let options = format!("<publish-options>{form}</publish-options>");
+        let content = format!("<publish node='n'>{item}</publish>{options}");
+        let answer = component.pubsub(USER, "set", &content).await;
+        assert_eq!(answer.attr("type") == Some("result"), is_met, "{}", shown(&answer));
+    }
+    let shown_and_sent = [("max_items", "10"), ("max_payload_size", "100"), ("title", "t")];
+    let whole = component.configure(USER, "n", &shown_and_sent).await;
+    assert_eq!(whole.attr("type"), Some("result"), "{}", shown(&whole));
+}
+
+#[tokio::test]
+async fn sighup_reads_the_file_again_and_says_what_changed_or_why_not() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("gjallar.toml");
+    let write = |text: &str| fs::write(&file, text).unwrap();
+    write("[limits]\nmax_items = 5\n");
+    let mut service = ServiceProcess::start(&[("CONFIG", file.to_str().unwrap())], &[]).await;
+    write(
+        "log = 'debug'\nstore_cache_mib = 25\n[limits]\nmax_items = 6\n[[policies]]\nnodes = 'a/*'\n",
+    );
+    service.hang_up();
+    service.has_logged("the configuration is taken up").await;
+    let log = service.log();
+    for said in [
+        "changed key=\"limits.max_items\" from=\"5\" to=\"6\"",
+        "changed key=\"log\"",
+        "changed key=\"policies\"",
+        "waits for a restart key=\"store_cache_mib\"",
+    ] {
+        assert!(log.contains(said), "{said}: {log}");
+    }
+    service.granted(USER, "<create node='n'/>").await;
+    write("[limits]\nmax_items = 'many'\n");
+    service.hang_up();
+    service.has_logged("nothing has changed error=").await;
+    write("[[policies]]\nnodes = 'b/*'\nforced = { access_model = 'ajar' }\n");
+    service.hang_up();
+    service.has_logged("policies: \"b/*\": ").await;
+    write("server = 'nowhere'\n[limits]\nmax_items = 7\n");
+    service.hang_up();
+    // The variable outweighs it.
+    service.has_logged("from=\"6\" to=\"7\"").await;
+    write("[link]\nmax_stanza_bytes = 5\n[limits]\nmax_items = 8\n");
+    service.hang_up();
+    service.has_logged("link.max_stanza_bytes: from").await;
+    write(
+        "link = { max_stanza_bytes = 1000000 }\nlimits = { max_items = 9, max_payload_bytes = 400000 }\n",
+    );
+    service.hang_up();
+    service.has_logged("needs a restart, and nothing has changed").await;
+    write("admins = ['a@localhost']\n[limits]\nmax_items = 10\n");
+    service.hang_up();
+    service.has_logged("what=\"administrators\" before=\"\" after=\"a@localhost\"").await;
+    service.has_logged("from=\"7\" to=\"10\"").await;
+    service.granted(USER, "<create node='a/1'/>").await;
+    assert_eq!(service.log().matches("connected server=").count(), 1, "{}", service.log());
+    assert!(service.is_alive());
+}
+
+/// The policies that `config/gjallar.toml` has, commented out, from a line on.
+fn shipped(from: &str) -> Vec<PolicyConfig> {
+    #[derive(serde::Deserialize)]
+    struct Shipped {
+        policies: Vec<PolicyConfig>,
+    }
+    let file = include_str!("../../config/gjallar.toml");
+    let lines = file.split_once(from).unwrap().1.lines().skip(1);
+    let lines = lines.map(|line| line.strip_prefix("# ").unwrap_or_default());
+    let is_toml = |line: &&str| line.starts_with("[[") || line.contains(" = ");
+    let text: String = lines.filter(is_toml).map(|line| format!("{line}\n")).collect();
+    toml::from_str::<Shipped>(&text).unwrap().policies
+}
+
+fn publish(node: &str, item: &str, text: &str) -> String {
+    format!("<publish node='{node}'><item id='{item}'><x xmlns='urn:x'>{text}</x></item></publish>")
+}
+
+/// The first comment or reaction creates the node; everybody else comments and reacts too.
+#[tokio::test]
+async fn social_nodes_are_open_to_all() {
+    let mut component = governed(shipped("Social nodes:")).await;
+    let (romeo, nurse) = ("romeo@localhost/b", "nurse@localhost/c");
+    for node in [
+        "urn:xmpp:microblog:0:comments/post-1",
+        "urn:xmpp:pubsub-attachments:1/xmpp:juliet@localhost?;node=urn%3Axmpp%3Amicroblog%3A0;item=post-1",
+    ] {
+        component.granted(romeo, &publish(node, "romeo@localhost", "like")).await;
+        component.granted(nurse, &publish(node, "nurse@localhost", "like")).await;
+        for content in [
+            publish(node, "romeo@localhost", "dislike"),
+            format!("<retract node='{node}'><item id='romeo@localhost'/></retract>"),
+        ] {
+            assert_eq!(error(&component.pubsub(nurse, "set", &content).await), "auth forbidden");
+        }
+        component.granted(nurse, &publish(node, "nurse@localhost", "love")).await;
+        let items = format!("<items node='{node}'/>");
+        let items = shown(&component.pubsub("juliet@localhost/x", "get", &items).await);
+        for item in [
+            "<item id='romeo@localhost' publisher='romeo@localhost'>",
+            "<item id='nurse@localhost' publisher='nurse@localhost'>",
+        ] {
+            assert!(items.contains(item), "{items}");
+        }
+        let member = "<affiliation jid='new@localhost' affiliation='publisher'/>";
+        let member = format!("<affiliations node='{node}'>{member}</affiliations>");
+        component.owner(romeo, "set", &member).await;
+        assert_eq!(component.message().await.attr("to"), Some("new@localhost"));
+    }
+    // A user of another server may begin where the policies let anyone.
+    let far = "far@far.example/c";
+    let first = publish("urn:xmpp:microblog:0:comments/post-2", "far", "like");
+    assert_eq!(error(&component.pubsub(far, "set", &first).await), "cancel item-not-found");
+    let mut policies = shipped("Social nodes:");
+    policies.iter_mut().for_each(|policy| policy.creators = Some(vec!["anyone".into()]));
+    let mut component = governed(policies).await;
+    component.granted(far, &first).await;
+}
+
+/// Neither by their number nor by their bytes.
+#[tokio::test]
+async fn nobody_removes_items_of_others_from_a_social_node_by_filling_it() {
+    let mut policies = shipped("Social nodes:");
+    policies.retain(|policy| policy.nodes.starts_with("urn:"));
+    let defaults = Config::default().limits;
+    for policy in &mut policies {
+        // With the longest id and publisher, escaped.
+        let item = u64::from(policy.limits.max_payload_bytes.unwrap()) + 6 * 1023 + 2047 + 40;
+        let items = policy.limits.max_items.unwrap_or(defaults.max_items);
+        assert!(item * u64::from(items) <= defaults.max_node_bytes, "{}", policy.nodes);
+        policy.limits.max_items = Some(3);
+    }
+    let mut component = governed(policies).await;
+    let (romeo, mallory) = ("romeo@localhost/b", "mallory@localhost/m");
+    for node in ["urn:xmpp:microblog:0:comments/post-1", "urn:xmpp:pubsub-attachments:1/post-1"] {
+        component.granted(romeo, &publish(node, "romeo", "a comment")).await;
+        for item in ["1", "2"] {
+            component.granted(mallory, &publish(node, item, "spam")).await;
+        }
+        let refused = component.pubsub(mallory, "set", &publish(node, "3", "spam")).await;
+        assert_eq!(error(&refused), "cancel conflict node-full");
+        assert_eq!(component.items(romeo, node).await, ["romeo", "1", "2"]);
+        // What is there can be changed, and its owner makes room.
+        component.granted(romeo, &publish(node, "romeo", "other words")).await;
+        component.granted(romeo, &format!("<retract node='{node}'><item id='1'/></retract>")).await;
+        component.granted(romeo, &publish(node, "romeo-2", "a comment")).await;
+    }
+}
+
+#[tokio::test]
+async fn block_lists_are_written_by_those_who_may_and_read_by_all() {
+    let mut component = governed(shipped("Block lists (RTBL)")).await;
+    for node in ["muc_bans_sha256", "spam_source_domains", "spam_source_jids_sha256"] {
+        let create = format!("<create node='{node}'/>");
+        assert_eq!(error(&component.pubsub(USER, "set", &create).await), "auth forbidden");
+        let entry = publish(node, "a9993e36", "");
+        for by in [USER, ADMIN] {
+            assert_eq!(error(&component.pubsub(by, "set", &entry).await), "cancel item-not-found");
+        }
+        component.create(ADMIN, node, &[]).await;
+        component.subscribe("muc.far.example", node).await;
+        assert_eq!(error(&component.pubsub(USER, "set", &entry).await), "auth forbidden");
+        let bot = "<affiliation jid='user@localhost' affiliation='publisher'/>";
+        let bot = format!("<affiliations node='{node}'>{bot}</affiliations>");
+        assert_eq!(component.owner(ADMIN, "set", &bot).await.attr("type"), Some("result"));
+        component.granted(USER, &entry).await;
+        let event = shown(&component.message().await);
+        assert!(event.contains("to='muc.far.example'") && event.contains("a9993e36"), "{event}");
+        assert_eq!(component.items("muc.far.example", node).await, ["a9993e36"]);
+        let form =
+            shown(&component.owner(ADMIN, "get", &format!("<configure node='{node}'/>")).await);
+        assert!(form.contains("<value>50000</value>"), "{form}");
+    }
+}

@@ -1,0 +1,4 @@
+//! TODO.
+
+pub(super) mod architecture;
+pub(super) mod conformance;

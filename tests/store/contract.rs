@@ -1,0 +1,940 @@
+//! The contract of a store, written once, for every store there is.
+
+use std::{collections::BTreeSet, path::Path, sync::Arc};
+
+use gjallar::{
+    service::Error,
+    store::{
+        Commit, CommitChain, MAX_FORMER_NODES, MAX_OWN_FORMER_NODES, MemoryStore, SledStore, Store,
+        StoreError,
+    },
+};
+use gjallar_pubsub::{
+    AccessModel, Affiliation, ConfigField, Epoch, FormerNode, ItemBudget, ItemFilter, ItemOrder,
+    ItemQuery, ItemRef, Limits, MaxItems, Node, NodeConfig, OrderField, OwnerHash, PageBound,
+    PageRequest, PublishModel, ResultPage, Subscription, SubscriptionState, Timestamp,
+    import_changes,
+    op::{affiliations::OwnAffiliations, subscriptions::OwnSubscriptions},
+};
+
+use crate::support::service::{TestService, actor, item, jid, node, raw};
+
+/// A kind of store. `again` opens what is there after the last one was closed.
+trait StoreUnderTest {
+    fn open(&self) -> Arc<dyn Store>;
+    fn again(&self) -> Option<Arc<dyn Store>>;
+}
+
+struct MemoryBackend;
+
+impl StoreUnderTest for MemoryBackend {
+    fn open(&self) -> Arc<dyn Store> {
+        Arc::new(MemoryStore::new())
+    }
+
+    fn again(&self) -> Option<Arc<dyn Store>> {
+        None
+    }
+}
+
+struct SledBackend(tempfile::TempDir);
+
+impl SledBackend {
+    fn new() -> Self {
+        Self(tempfile::tempdir().unwrap())
+    }
+}
+
+impl StoreUnderTest for &SledBackend {
+    fn open(&self) -> Arc<dyn Store> {
+        StoreUnderTest::open(*self)
+    }
+
+    fn again(&self) -> Option<Arc<dyn Store>> {
+        StoreUnderTest::again(*self)
+    }
+}
+
+impl StoreUnderTest for SledBackend {
+    fn open(&self) -> Arc<dyn Store> {
+        Arc::new(SledStore::open(self.0.path()).unwrap())
+    }
+
+    fn again(&self) -> Option<Arc<dyn Store>> {
+        Some(StoreUnderTest::open(self))
+    }
+}
+
+macro_rules! store_contract {
+    ($($test:ident)*) => {
+        mod memory {
+            $(#[tokio::test] async fn $test() { super::$test(super::MemoryBackend).await; })*
+        }
+        mod sled {
+            $(#[tokio::test] async fn $test() { super::$test(super::SledBackend::new()).await; })*
+        }
+    };
+}
+
+store_contract! {
+    keeps_nodes_with_all_that_belongs_to_them
+    keeps_the_newest_items_and_their_order
+    an_item_of_the_same_name_replaces_and_is_the_newest
+    selects_items_by_name
+    selects_items_by_page
+    lists_items_in_an_order_and_by_a_filter
+    remembers_deleted_nodes
+    counts_deleted_nodes_by_account
+    forgets_deleted_nodes_whose_names_are_free
+    lists_subscribed_aliases
+    deleted_nodes_of_one_owner_take_no_room_of_others
+    remembers_who_refused_presence
+    gives_the_newest_items_that_fit
+    keeps_so_many_bytes
+    counts_what_an_entity_has
+    forgets_everything_of_a_deleted_node
+    knows_where_an_entity_stands_and_is_subscribed
+    lists_nodes_in_pages
+    keeps_large_payloads
+    carries_out_nothing_that_rests_on_a_failure
+    the_longest_names_and_jids_fit
+    commits_of_many_nodes_meet
+    is_durable
+}
+
+const OWNER: &str = "owner@localhost";
+
+async fn keeps_nodes_with_all_that_belongs_to_them(kind: impl StoreUnderTest) {
+    let stage = TestService::new(kind.open()).await;
+    let settings = vec![
+        ConfigField::Title("a title".into()),
+        ConfigField::MaxItems(MaxItems::Number(3)),
+        ConfigField::NotifyConfig(true),
+    ];
+    stage.create_with(OWNER, "a", settings).await.unwrap();
+    stage.subscribe("x@localhost/r", "a").await.unwrap();
+    stage.affiliate(OWNER, "a", "y@localhost", Affiliation::PublishOnly).await.unwrap();
+    stage.publish(OWNER, "a", "1").await.unwrap();
+    let kept = stage.store.node(&node("a")).await.unwrap().unwrap();
+    assert_eq!(kept.config.title, "a title");
+    assert_eq!(kept.config.max_items, MaxItems::Number(3));
+    assert!(kept.config.notify_config);
+    assert_eq!(kept.seq, 1);
+    assert_eq!(kept.creator.as_str(), OWNER);
+    assert_eq!(kept.subscribers().collect::<Vec<_>>(), [&jid("x@localhost/r")]);
+    let affiliation = |who: &str| kept.affiliation_of(&jid(who).to_bare());
+    assert_eq!(affiliation(OWNER), Affiliation::Owner);
+    assert_eq!(affiliation("y@localhost"), Affiliation::PublishOnly);
+    assert_eq!(stage.store.node(&node("b")).await.unwrap(), None);
+    assert_eq!(nodes(&stage).await, 1);
+}
+
+/// How many nodes a store has.
+async fn nodes(stage: &TestService) -> u64 {
+    stage.store.node_counts().await.unwrap().values().sum()
+}
+
+async fn keeps_the_newest_items_and_their_order(kind: impl StoreUnderTest) {
+    let stage = TestService::new(kind.open()).await;
+    let three = vec![ConfigField::MaxItems(MaxItems::Number(3))];
+    stage.create_with(OWNER, "a", three).await.unwrap();
+    for id in ["1", "2", "3", "4", "5"] {
+        stage.publish(OWNER, "a", id).await.unwrap();
+    }
+    assert_eq!(stage.ids("a").await, ["3", "4", "5"]);
+    stage.configure(OWNER, "a", ConfigField::MaxItems(MaxItems::Number(1))).await.unwrap();
+    assert_eq!(stage.ids("a").await, ["5"]);
+    stage.configure(OWNER, "a", ConfigField::MaxItems(MaxItems::Number(0))).await.unwrap();
+    stage.publish(OWNER, "a", "6").await.unwrap();
+    assert_eq!(stage.ids("a").await, [""; 0]);
+}
+
+async fn an_item_of_the_same_name_replaces_and_is_the_newest(kind: impl StoreUnderTest) {
+    let stage = TestService::new(kind.open()).await;
+    stage.create(OWNER, "a").await.unwrap();
+    for id in ["1", "2", "3"] {
+        stage.publish(OWNER, "a", id).await.unwrap();
+    }
+    stage.publish_xml(OWNER, "a", "1", "<new xmlns='urn:x'/>").await.unwrap();
+    assert_eq!(stage.ids("a").await, ["2", "3", "1"]);
+    let items = stage.items(OWNER, "a").await.unwrap();
+    let newest = items.last().unwrap();
+    assert_eq!(newest.payload.as_ref().unwrap().xml(), "<new xmlns='urn:x'/>");
+    assert_eq!(newest.place.sequence, 4);
+    stage.retract(OWNER, "a", "3").await.unwrap();
+    assert_eq!(stage.ids("a").await, ["2", "1"]);
+    stage.purge(OWNER, "a").await.unwrap();
+    assert_eq!(stage.ids("a").await, [""; 0]);
+    stage.publish(OWNER, "a", "9").await.unwrap();
+    assert_eq!(stage.ids("a").await, ["9"]);
+}
+
+async fn selects_items_by_name(kind: impl StoreUnderTest) {
+    let stage = TestService::new(kind.open()).await;
+    stage.create(OWNER, "a").await.unwrap();
+    for id in ["1", "2", "3"] {
+        stage.publish(OWNER, "a", id).await.unwrap();
+    }
+    let some = [item("3"), item("nothing"), item("1"), item("3")];
+    let items =
+        stage.store.items(&node("a"), &some, &ItemBudget::stored(usize::MAX)).await.unwrap();
+    let names: Vec<_> = items.entries.iter().map(|item| item.id.to_string()).collect();
+    assert_eq!((names, items.total), (vec!["1".to_owned(), "3".to_owned()], Some(2)));
+    let newest = stage.store.items(&node("a"), &some, &ItemBudget::stored(0)).await.unwrap();
+    assert_eq!((newest.entries.len(), newest.total), (1, Some(2)));
+    let nowhere =
+        stage.store.items(&node("b"), &some, &ItemBudget::stored(usize::MAX)).await.unwrap();
+    assert_eq!((nowhere.entries, nowhere.total), (Vec::new(), Some(0)));
+    let publishers = stage.store.publishers(&node("a"), &some).await.unwrap();
+    let owner = jid(OWNER).to_bare();
+    assert_eq!(publishers, [(item("1"), owner.clone()), (item("3"), owner)].into());
+    assert!(stage.store.publishers(&node("b"), &some).await.unwrap().is_empty());
+    stage.purge(OWNER, "a").await.unwrap();
+    assert!(stage.store.publishers(&node("a"), &some).await.unwrap().is_empty());
+}
+
+async fn selects_items_by_page(kind: impl StoreUnderTest) {
+    let stage = TestService::new(kind.open()).await;
+    stage.create(OWNER, "a").await.unwrap();
+    for id in ["0", "1", "2", "3", "4", "5"] {
+        stage.publish(OWNER, "a", id).await.unwrap();
+    }
+    stage.retract(OWNER, "a", "0").await.unwrap();
+    let page = async |max, edge| {
+        let (page, node) = (PageRequest { max, edge }, node("a"));
+        let part = stage.store.page(&node, &page, usize::MAX).await.unwrap();
+        let page = page.map(ItemRef::Name);
+        let ids = stage.store.page_of_ids(&node, &page, 0, usize::MAX).await.unwrap();
+        let expected = part.clone().map(|part| part.map(|item| (item.id.clone(), item.position())));
+        assert_eq!(expected, ids);
+        let part = part?;
+        assert_eq!(part.total, Some(5));
+        let names: Vec<_> = part.entries.iter().map(|item| item.id.to_string()).collect();
+        Some((part.index, names.concat()))
+    };
+    let found = |index, names: &str| Some((index, names.to_owned()));
+    assert_eq!(page(2, PageBound::At(0)).await, found(Some(0), "12"));
+    assert_eq!(page(2, PageBound::At(4)).await, found(Some(4), "5"));
+    assert_eq!(page(2, PageBound::At(9)).await, found(Some(5), ""));
+    assert_eq!(page(2, PageBound::Last).await, found(Some(3), "45"));
+    assert_eq!(page(0, PageBound::At(0)).await, found(Some(0), ""));
+    assert_eq!(page(2, PageBound::After(item("2"))).await, found(Some(2), "34"));
+    assert_eq!(page(2, PageBound::After(item("5"))).await, found(Some(5), ""));
+    assert_eq!(page(2, PageBound::Before(item("4"))).await, found(Some(1), "23"));
+    assert_eq!(page(9, PageBound::Before(item("4"))).await, found(Some(0), "123"));
+    assert_eq!(page(2, PageBound::Before(item("1"))).await, found(Some(0), ""));
+    assert_eq!(page(2, PageBound::After(item("0"))).await, None);
+    assert_eq!(page(2, PageBound::Before(item("x"))).await, None);
+    stage.purge(OWNER, "a").await.unwrap();
+    let gone = PageRequest { max: 2, edge: PageBound::After(item("2")) };
+    assert_eq!(stage.store.page(&node("a"), &gone, usize::MAX).await.unwrap(), None);
+    let nowhere = stage.store.page(&node("b"), &PageRequest::last(1), usize::MAX).await;
+    assert_eq!(nowhere.unwrap(), Some(ResultPage::empty()));
+}
+
+/// XEP-0413's example: A, B, C and D come, then C again, then A again.
+async fn lists_items_in_an_order_and_by_a_filter(kind: impl StoreUnderTest) {
+    let stage = TestService::new(kind.open()).await;
+    stage
+        .create_with(OWNER, "n", vec![ConfigField::PublishModel(PublishModel::Open)])
+        .await
+        .unwrap();
+    for (who, id) in [(0, "A"), (1, "B"), (0, "C"), (1, "D"), (0, "C"), (0, "A")] {
+        stage.publish([OWNER, "x@localhost"][who], "n", id).await.unwrap();
+    }
+    let (creation, modification) = (OrderField::Creation, OrderField::Modification);
+    let name = |id: &str| ItemRef::Name(item(id));
+    let store = Arc::clone(&stage.store);
+    let list = async |page: PageRequest<ItemRef>, by, is_descending, filter: ItemFilter| {
+        let listing = ItemQuery { page, order: ItemOrder { by, is_descending }, filter };
+        let listed =
+            store.list(&node("n"), &listing, &ItemBudget::stored(usize::MAX)).await.unwrap()?;
+        let ids: String = listed.part.entries.iter().map(|item| item.id.as_str()).collect();
+        let index = listed.part.index.map_or_else(|| "-".to_owned(), |index| index.to_string());
+        let more = if listed.is_complete { "" } else { " …" };
+        Some(format!("{index} {ids}{more}"))
+    };
+    let at = |max, edge| PageRequest { max, edge };
+    for (page, by, is_descending, expected) in [
+        (PageRequest::first(9), modification, false, "0 BDCA"),
+        (PageRequest::first(9), creation, false, "0 ABCD"),
+        (PageRequest::first(9), modification, true, "0 ACDB"),
+        (PageRequest::first(9), creation, true, "0 DCBA"),
+        (PageRequest::first(2), creation, false, "0 AB …"),
+        (at(2, PageBound::After(name("D"))), modification, false, "2 CA"),
+        (at(2, PageBound::After(name("C"))), creation, true, "2 BA"),
+        (at(1, PageBound::After(name("C"))), creation, true, "2 B …"),
+        (at(2, PageBound::Before(name("B"))), creation, true, "0 DC"),
+        (at(1, PageBound::Before(name("B"))), creation, true, "1 C …"),
+        // The first C stood there, and the first A.
+        (at(9, PageBound::After(ItemRef::Position((3, 0)))), modification, false, "1 DCA"),
+        (at(1, PageBound::Before(ItemRef::Position((3, 0)))), modification, true, "2 D …"),
+        (at(9, PageBound::After(ItemRef::Position((1, 0)))), creation, false, "1 BCD"),
+        (at(1, PageBound::At(1)), creation, true, "1 C …"),
+        (at(9, PageBound::At(7)), creation, true, "4 "),
+        (PageRequest::last(3), creation, true, "1 CBA …"),
+        (PageRequest::last(3), creation, false, "1 BCD …"),
+    ] {
+        let found = list(page.clone(), by, is_descending, ItemFilter::default()).await;
+        assert_eq!(found.as_deref(), Some(expected), "{page:?} {by:?} {is_descending}");
+    }
+    assert_eq!(
+        list(at(1, PageBound::After(name("x"))), creation, true, ItemFilter::default()).await,
+        None
+    );
+
+    let all =
+        store.page(&node("n"), &PageRequest::first(9), usize::MAX).await.unwrap().unwrap().entries;
+    let [b, d, c, a] = all.as_slice() else { panic!("{all:?}") };
+    assert_eq!((a.created, c.created), ((1, 0), (3, 0)));
+    assert_eq!((b.created, d.created), (b.position(), d.position()));
+    let none = ItemFilter::default;
+    let filters = [
+        (ItemFilter { after: Some(b.position()), ..none() }, "DCA"),
+        (ItemFilter { before: Some(c.position()), ..none() }, "BD"),
+        (ItemFilter { after: Some(b.position()), before: Some(a.position()), ..none() }, "DC"),
+        (ItemFilter { only: Some(vec![a.position(), b.position(), a.position()]), ..none() }, "BA"),
+        (ItemFilter { only: Some(Vec::new()), ..none() }, ""),
+        (ItemFilter { since: Some(c.published), ..none() }, "BDCA"),
+        (ItemFilter { since: Some(Timestamp(c.published.0 + 1)), ..none() }, ""),
+        (ItemFilter { until: Some(d.published), ..none() }, "BDCA"),
+        (ItemFilter { until: Some(Timestamp(d.published.0 - 1)), ..none() }, ""),
+        (ItemFilter { publisher: Some(jid("x@localhost")), ..none() }, "BD"),
+        (ItemFilter { publisher: Some(jid("x@localhost/r")), ..none() }, ""),
+    ];
+    for (filter, expected) in filters {
+        let found = list(PageRequest::first(9), modification, false, filter.clone()).await.unwrap();
+        assert_eq!(found, format!("- {expected}"), "{filter:?}");
+        let mut sorted: Vec<char> = expected.chars().collect();
+        sorted.sort_unstable();
+        let sorted: String = sorted.into_iter().collect();
+        let found = list(PageRequest::first(9), creation, false, filter).await.unwrap();
+        assert_eq!(found, format!("- {sorted}"));
+    }
+    // An item that is named by its position has to exist; a position need not have an item.
+    for gone in [(4, 0), (3, 0), (99, 0), (4, 1)] {
+        let is_there = gone == (4, 0);
+        let filter = ItemFilter { only: Some(vec![a.position(), gone]), ..none() };
+        let found = list(PageRequest::first(9), modification, false, filter).await;
+        assert_eq!(found.is_some(), is_there, "{gone:?}");
+        let edge = PageBound::After(ItemRef::Spot(gone));
+        assert_eq!(list(at(9, edge), creation, false, none()).await.is_some(), is_there);
+    }
+    let filter = ItemFilter { after: Some((3, 0)), before: Some((99, 0)), ..none() };
+    assert_eq!(list(PageRequest::first(9), modification, false, filter).await.unwrap(), "- DCA");
+    // Gone and come again is new; after a purge nothing of before is there.
+    stage.retract(OWNER, "n", "A").await.unwrap();
+    stage.publish(OWNER, "n", "A").await.unwrap();
+    assert_eq!(list(PageRequest::first(9), creation, false, none()).await.unwrap(), "0 BCDA");
+    stage.purge(OWNER, "n").await.unwrap();
+    stage.publish(OWNER, "n", "B").await.unwrap();
+    assert_eq!(list(PageRequest::first(9), creation, false, none()).await.unwrap(), "0 B");
+    let filter = ItemFilter { only: Some(vec![b.position()]), ..none() };
+    assert_eq!(list(PageRequest::first(9), creation, false, filter).await, None);
+    assert_eq!(stage.store.check().await.unwrap(), Vec::<String>::new());
+}
+
+async fn remembers_deleted_nodes(kind: impl StoreUnderTest) {
+    let stage = TestService::new(kind.open()).await;
+    for name in ["moved", "gone", "again"] {
+        stage.create(OWNER, name).await.unwrap();
+    }
+    stage.affiliate(OWNER, "gone", "second@x", Affiliation::Owner).await.unwrap();
+    stage.affiliate(OWNER, "gone", "bot@x", Affiliation::Publisher).await.unwrap();
+    stage.delete_with_redirect(OWNER, "moved", "xmpp:there").await.unwrap();
+    stage.delete(OWNER, "gone").await.unwrap();
+    let owners =
+        |names: &[&str]| names.iter().map(|name| OwnerHash::of(&jid(name).to_bare())).collect();
+    let deleted = Timestamp(1_700_000_000_000);
+    let (moved, gone) = (
+        FormerNode {
+            redirect: Some("xmpp:there".into()),
+            deleted,
+            owners: owners(&[OWNER]),
+            account: None,
+        },
+        FormerNode { redirect: None, deleted, owners: owners(&[OWNER, "second@x"]), account: None },
+    );
+    let all = vec![(node("moved"), moved), (node("gone"), gone)];
+    // What is there again is not remembered.
+    for redirect in [Some("xmpp:here"), None] {
+        match redirect {
+            Some(uri) => stage.delete_with_redirect(OWNER, "again", uri).await.unwrap(),
+            None => stage.delete(OWNER, "again").await.unwrap(),
+        }
+        let former = stage.store.former(&node("again")).await.unwrap().unwrap();
+        assert_eq!(former.redirect.as_deref(), redirect);
+        stage.create(OWNER, "again").await.unwrap();
+        assert_eq!(stage.store.former(&node("again")).await.unwrap(), None);
+    }
+    assert_eq!(stage.store.former_nodes().await.unwrap(), all);
+    assert_eq!(stage.store.redirects_len().await.unwrap(), 1);
+    stage.service.close().await;
+    drop(stage);
+    let Some(store) = kind.again() else { return };
+    assert_eq!(store.check().await.unwrap(), Vec::<String>::new());
+    assert_eq!(store.former_nodes().await.unwrap(), all);
+    assert_eq!(store.redirects_len().await.unwrap(), 1);
+    let stage = TestService::new(store).await;
+    stage.create(OWNER, "moved").await.unwrap();
+    stage.create(OWNER, "gone").await.unwrap();
+    assert_eq!(stage.store.former_nodes().await.unwrap(), []);
+    assert_eq!(stage.store.redirects_len().await.unwrap(), 0);
+    assert_eq!(stage.store.check().await.unwrap(), Vec::<String>::new());
+}
+
+/// The commits that create a node and delete it.
+fn deletion(name: &str, former: FormerNode) -> [Commit; 2] {
+    let config = NodeConfig::initial(&Limits::default());
+    let made = Node::new(node(name), Epoch(1), config, jid(OWNER).to_bare(), Timestamp(0));
+    [import_changes::created(made), import_changes::deleted(1, 1, Some(former))].map(|changes| {
+        let (node, changes, chain) = (node(name), Arc::new(changes), CommitChain::default());
+        let revoked = Arc::default();
+        Commit { node, changes, notifications: Vec::new(), revoked, chain }
+    })
+}
+
+/// Creates a node and deletes it at this time, in the store alone.
+async fn delete_at(store: &dyn Store, name: &str, at: Timestamp, redirect: Option<&str>) {
+    let redirect = redirect.map(str::to_owned);
+    for commit in
+        deletion(name, FormerNode { redirect, deleted: at, owners: Vec::new(), account: None })
+    {
+        store.commit_now(commit).await.unwrap();
+    }
+}
+
+/// Of the names that one owner deleted the newest stay reserved; names of others are not forgotten for them. Redirects are
+/// counted for each owner.
+async fn deleted_nodes_of_one_owner_take_no_room_of_others(kind: impl StoreUnderTest) {
+    let owner = OwnerHash::of(&jid(OWNER).to_bare());
+    let former = |at: u64, redirect: Option<&str>, owners: &[OwnerHash]| FormerNode {
+        redirect: redirect.map(str::to_owned),
+        deleted: Timestamp(at),
+        owners: owners.to_vec(),
+        account: None,
+    };
+    let begin = |store: &dyn Store, name: &str, former: FormerNode| {
+        for commit in deletion(name, former) {
+            store.commit(commit, Box::new(|result| drop(result.unwrap())));
+        }
+    };
+    let store = kind.open();
+    delete_at(&*store, "other", Timestamp(1), None).await;
+    for name in ["moved", "again"] {
+        begin(&*store, name, former(1, Some("xmpp:there"), &[owner]));
+    }
+    begin(&*store, "again", former(1, None, &[owner]));
+    let number = MAX_OWN_FORMER_NODES as u64;
+    for at in 0..number {
+        begin(&*store, &at.to_string(), former(at + 2, None, &[owner]));
+        // Commits are carried out in order, and not too many may wait.
+        if (at + 1) % 400 == 0 {
+            delete_at(&*store, &format!("other {at}"), Timestamp(1), None).await;
+        }
+    }
+    let is_there =
+        async |store: &dyn Store, name: &str| store.former(&node(name)).await.unwrap().is_some();
+    for (name, expected) in [("other", true), ("moved", true), ("again", false), ("0", true)] {
+        assert_eq!(is_there(&*store, name).await, expected, "{name}");
+    }
+    let stranger = OwnerHash::of(&jid("stranger@x").to_bare());
+    let redirects = async |store: &dyn Store| {
+        let counts = [store.redirects_of(&owner).await, store.redirects_of(&stranger).await];
+        counts.map(Result::unwrap)
+    };
+    assert_eq!(redirects(&*store).await, [1, 0]);
+    drop(store);
+    let Some(store) = kind.again() else { return };
+    assert_eq!(redirects(&*store).await, [1, 0]);
+    begin(&*store, "newest", former(number + 2, None, &[owner, stranger]));
+    delete_at(&*store, "moved", Timestamp(number + 2), None).await;
+    for (name, expected) in [("other", true), ("newest", true), ("0", false), ("1", true)] {
+        assert_eq!(is_there(&*store, name).await, expected, "{name}");
+    }
+    assert_eq!(redirects(&*store).await, [0, 0]);
+    assert_eq!(store.check().await.unwrap(), Vec::<String>::new());
+}
+
+/// A node counts for the account of its owner, whose hash may not be that of the owner.
+async fn counts_deleted_nodes_by_account(kind: impl StoreUnderTest) {
+    let store = kind.open();
+    let entity = |name: &str| jid(name).to_bare();
+    for owner in ["ss@x", "ß@x"] {
+        let former = FormerNode {
+            redirect: Some("xmpp:there".into()),
+            deleted: Timestamp(1),
+            owners: vec![OwnerHash::of(&entity(owner))],
+            account: (owner == "ß@x").then(|| OwnerHash::of_account(&entity(owner))),
+        };
+        for commit in deletion(owner, former.clone()) {
+            store.commit_now(commit).await.unwrap();
+        }
+        assert_eq!(store.former(&node(owner)).await.unwrap(), Some(former));
+    }
+    let redirects = async |store: &dyn Store, owner: &str| {
+        store.redirects_of(&OwnerHash::of(&entity(owner))).await.unwrap()
+    };
+    assert_eq!((redirects(&*store, "ss@x").await, redirects(&*store, "ß@x").await), (2, 0));
+    store.close().await;
+    drop(store);
+    let Some(store) = kind.again() else { return };
+    assert_eq!((redirects(&*store, "ss@x").await, redirects(&*store, "ß@x").await), (2, 0));
+    assert_eq!(store.check().await.unwrap(), Vec::<String>::new());
+}
+
+async fn lists_subscribed_aliases(kind: impl StoreUnderTest) {
+    let stage = TestService::new(kind.open()).await;
+    stage.create(OWNER, "a").await.unwrap();
+    let approved = vec![ConfigField::AccessModel(AccessModel::Authorize)];
+    stage.create_with(OWNER, "approved", approved).await.unwrap();
+    for (name, subscriber) in [
+        ("a", "ss@x/1"),
+        ("a", "ßs@x/1"),
+        ("a", "ßs@x/2"),
+        ("a", "ü@ß.example"),
+        ("a", "gone.ß@x"),
+        ("approved", "ß@x/1"),
+    ] {
+        stage.subscribe(subscriber, name).await.unwrap();
+    }
+    stage.unsubscribe("gone.ß@x", "a").await.unwrap();
+    let aliases = BTreeSet::from(["ßs@x", "ß@x"].map(|alias| jid(alias).to_bare()));
+    assert_eq!(stage.store.subscribed_aliases().await.unwrap(), aliases);
+    stage.service.close().await;
+    drop(stage);
+    let Some(store) = kind.again() else { return };
+    assert_eq!(store.subscribed_aliases().await.unwrap(), aliases);
+}
+
+async fn forgets_deleted_nodes_whose_names_are_free(kind: impl StoreUnderTest) {
+    const DAY: u64 = 24 * 60 * 60 * 1000;
+    let store = kind.open();
+    let names = async || {
+        let former = store.former_nodes().await.unwrap();
+        former.into_iter().map(|(name, _)| name.to_string()).collect::<Vec<_>>()
+    };
+    delete_at(&*store, "moved", Timestamp(1), Some("xmpp:there")).await;
+    for (name, day) in [("c", 1), ("a", 2), ("b", 3)] {
+        delete_at(&*store, name, Timestamp(day * DAY), None).await;
+    }
+    assert_eq!(names().await, ["moved", "c", "a", "b"]);
+    delete_at(&*store, "d", Timestamp(32 * DAY), None).await;
+    assert_eq!(names().await, ["moved", "b", "d"]);
+    assert_eq!(store.check().await.unwrap(), Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn of_deleted_nodes_the_newest_hundred_thousand_are_remembered() {
+    let store = MemoryStore::new();
+    for number in 0..=MAX_FORMER_NODES as u64 {
+        delete_at(&store, &number.to_string(), Timestamp(number + 1), None).await;
+    }
+    assert_eq!(store.former_nodes().await.unwrap().len(), MAX_FORMER_NODES);
+    assert_eq!(store.former(&node("0")).await.unwrap(), None);
+    assert!(store.former(&node("1")).await.unwrap().is_some());
+}
+
+async fn remembers_who_refused_presence(kind: impl StoreUnderTest) {
+    let store = kind.open();
+    let [a, b, c] = ["a@x", "b@x", "c@x"].map(|name| jid(name).to_bare());
+    let set = [(a.clone(), true), (b.clone(), true), (c.clone(), false)];
+    store.set_presence_refusals(&set).await.unwrap();
+    store.set_presence_refusals(&[(b.clone(), false), (c.clone(), true)]).await.unwrap();
+    store.set_presence_refusals(&[]).await.unwrap();
+    let of = async |store: &dyn Store| {
+        let mut all = store.presence_refusals().await.unwrap();
+        all.sort();
+        all
+    };
+    assert_eq!(of(&*store).await, [a.clone(), c.clone()]);
+    store.close().await;
+    drop(store);
+    let Some(store) = kind.again() else { return };
+    assert_eq!(of(&*store).await, [a, c]);
+    assert_eq!(store.check().await.unwrap(), Vec::<String>::new());
+}
+
+async fn gives_the_newest_items_that_fit(kind: impl StoreUnderTest) {
+    let stage = TestService::new(kind.open()).await;
+    stage.create(OWNER, "a").await.unwrap();
+    for id in ["1", "2", "3"] {
+        stage.publish(OWNER, "a", id).await.unwrap();
+    }
+    let size = stage.items(OWNER, "a").await.unwrap()[0].size();
+    let fitting = async |bytes| {
+        let page = async |page| stage.store.page(&node("a"), &page, bytes).await.unwrap().unwrap();
+        let oldest = page(PageRequest::first(9)).await.map(|item| item.id.to_string()).entries;
+        let newest = page(PageRequest::last(9)).await.map(|item| item.id.to_string()).entries;
+        assert_eq!(oldest, ["1", "2", "3"][..oldest.len()]);
+        assert_eq!(newest, ["1", "2", "3"][3 - newest.len()..]);
+        assert_eq!(oldest.len(), newest.len());
+        newest.len()
+    };
+    assert_eq!(fitting(3 * size).await, 3);
+    assert_eq!(fitting(3 * size - 1).await, 2);
+    assert_eq!(fitting(0).await, 1);
+}
+
+async fn keeps_so_many_bytes(kind: impl StoreUnderTest) {
+    // Each item is 40 bytes, its name, its publisher, and its payload.
+    let size = |payload: usize| 40 + 1 + OWNER.len() as u64 + payload as u64;
+    let xml = |bytes: usize| format!("<x xmlns='urn:x'>{}</x>", "x".repeat(bytes - 21));
+    let limits = Limits { max_node_bytes: 3 * size(1000), ..Limits::default() };
+    let stage = TestService::limited(kind.open(), limits).await;
+    stage.create(OWNER, "a").await.unwrap();
+    for id in ["1", "2", "3"] {
+        stage.publish_xml(OWNER, "a", id, &xml(1000)).await.unwrap();
+    }
+    assert_eq!(stage.ids("a").await, ["1", "2", "3"]);
+    // One byte more, and the oldest goes; what takes the place of another counts once.
+    stage.publish_xml(OWNER, "a", "3", &xml(1001)).await.unwrap();
+    assert_eq!(stage.ids("a").await, ["2", "3"]);
+    stage.publish_xml(OWNER, "a", "4", &xml(999)).await.unwrap();
+    assert_eq!(stage.ids("a").await, ["2", "3", "4"]);
+    stage.publish_xml(OWNER, "a", "5", &xml(3000)).await.unwrap();
+    assert_eq!(stage.ids("a").await, ["5"]);
+    stage.retract(OWNER, "a", "5").await.unwrap();
+    for id in ["1", "2", "3"] {
+        stage.publish_xml(OWNER, "a", id, &xml(1000)).await.unwrap();
+    }
+    stage.purge(OWNER, "a").await.unwrap();
+    for id in ["1", "2", "3"] {
+        stage.publish_xml(OWNER, "a", id, &xml(1000)).await.unwrap();
+    }
+    assert_eq!(stage.ids("a").await, ["1", "2", "3"]);
+    assert_eq!(stage.store.check().await.unwrap(), Vec::<String>::new());
+    assert!(stage.service.stats().contains("gjallar_items_evicted_total 4\n"));
+}
+
+async fn counts_what_an_entity_has(kind: impl StoreUnderTest) {
+    let limits =
+        Limits { max_nodes_per_owner: 2, max_subscriptions_per_jid: 3, ..Limits::default() };
+    let stage = TestService::limited(kind.open(), limits).await;
+    let refused = |result: Result<(), Error>| match result {
+        Err(Error::Refused(refusal)) => Some(refusal),
+        _ => None,
+    };
+    for name in ["a", "b"] {
+        stage.create(OWNER, name).await.unwrap();
+    }
+    let third = stage.create(OWNER, "c").await.map(|_| ());
+    assert_eq!(refused(third), Some(gjallar_pubsub::Error::MaxNodesOfOwnerExceeded));
+    // Who is made an owner by others keeps room for nodes of its own.
+    stage.affiliate(OWNER, "a", "other@localhost", Affiliation::Owner).await.unwrap();
+    stage.affiliate(OWNER, "b", "other@localhost", Affiliation::Owner).await.unwrap();
+    stage.create("other@localhost", "o").await.unwrap();
+    stage.delete("other@localhost", "a").await.unwrap();
+    stage.create(OWNER, "c").await.unwrap();
+    for name in ["admin-1", "admin-2", "admin-3"] {
+        stage.create("admin@localhost", name).await.unwrap();
+    }
+    for resource in ["x@localhost", "x@localhost/1", "x@localhost/2"] {
+        stage.subscribe(resource, "c").await.unwrap();
+    }
+    let fourth = stage.subscribe("x@localhost/3", "b").await;
+    assert_eq!(refused(fourth), Some(gjallar_pubsub::Error::TooManyOwnSubscriptions));
+    // Nor does the same again count, nor what others have.
+    stage.subscribe("x@localhost/2", "c").await.unwrap();
+    stage.subscribe("xy@localhost", "b").await.unwrap();
+    stage.unsubscribe("x@localhost", "c").await.unwrap();
+    stage.subscribe("x@localhost/3", "b").await.unwrap();
+    for name in ["admin-1", "admin-2", "admin-3", "b", "c"] {
+        stage.subscribe("admin@localhost", name).await.unwrap();
+    }
+    // Nor whom an owner subscribed.
+    for resource in ["z@localhost/1", "z@localhost/2", "z@localhost/3"] {
+        stage.subscribe_other(OWNER, "b", resource).await.unwrap();
+    }
+    let own = stage.store.count_subscriptions_of(&jid("z@localhost").to_bare(), 9).await;
+    assert_eq!(own.unwrap().found, 0);
+    stage.subscribe("z@localhost", "b").await.unwrap();
+    let own = stage.store.count_subscriptions_of(&jid("z@localhost").to_bare(), 9).await;
+    assert_eq!(own.unwrap().found, 1);
+}
+
+async fn forgets_everything_of_a_deleted_node(kind: impl StoreUnderTest) {
+    let stage = TestService::new(kind.open()).await;
+    stage.create(OWNER, "a").await.unwrap();
+    stage.subscribe("x@localhost", "a").await.unwrap();
+    stage.publish(OWNER, "a", "1").await.unwrap();
+    let first = stage.store.node(&node("a")).await.unwrap().unwrap();
+    stage.delete(OWNER, "a").await.unwrap();
+    assert_eq!(stage.store.node(&node("a")).await.unwrap(), None);
+    assert_eq!(nodes(&stage).await, 0);
+    let owner = jid(OWNER).to_bare();
+    assert_eq!(stage.store.affiliations_of(&owner).await.unwrap().found, []);
+    let subscriber = jid("x@localhost").to_bare();
+    assert_eq!(stage.store.subscriptions_of(&subscriber).await.unwrap().found, []);
+    stage.create(OWNER, "a").await.unwrap();
+    let second = stage.store.node(&node("a")).await.unwrap().unwrap();
+    assert_ne!(first.epoch, second.epoch);
+    assert_eq!((second.seq, second.subscribers_len()), (0, 0));
+    assert_eq!(stage.ids("a").await, [""; 0]);
+}
+
+async fn knows_where_an_entity_stands_and_is_subscribed(kind: impl StoreUnderTest) {
+    let stage = TestService::new(kind.open()).await;
+    for name in ["a", "b"] {
+        stage.create(OWNER, name).await.unwrap();
+        stage.affiliate(OWNER, name, "x@localhost", Affiliation::Member).await.unwrap();
+        for who in ["x@localhost", "x@localhost/1", "x@localhost/2", "xy@localhost"] {
+            stage.subscribe(who, name).await.unwrap();
+        }
+    }
+    stage.unsubscribe("x@localhost/1", "a").await.unwrap();
+    stage.affiliate(OWNER, "b", "x@localhost", Affiliation::None).await.unwrap();
+    let x = jid("x@localhost").to_bare();
+    let stands = stage.store.affiliations_of(&x).await.unwrap().found;
+    assert_eq!(stands, [(node("a"), Affiliation::Member)]);
+    let mut subscribed = stage.store.subscriptions_of(&x).await.unwrap().found;
+    subscribed.sort();
+    let (bare, one, two) = (jid("x@localhost"), jid("x@localhost/1"), jid("x@localhost/2"));
+    let state = SubscriptionState::Subscribed;
+    let subscription = |at: &str, jid: &jid::Jid| {
+        (node(at), Subscription { jid: jid.clone(), subid: None, state })
+    };
+    let at_a = [&bare, &two].map(|jid| subscription("a", jid));
+    let at_b = [&bare, &one, &two].map(|jid| subscription("b", jid));
+    assert_eq!(subscribed, [at_a.as_slice(), at_b.as_slice()].concat());
+}
+
+async fn lists_nodes_in_pages(kind: impl StoreUnderTest) {
+    let stage = TestService::new(kind.open()).await;
+    for name in ["c", "a", "b"] {
+        stage.create(OWNER, name).await.unwrap();
+    }
+    stage.delete(OWNER, "a").await.unwrap();
+    stage.create(OWNER, "a").await.unwrap();
+    let page = async |max, edge| {
+        let found = stage.store.nodes(&PageRequest { max, edge }).await.unwrap().found;
+        found.into_iter().map(|(_, summary)| summary.node.to_string()).collect::<String>()
+    };
+    let (cursor, summary) = stage.store.summary(&node("b")).await.unwrap().unwrap();
+    assert_eq!(summary.node, node("b"));
+    assert_eq!(page(2, PageBound::At(0)).await, "cb");
+    assert_eq!(page(2, PageBound::At(1)).await, "ba");
+    assert_eq!(page(2, PageBound::After(cursor)).await, "a");
+    assert_eq!(page(2, PageBound::Before(cursor)).await, "c");
+    assert_eq!(page(2, PageBound::Last).await, "ba");
+    assert_eq!(stage.store.summary(&node("x")).await.unwrap(), None);
+}
+
+async fn keeps_large_payloads(kind: impl StoreUnderTest) {
+    let stage = TestService::new(kind.open()).await;
+    stage.create(OWNER, "a").await.unwrap();
+    for bytes in [0, 899, 900, 901, 4096, 65_000] {
+        let xml = format!("<x xmlns='urn:x'>{}</x>", "é".repeat(bytes / 2));
+        stage.publish_xml(OWNER, "a", "large", &xml).await.unwrap();
+        let items = stage.items(OWNER, "a").await.unwrap();
+        let payload = items[0].payload.as_ref().unwrap();
+        assert_eq!((payload.xml(), payload.namespace()), (xml.as_str(), "urn:x"));
+        assert_eq!(items.len(), 1);
+    }
+}
+
+async fn the_longest_names_and_jids_fit(kind: impl StoreUnderTest) {
+    let stage = TestService::new(kind.open()).await;
+    let long = |letter: &str| letter.repeat(1023);
+    // A domain has at most 255 bytes in labels of at most 63, a local part and a resource 1 023 each.
+    let domain = [&"d".repeat(63), &"e".repeat(63), &"f".repeat(63), "localhost"].join(".");
+    let owner = format!("{}@{domain}", long("o"));
+    let subscriber = format!("{}@{domain}/{}", long("s"), long("r"));
+    let settings = vec![
+        ConfigField::Title("t".repeat(200)),
+        ConfigField::Description("d".repeat(512)),
+        ConfigField::Type("urn:x".into()),
+    ];
+    stage.create_with(&owner, &long("n"), settings).await.unwrap();
+    stage.subscribe(&subscriber, &long("n")).await.unwrap();
+    let xml = format!("<x xmlns='urn:x'>{}</x>", "p".repeat(870));
+    stage.publish_xml(&owner, &long("n"), &long("i"), &xml).await.unwrap();
+    assert_eq!(stage.ids(&long("n")).await, [long("i")]);
+    let mut name = long("n");
+    for number in 0..300 {
+        name.replace_range(0..3, &format!("{number:03}"));
+        stage.create(&owner, &name).await.unwrap();
+        stage.subscribe(&subscriber, &name).await.unwrap();
+    }
+    assert_eq!(nodes(&stage).await, 301);
+}
+
+async fn commits_of_many_nodes_meet(kind: impl StoreUnderTest) {
+    let stage = Arc::new(TestService::new(kind.open()).await);
+    let tasks: Vec<_> = (0..20)
+        .map(|number| {
+            let stage = Arc::clone(&stage);
+            tokio::spawn(async move {
+                let name = format!("node-{number}");
+                stage.create(OWNER, &name).await.unwrap();
+                for id in 0..20 {
+                    stage.publish(OWNER, &name, &id.to_string()).await.unwrap();
+                }
+            })
+        })
+        .collect();
+    for task in tasks {
+        task.await.unwrap();
+    }
+    assert_eq!(nodes(&stage).await, 20);
+    for number in 0..20 {
+        let expected: Vec<_> = (0..20).map(|id| id.to_string()).collect();
+        assert_eq!(stage.ids(&format!("node-{number}")).await, expected);
+    }
+}
+
+async fn is_durable(kind: impl StoreUnderTest) {
+    let stage = TestService::new(kind.open()).await;
+    stage.create(OWNER, "a").await.unwrap();
+    stage.subscribe("x@localhost/r", "a").await.unwrap();
+    stage.publish(OWNER, "a", "1").await.unwrap();
+    let (before, items) =
+        (stage.store.node(&node("a")).await.unwrap(), stage.items(OWNER, "a").await.unwrap());
+    stage.service.close().await;
+    drop(stage);
+    let Some(again) = kind.again() else { return };
+    let stage = TestService::new(again).await;
+    assert_eq!(stage.store.node(&node("a")).await.unwrap(), before);
+    assert_eq!(stage.items(OWNER, "a").await.unwrap(), items);
+    // Numbers of nodes go on, so that nothing of an old node is found under a new one.
+    stage.create(OWNER, "b").await.unwrap();
+    assert_eq!(stage.ids("b").await, [""; 0]);
+    assert_eq!(stage.ids("a").await, ["1"]);
+}
+
+#[tokio::test]
+async fn a_second_sled_store_in_the_same_folder_is_refused() {
+    let kind = SledBackend::new();
+    let first = kind.open();
+    let second = SledStore::open(kind.0.path());
+    assert!(matches!(second, Err(StoreError::Locked)), "{second:?}");
+    drop(first);
+}
+
+#[tokio::test]
+async fn no_row_is_so_large_that_sled_writes_it_elsewhere() {
+    let kind = SledBackend::new();
+    the_longest_names_and_jids_fit(&kind).await;
+    keeps_large_payloads(&kind).await;
+    let blobs = kind.0.path().join("blobs");
+    assert_eq!(blobs.read_dir().map(Iterator::count).unwrap_or(0), 0);
+}
+
+#[tokio::test]
+async fn a_store_of_another_version_or_of_somebody_else_is_refused() {
+    let kind = SledBackend::new();
+    let db = raw(kind.0.path());
+    db.insert("a", "foreign").unwrap();
+    db.flush().unwrap();
+    drop(db);
+    let opened = SledStore::open(kind.0.path());
+    assert!(matches!(opened, Err(StoreError::Corrupt(_))), "{opened:?}");
+}
+
+/// Also before anything was in it.
+#[tokio::test]
+async fn a_new_store_that_lost_its_rows_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    SledStore::open(folder.path()).unwrap().close().await;
+    let db = raw(folder.path());
+    db.clear().unwrap();
+    db.flush().unwrap();
+    drop(db);
+    let opened = SledStore::open(folder.path());
+    assert!(matches!(opened, Err(StoreError::Corrupt(_))), "{opened:?}");
+}
+
+/// Changes every row of a table, and not the checksum of any.
+fn damage(folder: &Path, table: &[u8]) {
+    let db = raw(folder);
+    for row in db.scan_prefix(table) {
+        let (key, value) = row.unwrap();
+        let mut value = value.to_vec();
+        value[1] ^= 1;
+        db.insert(key, value).unwrap();
+    }
+    db.flush().unwrap();
+}
+
+#[tokio::test]
+async fn a_damaged_record_closes_its_node_and_no_other() {
+    let kind = SledBackend::new();
+    let stage = TestService::new(kind.open()).await;
+    stage.create(OWNER, "a").await.unwrap();
+    stage.publish(OWNER, "a", "1").await.unwrap();
+    stage.create(OWNER, "b").await.unwrap();
+    stage.service.close().await;
+    drop(stage);
+    damage(kind.0.path(), b"i");
+    let stage = TestService::new(kind.open()).await;
+    // What does not touch the record works until it is found.
+    stage.publish(OWNER, "a", "2").await.unwrap();
+    for _ in 0..2 {
+        assert!(matches!(stage.items(OWNER, "a").await, Err(Error::Quarantined)));
+        assert!(matches!(stage.publish(OWNER, "a", "3").await, Err(Error::Quarantined)));
+        assert!(matches!(stage.delete(OWNER, "a").await, Err(Error::Quarantined)));
+    }
+    stage.publish(OWNER, "b", "1").await.unwrap();
+    assert!(stage.service.stats().contains("gjallar_nodes_closed_total 1\n"));
+}
+
+/// Each table that a list is made from: the list has what is sound, and the nodes of the rest are closed.
+#[tokio::test]
+async fn a_list_that_meets_a_damaged_record_closes_its_node_and_shows_the_others() {
+    for table in [b"A", b"S", b"s"] {
+        let kind = SledBackend::new();
+        let stage = TestService::new(kind.open()).await;
+        stage.create(OWNER, "a").await.unwrap();
+        stage.subscribe(OWNER, "a").await.unwrap();
+        stage.service.close().await;
+        drop(stage);
+        damage(kind.0.path(), table);
+        let stage = TestService::new(kind.open()).await;
+        stage.create(OWNER, "b").await.unwrap();
+        let owner = actor(OWNER);
+        let nodes = async || {
+            let nodes = stage.service.nodes(&owner, &PageRequest::first(usize::MAX), None, 0).await;
+            nodes.unwrap().entries.len()
+        };
+        assert_eq!(nodes().await, if table == b"A" { 1 } else { 2 });
+        let everywhere = OwnAffiliations { node: None };
+        let stands = stage.service.own_affiliations(&owner, &everywhere).await.unwrap();
+        assert_eq!(stands.len(), if table == b"A" { 1 } else { 2 });
+        // Who cannot be counted counts.
+        stage.subscribe(OWNER, "b").await.unwrap();
+        let everywhere = OwnSubscriptions { node: None };
+        let subscribed = stage.service.own_subscriptions(&owner, &everywhere).await.unwrap();
+        assert_eq!(subscribed.len(), if table == b"A" { 2 } else { 1 });
+        let there = OwnSubscriptions { node: Some(node("a")) };
+        let there = stage.service.own_subscriptions(&owner, &there).await;
+        assert!(matches!(there, Err(Error::Quarantined)));
+        assert_eq!(nodes().await, 1);
+        assert!(matches!(stage.items(OWNER, "a").await, Err(Error::Quarantined)));
+        assert!(stage.service.stats().contains("gjallar_nodes_closed_total 1\n"));
+        stage.publish(OWNER, "b", "1").await.unwrap();
+    }
+}
+
+async fn carries_out_nothing_that_rests_on_a_failure(kind: impl StoreUnderTest) {
+    let stage = TestService::new(kind.open()).await;
+    stage.create(OWNER, "a").await.unwrap();
+    let x = jid("x@localhost").to_bare();
+    let commit = |chain: &CommitChain| Commit {
+        node: node("a"),
+        changes: Arc::new(import_changes::affiliated(vec![(x.clone(), Affiliation::Member)])),
+        notifications: Vec::new(),
+        revoked: Arc::default(),
+        chain: chain.clone(),
+    };
+    let (broken, whole) = (CommitChain::default(), CommitChain::default());
+    broken.poison();
+    stage.store.commit_now(commit(&broken)).await.unwrap_err();
+    assert_eq!(stage.store.affiliations_of(&x).await.unwrap().found, []);
+    assert!(!whole.is_poisoned());
+    stage.store.commit_now(commit(&whole)).await.unwrap();
+    assert_eq!(stage.store.affiliations_of(&x).await.unwrap().found.len(), 1);
+    // A store that has files takes nothing more once it is closed, and says so.
+    stage.store.close().await;
+    let late = stage.store.commit_now(commit(&whole)).await;
+    assert_eq!(late.is_err(), whole.is_poisoned());
+}

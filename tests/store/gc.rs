@@ -1,0 +1,293 @@
+//! What is left of large nodes goes by and by, and nobody sees it or waits for it.
+
+use std::{
+    pin::pin,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+};
+
+use gjallar::{
+    service::Error,
+    store::{Owed, SledStore, Told},
+};
+use gjallar_pubsub::{
+    AccessModel, Affiliation, ConfigField, Event, ItemBudget, Limits, MaxItems, Payload,
+    SubscriptionState,
+    op::{
+        publish::{NewItem, Publish},
+        subscriptions::SetSubscriptions,
+    },
+};
+
+use crate::support::service::{TestService, actor, item, jid, node, raw};
+
+const OWNER: &str = "owner@localhost";
+/// Enough for many commits that remove some; the last of them has some items left.
+const MANY: usize = 20_100;
+
+struct GcFixture {
+    folder: tempfile::TempDir,
+    stage: TestService,
+}
+
+impl GcFixture {
+    async fn start(folder: tempfile::TempDir) -> Self {
+        let store = Arc::new(SledStore::open(folder.path()).unwrap());
+        let (max_batch, max_items) = (MANY, u32::try_from(MANY).unwrap());
+        let max_reply_bytes = usize::MAX;
+        let limits = Limits { max_batch, max_items, max_reply_bytes, ..Limits::default() };
+        Self { folder, stage: TestService::limited(store, limits).await }
+    }
+
+    /// What a kill at this moment would leave.
+    async fn copy(&self) -> tempfile::TempDir {
+        let folder = tempfile::tempdir().unwrap();
+        self.stage.store.snapshot_to(folder.path()).await.unwrap();
+        folder
+    }
+
+    /// Waits until nothing is left of some tables but so many rows.
+    async fn swept(&self, tables: &str, expected: usize) {
+        while rows(&self.copy().await, tables) != expected {
+            self.is_sound().await;
+        }
+    }
+
+    async fn is_sound(&self) {
+        assert_eq!(self.stage.store.check().await.unwrap(), [""; 0]);
+    }
+
+    async fn enrol_many(&self, name: &str) {
+        let entries = (0..MANY)
+            .map(|i| (jid(&format!("r{i}@x")), None, Some(SubscriptionState::Subscribed)))
+            .collect();
+        let request = SetSubscriptions { node: node(name), entries, invalid: Vec::new() };
+        let service = &self.stage.service;
+        service.set_subscriptions(&actor(OWNER), &request, |answer| answer.unwrap()).await.await;
+    }
+
+    async fn publish_many(&self, name: &str) {
+        let new = |i: usize| {
+            let payload = Some(Payload::new("<x xmlns='urn:x'/>", "urn:x"));
+            NewItem { id: Some(item(&i.to_string())), payload }
+        };
+        let request = Publish {
+            node: node(name),
+            items: (0..MANY).map(new).collect(),
+            options: Vec::new(),
+            expected_newest: None,
+        };
+        self.stage.service.publish(&actor(OWNER), &request, |answer| answer.unwrap()).await.await;
+    }
+}
+
+/// How many rows some tables of a store have.
+fn rows(folder: &tempfile::TempDir, tables: &str) -> usize {
+    let db = raw(folder.path());
+    db.iter().keys().filter(|key| tables.as_bytes().contains(&key.as_ref().unwrap()[0])).count()
+}
+
+#[tokio::test]
+async fn a_deleted_node_is_nowhere_and_its_rows_go_by_and_by() {
+    let process = GcFixture::start(tempfile::tempdir().unwrap()).await;
+    let stage = &process.stage;
+    for name in ["n", "other"] {
+        stage.create(OWNER, name).await.unwrap();
+    }
+    process.enrol_many("n").await;
+    stage.subscribe("own@x", "n").await.unwrap();
+    stage.publish(OWNER, "n", "1").await.unwrap();
+    stage.delete(OWNER, "n").await.unwrap();
+
+    let store = &stage.store;
+    let owed = store.poll(None).await.unwrap();
+    let is_item = |owed: &&Owed| matches!(owed.notification.event, Event::Published(_));
+    let item = owed.iter().find(is_item).unwrap();
+    assert_eq!(item.recipients.len(), MANY + 1);
+    assert!(store.subscriptions_of(&jid("r7@x").to_bare()).await.unwrap().found.is_empty());
+    assert_eq!(store.count_subscriptions_of(&jid("own@x").to_bare(), 9).await.unwrap().found, 0);
+    assert_eq!(store.affiliations_of(&jid(OWNER).to_bare()).await.unwrap().found.len(), 1);
+    process.is_sound().await;
+
+    // When all was told, the rest need not stay. Nobody waits until it is gone.
+    let debts = owed.iter().map(|owed| owed.debt).collect();
+    let (forgotten, published, killed) = tokio::join!(
+        store.acknowledge(Told { debts, partly: Vec::new() }),
+        stage.publish(OWNER, "other", "1"),
+        process.copy(),
+    );
+    forgotten.unwrap();
+    published.unwrap();
+    assert!(rows(&killed, "sS") > 0);
+    for process in [process, GcFixture::start(killed).await] {
+        process.stage.create(OWNER, "n").await.unwrap();
+        process.stage.subscribe("own@x", "n").await.unwrap();
+        assert!(process.stage.ids("n").await.is_empty());
+        // Of each node N, n, q and its owner; one item at the most, and one subscription; each with its index.
+        let items = process.stage.ids("other").await.len();
+        process.swept("NnqdpaAsSixc", 2 * (3 + 2) + 2 + 2 * items).await;
+        process.is_sound().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn purged_items_are_nowhere_and_their_rows_go_by_and_by() {
+    let process = GcFixture::start(tempfile::tempdir().unwrap()).await;
+    process.stage.create(OWNER, "n").await.unwrap();
+    process.publish_many("n").await;
+    let (purged, killed) = tokio::join!(process.stage.purge(OWNER, "n"), process.copy());
+    purged.unwrap();
+    assert!(rows(&killed, "ix") > 0);
+    for process in [process, GcFixture::start(killed).await] {
+        let stage = &process.stage;
+        // Who asks for the last of them while they go finds none.
+        let last: Vec<_> = (MANY - 100..MANY).map(|number| item(&number.to_string())).collect();
+        let store = Arc::clone(&stage.store);
+        let is_over = Arc::new(AtomicBool::new(false));
+        let asking = tokio::spawn({
+            let is_over = Arc::clone(&is_over);
+            async move {
+                while !is_over.load(Ordering::Relaxed) {
+                    assert_eq!(
+                        store
+                            .items(&node("n"), &last, &ItemBudget::stored(usize::MAX))
+                            .await
+                            .unwrap()
+                            .entries,
+                        []
+                    );
+                }
+            }
+        });
+        assert!(stage.ids("n").await.is_empty());
+        process.swept("ixcp", 0).await;
+        is_over.store(true, Ordering::Relaxed);
+        asking.await.unwrap();
+    }
+}
+
+/// Names that were there may come again, and go again, while the first items of these names are on their way.
+#[tokio::test]
+async fn names_of_purged_items_may_come_again() {
+    let process = GcFixture::start(tempfile::tempdir().unwrap()).await;
+    let stage = &process.stage;
+    stage.create(OWNER, "n").await.unwrap();
+    process.publish_many("n").await;
+    stage.purge(OWNER, "n").await.unwrap();
+    let again = async {
+        stage.publish(OWNER, "n", "20098").await.unwrap();
+        stage.publish(OWNER, "n", "20099").await.unwrap();
+        stage.retract(OWNER, "n", "20099").await.unwrap();
+        process.copy().await
+    };
+    let killed = again.await;
+    assert!(rows(&killed, "ix") > 2);
+    for process in [process, GcFixture::start(killed).await] {
+        assert_eq!(process.stage.ids("n").await, ["20098"]);
+        process.is_sound().await;
+        process.stage.purge(OWNER, "n").await.unwrap();
+        process.stage.publish(OWNER, "n", "20097").await.unwrap();
+        process.swept("ixcp", 2).await;
+        assert_eq!(process.stage.ids("n").await, ["20097"]);
+        process.is_sound().await;
+    }
+}
+
+#[tokio::test]
+async fn items_that_a_configuration_evicts_are_nowhere_and_their_rows_go_by_and_by() {
+    let process = GcFixture::start(tempfile::tempdir().unwrap()).await;
+    let stage = &process.stage;
+    stage.create(OWNER, "n").await.unwrap();
+    process.publish_many("n").await;
+    let few = ConfigField::MaxItems(MaxItems::Number(2));
+    let (configured, killed) = tokio::join!(stage.configure(OWNER, "n", few), process.copy());
+    configured.unwrap();
+    assert!(rows(&killed, "ix") > 4);
+    for process in [process, GcFixture::start(killed).await] {
+        assert_eq!(process.stage.ids("n").await, ["20098", "20099"]);
+        process.stage.publish(OWNER, "n", "1").await.unwrap();
+        assert_eq!(process.stage.ids("n").await, ["20099", "1"]);
+        process.swept("ixcp", 4).await;
+        let none = ConfigField::MaxItems(MaxItems::Number(0));
+        process.stage.configure(OWNER, "n", none).await.unwrap();
+        assert!(process.stage.ids("n").await.is_empty());
+        process.swept("ixcp", 0).await;
+        process.is_sound().await;
+    }
+}
+
+async fn with_a_crowd() -> GcFixture {
+    let process = GcFixture::start(tempfile::tempdir().unwrap()).await;
+    for name in ["n", "other"] {
+        process.stage.create(OWNER, name).await.unwrap();
+    }
+    process.enrol_many("n").await;
+    process.stage.affiliate(OWNER, "n", "member@x", Affiliation::Member).await.unwrap();
+    process.stage.subscribe("member@x", "n").await.unwrap();
+    process
+}
+
+async fn only_the_member_is_left(process: &GcFixture) {
+    let there = process.stage.store.node(&node("n")).await.unwrap().unwrap();
+    assert_eq!(there.config.access_model, AccessModel::Whitelist);
+    assert_eq!(there.subscribers().collect::<Vec<_>>(), [&jid("member@x")]);
+    assert_eq!(rows(&process.copy().await, "usS"), 2);
+    process.is_sound().await;
+}
+
+/// Not before all of them are gone is it answered, for then nobody of them may hear of anything; but others
+/// are answered meanwhile, and a kill takes nothing back.
+#[tokio::test]
+async fn many_subscriptions_that_go_at_once_are_gone_with_the_answer_and_nobody_else_waits() {
+    let process = with_a_crowd().await;
+    let stage = &process.stage;
+    let closed = ConfigField::AccessModel(AccessModel::Whitelist);
+    let mut configured = pin!(stage.configure(OWNER, "n", closed));
+    let (published, killed) = tokio::select! {
+        biased;
+        _ = &mut configured => panic!("others had to wait"),
+        meanwhile = async { tokio::join!(stage.publish(OWNER, "other", "1"), process.copy()) } => meanwhile,
+    };
+    published.unwrap();
+    configured.await.unwrap();
+    only_the_member_is_left(&process).await;
+    assert!(rows(&killed, "u") > 0, "it was one commit");
+    only_the_member_is_left(&GcFixture::start(killed).await).await;
+}
+
+#[tokio::test]
+async fn a_stop_waits_until_those_are_gone_who_were_shut_out() {
+    let process = with_a_crowd().await;
+    let closed = ConfigField::AccessModel(AccessModel::Whitelist);
+    let (configured, ()) =
+        tokio::join!(process.stage.configure(OWNER, "n", closed), process.stage.store.close());
+    configured.unwrap();
+    let GcFixture { folder, stage } = process;
+    drop(stage);
+    only_the_member_is_left(&GcFixture::start(folder).await).await;
+}
+
+/// A node that has lost subscriptions which cannot be removed is closed: nobody who was shut out is told.
+#[tokio::test]
+async fn a_node_whose_lost_subscriptions_cannot_be_removed_is_closed() {
+    let process = with_a_crowd().await;
+    let closed = ConfigField::AccessModel(AccessModel::Whitelist);
+    let configured = process.stage.configure(OWNER, "n", closed);
+    let (configured, killed) = tokio::join!(configured, process.copy());
+    configured.unwrap();
+    drop(process);
+    let db = raw(killed.path());
+    let (key, value) = db.scan_prefix(b"u").next().unwrap().unwrap();
+    let mut value = value.to_vec();
+    value[1] ^= 1;
+    db.insert(key, value).unwrap();
+    db.flush().unwrap();
+    drop(db);
+    let process = GcFixture::start(killed).await;
+    let refused = process.stage.publish(OWNER, "n", "1").await;
+    assert!(matches!(refused, Err(Error::Quarantined)), "{refused:?}");
+    process.stage.publish(OWNER, "other", "1").await.unwrap();
+    assert!(!process.stage.store.check().await.unwrap().is_empty());
+}

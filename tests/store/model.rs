@@ -1,0 +1,174 @@
+//! Random requests by four actors on three nodes: a store on disk and one in memory stay the same, a
+//! refused request changes nothing, nobody hears who must not, and no limit is passed.
+
+use std::{collections::BTreeSet, sync::Arc};
+
+use gjallar::{
+    service::Error,
+    store::{MemoryStore, SledStore, Store},
+};
+use gjallar_pubsub::{AccessModel, Affiliation, ConfigField, MaxItems};
+use proptest::{prelude::*, sample::select, test_runner::Config};
+
+use crate::support::service::{TestService, jid, node};
+
+const ACTORS: [&str; 4] =
+    ["owner@localhost", "a@localhost/1", "b@localhost", "admin@localhost/desk"];
+const NODES: [&str; 3] = ["x", "y", "z"];
+const ITEMS: [&str; 4] = ["1", "2", "3", "4"];
+
+#[derive(Clone, Debug)]
+enum ModelStep {
+    Create,
+    Delete,
+    Publish(&'static str),
+    Retract(&'static str),
+    Purge,
+    Subscribe,
+    Unsubscribe,
+    Affiliate(&'static str, Affiliation),
+    Configure(ConfigField),
+    /// The process ends and starts again.
+    Reopen,
+}
+
+fn step() -> impl Strategy<Value = ModelStep> {
+    let item = || select(ITEMS.as_slice());
+    let affiliation = select(Affiliation::ALL.as_slice());
+    let setting = prop_oneof![
+        (0_u32..4).prop_map(|n| ConfigField::MaxItems(MaxItems::Number(n))),
+        any::<bool>().prop_map(ConfigField::PersistItems),
+        any::<bool>().prop_map(ConfigField::DeliverPayloads),
+        any::<bool>().prop_map(ConfigField::NotifyRetract),
+        Just(ConfigField::AccessModel(AccessModel::Open)),
+        Just(ConfigField::AccessModel(AccessModel::Whitelist)),
+    ];
+    prop_oneof![
+        2 => Just(ModelStep::Create),
+        1 => Just(ModelStep::Delete),
+        8 => item().prop_map(ModelStep::Publish),
+        3 => item().prop_map(ModelStep::Retract),
+        1 => Just(ModelStep::Purge),
+        4 => Just(ModelStep::Subscribe),
+        2 => Just(ModelStep::Unsubscribe),
+        4 => (select(ACTORS.as_slice()), affiliation).prop_map(|(who, a)| ModelStep::Affiliate(who, a)),
+        3 => setting.prop_map(ModelStep::Configure),
+        1 => Just(ModelStep::Reopen),
+    ]
+}
+
+async fn carry_out(
+    stage: &TestService,
+    actor: &str,
+    name: &str,
+    step: &ModelStep,
+) -> Result<(), Error> {
+    match step {
+        ModelStep::Create => stage.create(actor, name).await.map(|_| ()),
+        ModelStep::Delete => stage.delete(actor, name).await,
+        ModelStep::Publish(id) => stage.publish(actor, name, id).await.map(|_| ()),
+        ModelStep::Retract(id) => stage.retract(actor, name, id).await,
+        ModelStep::Purge => stage.purge(actor, name).await,
+        ModelStep::Subscribe => stage.subscribe(actor, name).await,
+        ModelStep::Unsubscribe => stage.unsubscribe(actor, name).await,
+        ModelStep::Affiliate(who, affiliation) => {
+            stage.affiliate(actor, name, who, *affiliation).await
+        }
+        ModelStep::Configure(setting) => stage.configure(actor, name, setting.clone()).await,
+        ModelStep::Reopen => Ok(()),
+    }
+}
+
+/// Everything that a store has, as text. Epochs are random and left out.
+async fn state(stage: &TestService) -> String {
+    let mut state = String::new();
+    for name in NODES {
+        let Some(there) = stage.store.node(&node(name)).await.unwrap() else { continue };
+        let affiliations: Vec<_> = there.affiliations().collect();
+        let subscribers: Vec<_> = there.subscribers().map(ToString::to_string).collect();
+        let ids = match there.config.persist_items {
+            true => stage.ids(name).await,
+            false => Vec::new(),
+        };
+        state.push_str(&format!(
+            "{name} {} {:?} {affiliations:?} {subscribers:?} {ids:?}\n",
+            there.seq, there.config
+        ));
+    }
+    for actor in ACTORS {
+        let bare = jid(actor).to_bare();
+        let stands: BTreeSet<_> =
+            stage.store.affiliations_of(&bare).await.unwrap().found.into_iter().collect();
+        let subscribed: BTreeSet<_> =
+            stage.store.subscriptions_of(&bare).await.unwrap().found.into_iter().collect();
+        state.push_str(&format!("{actor} {stands:?} {subscribed:?}\n"));
+    }
+    state
+        .push_str(&format!("{}\n", stage.store.node_counts().await.unwrap().values().sum::<u64>()));
+    state
+}
+
+async fn invariants(stage: &TestService) {
+    for name in NODES {
+        let Some(there) = stage.store.node(&node(name)).await.unwrap() else { continue };
+        assert!(there.owners().next().is_some(), "{name} has no owner");
+        if let (MaxItems::Number(max), true) = (there.config.max_items, there.config.persist_items)
+        {
+            assert!(stage.ids(name).await.len() <= max as usize);
+        }
+        for subscriber in there.subscribers() {
+            let affiliation = there.affiliation_of(&subscriber.to_bare());
+            let is_admin = subscriber.as_str().starts_with("admin@");
+            // An administrator may subscribe whatever it is at the node.
+            assert!(is_admin || affiliation != Affiliation::Outcast, "{subscriber} is subscribed");
+            let closed = there.config.access_model == AccessModel::Whitelist;
+            assert!(!closed || affiliation.is_listed() || is_admin, "{subscriber} is subscribed");
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(Config { cases: 40, failure_persistence: None, ..Config::default() })]
+
+    #[test]
+    fn a_store_on_disk_behaves_as_one_in_memory(
+        steps in prop::collection::vec(
+            (select(ACTORS.as_slice()), select(NODES.as_slice()), step()), 1..60),
+    ) {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            let folder = tempfile::tempdir().unwrap();
+            let open = || Arc::new(SledStore::open(folder.path()).unwrap()) as Arc<dyn Store>;
+            let memory = TestService::new(Arc::new(MemoryStore::new())).await;
+            let mut disk = TestService::new(open()).await;
+            for (actor, name, step) in &steps {
+                if let ModelStep::Reopen = step {
+                    disk.service.close().await;
+                    drop(disk);
+                    disk = TestService::new(open()).await;
+                }
+                let before = state(&memory).await;
+                let expected = carry_out(&memory, actor, name, step).await;
+                let got = carry_out(&disk, actor, name, step).await;
+                assert_eq!(format!("{expected:?}"), format!("{got:?}"), "{actor} {name} {step:?}");
+                let (after, on_disk) = (state(&memory).await, state(&disk).await);
+                assert_eq!(after, on_disk, "{actor} {name} {step:?}");
+                let told = memory.drain_log();
+                assert_eq!(told, disk.drain_log());
+                if expected.is_err() {
+                    assert_eq!(before, after, "refused, but something changed");
+                    assert!(told.is_empty());
+                }
+                if let (ModelStep::Publish(_), Ok(())) = (step, &expected) {
+                    let there = memory.store.node(&node(name)).await.unwrap().unwrap();
+                    let subscribers: Vec<_> =
+                        there.subscribers().map(ToString::to_string).collect();
+                    let heard: Vec<_> = told.into_iter().map(|(_, recipients)| recipients).collect();
+                    let all = (!subscribers.is_empty()).then_some(subscribers);
+                    assert_eq!(heard, Vec::from_iter(all), "who hears is who is subscribed");
+                }
+                invariants(&memory).await;
+            }
+        });
+    }
+}

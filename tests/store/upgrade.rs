@@ -1,0 +1,172 @@
+//! Nodes of a store of layout 9, in which the rosters of all owners gave access, and nothing says which owner chose that.
+//!
+//! The fixture has five nodes. The creator of `one`, `handed` and `reply` has left them to b, and the creator of
+//! `several` to b and c; that of `kept` is still an owner, like b. f is subscribed to each.
+
+use std::{path::Path, sync::Arc, time::Duration};
+
+use gjallar::{
+    migrate::archive::{Epochs, export, import},
+    service::Error,
+    store::{MemoryStore, SledStore, Store, StoreError},
+};
+use gjallar_pubsub::{
+    AccessModel, Affiliation, ConfigField, Limits, Roster, RosterItem, Timestamp,
+};
+use tokio::time::{Instant, sleep};
+
+use crate::support::service::{TestService, jid, node, raw};
+
+const A: &str = "a@localhost";
+const B: &str = "b@localhost";
+const C: &str = "c@localhost";
+/// A contact of all owners.
+const F: &str = "f@localhost";
+/// A contact of b.
+const G: &str = "g@localhost";
+const NODES: [&str; 5] = ["one", "handed", "several", "kept", "reply"];
+
+fn fixture(name: &str) -> std::path::PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures").join(name)
+}
+
+/// A copy of the store as a binary of layout 9 left it.
+fn folder() -> tempfile::TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    for entry in std::fs::read_dir(fixture("store-9-owners")).unwrap() {
+        let path = entry.unwrap().path();
+        std::fs::copy(&path, folder.path().join(path.file_name().unwrap())).unwrap();
+    }
+    folder
+}
+
+fn open(folder: &Path) -> Arc<dyn Store> {
+    Arc::new(SledStore::open(folder).unwrap())
+}
+
+async fn exported(store: &dyn Store) -> String {
+    let mut text = Vec::new();
+    export(store, &mut text).await.unwrap();
+    String::from_utf8(text).unwrap()
+}
+
+/// The owner of a node whose roster gives access, the owner that items show, and whether no roster is read.
+async fn owners(store: &dyn Store, name: &str) -> (Option<String>, Option<String>, bool) {
+    let node = store.node(&node(name)).await.unwrap().unwrap();
+    let roster_owner = node.roster_owner().map(ToString::to_string);
+    let responsible = node.responsible_owner().map(ToString::to_string);
+    (roster_owner, responsible, node.revision.roster_owner.is_none())
+}
+
+/// The service at a server whose rosters it may read.
+async fn stage(store: Arc<dyn Store>) -> TestService {
+    let begin = Instant::now();
+    let clock = move || Timestamp(1_800_000_000_000 + begin.elapsed().as_millis() as u64);
+    let stage = TestService::clocked(store, Limits::default(), Arc::new(clock)).await;
+    stage.service.rosters().set_privilege(Some("localhost".into()));
+    stage
+}
+
+async fn serve_rosters(stage: &TestService) {
+    loop {
+        let owner = stage.service.rosters().next_request().await;
+        let names: &[&str] = if owner.as_str() == B { &[F, G] } else { &[F] };
+        let contact = |name: &&str| {
+            let contact = RosterItem { has_presence: true, groups: vec!["Family".into()] };
+            (jid(name).to_bare(), contact)
+        };
+        let contacts: Roster = names.iter().map(contact).collect();
+        stage.service.on_roster_result(&owner, Some(contacts));
+    }
+}
+
+/// Does something while rosters are served.
+async fn with_rosters<T>(stage: &TestService, does: impl Future<Output = T>) -> T {
+    tokio::select! {
+        () = serve_rosters(stage) => unreachable!(),
+        done = does => done,
+    }
+}
+
+async fn subscribers(stage: &TestService, name: &str) -> Vec<String> {
+    let node = stage.store.node(&node(name)).await.unwrap().unwrap();
+    node.subscribers().map(ToString::to_string).collect()
+}
+
+/// With one owner left its roster goes on to give access, and items go on to show that owner. Which one that is does
+/// not depend on changes after the upgrade.
+#[tokio::test]
+async fn the_only_owner_takes_the_place_of_a_creator_that_had_left() {
+    let some = |name: &str| Some(name.to_owned());
+    let folder = folder();
+    let store = open(folder.path());
+    for (name, owner) in [("one", B), ("handed", B), ("reply", B), ("kept", A)] {
+        assert_eq!(owners(&*store, name).await, (some(owner), some(owner), false), "{name}");
+    }
+    assert_eq!(owners(&*store, "several").await, (None, None, true));
+    assert_eq!(store.check().await.unwrap(), Vec::<String>::new());
+
+    let text = exported(&*store).await;
+    let archive = std::fs::read_to_string(fixture("store-9-owners.ndjson")).unwrap();
+    for archive in [archive, text.clone()] {
+        let folder = tempfile::tempdir().unwrap();
+        let copy = open(folder.path());
+        import(&*copy, &mut archive.as_bytes(), Epochs::Same).await.unwrap();
+        assert_eq!(exported(&*copy).await, text);
+    }
+
+    let stage = TestService::new(store).await;
+    stage.affiliate(A, "kept", A, Affiliation::None).await.unwrap();
+    stage.affiliate(B, "several", C, Affiliation::None).await.unwrap();
+    stage.configure("admin@x", "several", ConfigField::Title("T".into())).await.unwrap();
+    stage.store.close().await;
+    drop(stage);
+    let store = open(folder.path());
+    assert_eq!(owners(&*store, "kept").await, (None, None, false));
+    assert_eq!(owners(&*store, "several").await, (None, None, true));
+    assert_eq!(store.check().await.unwrap(), Vec::<String>::new());
+}
+
+/// A node with a damaged record is closed, and the others are converted.
+#[tokio::test]
+async fn a_damaged_node_does_not_keep_others_from_being_converted() {
+    let folder = folder();
+    let db = raw(folder.path());
+    let (affiliation, _) = db.scan_prefix(b"a").next().unwrap().unwrap();
+    db.insert(affiliation, b"damaged").unwrap();
+    db.flush().unwrap();
+    drop(db);
+    let store = open(folder.path());
+    assert!(matches!(store.node(&node("one")).await, Err(StoreError::Corrupt(_))));
+    assert_eq!(owners(&*store, "handed").await.0.as_deref(), Some(B));
+}
+
+/// Contacts of the only owner keep and gain access. Where several owners are left, nobody gains or loses it until one of
+/// them chooses.
+#[tokio::test(start_paused = true)]
+async fn contacts_of_owners_keep_their_access_over_the_upgrade() {
+    let archive = std::fs::read_to_string(fixture("store-9-owners.ndjson")).unwrap();
+    let store = MemoryStore::new();
+    import(&store, &mut archive.as_bytes(), Epochs::Same).await.unwrap();
+    let stage = &stage(Arc::new(store)).await;
+    tokio::select! {
+        () = stage.service.run_timers() => {}
+        () = serve_rosters(stage) => {}
+        () = sleep(Duration::from_secs(600)) => {}
+    }
+    for name in NODES {
+        assert_eq!(subscribers(stage, name).await, [F], "{name}");
+    }
+    for (name, is_admitted) in
+        [("one", true), ("handed", true), ("several", false), ("kept", false)]
+    {
+        let subscribed = with_rosters(stage, stage.subscribe(G, name)).await;
+        let is_refused =
+            matches!(subscribed, Err(Error::Refused(gjallar_pubsub::Error::PresenceRequired)));
+        assert_eq!((subscribed.is_ok(), is_refused), (is_admitted, !is_admitted), "{name}");
+    }
+    let model = ConfigField::AccessModel(AccessModel::Presence);
+    with_rosters(stage, stage.configure(B, "several", model)).await.unwrap();
+    with_rosters(stage, stage.subscribe(G, "several")).await.unwrap();
+    assert_eq!(subscribers(stage, "several").await, [F, G]);
+}

@@ -1,0 +1,9 @@
+//! TODO.
+
+pub(super) mod component;
+pub mod deferring_store;
+pub mod failing_store;
+pub mod ld_preload;
+pub mod process;
+pub mod rng;
+pub mod service;

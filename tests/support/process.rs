@@ -1,0 +1,243 @@
+//! The real binary on real files, and the server's end of its stream.
+
+use std::{
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+    time::Duration,
+};
+
+use minidom::Element;
+use tokio::{net::TcpListener, time::Instant};
+
+use super::component::{OWNER, PUBSUB, SERVICE, ServerStream};
+
+/// A service in a process of its own, which can be killed and started again. What it has told, and was
+/// not asked for, is kept.
+pub struct ServiceProcess {
+    folder: tempfile::TempDir,
+    listener: TcpListener,
+    process: Child,
+    variables: Vec<(String, String)>,
+    pub link: ServerStream,
+    pub messages: Vec<Element>,
+    asked: u64,
+}
+
+impl Drop for ServiceProcess {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+impl ServiceProcess {
+    /// Starts it with some variables of the configuration, without their prefix, and others.
+    pub async fn start(configuration: &[(&str, &str)], others: &[(&str, &str)]) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let named = |(name, value): &(&str, &str)| (format!("GJALLAR_{name}"), (*value).to_owned());
+        let others = others.iter().map(|(name, value)| ((*name).into(), (*value).into()));
+        let variables: Vec<_> = configuration.iter().map(named).chain(others).collect();
+        let process = spawn(folder.path(), &listener, &variables);
+        let link = ServerStream::accept(&listener).await;
+        Self { folder, listener, process, variables, link, messages: Vec::new(), asked: 0 }
+    }
+
+    /// Kills it, takes in what the system had taken, and starts it again.
+    pub async fn kill_and_restart(&mut self) {
+        self.kill_and_restart_after(|_| {}).await;
+    }
+
+    /// The same, and something happens to the store in between.
+    pub async fn kill_and_restart_after(&mut self, change: impl FnOnce(&Path)) {
+        self.process.kill().unwrap();
+        self.process.wait().unwrap();
+        while let Some(stanza) = self.link.receive().await {
+            if stanza.name() == "message" {
+                self.messages.push(stanza);
+            }
+        }
+        change(&self.store());
+        self.process = spawn(self.folder.path(), &self.listener, &self.variables);
+        self.link = ServerStream::accept(&self.listener).await;
+    }
+
+    /// Stops it in order, and starts it again.
+    pub async fn stop_and_restart(&mut self) {
+        self.terminate();
+        self.restart().await;
+    }
+
+    /// Tells it to stop.
+    pub fn terminate(&self) {
+        self.signal("TERM");
+    }
+
+    /// Tells it to read its configuration again.
+    pub fn hang_up(&self) {
+        self.signal("HUP");
+    }
+
+    fn signal(&self, name: &str) {
+        let kill = format!("kill -{name} {}", self.process.id());
+        assert!(Command::new("sh").args(["-c", &kill]).status().unwrap().success());
+    }
+
+    /// Waits until it has ended in order, and starts it again.
+    pub async fn restart(&mut self) {
+        while let Some(stanza) = self.link.receive().await {
+            if stanza.name() == "message" {
+                self.messages.push(stanza);
+            }
+        }
+        assert!(self.process.wait().unwrap().success());
+        self.process = spawn(self.folder.path(), &self.listener, &self.variables);
+        self.link = ServerStream::accept(&self.listener).await;
+    }
+
+    /// Waits for its next connection.
+    pub async fn reconnected(&mut self) {
+        self.link = ServerStream::accept(&self.listener).await;
+    }
+
+    pub fn store(&self) -> PathBuf {
+        self.folder.path().join("store")
+    }
+
+    /// Waits until its log has a text.
+    pub async fn has_logged(&mut self, text: &str) {
+        let until = Instant::now() + Duration::from_secs(60);
+        while !self.log().contains(text) {
+            assert!(self.is_alive(), "it ended without saying {text}: {}", self.log());
+            assert!(Instant::now() < until, "it has not said {text}: {}", self.log());
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+
+    pub fn log(&self) -> String {
+        std::fs::read_to_string(self.folder.path().join("log")).unwrap()
+    }
+
+    /// The process is there.
+    pub fn is_alive(&mut self) -> bool {
+        self.process.try_wait().unwrap().is_none()
+    }
+
+    /// Resident memory in MiB.
+    pub fn memory(&self) -> u64 {
+        let status =
+            std::fs::read_to_string(format!("/proc/{}/status", self.process.id())).unwrap();
+        let line = status.lines().find(|line| line.starts_with("VmRSS:")).unwrap();
+        line.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap() / 1024
+    }
+
+    /// A number that `gjallar stats` shows.
+    pub async fn stat(&self, name: &str) -> u64 {
+        let mut command = gjallar();
+        command.arg("stats").arg("--store").arg(format!("sled:{}", self.store().display()));
+        let output = tokio::task::spawn_blocking(move || command.output()).await.unwrap().unwrap();
+        let text = String::from_utf8(output.stdout).unwrap();
+        let line = text.lines().find_map(|line| line.strip_prefix(&format!("gjallar_{name} ")));
+        line.unwrap_or_else(|| panic!("{name}: {text}")).parse().unwrap()
+    }
+
+    /// What `gjallar check` says of the store.
+    pub async fn check(&self) -> String {
+        let mut command = gjallar();
+        command.arg("check").arg("--store").arg(format!("sled:{}", self.store().display()));
+        let output = tokio::task::spawn_blocking(move || command.output()).await.unwrap().unwrap();
+        String::from_utf8(output.stderr).unwrap()
+    }
+
+    /// Sends a request, and does not wait for its answer.
+    pub async fn request(&mut self, from: &str, id: &str, kind: &str, content: &str) {
+        let iq = format!("<iq type='{kind}' id='{id}' from='{from}' to='{SERVICE}'>{content}</iq>");
+        self.link.send(&iq).await;
+    }
+
+    /// Sends a request; its answer, and how long that took.
+    pub async fn timed(&mut self, from: &str, kind: &str, content: &str) -> (Element, Duration) {
+        self.asked += 1;
+        let id = format!("ask-{}", self.asked);
+        let began = Instant::now();
+        self.request(from, &id, kind, content).await;
+        loop {
+            let stanza = self.link.receive().await.expect("the stream ended");
+            if stanza.attr("id") == Some(&id) {
+                return (stanza, began.elapsed());
+            }
+            if stanza.name() == "message" {
+                self.messages.push(stanza);
+            }
+        }
+    }
+
+    pub async fn ask(&mut self, from: &str, kind: &str, content: &str) -> Element {
+        self.timed(from, kind, content).await.0
+    }
+
+    /// A request that is granted, in the namespace for all or for owners.
+    pub async fn granted(&mut self, from: &str, content: &str) {
+        let is_for_owners = ["<purge", "<delete", "<subscriptions", "<affiliations"]
+            .iter()
+            .any(|action| content.starts_with(action));
+        let ns = if is_for_owners { OWNER } else { PUBSUB };
+        let content = format!("<pubsub xmlns='{ns}'>{content}</pubsub>");
+        let answer = self.ask(from, "set", &content).await;
+        assert_eq!(
+            answer.attr("type"),
+            Some("result"),
+            "{content}: {}",
+            super::component::shown(&answer)
+        );
+    }
+
+    /// Subscribes `0@far.example`, `1@far.example` and so on, and waits until each was told so.
+    pub async fn subscribe_many(&mut self, owner: &str, node: &str, number: usize) {
+        for first in (0..number).step_by(4000) {
+            let entry = |name: usize| {
+                format!("<subscription jid='{name:06}@far.example' subscription='subscribed'/>")
+            };
+            let entries: String = (first..number.min(first + 4000)).map(entry).collect();
+            let content = format!("<subscriptions node='{node}'>{entries}</subscriptions>");
+            self.granted(owner, &content).await;
+        }
+        self.confirm_notices(number).await;
+    }
+
+    /// Receives the notices of so many new subscriptions, and confirms them.
+    pub async fn confirm_notices(&mut self, number: usize) {
+        let is_notice = super::component::is_about_a_subscription;
+        let mut received = self.messages.extract_if(.., |message| is_notice(message)).count();
+        while received < number {
+            let stanza = self.link.receive().await.expect("the stream ended");
+            received += usize::from(is_notice(&stanza));
+        }
+        self.link.next_barrier().await;
+    }
+
+    pub async fn publish(&mut self, from: &str, node: &str, id: &str) {
+        let item = format!("<item id='{id}'><x xmlns='urn:x'>{id}</x></item>");
+        self.granted(from, &format!("<publish node='{node}'>{item}</publish>")).await;
+    }
+}
+
+fn gjallar() -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_gjallar"));
+    command.env_clear().stdin(Stdio::null());
+    command
+}
+
+fn spawn(folder: &Path, listener: &TcpListener, variables: &[(String, String)]) -> Child {
+    let log = std::fs::OpenOptions::new().create(true).append(true).open(folder.join("log"));
+    gjallar()
+        .arg("serve")
+        .env("GJALLAR_JID", SERVICE)
+        .env("GJALLAR_SERVER", listener.local_addr().unwrap().to_string())
+        .env("GJALLAR_SECRET", "secret")
+        .env("GJALLAR_STORE", format!("sled:{}", folder.join("store").display()))
+        .envs(variables.iter().map(|(name, value)| (name, value)))
+        .stderr(log.unwrap())
+        .spawn()
+        .unwrap()
+}

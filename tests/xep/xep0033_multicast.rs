@@ -1,0 +1,724 @@
+//! Events by a multicast service of the server (XEP-0033): found, used within its limits, and left when it fails.
+
+use std::{collections::HashSet, sync::Arc};
+
+use gjallar::{config::Config, store::MemoryStore};
+use minidom::Element;
+
+use crate::support::component::{
+    Questions, SERVICE, TestComponent, event, is_about_a_subscription, is_barrier, is_question,
+    shown,
+};
+
+const OWNER: &str = "owner@localhost/desk";
+const POST: &str = "multicast.localhost";
+/// Where it is asked.
+const ASKED: &str = "multicast.localhost/barrier";
+const ADDRESS: &str = "http://jabber.org/protocol/address";
+const FANOUT: &str = "urn:x-gjallar:fanout:0";
+const INFO: &str = "http://jabber.org/protocol/disco#info";
+const ITEMS: &str = "http://jabber.org/protocol/disco#items";
+
+/// What a service says of its limits: ejabberd says nothing of its default.
+fn limit(number: &str) -> String {
+    format!(
+        "<x xmlns='jabber:x:data' type='result'><field var='FORM_TYPE' type='hidden'>\
+         <value>{ADDRESS}</value></field><field var='message'><value>{number}</value></field></x>"
+    )
+}
+
+async fn answer(component: &mut TestComponent, asked: &Element, kind: &str, content: &str) {
+    let (to, id) = (asked.attr("to").unwrap(), asked.attr("id").unwrap());
+    let query = asked.children().next().unwrap().ns();
+    let content = format!("<query xmlns='{query}'>{content}</query>");
+    component
+        .send(&format!("<iq type='{kind}' from='{to}' to='{SERVICE}' id='{id}'>{content}</iq>"))
+        .await;
+}
+
+/// The next question of this kind to somebody; others may be repeated before it. Those that follow it are refused.
+async fn question(component: &mut TestComponent, to: &str, namespace: &str) -> Element {
+    component.link.on_questions(Questions::Received);
+    loop {
+        let asked = component.link.receive_any().await.unwrap();
+        assert!(is_question(&asked), "{}", shown(&asked));
+        if asked.attr("to") == Some(to) && asked.has_child("query", namespace) {
+            component.link.on_questions(Questions::Refused);
+            return asked;
+        }
+    }
+}
+
+/// Plays a server that offers multicast as ejabberd does.
+async fn offer(component: &mut TestComponent, limit: &str) {
+    let asked = question(component, "localhost", INFO).await;
+    answer(component, &asked, "result", "<feature var='jabber:iq:version'/>").await;
+    let asked = question(component, "localhost", ITEMS).await;
+    let items = ["chat.localhost", SERVICE, POST, "elsewhere.example", "evillocalhost"];
+    let items: String = items.iter().map(|jid| format!("<item jid='{jid}'/>")).collect();
+    answer(component, &asked, "result", &items).await;
+    let asked = question(component, "chat.localhost/barrier", INFO).await;
+    answer(component, &asked, "result", "").await;
+    let asked = question(component, ASKED, INFO).await;
+    answer(component, &asked, "result", &format!("<feature var='{ADDRESS}'/>{limit}")).await;
+}
+
+/// A component that was offered multicast, and a node with so many subscribers.
+async fn offered(limit: &str, subscribers: usize) -> TestComponent {
+    let mut component = TestComponent::start().await;
+    offer(&mut component, limit).await;
+    component.create(OWNER, "n", &[]).await;
+    enrol(&mut component, &names(subscribers)).await;
+    component
+}
+
+/// So many users of the server.
+fn names(number: usize) -> Vec<String> {
+    (0..number).map(|name| format!("{name}@localhost")).collect()
+}
+
+/// Subscribes some to the node.
+async fn enrol(component: &mut TestComponent, jids: &[String]) {
+    for jids in jids.chunks(1000) {
+        let entry = |jid| format!("<subscription jid='{jid}' subscription='subscribed'/>");
+        let entries: String = jids.iter().map(entry).collect();
+        let content = format!("<subscriptions node='n'>{entries}</subscriptions>");
+        assert_eq!(component.owner(OWNER, "set", &content).await.attr("type"), Some("result"));
+        for _ in jids {
+            assert!(is_about_a_subscription(&component.message().await));
+        }
+        component.link.next_barrier().await;
+    }
+}
+
+/// Whom a message is for: its recipients by multicast, or nobody but the one that it goes to.
+fn recipients(message: &Element) -> Option<Vec<String>> {
+    if message.attr("to") != Some(POST) {
+        assert!(!message.has_child("addresses", ADDRESS), "{}", shown(message));
+        return None;
+    }
+    let addresses = message.get_child("addresses", ADDRESS).unwrap();
+    let jid = |address: &Element| {
+        assert_eq!(address.attr("type"), Some("bcc"), "others learn of it: {}", shown(address));
+        address.attr("jid").unwrap().to_owned()
+    };
+    Some(addresses.children().map(jid).collect())
+}
+
+#[tokio::test]
+async fn many_are_told_by_one_stanza_within_the_limit_of_the_service() {
+    // What a service says, how many it then gets, and what 1 100 recipients are told with.
+    for (said, most, messages) in [
+        (String::new(), 20, 55),
+        (limit("150"), 150, 11),
+        (limit("infinite"), 200, 6),
+        (limit("many"), 20, 55),
+    ] {
+        let mut component = offered(&said, 1100).await;
+        component.publish(OWNER, "n", "i").await;
+        let mut told = Vec::new();
+        for message in component.messages().await {
+            assert_eq!(message.attr("from"), Some(SERVICE));
+            let recipients = recipients(&message).unwrap();
+            assert!(recipients.len() <= most, "{said}: {}", recipients.len());
+            told.push(recipients);
+        }
+        // What ends a write ends a stanza too.
+        assert!((messages..=messages + 1).contains(&told.len()), "{said}: {}", told.len());
+        let mut told = told.concat();
+        assert_eq!(told.len(), 1100);
+        told.sort_unstable();
+        told.dedup();
+        assert_eq!(told.len(), 1100);
+    }
+}
+
+/// An event is a headline for recipients that may be unavailable, so that no server stores it for them. Those have a stanza
+/// of their own.
+#[tokio::test]
+async fn recipients_that_may_be_unavailable_receive_a_separate_stanza() {
+    let mut component = offered("", 0).await;
+    let fields = ["presence_based_delivery", "notification_type", "send_last_published_item"];
+    let fields: Vec<_> = fields.into_iter().zip(["1", "normal", "never"]).collect();
+    component.configure(OWNER, "n", &fields).await;
+    // The presence of the first one never arrives. Events wait for it, as long as they do after a connection.
+    for name in names(3) {
+        component.subscribe(&name, "n").await;
+        let given = format!("<presence type='subscribed' from='{name}' to='{SERVICE}'/>");
+        let is_there = format!("<presence from='{name}/x' to='{SERVICE}'/>");
+        component.send(&given).await;
+        if name != "0@localhost" {
+            component.send(&is_there).await;
+        }
+        component.ask(&name, "get", "<ping xmlns='urn:xmpp:ping'/>").await;
+    }
+    component.publish(OWNER, "n", "1").await;
+    assert_eq!(recipients(&component.message().await).unwrap(), names(3)[1..]);
+    let new = ["1n", "2n"].map(|name| format!("{name}@localhost"));
+    for name in &new {
+        component.subscribe(name, "n").await;
+    }
+    component.publish(OWNER, "n", "2").await;
+    let messages = component.messages().await;
+    let kind = |message: &Element| message.attr("type").unwrap().to_owned();
+    let messages = messages.iter().map(|message| (kind(message), recipients(message).unwrap()));
+    let expected = [("normal".to_owned(), names(3)[1..].to_vec()), ("headline".into(), new.into())];
+    assert_eq!(messages.collect::<Vec<_>>(), expected);
+}
+
+/// The module for Prosody is found at the server's domain. It takes a line for each recipient, and its barriers are
+/// answered by the domain.
+#[tokio::test]
+async fn the_module_of_prosody_is_sent_recipients_in_lines() {
+    let mut component = TestComponent::start().await;
+    let asked = question(&mut component, "localhost", INFO).await;
+    let features = format!("<feature var='{ADDRESS}'/><feature var='{FANOUT}'/>");
+    answer(&mut component, &asked, "result", &features).await;
+    component.create(OWNER, "n", &[]).await;
+    enrol(&mut component, &names(600)).await;
+    enrol(&mut component, &["x@far.example", "a@localhost/b &lt;c&gt;"].map(str::to_owned)).await;
+    component.publish(OWNER, "n", "i").await;
+    let (mut told, mut directly, mut suffixes) = (Vec::new(), Vec::new(), HashSet::new());
+    for message in component.messages().await {
+        assert_eq!(event(&message).children().next().unwrap().attr("id"), Some("i"));
+        assert!(!message.has_child("addresses", ADDRESS), "{}", shown(&message));
+        match message.get_child("recipients", FANOUT) {
+            Some(recipients) => {
+                assert_eq!(message.attr("to"), Some("localhost"));
+                // The module appends the suffix of each recipient.
+                let stanza_id = message.get_child("stanza-id", "urn:xmpp:sid:0").unwrap();
+                let id = format!("{}-", stanza_id.attr("id").unwrap());
+                assert_eq!(message.attr("id"), Some(id.as_str()));
+                let text = recipients.text();
+                let lines = text.lines().map(|line| line.split_once(' ').unwrap());
+                assert!(lines.clone().count() <= 500);
+                suffixes.extend(lines.clone().map(|(suffix, _)| suffix.to_owned()));
+                told.extend(lines.map(|(_, jid)| jid.to_owned()));
+            }
+            None => directly.push(message.attr("to").unwrap().to_owned()),
+        }
+    }
+    let mut expected = names(600);
+    expected.push("a@localhost/b <c>".into());
+    expected.sort_unstable();
+    told.sort_unstable();
+    assert_eq!(told, expected);
+    assert_eq!(directly, ["x@far.example"]);
+    assert_eq!(suffixes.len(), expected.len());
+    assert!(suffixes.iter().all(|suffix| suffix.len() == 11));
+}
+
+/// Who is not trusted by the module is refused; then each recipient gets its own stanza.
+#[tokio::test]
+async fn a_refusal_by_the_module_of_prosody_makes_events_go_directly() {
+    let mut component = TestComponent::start().await;
+    let asked = question(&mut component, "localhost", INFO).await;
+    answer(&mut component, &asked, "result", &format!("<feature var='{FANOUT}'/>")).await;
+    component.create(OWNER, "n", &[]).await;
+    component.subscribe("a@localhost", "n").await;
+    component.subscribe("b@localhost", "n").await;
+    component.publish(OWNER, "n", "i").await;
+    let refused = component.message().await;
+    assert_eq!(refused.attr("to"), Some("localhost"));
+    let error =
+        "<error type='auth'><forbidden xmlns='urn:ietf:params:xml:ns:xmpp-stanzas'/></error>";
+    let id = refused.attr("id").unwrap();
+    let mut came = format!(
+        "<message type='error' from='localhost' to='{SERVICE}' id='{id}'>{error}</message>"
+    );
+    // The barrier after it returns with the refusal, from the same address, and confirms nothing.
+    let barrier = barrier(&mut component).await;
+    assert_eq!(barrier.attr("to"), Some("localhost"));
+    let id = barrier.attr("id").unwrap();
+    came += &format!("<iq type='result' from='localhost' to='{SERVICE}' id='{id}'/>");
+    component.send(&came).await;
+    let messages = component.messages().await;
+    let to: Vec<_> = messages.iter().map(|message| message.attr("to").unwrap()).collect();
+    assert_eq!(to, ["a@localhost", "b@localhost"]);
+    assert!(messages.iter().all(|message| !message.has_child("recipients", FANOUT)));
+}
+
+/// The module is at a host with users, which subscribes too where Prosody's modules read a block list. What the host says
+/// of an event is no refusal of the module's.
+#[tokio::test]
+async fn the_host_of_the_module_of_prosody_and_its_users_hear() {
+    const HOST: &str = "im.company.example";
+    let store = Arc::new(MemoryStore::new());
+    let named = |config: &mut Config| config.link.multicast = HOST.into();
+    let mut component = TestComponent::with(store, named).await;
+    let asked = question(&mut component, &format!("{HOST}/barrier"), INFO).await;
+    answer(&mut component, &asked, "result", &format!("<feature var='{FANOUT}'/>")).await;
+    component.create(OWNER, "n", &[]).await;
+    component.subscribe(HOST, "n").await;
+    enrol(&mut component, &["a", "b"].map(|name| format!("{name}@{HOST}"))).await;
+    for item in ["1", "2"] {
+        component.publish(OWNER, "n", item).await;
+        let messages = component.messages().await;
+        let lines = messages[0].get_child("recipients", FANOUT).unwrap().text();
+        let mut of_host = None;
+        let told: Vec<_> = lines.lines().map(|line| line.split_once(' ').unwrap()).collect();
+        for (suffix, jid) in &told {
+            of_host = of_host.or_else(|| (*jid == HOST).then_some(*suffix));
+        }
+        assert_eq!((messages.len(), told.len()), (1, 3), "{}", shown(&messages[0]));
+        let id = format!("{}{}", messages[0].attr("id").unwrap(), of_host.unwrap());
+        let error = "<error type='cancel'>\
+             <service-unavailable xmlns='urn:ietf:params:xml:ns:xmpp-stanzas'/></error>";
+        let bounce = format!("<message type='error' from='{HOST}' to='{SERVICE}' id='{id}'>");
+        component.send(&format!("{bounce}{error}</message>")).await;
+    }
+}
+
+#[tokio::test]
+async fn a_service_that_takes_one_recipient_is_not_used() {
+    for said in ["0", "1"] {
+        let mut component = offered(&limit(said), 3).await;
+        component.publish(OWNER, "n", "i").await;
+        let messages = component.messages().await;
+        assert_eq!(messages.len(), 3);
+        assert!(messages.iter().all(|message| recipients(message).is_none()));
+    }
+}
+
+#[tokio::test]
+async fn a_service_may_be_named_and_the_servers_domain_may_be_one() {
+    for (named, jid, users) in [
+        ("post.near.example", "post.near.example", "near.example"),
+        ("post.example", "post.example", "post.example"),
+        ("auto", "localhost", "localhost"),
+    ] {
+        // The server's domain has no resources.
+        let asked = if users == "near.example" { format!("{jid}/barrier") } else { jid.to_owned() };
+        let store = Arc::new(MemoryStore::new());
+        let mut component =
+            TestComponent::with(store, |config| config.link.multicast = named.into()).await;
+        let asked = question(&mut component, &asked, INFO).await;
+        answer(&mut component, &asked, "result", &format!("<feature var='{ADDRESS}'/>")).await;
+        component.create(OWNER, "n", &[]).await;
+        enrol(&mut component, &["a", "b"].map(|name| format!("{name}@{users}"))).await;
+        component.subscribe(jid, "n").await;
+        component.publish(OWNER, "n", "i").await;
+        let message = component.messages().await.pop().unwrap();
+        assert_eq!(message.attr("to"), Some(jid));
+        let addresses = message.get_child("addresses", ADDRESS).unwrap();
+        assert_eq!(addresses.children().count(), 2);
+    }
+}
+
+/// A server's own domain that offers XEP-0033 may be named, with a component below the domain above.
+#[tokio::test]
+async fn users_at_a_named_domain_get_events() {
+    const HOST: &str = "im.company.example";
+    let named = |config: &mut Config| config.link.multicast = HOST.into();
+    let mut component = TestComponent::with(Arc::new(MemoryStore::new()), named).await;
+    let asked = question(&mut component, &format!("{HOST}/barrier"), INFO).await;
+    answer(&mut component, &asked, "result", &format!("<feature var='{ADDRESS}'/>")).await;
+    component.create(OWNER, "n", &[]).await;
+    let users = ["a", "b"].map(|name| format!("{name}@{HOST}"));
+    enrol(&mut component, &users).await;
+    component.publish(OWNER, "n", "i").await;
+    let messages = component.messages().await;
+    assert_eq!(
+        messages.iter().map(|message| message.attr("to").unwrap()).collect::<Vec<_>>(),
+        users
+    );
+}
+
+#[tokio::test]
+async fn users_of_other_servers_are_told_past_the_service() {
+    let mut component = offered("", 2).await;
+    enrol(&mut component, &["x@far.example", "y@evillocalhost"].map(str::to_owned)).await;
+    enrol(&mut component, &["z@users.localhost".to_owned()]).await;
+    component.publish(OWNER, "n", "i").await;
+    let mut told: Vec<_> = component
+        .messages()
+        .await
+        .iter()
+        .flat_map(|message| {
+            recipients(message)
+                .unwrap_or_else(|| vec![format!("to {}", message.attr("to").unwrap())])
+        })
+        .collect();
+    told.sort();
+    assert_eq!(
+        told,
+        [
+            "0@localhost",
+            "1@localhost",
+            "to x@far.example",
+            "to y@evillocalhost",
+            // ejabberd hands events on to the multicast service of a virtual host below, which returns no barrier.
+            "to z@users.localhost"
+        ]
+    );
+}
+
+/// ejabberd refuses a stanza for each of its recipients if its stringprep does not accept the address of one.
+#[tokio::test]
+async fn addresses_that_stringprep_may_refuse_are_told_past_the_service() {
+    let mut component = offered("", 2).await;
+    let others = ["2@localhost/🎉", "ꙋ@localhost", "שלום1@localhost"];
+    enrol(&mut component, &others.map(str::to_owned)).await;
+    component.publish(OWNER, "n", "i").await;
+    let (mut through, mut past) = (Vec::new(), Vec::new());
+    for message in component.messages().await {
+        match recipients(&message) {
+            Some(recipients) => through.extend(recipients),
+            None => past.push(message.attr("to").unwrap().to_owned()),
+        }
+    }
+    assert_eq!(through, ["0@localhost", "1@localhost"]);
+    assert_eq!(past.len(), others.len());
+    assert!(others.iter().all(|jid| past.iter().any(|to| to == jid)), "{past:?}");
+}
+
+/// Messages wait for the answer, but not for long: a server may drop the question.
+#[tokio::test]
+async fn events_wait_a_moment_for_the_answer_and_a_late_answer_counts() {
+    let mut component = TestComponent::start().await;
+    let asked = question(&mut component, "localhost", INFO).await;
+    component.link.on_questions(Questions::Dropped);
+    component.create(OWNER, "n", &[]).await;
+    component.subscribe("0@localhost", "n").await;
+    let begun = tokio::time::Instant::now();
+    component.publish(OWNER, "n", "i").await;
+    assert_eq!(recipients(&component.message().await), None);
+    let waited = begun.elapsed();
+    assert!(waited.as_secs() >= 1, "it did not wait for the server: {waited:?}");
+    assert!(waited.as_secs() < 3, "{waited:?}");
+    answer(&mut component, &asked, "result", &format!("<feature var='{ADDRESS}'/>")).await;
+    component.subscribe("1@localhost", "n").await;
+    component.publish(OWNER, "n", "j").await;
+    let told = component.messages().await;
+    let last = told.last().unwrap();
+    assert_eq!(last.attr("to"), Some("localhost"), "{}", shown(last));
+}
+
+/// ejabberd 24.12 with mod_privilege drops each question to its domain, and each to a bare address.
+#[tokio::test]
+async fn where_the_domain_is_silent_the_usual_name_is_asked() {
+    let mut component = TestComponent::start().await;
+    let asked = question(&mut component, ASKED, INFO).await;
+    answer(&mut component, &asked, "result", &format!("<feature var='{ADDRESS}'/>")).await;
+    component.create(OWNER, "n", &[]).await;
+    enrol(&mut component, &names(2)).await;
+    component.publish(OWNER, "n", "1").await;
+    assert_eq!(recipients(&component.message().await).unwrap(), ["0@localhost", "1@localhost"]);
+    assert_eq!(barrier(&mut component).await.attr("to"), Some(ASKED));
+    // The next connection asks it at once.
+    component.reconnected_by_force().await;
+    let begun = tokio::time::Instant::now();
+    let asked = question(&mut component, ASKED, INFO).await;
+    answer(&mut component, &asked, "result", &format!("<feature var='{ADDRESS}'/>")).await;
+    assert_eq!(recipients(&component.message().await).unwrap().len(), 2);
+    assert!(begun.elapsed().as_millis() < 450, "{:?}", begun.elapsed());
+}
+
+#[tokio::test]
+async fn a_service_without_resources_is_asked_at_its_bare_address() {
+    let mut component = TestComponent::start().await;
+    let asked = question(&mut component, "localhost", INFO).await;
+    answer(&mut component, &asked, "error", "").await;
+    let asked = question(&mut component, "localhost", ITEMS).await;
+    answer(&mut component, &asked, "result", &format!("<item jid='{POST}'/>")).await;
+    let asked = question(&mut component, ASKED, INFO).await;
+    let id = asked.attr("id").unwrap();
+    component.send(&format!("<iq type='error' from='{ASKED}' to='{SERVICE}' id='{id}'/>")).await;
+    let asked = question(&mut component, POST, INFO).await;
+    answer(&mut component, &asked, "result", &format!("<feature var='{ADDRESS}'/>")).await;
+    component.create(OWNER, "n", &[]).await;
+    enrol(&mut component, &names(2)).await;
+    component.publish(OWNER, "n", "1").await;
+    assert_eq!(recipients(&component.message().await).unwrap().len(), 2);
+    assert_eq!(barrier(&mut component).await.attr("to"), Some(POST));
+}
+
+/// ejabberd may have answered on a connection that was broken.
+#[tokio::test]
+async fn a_question_is_repeated_until_it_is_answered() {
+    let mut component = TestComponent::start().await;
+    let asked = question(&mut component, "localhost", INFO).await;
+    let again = question(&mut component, "localhost", INFO).await;
+    assert_eq!(asked.attr("id"), again.attr("id"));
+    answer(&mut component, &again, "result", &format!("<feature var='{ADDRESS}'/>")).await;
+    component.create(OWNER, "n", &[]).await;
+    enrol(&mut component, &names(2)).await;
+    component.publish(OWNER, "n", "1").await;
+    let told = component.link.receive_any().await.unwrap();
+    assert_eq!(told.attr("to"), Some("localhost"), "{}", shown(&told));
+}
+
+#[tokio::test]
+async fn one_recipient_goes_directly_unless_something_may_be_on_its_way_by_multicast() {
+    let mut component = offered("", 2).await;
+    component.create(OWNER, "one", &[]).await;
+    component.subscribe("a@localhost/r", "one").await;
+    component.link.hold_barriers();
+    component.publish(OWNER, "one", "1").await;
+    assert_eq!(recipients(&component.message().await), None);
+    component.publish(OWNER, "n", "2").await;
+    assert_eq!(recipients(&component.message().await).unwrap().len(), 2);
+    component.publish(OWNER, "one", "3").await;
+    assert_eq!(recipients(&component.message().await).unwrap(), ["a@localhost/r"]);
+    component.link.release_barriers().await;
+    component.messages().await;
+    component.publish(OWNER, "one", "4").await;
+    assert_eq!(recipients(&component.message().await), None);
+}
+
+/// The next barrier; events before it are passed over.
+async fn barrier(component: &mut TestComponent) -> Element {
+    loop {
+        let stanza = component.link.receive_any().await.unwrap();
+        if is_barrier(&stanza) {
+            return stanza;
+        }
+        assert_eq!(stanza.name(), "message", "{}", shown(&stanza));
+    }
+}
+
+#[tokio::test]
+async fn what_the_service_has_not_been_seen_to_deal_with_is_told_again() {
+    let mut component = offered("", 2).await;
+    component.publish(OWNER, "n", "i").await;
+    let first = component.message().await;
+    let unanswered = barrier(&mut component).await;
+    assert_eq!(unanswered.attr("to"), Some(ASKED));
+    component.reconnected_by_force().await;
+    offer(&mut component, "").await;
+    let again = component.message().await;
+    assert_eq!(again.attr("id"), first.attr("id"));
+    assert_eq!(recipients(&again), recipients(&first));
+    assert!(again.has_child("delay", "urn:xmpp:delay"));
+    let answered = barrier(&mut component).await;
+    component.link.return_barrier(&answered, false).await;
+    // The answer to a later request shows that the barrier was read.
+    component.items(OWNER, "n").await;
+    component.reconnected_by_force().await;
+    offer(&mut component, "").await;
+    assert!(component.messages().await.is_empty());
+}
+
+#[tokio::test]
+async fn what_a_service_refuses_is_told_to_each_by_itself_once_it_has_nothing_left() {
+    let mut component = offered("", 3).await;
+    component.link.hold_barriers();
+    component.publish(OWNER, "n", "1").await;
+    let refused = component.message().await;
+    assert_eq!(recipients(&refused).unwrap().len(), 3);
+    component.publish(OWNER, "n", "2").await;
+    component.message().await;
+    let mut came = format!(
+        "<message type='error' from='{POST}' to='{SERVICE}' id='{}'><error type='modify'>\
+         <not-acceptable xmlns='urn:ietf:params:xml:ns:xmpp-stanzas'/></error></message>",
+        refused.attr("id").unwrap()
+    );
+    // Barriers of before, in the same breath, do not show any more that events came through.
+    let held = component.link.take_held();
+    assert!(!held.is_empty());
+    for id in held.iter().filter_map(|barrier| barrier.attr("id")) {
+        came += &format!("<iq type='error' from='{ASKED}' to='{SERVICE}' id='{id}'/>");
+    }
+    component.send(&came).await;
+    let asked = question(&mut component, ASKED, INFO).await;
+    component.publish(OWNER, "n", "3").await;
+    answer(&mut component, &asked, "result", &format!("<feature var='{ADDRESS}'/>")).await;
+    let mut told = Vec::new();
+    for message in component.messages().await {
+        assert_eq!(recipients(&message), None);
+        let item = event(&message).children().next().unwrap().attr("id").unwrap().to_owned();
+        // Only what was on its way is late.
+        assert_eq!(message.has_child("delay", "urn:xmpp:delay"), item != "3", "{item}");
+        told.push((item, message.attr("to").unwrap().to_owned()));
+    }
+    let to_each = |id: &str| ["0", "1", "2"].map(|to| (id.into(), format!("{to}@localhost")));
+    assert_eq!(told, ["1", "2", "3"].map(to_each).concat());
+}
+
+#[tokio::test]
+async fn nobody_hears_of_a_node_after_the_answer_that_shut_them_out() {
+    let mut component = offered("", 3).await;
+    component.subscribe("a@localhost/r", "n").await;
+    component.publish(OWNER, "n", "i").await;
+    assert_eq!(recipients(&component.message().await).unwrap().len(), 4);
+    let ask = |id: &str, kind: &str, content: &str| {
+        format!("<iq type='{kind}' id='{id}' from='a@localhost/r' to='{SERVICE}'>{content}</iq>")
+    };
+    let pubsub = |content: &str| {
+        format!("<pubsub xmlns='http://jabber.org/protocol/pubsub'>{content}</pubsub>")
+    };
+    let barrier = barrier(&mut component).await;
+    component
+        .send(&ask("out", "set", &pubsub("<unsubscribe node='n' jid='a@localhost/r'/>")))
+        .await;
+    // Once an event leaves them out, their answer has been there. It would have gone before that event.
+    let mut is_out = false;
+    while !is_out {
+        let publish = pubsub("<publish node='n'><item id='j'><x xmlns='urn:x'/></item></publish>");
+        let publish = ask("publish", "set", &publish).replace("a@localhost/r", OWNER);
+        component.send(&publish).await;
+        let message = loop {
+            let stanza = component.link.receive_any().await.unwrap();
+            assert_ne!(stanza.attr("id"), Some("out"), "an answer that overtakes events");
+            if stanza.name() == "message" {
+                break stanza;
+            }
+        };
+        is_out = !recipients(&message).unwrap().contains(&"a@localhost/r".to_owned());
+    }
+    component.link.return_barrier(&barrier, false).await;
+    while component.answer().await.attr("id") != Some("out") {}
+    // And nothing of that holds up an answer when nothing is on its way.
+    component.send(&ask("ping", "get", "<ping xmlns='urn:xmpp:ping'/>")).await;
+    while component.answer().await.attr("id") != Some("ping") {}
+}
+
+/// A component whose events by multicast are not confirmed, and the barrier that is.
+async fn unconfirmed(subscribers: usize) -> (TestComponent, Element) {
+    let mut component = offered("", subscribers).await;
+    component.publish(OWNER, "n", "i").await;
+    assert_eq!(recipients(&component.message().await).unwrap().len(), subscribers);
+    let barrier = barrier(&mut component).await;
+    (component, barrier)
+}
+
+/// Everybody is told again, each by itself.
+async fn is_told_again(component: &mut TestComponent) {
+    let asked = question(component, ASKED, INFO).await;
+    answer(component, &asked, "result", "").await;
+    let messages = component.messages().await;
+    assert_eq!(messages.len(), 2);
+    assert!(messages.iter().all(|message| recipients(message).is_none()));
+}
+
+/// A component with two subscribers whose server offers multicast. A barrier has a second for each address, on a link that
+/// counts as dead after four.
+async fn impatient() -> TestComponent {
+    let store = Arc::new(MemoryStore::new());
+    let mut component = TestComponent::with(store, |config| {
+        (config.link.ping_after_seconds, config.link.ping_deadline_seconds) = (3, 1);
+    })
+    .await;
+    offer(&mut component, "").await;
+    component.create(OWNER, "n", &[]).await;
+    enrol(&mut component, &names(2)).await;
+    component.publish(OWNER, "n", "i").await;
+    assert_eq!(recipients(&component.message().await).unwrap().len(), 2);
+    component
+}
+
+/// The service answers questions and no pings. Events go directly while the link lives, and answers that wait for its
+/// barrier go.
+#[tokio::test]
+async fn a_service_that_returns_no_barrier_fails_before_a_quiet_link_counts_as_dead() {
+    let mut component = impatient().await;
+    let began = tokio::time::Instant::now();
+    let out = "<unsubscribe node='n' jid='0@localhost'/>";
+    component
+        .send(&format!(
+            "<iq type='set' id='out' from='0@localhost/r' to='{SERVICE}'>\
+             <pubsub xmlns='http://jabber.org/protocol/pubsub'>{out}</pubsub></iq>"
+        ))
+        .await;
+    let (mut told, mut is_out, mut is_confirmed) = (Vec::new(), false, false);
+    while told.is_empty() || !is_out || !is_confirmed {
+        let stanza = component.link.receive_any().await.expect("the link lives");
+        if is_barrier(&stanza) && stanza.attr("to") != Some(ASKED) {
+            component.link.return_barrier(&stanza, false).await;
+            is_confirmed = !told.is_empty();
+        } else if stanza.name() == "message" {
+            assert_eq!(recipients(&stanza), None);
+            told.push(stanza.attr("to").unwrap().to_owned());
+        }
+        is_out |= stanza.attr("id") == Some("out");
+    }
+    assert_eq!(told, ["1@localhost"]);
+    assert!(began.elapsed().as_secs() < 3, "{:?}", began.elapsed());
+}
+
+/// The service failed, and nobody else returns barriers either: its recipients are not told twice on each connection.
+#[tokio::test]
+async fn a_service_that_failed_is_not_used_while_nothing_is_confirmed() {
+    let mut component = impatient().await;
+    let mut told = 0;
+    while let Some(stanza) = component.link.receive_any().await {
+        if stanza.name() == "message" {
+            assert_eq!(recipients(&stanza), None);
+            told += 1;
+        }
+    }
+    assert_eq!(told, 2);
+    component.reconnected().await;
+    component.link.on_questions(Questions::Received);
+    component.link.hold_barriers();
+    for _ in 0..2 {
+        let stanza = component.link.receive().await.unwrap();
+        assert!(stanza.name() == "message" && recipients(&stanza).is_none(), "{}", shown(&stanza));
+    }
+}
+
+#[tokio::test]
+async fn what_others_answer_in_the_name_of_the_service_confirms_nothing() {
+    let (mut component, barrier) = unconfirmed(2).await;
+    let id = barrier.attr("id").unwrap();
+    component
+        .send(&format!(
+            "<iq type='error' from='{ASKED}' to='{SERVICE}' id='{id}'><error type='cancel'>\
+             <remote-server-not-found xmlns='urn:ietf:params:xml:ns:xmpp-stanzas'/></error></iq>"
+        ))
+        .await;
+    is_told_again(&mut component).await;
+}
+
+#[tokio::test]
+async fn a_refusal_that_is_larger_than_a_stanza_is_noticed() {
+    let (mut component, _) = unconfirmed(2).await;
+    let much = "x".repeat(600_000);
+    component
+        .send(&format!(
+            "<message type='error' from='{POST}' to='{SERVICE}' id='1'>{much}</message>"
+        ))
+        .await;
+    is_told_again(&mut component).await;
+}
+
+#[tokio::test]
+async fn strangers_and_the_service_as_a_subscriber_change_nothing() {
+    let mut component = TestComponent::start().await;
+    let asked = question(&mut component, "localhost", INFO).await;
+    component.link.on_questions(Questions::Dropped);
+    let id = asked.attr("id").unwrap();
+    let feature = format!("<query xmlns='{INFO}'><feature var='{ADDRESS}'/></query>");
+    component
+        .send(&format!(
+            "<iq type='result' from='mallory@evil.example/x' to='{SERVICE}' id='{id}'>{feature}</iq>\
+             <iq type='get' from='mallory@evil.example/x' to='{SERVICE}' id='{id}'>\
+             <ping xmlns='urn:xmpp:ping'/></iq>"
+        ))
+        .await;
+    let pong = component.link.receive().await.unwrap();
+    assert_eq!((pong.attr("type"), pong.attr("id")), (Some("result"), Some(id)));
+    answer(&mut component, &asked, "error", "").await;
+    let asked = question(&mut component, "localhost", ITEMS).await;
+    answer(&mut component, &asked, "result", &format!("<item jid='{POST}'/>")).await;
+    let asked = question(&mut component, ASKED, INFO).await;
+    answer(&mut component, &asked, "result", &format!("<feature var='{ADDRESS}'/>")).await;
+
+    component.create(OWNER, "n", &[]).await;
+    enrol(&mut component, &names(2)).await;
+    // It would take an event for something to be sent on.
+    component.subscribe(POST, "n").await;
+    component.publish(OWNER, "n", "i").await;
+    assert_eq!(recipients(&component.message().await).unwrap(), ["0@localhost", "1@localhost"]);
+    // An error of another's is one of those that come back from recipients.
+    component
+        .send(&format!(
+            "<message type='error' from='1@localhost' to='{SERVICE}' id='x'><error type='cancel'/>\
+             </message>"
+        ))
+        .await;
+    component.publish(OWNER, "n", "j").await;
+    let messages = component.messages().await;
+    assert_eq!(messages.len(), 1);
+    assert!(recipients(&messages[0]).is_some());
+}

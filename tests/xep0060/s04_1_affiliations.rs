@@ -1,0 +1,361 @@
+//! Rights: items of other publishers, and which of them a node names.
+
+use std::{
+    pin::pin,
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
+
+use gjallar::{service::Error, store::MemoryStore};
+use gjallar_pubsub::{AccessModel, ConfigField, PublishModel};
+use tokio::{sync::Semaphore, time::timeout};
+
+use crate::support::{
+    component::{ADMIN, PUBSUB, SERVICE, STREAM, TestComponent, error, event, shown},
+    failing_store::FailingStore,
+    service::TestService,
+};
+
+const OWNER: &str = "owner@localhost/desk";
+const ROMEO: &str = "romeo@localhost/b";
+const NURSE: &str = "nurse@localhost/c";
+
+fn publish(id: &str, text: &str) -> String {
+    format!("<publish node='n'><item id='{id}'><x xmlns='urn:x'>{text}</x></item></publish>")
+}
+
+fn retract(id: &str) -> String {
+    format!("<retract node='n'><item id='{id}'/></retract>")
+}
+
+/// A node where `ROMEO` has published `c1`, and `NURSE` may publish in this way.
+async fn shared(publish_model: &str, affiliation: &str) -> TestComponent {
+    let mut component = TestComponent::start().await;
+    component.create(OWNER, "n", &[("publish_model", publish_model)]).await;
+    for jid in ["romeo@localhost", "nurse@localhost"] {
+        let entry = format!("<affiliation jid='{jid}' affiliation='{affiliation}'/>");
+        let content = format!("<affiliations node='n'>{entry}</affiliations>");
+        let set = component.owner(OWNER, "set", &content).await;
+        assert_eq!(set.attr("type"), Some("result"));
+    }
+    if publish_model == "subscribers" {
+        component.subscribe(ROMEO, "n").await;
+        component.subscribe(NURSE, "n").await;
+    }
+    component.granted(ROMEO, &publish("c1", "by romeo")).await;
+    component
+}
+
+/// The items of the node, as text.
+async fn texts(component: &mut TestComponent) -> Vec<String> {
+    let answer = component.pubsub(OWNER, "get", "<items node='n'/>").await;
+    let items = answer.get_child("pubsub", PUBSUB).unwrap().get_child("items", PUBSUB).unwrap();
+    items.children().map(|item| item.children().next().unwrap().text()).collect()
+}
+
+/// §4.1, §7.1.2: an entity that may publish by the publish model or as publish-only changes only its own items.
+#[tokio::test]
+async fn items_of_other_publishers_are_neither_overwritten_nor_retracted() {
+    for (model, affiliation) in [
+        ("open", "none"),
+        ("open", "member"),
+        ("subscribers", "none"),
+        ("publishers", "publish-only"),
+        ("open", "publish-only"),
+    ] {
+        let mut component = shared(model, affiliation).await;
+        for content in [publish("c1", "by nurse"), retract("c1")] {
+            let refused = component.pubsub(NURSE, "set", &content).await;
+            assert_eq!(error(&refused), "auth forbidden", "{model} {affiliation} {content}");
+            let text = refused.get_child("error", STREAM).unwrap();
+            let text = text.children().find(|child| child.name() == "text").unwrap().text();
+            assert!(text.starts_with("the item is another publisher's"), "{text}");
+        }
+        assert_eq!(texts(&mut component).await, ["by romeo"], "{model} {affiliation}");
+        // Its own item, and an item without a name, are not concerned.
+        component.granted(NURSE, &publish("c2", "by nurse")).await;
+        component.granted(NURSE, &publish("c2", "by nurse again")).await;
+        component
+            .granted(NURSE, "<publish node='n'><item><x xmlns='urn:x'/></item></publish>")
+            .await;
+        component.granted(NURSE, &retract("c2")).await;
+        component.granted(ROMEO, &publish("c1", "by romeo again")).await;
+        assert_eq!(texts(&mut component).await, ["", "by romeo again"], "{model} {affiliation}");
+        // A name that is free again is anybody's.
+        component.granted(ROMEO, &retract("c1")).await;
+        component.granted(NURSE, &publish("c1", "by nurse")).await;
+    }
+}
+
+#[tokio::test]
+async fn one_foreign_item_refuses_the_whole_batch() {
+    let mut component = shared("open", "none").await;
+    let item = |id: &str| format!("<item id='{id}'><x xmlns='urn:x'/></item>");
+    let batch = format!("<publish node='n'>{}{}{}</publish>", item("a"), item("c1"), item("b"));
+    let refused = component.pubsub(NURSE, "set", &batch).await;
+    assert_eq!(error(&refused), "auth forbidden");
+    assert_eq!(component.items(OWNER, "n").await, ["c1"]);
+}
+
+/// §4.1; administrators have an owner's rights.
+#[tokio::test]
+async fn owners_publishers_and_administrators_overwrite_items_of_all() {
+    let mut component = shared("open", "none").await;
+    let bot = "<affiliations node='n'><affiliation jid='bot@localhost' affiliation='publisher'/>\
+               </affiliations>";
+    component.owner(OWNER, "set", bot).await;
+    for by in [OWNER, "bot@localhost/x", ADMIN] {
+        component.granted(by, &publish("c1", by)).await;
+        assert_eq!(texts(&mut component).await, [by]);
+    }
+    // The item is theirs from then on.
+    let refused = component.pubsub(ROMEO, "set", &retract("c1")).await;
+    assert_eq!(error(&refused), "auth forbidden");
+}
+
+/// A node that makes room for new items by itself knows their publishers all the same.
+#[tokio::test]
+async fn a_full_node_keeps_items_of_other_publishers() {
+    for full in ["reject", "retract-oldest", "discard-oldest"] {
+        let mut component = shared("open", "none").await;
+        let fields = [("max_items", "1"), ("publish_node_full", full)];
+        let set = component.configure(OWNER, "n", &fields).await;
+        assert_eq!(set.attr("type"), Some("result"), "{}", shown(&set));
+        let refused = component.pubsub(NURSE, "set", &publish("c1", "by nurse")).await;
+        assert_eq!(error(&refused), "auth forbidden", "{full}");
+        component.granted(ROMEO, &publish("c1", "by romeo")).await;
+    }
+}
+
+/// Requests that do not wait for each other's answers are decided like requests that do: what is on its way to the disk
+/// counts.
+#[tokio::test]
+async fn items_that_are_not_on_disk_yet_have_a_publisher() {
+    let gate = Arc::new(Semaphore::new(1));
+    let store = FailingStore::gated(Arc::new(MemoryStore::new()), &gate);
+    let mut component = TestComponent::with(store, |_| {}).await;
+    component.create(OWNER, "n", &[("publish_model", "open")]).await;
+    let closed = gate.acquire().await.unwrap();
+    for (number, (by, content)) in [
+        (ROMEO, publish("c1", "by romeo")),
+        (ROMEO, publish("c1", "by romeo again")),
+        (NURSE, publish("c1", "by nurse")),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        component
+            .send(&format!(
+                "<iq type='set' id='{number}' from='{by}' to='{SERVICE}'><pubsub \
+                 xmlns='{PUBSUB}'>{content}</pubsub></iq>"
+            ))
+            .await;
+        // The answer shows that the request before it was dealt with as far as it can be.
+        component.ask("p@localhost", "get", "<ping xmlns='urn:xmpp:ping'/>").await;
+    }
+    drop(closed);
+    let mut answers = Vec::new();
+    for _ in 0..3 {
+        let answer = component.answer().await;
+        let outcome = match answer.attr("type") {
+            Some("result") => "result".to_owned(),
+            _ => error(&answer),
+        };
+        answers.push((answer.attr("id").unwrap().to_owned(), outcome));
+    }
+    answers.sort_unstable();
+    let outcomes: Vec<_> = answers.iter().map(|(_, outcome)| outcome.as_str()).collect();
+    assert_eq!(outcomes, ["result", "result", "auth forbidden"]);
+    assert_eq!(texts(&mut component).await, ["by romeo again"]);
+}
+
+/// Nothing is read of items that the actor may not know about.
+#[tokio::test]
+async fn a_refused_request_reads_no_publishers() {
+    let store = FailingStore::new(Arc::new(MemoryStore::new()), 0, false);
+    let stage = TestService::new(store.clone()).await;
+    let closed = vec![ConfigField::AccessModel(AccessModel::Whitelist)];
+    stage.create_with(OWNER, "n", closed).await.unwrap();
+    stage.publish(OWNER, "n", "1").await.unwrap();
+    let published = stage.publish(NURSE, "n", "1").await;
+    assert!(matches!(published, Err(Error::Refused(_))), "{published:?}");
+    let retracted = stage.retract(NURSE, "n", "1").await;
+    assert!(matches!(retracted, Err(Error::Refused(_))), "{retracted:?}");
+    assert_eq!(store.read_publishers.load(Ordering::Relaxed), 0);
+    stage.retract(OWNER, "n", "1").await.unwrap();
+    assert_eq!(store.read_publishers.load(Ordering::Relaxed), 1);
+}
+
+/// Publishers are read once a purge in progress is committed; evictions are not waited for.
+#[tokio::test]
+async fn a_publish_waits_for_a_purge_before_it_and_not_for_evictions() {
+    let gate = Arc::new(Semaphore::new(1));
+    let store = FailingStore::gated(Arc::new(MemoryStore::new()), &gate);
+    let stage = TestService::new(store.clone()).await;
+    let open = vec![ConfigField::PublishModel(PublishModel::Open)];
+    stage.create_with(OWNER, "n", open).await.unwrap();
+    stage.publish(ROMEO, "n", "1").await.unwrap();
+    let closed = gate.acquire().await.unwrap();
+    let reads = || store.read_publishers.load(Ordering::Relaxed);
+    let before = reads();
+    let mut publishing = Vec::new();
+    for (by, id) in [(NURSE, "2"), (ROMEO, "1")] {
+        let begun = stage.begin_to_publish(by, "n", id);
+        let begun = timeout(Duration::from_secs(10), begun).await;
+        publishing.push(begun.expect("it does not wait for the eviction"));
+    }
+    assert_eq!(reads(), before + 2);
+    let mut purge = pin!(stage.purge(OWNER, "n"));
+    let mut third = pin!(stage.publish(ROMEO, "n", "3"));
+    tokio::select! {
+        biased;
+        _ = &mut purge => panic!("it is committed"),
+        _ = &mut third => panic!("it is committed"),
+        () = tokio::task::yield_now() => {}
+    }
+    assert_eq!(reads(), before + 2);
+    drop(closed);
+    for published in publishing {
+        published.await.unwrap();
+    }
+    purge.await.unwrap();
+    third.await.unwrap();
+    assert_eq!(reads(), before + 3);
+    assert_eq!(stage.ids("n").await, ["3"]);
+}
+
+/// §12.17: with `itemreply=none`, the default, nobody learns who published.
+#[tokio::test]
+async fn a_node_that_shows_no_publisher_discloses_none() {
+    let mut component = TestComponent::start().await;
+    component.create(OWNER, "n", &[("publish_model", "open"), ("notify_retract", "1")]).await;
+    component.subscribe(NURSE, "n").await;
+    let (reader, publisher) = (NURSE, "whistleblower@localhost");
+    component.granted(&format!("{publisher}/x"), &publish("1", "secret")).await;
+    component.subscribe("late@localhost/x", "n").await;
+    let mut seen: Vec<_> = component.messages().await.iter().map(shown).collect();
+    assert_eq!(seen.len(), 2);
+    for (kind, content) in [
+        ("get", "<pubsub xmlns='http://jabber.org/protocol/pubsub'><items node='n'/></pubsub>"),
+        ("get", "<query xmlns='http://jabber.org/protocol/disco#items' node='n'/>"),
+        ("get", "<query xmlns='http://jabber.org/protocol/disco#info' node='n'/>"),
+        ("set", "<query xmlns='urn:xmpp:mam:2' node='n'/>"),
+        ("get", "<metadata xmlns='urn:xmpp:mam:2' node='n'/>"),
+    ] {
+        let answer = component.ask(reader, kind, content).await;
+        assert_ne!(answer.attr("type"), Some("error"), "{}", shown(&answer));
+        seen.push(shown(&answer));
+    }
+    seen.extend(component.take_messages().iter().map(shown));
+    assert_eq!(seen.len(), 2 + 5 + 1);
+    for stanza in seen {
+        assert!(!stanza.contains(publisher) && !stanza.contains("publisher='"), "{stanza}");
+    }
+    // The filter would tell: whoever has published, the answer is the same.
+    for with in [publisher, "nobody@localhost"] {
+        let filter = format!(
+            "<query xmlns='urn:xmpp:mam:2' node='n'><x xmlns='jabber:x:data' type='submit'><field \
+             var='FORM_TYPE'><value>urn:xmpp:mam:2</value></field><field var='with'><value>{with}\
+             </value></field></x></query>"
+        );
+        let refused = component.ask(reader, "set", &filter).await;
+        assert_eq!(error(&refused), "auth forbidden");
+        assert!(shown(&refused).contains("does not show the publishers"), "{}", shown(&refused));
+    }
+}
+
+/// Those who may publish to a node see it, though they may not retrieve its items.
+#[tokio::test]
+async fn a_closed_node_is_seen_by_those_who_may_publish() {
+    for (model, is_seen) in [("open", true), ("publishers", false)] {
+        let mut component = TestComponent::start().await;
+        let fields = [("access_model", "whitelist"), ("publish_model", model)];
+        component.create(OWNER, "n", &fields).await;
+        let outcast = "<affiliations node='n'><affiliation jid='out@localhost' affiliation='outcast'/>\
+                       </affiliations>";
+        component.owner(OWNER, "set", outcast).await;
+        let info = "<query xmlns='http://jabber.org/protocol/disco#info' node='n'/>";
+        let list = "<query xmlns='http://jabber.org/protocol/disco#items'/>";
+        for (jid, sees) in [(NURSE, is_seen), (OWNER, true), ("out@localhost/x", false)] {
+            let published = component.pubsub(jid, "set", &publish(jid, "x")).await;
+            assert_eq!(published.attr("type") == Some("result"), sees, "{jid} {model}");
+            let info = component.ask(jid, "get", info).await;
+            assert_eq!(info.attr("type") == Some("result"), sees, "{jid} {model}");
+            let list = shown(&component.ask(jid, "get", list).await);
+            assert_eq!(list.contains("node='n'"), sees, "{jid} {model}: {list}");
+        }
+        let items = component.pubsub(NURSE, "get", "<items node='n'/>").await;
+        assert_eq!(error(&items), "cancel not-allowed closed-node");
+    }
+}
+
+/// §12.14: the answer to a change of affiliations does not say what became of one's own subscription.
+#[tokio::test]
+async fn an_owner_who_resigns_is_told_that_its_subscription_has_ended() {
+    let mut component = TestComponent::start().await;
+    component.create(OWNER, "n", &[("access_model", "whitelist")]).await;
+    let set = |jid: &str, affiliation: &str| {
+        let entry = format!("<affiliation jid='{jid}' affiliation='{affiliation}'/>");
+        format!("<affiliations node='n'>{entry}</affiliations>")
+    };
+    component.owner(OWNER, "set", &set("romeo@localhost", "owner")).await;
+    component.subscribe(OWNER, "n").await;
+    component.messages().await;
+    let resigned = component.owner(OWNER, "set", &set("owner@localhost", "none")).await;
+    assert_eq!(resigned.attr("type"), Some("result"));
+    let messages = component.messages().await;
+    assert_eq!(messages.len(), 1);
+    assert_eq!(messages[0].attr("to"), Some(OWNER));
+    let subscription = event(&messages[0]);
+    assert_eq!(subscription.attr("subscription"), Some("none"));
+    // At a node that lets it stay there is nothing to tell.
+    component.create(OWNER, "m", &[]).await;
+    let open = |content: String| content.replace("node='n'", "node='m'");
+    component.owner(OWNER, "set", &open(set("romeo@localhost", "owner"))).await;
+    component.subscribe(OWNER, "m").await;
+    component.owner(OWNER, "set", &open(set("owner@localhost", "none"))).await;
+    assert!(component.messages().await.is_empty());
+}
+
+/// §8.9.4 is a MAY, and some clients close their stream when they get a notice without having done anything.
+#[tokio::test]
+async fn affiliation_notices_go_to_those_who_have_to_do_with_the_node() {
+    for (policy, expected) in [
+        (None, vec!["member@localhost", "pending@localhost", "reader@localhost"]),
+        (Some("related"), vec!["member@localhost", "pending@localhost", "reader@localhost"]),
+        (
+            Some("all"),
+            vec!["member@localhost", "pending@localhost", "reader@localhost", "stranger@localhost"],
+        ),
+        (Some("never"), vec![]),
+    ] {
+        let configure = |config: &mut gjallar::config::Config| {
+            let policy = policy.map(|notices| {
+                toml::from_str(&format!("nodes = 'n'\naffiliation_notices = '{notices}'")).unwrap()
+            });
+            config.policies.extend(policy);
+        };
+        let mut component = TestComponent::with(Arc::new(MemoryStore::new()), configure).await;
+        component.create(OWNER, "n", &[("access_model", "authorize")]).await;
+        let set = |jids: &[&str], affiliation: &str| {
+            let entry = |jid: &&str| {
+                format!("<affiliation jid='{jid}@localhost' affiliation='{affiliation}'/>")
+            };
+            let entries: String = jids.iter().map(entry).collect();
+            format!("<affiliations node='n'>{entries}</affiliations>")
+        };
+        component.owner(OWNER, "set", &set(&["member"], "member")).await;
+        let reader = "<subscription jid='reader@localhost' subscription='subscribed'/>";
+        let reader = format!("<subscriptions node='n'>{reader}</subscriptions>");
+        component.owner(OWNER, "set", &reader).await;
+        component.subscribe("pending@localhost", "n").await;
+        component.messages().await;
+        let all = set(&["member", "reader", "pending", "stranger"], "publisher");
+        assert_eq!(component.owner(OWNER, "set", &all).await.attr("type"), Some("result"));
+        let messages = component.messages().await;
+        let notices = messages.iter().filter(|message| message.has_child("pubsub", PUBSUB));
+        let mut told: Vec<_> = notices.map(|message| message.attr("to").unwrap()).collect();
+        told.sort_unstable();
+        assert_eq!(told, expected, "{policy:?}");
+    }
+}

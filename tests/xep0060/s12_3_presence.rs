@@ -1,0 +1,1773 @@
+//! Presence: who is watched, who hears of what in which state, and what ends with it (§12.3, §12.5).
+
+use std::{
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
+
+use gjallar::{
+    service::{Availability, PresenceUpdate},
+    store::{MemoryStore, SledStore, Store},
+};
+use gjallar_pubsub::{Affiliation, ConfigField, Limits, PublishModel, Show, ShowSet};
+use minidom::Element;
+
+use crate::support::{
+    component::{EVENT, SERVICE, TestComponent, error, event, is_barrier, shown},
+    failing_store::FailingStore,
+    service::{TestService, jid},
+};
+
+const OWNER: &str = "owner@localhost/desk";
+const OTHER: &str = "other@localhost/desk";
+const READER: &str = "reader@localhost";
+const PHONE: &str = "reader@localhost/phone";
+const LAPTOP: &str = "reader@localhost/laptop";
+const TABLET: &str = "reader@localhost/tablet";
+const OPTIONS: &str = "http://jabber.org/protocol/pubsub#subscribe_options";
+
+async fn with(fields: &[(&str, &str)]) -> TestComponent {
+    let mut component = TestComponent::start().await;
+    component.create(OWNER, "n", fields).await;
+    component
+}
+
+/// Sends presence, and waits until it was dealt with: what one sender sends is dealt with in order.
+async fn presence(component: &mut TestComponent, from: &str, kind: &str, show: &str) {
+    let kind = if kind.is_empty() { String::new() } else { format!("type='{kind}'") };
+    let show = if show.is_empty() { String::new() } else { format!("<show>{show}</show>") };
+    component
+        .send(&format!("<presence {kind} from='{from}' to='{SERVICE}'>{show}</presence>"))
+        .await;
+    component.ask(from, "get", "<ping xmlns='urn:xmpp:ping'/>").await;
+}
+
+/// Tells the service that no resource of an entity is available, and that it does not share its presence.
+async fn offline(component: &mut TestComponent, entity: &str) {
+    let condition = "<item-not-found xmlns='urn:ietf:params:xml:ns:xmpp-stanzas'/>";
+    let error = format!("<error type='cancel'>{condition}</error>");
+    component
+        .send(&format!("<presence type='error' from='{entity}' to='{SERVICE}'>{error}</presence>"))
+        .await;
+    component.ask(entity, "get", "<ping xmlns='urn:xmpp:ping'/>").await;
+}
+
+async fn subscribe(component: &mut TestComponent, jid: &str, options: &[(&str, &[&str])]) {
+    let field = |(var, values): &(&str, &[&str])| {
+        let values: String = values.iter().map(|value| format!("<value>{value}</value>")).collect();
+        format!("<field var='pubsub#{var}'>{values}</field>")
+    };
+    let fields: String = options.iter().map(field).collect();
+    let form_type = format!("<field var='FORM_TYPE'><value>{OPTIONS}</value></field>");
+    let form = format!("<x xmlns='jabber:x:data' type='submit'>{form_type}{fields}</x>");
+    let options =
+        if options.is_empty() { String::new() } else { format!("<options>{form}</options>") };
+    component.granted(jid, &format!("<subscribe node='n' jid='{jid}'/>{options}")).await;
+}
+
+/// To whom an item goes now.
+async fn reaches(component: &mut TestComponent, id: &str) -> Vec<String> {
+    component.publish(OWNER, "n", id).await;
+    let messages = component.messages().await;
+    messages.iter().map(|message| message.attr("to").unwrap().to_owned()).collect()
+}
+
+async fn is_subscribed(component: &mut TestComponent, jid: &str) -> bool {
+    let own = component.pubsub(jid, "get", "<subscriptions node='n'/>").await;
+    shown(&own).contains(&format!("jid='{jid}'"))
+}
+
+/// RFC 6121 §3.1.3, §4.3.2.
+#[tokio::test]
+async fn anyone_may_have_the_presence_of_the_service() {
+    let mut component = TestComponent::start().await;
+    for (kind, expected) in [
+        ("subscribe", vec!["subscribed", "available"]),
+        ("probe", vec!["available"]),
+        ("unsubscribe", vec!["unsubscribed"]),
+        ("bogus", vec![]),
+    ] {
+        presence(&mut component, PHONE, kind, "").await;
+        let told = component.link.take_presence();
+        let expected: Vec<_> =
+            expected.into_iter().map(|kind| (kind.to_owned(), PHONE.to_owned())).collect();
+        assert_eq!(told, expected, "{kind}");
+    }
+}
+
+#[tokio::test]
+async fn those_are_watched_whose_presence_matters() {
+    let mut component = with(&[]).await;
+    component.subscribe(OTHER, "n").await;
+    component.messages().await;
+    assert_eq!(component.link.take_presence(), []);
+    let asked = |jid: &str| [("subscribe".to_owned(), jid.to_owned())];
+    subscribe(&mut component, PHONE, &[("show-values", &["chat"])]).await;
+    component.messages().await;
+    assert_eq!(component.link.take_presence(), asked(READER));
+    // Who lets it have its presence is asked for it: it may be there already.
+    presence(&mut component, READER, "subscribed", "").await;
+    assert_eq!(component.link.take_presence(), [("probe".to_owned(), READER.to_owned())]);
+    // Once on each connection; who gave it before, by a probe.
+    subscribe(&mut component, LAPTOP, &[("expire", &["presence"])]).await;
+    component.configure(OWNER, "n", &[("presence_based_delivery", "1")]).await;
+    component.messages().await;
+    assert_eq!(component.link.take_presence(), asked("other@localhost"));
+    component.reconnected_by_force().await;
+    component.messages().await;
+    let mut again = component.link.take_presence();
+    again.sort();
+    let probe = ("probe".to_owned(), READER.to_owned());
+    assert_eq!(again, [probe, asked("other@localhost")[0].clone()]);
+}
+
+/// Whom the service asked for presence by now.
+async fn asked_by_now(component: &mut TestComponent) -> Vec<String> {
+    component.messages().await;
+    let mut asked = component.link.take_presence();
+    asked.retain(|(kind, _)| kind == "subscribe" || kind == "probe");
+    let mut asked: Vec<_> = asked.into_iter().map(|(kind, to)| format!("{kind} {to}")).collect();
+    asked.sort_unstable();
+    asked
+}
+
+/// RFC 6121 §3.1.5: a refusal holds, whatever is started again, until the subscriber asks for what needs its presence.
+#[tokio::test]
+async fn a_refusal_of_presence_is_remembered() {
+    let folder = tempfile::tempdir().unwrap();
+    let open = || Arc::new(SledStore::open(folder.path()).unwrap());
+    let mut component = TestComponent::with(open(), |_| {}).await;
+    component.create(OWNER, "n", &[("presence_based_delivery", "1")]).await;
+    component.subscribe(READER, "n").await;
+    component.subscribe("other@localhost", "n").await;
+    let both = ["subscribe other@localhost", "subscribe reader@localhost"];
+    assert_eq!(asked_by_now(&mut component).await, both);
+    presence(&mut component, READER, "unsubscribed", "").await;
+    // A stranger refuses nothing.
+    presence(&mut component, "stranger@localhost", "unsubscribed", "").await;
+    component.publish(OWNER, "n", "1").await;
+    assert_eq!(asked_by_now(&mut component).await, [""; 0]);
+    component.reconnected_by_force().await;
+    component.publish(OWNER, "n", "2").await;
+    assert_eq!(asked_by_now(&mut component).await, ["subscribe other@localhost"]);
+    component.configure(OWNER, "n", &[("title", "another")]).await;
+    assert_eq!(asked_by_now(&mut component).await, [""; 0]);
+    component.finish().await;
+    let store = open();
+    assert_eq!(store.presence_refusals().await.unwrap().len(), 1);
+    let mut component = TestComponent::with(store, |_| {}).await;
+    while asked_by_now(&mut component).await != ["subscribe other@localhost"] {}
+    component.publish(OWNER, "n", "3").await;
+    assert_eq!(asked_by_now(&mut component).await, [""; 0]);
+    // Now it asks for it.
+    component.granted(READER, &format!("<unsubscribe node='n' jid='{READER}'/>")).await;
+    component.subscribe(READER, "n").await;
+    assert_eq!(asked_by_now(&mut component).await, ["subscribe reader@localhost"]);
+    component.finish().await;
+    assert_eq!(open().presence_refusals().await.unwrap().len(), 0);
+    assert_eq!(open().check().await.unwrap(), Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn presence_is_not_asked_of_those_of_whom_it_is_not_needed_any_more() {
+    let mut component = with(&[("tempsub", "1")]).await;
+    let silent = ("notify_delete", "0");
+    component.create(OWNER, "m", &[("presence_based_delivery", "1"), silent]).await;
+    for name in ["stays", "given", "gone"] {
+        component.subscribe(&format!("{name}@localhost"), "n").await;
+    }
+    component.subscribe("deleted@localhost", "m").await;
+    assert_eq!(asked_by_now(&mut component).await.len(), 4);
+    presence(&mut component, "given@localhost", "subscribed", "").await;
+    component.granted("gone@localhost", "<unsubscribe node='n' jid='gone@localhost'/>").await;
+    component.owner(OWNER, "set", "<delete node='m'/>").await;
+    asked_by_now(&mut component).await;
+    component.reconnected_by_force().await;
+    let asked = asked_by_now(&mut component).await;
+    assert_eq!(asked, ["probe given@localhost", "subscribe stays@localhost"]);
+}
+
+/// §4.2: on a new connection events wait for the presence of those who let the service have it.
+#[tokio::test]
+async fn events_wait_for_the_answers_to_probes_on_a_new_connection() {
+    let never = ("send_last_published_item", "never");
+    let mut component = with(&[("presence_based_delivery", "1"), never]).await;
+    for name in [READER, "away@localhost", "mute@localhost", "stranger@localhost"] {
+        component.subscribe(name, "n").await;
+    }
+    for name in [READER, "away@localhost", "mute@localhost"] {
+        presence(&mut component, name, "subscribed", "").await;
+        presence(&mut component, &format!("{name}/x"), "", "").await;
+    }
+    component.messages().await;
+    component.reconnected_by_force().await;
+    component.publish(OWNER, "n", "1").await;
+    // Whoever never gave it is not waited for.
+    presence(&mut component, "away@localhost", "unavailable", "").await;
+    presence(&mut component, "mute@localhost/x", "", "").await;
+    presence(&mut component, PHONE, "", "").await;
+    for to in ["mute@localhost", READER] {
+        let message = component.message().await;
+        assert_eq!(message.attr("to"), Some(to), "{}", shown(&message));
+    }
+    // Who does not answer is waited for, but not for ever.
+    component.reconnected_by_force().await;
+    component.publish(OWNER, "n", "2").await;
+    presence(&mut component, "away@localhost", "unavailable", "").await;
+    presence(&mut component, PHONE, "", "").await;
+    let message = component.message().await;
+    assert_eq!(message.attr("to"), Some(READER), "{}", shown(&message));
+}
+
+/// Entries that waited for presence count in what a kill may repeat, and go on as the server confirms them.
+#[tokio::test]
+async fn no_more_deferred_notifications_are_sent_than_may_be_repeated() {
+    const SUBSCRIBERS: usize = 300;
+    const EVENTS: usize = 40;
+    let never = ("send_last_published_item", "never");
+    let mut component = with(&[("presence_based_delivery", "1"), never]).await;
+    let names: Vec<_> = (0..SUBSCRIBERS).map(|number| format!("u{number:03}@localhost")).collect();
+    let said = |name: &str, kind: &str| format!("<presence {kind} from='{name}' to='{SERVICE}'/>");
+    let ping = "<ping xmlns='urn:xmpp:ping'/>";
+    let ping = format!("<iq type='get' id='x' from='a@b/c' to='{SERVICE}'>{ping}</iq>");
+    for name in &names {
+        component.subscribe(name, "n").await;
+        component.send(&said(name, "type='subscribed'")).await;
+        component.send(&said(&format!("{name}/r"), "")).await;
+    }
+    component.messages().await;
+    component.reconnected_by_force().await;
+    component.link.hold_barriers();
+    for number in 0..EVENTS {
+        component.publish(OWNER, "n", &number.to_string()).await;
+    }
+    for name in names.iter().rev() {
+        component.send(&said(&format!("{name}/r"), "")).await;
+    }
+    for _ in 0..10_000 {
+        component.message().await;
+    }
+    for _ in 0..3 {
+        component.send(&ping).await;
+        loop {
+            let stanza = component.link.receive_any().await.unwrap();
+            assert_ne!(stanza.name(), "message", "more than 10 000 may be repeated");
+            if stanza.attr("id") == Some("x") {
+                break;
+            }
+        }
+    }
+    component.link.release_barriers().await;
+    for _ in 10_000..SUBSCRIBERS * EVENTS {
+        component.message().await;
+    }
+    assert!(component.messages().await.is_empty());
+}
+
+/// Events of other nodes do not wait with those of a node where somebody's presence is awaited.
+#[tokio::test]
+async fn events_of_other_nodes_do_not_wait_for_presence() {
+    let mut component = with(&[("presence_based_delivery", "1")]).await;
+    component.create(OWNER, "other", &[]).await;
+    for (node, name) in [("n", READER), ("n", "mute@localhost"), ("other", OTHER)] {
+        component.subscribe(name, node).await;
+    }
+    for name in [READER, "mute@localhost"] {
+        presence(&mut component, name, "subscribed", "").await;
+    }
+    component.messages().await;
+    component.reconnected_by_force().await;
+    component.messages().await;
+    let began = tokio::time::Instant::now();
+    component.publish(OWNER, "n", "1").await;
+    component.publish(OWNER, "other", "2").await;
+    component.publish(OWNER, "n", "3").await;
+    component.publish(OWNER, "other", "4").await;
+    assert_eq!(
+        sent_items(&mut component).await,
+        ["2", "4"].map(|id| format!("{OTHER} other {id}"))
+    );
+    assert!(began.elapsed() < Duration::from_secs(8), "{:?}", began.elapsed());
+    // What waits outlives the connection, and is told in its order; one of the two is not heard of.
+    component.reconnected_by_force().await;
+    presence(&mut component, PHONE, "", "").await;
+    let mut sent = Vec::new();
+    while sent.len() < 2 {
+        let message = component.message().await;
+        if message.attr("to") == Some(READER) {
+            sent.push(event(&message).children().next().unwrap().attr("id").unwrap().to_owned());
+        }
+    }
+    assert_eq!(sent, ["1", "3"]);
+    // Then everything is confirmed, and nothing of it is repeated.
+    component.messages().await;
+    component.publish(OWNER, "other", "5").await;
+    assert_eq!(sent_items(&mut component).await, [format!("{OTHER} other 5")]);
+    component.finish().await;
+}
+
+/// A stop does not wait for presence, which is not read any more: deferred events are sent after the next start.
+#[tokio::test]
+async fn a_stop_leaves_what_waits_for_presence_to_the_next_start() {
+    let folder = tempfile::tempdir().unwrap();
+    let open = || Arc::new(SledStore::open(folder.path()).unwrap());
+    let mut component = TestComponent::with(open(), |_| {}).await;
+    component.create(OWNER, "n", &[("presence_based_delivery", "1")]).await;
+    component.create(OWNER, "other", &[]).await;
+    component.subscribe(READER, "n").await;
+    component.subscribe(OTHER, "other").await;
+    presence(&mut component, READER, "subscribed", "").await;
+    component.messages().await;
+    component.reconnected_by_force().await;
+    component.messages().await;
+    component.publish(OWNER, "n", "1").await;
+    component.publish(OWNER, "other", "2").await;
+    let stopping = tokio::time::timeout(Duration::from_secs(5), component.finish());
+    let sent = stopping.await.expect("it waits for presence");
+    let sent: Vec<_> = sent.iter().filter(|stanza| stanza.name() == "message").collect();
+    assert_eq!(sent.iter().map(|to| to.attr("to").unwrap()).collect::<Vec<_>>(), [OTHER]);
+    let mut component = TestComponent::with(open(), |_| {}).await;
+    presence(&mut component, PHONE, "", "").await;
+    let mut sent = sent_items(&mut component).await;
+    while !sent.contains(&format!("{READER} n 1")) {
+        sent.extend(sent_items(&mut component).await);
+    }
+    component.finish().await;
+    assert_eq!(open().check().await.unwrap(), Vec::<String>::new());
+}
+
+/// A stop records what was sent after deferred events, and to which of their recipients they were sent. Another stop
+/// before the presence of the others is known keeps the record.
+#[tokio::test]
+async fn a_stop_repeats_nothing_that_was_sent_after_deferred_events() {
+    const NODES: [&str; 3] = ["n1", "n2", "n3"];
+    let folder = tempfile::tempdir().unwrap();
+    let open = || Arc::new(SledStore::open(folder.path()).unwrap());
+    let mut component = TestComponent::with(open(), |_| {}).await;
+    component.create(OWNER, "other", &[]).await;
+    component.subscribe(OTHER, "other").await;
+    for node in NODES {
+        let fields = [("presence_based_delivery", "1"), ("send_last_published_item", "never")];
+        component.create(OWNER, node, &fields).await;
+        for name in ["early@localhost", READER] {
+            component.subscribe(name, node).await;
+        }
+    }
+    for name in ["early@localhost", READER] {
+        presence(&mut component, name, "subscribed", "").await;
+    }
+    component.messages().await;
+    component.reconnected_by_force().await;
+    presence(&mut component, "early@localhost/phone", "", "").await;
+    component.messages().await;
+    let mut sent = Vec::new();
+    for node in NODES.into_iter().chain(["other"]) {
+        component.publish(OWNER, node, "1").await;
+        sent.extend(sent_items(&mut component).await);
+    }
+    let early = NODES.map(|node| format!("early@localhost {node} 1"));
+    assert_eq!(sent, [&early[..], &[format!("{OTHER} other 1")]].concat());
+    component.finish().await;
+    let mut component = TestComponent::with(open(), |_| {}).await;
+    presence(&mut component, "early@localhost/phone", "", "").await;
+    component.publish(OWNER, "other", "2").await;
+    assert_eq!(sent_items(&mut component).await, [format!("{OTHER} other 2")]);
+    component.finish().await;
+    let mut component = TestComponent::with(open(), |_| {}).await;
+    for name in ["early@localhost/phone", PHONE] {
+        presence(&mut component, name, "", "").await;
+    }
+    let mut sent = Vec::new();
+    while sent.len() < NODES.len() {
+        sent.extend(sent_items(&mut component).await);
+    }
+    component.publish(OWNER, "other", "3").await;
+    sent.extend(sent_items(&mut component).await);
+    let expected = NODES.map(|node| format!("{READER} {node} 1"));
+    assert_eq!(sent, [&expected[..], &[format!("{OTHER} other 3")]].concat());
+    component.finish().await;
+    assert_eq!(open().check().await.unwrap(), Vec::<String>::new());
+}
+
+/// What was set aside goes on though as many notifications as a kill may repeat follow it: nothing of them counts as
+/// confirmed before.
+#[tokio::test]
+async fn what_waits_for_presence_goes_on_when_much_followed_it() {
+    const AUDIENCE: usize = 10_100;
+    let mut component = with(&[("presence_based_delivery", "1")]).await;
+    component.subscribe(READER, "n").await;
+    presence(&mut component, READER, "subscribed", "").await;
+    component.create(OWNER, "large", &[]).await;
+    for begin in (0..AUDIENCE).step_by(500) {
+        let entry = |n| format!("<subscription jid='s{n}@far.example' subscription='subscribed'/>");
+        let all: String = (begin..AUDIENCE.min(begin + 500)).map(entry).collect();
+        let content = format!("<subscriptions node='large'>{all}</subscriptions>");
+        let answer = component.owner(OWNER, "set", &content).await;
+        assert_eq!(answer.attr("type"), Some("result"), "{}", shown(&answer));
+    }
+    component.messages().await;
+    component.reconnected_by_force().await;
+    component.publish(OWNER, "n", "waits").await;
+    component.publish(OWNER, "large", "follows").await;
+    let (mut of_large, mut of_n) = (0, 0);
+    while (of_large, of_n) != (AUDIENCE, 1) {
+        let message = tokio::time::timeout(Duration::from_secs(60), component.message()).await;
+        let message = message.expect("nothing goes on");
+        let items = event(&message);
+        match items.attr("node") {
+            Some("large") => of_large += 1,
+            Some("n") => of_n += 1,
+            other => panic!("{other:?}"),
+        }
+        if of_large == 10_000 {
+            presence(&mut component, PHONE, "", "").await;
+        }
+    }
+    component.finish().await;
+}
+
+/// Presence that a server repeats as the answer to a probe, with the time at which it was sent.
+async fn repeated(component: &mut TestComponent, from: &str, stamp: &str) {
+    let delay = format!("<delay xmlns='urn:xmpp:delay' stamp='{stamp}'/>");
+    component.send(&format!("<presence from='{from}' to='{SERVICE}'>{delay}</presence>")).await;
+    component.ask(from, "get", "<ping xmlns='urn:xmpp:ping'/>").await;
+}
+
+/// §16.4.4: whoever was online all the time has not come online. That is known from what a server repeats; who may have
+/// been away is sent the last item.
+#[tokio::test]
+async fn a_new_connection_makes_nobody_come_online_who_was_there() {
+    const EARLIER: &str = "2000-01-01T00:00:00Z";
+    let mut component = with(&[("send_last_published_item", "on_sub_and_presence")]).await;
+    component.publish(OWNER, "n", "1").await;
+    component.subscribe(READER, "n").await;
+    presence(&mut component, PHONE, "", "").await;
+    presence(&mut component, LAPTOP, "", "").await;
+    assert_eq!(component.messages().await.len(), 3);
+    for _ in 0..2 {
+        // The laptop is heard of after the second interruption only.
+        component.reconnected_by_force().await;
+        // What was not confirmed is sent again.
+        component.messages().await;
+        repeated(&mut component, PHONE, EARLIER).await;
+        presence(&mut component, PHONE, "", "away").await;
+        assert_eq!(component.messages().await.len(), 0);
+    }
+    repeated(&mut component, LAPTOP, EARLIER).await;
+    assert_eq!(component.messages().await.len(), 0);
+    // Another one comes, and one comes again.
+    presence(&mut component, "reader@localhost/third", "", "").await;
+    assert_eq!(component.messages().await.len(), 1);
+    presence(&mut component, LAPTOP, "unavailable", "").await;
+    presence(&mut component, LAPTOP, "", "").await;
+    assert_eq!(component.messages().await.len(), 1);
+    // The server was restarted, and with it everybody came again.
+    for (stamp, times) in [(None, 1), (Some("2999-01-01T00:00:00Z"), 1), (Some("soon"), 1)] {
+        component.reconnected_by_force().await;
+        component.messages().await;
+        match stamp {
+            None => presence(&mut component, PHONE, "", "").await,
+            Some(stamp) => repeated(&mut component, PHONE, stamp).await,
+        }
+        assert_eq!(component.messages().await.len(), times, "{stamp:?}");
+        // Once on each connection.
+        presence(&mut component, PHONE, "", "away").await;
+        assert_eq!(component.messages().await.len(), 0);
+    }
+}
+
+/// Questions after a reconnection are paced, and requests are answered meanwhile.
+#[tokio::test]
+async fn a_reconnection_asks_for_presence_by_and_by() {
+    let mut component = with(&[]).await;
+    component.subscribe_many(OWNER, "n", 4000).await;
+    component.configure(OWNER, "n", &[("presence_based_delivery", "1")]).await;
+    // The first questions go out while the component connects.
+    let broken = tokio::time::Instant::now();
+    component.reconnected_by_force().await;
+    let began = tokio::time::Instant::now();
+    let (mut asked, mut took) = (0, Vec::new());
+    while began.elapsed() < Duration::from_secs(2) {
+        let sent = tokio::time::Instant::now();
+        component.ask(OWNER, "get", "<ping xmlns='urn:xmpp:ping'/>").await;
+        took.push(sent.elapsed());
+        asked += component.link.take_presence().len();
+    }
+    took.sort_unstable();
+    let p99 = took[took.len() * 99 / 100];
+    let most = 50.0 + 500.0 * broken.elapsed().as_secs_f64();
+    assert!(asked > 500 && (asked as f64) <= most, "{asked} of at most {most}");
+    assert!(p99 < Duration::from_millis(100), "{p99:?} of {} requests", took.len());
+}
+
+/// Known entities in the test below, and how long it looks at most.
+const ENTITIES: usize = 2000;
+const LOOKED_AT: Duration = Duration::from_secs(120);
+
+/// Memory of this process in MiB, which includes the server's end of the stream.
+fn memory() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap();
+    let line = status.lines().find(|line| line.starts_with("VmRSS")).unwrap();
+    line.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap() / 1024
+}
+
+/// Plays a server that answers pings until an answer of the service comes.
+async fn answer_until(component: &mut TestComponent, id: &str) {
+    loop {
+        let stanza = component.link.receive_any().await.unwrap();
+        let (to, asked) = (stanza.attr("to").unwrap(), stanza.attr("id").unwrap_or_default());
+        if is_barrier(&stanza) {
+            component.link.return_barrier(&stanza, false).await;
+        } else if asked.starts_with("silent-") {
+            let pong = format!("<iq type='result' from='{to}' to='{SERVICE}' id='{asked}'/>");
+            component.send(&pong).await;
+        } else if asked == id {
+            assert_eq!(stanza.attr("type"), Some("result"), "{}", shown(&stanza));
+            return;
+        }
+    }
+}
+
+/// After a reconnection with many known entities, events of other nodes and answers are not delayed, and events that depend
+/// on presence wait no longer than the timeout. `make presence` runs the long form; `PRESENCE_ENTITIES` sets the number.
+#[tokio::test]
+async fn a_reconnection_with_many_entities_delays_nobody() {
+    #[allow(clippy::disallowed_methods)] // the long form is asked for by a variable
+    let entities = std::env::var("PRESENCE_ENTITIES").map_or(ENTITIES, |all| all.parse().unwrap());
+    // No domain may take all places.
+    let name = |number: usize| format!("u{number}@d{}.example", number % 1000);
+    let never = ("send_last_published_item", "never");
+    let mut component = with(&[("presence_based_delivery", "1"), never]).await;
+    component.create(OWNER, "other", &[]).await;
+    component.subscribe(OTHER, "other").await;
+    for first in (0..entities).step_by(2000) {
+        let batch = first..entities.min(first + 2000);
+        let entry = |n| format!("<subscription jid='{}' subscription='subscribed'/>", name(n));
+        let entries: String = batch.clone().map(entry).collect();
+        let content = format!("<subscriptions node='n'>{entries}</subscriptions>");
+        let content =
+            format!("<pubsub xmlns='{}'>{content}</pubsub>", crate::support::component::OWNER);
+        component
+            .send(&format!("<iq type='set' id='list' from='{OWNER}' to='{SERVICE}'>{content}</iq>"))
+            .await;
+        answer_until(&mut component, "list").await;
+        for number in batch.clone() {
+            let from = name(number);
+            component
+                .send(&format!("<presence type='subscribed' from='{from}' to='{SERVICE}'/>"))
+                .await;
+            component.send(&format!("<presence from='{from}/x' to='{SERVICE}'/>")).await;
+        }
+        let last = format!("{}/x", name(batch.end - 1));
+        component
+            .send(&format!(
+                "<iq type='get' id='last' from='{last}' to='{SERVICE}'>\
+                 <ping xmlns='urn:xmpp:ping'/></iq>"
+            ))
+            .await;
+        answer_until(&mut component, "last").await;
+    }
+    let before = memory();
+    component.reconnected_by_force().await;
+    let began = tokio::time::Instant::now();
+    let send = |node: &str| {
+        let item = "<item id='1'><x xmlns='urn:x'/></item>";
+        let publish = format!("<publish node='{node}'>{item}</publish>");
+        let content =
+            format!("<pubsub xmlns='{}'>{publish}</pubsub>", crate::support::component::PUBSUB);
+        format!("<iq type='set' id='p' from='{OWNER}' to='{SERVICE}'>{content}</iq>")
+    };
+    let ping = format!(
+        "<iq type='get' id='ping' from='{OTHER}' to='{SERVICE}'><ping xmlns='urn:xmpp:ping'/></iq>"
+    );
+    component.send(&(send("n") + &send("other") + &ping)).await;
+    let (mut asked, mut pinged, mut sent, mut most) = (0, 0, 0, before);
+    let (mut of_other, mut of_presence) = (None, None);
+    let (mut took, mut ping_sent) = (Vec::new(), began);
+    while (asked < entities || sent <= entities / 2) && began.elapsed() < LOOKED_AT {
+        let stanza = component.link.receive_any().await.unwrap();
+        let (to, id) = (stanza.attr("to").unwrap(), stanza.attr("id").unwrap_or_default());
+        if is_barrier(&stanza) {
+            component.link.return_barrier(&stanza, false).await;
+        } else if stanza.name() == "presence" {
+            assert_eq!(stanza.attr("type"), Some("probe"));
+            asked += 1;
+            // Every second one is not available, and its server does not say so.
+            if asked % 2 == 0 {
+                component.send(&format!("<presence from='{to}/x' to='{SERVICE}'/>")).await;
+            }
+        } else if stanza.name() == "message" {
+            sent += 1;
+            let first = if to == OTHER { &mut of_other } else { &mut of_presence };
+            first.get_or_insert_with(|| began.elapsed());
+        } else if id.starts_with("silent-") {
+            pinged += 1;
+            let pong = format!("<iq type='result' from='{to}' to='{SERVICE}' id='{id}'/>");
+            component.send(&pong).await;
+        } else if id == "ping" {
+            took.push(ping_sent.elapsed());
+            ping_sent = tokio::time::Instant::now();
+            component.send(&ping).await;
+            if took.len().is_multiple_of(1000) {
+                most = most.max(memory());
+            }
+        }
+    }
+    let elapsed = began.elapsed();
+    took.sort_unstable();
+    let (p99, worst) = (took[took.len() * 99 / 100], took[took.len() - 1]);
+    eprintln!(
+        "{entities} entities: {asked} asked and {pinged} pinged in {elapsed:?}; first event of another node after \
+         {of_other:?}, of the node with presence after {of_presence:?}, {sent} notifications; p99 of {} pings {p99:?}, \
+         worst {worst:?}; {before} MiB before, {most} MiB at most",
+        took.len()
+    );
+    // All entities are gone through once when the connection begins.
+    let begins = Duration::from_secs(1 + entities as u64 / 40_000);
+    assert!(of_other.unwrap() < begins, "{of_other:?}");
+    assert!(p99 < Duration::from_millis(100), "{p99:?}");
+    assert!(of_presence.unwrap() < Duration::from_secs(11) + begins, "{of_presence:?}");
+    assert!(sent > entities / 2, "{sent}");
+}
+
+#[tokio::test]
+async fn events_come_in_the_states_that_a_subscriber_wants() {
+    let mut component = with(&[]).await;
+    subscribe(&mut component, READER, &[("show-values", &["chat", "online"])]).await;
+    presence(&mut component, READER, "subscribed", "").await;
+    assert_eq!(reaches(&mut component, "unknown").await, [""; 0]);
+    for (from, kind, show, is_told) in [
+        (PHONE, "", "", true),
+        (PHONE, "", "away", false),
+        (LAPTOP, "", "chat", true),
+        (LAPTOP, "", "dnd", false),
+        (LAPTOP, "", "nonsense", false),
+        (PHONE, "", "chat", true),
+        (PHONE, "unavailable", "", false),
+        (LAPTOP, "", "", true),
+        (READER, "unavailable", "", false),
+    ] {
+        presence(&mut component, from, kind, show).await;
+        let told = reaches(&mut component, &format!("{from}{kind}{show}")).await;
+        assert_eq!(!told.is_empty(), is_told, "{from} {kind} {show}");
+    }
+    // With all of them it is not looked at.
+    let all = ["away", "chat", "dnd", "online", "xa"];
+    component.granted(READER, &format!("<unsubscribe node='n' jid='{READER}'/>")).await;
+    subscribe(&mut component, READER, &[("show-values", &all)]).await;
+    component.messages().await;
+    assert_eq!(reaches(&mut component, "any").await, [READER]);
+    let wrong = "<field var='pubsub#show-values'><value>busy</value></field>";
+    let form_type = format!("<field var='FORM_TYPE'><value>{OPTIONS}</value></field>");
+    let form = format!("<x xmlns='jabber:x:data' type='submit'>{form_type}{wrong}</x>");
+    let content = format!("<options node='n' jid='{READER}'>{form}</options>");
+    let refused = component.pubsub(READER, "set", &content).await;
+    assert_eq!(error(&refused), "modify bad-request invalid-options");
+}
+
+#[tokio::test]
+async fn presence_based_delivery_reaches_those_who_are_available() {
+    let never = ("send_last_published_item", "never");
+    let mut component = with(&[("presence_based_delivery", "1"), never]).await;
+    for jid in [READER, PHONE, OTHER] {
+        component.subscribe(jid, "n").await;
+    }
+    for jid in [READER, "other@localhost"] {
+        offline(&mut component, jid).await;
+    }
+    assert_eq!(reaches(&mut component, "1").await, [""; 0]);
+    presence(&mut component, LAPTOP, "", "xa").await;
+    assert_eq!(reaches(&mut component, "2").await, [READER]);
+    presence(&mut component, PHONE, "", "").await;
+    assert_eq!(reaches(&mut component, "3").await, [READER, PHONE]);
+    component.configure(OWNER, "n", &[("presence_based_delivery", "0")]).await;
+    assert_eq!(reaches(&mut component, "4").await, [OTHER, READER, PHONE]);
+}
+
+#[tokio::test]
+async fn temporary_subscriptions_end_with_the_presence_of_their_subscriber() {
+    let mut component = with(&[("tempsub", "1"), ("notify_sub", "1")]).await;
+    component.subscribe(READER, "n").await;
+    component.subscribe(PHONE, "n").await;
+    component.messages().await;
+    presence(&mut component, PHONE, "", "").await;
+    presence(&mut component, LAPTOP, "", "").await;
+    presence(&mut component, PHONE, "unavailable", "").await;
+    assert!(!is_subscribed(&mut component, PHONE).await);
+    assert!(is_subscribed(&mut component, READER).await);
+    // The owner is told; whoever has gone is not.
+    let told = component.messages().await;
+    let told: Vec<_> =
+        told.iter().map(|message| (message.attr("to").unwrap(), event(message))).collect();
+    assert_eq!(told.len(), 1);
+    assert_eq!(told[0].0, "owner@localhost");
+    assert_eq!(told[0].1.attr("subscription"), Some("none"));
+    presence(&mut component, LAPTOP, "unavailable", "").await;
+    assert!(!is_subscribed(&mut component, READER).await);
+}
+
+/// Owners learn nothing of the presence of entities that they subscribed themselves.
+#[tokio::test]
+async fn subscriptions_that_owners_made_do_not_end_with_presence() {
+    let folder = tempfile::tempdir().unwrap();
+    let stores: [Arc<dyn Store>; 2] =
+        [Arc::new(MemoryStore::new()), Arc::new(SledStore::open(folder.path()).unwrap())];
+    for store in stores {
+        let mut component = TestComponent::with(store, |_| {}).await;
+        component.create(OWNER, "n", &[("tempsub", "1"), ("notify_sub", "1")]).await;
+        let entry = |jid: &str| format!("<subscription jid='{jid}' subscription='subscribed'/>");
+        let entries = entry(READER) + &entry(PHONE);
+        let list = format!("<subscriptions node='n'>{entries}</subscriptions>");
+        component.owner(OWNER, "set", &list).await;
+        component.subscribe(LAPTOP, "n").await;
+        component.messages().await;
+        for resource in [PHONE, LAPTOP] {
+            presence(&mut component, resource, "", "").await;
+        }
+        for resource in [PHONE, LAPTOP] {
+            presence(&mut component, resource, "unavailable", "").await;
+        }
+        assert!(is_subscribed(&mut component, READER).await);
+        assert!(is_subscribed(&mut component, PHONE).await);
+        assert!(!is_subscribed(&mut component, LAPTOP).await);
+        let told = component.messages().await;
+        assert_eq!(told.len(), 1, "{told:?}");
+        assert_eq!(event(&told[0]).attr("jid"), Some(LAPTOP));
+    }
+}
+
+#[tokio::test]
+async fn a_subscription_that_wants_it_ends_with_presence() {
+    let folder = tempfile::tempdir().unwrap();
+    let open = || Arc::new(SledStore::open(folder.path()).unwrap());
+    let mut component = TestComponent::with(open(), |_| {}).await;
+    component.create(OWNER, "n", &[]).await;
+    component.subscribe(PHONE, "n").await;
+    subscribe(&mut component, READER, &[("expire", &["presence"])]).await;
+    component.messages().await;
+    component.finish().await;
+    let mut component = TestComponent::with(open(), |_| {}).await;
+    // Its server says so when it is asked, if it was never there since.
+    component.messages().await;
+    let asked = component.link.take_presence();
+    assert!(asked.contains(&("subscribe".to_owned(), READER.to_owned())), "{asked:?}");
+    assert!(is_subscribed(&mut component, READER).await);
+    // Prosody says this when it takes the request, whether somebody is there or not.
+    presence(&mut component, READER, "unavailable", "").await;
+    assert!(is_subscribed(&mut component, READER).await);
+    presence(&mut component, READER, "subscribed", "").await;
+    presence(&mut component, READER, "unavailable", "").await;
+    assert!(!is_subscribed(&mut component, READER).await);
+    assert!(is_subscribed(&mut component, PHONE).await);
+    component.finish().await;
+    assert_eq!(open().check().await.unwrap(), Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn nobody_has_gone_who_may_still_be_there() {
+    let mut component = with(&[("tempsub", "1")]).await;
+    component.subscribe(READER, "n").await;
+    presence(&mut component, PHONE, "", "").await;
+    presence(&mut component, LAPTOP, "", "").await;
+    // After this it is not known who is there until they say so again.
+    component.reconnected_by_force().await;
+    presence(&mut component, PHONE, "unavailable", "").await;
+    assert!(is_subscribed(&mut component, READER).await);
+    let error = |condition: &str| {
+        let condition = format!("<{condition} xmlns='urn:ietf:params:xml:ns:xmpp-stanzas'/>");
+        let error = format!("<error type='cancel'>{condition}</error>");
+        format!("<presence type='error' from='{READER}' to='{SERVICE}'>{error}</presence>")
+    };
+    component.send(&error("remote-server-not-found")).await;
+    assert!(is_subscribed(&mut component, READER).await);
+    component.send(&error("item-not-found")).await;
+    assert!(!is_subscribed(&mut component, READER).await);
+}
+
+#[tokio::test]
+async fn purge_offline_removes_what_somebody_published_who_has_gone() {
+    let mut component = with(&[("purge_offline", "1"), ("publish_model", "open")]).await;
+    component.subscribe(READER, "n").await;
+    component.publish(OTHER, "n", "1").await;
+    component.messages().await;
+    let asked = component.link.take_presence();
+    assert!(asked.contains(&("subscribe".to_owned(), "other@localhost".to_owned())), "{asked:?}");
+    // A stranger may change its own items only, be they the newest or not.
+    for (publisher, id) in [(OWNER, "2"), (OTHER, "3")] {
+        component.publish(publisher, "n", id).await;
+        presence(&mut component, OTHER, "", "").await;
+        component.messages().await;
+        presence(&mut component, OTHER, "unavailable", "").await;
+        assert_eq!(component.items(READER, "n").await, ["2"]);
+        let events = component.messages().await;
+        assert_eq!(events.len(), 1);
+        assert!(event(&events[0]).children().all(|child| child.is("retract", EVENT)));
+    }
+    presence(&mut component, OWNER, "", "").await;
+    presence(&mut component, "owner@localhost/phone", "", "").await;
+    presence(&mut component, OWNER, "unavailable", "").await;
+    assert_eq!(component.items(READER, "n").await, ["2"]);
+    component.messages().await;
+    presence(&mut component, "owner@localhost/phone", "unavailable", "").await;
+    assert_eq!(component.items(READER, "n").await, [""; 0]);
+    let told = component.messages().await;
+    assert_eq!(
+        told.iter().map(|message| event(message).name().to_owned()).collect::<Vec<_>>(),
+        ["purge"]
+    );
+}
+
+#[tokio::test]
+async fn the_last_item_is_sent_to_who_becomes_available() {
+    let mut component = with(&[("send_last_published_item", "on_sub_and_presence")]).await;
+    component.publish(OWNER, "n", "1").await;
+    component.subscribe(READER, "n").await;
+    let is_delayed = |message: &Element| message.children().any(|child| child.name() == "delay");
+    let told = component.messages().await;
+    assert!(told.len() == 1 && is_delayed(&told[0]));
+    for (from, kind, times) in
+        [(PHONE, "", 1), (PHONE, "", 0), (LAPTOP, "", 1), (PHONE, "unavailable", 0), (PHONE, "", 1)]
+    {
+        presence(&mut component, from, kind, "").await;
+        let told = component.messages().await;
+        assert_eq!(told.len(), times, "{from} {kind}");
+        for message in &told {
+            assert!(is_delayed(message) && event(message).is("items", EVENT));
+            assert_eq!(message.attr("to"), Some(READER));
+        }
+    }
+    component.configure(OWNER, "n", &[("send_last_published_item", "on_sub")]).await;
+    presence(&mut component, "reader@localhost/third", "", "").await;
+    assert_eq!(component.messages().await.len(), 0);
+}
+
+/// §16.4.4: an entity that was online before the service needed its presence does not count as coming online.
+#[tokio::test]
+async fn subscribers_that_are_online_receive_no_other_last_items() {
+    const EARLIER: &str = "2000-01-01T00:00:00Z";
+    const LATER: &str = "2999-01-01T00:00:00Z";
+    let based = ("presence_based_delivery", "1");
+    let purged = ("purge_offline", "1");
+    let open = ("publish_model", "open");
+    for (fields, later) in [
+        (vec![based], vec![]),
+        (vec![based, ("access_model", "authorize")], vec![]),
+        (vec![], vec![based]),
+        (vec![open], vec![purged]),
+    ] {
+        let mut component = with(&fields).await;
+        component.create(OTHER, "plain", &[]).await;
+        component.publish(OTHER, "plain", "p").await;
+        component.subscribe(READER, "plain").await;
+        let publisher = if fields.contains(&open) { PHONE } else { OWNER };
+        component.publish(publisher, "n", "1").await;
+        component.subscribe(READER, "n").await;
+        component.messages().await;
+        if !later.is_empty() {
+            component.configure(OWNER, "n", &later).await;
+        }
+        while asked_by_now(&mut component).await.is_empty() {}
+        presence(&mut component, READER, "subscribed", "").await;
+        repeated(&mut component, PHONE, EARLIER).await;
+        assert_eq!(sent_items(&mut component).await, [""; 0], "{fields:?}");
+        let last = |jid: &str| format!("{jid} plain p");
+        for (resource, stamp) in [(LAPTOP, None), (TABLET, Some(LATER))] {
+            match stamp {
+                None => presence(&mut component, resource, "", "").await,
+                Some(stamp) => repeated(&mut component, resource, stamp).await,
+            }
+            let sent = sent_items(&mut component).await;
+            assert!(sent.contains(&last(READER)), "{fields:?} {resource}: {sent:?}");
+        }
+        component.finish().await;
+    }
+}
+
+/// XEP-0312: what was published while a resource was away, each item once, and to no other resource.
+#[tokio::test]
+async fn who_says_how_long_it_was_away_is_sent_what_it_missed() {
+    let come = async |component: &mut TestComponent, from: &str, away: &str| {
+        let ago = format!("<ago xmlns='urn:xmpp:ago:0' secs='{away}'/>");
+        component.send(&format!("<presence from='{from}' to='{SERVICE}'>{ago}</presence>")).await;
+        component.ask(from, "get", "<ping xmlns='urn:xmpp:ping'/>").await;
+        let told = component.messages().await.into_iter().map(|message| {
+            assert_eq!(message.attr("to"), Some(from));
+            assert!(message.children().any(|child| child.name() == "delay"));
+            let items: Vec<_> =
+                event(&message).children().map(|i| i.attr("id").unwrap().to_owned()).collect();
+            items.join("+")
+        });
+        told.collect::<Vec<_>>().join(" ")
+    };
+    let never = ("send_last_published_item", "never");
+    let mut component = with(&[("presence_based_delivery", "1"), never]).await;
+    component.subscribe(READER, "n").await;
+    offline(&mut component, READER).await;
+    for id in ["1", "2", "1"] {
+        component.publish(OWNER, "n", id).await;
+    }
+    let batch = "<item id='3'><x xmlns='urn:x'/></item><item id='4'><x xmlns='urn:x'/></item>";
+    component.granted(OWNER, &format!("<publish node='n'>{batch}</publish>")).await;
+    assert_eq!(component.messages().await.len(), 0);
+    assert_eq!(come(&mut component, PHONE, "3600").await, "2 1 3 4");
+    assert_eq!(come(&mut component, PHONE, "3600").await, "2 1 3 4", "its server did not notice");
+    component.reconnected_by_force().await;
+    // Unconfirmed events are sent again, to the resources that are available now.
+    answer_pings(&mut component, 1).await;
+    component.ask(PHONE, "get", "<ping xmlns='urn:xmpp:ping'/>").await;
+    component.messages().await;
+    assert_eq!(come(&mut component, PHONE, "3600").await, "2 1 3 4");
+    assert_eq!(come(&mut component, LAPTOP, "long").await, "");
+    presence(&mut component, PHONE, "unavailable", "").await;
+    component.configure(OWNER, "n", &[("presence_based_delivery", "0")]).await;
+    assert_eq!(come(&mut component, PHONE, "3600").await, "", "events came all the time");
+    // What is sent to whoever comes is sent once.
+    presence(&mut component, PHONE, "unavailable", "").await;
+    component.configure(OWNER, "n", &[("send_last_published_item", "on_sub_and_presence")]).await;
+    assert_eq!(come(&mut component, PHONE, "3600").await, "2 1 3 4");
+    // No more than a hundred.
+    presence(&mut component, PHONE, "unavailable", "").await;
+    let item = |n| format!("<item id='x{n}'><x xmlns='urn:x'/></item>");
+    let many: String = (0..100).map(item).collect();
+    component.granted(OWNER, &format!("<publish node='n'>{many}</publish>")).await;
+    component.publish(OWNER, "n", "last").await;
+    component.messages().await;
+    let missed = come(&mut component, PHONE, "18446744073709551615").await;
+    assert!(missed.starts_with("x1 x2 ") && missed.ends_with("x99 last"), "{missed}");
+}
+
+/// §9.1.3, §9.2: presence with capabilities makes a resource hear of the nodes that they name with `+notify`, if it may
+/// subscribe to them.
+#[tokio::test]
+async fn who_sends_presence_hears_of_what_its_capabilities_name() {
+    let mut component = TestComponent::start().await;
+    for (node, model) in [("n", "open"), ("m", "open"), ("closed", "whitelist")] {
+        component.create(OWNER, node, &[("access_model", model), ("notify_delete", "1")]).await;
+        component.publish(OWNER, node, "before").await;
+    }
+    let come = async |component: &mut TestComponent, from: &str, ver: &str| {
+        let caps = format!(
+            "<c xmlns='http://jabber.org/protocol/caps' hash='sha-1' node='urn:client' ver='{ver}'/>"
+        );
+        component.send(&format!("<presence from='{from}' to='{SERVICE}'>{caps}</presence>")).await;
+    };
+    let can = |question: &Element, nodes: &[&str]| {
+        let (id, to) = (question.attr("id").unwrap(), question.attr("to").unwrap());
+        let feature = |node: &&str| format!("<feature var='{node}'/>");
+        let features: String = nodes.iter().map(feature).collect();
+        format!(
+            "<iq type='result' from='{to}' to='{SERVICE}' id='{id}'><query xmlns='{INFO}'>\
+             {features}</query></iq>"
+        )
+    };
+    let told = async |component: &mut TestComponent| {
+        let told = component.messages().await.into_iter().filter_map(|message| {
+            let to = message.attr("to").unwrap().rsplit('/').next().unwrap();
+            let items = message.get_child("event", EVENT)?.get_child("items", EVENT)?;
+            let item = items.children().next()?.attr("id")?;
+            Some(format!("{to} {} {item}", items.attr("node")?))
+        });
+        let mut told: Vec<_> = told.collect();
+        told.sort_unstable();
+        told
+    };
+    come(&mut component, PHONE, "1").await;
+    let question = component.answer().await;
+    assert_eq!(question.attr("to"), Some(PHONE));
+    assert_eq!(question.get_child("query", INFO).unwrap().attr("node"), Some("urn:client#1"));
+    // Nobody else answers, and no other question.
+    let names = ["n+notify", "closed+notify", "later+notify", "m", "+notify"];
+    let forged = can(&question, &names).replace(PHONE, LAPTOP);
+    component.send(&forged).await;
+    component.send(&can(&question, &names).replace("capabilities-", "capabilities-0")).await;
+    assert_eq!(told(&mut component).await, [""; 0]);
+    component.send(&can(&question, &names)).await;
+    component.ask(PHONE, "get", "<ping xmlns='urn:xmpp:ping'/>").await;
+    assert_eq!(told(&mut component).await, ["phone n before"]);
+    component.publish(OWNER, "n", "1").await;
+    component.publish(OWNER, "m", "1").await;
+    component.publish(OWNER, "closed", "1").await;
+    // Also of a node that was not there.
+    component.publish(OWNER, "later", "first").await;
+    assert_eq!(told(&mut component).await, ["phone later first", "phone n 1"]);
+    // The same capabilities are not asked for again; who subscribes is not told twice.
+    come(&mut component, PHONE, "1").await;
+    subscribe(&mut component, READER, &[]).await;
+    told(&mut component).await;
+    component.publish(OWNER, "n", "2").await;
+    assert_eq!(told(&mut component).await, [format!("{READER} n 2")]);
+    component.granted(READER, &format!("<unsubscribe node='n' jid='{READER}'/>")).await;
+    // Others name other nodes.
+    come(&mut component, PHONE, "2").await;
+    let question = component.answer().await;
+    component.send(&can(&question, &["m+notify"])).await;
+    component.ask(PHONE, "get", "<ping xmlns='urn:xmpp:ping'/>").await;
+    assert_eq!(told(&mut component).await, ["phone m 1"]);
+    component.publish(OWNER, "n", "3").await;
+    component.publish(OWNER, "m", "3").await;
+    assert_eq!(told(&mut component).await, ["phone m 3"]);
+    // Who has no access after a change does not hear of it.
+    component.configure(OWNER, "m", &[("notify_config", "1")]).await;
+    assert_eq!(component.messages().await.len(), 1);
+    component.configure(OWNER, "m", &[("access_model", "whitelist")]).await;
+    assert_eq!(component.messages().await.len(), 0);
+    component.configure(OWNER, "m", &[("access_model", "open"), ("notify_config", "0")]).await;
+    component.messages().await;
+    // Outcasts hear nothing, and who has gone hears nothing.
+    let outcast = |affiliation: &str| {
+        let entry = format!("<affiliation jid='{READER}' affiliation='{affiliation}'/>");
+        format!("<affiliations node='m'>{entry}</affiliations>")
+    };
+    component.owner(OWNER, "set", &outcast("outcast")).await;
+    told(&mut component).await;
+    component.publish(OWNER, "m", "4").await;
+    assert_eq!(told(&mut component).await, [""; 0]);
+    component.owner(OWNER, "set", &outcast("none")).await;
+    told(&mut component).await;
+    presence(&mut component, PHONE, "unavailable", "").await;
+    component.publish(OWNER, "m", "5").await;
+    assert_eq!(told(&mut component).await, [""; 0]);
+    // On a new connection nobody knows who is there.
+    come(&mut component, PHONE, "2").await;
+    let question = component.answer().await;
+    component.send(&can(&question, &["m+notify"])).await;
+    component.ask(PHONE, "get", "<ping xmlns='urn:xmpp:ping'/>").await;
+    assert_eq!(told(&mut component).await, ["phone m 5"]);
+    // So everybody is asked again; what could not be answered then stays as it was.
+    component.reconnected_by_force().await;
+    let question = component.answer().await;
+    assert_eq!(question.attr("to"), Some(PHONE));
+    let error = |question: &Element, kind: &str| {
+        let (id, to) = (question.attr("id").unwrap(), question.attr("to").unwrap());
+        format!("<iq type='error' from='{to}' to='{SERVICE}' id='{id}'><error type='{kind}'/></iq>")
+    };
+    component.send(&error(&question, "wait")).await;
+    component.publish(OWNER, "m", "6").await;
+    assert_eq!(told(&mut component).await, ["phone m 6"]);
+    come(&mut component, PHONE, "2").await;
+    let question = component.answer().await;
+    component.send(&can(&question, &["m+notify"])).await;
+    // It may have been away.
+    component.ask(PHONE, "get", "<ping xmlns='urn:xmpp:ping'/>").await;
+    assert_eq!(told(&mut component).await, ["phone m 6"]);
+    component.publish(OWNER, "m", "7").await;
+    assert_eq!(told(&mut component).await, ["phone m 7"]);
+    component.reconnected_by_force().await;
+    let question = component.answer().await;
+    component.send(&error(&question, "cancel")).await;
+    component.publish(OWNER, "m", "8").await;
+    assert_eq!(told(&mut component).await, [""; 0]);
+}
+
+const INFO: &str = "http://jabber.org/protocol/disco#info";
+
+/// A resource sends presence with capabilities that name nodes; everything that follows from that is done afterwards.
+pub async fn name_nodes(component: &mut TestComponent, from: &str, nodes: &[&str]) {
+    let ver = nodes.join("-");
+    let caps = format!(
+        "<c xmlns='http://jabber.org/protocol/caps' hash='sha-1' node='urn:client' ver='{ver}'/>"
+    );
+    component.send(&format!("<presence from='{from}' to='{SERVICE}'>{caps}</presence>")).await;
+    let question = component.answer().await;
+    assert_eq!(question.attr("to"), Some(from), "{}", shown(&question));
+    answer_question(component, &question, nodes).await;
+}
+
+/// Answers a question about capabilities with those that name nodes.
+async fn answer_question(component: &mut TestComponent, question: &Element, nodes: &[&str]) {
+    let (id, from) = (question.attr("id").unwrap(), question.attr("to").unwrap());
+    let feature = |node: &&str| format!("<feature var='{node}+notify'/>");
+    let features: String = nodes.iter().map(feature).collect();
+    let query = format!("<query xmlns='{INFO}'>{features}</query>");
+    component
+        .send(&format!("<iq type='result' from='{from}' to='{SERVICE}' id='{id}'>{query}</iq>"))
+        .await;
+}
+
+/// The items that resources were sent by now: `resource node item`.
+async fn sent_items(component: &mut TestComponent) -> Vec<String> {
+    let sent = component.messages().await.into_iter().filter_map(|message| {
+        let items = message.get_child("event", EVENT)?.get_child("items", EVENT)?;
+        let item = items.children().next()?.attr("id")?;
+        Some(format!("{} {} {item}", message.attr("to")?, items.attr("node")?))
+    });
+    let mut sent: Vec<_> = sent.collect();
+    sent.sort_unstable();
+    sent
+}
+
+/// §4.2, §12.2: on a new connection events wait for the resources that are interested, and for those of subscribers that
+/// sent their presence, where it is needed.
+#[tokio::test]
+async fn events_wait_for_resources_that_answer_on_a_new_connection() {
+    let mut component = with(&[("presence_based_delivery", "1")]).await;
+    component.publish(OWNER, "n", "1").await;
+    component.subscribe(READER, "n").await;
+    let desks = ["a@localhost/desk", "b@localhost/desk"];
+    name_nodes(&mut component, PHONE, &["else"]).await;
+    for desk in desks {
+        name_nodes(&mut component, desk, &["n"]).await;
+        component.ask(desk, "get", "<ping xmlns='urn:xmpp:ping'/>").await;
+    }
+    let of_all = |item: &str| [desks[0], desks[1], READER].map(|to| format!("{to} n {item}"));
+    sent_items(&mut component).await;
+    component.publish(OWNER, "n", "2").await;
+    assert_eq!(sent_items(&mut component).await, of_all("2"));
+    component.reconnected_by_force().await;
+    let mut questions = Vec::new();
+    for _ in 0..3 {
+        questions.push(component.answer().await);
+    }
+    component.publish(OWNER, "n", "3").await;
+    let error = "<error type='cancel'/>";
+    for question in questions {
+        let (id, to) = (question.attr("id").unwrap(), question.attr("to").unwrap());
+        let gone = format!("<iq type='error' from='{to}' to='{SERVICE}' id='{id}'>{error}</iq>");
+        match to {
+            _ if to == desks[0] => answer_question(&mut component, &question, &["n"]).await,
+            PHONE => answer_question(&mut component, &question, &["else"]).await,
+            _ => component.send(&gone).await,
+        }
+    }
+    let is_three = |items: &Vec<String>| items.iter().any(|item| item.ends_with(" 3"));
+    let mut sent = sent_items(&mut component).await;
+    while !is_three(&sent) || sent.len() < 2 {
+        sent.extend(sent_items(&mut component).await);
+    }
+    sent.retain(|item| item.ends_with(" 3"));
+    assert_eq!(sent, [format!("{} n 3", desks[0]), format!("{READER} n 3")]);
+    // They are there as they were, and do not come.
+    presence(&mut component, PHONE, "", "away").await;
+    presence(&mut component, desks[0], "", "away").await;
+    assert_eq!(sent_items(&mut component).await, [""; 0]);
+}
+
+/// §4.2, §12.3: presence that does not answer the probe of a new connection ends no wait for the answer: neither
+/// capabilities of a resource, whose state may have changed, nor presence of another resource.
+#[tokio::test]
+async fn only_the_answer_to_a_probe_ends_the_wait_for_it() {
+    let never = ("send_last_published_item", "never");
+    let mut component = with(&[("presence_based_delivery", "1"), never]).await;
+    component.create(OWNER, "shown", &[never]).await;
+    component.subscribe(LAPTOP, "n").await;
+    let values = "<field var='pubsub#show-values'><value>online</value></field>";
+    let form_type = format!("<field var='FORM_TYPE'><value>{OPTIONS}</value></field>");
+    let form = format!("<x xmlns='jabber:x:data' type='submit'>{form_type}{values}</x>");
+    let subscribe = format!("<subscribe node='shown' jid='{READER}'/><options>{form}</options>");
+    component.granted(READER, &subscribe).await;
+    presence(&mut component, READER, "subscribed", "").await;
+    name_nodes(&mut component, PHONE, &["else"]).await;
+    presence(&mut component, PHONE, "", "dnd").await;
+    component.messages().await;
+    component.reconnected_by_force().await;
+    let question = component.answer().await;
+    answer_question(&mut component, &question, &["else"]).await;
+    presence(&mut component, TABLET, "", "dnd").await;
+    component.publish(OWNER, "shown", "1").await;
+    component.publish(OWNER, "n", "2").await;
+    assert_eq!(sent_items(&mut component).await, [""; 0]);
+    // The phone is online since the interruption, and the laptop came in it.
+    let delay = "<delay xmlns='urn:xmpp:delay' stamp='2000-01-01T00:00:00Z'/>";
+    let answer = |from: &str| format!("<presence from='{from}' to='{SERVICE}'>{delay}</presence>");
+    component.send(&(answer(PHONE) + &answer(LAPTOP))).await;
+    let mut sent = Vec::new();
+    while sent.len() < 2 {
+        sent.extend(sent_items(&mut component).await);
+    }
+    sent.sort_unstable();
+    assert_eq!(sent, [format!("{READER} shown 1"), format!("{LAPTOP} n 2")]);
+}
+
+/// Answers the pings to resources of the reader that come on a new connection: the laptop is gone, and the tablet knows
+/// no pings.
+async fn answer_pings(component: &mut TestComponent, resources: usize) {
+    let mut pings = Vec::new();
+    while pings.len() < 2 * resources {
+        component.ask(OWNER, "get", "<ping xmlns='urn:xmpp:ping'/>").await;
+        pings.extend(component.link.take_pings());
+    }
+    for ping in pings {
+        let (to, id) = (ping.attr("to").unwrap(), ping.attr("id").unwrap());
+        let stanzas = "urn:ietf:params:xml:ns:xmpp-stanzas";
+        let error =
+            format!("<error type='cancel'><service-unavailable xmlns='{stanzas}'/></error>");
+        let (kind, content) = match to {
+            PHONE => ("result", String::new()),
+            TABLET => ("error", format!("<ping xmlns='urn:xmpp:ping'/>{error}")),
+            _ => ("error", error),
+        };
+        component
+            .send(&format!("<iq type='{kind}' from='{to}' to='{SERVICE}' id='{id}'>{content}</iq>"))
+            .await;
+    }
+}
+
+/// §4.2, §12.3: a resource that sent its presence, and whose server is not asked for it, is pinged on a new connection, and
+/// events wait for the answer.
+#[tokio::test]
+async fn events_wait_for_pings_of_resources_that_do_not_share_presence() {
+    let never = ("send_last_published_item", "never");
+    let mut component = with(&[("presence_based_delivery", "1"), never]).await;
+    component.create(OWNER, "else", &[]).await;
+    for jid in [PHONE, LAPTOP, TABLET] {
+        component.subscribe(jid, "n").await;
+        presence(&mut component, jid, "", "").await;
+    }
+    presence(&mut component, OTHER, "", "").await;
+    // It refuses, and is still there.
+    presence(&mut component, READER, "unsubscribed", "").await;
+    let to = |resources: &[&str], item: &str| -> Vec<_> {
+        resources.iter().map(|to| format!("{to} n {item}")).collect()
+    };
+    component.publish(OWNER, "n", "1").await;
+    assert_eq!(sent_items(&mut component).await, to(&[LAPTOP, PHONE, TABLET], "1"));
+    component.reconnected_by_force().await;
+    component.publish(OWNER, "n", "2").await;
+    let waits = sent_items(&mut component).await;
+    assert!(waits.iter().all(|item| item.ends_with(" 1")), "{waits:?}");
+    // No event depends on the presence of the other one.
+    answer_pings(&mut component, 3).await;
+    let mut sent = Vec::new();
+    while sent.len() < 2 {
+        sent.extend(sent_items(&mut component).await);
+    }
+    assert_eq!(sent, to(&[PHONE, TABLET], "2"));
+    assert_eq!(component.link.take_pings().len(), 0);
+}
+
+/// §12.5: the departure of the last resource is known on a new connection, too.
+#[tokio::test]
+async fn a_temporary_subscription_ends_with_presence_that_was_known_before_a_new_connection() {
+    let mut component = with(&[("tempsub", "1")]).await;
+    for resources in [&[PHONE][..], &[PHONE, LAPTOP]] {
+        component.subscribe(READER, "n").await;
+        for resource in resources {
+            presence(&mut component, resource, "", "").await;
+        }
+        component.reconnected_by_force().await;
+        component.messages().await;
+        assert!(is_subscribed(&mut component, READER).await);
+        answer_pings(&mut component, resources.len()).await;
+        presence(&mut component, PHONE, "unavailable", "").await;
+        assert!(!is_subscribed(&mut component, READER).await, "{resources:?}");
+    }
+    // Without an answer too.
+    component.subscribe(READER, "n").await;
+    presence(&mut component, PHONE, "", "").await;
+    component.reconnected_by_force().await;
+    component.messages().await;
+    presence(&mut component, PHONE, "unavailable", "").await;
+    assert!(!is_subscribed(&mut component, READER).await);
+}
+
+/// §12.2: a resource that comes again after the server was restarted is sent the last items of what it is interested in,
+/// although its capabilities are known.
+#[tokio::test]
+async fn who_may_have_been_away_is_sent_last_items_of_what_capabilities_name() {
+    let mut component = with(&[]).await;
+    component.publish(OWNER, "n", "1").await;
+    name_nodes(&mut component, PHONE, &["n"]).await;
+    component.ask(PHONE, "get", "<ping xmlns='urn:xmpp:ping'/>").await;
+    assert_eq!(sent_items(&mut component).await, [format!("{PHONE} n 1")]);
+    component.reconnected_by_force().await;
+    component.answer().await;
+    sent_items(&mut component).await;
+    presence(&mut component, PHONE, "", "").await;
+    assert_eq!(sent_items(&mut component).await, [format!("{PHONE} n 1")]);
+}
+
+/// §12.2: whoever is eligible to subscribe, at every access model; rosters are in `it::xep::xep0356_privilege`.
+#[tokio::test]
+async fn s12_2_capabilities_work_for_those_who_may_subscribe() {
+    const ENTITIES: [(&str, &str); 6] = [
+        ("owner", "owner"),
+        ("publisher", "publisher"),
+        ("publishonly", "publish-only"),
+        ("member", "member"),
+        ("outcast", "outcast"),
+        ("stranger", "none"),
+    ];
+    let mut component = TestComponent::start().await;
+    let mut entries = String::new();
+    for (entity, affiliation) in ENTITIES {
+        if !["owner", "none"].contains(&affiliation) {
+            let jid = format!("jid='{entity}@localhost'");
+            entries += &format!("<affiliation {jid} affiliation='{affiliation}'/>");
+        }
+    }
+    let listed = ["member", "owner", "publisher"].as_slice();
+    let with_stranger = ["member", "owner", "publisher", "stranger"].as_slice();
+    for (model, subscribe, expected) in [
+        ("open", "1", with_stranger),
+        ("whitelist", "1", listed),
+        ("authorize", "1", listed),
+        // Who may not subscribe gets nothing; owners and publishers always may (§12.12).
+        ("open", "0", &["owner", "publisher"]),
+        ("whitelist", "0", &["owner", "publisher"]),
+    ] {
+        let node = format!("{model}{subscribe}");
+        let fields = [("access_model", model), ("subscribe", subscribe)];
+        component.create(OWNER, &node, &fields).await;
+        let list = format!("<affiliations node='{node}'>{entries}</affiliations>");
+        assert_eq!(component.owner(OWNER, "set", &list).await.attr("type"), Some("result"));
+        component.publish(OWNER, &node, "before").await;
+        component.messages().await;
+        for (entity, _) in ENTITIES {
+            name_nodes(&mut component, &format!("{entity}@localhost/{node}"), &[&node]).await;
+        }
+        component.ask(OWNER, "get", "<ping xmlns='urn:xmpp:ping'/>").await;
+        let of_all = |item: &str| -> Vec<String> {
+            let one = |entity: &&str| format!("{entity}@localhost/{node} {node} {item}");
+            expected.iter().map(one).collect()
+        };
+        let mut last = Vec::new();
+        while last.len() < expected.len() {
+            last.extend(sent_items(&mut component).await);
+        }
+        last.sort_unstable();
+        assert_eq!(last, of_all("before"), "{node}");
+        component.publish(OWNER, &node, "live").await;
+        assert_eq!(sent_items(&mut component).await, of_all("live"), "{node}");
+    }
+    // Who gains access is sent the last item, and nobody else; so are those who become members.
+    component.configure(OWNER, "whitelist1", &[("access_model", "open")]).await;
+    let gained = "stranger@localhost/whitelist1 whitelist1 live";
+    assert_eq!(sent_items(&mut component).await, [gained]);
+    component.configure(OWNER, "open0", &[("subscribe", "1")]).await;
+    let gained = ["member", "stranger"].map(|who| format!("{who}@localhost/open0 open0 live"));
+    assert_eq!(sent_items(&mut component).await, gained);
+    let member = "<affiliation jid='stranger@localhost' affiliation='member'/>";
+    let list = format!("<affiliations node='authorize1'>{member}</affiliations>");
+    component.owner(OWNER, "set", &list).await;
+    let gained = "stranger@localhost/authorize1 authorize1 live";
+    assert_eq!(sent_items(&mut component).await, [gained]);
+    // Who subscribes is sent events as a subscriber, and who unsubscribes no last item.
+    component.subscribe("stranger@localhost/open1", "open1").await;
+    sent_items(&mut component).await;
+    component
+        .granted(
+            "stranger@localhost/open1",
+            "<unsubscribe node='open1' jid='stranger@localhost/open1'/>",
+        )
+        .await;
+    assert_eq!(sent_items(&mut component).await, [""; 0]);
+    // Who loses access is sent nothing.
+    component.configure(OWNER, "open1", &[("access_model", "whitelist")]).await;
+    component.publish(OWNER, "open1", "late").await;
+    let left = listed.iter().map(|who| format!("{who}@localhost/open1 open1 late"));
+    assert_eq!(sent_items(&mut component).await, left.collect::<Vec<_>>());
+}
+
+/// §12.3, §16.4.2: the states in which events are wanted hold for the last item too.
+#[tokio::test]
+async fn s16_4_2_the_last_item_comes_in_the_states_that_a_subscriber_wants() {
+    let mut component = with(&[("send_last_published_item", "on_sub_and_presence")]).await;
+    component.publish(OWNER, "n", "1").await;
+    // Whoever subscribes is there.
+    subscribe(&mut component, READER, &[("show-values", &["chat"])]).await;
+    assert_eq!(sent_items(&mut component).await, [format!("{READER} n 1")]);
+    offline(&mut component, READER).await;
+    presence(&mut component, PHONE, "", "dnd").await;
+    assert_eq!(sent_items(&mut component).await, [""; 0]);
+    presence(&mut component, LAPTOP, "", "chat").await;
+    assert_eq!(sent_items(&mut component).await, [format!("{READER} n 1")]);
+    presence(&mut component, LAPTOP, "unavailable", "").await;
+    // What was missed, too.
+    let ago = "<ago xmlns='urn:xmpp:ago:0' secs='3600'/>";
+    for (show, sent) in [("dnd", 0), ("chat", 1)] {
+        let content = format!("<show>{show}</show>{ago}");
+        component
+            .send(&format!("<presence from='{LAPTOP}' to='{SERVICE}'>{content}</presence>"))
+            .await;
+        component.ask(LAPTOP, "get", "<ping xmlns='urn:xmpp:ping'/>").await;
+        assert_eq!(sent_items(&mut component).await.len(), sent, "{show}");
+        presence(&mut component, LAPTOP, "unavailable", "").await;
+    }
+}
+
+/// The same for the last item that an approval sends: its subscriber may have gone since it asked.
+#[tokio::test]
+async fn s16_4_2_the_last_item_of_an_approval_comes_in_the_states_that_a_subscriber_wants() {
+    let config = [("access_model", "authorize"), ("send_last_published_item", "on_sub")];
+    let mut component = with(&config).await;
+    component.publish(OWNER, "n", "1").await;
+    let approve = format!("<subscription jid='{READER}' subscription='subscribed'/>");
+    let approve = format!("<subscriptions node='n'>{approve}</subscriptions>");
+    let wanted: [(&str, &[&str]); 1] = [("show-values", &["chat"])];
+    let (any, chat) = wanted.split_at(0);
+    for (delivery, options, kind, show, sent) in [
+        ("0", chat, "", "dnd", 0),
+        ("0", chat, "", "chat", 1),
+        ("1", any, "unavailable", "", 0),
+        ("1", any, "", "dnd", 1),
+        ("0", any, "unavailable", "", 1),
+    ] {
+        component.configure(OWNER, "n", &[("presence_based_delivery", delivery)]).await;
+        subscribe(&mut component, READER, options).await;
+        presence(&mut component, READER, "subscribed", "").await;
+        presence(&mut component, PHONE, kind, show).await;
+        component.owner(OWNER, "set", &approve).await;
+        let items = sent_items(&mut component).await;
+        assert_eq!(items.len(), sent, "{delivery} {options:?} {kind} {show}");
+        component.granted(READER, &format!("<unsubscribe node='n' jid='{READER}'/>")).await;
+    }
+}
+
+/// §4.2: a new subscriber counts as available, and receives events published before its presence arrives.
+#[tokio::test]
+async fn events_come_before_the_presence_of_a_new_subscriber_is_known() {
+    let never = ("send_last_published_item", "never");
+    let mut component = with(&[("presence_based_delivery", "1"), never]).await;
+    component.subscribe(READER, "n").await;
+    component.publish(OWNER, "n", "1").await;
+    assert_eq!(asked_by_now(&mut component).await, [format!("subscribe {READER}")]);
+    component.publish(OWNER, "n", "2").await;
+    presence(&mut component, READER, "subscribed", "").await;
+    component.publish(OWNER, "n", "3").await;
+    presence(&mut component, PHONE, "", "").await;
+    let sent = sent_items(&mut component).await;
+    assert_eq!(sent, ["1", "2", "3"].map(|id| format!("{READER} n {id}")));
+}
+
+/// §4.2, RFC 6121 §8.5.2.2.1: a server stores a message of type `normal` for a user who is offline. So an event is a
+/// headline, whatever the node's type is, for a recipient of which the presence is not known.
+#[tokio::test]
+async fn events_for_those_who_may_be_unavailable_are_headlines() {
+    let fields = ["presence_based_delivery", "notification_type", "send_last_published_item"];
+    let values = ["1", "normal", "never"];
+    let fields: Vec<_> = fields.into_iter().zip(values).collect();
+    let mut component = with(&fields).await;
+    // The event waits for the presence of one that shares it, as long as events wait for presence after a connection.
+    component.subscribe(OTHER, "n").await;
+    presence(&mut component, "other@localhost", "subscribed", "").await;
+    component.subscribe(READER, "n").await;
+    presence(&mut component, READER, "subscribed", "").await;
+    presence(&mut component, PHONE, "", "").await;
+    component.publish(OWNER, "n", "1").await;
+    component.message().await;
+    component.subscribe("new@localhost", "n").await;
+    component.publish(OWNER, "n", "2").await;
+    let messages = component.messages().await;
+    let messages = messages.iter().map(|message| {
+        let has_hint = message.has_child("no-store", "urn:xmpp:hints");
+        (message.attr("to").unwrap(), message.attr("type").unwrap(), has_hint)
+    });
+    let expected = [("new@localhost", "headline", true), (READER, "normal", false)];
+    assert_eq!(messages.collect::<Vec<_>>(), expected);
+}
+
+/// §12.2, §8.6: presence is requested when a subscription is, so that it is known when an owner approves it.
+#[tokio::test]
+async fn the_last_item_comes_upon_an_approval_to_a_subscriber_that_shares_its_presence() {
+    let last = ("send_last_published_item", "on_sub");
+    let based = ("presence_based_delivery", "1");
+    let mut component = with(&[("access_model", "authorize"), based, last]).await;
+    component.publish(OWNER, "n", "1").await;
+    component.subscribe(READER, "n").await;
+    assert_eq!(asked_by_now(&mut component).await, [format!("subscribe {READER}")]);
+    presence(&mut component, READER, "subscribed", "").await;
+    presence(&mut component, PHONE, "", "").await;
+    let approve = format!("<subscription jid='{READER}' subscription='subscribed'/>");
+    let approve = format!("<subscriptions node='n'>{approve}</subscriptions>");
+    component.owner(OWNER, "set", &approve).await;
+    assert_eq!(sent_items(&mut component).await, [format!("{READER} n 1")]);
+}
+
+/// What follows from presence is tried again where the store fails.
+#[tokio::test]
+async fn a_departure_is_processed_when_the_store_can_be_read_again() {
+    let store = FailingStore::new(Arc::new(MemoryStore::new()), 0, false);
+    let mut component = TestComponent::with(Arc::clone(&store) as Arc<dyn Store>, |_| {}).await;
+    let last = ("send_last_published_item", "on_sub_and_presence");
+    component.create(OWNER, "n", &[("tempsub", "1"), ("notify_sub", "1"), last]).await;
+    component.publish(OWNER, "n", "1").await;
+    component.subscribe(READER, "n").await;
+    component.messages().await;
+    store.failing_lists.store(2, Ordering::Relaxed);
+    presence(&mut component, PHONE, "", "").await;
+    assert_eq!(event(&component.message().await).name(), "items");
+    store.failing_lists.store(2, Ordering::Relaxed);
+    presence(&mut component, PHONE, "unavailable", "").await;
+    // The owner is sent that the subscription has ended.
+    assert_eq!(event(&component.message().await).attr("subscription"), Some("none"));
+    assert_eq!(store.failing_lists.load(Ordering::Relaxed), 0);
+    // Who came back meanwhile keeps it.
+    component.subscribe(READER, "n").await;
+    component.messages().await;
+    presence(&mut component, PHONE, "", "").await;
+    component.messages().await;
+    store.failing_lists.store(usize::MAX, Ordering::Relaxed);
+    presence(&mut component, PHONE, "unavailable", "").await;
+    presence(&mut component, PHONE, "", "").await;
+    store.failing_lists.store(0, Ordering::Relaxed);
+    assert_eq!(event(&component.message().await).name(), "items");
+    assert!(is_subscribed(&mut component, READER).await);
+}
+
+/// Who comes and goes is not sent everything again each time.
+#[tokio::test]
+async fn what_somebody_missed_is_bounded() {
+    let mut component = TestComponent::start().await;
+    for node in (0..11).map(|number| format!("n{number}")) {
+        component.create(OWNER, &node, &[]).await;
+        component.subscribe(READER, &node).await;
+        for id in 0..100 {
+            component.publish(OWNER, &node, &id.to_string()).await;
+        }
+    }
+    component.messages().await;
+    let ago = "<ago xmlns='urn:xmpp:ago:0' secs='3600'/>";
+    component.send(&format!("<presence from='{PHONE}' to='{SERVICE}'>{ago}</presence>")).await;
+    component.ask(PHONE, "get", "<ping xmlns='urn:xmpp:ping'/>").await;
+    assert_eq!(component.messages().await.len(), 1000);
+}
+
+/// `purge_offline` holds for publishers who are neither subscribed nor affiliated, too.
+#[tokio::test]
+async fn what_a_stranger_published_goes_when_it_goes() {
+    let mut component = TestComponent::start().await;
+    let one = ("max_items", "1");
+    component.create(OWNER, "n", &[("publish_model", "open"), ("purge_offline", "1"), one]).await;
+    component.create(OWNER, "m", &[("publish_model", "open"), one]).await;
+    component.publish(PHONE, "n", "1").await;
+    component.publish(PHONE, "m", "1").await;
+    component.configure(OWNER, "m", &[("purge_offline", "1")]).await;
+    presence(&mut component, PHONE, "", "").await;
+    presence(&mut component, PHONE, "unavailable", "").await;
+    assert_eq!(component.items(OWNER, "n").await, Vec::<String>::new());
+    // Who published the newest item of the other one is looked for after the answer.
+    while !component.items(OWNER, "m").await.is_empty() {
+        presence(&mut component, PHONE, "", "").await;
+        presence(&mut component, PHONE, "unavailable", "").await;
+    }
+}
+
+/// A node with `purge_offline` that is open to all.
+async fn with_publishers(store: &Arc<dyn Store>, limits: Limits) -> TestService {
+    let stage = TestService::limited(Arc::clone(store), limits).await;
+    let open = ConfigField::PublishModel(PublishModel::Open);
+    let settings = vec![ConfigField::PurgeOffline(true), ConfigField::NotifyRetract(true), open];
+    stage.create_with("owner@localhost", "n", settings).await.unwrap();
+    stage.service.presence_tracker().connected();
+    stage
+}
+
+/// An entity of which the presence was requested is available for a moment.
+async fn pass_by(stage: &TestService, entity: &str) {
+    let request = || stage.service.next_presence_request();
+    while tokio::time::timeout(Duration::ZERO, request()).await.is_ok() {}
+    let resource = jid(&format!("{entity}/x"));
+    stage.service.available(&resource, &ONLINE).await;
+    stage.service.unavailable(&resource).await;
+}
+
+/// §16.4.4, §7.2: all items of a publisher that may change only its own are retracted, and no other items.
+#[tokio::test]
+async fn purge_offline_retracts_what_its_publisher_may_retract() {
+    let [owner, sensor, stranger] = ["owner@localhost", "sensor@localhost", "stranger@localhost"];
+    let banned = "banned@localhost";
+    let store: Arc<dyn Store> = Arc::new(MemoryStore::new());
+    let stage = with_publishers(&store, Limits::default()).await;
+    stage.affiliate(owner, "n", sensor, Affiliation::PublishOnly).await.unwrap();
+    stage.subscribe("reader@localhost", "n").await.unwrap();
+    let (mut number, mut own) = (0, Vec::new());
+    let mut publish = async |publisher: &str, items: usize| {
+        for _ in 0..items {
+            number += 1;
+            let id = format!("{number:05}");
+            stage.publish(publisher, "n", &id).await.unwrap();
+            own.push((publisher.to_owned(), id));
+        }
+        stage.drain_log();
+    };
+    for (publisher, items) in
+        [(sensor, 1), (stranger, 2), (owner, 2100), (sensor, 150), (banned, 1)]
+    {
+        publish(publisher, items).await;
+    }
+    stage.affiliate(owner, "n", banned, Affiliation::Outcast).await.unwrap();
+    let of = |publishers: &[&str]| {
+        let some = own.iter().filter(|(publisher, _)| publishers.contains(&publisher.as_str()));
+        some.map(|(_, id)| id.clone()).collect::<Vec<_>>()
+    };
+    stage.drain_log();
+    pass_by(&stage, banned).await;
+    assert_eq!(stage.ids("n").await.len(), own.len());
+    pass_by(&stage, sensor).await;
+    assert_eq!(stage.ids("n").await, of(&[stranger, owner, banned]));
+    let told = stage.drain_log();
+    let retracted = of(&[sensor]);
+    assert_eq!(told.len(), retracted.len());
+    for ((event, recipients), id) in told.iter().zip(&retracted) {
+        assert!(event.contains(&format!("Retracted([ItemId(\"{id}\")])")), "{event}");
+        assert_eq!(recipients, &["reader@localhost"]);
+    }
+    // After a start the publishers of the newest items are known.
+    let late = "late@localhost";
+    stage.publish(late, "n", "late").await.unwrap();
+    stage.publish(owner, "n", "newest").await.unwrap();
+    drop(stage);
+    let stage = TestService::new(store).await;
+    stage.service.presence_tracker().connected();
+    tokio::select! {
+        () = stage.service.run_timers() => {}
+        () = async { while next_request(&stage).await.expect("it is asked").0 != late {} } => {}
+    }
+    pass_by(&stage, late).await;
+    let mut left = of(&[stranger, owner, banned]);
+    left.push("newest".into());
+    assert_eq!(stage.ids("n").await, left);
+}
+
+/// Items are retracted in parts if there is no room for all notifications. A publisher that returns keeps the rest
+/// until it becomes unavailable again.
+#[tokio::test(start_paused = true)]
+async fn purge_offline_retracts_as_much_as_there_is_room_for() {
+    let store: Arc<dyn Store> = Arc::new(MemoryStore::new());
+    let limits = Limits { max_backlog_events: 40, ..Limits::default() };
+    let stage = with_publishers(&store, limits).await;
+    stage.subscribe("reader@localhost", "n").await.unwrap();
+    for id in 0..100 {
+        stage.publish("stranger@localhost", "n", &format!("{id:02}")).await.unwrap();
+        stage.drain_log();
+    }
+    pass_by(&stage, "stranger@localhost").await;
+    let left = stage.ids("n").await.len();
+    assert!((1..100).contains(&left), "{left}");
+    stage.service.available(&jid("stranger@localhost/x"), &ONLINE).await;
+    let room = async |until: usize| {
+        while stage.ids("n").await.len() > until {
+            stage.drain_log();
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    };
+    tokio::select! {
+        () = stage.service.retry_presence() => {}
+        () = tokio::time::sleep(Duration::from_secs(10)) => {}
+    }
+    assert_eq!(stage.ids("n").await.len(), left);
+    stage.service.unavailable(&jid("stranger@localhost/x")).await;
+    tokio::select! {
+        () = stage.service.retry_presence() => {}
+        () = room(0) => {}
+    }
+}
+
+const READERS: [&str; 2] = ["a@localhost", "b@localhost"];
+
+/// A node whose two subscribers share their presence, and are available on the current connection.
+async fn with_available_readers(store: Arc<dyn Store>) -> TestService {
+    let stage = TestService::new(store).await;
+    let setting = ConfigField::PresenceBasedDelivery(true);
+    stage.create_with("owner@localhost", "n", vec![setting]).await.unwrap();
+    stage.service.presence_tracker().connected();
+    for name in READERS {
+        stage.subscribe(name, "n").await.unwrap();
+        assert_eq!(next_request(&stage).await, Some((name.to_owned(), false)));
+        stage.service.presence_tracker().on_subscribed(&jid(name));
+        stage.service.available(&jid(&format!("{name}/x")), &ONLINE).await;
+    }
+    stage.publish("owner@localhost", "n", "0").await.unwrap();
+    stage.drain_log();
+    stage
+}
+
+const ONLINE: PresenceUpdate =
+    PresenceUpdate { show: Show::Online, away_seconds: None, stamp: None };
+
+/// Whose presence is requested next, and whether by a probe.
+async fn next_request(stage: &TestService) -> Option<(String, bool)> {
+    let next = stage.service.next_presence_request();
+    let request = tokio::time::timeout(Duration::from_secs(1), next).await.ok()?;
+    Some((request.entity.to_string(), request.is_probe))
+}
+
+/// §4.2, §8.4.2: pending events need the presence of their recipients, whatever becomes of the node before that is
+/// requested.
+#[tokio::test(start_paused = true)]
+async fn presence_is_requested_for_pending_events_of_a_node_that_does_not_need_it_any_more() {
+    let end = async |stage: &TestService, is_deleted| match is_deleted {
+        true => stage.delete("owner@localhost", "n").await.unwrap(),
+        false => {
+            let setting = ConfigField::PresenceBasedDelivery(false);
+            stage.configure("owner@localhost", "n", setting).await.unwrap();
+        }
+    };
+    for is_deleted in [true, false] {
+        let stage = with_available_readers(Arc::new(MemoryStore::new())).await;
+        let presences = stage.service.presence_tracker();
+        let availability = |name| presences.availability(&jid(name), ShowSet::ALL, true);
+        presences.disconnected();
+        presences.connected();
+        stage.publish("owner@localhost", "n", "1").await.unwrap();
+        end(&stage, is_deleted).await;
+        let mut asked = Vec::new();
+        for _ in READERS {
+            asked.extend(next_request(&stage).await);
+        }
+        asked.sort();
+        assert_eq!(asked, READERS.map(|name| (name.to_owned(), true)), "{is_deleted}");
+        assert_eq!(READERS.map(availability), [Availability::Unknown; 2]);
+        for name in READERS {
+            stage.service.available(&jid(&format!("{name}/x")), &ONLINE).await;
+        }
+        assert_eq!(READERS.map(availability), [Availability::Available; 2]);
+        // On the next connection only what is still pending needs it.
+        presences.disconnected();
+        presences.connected();
+        assert_eq!(next_request(&stage).await, None, "{is_deleted}");
+        assert_eq!(availability(READERS[1]), Availability::Unknown);
+        assert_eq!(next_request(&stage).await, Some((READERS[1].to_owned(), false)));
+    }
+    // After a restart as well.
+    for is_deleted in [true, false] {
+        let folder = tempfile::tempdir().unwrap();
+        let open = || Arc::new(SledStore::open(folder.path()).unwrap());
+        let stage = with_available_readers(open()).await;
+        stage.publish("owner@localhost", "n", "1").await.unwrap();
+        end(&stage, is_deleted).await;
+        stage.store.close().await;
+        drop(stage);
+        let stage = TestService::new(open()).await;
+        stage.service.presence_tracker().connected();
+        for name in READERS {
+            assert_eq!(next_request(&stage).await, Some((name.to_owned(), false)), "{is_deleted}");
+        }
+    }
+}
+
+/// §4.2: after a start those are asked for their presence for whom something is pending, whatever else has to be done at
+/// nodes then, and all of them at once.
+#[tokio::test]
+async fn after_a_start_everybody_is_asked_for_whom_something_is_pending() {
+    let folder = tempfile::tempdir().unwrap();
+    let open = || Arc::new(SledStore::open(folder.path()).unwrap());
+    let [gone, there] = ["a@localhost", "b@localhost"];
+    {
+        let stage = TestService::new(open()).await;
+        let setting = ConfigField::PresenceBasedDelivery(true);
+        stage.create_with("owner@localhost", "n", vec![setting]).await.unwrap();
+        for name in [gone, there] {
+            stage.subscribe(name, "n").await.unwrap();
+        }
+        stage.publish("owner@localhost", "n", "1").await.unwrap();
+        stage.store.close().await;
+    }
+    // Time does nothing there.
+    let TestService { service, .. } = TestService::new(open()).await;
+    let presences = service.presence_tracker();
+    presences.connected();
+    for name in [gone, there] {
+        let asked = tokio::time::timeout(Duration::from_secs(5), service.next_presence_request());
+        assert_eq!(asked.await.expect("nobody is asked").entity, jid(name));
+        presences.on_subscribed(&jid(name));
+    }
+    let availability = |name| presences.availability(&jid(name), ShowSet::ALL, true);
+    assert_eq!([gone, there].map(availability), [Availability::Unknown; 2]);
+    service.unavailable(&jid(gone)).await;
+    service.available(&jid("b@localhost/x"), &ONLINE).await;
+    assert_eq!(
+        [gone, there].map(availability),
+        [Availability::Unavailable, Availability::Available]
+    );
+}
