@@ -1,9 +1,9 @@
-//! TODO.
+//! Delivery of notifications: order, backpressure, barriers, bounces, timers.
 
-pub(super) mod backpressure;
-pub(super) mod bounces;
-pub(super) mod long_tags;
-pub(super) mod ordering;
-pub(super) mod stale_resources;
-pub(super) mod timers;
-pub(super) mod unconfirmed_barriers;
+mod backpressure;
+mod bounces;
+mod long_tags;
+mod ordering;
+mod stale_resources;
+mod timers;
+mod unconfirmed_barriers;

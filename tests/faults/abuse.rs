@@ -406,7 +406,7 @@ fn a_service_without_the_depth_limit() {
 async fn without_the_depth_limit_the_corpus_ends_the_process() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let mut child = Command::new(std::env::current_exe().unwrap())
-        .args(["storm::a_service_without_the_depth_limit", "--exact", "--nocapture"])
+        .args(["faults::abuse::a_service_without_the_depth_limit", "--exact", "--nocapture"])
         .env(CHILD, listener.local_addr().unwrap().to_string())
         .stdout(Stdio::null())
         .stderr(Stdio::null())

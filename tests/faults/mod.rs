@@ -1,9 +1,9 @@
-//! TODO.
+//! Faults: kills, loss of power, failed writes, malformed input, abuse, load.
 
-pub(super) mod abuse;
-pub(super) mod commit;
-pub(super) mod io;
-pub(super) mod kill9;
-pub(super) mod malformed_input;
-pub(super) mod power_loss;
-pub(super) mod sender_load;
+mod abuse;
+mod commit;
+mod io;
+mod kill9;
+mod malformed_input;
+mod power_loss;
+mod sender_load;

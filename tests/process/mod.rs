@@ -1,8 +1,8 @@
-//! TODO.
+//! The process: configuration, control socket, limits, policies, TLS, start and stop.
 
-pub(super) mod control;
-pub(super) mod doctor;
-pub(super) mod lifecycle;
-pub(super) mod limits;
-pub(super) mod policies;
-pub(super) mod tls;
+mod control;
+mod doctor;
+mod lifecycle;
+mod limits;
+mod policies;
+mod tls;

@@ -137,7 +137,7 @@ fn root() -> &'static Path {
 
 /// Every choice that the code marks, as a line of the document.
 fn choices() -> String {
-    let mut paths: Vec<_> = walk(&root().join("src"));
+    let mut paths = ["crates", "src"].map(|folder| walk(&root().join(folder))).concat();
     paths.sort();
     let mut lines = String::new();
     for path in paths {

@@ -1,4 +1,4 @@
-//! TODO.
+//! The repository: dependencies between modules, documents, conformance.
 
-pub(super) mod architecture;
-pub(super) mod conformance;
+pub mod architecture;
+mod conformance;

@@ -1,9 +1,9 @@
-//! TODO.
+//! Stores: their contract, the event log, archives, deferred deletion, upgrades.
 
-pub(super) mod archive;
-pub(super) mod concurrency;
-pub(super) mod contract;
-pub(super) mod event_log;
-pub(super) mod gc;
-pub(super) mod model;
-pub(super) mod upgrade;
+mod archive;
+mod concurrency;
+mod contract;
+mod event_log;
+mod gc;
+mod model;
+mod upgrade;

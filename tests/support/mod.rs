@@ -1,4 +1,4 @@
-//! TODO.
+//! Support of the tests: a component and its server, a service, stores that fail, processes, chance.
 
 pub(super) mod component;
 pub mod deferring_store;

@@ -1,9 +1,9 @@
-//! TODO.
+//! Protocols beside XEP-0060, one file for each XEP or RFC.
 
-pub(super) mod rfc6120_stream;
-pub(super) mod rfc7622_addresses;
-pub(super) mod xep0033_multicast;
-pub(super) mod xep0050_commands;
-pub(super) mod xep0059_rsm;
-pub(super) mod xep0313_mam;
-pub(super) mod xep0356_privilege;
+mod rfc6120_stream;
+mod rfc7622_addresses;
+mod xep0033_multicast;
+mod xep0050_commands;
+mod xep0059_rsm;
+mod xep0313_mam;
+mod xep0356_privilege;

@@ -1,13 +1,13 @@
-//! TODO.
+//! XEP-0060, one file for each clause.
 
-pub(super) mod error_cases;
-pub(super) mod examples;
-pub(super) mod s04_1_affiliations;
-pub(super) mod s06_3_subscription_options;
-pub(super) mod s08_4_deleted_nodes;
-pub(super) mod s08_6_approval;
-pub(super) mod s12_2_implicit_subscriptions;
-pub(super) mod s12_2_roster_contacts;
-pub(super) mod s12_3_presence;
-pub(super) mod s16_4_node_config;
-pub(super) mod scripts;
+mod error_cases;
+mod examples;
+mod s04_1_affiliations;
+mod s06_3_subscription_options;
+mod s08_4_deleted_nodes;
+mod s08_6_approval;
+mod s12_2_implicit_subscriptions;
+mod s12_2_roster_contacts;
+pub mod s12_3_presence;
+mod s16_4_node_config;
+mod scripts;

@@ -1,6 +1,6 @@
-//! TODO.
+//! Handlers of inbound stanzas, one file for each protocol.
 
-pub mod adhoc;
+pub(super) mod adhoc;
 pub(super) mod caps;
 pub(super) mod mam;
 pub(super) mod presence;

@@ -1,4 +1,4 @@
-//! TODO.
+//! The outbound side of a connection: replies, the fan-out of log entries, barriers, multicast, the writer.
 
 pub(super) mod barrier;
 pub(super) mod deferred_entries;

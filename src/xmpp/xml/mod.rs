@@ -1,4 +1,4 @@
-//! TODO.
+//! XML: reading the stream into elements, and writing elements.
 
 pub(super) mod element_builder;
 pub mod padding;

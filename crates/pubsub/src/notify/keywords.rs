@@ -123,6 +123,7 @@ fn prefixes(sorted: &[String]) -> Vec<Prefixes> {
 }
 
 #[cfg(test)]
+#[expect(clippy::disallowed_methods, reason = "measures how long a filter takes")]
 mod tests {
     use std::time::Instant;
 

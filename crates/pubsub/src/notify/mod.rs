@@ -1,4 +1,4 @@
-//! TODO.
+//! Notifications: their recipients, keyword filters, and the notices of changed states.
 
 pub(super) mod fanout;
 pub(super) mod keywords;

@@ -1,5 +1,7 @@
 //! Rules that look at many addresses of internationalised domains.
 
+#![expect(clippy::disallowed_methods, reason = "measures how long a rule takes")]
+
 use jid::Jid;
 use std::time::{Duration, Instant};
 

@@ -1,5 +1,7 @@
 //! The list of subscribers against an ordered map, and what lists of recipients share with it.
 
+#![expect(clippy::disallowed_methods, reason = "measures how long a rule takes")]
+
 use std::collections::BTreeMap;
 
 use jid::{BareJid, Jid};

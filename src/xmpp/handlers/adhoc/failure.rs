@@ -15,7 +15,7 @@ use super::command::{CommandError, CommandInfo};
 /// How an error of the service is answered. A failure is logged here, under an incident number that
 /// the asker is given too.
 #[must_use]
-pub fn service_error(service: &Service, error: &Error) -> StanzaError {
+pub(crate) fn service_error(service: &Service, error: &Error) -> StanzaError {
     match error {
         Error::Refused(refusal) => {
             debug!(%refusal, "refused");

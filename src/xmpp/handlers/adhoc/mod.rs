@@ -24,7 +24,7 @@ mod sessions;
 mod statistics;
 mod subscriptions;
 
-pub use failure::service_error;
+pub(crate) use failure::service_error;
 
 use std::sync::Arc;
 
@@ -74,7 +74,7 @@ const ALL: &[&dyn AdHocCommand] = &[
 const MAX_ID_BYTES: usize = 256;
 
 /// The commands of the service.
-pub struct AdHocCommands {
+pub(crate) struct AdHocCommands {
     service: Arc<Service>,
     sessions: CommandSessions,
 }
@@ -106,7 +106,7 @@ impl CommandAction {
 impl AdHocCommands {
     /// Commands over a service.
     #[must_use]
-    pub fn new(service: Arc<Service>) -> Self {
+    pub(crate) fn new(service: Arc<Service>) -> Self {
         let sessions = CommandSessions::default();
         Self { service, sessions }
     }
@@ -115,7 +115,10 @@ impl AdHocCommands {
     ///
     /// # Errors
     /// If the store fails.
-    pub async fn of(&self, actor: &Actor) -> Result<Vec<(&'static str, &'static str)>, Error> {
+    pub(crate) async fn of(
+        &self,
+        actor: &Actor,
+    ) -> Result<Vec<(&'static str, &'static str)>, Error> {
         let asker = CommandContext { service: &self.service, actor };
         let owns = asker.has_access(CommandAccess::Owners).await?;
         let mut own = Vec::new();
@@ -131,7 +134,11 @@ impl AdHocCommands {
     ///
     /// # Errors
     /// [`Forbidden`](crate::Error::Forbidden) if the actor may not use it (XEP-0050 §3.3); if the store fails.
-    pub async fn name(&self, actor: &Actor, node: &str) -> Result<Option<&'static str>, Error> {
+    pub(crate) async fn name(
+        &self,
+        actor: &Actor,
+        node: &str,
+    ) -> Result<Option<&'static str>, Error> {
         let Some(CommandInfo { name, audience, .. }) = named(node).map(AdHocCommand::info) else {
             return Ok(None);
         };
@@ -147,7 +154,7 @@ impl AdHocCommands {
     ///
     /// # Errors
     /// The errors of XEP-0050 §4.4, those of the use case, and `policy-violation` for a reply that is too large.
-    pub async fn run(
+    pub(crate) async fn run(
         &self,
         actor: &Actor,
         mut request: Element,

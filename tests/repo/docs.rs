@@ -1,0 +1,127 @@
+//! Documents: what they must name, and that everything they name exists.
+
+use std::{collections::BTreeSet, fs, process::Command};
+
+use super::architecture::{files, root};
+
+#[test]
+fn every_key_of_the_configuration_is_documented() {
+    let document = fs::read_to_string(root().join("docs/CONFIGURATION.md")).unwrap();
+    let shipped = fs::read_to_string(root().join("config/gjallar.toml")).unwrap();
+    let table: toml::Table = shipped.parse().unwrap();
+    for (key, value) in &table {
+        let keys: Vec<String> = match value.as_table() {
+            Some(inner) => inner.keys().map(|name| format!("{key}.{name}")).collect(),
+            None => vec![key.clone()],
+        };
+        for key in keys {
+            let variable = format!("GJALLAR_{}", key.replace('.', "_").to_uppercase());
+            assert!(document.contains(&format!("`{key}`")), "{key}");
+            assert!(document.contains(&format!("`{variable}`")), "{variable}");
+        }
+    }
+}
+
+/// The tests of this binary, by their full names.
+fn tests() -> BTreeSet<String> {
+    let list = Command::new(std::env::current_exe().unwrap()).arg("--list").output().unwrap();
+    let list = String::from_utf8(list.stdout).unwrap();
+    let names = list.lines().filter_map(|line| line.strip_suffix(": test"));
+    names.map(|name| format!("it::{name}")).collect()
+}
+
+/// A document that names a test or a file names one that is there.
+#[test]
+fn documents_name_what_is_there() {
+    let tests = tests();
+    assert!(tests.contains("it::repo::docs::documents_name_what_is_there"));
+    let mut named = 0;
+    for (path, text) in files(&root().join("docs"), "md") {
+        let name = path.display();
+        for quoted in text.split('`').skip(1).step_by(2) {
+            if quoted.starts_with("it::") {
+                named += 1;
+                let is_of_it = |test: &String| test.starts_with(&format!("{quoted}::"));
+                let is_module = tests.iter().any(is_of_it);
+                assert!(is_module || tests.contains(quoted), "{name}: {quoted}");
+            }
+            let is_path =
+                quoted.contains('/') && !quoted.contains([' ', ':', '<', '*', '{', '$', '~']);
+            if is_path
+                && ["src/", "tests/", "docs/", "config/", "crates/", "examples/"]
+                    .iter()
+                    .any(|f| quoted.starts_with(f))
+            {
+                assert!(root().join(quoted).exists(), "{name}: {quoted}");
+            }
+        }
+    }
+    assert!(named > 100, "{named}");
+}
+
+/// The last text among the arguments of each call of this name: that of a line of the log.
+fn messages(text: &str, call: &str) -> Vec<String> {
+    let of_call = |at: usize| {
+        let (mut depth, mut pieces) = (1, text[at + call.len()..].split('"'));
+        let mut last = String::new();
+        while depth > 0 {
+            for c in pieces.next()?.chars() {
+                depth += match c {
+                    _ if depth == 0 => 0,
+                    '(' => 1,
+                    ')' => -1,
+                    _ => 0,
+                };
+            }
+            if depth > 0 {
+                last = pieces.next()?.to_owned();
+            }
+        }
+        Some(last)
+    };
+    text.match_indices(call).filter_map(|(at, _)| of_call(at)).collect()
+}
+
+/// The files of the program and of its rules.
+fn sources() -> Vec<(std::path::PathBuf, String)> {
+    ["src", "crates"].map(|folder| files(&root().join(folder), "rs")).concat()
+}
+
+#[test]
+fn every_warning_is_explained() {
+    let document = fs::read_to_string(root().join("docs/OPERATING.md")).unwrap();
+    let mut found = 0;
+    for (path, text) in sources() {
+        for message in [messages(&text, "warn!("), messages(&text, "error!(")].concat() {
+            found += 1;
+            assert!(document.contains(&format!("`{message}`")), "{}: {message}", path.display());
+        }
+    }
+    assert!(found > 20, "{found}");
+}
+
+/// Every XEP that the code names is in the description of the project, and no other.
+#[test]
+fn the_description_of_the_project_has_every_xep() {
+    let mut named = BTreeSet::new();
+    for (_, text) in sources() {
+        named.extend(text.match_indices("XEP-").map(|(at, _)| text[at + 4..at + 8].to_owned()));
+    }
+    // That of accounts.
+    named.remove("0376");
+    let document = fs::read_to_string(root().join("docs/doap.xml")).unwrap();
+    let described = document.split("extensions/xep-").skip(1).map(|rest| rest[..4].to_owned());
+    assert_eq!(described.collect::<BTreeSet<_>>(), named);
+}
+
+#[test]
+fn every_dependency_is_explained() {
+    let manifest = fs::read_to_string(root().join("Cargo.toml")).unwrap();
+    let manifest: toml::Table = manifest.parse().unwrap();
+    let document = fs::read_to_string(root().join("docs/DEVELOPING.md")).unwrap();
+    for table in ["dependencies", "dev-dependencies"] {
+        for name in manifest[table].as_table().unwrap().keys() {
+            assert!(document.contains(&format!("`{name}`")), "{name}");
+        }
+    }
+}
