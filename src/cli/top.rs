@@ -59,18 +59,18 @@ fn page(now: &Value, before: Option<&Value>) -> String {
     if io::stdout().is_terminal() {
         page.push_str(CLEAR);
     }
-    let link = if figure("connected") == 1 { "connected" } else { "NOT CONNECTED" };
+    let link = if figure("link_up") == 1 { "connected" } else { "NOT CONNECTED" };
     // Writing to a string does not fail.
     let _ = writeln!(
         page,
         "link {link} · nodes {} · backlog {} events, {} notifications, {} bytes · notifications {}/s · \
          bounces {}/s",
         figure("nodes"),
-        figure("backlog_events"),
-        figure("backlog_notifications"),
-        figure("backlog_bytes"),
-        rate("notifications"),
-        rate("bounces"),
+        figure("log_backlog_entries"),
+        figure("log_backlog_notifications"),
+        figure("log_backlog_bytes"),
+        rate("notifications_acknowledged"),
+        rate("notification_bounces"),
     );
     let mut table = table(&["events/s", "node"]);
     for node in value(now, "busiest").as_array().into_iter().flatten() {

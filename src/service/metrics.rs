@@ -32,23 +32,23 @@ pub struct Metrics {
     /// Notifications that came back as errors.
     pub bounces: Counter,
     /// Nodes that were read from the store because they were not in memory.
-    pub(super) node_reads: Counter,
+    pub(super) node_cache_misses: Counter,
     /// Items that went because a node kept too many, or too many bytes.
     pub evictions: Counter,
     /// Answers that were cut for requesters that did not ask for pages.
     pub(super) truncations: Counter,
     /// Nodes that were closed because a record was found damaged.
-    pub closed_nodes: Counter,
+    pub quarantined_nodes: Counter,
     backlog_miscounts: Counter,
     /// Whether there is a connection to the server: 1 or 0.
     pub connected: Gauge,
     link_unconfirmed: Gauge,
     nodes: Gauge,
-    backlog_events: Gauge,
+    backlog_entries: Gauge,
     backlog_bytes: Gauge,
     backlog_notifications: Gauge,
-    backlog_seconds: Gauge,
-    hot_nodes: Gauge,
+    backlog_age_seconds: Gauge,
+    cached_nodes: Gauge,
     rosters: Gauge,
     available: Gauge,
     interested: Gauge,
@@ -61,11 +61,11 @@ pub struct Metrics {
 pub(super) struct GaugeValues {
     pub(super) is_unconfirmed: bool,
     pub(super) nodes: u64,
-    pub(super) backlog_events: usize,
+    pub(super) backlog_entries: usize,
     pub(super) backlog_bytes: usize,
     pub(super) backlog_notifications: usize,
-    pub(super) backlog_seconds: u64,
-    pub(super) hot_nodes: usize,
+    pub(super) backlog_age_seconds: u64,
+    pub(super) cached_nodes: usize,
     pub(super) rosters: usize,
     pub(super) available: usize,
     pub(super) interested: usize,
@@ -77,7 +77,7 @@ impl Metrics {
     /// Counts, beside what goes wrong in the accounting of the backlog.
     pub(super) fn new(backlog_miscounts: Counter) -> Self {
         let mut metrics = Self {
-            registry: Registry::with_prefix("gjallar"),
+            registry: Registry::default(),
             limits: Family::default(),
             requests: Family::default(),
             withheld: Family::default(),
@@ -85,59 +85,79 @@ impl Metrics {
             syncs: latencies(),
             notifications: Counter::default(),
             bounces: Counter::default(),
-            node_reads: Counter::default(),
+            node_cache_misses: Counter::default(),
             evictions: Counter::default(),
             truncations: Counter::default(),
-            closed_nodes: Counter::default(),
+            quarantined_nodes: Counter::default(),
             backlog_miscounts,
             connected: Gauge::default(),
             link_unconfirmed: Gauge::default(),
             nodes: Gauge::default(),
-            backlog_events: Gauge::default(),
+            backlog_entries: Gauge::default(),
             backlog_bytes: Gauge::default(),
             backlog_notifications: Gauge::default(),
-            backlog_seconds: Gauge::default(),
-            hot_nodes: Gauge::default(),
+            backlog_age_seconds: Gauge::default(),
+            cached_nodes: Gauge::default(),
             rosters: Gauge::default(),
             available: Gauge::default(),
             interested: Gauge::default(),
             memory: Gauge::default(),
             tasks: Gauge::default(),
         };
-        metrics.registry.register("limit_reached", "Requests past a limit", metrics.limits.clone());
+        metrics.registry.register(
+            "gjallar_limit_rejections",
+            "Requests rejected at a limit",
+            metrics.limits.clone(),
+        );
         let registry = &mut metrics.registry;
-        registry.register("requests", "Requests by kind and outcome", metrics.requests.clone());
+        registry.register(
+            "gjallar_requests",
+            "Requests by operation and result",
+            metrics.requests.clone(),
+        );
         let help = "Notifications not sent because of the presence of their recipients";
-        registry.register("notifications_withheld", help, metrics.withheld.clone());
+        registry.register("gjallar_notifications_withheld", help, metrics.withheld.clone());
         for (name, help, histogram) in [
-            ("commit", "From a decision until it is on disk", &metrics.commits),
-            ("sync", "A sync of the store", &metrics.syncs),
+            ("commit_duration", "Time from a decision until it is durable", &metrics.commits),
+            ("store_sync_duration", "Duration of a sync of the store", &metrics.syncs),
         ] {
-            registry.register_with_unit(name, help, Unit::Seconds, histogram.clone());
+            registry.register_with_unit(registered(name), help, Unit::Seconds, histogram.clone());
         }
         for (name, help, counter) in metrics.counters() {
-            metrics.registry.register(name, help, counter);
+            metrics.registry.register(registered(name), help, counter);
         }
         for (name, help, gauge) in metrics.gauges() {
-            metrics.registry.register(name, help, gauge);
+            metrics.registry.register(registered(name), help, gauge);
         }
         metrics
     }
 
     fn counters(&self) -> [(&'static str, &'static str, Counter); 7] {
         [
-            ("notifications", "Notifications that the server has", self.notifications.clone()),
-            ("bounces", "Notifications that came back as errors", self.bounces.clone()),
-            ("node_reads", "Nodes read because they were not in memory", self.node_reads.clone()),
-            ("items_evicted", "Items past a node's limits", self.evictions.clone()),
+            (
+                "notifications_acknowledged",
+                "Notifications acknowledged by the server",
+                self.notifications.clone(),
+            ),
+            ("notification_bounces", "Notifications returned as errors", self.bounces.clone()),
+            ("node_cache_misses", "Nodes read from the store", self.node_cache_misses.clone()),
+            (
+                "items_evicted",
+                "Items evicted past the limits of their node",
+                self.evictions.clone(),
+            ),
             (
                 "replies_truncated",
-                "Answers cut for requesters that did not ask for pages",
+                "Replies truncated for requesters that did not request pages",
                 self.truncations.clone(),
             ),
-            ("nodes_closed", "Nodes closed for a damaged record", self.closed_nodes.clone()),
             (
-                "backlog_miscounts",
+                "nodes_quarantined",
+                "Nodes quarantined for a corrupt record",
+                self.quarantined_nodes.clone(),
+            ),
+            (
+                "log_backlog_miscounts",
                 "Defects in the accounting of the backlog",
                 self.backlog_miscounts.clone(),
             ),
@@ -145,40 +165,48 @@ impl Metrics {
     }
 
     fn gauges(&self) -> [(&'static str, &'static str, Gauge); 13] {
-        let backlog = "Events that the server does not have yet";
+        let backlog = "Log entries that the server has not acknowledged";
         [
-            ("connected", "Whether there is a connection to the server", self.connected.clone()),
+            ("link_up", "1 while the service is connected to the server", self.connected.clone()),
             (
                 "link_unconfirmed",
-                "Whether the server confirms nothing that is sent",
+                "1 while the server acknowledges nothing",
                 self.link_unconfirmed.clone(),
             ),
-            ("nodes", "Nodes in the service", self.nodes.clone()),
-            ("backlog_events", backlog, self.backlog_events.clone()),
-            ("backlog_bytes", "About how many bytes they take", self.backlog_bytes.clone()),
+            ("nodes", "Nodes of the service", self.nodes.clone()),
+            ("log_backlog_entries", backlog, self.backlog_entries.clone()),
+            ("log_backlog_bytes", "Approximate memory of the backlog", self.backlog_bytes.clone()),
             (
-                "backlog_notifications",
-                "How many notifications they amount to",
+                "log_backlog_notifications",
+                "Notifications of the backlog",
                 self.backlog_notifications.clone(),
             ),
-            ("backlog_seconds", "How long the oldest of them waits", self.backlog_seconds.clone()),
-            ("hot_nodes", "Nodes in memory", self.hot_nodes.clone()),
-            ("rosters", "Rosters in memory", self.rosters.clone()),
-            ("available", "Entities that are known to be available", self.available.clone()),
-            ("interested", "Resources whose capabilities are known", self.interested.clone()),
-            ("resident_bytes", "Memory of the process", self.memory.clone()),
-            ("tasks", "Tasks of the runtime", self.tasks.clone()),
+            (
+                "log_backlog_age_seconds",
+                "Age of the oldest entry of the backlog",
+                self.backlog_age_seconds.clone(),
+            ),
+            ("cached_nodes", "Nodes in memory", self.cached_nodes.clone()),
+            ("cached_rosters", "Rosters in memory", self.rosters.clone()),
+            ("available_entities", "Entities known to be available", self.available.clone()),
+            ("caps_resources", "Resources with known capabilities", self.interested.clone()),
+            (
+                "process_resident_memory_bytes",
+                "Resident memory of the process",
+                self.memory.clone(),
+            ),
+            ("runtime_tasks", "Tasks of the runtime", self.tasks.clone()),
         ]
     }
 
-    /// A request was refused at a limit of this name.
-    pub fn limit_reached(&self, limit: &'static str) {
+    /// Counts a request that was rejected at this limit.
+    pub fn count_rejection(&self, limit: &'static str) {
         self.limits.get_or_create(&[("limit", limit)]).inc();
     }
 
-    /// A request of a kind was answered: granted, or with the condition of an error.
-    pub fn count_request(&self, kind: &'static str, outcome: &'static str) {
-        self.requests.get_or_create(&[("kind", kind), ("outcome", outcome)]).inc();
+    /// Counts a request by its result: `granted`, or the condition of its error.
+    pub fn count_request(&self, operation: &'static str, result: &'static str) {
+        self.requests.get_or_create(&[("operation", operation), ("result", result)]).inc();
     }
 
     /// A commit took so long, and so long the sync that it shared, if it is the one that tells of that.
@@ -192,13 +220,13 @@ impl Metrics {
         let number = |value: usize| i64::try_from(value).unwrap_or(i64::MAX);
         self.link_unconfirmed.set(i64::from(measured.is_unconfirmed));
         self.nodes.set(long(measured.nodes));
-        self.backlog_seconds.set(long(measured.backlog_seconds));
-        self.hot_nodes.set(number(measured.hot_nodes));
+        self.backlog_age_seconds.set(long(measured.backlog_age_seconds));
+        self.cached_nodes.set(number(measured.cached_nodes));
         self.rosters.set(number(measured.rosters));
         self.available.set(number(measured.available));
         self.interested.set(number(measured.interested));
         self.memory.set(long(measured.memory));
-        self.backlog_events.set(number(measured.backlog_events));
+        self.backlog_entries.set(number(measured.backlog_entries));
         self.backlog_bytes.set(number(measured.backlog_bytes));
         self.backlog_notifications.set(number(measured.backlog_notifications));
         self.tasks.set(number(measured.tasks));
@@ -243,7 +271,7 @@ impl Service {
     }
 
     fn measured(&self) -> &Metrics {
-        let (backlog_events, backlog_bytes) = self.memory.outbox.size();
+        let (backlog_entries, backlog_bytes) = self.memory.outbox.size();
         let (oldest, now) = (self.memory.outbox.oldest(), (self.clock)().0);
         let tasks = tokio::runtime::Handle::current().metrics().num_alive_tasks();
         let nodes = self.memory.census.total();
@@ -251,11 +279,11 @@ impl Service {
         metrics.measure(GaugeValues {
             is_unconfirmed: !self.memory.outbox.is_confirmed(),
             nodes,
-            backlog_events,
+            backlog_entries,
             backlog_bytes,
             backlog_notifications: self.memory.outbox.notifications(),
-            backlog_seconds: oldest.map_or(0, |at| now.saturating_sub(at) / 1000),
-            hot_nodes: self.memory.nodes.len(),
+            backlog_age_seconds: oldest.map_or(0, |at| now.saturating_sub(at) / 1000),
+            cached_nodes: self.memory.nodes.len(),
             rosters: self.memory.rosters.len(),
             available: self.memory.presences.len(),
             interested: self.memory.interests.len(),
@@ -266,7 +294,12 @@ impl Service {
     }
 }
 
-/// From a tenth of a millisecond to some six seconds.
+/// The registered name of a metric: that of a process has its standard name.
+fn registered(name: &str) -> String {
+    if name.starts_with("process_") { name.to_owned() } else { format!("gjallar_{name}") }
+}
+
+/// Buckets from 0.1 ms to 3.3 s.
 fn latencies() -> Histogram {
     Histogram::new(exponential_buckets(0.0001, 2.0, 16))
 }

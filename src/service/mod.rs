@@ -135,7 +135,7 @@ impl Service {
         let census = NodeCounts::new(store.node_counts().await?);
         let outbox = Arc::new(LogWindow::new(Load::max(&limits), store.key()));
         let metrics = Metrics::new(outbox.miscounts());
-        let nodes = NodeCache::new(MAX_CACHED_NODES, metrics.node_reads.clone());
+        let nodes = NodeCache::new(MAX_CACHED_NODES, metrics.node_cache_misses.clone());
         outbox.restore(store.poll(None).await?, &HashSet::new());
         let deadlines = TimerQueue::default();
         let presences = Arc::new(PresenceTracker::counting(metrics.withheld.clone()));

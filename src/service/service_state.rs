@@ -84,7 +84,7 @@ impl ServiceState {
     fn quarantine_node(&self, id: &NodeId, record: &str) {
         if self.nodes.quarantine(id) {
             error!(node = id.as_str(), record, "a record is damaged: its node is closed");
-            self.metrics.closed_nodes.inc();
+            self.metrics.quarantined_nodes.inc();
         }
     }
 }

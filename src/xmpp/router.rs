@@ -216,7 +216,7 @@ impl Router {
 
     /// Answers a request past a limit of this name, which is not one of the rules.
     pub fn refuse_at_limit(&self, header: &Envelope, limit: &'static str, error: &StanzaError) {
-        self.service.metrics().limit_reached(limit);
+        self.service.metrics().count_rejection(limit);
         if header.name == "presence"
             && let Some(sender) = header.sender()
         {
@@ -453,7 +453,7 @@ impl Router {
         match outcome {
             Ok(set) if !set.failed.is_empty() => {
                 if set.is_full {
-                    self.service.metrics().limit_reached("max_affiliations");
+                    self.service.metrics().count_rejection("max_affiliations");
                 }
                 self.service.metrics().count_request(kind, "not-acceptable");
                 let error = some_failed(&set.reason);
@@ -473,7 +473,7 @@ impl Router {
         match outcome {
             Ok(set) if !set.failed.is_empty() => {
                 if set.is_full {
-                    self.service.metrics().limit_reached("max_subscriptions");
+                    self.service.metrics().count_rejection("max_subscriptions");
                 }
                 self.service.metrics().count_request(kind, "not-acceptable");
                 let error = some_failed(&set.reason);

@@ -31,7 +31,7 @@ fn sequence(message: &Element) -> u64 {
 }
 
 async fn all_is_told(served: &mut ServiceProcess) {
-    while served.stat("backlog_events").await > 0 {
+    while served.stat("log_backlog_entries").await > 0 {
         served.ask(OWNER, "get", "<ping xmlns='urn:xmpp:ping'/>").await;
     }
 }
@@ -95,7 +95,7 @@ async fn ten_thousand_hear_of_a_deleted_node_across_kills() {
     // Nothing of the first node is left when all was told, and forgotten: after a stop nothing is owed.
     tokio::time::timeout(PATIENCE, all_is_told(&mut served)).await.expect("it never ends");
     served.stop_and_restart().await;
-    assert_eq!(served.stat("backlog_events").await, 0);
+    assert_eq!(served.stat("log_backlog_entries").await, 0);
     assert_eq!(served.check().await, "the store is in order\n");
 }
 
@@ -186,7 +186,7 @@ async fn a_server_that_does_not_read_costs_no_more_than_the_backlog() {
         let from = format!("p{}@localhost/x", number % 300);
         served.request(&from, &format!("p{number}"), "set", &content).await;
     }
-    let full = async { while served.stat("backlog_events").await < LIMIT as u64 {} };
+    let full = async { while served.stat("log_backlog_entries").await < LIMIT as u64 {} };
     tokio::time::timeout(PATIENCE, full).await.expect("the backlog never fills");
     let grown = served.memory().saturating_sub(memory);
     assert!(grown < 64, "{grown} MiB more");
@@ -268,7 +268,7 @@ async fn a_barrier_of_an_earlier_process_confirms_nothing() {
         served.link.return_barrier(barrier, true).await;
     }
     served.ask(OWNER, "get", "<ping xmlns='urn:xmpp:ping'/>").await;
-    assert_eq!(served.stat("backlog_events").await, 1);
+    assert_eq!(served.stat("log_backlog_entries").await, 1);
     served.link.release_barriers().await;
     tokio::time::timeout(PATIENCE, all_is_told(&mut served)).await.expect("it never ends");
 }

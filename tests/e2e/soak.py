@@ -108,8 +108,8 @@ def measure(gjallar):
         rss=int(status["VmRSS"].split()[0]) / 1024, threads=int(status["Threads"]),
         files=len(os.listdir(proc / "fd")),
         store=sum(f.stat().st_size for f in store.iterdir() if f.is_file()) / 1024 / 1024,
-        tasks=int(value["gjallar_tasks"]), backlog=int(value["gjallar_backlog_events"]),
-        told=int(value["gjallar_notifications_total"]))
+        tasks=int(value["gjallar_runtime_tasks"]), backlog=int(value["gjallar_log_backlog_entries"]),
+        told=int(value["gjallar_notifications_acknowledged_total"]))
 
 
 def grown(samples):

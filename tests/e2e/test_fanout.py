@@ -73,7 +73,7 @@ async def test_a_ban_holds_and_a_bounce_comes_back(fanout, gjallar):
         told = [item_ids(event) for event in bob.events[before:]]
         assert not any(told), told
         async with asyncio.timeout(30):
-            while gjallar.stat("bounces_total") < 1:
+            while gjallar.stat("notification_bounces_total") < 1:
                 await asyncio.sleep(0.02)
         await owner.pubsub.delete_node(SERVICE, NODE)
 

@@ -121,7 +121,7 @@ async def test_notifications_are_confirmed_and_a_quiet_connection_lasts(kind, tm
                 await owner.pubsub.create_node(SERVICE, NODE)
                 await alice.pubsub.subscribe(SERVICE, NODE)
                 await owner.pubsub.publish(SERVICE, NODE, id="one", payload=entry("x"))
-                wait_for(lambda: gjallar.stat("backlog_events") == 0, "the notification to be confirmed", 5)
+                wait_for(lambda: gjallar.stat("log_backlog_entries") == 0, "the notification to be confirmed", 5)
                 await alice.until(1)
                 with pytest.raises(TimeoutError):
                     gjallar.wait_for_log("trying again", timeout=10)

@@ -100,7 +100,7 @@ async def test_a_long_tag_delays_nobody(prosody, tmp_path):
             content = pubsub.format(f"<publish node='{odd}'><item id='{odd}'><x xmlns='urn:x'/></item></publish>")
             assert await ask_in_text(mallory, came, "odd", "set", content, 12000) == "result"
             assert await usual(number + 1) < alone + SECOND
-            wait_for(lambda: gjallar.stat("backlog_events") == 0, "the confirmation", 5)
+            wait_for(lambda: gjallar.stat("log_backlog_entries") == 0, "the confirmation", 5)
             print(f"alone {alone:.3f} s, beside long tags at most {worst:.3f} s")
         assert gjallar.logged().count(CONNECTED) == 1
         assert "WARN" not in gjallar.logged(), gjallar.logged()

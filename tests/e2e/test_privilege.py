@@ -61,10 +61,10 @@ async def test_delivery_and_confirmation(tmp_path, privilege, multicast):
                 for reader in (alice, bob):
                     assert len(await reader.until(ITEMS)) == ITEMS
                 # Everything is confirmed.
-                wait_for(lambda: gjallar.stat("backlog_events") == 0, "the confirmation", 5)
+                wait_for(lambda: gjallar.stat("log_backlog_entries") == 0, "the confirmation", 5)
                 # They are counted once the store has recorded that they are confirmed.
                 wait_for(
-                    lambda: gjallar.stat("notifications_total") >= 2 * ITEMS, "the notifications to be counted")
+                    lambda: gjallar.stat("notifications_acknowledged_total") >= 2 * ITEMS, "the notifications to be counted")
                 by_multicast = "events go by multicast" in gjallar.logged()
                 assert by_multicast == (multicast != OFF)
                 # Three times the two timeouts without traffic.
@@ -87,7 +87,7 @@ async def test_delivery_and_confirmation(tmp_path, privilege, multicast):
                 gjallar.start()
                 gjallar.wait_for_log(CONNECTED)
                 await owner.settled()
-                wait_for(lambda: gjallar.stat("backlog_events") == 0, "the confirmation", 5)
+                wait_for(lambda: gjallar.stat("log_backlog_entries") == 0, "the confirmation", 5)
                 gjallar.kill()
                 gjallar.start()
                 gjallar.wait_for_log(CONNECTED)

@@ -294,7 +294,7 @@ async fn a_storm_of_one_sender_delays_nobody() {
     );
     assert!(at(99) < PATIENCE, "{latencies:?}");
     // What was too much was said, and counted.
-    let limit = "limit_reached_total{limit=\"max_jid_requests_per_second\"}";
+    let limit = "limit_rejections_total{limit=\"max_jid_requests_per_second\"}";
     let limited = served.stat(limit).await;
     assert!(limited > 5_000, "{limited}");
     is_unharmed(served, memory).await;
@@ -329,7 +329,7 @@ async fn a_crowd_that_is_shut_out_during_a_backlog_delays_nobody() {
     let begun = Instant::now();
     served.link.release_barriers().await;
     let mut longest = Duration::ZERO;
-    while served.stat("backlog_events").await > 0 {
+    while served.stat("log_backlog_entries").await > 0 {
         for _ in 0..100 {
             let (_, took) = served.timed(OTHER, "get", "<ping xmlns='urn:xmpp:ping'/>").await;
             longest = longest.max(took);
@@ -360,7 +360,7 @@ async fn answers_that_nobody_reads_are_not_made() {
     // Until nothing changes any more.
     let (mut most, mut same, mut before) = (0, 0, (0, 0));
     while same < 10 {
-        let now = (served.stat("tasks").await, served.memory());
+        let now = (served.stat("runtime_tasks").await, served.memory());
         same = if now == before { same + 1 } else { 0 };
         before = now;
         most = most.max(now.1.saturating_sub(memory));

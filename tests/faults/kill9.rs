@@ -355,7 +355,7 @@ async fn without_the_barrier_the_checker_finds_gaps() {
         hear(&stanza);
     }
     // It forgets what nobody has read.
-    let all_told = async { while served.stat("backlog_events").await > 0 {} };
+    let all_told = async { while served.stat("log_backlog_entries").await > 0 {} };
     timeout(Duration::from_secs(60), all_told).await.expect("it is not told");
     served.link.drop_unread().await;
     served.reconnected().await;

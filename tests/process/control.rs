@@ -243,7 +243,7 @@ async fn the_service_is_watched() {
     let watched: Vec<Value> =
         watched.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     assert_eq!(watched.len(), 3);
-    assert_eq!(watched[0]["figures"]["connected"], 1);
+    assert_eq!(watched[0]["figures"]["link_up"], 1);
     let busy = watched.iter().flat_map(|second| second["busiest"].as_array().unwrap());
     assert!(busy.into_iter().any(|node| node["node"] == "n"), "{watched:?}");
     let page = said(&served, &["top", "-n", "1"]).await;
@@ -366,22 +366,22 @@ async fn metrics_and_health_are_shown_by_http() {
     let (status, text) = get(free, "/metrics").await;
     assert_eq!(status, 200);
     for line in [
-        "gjallar_requests_total{kind=\"create\",outcome=\"granted\"} 1",
-        "gjallar_requests_total{kind=\"create\",outcome=\"conflict\"} 1",
-        "gjallar_commit_seconds_count 1",
-        "gjallar_sync_seconds_count 1",
-        "gjallar_connected 1",
-        "gjallar_hot_nodes 1",
-        "gjallar_node_reads_total 1",
-        "gjallar_rosters 0",
-        "gjallar_available 0",
-        "gjallar_interested 0",
-        "gjallar_backlog_seconds 0",
+        "gjallar_requests_total{operation=\"create\",result=\"granted\"} 1",
+        "gjallar_requests_total{operation=\"create\",result=\"conflict\"} 1",
+        "gjallar_commit_duration_seconds_count 1",
+        "gjallar_store_sync_duration_seconds_count 1",
+        "gjallar_link_up 1",
+        "gjallar_cached_nodes 1",
+        "gjallar_node_cache_misses_total 1",
+        "gjallar_cached_rosters 0",
+        "gjallar_available_entities 0",
+        "gjallar_caps_resources 0",
+        "gjallar_log_backlog_age_seconds 0",
         "# EOF",
     ] {
         assert!(text.contains(line), "{line}: {text}");
     }
-    let memory = text.lines().find_map(|line| line.strip_prefix("gjallar_resident_bytes "));
+    let memory = text.lines().find_map(|line| line.strip_prefix("process_resident_memory_bytes "));
     assert!(memory.unwrap().parse::<u64>().unwrap() > 1_000_000);
     // Without a server it lives, and does not serve.
     served.link.shut().await;

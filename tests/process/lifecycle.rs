@@ -347,7 +347,7 @@ async fn limits_that_were_reached_are_counted() {
         "name_bytes",
         "stanza",
     ] {
-        let line = format!("gjallar_limit_reached_total{{limit=\"{limit}\"}} 1\n");
+        let line = format!("gjallar_limit_rejections_total{{limit=\"{limit}\"}} 1\n");
         assert!(stats.contains(&line), "{limit}: {stats}");
     }
     assert!(stats.contains("gjallar_items_evicted_total 1\n"), "{stats}");
@@ -388,7 +388,7 @@ async fn a_running_service_is_checked_and_exported_as_it_is_between_two_commits(
     }
     let (exports, check, (_, stats), import) = exporting.await.unwrap();
     assert_eq!(check, (0, "the store is in order\n".into()));
-    assert!(stats.contains("gjallar_connected 1\n") && stats.ends_with("# EOF\n"), "{stats}");
+    assert!(stats.contains("gjallar_link_up 1\n") && stats.ends_with("# EOF\n"), "{stats}");
     assert_eq!(import.0, 3);
     assert!(import.1.contains("in use by another process"), "{}", import.1);
     let mut most = 0;
@@ -476,7 +476,7 @@ async fn a_stop_during_a_large_backlog_repeats_nothing() {
         let stanza = served.link.receive().await.unwrap();
         served.messages.push(stanza);
     }
-    while served.stat("backlog_events").await > 0 {
+    while served.stat("log_backlog_entries").await > 0 {
         served.ask("owner@localhost", "get", "<ping xmlns='urn:xmpp:ping'/>").await;
     }
     let told = |stanza: &minidom::Element| {

@@ -330,7 +330,7 @@ async fn forms_rates_answers_and_the_backlog_are_counted() {
         let entries: String = (0..200).map(entry).collect();
         served.granted(OWNER, &format!("<subscriptions node='n'>{entries}</subscriptions>")).await;
         served.confirm_notices(200).await;
-        while served.stat("backlog_events").await > 0 {}
+        while served.stat("log_backlog_entries").await > 0 {}
     }
     let list = format!("<pubsub xmlns='{OWNER_NS}'><subscriptions node='n'/></pubsub>");
     let refused = served.ask(OWNER, "get", &list).await;
@@ -342,7 +342,7 @@ async fn forms_rates_answers_and_the_backlog_are_counted() {
         served.ask(OWNER, "set", &format!("<pubsub xmlns='{PUBSUB}'>{publish}</pubsub>")).await;
     }
     for limit in ["form_fields", "answer_bytes", "max_backlog"] {
-        let name = format!("limit_reached_total{{limit=\"{limit}\"}}");
+        let name = format!("limit_rejections_total{{limit=\"{limit}\"}}");
         assert_eq!(served.stat(&name).await, 1, "{limit}");
     }
     let ping = "<ping xmlns='urn:xmpp:ping'/>";
@@ -355,7 +355,7 @@ async fn forms_rates_answers_and_the_backlog_are_counted() {
     // What came before it was counted when it is answered.
     served.ask("last@there", "get", ping).await;
     for limit in ["max_jid_requests_per_second", "max_domain_requests_per_second"] {
-        let name = format!("limit_reached_total{{limit=\"{limit}\"}}");
+        let name = format!("limit_rejections_total{{limit=\"{limit}\"}}");
         assert!(served.stat(&name).await > 0, "{limit}");
     }
 }
@@ -412,7 +412,7 @@ async fn notifications_that_come_back_are_no_requests() {
     served.link.send(&bounce.repeat(300)).await;
     let answer = served.ask(OWNER, "get", "<ping xmlns='urn:xmpp:ping'/>").await;
     assert_eq!(answer.attr("type"), Some("result"));
-    assert_eq!(served.stat("bounces_total").await, 300);
+    assert_eq!(served.stat("notification_bounces_total").await, 300);
 }
 
 /// Whom others subscribe keeps room for subscriptions of its own.

@@ -1,6 +1,6 @@
 //! Documents: what they must name, and that everything they name exists.
 
-use std::{collections::BTreeSet, fs, process::Command};
+use std::{collections::BTreeSet, fs, path::PathBuf, process::Command};
 
 use super::architecture::{files, root};
 
@@ -83,7 +83,7 @@ fn messages(text: &str, call: &str) -> Vec<String> {
 }
 
 /// The files of the program and of its rules.
-fn sources() -> Vec<(std::path::PathBuf, String)> {
+fn sources() -> Vec<(PathBuf, String)> {
     ["src", "crates"].map(|folder| files(&root().join(folder), "rs")).concat()
 }
 

@@ -2,3 +2,4 @@
 
 pub mod architecture;
 mod conformance;
+mod docs;

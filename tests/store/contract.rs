@@ -875,7 +875,7 @@ async fn a_damaged_record_closes_its_node_and_no_other() {
         assert!(matches!(stage.delete(OWNER, "a").await, Err(Error::Quarantined)));
     }
     stage.publish(OWNER, "b", "1").await.unwrap();
-    assert!(stage.service.stats().contains("gjallar_nodes_closed_total 1\n"));
+    assert!(stage.service.stats().contains("gjallar_nodes_quarantined_total 1\n"));
 }
 
 /// Each table that a list is made from: the list has what is sound, and the nodes of the rest are closed.
@@ -910,7 +910,7 @@ async fn a_list_that_meets_a_damaged_record_closes_its_node_and_shows_the_others
         assert!(matches!(there, Err(Error::Quarantined)));
         assert_eq!(nodes().await, 1);
         assert!(matches!(stage.items(OWNER, "a").await, Err(Error::Quarantined)));
-        assert!(stage.service.stats().contains("gjallar_nodes_closed_total 1\n"));
+        assert!(stage.service.stats().contains("gjallar_nodes_quarantined_total 1\n"));
         stage.publish(OWNER, "b", "1").await.unwrap();
     }
 }

@@ -797,7 +797,7 @@ async fn statistics_and_limits_are_shown() {
     let statistics = CommandDialog::begin(&mut component, ADMIN, "statistics").await;
     assert_eq!(statistics.status(), "completed");
     assert_eq!(statistics.values("nodes"), ["1"]);
-    assert_eq!(statistics.values("connected"), ["1"]);
+    assert_eq!(statistics.values("link_up"), ["1"]);
     let limits = CommandDialog::begin(&mut component, OWNER, "limits").await;
     assert_eq!(limits.values("max_items"), ["10000"]);
 }

@@ -79,7 +79,7 @@ impl Service {
     pub(in crate::service) fn retry(&self, task: PresenceTask, error: &Error) {
         let may_succeed_later = matches!(error, Error::Busy { .. } | Error::Unknown(_));
         if may_succeed_later && !self.memory.retries.add(task) {
-            self.metrics().limit_reached("presence_retries");
+            self.metrics().count_rejection("presence_retries");
         }
     }
 

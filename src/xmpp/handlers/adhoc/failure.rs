@@ -19,11 +19,11 @@ pub(crate) fn service_error(service: &Service, error: &Error) -> StanzaError {
     match error {
         Error::Refused(refusal) => {
             debug!(%refusal, "refused");
-            refusal.limit().into_iter().for_each(|limit| service.metrics().limit_reached(limit));
+            refusal.limit().into_iter().for_each(|limit| service.metrics().count_rejection(limit));
             stanza_error(refusal)
         }
         Error::Busy { limit } => {
-            service.metrics().limit_reached("max_backlog");
+            service.metrics().count_rejection("max_backlog");
             StanzaError::new("wait", "resource-constraint").text(format!(
                 "max_backlog: the events that wait for delivery take all their room ({limit}): \
                  retry later"

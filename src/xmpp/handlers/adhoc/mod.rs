@@ -207,7 +207,7 @@ impl AdHocCommands {
     ) -> Result<ElementWriter, StanzaError> {
         let answer = reply.render(about, id);
         if answer.byte_len() > room {
-            self.service.metrics().limit_reached("answer_bytes");
+            self.service.metrics().count_rejection("answer_bytes");
             // With an error, the requester would try again what is done.
             return reply.shortened(about, id, room).ok_or_else(|| {
                 StanzaError::new("modify", "policy-violation")
