@@ -5,6 +5,7 @@ import contextlib
 import hashlib
 import json
 import re
+import shlex
 import subprocess
 import urllib.request
 import xml.etree.ElementTree as ET
@@ -13,7 +14,7 @@ import pytest
 
 from clients import TIMEOUT, clients, form, publish_batch
 from conftest import with_loop
-from servers import DOMAIN, ROOT, SERVICE, Ejabberd, Gjallar, Prosody, in_root
+from servers import CONNECTED, DOMAIN, PROJECT, ROOT, SERVICE, Ejabberd, Gjallar, Prosody, in_root
 
 ROOMS = "rooms.localhost"
 ROOM = f"hall@{ROOMS}"
@@ -87,51 +88,60 @@ class Messages:
             return await asyncio.wait_for(answered, TIMEOUT)
 
 
-class ProsodyWithModule(Prosody):
-    """A Prosody that loads MODULE, which reads block lists, when the test asks for it."""
+def documented(reader):
+    """The arguments of the command by which OPERATING.md has a reader read the list again."""
+    row = re.search(f"\\| {reader} \\| `(.*?)` \\|", (PROJECT / "docs/OPERATING.md").read_text())
+    return shlex.split(row[1].replace("rooms.example.org", ROOMS).replace("example.org", DOMAIN))[1:]
+
+
+class ProsodyWithReader(Prosody):
+    """A Prosody with MODULE, which reads block lists."""
+
+    MODULES, OPTIONS, HOSTS = ["admin_shell"], "", ""
 
     def prepare(self):
         super().prepare()
         config = self.folder / "prosody.cfg.lua"
-        config.write_text(self.OPTIONS + config.read_text().replace('"websocket" }', '"websocket", "admin_shell" }', 1)
+        modules = "".join(f', "{module}"' for module in self.MODULES)
+        config.write_text(self.OPTIONS + config.read_text().replace('"websocket" }', f'"websocket"{modules} }}', 1)
                           + self.HOSTS)
 
     def read_block_list(self):
         command = in_root("/usr/bin/prosodyctl", "--config", str(self.folder / "prosody.cfg.lua"),
-                          "shell", f'module:load("{self.MODULE}", "{self.HOST}")')
+                          *documented(f"Prosody `{self.MODULE}`"))
         subprocess.run(command, check=True, cwd=self.folder, capture_output=True, timeout=TIMEOUT)
 
 
-class ProsodyWithRooms(Rooms, ProsodyWithModule):
-    MODULE, HOST = "muc_rtbl", ROOMS
-    OPTIONS = ""
-    HOSTS = f'Component "{ROOMS}" "muc"\n  muc_rtbl_jid = "{SERVICE}"\n'
+class ProsodyWithRooms(Rooms, ProsodyWithReader):
+    MODULE = "muc_rtbl"
+    HOSTS = f'Component "{ROOMS}" "muc"\n  modules_enabled = {{ "{MODULE}" }}\n  muc_rtbl_jid = "{SERVICE}"\n'
 
 
-class ProsodyAgainstSpam(Messages, ProsodyWithModule):
-    MODULE, HOST = "anti_spam", DOMAIN
+class ProsodyAgainstSpam(Messages, ProsodyWithReader):
+    MODULE = "anti_spam"
+    MODULES = ["admin_shell", MODULE]
     OPTIONS = f'anti_spam_services = {{ "{SERVICE}" }}\n'
-    HOSTS = ""
 
 
 class EjabberdWithRooms(Rooms, Ejabberd):
     CONFIG = Ejabberd.CONFIG.replace(
-        "      /xmpp-websocket", "      /api: mod_http_api\n      /xmpp-websocket") + """  mod_muc:
-    host: "{rooms}"
-  mod_muc_admin: {{}}
+        "      /xmpp-websocket", "      /api: mod_http_api\n      /xmpp-websocket") + f"""  mod_muc:
+    host: "{ROOMS}"
+  mod_muc_rtbl:
+    rtbl_server: "{SERVICE}"
+  mod_admin_extra: {{{{}}}}
 api_permissions:
-  "reload":
+  "restart":
     who:
       ip: 127.0.0.1/8
-    what: reload_config
-""".replace("{rooms}", ROOMS)
+    what: restart_module
+"""
 
     def read_block_list(self):
-        config = self.folder / "ejabberd.yml"
-        config.write_text(config.read_text().replace(
-            "  mod_muc_admin: {}\n", f"  mod_muc_admin: {{}}\n  mod_muc_rtbl:\n    rtbl_server: {SERVICE}\n"))
-        with urllib.request.urlopen(
-                f"http://127.0.0.1:{self.http_port}/api/reload_config", json.dumps({}).encode(), TIMEOUT) as answer:
+        """By HTTP, for ejabberdctl needs a node with a name."""
+        command, host, module = documented("ejabberd `mod_muc_rtbl`")
+        with urllib.request.urlopen(f"http://127.0.0.1:{self.http_port}/api/{command}",
+                                    json.dumps(dict(host=host, module=module)).encode(), TIMEOUT) as answer:
             assert answer.status == 200
 
 
@@ -166,29 +176,39 @@ KINDS = {
 assert any(issubclass(kind, Prosody) for kind in KINDS.values()), "this Prosody has no reader of block lists"
 
 
+async def becomes(server, owner, client, banned):
+    async with asyncio.timeout(TIMEOUT):
+        while await server.is_banned(client, owner) != banned:
+            pass
+
+
 @pytest.mark.parametrize("kind", KINDS.values(), ids=KINDS.keys())
 @with_loop
 async def test_a_block_list_of_five_thousand_is_read_in_one_answer(kind, tmp_path):
     with (kind(["owner", "alice", "mallory"]) as server,
           Gjallar(server.component_port, tmp_path, **LIMITS) as gjallar):
         async with clients(server.client_port, "owner", "alice", "mallory") as (owner, alice, mallory):
-            async def becomes(client, banned):
-                async with asyncio.timeout(TIMEOUT):
-                    while await server.is_banned(client, owner) != banned:
-                        pass
-
             await owner.pubsub.create_node(SERVICE, server.NODE, config=form(owner, max_items="max"))
             ids = [entry_id(mallory.jid)] + [entry_id(f"spammer{n}@spam.example") for n in range(1, ENTRIES)]
             for start in range(0, ENTRIES, BATCH):
                 await publish_batch(owner, server.NODE, ids[start:start + BATCH], report)
             await server.open(owner)
+            # The server asked for the list at its start, before the service was connected.
             assert not await server.is_banned(mallory, owner)
             server.read_block_list()
             # The oldest entry; an answer that is cut has the newest ones.
-            await becomes(mallory, banned=True)
+            await becomes(server, owner, mallory, banned=True)
             assert not await server.is_banned(alice, owner)
             await owner.pubsub.publish(SERVICE, server.NODE, id=entry_id(alice.jid), payload=report())
-            await becomes(alice, banned=True)
+            await becomes(server, owner, alice, banned=True)
             await owner.pubsub.retract(SERVICE, server.NODE, entry_id(alice.jid), notify=True)
-            await becomes(alice, banned=False)
+            await becomes(server, owner, alice, banned=False)
+        server.halt()
+        server.launch()
+        gjallar.wait_for_log(CONNECTED, times=2)
+        async with clients(server.client_port, "owner", "alice", "mallory") as (owner, alice, mallory):
+            await server.open(owner)
+            server.read_block_list()
+            await becomes(server, owner, mallory, banned=True)
+            assert not await server.is_banned(alice, owner)
         assert "panicked" not in gjallar.logged()
