@@ -41,6 +41,12 @@ def state(debian, what):
     return debian.ask("systemctl", "show", "gjallar", "--property", what, "--value")
 
 
+def run_documented(debian, section):
+    """Runs the first block of commands in a section of the installed OPERATING.md."""
+    text = debian.run("cat", f"{DOC}/OPERATING.md").split(f"\n## {section}\n")[1]
+    debian.run("sh", "-ec", text.split("```text\n")[1].split("```")[0])
+
+
 def test_the_package_from_its_installation_to_its_end(debian):
     (package,) = PACKAGE.glob("*.deb")
     debian.copy(package, "/root/gjallar.deb")
@@ -124,28 +130,19 @@ def test_the_package_from_its_installation_to_its_end(debian):
     assert f'jid = "{JID}"' in debian.run("cat", CONFIG)
     assert "<x xmlns='urn:x'/>" in gjallar(debian, "item", "list", "news", "--json")
 
-    # Backed up while it runs, and restored, as the document says.
-    backup = gjallar(debian, "export")
-    debian.run("systemctl", "stop", "gjallar")
-    debian.run("mv", "/var/lib/gjallar/store", "/var/lib/gjallar/before")
-    debian.run("runuser", "-u", "gjallar", "--", "gjallar", "import", "--config", CONFIG, input=backup)
-    debian.run("systemctl", "start", "gjallar")
+    # Backed up while it runs, and restored.
+    run_documented(debian, "Backup")
     assert "<x xmlns='urn:x'/>" in gjallar(debian, "item", "list", "news", "--json")
     wait_for(lambda: "\ngjallar_connected 1\n" in gjallar(debian, "stats"), "gjallar to be connected again")
 
     # Moved in from Prosody, whose files the service's user cannot read.
-    debian.run("systemctl", "stop", "gjallar")
-    debian.write("/var/lib/prosody/old%2eexample%2eorg/pubsub_nodes/moved.dat", PROSODY, "640")
-    debian.run("gjallar", "import", "--from", "prosody", "--source", "/var/lib/prosody", "--service", "old.example.org",
-               "--store", "sled:/root/moved")
-    debian.run("mv", "/var/lib/gjallar/store", "/var/lib/gjallar/restored")
-    debian.run("mv", "/root/moved", "/var/lib/gjallar/store")
-    debian.run("chown", "-R", "gjallar:", "/var/lib/gjallar/store")
-    debian.run("systemctl", "start", "gjallar")
-    assert "moved" in gjallar(debian, "node", "list").split()
+    debian.write("/var/lib/prosody/pubsub%2eexample%2eorg/pubsub_nodes/moved.dat", PROSODY, "640")
+    run_documented(debian, "Moving in")
+    nodes = gjallar(debian, "node", "list").split()
+    assert "moved" in nodes and "news" not in nodes
     debian.run("systemctl", "stop", "gjallar")
     debian.run("rm", "-rf", "/var/lib/gjallar/store")
-    debian.run("mv", "/var/lib/gjallar/restored", "/var/lib/gjallar/store")
+    debian.run("mv", "-T", "/var/lib/gjallar/replaced", "/var/lib/gjallar/store")
     debian.run("systemctl", "start", "gjallar")
 
     # The store is elsewhere, where the unit says that it may be written to.
