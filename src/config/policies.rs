@@ -86,17 +86,13 @@ impl Config {
             BareJid::prepare(admin)
                 .map_err(|error| invalid("admins", format!("{admin:?}: {error}")))
         });
-        let by_name = self.policies.iter().map(|policy| {
-            let failed = |reason| invalid("policies", format!("{:?}: {reason}", policy.nodes));
-            Ok((policy.nodes.clone(), self.policy(policy).map_err(failed)?))
-        });
         let rest = Policy {
             creators: self.creators(&self.creators).map_err(|error| invalid("creators", error))?,
             limits: self.rules(&self.limits),
             ..Policy::default()
         };
         let administrators = administrators.collect::<Result<_, _>>()?;
-        let by_name = by_name.collect::<Result<_, ConfigError>>()?;
+        let by_name = self.policies_by_name(|policy| self.policy(policy))?;
         let policies = PolicyTable::new(administrators, by_name, rest);
         Ok(match self.component() {
             Ok(service) => policies.at(service),
@@ -104,13 +100,35 @@ impl Config {
         })
     }
 
+    /// The limits of nodes. They do not depend on the JID of the service.
+    pub(crate) fn limits_by_name(&self) -> Result<PolicyTable, ConfigError> {
+        let of = |limits| Policy { limits, ..Policy::default() };
+        let by_name = self.policies_by_name(|policy| self.limits_of(policy).map(of))?;
+        Ok(PolicyTable::new(Vec::new(), by_name, of(self.rules(&self.limits))))
+    }
+
+    fn policies_by_name(
+        &self,
+        convert: impl Fn(&PolicyConfig) -> Result<Policy, String>,
+    ) -> Result<Vec<(String, Policy)>, ConfigError> {
+        let by_name = self.policies.iter().map(|policy| {
+            let failed = |reason| invalid("policies", format!("{:?}: {reason}", policy.nodes));
+            Ok((policy.nodes.clone(), convert(policy).map_err(failed)?))
+        });
+        by_name.collect()
+    }
+
+    fn limits_of(&self, policy: &PolicyConfig) -> Result<gjallar_pubsub::Limits, String> {
+        let max_stanza_bytes = self.link.max_stanza_bytes;
+        let limits = policy.limits.merged_over(&self.limits, max_stanza_bytes);
+        limits.check(max_stanza_bytes).map_err(|error| error.to_string())?;
+        Ok(self.rules(&limits))
+    }
+
     fn policy(&self, policy: &PolicyConfig) -> Result<Policy, String> {
         if policy.nodes.is_empty() {
             return Err("no node has an empty name; * fits all".into());
         }
-        let max_stanza_bytes = self.link.max_stanza_bytes;
-        let limits = policy.limits.merged_over(&self.limits, max_stanza_bytes);
-        limits.check(max_stanza_bytes).map_err(|error| error.to_string())?;
         let policy = Policy {
             creators: self.creators(policy.creators.as_ref().unwrap_or(&self.creators))?,
             has_own_creators: policy.creators.is_some(),
@@ -124,7 +142,7 @@ impl Config {
             default: settings(&policy.default)?.into_iter().map(|(_, setting)| setting).collect(),
             forced: settings(&policy.forced)?,
             max_nodes: policy.limits.max_nodes,
-            limits: self.rules(&limits),
+            limits: self.limits_of(policy)?,
         };
         policy.check().map_err(|refusal| refusal.to_string())?;
         Ok(policy)

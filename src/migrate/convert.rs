@@ -39,8 +39,8 @@ pub(super) struct ConvertedNode {
 pub(super) struct ConvertContext<'a> {
     /// Whose the nodes are that have no owner.
     pub(super) service: &'a BareJid,
-    /// What is kept here.
-    pub(super) limits: &'a Limits,
+    /// The limits that apply to a node here.
+    pub(super) limits: &'a dyn Fn(&NodeId) -> Limits,
     pub(super) fresh: &'a dyn IdGenerator,
     pub(super) now: Timestamp,
 }
@@ -77,7 +77,7 @@ pub(super) fn convert(
         subscribed(subscriptions, &config, &affiliations, here.now, &mut place);
     let items = items_within_limits(items, &config, &mut place);
     let (items, seq) = assign_sequences(items, &creator, epoch, &mut place);
-    if !is_kept_here(&items, &config, here.limits) {
+    if !is_kept_here(&items, &config, &(here.limits)(&id)) {
         place.remark(
             "more, or more bytes, than a node keeps here: the oldest go with the next publish",
         );

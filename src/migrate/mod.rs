@@ -20,7 +20,7 @@ use thiserror::Error;
 
 use self::archive::{ArchiveError, ArchiveSummary};
 use crate::store::{Store, StoreError};
-use gjallar_pubsub::{IdGenerator, Limits, Timestamp};
+use gjallar_pubsub::{IdGenerator, Limits, NodeId, Timestamp};
 
 use self::{database::Database, source_node::SourceNode};
 
@@ -142,15 +142,15 @@ trait SourceReader {
 }
 
 /// Reads everything of a service, and puts it into an empty store, if there is one; without one it only says what
-/// would come over under these limits. What is in memory at a time is the names of the nodes, and one node with its
-/// items. After an error the store has a part, and is not to be used.
+/// would come over. Each node is judged by the limits that apply to its name. What is in memory at a time is the names of
+/// the nodes, and one node with its items. After an error the store has a part, and is not to be used.
 ///
 /// # Errors
 /// [`MigrationError`]. A part that cannot be understood is no error: it is remarked.
 pub async fn migrate(
     origin: &MigrationSource,
     into: Option<&dyn Store>,
-    limits: &Limits,
+    limits: &dyn Fn(&NodeId) -> Limits,
     fresh: &dyn IdGenerator,
     now: Timestamp,
     mut progress: impl FnMut(u64, u64),

@@ -14,6 +14,7 @@ use crate::{
     },
     store::{SledStore, Store, StoreError},
 };
+use gjallar_pubsub::NodeId;
 
 use crate::config::{Config, StorePath};
 
@@ -75,14 +76,15 @@ pub async fn rebase(config: &Config) -> Result<u64, RunError> {
 /// come over. Hears how many nodes are done, and of how many.
 ///
 /// # Errors
-/// If the store cannot be opened, or is not empty, or the other one not be read.
+/// If a policy cannot hold, the store cannot be opened, or is not empty, or the other one not be read.
 pub async fn migrate(
     config: &Config,
     origin: &MigrationSource,
     is_dry_run: bool,
     progress: impl FnMut(u64, u64),
 ) -> Result<MigrationReport, RunError> {
-    let (limits, fresh) = (config.limits.to_pubsub_limits(), RandomIds::default());
+    let (limits, fresh) = (config.limits_by_name()?, RandomIds::default());
+    let limits = |node: &NodeId| limits.for_node(node).limits.clone();
     if is_dry_run {
         return Ok(migrate::migrate(origin, None, &limits, &fresh, now(), progress).await?);
     }

@@ -1,6 +1,6 @@
 //! What the configuration says of nodes by their names, and taking up another configuration while serving.
 
-use std::{collections::BTreeMap, fs, sync::Arc};
+use std::{collections::BTreeMap, fs, process::Command, sync::Arc};
 
 use gjallar::{
     config::{Config, FieldValue, NodeLimits, NoticeConfig, PolicyConfig},
@@ -451,4 +451,50 @@ async fn block_lists_are_written_by_those_who_may_and_read_by_all() {
             shown(&component.owner(ADMIN, "get", &format!("<configure node='{node}'/>")).await);
         assert!(form.contains("<value>50000</value>"), "{form}");
     }
+}
+
+#[test]
+fn nodes_that_move_in_are_judged_by_their_policies() {
+    let folder = tempfile::tempdir().unwrap();
+    let host = folder.path().join("data/old%2elocalhost");
+    fs::create_dir_all(host.join("pubsub_nodes")).unwrap();
+    for (node, items) in [("few", 3), ("many", 4), ("others", 4)] {
+        let config = format!(
+            r#"return {{ ["name"] = "{node}"; ["config"] = {{ ["max_items"] = "max"; }};
+            ["affiliations"] = {{ ["owner@localhost"] = "owner"; }}; ["subscribers"] = {{}}; }};"#
+        );
+        fs::write(host.join(format!("pubsub_nodes/{node}.dat")), config).unwrap();
+        let item = |number| {
+            format!(
+                "item({{ [\"key\"] = \"{number}\"; [\"when\"] = {number}; [\"with\"] = \"owner@localhost\"; \
+                [\"name\"] = \"x\"; [\"attr\"] = {{ [\"xmlns\"] = \"urn:x\"; }}; }});\n"
+            )
+        };
+        let items: String = (1..=items).map(item).collect();
+        fs::write(host.join(format!("pubsub_{node}.list")), items).unwrap();
+    }
+    let config = folder.path().join("gjallar.toml");
+    fs::write(
+        &config,
+        "[limits]\nmax_items = 3\n\
+        [[policies]]\nnodes = 'few'\nlimits = { max_items = 2 }\n\
+        [[policies]]\nnodes = 'many'\nlimits = { max_items = 4 }\n",
+    )
+    .unwrap();
+    let output = Command::new(env!("CARGO_BIN_EXE_gjallar"))
+        .args(["import", "--from", "prosody", "--service", "old.localhost", "--dry-run", "--json"])
+        .arg("--source")
+        .arg(folder.path().join("data"))
+        .arg("--config")
+        .arg(config)
+        .env_clear()
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let report: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(report["items"], 11);
+    let what = "more, or more bytes, than a node keeps here: the oldest go with the next publish";
+    assert_eq!(report["left"][0]["what"], what);
+    assert_eq!(report["left"][0]["places"], serde_json::json!(["few", "others"]));
+    assert_eq!(report["left"].as_array().unwrap().len(), 1);
 }

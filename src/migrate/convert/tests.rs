@@ -16,12 +16,12 @@ impl IdGenerator for CountingIds {
 const NOW: Timestamp = Timestamp(1_000_000);
 
 fn settled(found: SourceNode) -> (Option<ConvertedNode>, Vec<(String, Vec<String>)>) {
-    settled_within(found, &Limits::default())
+    settled_within(found, &|_| Limits::default())
 }
 
 fn settled_within(
     found: SourceNode,
-    limits: &Limits,
+    limits: &dyn Fn(&NodeId) -> Limits,
 ) -> (Option<ConvertedNode>, Vec<(String, Vec<String>)>) {
     let mut remarks = MigrationWarnings::default();
     let service = BareJid::new("pubsub.x").unwrap();
@@ -114,13 +114,19 @@ fn of_two_affiliations_the_lower_counts() {
 
 #[test]
 fn what_is_more_than_is_kept_here_is_remarked() {
-    let limits = Limits { max_items: 2, ..Limits::default() };
-    let mut node = found(&[("pubsub#max_items", "max")]);
-    node.items = (1..=3).map(|n| item(&n.to_string(), n, n)).collect();
-    let (node, remarks) = settled_within(node, &limits);
-    assert_eq!(node.unwrap().items.len(), 3);
+    let limits = |node: &NodeId| {
+        let max_items = if node.as_str() == "few" { 2 } else { 3 };
+        Limits { max_items, ..Limits::default() }
+    };
     let what = "more, or more bytes, than a node keeps here: the oldest go with the next publish";
-    assert_eq!(remarks, only(what, &["n"]));
+    for (name, expected) in [("few", only(what, &["few"])), ("more", Vec::new())] {
+        let mut node = found(&[("pubsub#max_items", "max")]);
+        node.name = name.into();
+        node.items = (1..=3).map(|n| item(&n.to_string(), n, n)).collect();
+        let (node, remarks) = settled_within(node, &limits);
+        assert_eq!(node.unwrap().items.len(), 3);
+        assert_eq!(remarks, expected);
+    }
 }
 
 #[test]
