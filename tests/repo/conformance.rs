@@ -135,9 +135,11 @@ fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
-/// Every choice that the code marks, as a line of the document.
-fn choices() -> String {
-    let mut paths = ["crates", "src"].map(|folder| walk(&root().join(folder))).concat();
+/// Every comment with this mark in the code, as a line of the document.
+fn marked(mark: &str) -> String {
+    let mut paths: Vec<_> =
+        ["crates", "src"].iter().flat_map(|part| walk(&root().join(part))).collect();
+    paths.retain(|path| path.extension().is_some_and(|extension| extension == "rs"));
     paths.sort();
     let mut lines = String::new();
     for path in paths {
@@ -145,15 +147,15 @@ fn choices() -> String {
         let name = path.strip_prefix(root()).unwrap().display().to_string();
         let mut comments = text.lines().map(|line| line.trim_start().strip_prefix("//"));
         while let Some(comment) = comments.next() {
-            let Some((_, first)) = comment.and_then(|comment| comment.split_once("SPEC: ")) else {
+            let Some((_, first)) = comment.and_then(|comment| comment.split_once(mark)) else {
                 continue;
             };
             let more = comments.by_ref().map_while(|comment| {
                 let comment = comment?.trim_start_matches(['/', '!']).trim();
                 (!comment.is_empty()).then_some(comment)
             });
-            let choice = std::iter::once(first).chain(more).collect::<Vec<_>>().join(" ");
-            lines += &format!("- {choice} (`{name}`)\n");
+            let text = std::iter::once(first).chain(more).collect::<Vec<_>>().join(" ");
+            lines += &format!("- {text} (`{name}`)\n");
         }
     }
     lines
@@ -164,21 +166,24 @@ fn walk(folder: &Path) -> Vec<std::path::PathBuf> {
     entries.flat_map(|path| if path.is_dir() { walk(&path) } else { vec![path] }).collect()
 }
 
-/// `GJALLAR_BLESS=1 cargo test conformance` writes the choices into the document.
+/// `GJALLAR_BLESS=1 cargo test conformance` writes the deviations and the choices into the document.
 #[test]
 fn the_document_has_every_choice() {
     let path = root().join("docs/CONFORMANCE.md");
     let document = fs::read_to_string(&path).unwrap();
-    let (begin, end) = ("<!-- choices -->\n\n", "\n<!-- end choices -->");
-    let (before, rest) = document.split_once(begin).unwrap();
-    let (there, after) = rest.split_once(end).unwrap();
-    let choices = choices();
+    let mut expected = document.clone();
+    for (name, mark) in [("deviations", "SPEC-DEVIATION: "), ("choices", "SPEC: ")] {
+        let (begin, end) = (format!("<!-- {name} -->\n\n"), format!("\n<!-- end {name} -->"));
+        let (before, rest) = expected.split_once(&begin).unwrap();
+        let (_, after) = rest.split_once(&end).unwrap();
+        expected = [before, &begin, &marked(mark), &end, after].concat();
+    }
     #[allow(clippy::disallowed_methods)]
     if std::env::var_os("GJALLAR_BLESS").is_some() {
-        fs::write(&path, [before, begin, &choices, end, after].concat()).unwrap();
+        fs::write(&path, expected).unwrap();
         return;
     }
-    assert_eq!(there, choices);
+    assert!(document == expected, "{} is not what the code says", path.display());
 }
 
 /// The sections of error cases in XEP-0060 1.30.0, and how many cases each has.

@@ -224,8 +224,9 @@ impl NodeConfig {
             persist_items: true,
             presence_based_delivery: false,
             publish_model: PublishModel::Publishers,
-            // SPEC: the default of `publish_node_full` in the XEP is `retract-oldest`. What makes room for itself is then told twice, and clients
-            // that keep what they have seen lose it; so that has to be asked for.
+            // SPEC-DEVIATION: the default of `publish_node_full` in the XEP is `retract-oldest`. What makes room for
+            // itself is then told twice, and clients that keep what they have seen lose it; so that has to be asked
+            // for.
             publish_node_full: PublishNodeFull::DiscardOldest,
             purge_offline: false,
             roster_groups_allowed: Vec::new(),

@@ -270,8 +270,10 @@ pub fn has_recipient_suffix(id: &str) -> bool {
 pub const ABSENT: [&str; 4] =
     ["service-unavailable", "item-not-found", "recipient-unavailable", "gone"];
 
-/// Whether an error says that who was addressed does not exist, or not any more (§12.4). SPEC: §12.4
-/// says so of any error of type `cancel`; but servers say `service-unavailable` of who is only away.
+/// Whether an error says that who was addressed does not exist, or not any more (§12.4).
+///
+/// SPEC-DEVIATION: §12.4 has any error of type `cancel` end a subscription. Here only `gone` and `item-not-found` do so
+/// at once, because servers reply `service-unavailable` for an entity that is only away.
 #[must_use]
 pub fn is_gone(bounce: &Element) -> bool {
     has_condition(bounce, &["gone", "item-not-found"])

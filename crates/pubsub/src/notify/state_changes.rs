@@ -19,8 +19,8 @@ const MAX_TOLD_OF_SUBIDS: usize = 10_000;
 
 /// Tells what changes at a node that is then configured so.
 ///
-/// SPEC: §12.14 speaks of every change of a subscription. Who made it knows it by the answer, and gets no message, unless the
-/// request was about an affiliation: the answer does not say what became of a subscription then.
+/// SPEC-DEVIATION: §12.14 speaks of every change of a subscription. Who made it knows it by the answer, and gets no
+/// message, unless the request was about an affiliation: the answer does not say what became of a subscription then.
 pub(crate) fn state_change_entries(
     node: &Node,
     config: &NodeConfig,

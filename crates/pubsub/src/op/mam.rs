@@ -1,10 +1,11 @@
 //! Querying the archive of a node (XEP-0313, XEP-0442).
 //!
-//! SPEC: the archive of a node is what the node keeps. XEP-0313 §3.2 would have an item that was retracted, evicted or
-//! replaced leave its place; here it is as for who retrieves items. But a query may begin or end at any place that the
-//! node had, for its id was told with an event.
+//! SPEC-DEVIATION: the archive of a node is what the node keeps. XEP-0313 §3.2 would have an item that was retracted,
+//! evicted or replaced leave its place; here it is as for who retrieves items. But a query may begin or end at any
+//! place that the node had, for its id was told with an event.
 //!
-//! SPEC: XEP-0313 §3 wants ids that nobody can guess. Here only the node's part of them is; they open nothing.
+//! SPEC-DEVIATION: XEP-0313 §3 wants unpredictable ids. Here only the node's part of an id is unpredictable; an id gives
+//! no access.
 
 use jid::Jid;
 

@@ -172,13 +172,14 @@ pub struct UnavailablePresence {
 
 /// Decides on the departure of an entity, given the newest item and the JIDs of the entity that an owner subscribed.
 ///
-/// SPEC: §16.4.4 says that `purge_offline` applies to the relevant publisher, and purges all items. Here that is the
-/// publisher of the newest item, if it may change all items. Otherwise an entity could remove the items of all publishers of
-/// an open node by going offline. The items of an entity that may change only its own are retracted.
+/// SPEC-DEVIATION: §16.4.4 says that `purge_offline` applies to the relevant publisher, and purges all items. Here
+/// that is the publisher of the newest item, if it may change all items. Otherwise an entity could remove the items
+/// of all publishers of an open node by going offline. The items of an entity that may change only its own are
+/// retracted.
 ///
-/// SPEC: §12.5 does not say whether `tempsub` applies to subscriptions that owners made. These do not end: their end
-/// would disclose to an owner that an entity became unavailable, although the entity shares its presence with the
-/// service for other subscriptions.
+/// SPEC-DEVIATION: §12.5 makes all subscriptions of a node with `tempsub` temporary. Those that owners made do not
+/// end: their end would disclose to an owner that an entity became unavailable, although the entity shares its
+/// presence with the service for other subscriptions.
 ///
 /// # Errors
 /// [`Error::NodeNotFound`].
