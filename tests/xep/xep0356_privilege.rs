@@ -146,6 +146,20 @@ async fn contacts_have_access_in_both_spellings_of_their_domains() {
 }
 
 #[tokio::test]
+async fn an_empty_name_is_no_roster_group() {
+    let mut server = start(60).await;
+    server.grant("localhost", 2, ROSTER).await;
+    let groups = field("roster_groups_allowed", &["", "Family"]);
+    server.create("roster", &(field("access_model", &["roster"]) + &groups)).await;
+    let configure = format!("<pubsub xmlns='{OWNERS}'><configure node='roster'/></pubsub>");
+    let form = shown(&server.ask(OWNER, "get", &configure).await);
+    let (_, groups) = form.split_once("pubsub#roster_groups_allowed").unwrap();
+    let (groups, _) = groups.split_once("</field>").unwrap();
+    assert!(groups.contains("<value>Family</value>"), "{groups}");
+    assert!(!groups.contains("<value/>") && !groups.contains("<value></value>"), "{groups}");
+}
+
+#[tokio::test]
 async fn rosters_decide_who_has_access() {
     for version in [1, 2] {
         let mut server = start(60).await;

@@ -212,6 +212,8 @@ async fn owner_of_nodes() {
         "8.1.3" OWNER set PUBSUB "<create node='new'/><configure node='new'/>" => "modify bad-request";
         "8.1.3" OWNER set PUBSUB "<create node='new' type='collection'/>"
             => "cancel feature-not-implemented unsupported collections";
+        "8.1" OWNER set OWNED "<collection node='open'><associate node='listed'/></collection>"
+            => "cancel feature-not-implemented unsupported collections";
         "8.1" OWNER set PUBSUB "<create node='new' type='push'/>" => "result";
         "8.3" OWNER get OWNED "<default type='collection'/>"
             => "cancel feature-not-implemented unsupported collections";

@@ -123,6 +123,9 @@ pub fn parse(
     };
     let is_owner = namespace == ns::PUBSUB_OWNER;
     let kind = (is_owner, action.name(), companion.map(Element::name));
+    if is_set && action.name() == "collection" {
+        return Err(gjallar_pubsub::Error::Unsupported(Feature::Collections));
+    }
     check_children(action, is_set)?;
     companion.map_or(Ok(()), |companion| check_children(companion, is_set))?;
     match kind {
@@ -131,9 +134,6 @@ pub fn parse(
         (false, "publish", Some("publish-options")) if is_set => {
             publish(iq, pubsub, action, companion)
                 .map(|publish| PubsubRequest::Action(SetRequest::Publish(publish)))
-        }
-        (false, "collection", _) if is_set => {
-            Err(gjallar_pubsub::Error::Unsupported(Feature::Collections))
         }
         (false, "create", Some("configure")) if is_set => create(action, companion)
             .map(|create| PubsubRequest::Action(SetRequest::Create(create))),

@@ -345,7 +345,8 @@ pub fn setting(var: &str, value: &str) -> Result<Option<ConfigField>, gjallar_pu
         "pubsub#language" => ConfigField::Language(value.to_owned()),
         CONTACT => ConfigField::Contact(forms::distinct(jids()?.into_iter())),
         GROUPS => {
-            ConfigField::RosterGroupsAllowed(forms::distinct(value.lines().map(str::to_owned)))
+            let groups = value.lines().filter(|group| !group.is_empty()).map(str::to_owned);
+            ConfigField::RosterGroupsAllowed(forms::distinct(groups))
         }
         "pubsub#body_xslt" => ConfigField::BodyXslt(value.to_owned()),
         "pubsub#dataform_xslt" => ConfigField::DataformXslt(value.to_owned()),
