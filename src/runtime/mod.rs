@@ -127,6 +127,7 @@ async fn serve_as(
     ));
     let (presence, capabilities) = (Arc::clone(&dispatch), Arc::clone(&dispatch));
     let (silence, unconfirmed) = (Arc::clone(&dispatch), Arc::clone(&dispatch));
+    let unreachable = Arc::clone(&dispatch);
     let (rosters, resources) = (Arc::clone(&dispatch), Arc::clone(&dispatch));
     let (rates, metered) = watch::channel(config.limits.rates());
     let (queue_limits, queued) = watch::channel(config.limits.queues());
@@ -170,6 +171,7 @@ async fn serve_as(
         () = service.remember_refusals() => {}
         () = presence.request_presence() => {}
         () = silence.ask_for_silent() => {}
+        () = unreachable.ping_unreachable() => {}
         () = capabilities.requery_caps() => {}
         () = unconfirmed.check_unconfirmed() => {}
         () = rosters.request_rosters() => {}

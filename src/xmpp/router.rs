@@ -97,6 +97,7 @@ impl Router {
         stanza: Element,
     ) -> Option<SubmitHandle<()>> {
         trace!(stanza = header.name, kind = header.kind, "received");
+        self.note_reachable(header, &stanza);
         match header.name.as_str() {
             "message" if self.handle_privileges(header.from.as_deref(), &stanza) => return None,
             "message" => return self.message(header, stanza).await,
@@ -147,6 +148,17 @@ impl Router {
         }
         self.request(header, &actor, stanza, is_set).await;
         None
+    }
+
+    /// Records that the domain of a stanza can be reached, unless the stanza is an error that says otherwise.
+    fn note_reachable(&self, header: &Envelope, stanza: &Element) {
+        let presences = self.service.presence_tracker();
+        if presences.has_outages()
+            && !notification::is_unreachable(stanza)
+            && let Some(sender) = header.sender()
+        {
+            presences.reach(&sender);
+        }
     }
 
     /// An owner's answer to a request for a subscription; it is answered only if it cannot be taken.
@@ -322,6 +334,7 @@ impl Router {
     pub fn on_bounce(&self, stanza: &Element) {
         self.service.metrics().bounces.inc();
         let header = Envelope::of(stanza);
+        self.note_reachable(&header, stanza);
         let id = header.id.as_deref().unwrap_or_default();
         if let (Some(jid), Some(node)) = (header.sender(), notification::epoch_of_id(id)) {
             if !jid.is_bare() && notification::is_absent(stanza) {

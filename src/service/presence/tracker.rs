@@ -63,6 +63,7 @@ pub struct PresenceTracker {
     answered: Notify,
     probed: Notify,
     refused: Notify,
+    failed: Notify,
     ping_queued: Notify,
 }
 
@@ -562,6 +563,7 @@ impl PresenceTracker {
         }
         drop(known);
         self.asked.notify_one();
+        self.failed.notify_one();
     }
 
     /// The connection broke.
@@ -576,7 +578,6 @@ impl PresenceTracker {
         let (mut known, entity) = (self.known(), jid.to_bare());
         if let Some(watch) = known.wanted.get_mut(&entity) {
             watch.is_given = true;
-            known.reach(&entity);
             known.probe(entity);
         }
         drop(known);
@@ -593,8 +594,39 @@ impl PresenceTracker {
         }
         known.fail(&entity);
         drop(known);
-        self.asked.notify_one();
+        self.failed.notify_one();
         self.answered.notify_one();
+    }
+
+    /// Returns `true` if there may be requests to repeat once a stanza of their domain arrives.
+    pub fn has_outages(&self) -> bool {
+        self.known().requests.outages.is_any()
+    }
+
+    /// Records that a stanza of an entity arrived, other than an error of an unreachable server: what was tried in vain
+    /// at its domain is requested again.
+    pub fn reach(&self, jid: &Jid) {
+        self.known().reach(jid.domain().as_str());
+        self.asked.notify_one();
+    }
+
+    /// Waits until the pause of a domain is over that could not be reached. One entity of the domain is requested again.
+    /// Returns the domain.
+    pub async fn next_attempt(&self) -> String {
+        loop {
+            let next = {
+                let mut known = self.known();
+                if known.is_connected { known.try_again() } else { Err(None) }
+            };
+            match next {
+                Ok(domain) => {
+                    self.asked.notify_one();
+                    return domain;
+                }
+                Err(Some(at)) => drop(timeout_at(at, self.failed.notified()).await),
+                Err(None) => self.failed.notified().await,
+            }
+        }
     }
 
     /// Waits for an entity that sent nothing for 30 s after a probe.
@@ -622,7 +654,7 @@ impl PresenceTracker {
             known.fail(entity);
         }
         drop(known);
-        self.asked.notify_one();
+        self.failed.notify_one();
     }
 
     /// Handles the answer to that ping. Returns the departure of the entity if it has sent nothing since the probe.
@@ -639,9 +671,7 @@ impl PresenceTracker {
         }
         known.before.remove(entity);
         known.answer(entity);
-        known.reach(entity);
         drop(known);
-        self.asked.notify_one();
         self.answered.notify_one();
         Some(UnavailablePresence { jid: entity.clone().into(), is_last: true })
     }
@@ -723,9 +753,8 @@ impl PresenceTracker {
     /// Waits for somebody whose presence is wanted.
     pub(in crate::service) async fn next_request(&self) -> PresenceRequest {
         loop {
-            let retry_at = {
+            {
                 let mut known = self.known();
-                let retry_at = if known.is_connected { known.ask_failed() } else { None };
                 while known.is_connected
                     && let Some(entity) = known.requests.pop()
                 {
@@ -742,12 +771,8 @@ impl PresenceTracker {
                         return PresenceRequest { entity, is_probe, is_doubtful };
                     }
                 }
-                retry_at
-            };
-            match retry_at {
-                Some(at) => drop(timeout_at(at, self.asked.notified()).await),
-                None => self.asked.notified().await,
             }
+            self.asked.notified().await;
         }
     }
 
@@ -896,7 +921,6 @@ impl PresenceTable {
         if let Some(watch) = self.wanted.get_mut(entity) {
             watch.unanswered = None;
         }
-        self.reach(entity);
     }
 
     /// Records a probe of an entity.

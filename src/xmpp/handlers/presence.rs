@@ -16,6 +16,8 @@ use crate::xmpp::router::Router;
 
 /// Id prefix of pings to entities that did not answer a probe.
 const SILENT: &str = "silent-";
+/// Id prefix of pings to domains that could not be reached.
+const REACHED: &str = "reached-";
 /// Errors by which a server answers a ping to one of its accounts.
 const OF_SERVER: [&str; 3] = ["service-unavailable", "feature-not-implemented", "item-not-found"];
 
@@ -87,14 +89,19 @@ impl Router {
             let entity = self.service().presence_tracker().silent().await;
             self.next_question().await;
             let number = self.service().next_u64();
-            let ping = ElementWriter::new("iq")
-                .attr("type", "get")
-                .attr("id", &format!("{SILENT}{number:016x}"))
-                .attr("from", self.jid().as_str())
-                .attr("to", &format!("{entity}/{number:016x}"))
-                .child(ElementWriter::ns("ping", ns::PING));
+            let id = format!("{SILENT}{number:016x}");
             self.service().presence_tracker().ping(&entity, number);
-            self.send_unsolicited(&ping.to_string());
+            self.send_ping(&id, &format!("{entity}/{number:016x}"));
+        }
+    }
+
+    /// Pings domains that could not be reached, after growing pauses. Not every entity that is requested again answers; a
+    /// server does, and any stanza of the domain shows that it can be reached. Runs until dropped.
+    pub async fn ping_unreachable(&self) {
+        loop {
+            self.next_question().await;
+            let domain = self.service().presence_tracker().next_attempt().await;
+            self.send_ping(&format!("{REACHED}{:016x}", self.service().next_u64()), &domain);
         }
     }
 
@@ -113,6 +120,17 @@ impl Router {
         };
         let number = u64::from_str_radix(number, 16).ok()?;
         is_of_server.then(|| (from.to_bare(), number))
+    }
+
+    /// Sends a ping of the service itself (XEP-0199).
+    pub(in crate::xmpp) fn send_ping(&self, id: &str, to: &str) {
+        let ping = ElementWriter::new("iq")
+            .attr("type", "get")
+            .attr("id", id)
+            .attr("from", self.jid().as_str())
+            .attr("to", to)
+            .child(ElementWriter::ns("ping", ns::PING));
+        self.send_unsolicited(&ping.to_string());
     }
 
     /// Presence of the service to an entity.
@@ -209,15 +227,28 @@ mod tests {
             stage
         }
 
+        fn stanza(&self, stanza: &str) -> Element {
+            let (name, rest) = stanza.split_once(' ').unwrap();
+            format!("{name} xmlns='{}' to='pubsub.x' {rest}", ns::COMPONENT).parse().unwrap()
+        }
+
         /// Sends the service a stanza; what it sends then.
         async fn send(&self, stanza: &str) -> String {
-            let (name, rest) = stanza.split_once(' ').unwrap();
-            let stanza = format!("{name} xmlns='{}' to='pubsub.x' {rest}", ns::COMPONENT);
-            let stanza = stanza.parse().unwrap();
+            let stanza = self.stanza(stanza);
             let header = self.dispatch.header(&stanza);
             if let Some(settling) = self.dispatch.handle(&header, stanza).await {
                 settling.await;
             }
+            self.sent()
+        }
+
+        /// What the service sends in six seconds to know who is available.
+        async fn requests(&self) -> String {
+            let requests = async {
+                tokio::join!(self.dispatch.request_presence(), self.dispatch.ping_unreachable());
+            };
+            let ended = timeout(Duration::from_secs(6), requests).await;
+            assert!(ended.is_err(), "it goes on");
             self.sent()
         }
 
@@ -233,20 +264,59 @@ mod tests {
         format!("<iq type='set' id='1' from='{from}'>{pubsub}</iq>")
     }
 
+    /// A stanza that returns from an unreachable server.
+    fn unreachable(start: &str) -> String {
+        let condition = format!("<remote-server-not-found xmlns='{}'/>", ns::STANZAS);
+        let name = start.split(' ').next().unwrap();
+        format!("<{start}><error type='cancel'>{condition}</error></{name}>")
+    }
+
+    /// §12.3: one subscriber whose request is not granted does not delay those for others of its domain.
+    #[tokio::test(start_paused = true)]
+    async fn any_stanza_of_a_domain_releases_the_requests_for_its_other_users() {
+        let bounce = unreachable("message type='error' from='b@x' id='1-1-'");
+        let ping = |kind| format!("iq type='{kind}' from='x' id='reached-1'");
+        for (stanza, is_reached) in [
+            ("<presence type='unavailable' from='a@x'/>".to_owned(), true),
+            ("<presence type='unsubscribed' from='a@x'/>".to_owned(), true),
+            ("<presence type='subscribe' from='c@x'/>".to_owned(), true),
+            ("<message from='c@x/r'><body>b</body></message>".to_owned(), true),
+            ("<iq type='get' id='1' from='c@x/r'><ping xmlns='urn:xmpp:ping'/></iq>".into(), true),
+            (format!("<{}/>", ping("result")), true),
+            (unreachable(&ping("error")).replace("remote-server-not-found", "forbidden"), true),
+            (unreachable(&ping("error")), false),
+            (unreachable("presence type='error' from='a@x'"), false),
+            (bounce.replace("remote-server-not-found", "service-unavailable"), true),
+            (bounce, false),
+        ] {
+            let stage = TestRouter::with_subscriber("pubsub#presence_based_delivery").await;
+            stage.send(&request("b@x/r", "<subscribe node='n' jid='b@x'/>")).await;
+            let requests = async || {
+                let sent = stage.requests().await;
+                ["'a@x'", "'b@x'", "'x'"].map(|to| sent.contains(&format!("to={to}")))
+            };
+            assert_eq!(requests().await, [true, true, false]);
+            for entity in ["a@x", "b@x"] {
+                stage.send(&unreachable(&format!("presence type='error' from='{entity}'"))).await;
+            }
+            assert_eq!(requests().await, [true, false, true]);
+            if stanza.starts_with("<message type='error'") {
+                stage.dispatch.on_bounce(&stage.stanza(&stanza));
+            } else {
+                stage.send(&stanza).await;
+            }
+            assert_eq!(requests().await, [false, is_reached, false], "{stanza}");
+        }
+    }
+
     /// §12.3: an error while the other server cannot be reached does not end the presence-based events of its users.
     #[tokio::test(start_paused = true)]
     async fn a_subscriber_is_asked_again_whose_server_was_unreachable() {
         let stage = TestRouter::with_subscriber("pubsub#presence_based_delivery").await;
-        let is_sent = async |kind: &str| {
-            let asking = timeout(Duration::from_secs(6), stage.dispatch.request_presence());
-            assert!(asking.await.is_err(), "it goes on");
-            stage.sent().contains(&format!("type='{kind}'"))
-        };
+        let is_sent = async |kind: &str| stage.requests().await.contains(&format!("type='{kind}'"));
         assert!(is_sent("subscribe").await);
         assert!(!is_sent("subscribe").await);
-        let condition = format!("<remote-server-not-found xmlns='{}'/>", ns::STANZAS);
-        let error = format!("<error type='cancel'>{condition}</error>");
-        let unreachable = format!("<presence type='error' from='a@x'>{error}</presence>");
+        let unreachable = unreachable("presence type='error' from='a@x'");
         stage.send(&unreachable).await;
         assert!(is_sent("subscribe").await);
         assert!(!is_sent("subscribe").await);

@@ -8,10 +8,7 @@ use tokio::time::sleep;
 
 use crate::{
     service::{CheckResult, PingAnswer},
-    xmpp::{
-        stanza::{notification, ns},
-        xml::writer::ElementWriter,
-    },
+    xmpp::stanza::{notification, ns},
 };
 
 use crate::xmpp::router::Router;
@@ -62,13 +59,7 @@ impl Router {
         let beside = format!("{}/{number:016x}", resource.to_bare());
         self.service().resources().begin(number, resource.clone()).await;
         for (prefix, to) in [(IT, resource.as_str()), (BESIDE, &beside)] {
-            let ping = ElementWriter::new("iq")
-                .attr("type", "get")
-                .attr("id", &format!("{prefix}{number:016x}"))
-                .attr("from", self.jid().as_str())
-                .attr("to", to)
-                .child(ElementWriter::ns("ping", ns::PING));
-            self.send_unsolicited(&ping.to_string());
+            self.send_ping(&format!("{prefix}{number:016x}"), to);
         }
     }
 

@@ -1,5 +1,6 @@
 //! Entities whose presence could not be requested, or that answered nothing, by their domains. They are asked again after
-//! growing pauses: one entity of a domain at a time, and all others at the first stanza that arrives from it.
+//! growing pauses: one entity of a domain at a time, and all others at the first stanza that shows that the domain can be
+//! reached.
 
 use std::{
     collections::{BTreeSet, HashMap},
@@ -62,6 +63,11 @@ impl Outages {
         self.due.first().map(|(at, _)| *at)
     }
 
+    /// Returns `true` if there is any domain.
+    pub(super) fn is_any(&self) -> bool {
+        !self.domains.is_empty()
+    }
+
     /// Takes the entity of the next attempt that is due, and drops entities that need none.
     pub(super) fn pop(&mut self, needs_answer: impl Fn(&BareJid) -> bool) -> Option<BareJid> {
         let now = Instant::now();
@@ -118,22 +124,22 @@ impl PresenceTable {
         }
     }
 
-    /// Requests the presence of entities again whose pause is over. Returns the end of the next pause.
-    pub(super) fn ask_failed(&mut self) -> Option<Instant> {
-        loop {
-            let Self { requests, wanted, .. } = self;
-            let needs_answer =
-                |entity: &BareJid| wanted.get(entity).is_some_and(|watch| !watch.is_answered);
-            match requests.outages.pop(needs_answer) {
-                Some(entity) => self.retry(&entity),
-                None => return requests.outages.next(),
-            }
-        }
+    /// Requests the presence of an entity again at the next domain whose pause is over. Returns the domain; otherwise the
+    /// end of the next pause.
+    pub(super) fn try_again(&mut self) -> Result<String, Option<Instant>> {
+        let Self { requests, wanted, .. } = self;
+        let needs_answer =
+            |entity: &BareJid| wanted.get(entity).is_some_and(|watch| !watch.is_answered);
+        let Some(entity) = requests.outages.pop(needs_answer) else {
+            return Err(requests.outages.next());
+        };
+        self.retry(&entity);
+        Ok(entity.domain().as_str().to_owned())
     }
 
-    /// Records that a stanza of an entity arrived.
-    pub(super) fn reach(&mut self, entity: &BareJid) {
-        let entities = self.requests.outages.reach(entity.domain().as_str());
+    /// Records that a stanza of a domain arrived.
+    pub(super) fn reach(&mut self, domain: &str) {
+        let entities = self.requests.outages.reach(domain);
         entities.iter().for_each(|entity| self.retry(entity));
     }
 

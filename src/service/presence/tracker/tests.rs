@@ -461,11 +461,24 @@ fn watching(names: &[&str]) -> PresenceTracker {
     presences
 }
 
+/// The next request, while attempts are made at domains that could not be reached.
+async fn next_request(presences: &PresenceTracker) -> PresenceRequest {
+    let attempts = async {
+        loop {
+            presences.next_attempt().await;
+        }
+    };
+    tokio::select! {
+        request = presences.next_request() => request,
+        () = attempts => unreachable!(),
+    }
+}
+
 /// The entities whose presence is requested now.
 async fn requested(presences: &PresenceTracker) -> Vec<String> {
     let mut requested = Vec::new();
     while let Ok(request) =
-        tokio::time::timeout(Duration::from_millis(100), presences.next_request()).await
+        tokio::time::timeout(Duration::from_millis(100), next_request(presences)).await
     {
         requested.push(request.entity.to_string());
     }
@@ -481,7 +494,7 @@ async fn presence_is_requested_again_after_an_error() {
     let is = || presences.availability(&jid, ShowSet::ALL, true);
     let seconds = async || {
         let began = Instant::now();
-        let request = presences.next_request().await;
+        let request = next_request(&presences).await;
         (request.is_probe, began.elapsed().as_secs())
     };
     assert_eq!(seconds().await, (false, 0));
@@ -510,9 +523,7 @@ async fn a_domain_that_cannot_be_reached_is_asked_for_one_entity_at_a_time() {
     let fail = |names: &[&str]| {
         names.iter().for_each(|name| presences.cannot_know(&Jid::new(name).unwrap()));
     };
-    let reach = |from: &str| {
-        presences.note(&Jid::new(from).unwrap(), &ONLINE, None);
-    };
+    let reach = |from: &str| presences.reach(&Jid::new(from).unwrap());
     assert_eq!(requested(&presences).await, names);
     fail(&names);
     reach("x@far.example/r");
@@ -551,7 +562,7 @@ async fn an_entity_is_probed_again_after_a_silence() {
         let entity = presences.silent().await;
         presences.ping(&entity, number);
         let began = Instant::now();
-        assert!(presences.next_request().await.is_probe);
+        assert!(next_request(&presences).await.is_probe);
         assert_eq!(began.elapsed().as_secs(), pause);
     }
     let entity = presences.silent().await;
