@@ -171,7 +171,7 @@ impl CapsInterests {
         known.resources.get(jid.as_str()).is_some_and(|of| of.asked.as_deref() == Some(question))
     }
 
-    /// A question was not answered, for now: it is asked again when the resource sends presence again.
+    /// A question was not answered, for now: it is asked again at the latest when the resource sends presence again.
     pub fn failed(&self, jid: &Jid) {
         if let Some(resource) = self.known().resources.get_mut(jid.as_str()) {
             (resource.asked, resource.has_failed) = (None, true);
@@ -199,6 +199,19 @@ impl CapsInterests {
         drop(known);
         self.again.notify_one();
         asked
+    }
+
+    /// Queues a capability query to a resource. Returns `false` if its presence named no capabilities.
+    #[must_use]
+    pub fn query_again(&self, jid: &Jid) -> bool {
+        let mut known = self.known();
+        if !known.resources.contains_key(jid.as_str()) {
+            return false;
+        }
+        known.unsent.push_back(jid.clone());
+        drop(known);
+        self.again.notify_one();
+        true
     }
 
     /// Waits for a resource that has to be asked again, and says what tells its capabilities.

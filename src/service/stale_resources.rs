@@ -86,6 +86,8 @@ pub enum PingAnswer {
     There,
     /// An error that does not say whether it is.
     Other,
+    /// An error of a server that is unreachable or busy.
+    Unreachable,
     /// An error that a server gives where a resource is not there, with all that is in it.
     NotThere(String),
 }
@@ -99,6 +101,8 @@ pub enum CheckResult {
     Absent(Jid),
     /// The answers do not show whether the resource exists.
     Unknown(Jid),
+    /// The server could not be reached.
+    Unreachable(Jid),
 }
 
 impl Resources {
@@ -140,11 +144,14 @@ impl Resources {
             PingAnswer::NotThere(content) => content,
             answer => {
                 let resource = self.end(&mut table, number)?;
-                if of_it && answer == PingAnswer::There {
-                    table.found(&resource);
-                    return Some(CheckResult::Present(resource));
-                }
-                return Some(CheckResult::Unknown(resource));
+                return Some(match answer {
+                    PingAnswer::There if of_it => {
+                        table.found(&resource);
+                        CheckResult::Present(resource)
+                    }
+                    PingAnswer::Unreachable => CheckResult::Unreachable(resource),
+                    _ => CheckResult::Unknown(resource),
+                });
             }
         };
         match check.first.take() {
@@ -262,6 +269,7 @@ impl Service {
                 self.found_gone(jid).await;
             }
             CheckResult::Unknown(jid) => presences.leave_open(jid),
+            CheckResult::Unreachable(jid) => presences.query_failed(jid),
         }
     }
 

@@ -339,6 +339,7 @@ impl Router {
         if let (Some(jid), Some(node)) = (header.sender(), notification::epoch_of_id(id)) {
             if !jid.is_bare() && notification::is_absent(stanza) {
                 self.service.interests().remove(&jid);
+                self.service.presence_tracker().deny(&jid);
             }
             let is_gone = notification::is_gone(stanza);
             let how = if is_gone { Bounce::Gone } else { Bounce::Undelivered };

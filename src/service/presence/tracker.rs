@@ -391,8 +391,9 @@ impl PresenceTracker {
         let Some(before) = known.take_before(&entity, &resource) else { return false };
         let is_placed = known.place(&entity, &resource, before.show).is_some();
         if is_placed && known.is_unanswered(&entity) {
-            let confirmed =
-                Before { is_asked: false, has_missed: false, is_denied: false, ..before };
+            let (is_asked, has_missed, is_denied) = (false, false, false);
+            let is_unreachable = false;
+            let confirmed = Before { is_asked, has_missed, is_denied, is_unreachable, ..before };
             known.before.entry(entity).or_default().insert(resource, confirmed);
         }
         drop(known);
@@ -404,7 +405,7 @@ impl PresenceTracker {
     /// Records that a queried resource is absent, or that its answer does not distinguish it from an absent one.
     pub fn deny(&self, jid: &Jid) {
         for before in self.known().before_of(jid) {
-            (before.is_asked, before.is_denied) = (false, true);
+            (before.is_asked, before.is_denied, before.is_unreachable) = (false, true, false);
         }
         self.answered.notify_one();
     }
@@ -412,6 +413,13 @@ impl PresenceTracker {
     /// Records an answer that says nothing about the availability of the resource.
     pub fn leave_open(&self, jid: &Jid) {
         self.known().before_of(jid).for_each(|before| before.is_asked = false);
+        self.answered.notify_one();
+    }
+
+    /// Records that a query failed because the server of a resource is unreachable. The resource is queried again later.
+    pub fn query_failed(&self, jid: &Jid) {
+        self.known().fail_query(jid);
+        self.failed.notify_one();
         self.answered.notify_one();
     }
 
@@ -608,10 +616,11 @@ impl PresenceTracker {
     pub fn reach(&self, jid: &Jid) {
         self.known().reach(jid.domain().as_str());
         self.asked.notify_one();
+        self.ping_queued.notify_one();
     }
 
-    /// Waits until the pause of a domain is over that could not be reached. One entity of the domain is requested again.
-    /// Returns the domain.
+    /// Waits until the pause of a domain is over that could not be reached. The presence of one of its entities is
+    /// requested again, or one of its resources is queried again. Returns the domain.
     pub async fn next_attempt(&self) -> String {
         loop {
             let next = {
@@ -621,6 +630,7 @@ impl PresenceTracker {
             match next {
                 Ok(domain) => {
                     self.asked.notify_one();
+                    self.ping_queued.notify_one();
                     return domain;
                 }
                 Err(Some(at)) => drop(timeout_at(at, self.failed.notified()).await),
@@ -852,14 +862,17 @@ impl PresenceTable {
     /// that is not sent is lost.
     fn may_be_available(&mut self, jid: &Jid, shows: ShowSet) -> bool {
         let (entity, resource) = parts(jid);
-        let Some(watch) = self.wanted.get(&entity).filter(|watch| watch.is_open()) else {
-            return false;
-        };
-        let (is_new, is_given) = (watch.is_new, watch.is_given);
+        let watch = self.wanted.get(&entity);
+        let is_given = watch.is_some_and(|watch| watch.is_given);
+        let is_open = watch.is_some_and(Watch::is_open);
+        let is_new = is_open && watch.is_some_and(|watch| watch.is_new);
         let is_there = |all: &BTreeMap<_, _>| jid.is_bare() || all.contains_key(&resource);
         let is_known = self.available.get(&entity).is_some_and(is_there);
-        let was_there = |before: &mut Before| !before.is_denied && shows.has(before.show);
-        (is_new && !is_known) || (is_given && self.before_of(jid).any(was_there))
+        let was_there = |before: &mut Before| {
+            let is_unknown = if is_given { is_open } else { before.is_unreachable };
+            is_unknown && !before.is_denied && shows.has(before.show)
+        };
+        (is_new && !is_known) || self.before_of(jid).any(was_there)
     }
 
     /// Whether events wait for presence on this connection; before the first one they do.

@@ -77,7 +77,7 @@ impl Router {
         if stanza.attr("type") == Some("error") {
             if notification::is_unreachable(stanza) {
                 interests.failed(&jid);
-                presences.leave_open(&jid);
+                presences.query_failed(&jid);
             } else {
                 interests.remove(&jid);
                 presences.deny(&jid);

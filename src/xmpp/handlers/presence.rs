@@ -177,11 +177,11 @@ mod tests {
 
     use super::*;
     use crate::{
-        service::Service,
+        service::{Availability, Service},
         store::MemoryStore,
         xmpp::{MulticastDiscovery, ReplyQueue, outbound::multicast::MulticastConfig},
     };
-    use gjallar_pubsub::{IdGenerator, Limits};
+    use gjallar_pubsub::{IdGenerator, Limits, ShowSet};
 
     #[derive(Default)]
     struct Numbers(AtomicU64);
@@ -245,7 +245,13 @@ mod tests {
         /// What the service sends in six seconds to know who is available.
         async fn requests(&self) -> String {
             let requests = async {
-                tokio::join!(self.dispatch.request_presence(), self.dispatch.ping_unreachable());
+                let router = &self.dispatch;
+                tokio::join!(
+                    router.request_presence(),
+                    router.ping_unreachable(),
+                    router.requery_caps(),
+                    router.check_unconfirmed(),
+                );
             };
             let ended = timeout(Duration::from_secs(6), requests).await;
             assert!(ended.is_err(), "it goes on");
@@ -324,6 +330,54 @@ mod tests {
         stage.send(&unreachable).await;
         tokio::time::advance(Duration::from_secs(60)).await;
         assert!(is_sent("probe").await);
+    }
+
+    /// §12.2: a resource of another server is queried again after its server was unreachable, and counts as before.
+    #[tokio::test(start_paused = true)]
+    async fn resources_are_queried_again_whose_server_was_unreachable() {
+        let stage = TestRouter::with_subscriber("pubsub#presence_based_delivery").await;
+        stage.send(&request("b@x/r", "<subscribe node='n' jid='b@x/r'/>")).await;
+        let caps = format!("<c xmlns='{}' node='n' ver='v' hash='sha-1'/>", ns::CAPS);
+        stage.send(&format!("<presence from='a@x/r'>{caps}</presence>")).await;
+        stage.send("<presence from='b@x/r'/>").await;
+        stage.send("<presence type='unsubscribed' from='b@x'/>").await;
+        stage.dispatch.on_link_change(false);
+        stage.dispatch.on_link_change(true);
+        let queries = async || {
+            let sent = stage.requests().await;
+            let attr = |iq: &str, name: &str| {
+                let value = iq.split_once(&format!(" {name}='")).unwrap().1;
+                value.split_once('\'').unwrap().0.to_owned()
+            };
+            let iqs = sent.split("<iq").skip(1);
+            let mut queries: Vec<_> = iqs.map(|iq| (attr(iq, "id"), attr(iq, "to"))).collect();
+            queries.sort_unstable();
+            queries
+        };
+        let kinds = |queries: &[(String, String)]| -> String {
+            let kinds = queries.iter().map(|(id, _)| id.split_once('-').unwrap().0);
+            kinds.collect::<Vec<_>>().join(" ")
+        };
+        let first = queries().await;
+        assert_eq!(kinds(&first), "beside capabilities resource");
+        for (id, to) in first {
+            stage.send(&unreachable(&format!("iq type='error' from='{to}' id='{id}'"))).await;
+        }
+        assert_eq!(kinds(&queries().await), "capabilities reached");
+        stage.send("<iq type='result' from='x' id='reached-1'/>").await;
+        assert_eq!(kinds(&queries().await), "beside resource");
+        let availability = || {
+            let resource = Jid::new("b@x/r").unwrap();
+            let presences = stage.dispatch.service().presence_tracker();
+            presences.availability(&resource, ShowSet::ALL, true)
+        };
+        assert_eq!(availability(), Availability::Assumed);
+        let bounce = unreachable("message type='error' from='b@x/r' id='0123456789abcdef-1'");
+        stage.dispatch.on_bounce(&stage.stanza(&bounce));
+        assert_eq!(availability(), Availability::Assumed);
+        let bounce = bounce.replace("remote-server-not-found", "service-unavailable");
+        stage.dispatch.on_bounce(&stage.stanza(&bounce));
+        assert_eq!(availability(), Availability::Unavailable);
     }
 
     /// §12.5: ejabberd answers no probe for somebody who went offline while there was no connection.

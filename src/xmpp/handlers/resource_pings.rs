@@ -44,13 +44,15 @@ impl Router {
         }
     }
 
-    /// Checks on each new connection the resources that were available before and do not share their presence. Runs
-    /// until dropped.
+    /// Checks on each new connection the resources that were available before and do not share their presence, and queries
+    /// resources again whose servers were unreachable. Runs until dropped.
     pub async fn check_unconfirmed(&self) {
         loop {
             self.next_question().await;
             let resource = self.service().presence_tracker().unconfirmed().await;
-            self.check(&resource).await;
+            if !self.service().interests().query_again(&resource) {
+                self.check(&resource).await;
+            }
         }
     }
 
@@ -77,7 +79,8 @@ impl Router {
         let is_not_there = |error: &Element| {
             notification::ABSENT.iter().any(|condition| error.has_child(condition, ns::STANZAS))
         };
-        let answer = match error.filter(|error| is_not_there(error)) {
+        let is_reachable = !notification::is_unreachable(stanza);
+        let answer = match error.filter(|error| is_reachable && is_not_there(error)) {
             Some(_) => {
                 let content: String = stanza.children().map(String::from).collect();
                 if content.len() > MAX_ERROR_BYTES {
@@ -86,6 +89,7 @@ impl Router {
                     PingAnswer::NotThere(content)
                 }
             }
+            None if !is_reachable => PingAnswer::Unreachable,
             None if stanza.attr("type") == Some("result") => PingAnswer::There,
             None => PingAnswer::Other,
         };

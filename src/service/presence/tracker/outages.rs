@@ -1,6 +1,6 @@
-//! Entities whose presence could not be requested, or that answered nothing, by their domains. They are asked again after
-//! growing pauses: one entity of a domain at a time, and all others at the first stanza that shows that the domain can be
-//! reached.
+//! Entities whose presence could not be requested, or that answered nothing, and resources that could not be queried, by
+//! their domains. They are asked again after growing pauses: one of a domain at a time, and all others at the first stanza
+//! that shows that the domain can be reached.
 
 use std::{
     collections::{BTreeSet, HashMap},
@@ -9,10 +9,10 @@ use std::{
     time::Duration,
 };
 
-use jid::BareJid;
+use jid::{BareJid, Jid};
 use tokio::time::Instant;
 
-use super::PresenceTable;
+use super::{PresenceTable, parts};
 
 /// Pauses before the first attempts at a domain, and before each later one.
 const PAUSES: [Duration; 3] =
@@ -31,16 +31,16 @@ pub(super) struct Outages {
 
 #[derive(Debug, Default)]
 struct Outage {
-    /// The entities to ask again.
-    entities: BTreeSet<BareJid>,
-    /// The entity of the last attempt, until a stanza of the domain arrives.
-    tried: Option<BareJid>,
+    /// The entities, by their bare JIDs, and the resources to ask again.
+    entities: BTreeSet<Jid>,
+    /// The JID of the last attempt, until a stanza of the domain arrives.
+    tried: Option<Jid>,
     attempts: usize,
 }
 
 impl Outages {
-    /// Adds an entity.
-    pub(super) fn add(&mut self, entity: &BareJid) {
+    /// Adds an entity or a resource.
+    pub(super) fn add(&mut self, entity: &Jid) {
         let domain = entity.domain().as_str();
         if !self.domains.contains_key(domain) {
             if self.domains.len() >= MAX_DOMAINS {
@@ -68,8 +68,8 @@ impl Outages {
         !self.domains.is_empty()
     }
 
-    /// Takes the entity of the next attempt that is due, and drops entities that need none.
-    pub(super) fn pop(&mut self, needs_answer: impl Fn(&BareJid) -> bool) -> Option<BareJid> {
+    /// Takes the JID of the next attempt that is due, and drops those that need none.
+    pub(super) fn pop(&mut self, needs_answer: impl Fn(&Jid) -> bool) -> Option<Jid> {
         let now = Instant::now();
         while self.next().is_some_and(|at| at <= now) {
             let (_, domain) = self.due.pop_first()?;
@@ -86,8 +86,8 @@ impl Outages {
         None
     }
 
-    /// Takes all entities of a domain of which a stanza arrived, if it is the first one since the last attempt.
-    pub(super) fn reach(&mut self, domain: &str) -> BTreeSet<BareJid> {
+    /// Takes all JIDs of a domain of which a stanza arrived, if it is the first one since the last attempt.
+    pub(super) fn reach(&mut self, domain: &str) -> BTreeSet<Jid> {
         let Some(outage) = self.domains.get_mut(domain) else { return BTreeSet::new() };
         match outage.tried.take() {
             Some(_) => mem::take(&mut outage.entities),
@@ -97,8 +97,8 @@ impl Outages {
 }
 
 impl Outage {
-    /// Takes the entity after the one of the last attempt.
-    fn pop(&mut self, needs_answer: impl Fn(&BareJid) -> bool) -> Option<BareJid> {
+    /// Takes the JID after the one of the last attempt.
+    fn pop(&mut self, needs_answer: impl Fn(&Jid) -> bool) -> Option<Jid> {
         self.entities.retain(needs_answer);
         let after = self.tried.take().map_or(Bound::Unbounded, Bound::Excluded);
         let next = self.entities.range((after, Bound::Unbounded)).next();
@@ -124,29 +124,63 @@ impl PresenceTable {
         }
     }
 
-    /// Requests the presence of an entity again at the next domain whose pause is over. Returns the domain; otherwise the
-    /// end of the next pause.
+    /// Records that a query to a resource failed because its server is unreachable.
+    pub(super) fn fail_query(&mut self, jid: &Jid) {
+        for before in self.before_of(jid) {
+            (before.is_asked, before.is_unreachable) = (false, true);
+        }
+        if self.before_of(jid).next().is_some() {
+            self.requests.outages.add(jid);
+        }
+    }
+
+    /// Asks one entity or resource of the next domain again whose pause is over. Returns the domain; otherwise the end of
+    /// the next pause.
     pub(super) fn try_again(&mut self) -> Result<String, Option<Instant>> {
-        let Self { requests, wanted, .. } = self;
-        let needs_answer =
-            |entity: &BareJid| wanted.get(entity).is_some_and(|watch| !watch.is_answered);
-        let Some(entity) = requests.outages.pop(needs_answer) else {
+        let Self { requests, wanted, before, .. } = self;
+        let needs_answer = |jid: &Jid| {
+            let (entity, resource) = parts(jid);
+            match jid.is_bare() {
+                true => wanted.get(&entity).is_some_and(|watch| !watch.is_answered),
+                false => {
+                    let before = before.get(&entity).and_then(|all| all.get(&resource));
+                    before.is_some_and(|before| before.is_unreachable)
+                }
+            }
+        };
+        let Some(jid) = requests.outages.pop(needs_answer) else {
             return Err(requests.outages.next());
         };
-        self.retry(&entity);
-        Ok(entity.domain().as_str().to_owned())
+        self.retry(&jid);
+        Ok(jid.domain().as_str().to_owned())
     }
 
     /// Records that a stanza of a domain arrived.
     pub(super) fn reach(&mut self, domain: &str) {
-        let entities = self.requests.outages.reach(domain);
-        entities.iter().for_each(|entity| self.retry(entity));
+        let all = self.requests.outages.reach(domain);
+        all.iter().for_each(|jid| self.retry(jid));
     }
 
-    fn retry(&mut self, entity: &BareJid) {
+    fn retry(&mut self, jid: &Jid) {
+        if jid.is_bare() {
+            self.retry_request(&jid.to_bare());
+        } else {
+            self.retry_query(jid);
+        }
+    }
+
+    fn retry_request(&mut self, entity: &BareJid) {
         if let Some(watch) = self.wanted.get_mut(entity).filter(|watch| !watch.is_answered) {
             (watch.is_asked, watch.is_doubtful) = (false, true);
             self.requests.push(entity, &watch.share, false);
         }
+    }
+
+    fn retry_query(&mut self, resource: &Jid) {
+        let Some(before) = self.before_of(resource).find(|before| before.is_unreachable) else {
+            return;
+        };
+        before.is_asked = true;
+        self.unconfirmed.push_back(resource.clone());
     }
 }

@@ -27,6 +27,9 @@ pub(super) struct Before {
     /// Whether the answer to a query suggests that it is absent. Events do not wait for it, and its entity can count as
     /// unavailable.
     pub(super) is_denied: bool,
+    /// Whether the last query failed because the server is unreachable. The resource counts as before until its presence
+    /// or an answer arrives, unless its entity shares its presence and is probed.
+    pub(super) is_unreachable: bool,
 }
 
 impl Before {
@@ -69,8 +72,9 @@ impl PresenceTable {
             for (resource, show) in resources {
                 if all.len() < MAX_RESOURCES {
                     let has_missed = all.get(&resource).is_some_and(|before| before.has_missed);
+                    let (is_asked, is_denied, is_unreachable) = (false, false, false);
                     let before =
-                        Before { show, lost_at, is_asked: false, has_missed, is_denied: false };
+                        Before { show, lost_at, is_asked, has_missed, is_denied, is_unreachable };
                     all.insert(resource, before);
                 }
             }
@@ -79,7 +83,7 @@ impl PresenceTable {
             self.before.clear();
         }
         for before in self.before.values_mut().flat_map(BTreeMap::values_mut) {
-            before.is_asked = false;
+            (before.is_asked, before.is_unreachable) = (false, false);
             before.has_missed |= is_long;
         }
     }

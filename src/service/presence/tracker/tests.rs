@@ -552,6 +552,71 @@ async fn a_domain_that_cannot_be_reached_is_asked_for_one_entity_at_a_time() {
     assert_eq!(requested(&presences).await, names[1..]);
 }
 
+/// The resources that are queried now.
+async fn queried(presences: &PresenceTracker) -> Vec<String> {
+    let mut queried = Vec::new();
+    let mut next = async || {
+        let attempts = async {
+            loop {
+                presences.next_attempt().await;
+            }
+        };
+        tokio::select! {
+            resource = presences.unconfirmed() => queried.push(resource.to_string()),
+            () = attempts => unreachable!(),
+        }
+    };
+    while tokio::time::timeout(Duration::from_millis(100), next()).await.is_ok() {}
+    queried
+}
+
+/// An error of an unreachable server does not show that a resource is absent. It is queried again later.
+#[tokio::test(start_paused = true)]
+async fn a_resource_counts_as_before_while_its_server_is_unreachable() {
+    let presences = PresenceTracker::default();
+    let jid = |name: &str| Jid::new(name).unwrap();
+    let is = |name: &str| presences.availability(&jid(name), ShowSet::ALL, false);
+    let all = ["a@x/r", "b@x/r", "c@x/r", "d@x/r"];
+    presences.connected();
+    for name in all {
+        presences.note(&jid(name), &PresenceUpdate { show: Show::Away, ..ONLINE }, None);
+    }
+    let reconnect = || {
+        presences.disconnected();
+        presences.connected();
+        presences.await_answers(&all.map(jid));
+    };
+    reconnect();
+    all.iter().for_each(|name| presences.query_failed(&jid(name)));
+    presences.query_failed(&jid("new@x/r"));
+    assert_eq!(all.map(is), [Availability::Assumed; 4]);
+    assert_eq!(is("a@x"), Availability::Assumed);
+    assert_eq!([is("new@x/r"), is("a@x/other")], [Availability::Unavailable; 2]);
+    let online: ShowSet = [Show::Online].into_iter().collect();
+    assert_eq!(presences.availability(&jid("a@x/r"), online, false), Availability::Unavailable);
+    assert_eq!(queried(&presences).await, [""; 0]);
+    tokio::time::advance(Duration::from_secs(5)).await;
+    assert_eq!(queried(&presences).await, all[..1]);
+    assert_eq!(is("a@x/r"), Availability::Unknown);
+    presences.query_failed(&jid("a@x/r"));
+    tokio::time::advance(Duration::from_secs(60)).await;
+    assert_eq!(queried(&presences).await, all[1..2]);
+    assert_eq!(all.map(is), [Availability::Assumed; 4]);
+    presences.confirm(&jid("b@x/r"));
+    presences.note(&jid("d@x/r"), &ONLINE, None);
+    presences.reach(&jid("b@x/r"));
+    assert_eq!(queried(&presences).await, ["a@x/r", "c@x/r"]);
+    presences.deny(&jid("c@x/r"));
+    let [available, unavailable] = [Availability::Available, Availability::Unavailable];
+    assert_eq!(all.map(is), [Availability::Assumed, available, unavailable, available]);
+    // A new connection queries all of them.
+    presences.query_failed(&jid("a@x/r"));
+    reconnect();
+    tokio::time::advance(PROBE_TIMEOUT).await;
+    assert_eq!(queried(&presences).await, [""; 0]);
+    assert_eq!(all.map(is), [unavailable; 4]);
+}
+
 #[tokio::test(start_paused = true)]
 async fn an_entity_is_probed_again_after_a_silence() {
     let presences = watching(&["a@far.example"]);
