@@ -165,6 +165,11 @@ async fn contacts_of_owners_keep_their_access_over_the_upgrade() {
             matches!(subscribed, Err(Error::Refused(gjallar_pubsub::Error::PresenceRequired)));
         assert_eq!((subscribed.is_ok(), is_refused), (is_admitted, !is_admitted), "{name}");
     }
+    for name in NODES {
+        with_rosters(stage, stage.items(F, name)).await.unwrap();
+        with_rosters(stage, stage.subscribe(F, name)).await.unwrap();
+    }
+    with_rosters(stage, stage.items(G, "several")).await.unwrap_err();
     let model = ConfigField::AccessModel(AccessModel::Presence);
     with_rosters(stage, stage.configure(B, "several", model)).await.unwrap();
     with_rosters(stage, stage.subscribe(G, "several")).await.unwrap();

@@ -51,7 +51,8 @@ pub(super) fn is_visible(
     }
 }
 
-/// Whether the actor may subscribe (§6.1.3).
+/// Whether the actor may subscribe (§6.1.3). A subscriber that only a roster can admit may as long as none can be read: the
+/// roster may have admitted it.
 ///
 /// # Errors
 /// [`Error::Forbidden`] for an outcast or publish-only entity, [`Error::ClosedNode`] off the list,
@@ -61,7 +62,12 @@ pub fn may_subscribe(node: &Node, cx: &Context<'_>) -> Result<SubscribeAccess, E
         return Ok(SubscribeAccess::Granted);
     }
     let bare = cx.actor.bare();
-    admits(&node.config, node.affiliation_of(&bare), contact(cx, &bare))
+    let affiliation = node.affiliation_of(&bare);
+    let is_undecided = cx.owner_roster.is_none() && is_up_to_rosters(&node.config, affiliation);
+    if is_undecided && is_subscribed(node, &bare) {
+        return Ok(SubscribeAccess::Granted);
+    }
+    admits(&node.config, affiliation, contact(cx, &bare))
 }
 
 /// The entry of an entity in the roster of a node's owner.

@@ -2,6 +2,7 @@
 //! change.
 
 use sled::Tree;
+use tracing::warn;
 
 use crate::store::StoreError;
 
@@ -59,6 +60,11 @@ fn convert(tree: &Tree, rows: &mut WriteBatch<'_>, key: &[u8]) -> Result<(), Sto
         let (entity, affiliation) = affiliation?;
         node.load_affiliation(entity, affiliation);
     }
-    record.set_revision(&node.inherited_revision());
+    node.revision = node.inherited_revision();
+    if node.config.access_model.reads_rosters() && node.revision.roster_owner.is_none() {
+        let (event, node) = ("no_roster_owner", node.id.as_str());
+        warn!(event, node, "contacts have no access until an owner submits the access model");
+    }
+    record.set_revision(&node.revision);
     rows.put(key, &record)
 }

@@ -127,6 +127,30 @@ fn refusals_are_asked_in_one_order() {
     refuses(decision, &Error::Forbidden);
 }
 
+/// §6.5.9: a subscriber keeps access to items as long as no roster can be read, and exactly that.
+#[test]
+fn a_subscriber_retrieves_items_while_no_roster_can_be_read() {
+    let (empty, model) = (Roster::default(), ConfigField::AccessModel);
+    for (access_model, roster, affiliation, expected) in [
+        (AccessModel::Presence, None, Affiliation::None, true),
+        (AccessModel::Roster, None, Affiliation::None, true),
+        (AccessModel::Presence, Some(&empty), Affiliation::None, false),
+        (AccessModel::Whitelist, None, Affiliation::None, false),
+        (AccessModel::Presence, None, Affiliation::Outcast, false),
+    ] {
+        let node = node().set(model(access_model)).subscribed("a@x").with("a@x", affiliation).0;
+        let may = |who: &str| {
+            by(who, |cx| {
+                let cx = Context { owner_roster: roster, ..*cx };
+                let retrieves = access::may_retrieve(&node, &cx).is_ok();
+                assert_eq!(access::may_subscribe(&node, &cx).is_ok(), retrieves);
+                retrieves
+            })
+        };
+        assert_eq!((may("a@x/r"), may("b@x/r")), (expected, false), "{access_model:?}");
+    }
+}
+
 /// §12.19: a lease ends although a roster would admit its subscriber in the same commit; and it ends once.
 #[test]
 fn a_request_whose_lease_ends_is_not_granted_by_a_roster() {
