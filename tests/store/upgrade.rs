@@ -127,6 +127,32 @@ async fn the_only_owner_takes_the_place_of_a_creator_that_had_left() {
     assert_eq!(store.check().await.unwrap(), Vec::<String>::new());
 }
 
+/// The roster of the only owner that has one goes on to give access at nodes that the service created. Where the creator
+/// has its account at another server, subscribers keep their access.
+#[tokio::test(start_paused = true)]
+async fn an_owner_that_has_no_roster_ends_no_subscriptions() {
+    let archive = std::fs::read_to_string(fixture("store-9-owners.ndjson")).unwrap();
+    let (before, kept) = archive.split_once("\"node\":\"kept\"").unwrap();
+    for (creator, is_replaced) in [("pubsub.localhost", true), ("a@other.example", false)] {
+        let archive = format!("{before}\"node\":\"kept\"{}", kept.replacen(A, creator, 2));
+        let store = MemoryStore::new();
+        import(&store, &mut archive.as_bytes(), Epochs::Same).await.unwrap();
+        let roster_owner = if is_replaced { B } else { creator };
+        let expected = (Some(roster_owner.to_owned()), Some(creator.to_owned()), false);
+        assert_eq!(owners(&store, "kept").await, expected);
+        let stage = &stage(Arc::new(store)).await;
+        tokio::select! {
+            () = stage.service.run_timers() => {}
+            () = serve_rosters(stage) => {}
+            () = sleep(Duration::from_secs(600)) => {}
+        }
+        assert_eq!(subscribers(stage, "kept").await, [F], "{creator}");
+        with_rosters(stage, stage.items(F, "kept")).await.unwrap();
+        let is_contact = with_rosters(stage, stage.items(G, "kept")).await.is_ok();
+        assert_eq!(is_contact, is_replaced);
+    }
+}
+
 /// A node with a damaged record is closed, and the others are converted.
 #[tokio::test]
 async fn a_damaged_node_does_not_keep_others_from_being_converted() {

@@ -160,14 +160,16 @@ impl Node {
     }
 
     /// The revision of a node of layout 9, which has none and in which the rosters of all owners gave access. If the
-    /// creator is no longer an owner, the only owner replaces it. No owner is chosen if several are left, or if the
-    /// address of the only one does not fit into the node's row.
+    /// creator is no longer an owner, or has no roster because it is no user, such as the service itself, the only owner
+    /// that is a user replaces it. No owner is chosen if there are several, or if the address of the only one does not fit
+    /// into the node's row.
     #[must_use]
     pub fn inherited_revision(&self) -> ConfigRevision {
         let first = ConfigRevision::first(self.creator.clone());
-        let mut owners = self.owners();
-        let (Some(owner), other) = (owners.next(), owners.next()) else { return first };
-        if self.is_owner(&self.creator) {
+        let is_user = |entity: &BareJid| entity.node().is_some();
+        let mut users = self.owners().filter(|owner| is_user(owner));
+        let (Some(owner), other) = (users.next(), users.next()) else { return first };
+        if self.is_owner(&self.creator) && is_user(&self.creator) {
             return first;
         }
         let of_owner = ConfigRevision::first(owner.clone());

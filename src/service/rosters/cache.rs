@@ -305,7 +305,7 @@ impl RosterTable {
             return if may_be_granted { None } else { Some(None) };
         };
         if owner.domain().as_str() != domain || owner.node().is_none() {
-            return Some(Some(Arc::default()));
+            return Some(None);
         }
         let (at, contacts) = self.rosters.get(owner)?;
         (*at >= oldest).then(|| contacts.clone())
