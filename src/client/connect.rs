@@ -15,6 +15,8 @@ use std::{
 use sasl::common::ChannelBinding;
 use tokio::{
     io::{AsyncRead, AsyncWrite, BufStream, ReadBuf},
+    net::TcpStream,
+    sync::watch,
     time::{Instant, sleep_until},
 };
 use tokio_xmpp::{
@@ -36,11 +38,14 @@ const CONNECT_INTERVAL: Duration = Duration::from_secs(1);
 /// Makes connections to a server.
 #[derive(Clone)]
 pub(super) struct Connector {
-    pub(super) server: DnsConfig,
+    /// Host and port; without them the server is found by the domain of the account.
+    pub(super) server: Option<String>,
     pub(super) is_encrypted: bool,
     pub(super) long_values: LongValues,
     /// The earliest time of the next connection.
     pub(super) next: Arc<Mutex<Option<Instant>>>,
+    /// Why the last connection failed, or what prevents the login if it did not.
+    pub(super) obstacle: watch::Sender<String>,
 }
 
 trait Transport: AsyncRead + AsyncWrite + Send + Unpin {}
@@ -67,6 +72,37 @@ impl Connector {
         sleep_until(next).await;
     }
 
+    async fn tcp(&self, domain: &str) -> Result<TcpStream, Error> {
+        match &self.server {
+            Some(server) => Ok(TcpStream::connect(server).await?),
+            None => DnsConfig::srv_default_client(domain).resolve().await,
+        }
+    }
+
+    /// Connects and returns a stream that waits for the features to log in with.
+    ///
+    /// The login is not bound to the TLS channel: it would be by `tls-exporter`, and servers that offer SCRAM with another
+    /// binding only, such as ejabberd 23.01, would refuse it.
+    async fn open(
+        &self,
+        domain: &str,
+        namespace: &'static str,
+        timeouts: Timeouts,
+    ) -> Result<PendingFeaturesRecv<BufStream<Rewritten>>, Error> {
+        let header = || StreamHeader { to: Some(Cow::Borrowed(domain)), from: None, id: None };
+        let tcp = self.tcp(domain).await?;
+        if !self.is_encrypted {
+            return Ok(initiate_stream(self.rewritten(tcp), namespace, header(), timeouts).await?);
+        }
+        let plain = initiate_stream(BufStream::new(tcp), namespace, header(), timeouts).await?;
+        let (features, plain) = plain.recv_features().await?;
+        if !features.can_starttls() {
+            return Err(ProtocolError::NoTls.into());
+        }
+        let (tls, _binding) = starttls(plain, domain).await?;
+        Ok(initiate_stream(self.rewritten(tls), namespace, header(), timeouts).await?)
+    }
+
     fn rewritten<T: Transport + 'static>(&self, transport: T) -> BufStream<Rewritten> {
         let (transport, rewriter) = (Box::new(transport), self.long_values.rewriter());
         BufStream::new(Rewritten { transport, rewriter, input: VecDeque::new() })
@@ -89,22 +125,13 @@ impl ServerConnector for Connector {
         timeouts: Timeouts,
     ) -> Result<(PendingFeaturesRecv<Self::Stream>, ChannelBinding), Error> {
         self.wait_for_turn().await;
-        let domain = jid.domain().as_str();
-        let header = || StreamHeader { to: Some(Cow::Borrowed(domain)), from: None, id: None };
-        let transport = self.server.resolve().await?;
-        let (transport, binding) = if self.is_encrypted {
-            let plain =
-                initiate_stream(BufStream::new(transport), namespace, header(), timeouts).await?;
-            let (features, plain) = plain.recv_features().await?;
-            if !features.can_starttls() {
-                return Err(ProtocolError::NoTls.into());
-            }
-            let (transport, binding) = starttls(plain, domain).await?;
-            (self.rewritten(transport), binding)
-        } else {
-            (self.rewritten(transport), ChannelBinding::None)
-        };
-        Ok((initiate_stream(transport, namespace, header(), timeouts).await?, binding))
+        let opened = self.open(jid.domain().as_str(), namespace, timeouts).await;
+        self.obstacle.send_replace(match &opened {
+            Ok(_) if self.is_encrypted => "the server is reachable: check the password".to_owned(),
+            Ok(_) => "the server is reachable: check the password, and that it allows logins without TLS here".to_owned(),
+            Err(error) => error.to_string(),
+        });
+        Ok((opened?, ChannelBinding::None))
     }
 }
 
@@ -158,10 +185,11 @@ mod tests {
     async fn connections_have_an_interval() {
         let away = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
         let connector = Connector {
-            server: DnsConfig::addr(&away.to_string()),
+            server: Some(away.to_string()),
             is_encrypted: false,
             long_values: LongValues::new(),
             next: Arc::default(),
+            obstacle: watch::Sender::default(),
         };
         let jid = Address::new("a@localhost").unwrap();
         let began = Instant::now();

@@ -12,9 +12,7 @@ use tokio::{
     runtime,
     sync::{mpsc, watch},
 };
-use tokio_xmpp::{
-    Event as Incoming, IqRequest, IqResponse, Stanza, connect::DnsConfig, xmlstream::Timeouts,
-};
+use tokio_xmpp::{Event as Incoming, IqRequest, IqResponse, Stanza, xmlstream::Timeouts};
 use tracing::warn;
 use xmpp_parsers::{
     jid::Jid as Address,
@@ -51,6 +49,7 @@ pub(super) struct ClientConnection {
     asked: mpsc::Sender<QueuedRequest>,
     events: mpsc::Receiver<Event>,
     online: watch::Receiver<bool>,
+    obstacle: watch::Receiver<String>,
 }
 
 impl ClientConnection {
@@ -60,17 +59,23 @@ impl ClientConnection {
         let (asked, asks) = mpsc::channel(MAX_ASKED);
         let (tell, events) = mpsc::channel(MAX_EVENTS);
         let (say, online) = watch::channel(false);
+        let (report, obstacle) = watch::channel("the server does not answer".to_owned());
         let failed = |error: std::io::Error| ClientError::Login(error.to_string());
         let runtime =
             runtime::Builder::new_current_thread().enable_all().build().map_err(failed)?;
-        let drive = move || runtime.block_on(drive(account, &service, asks, &tell, &say));
+        let drive = move || runtime.block_on(drive(account, &service, asks, &tell, &say, report));
         thread::Builder::new().name("client".into()).spawn(drive).map_err(failed)?;
-        Ok(Self { asked, events, online })
+        Ok(Self { asked, events, online, obstacle })
     }
 
     /// Waits until it is logged in; whether it ever will be.
     pub(super) async fn online(&mut self) -> bool {
         self.online.wait_for(|is_online| *is_online).await.is_ok()
+    }
+
+    /// Returns what prevented the last login.
+    pub(super) fn obstacle(&self) -> String {
+        self.obstacle.borrow().clone()
     }
 
     pub(super) async fn ask(&self, ask: QueuedRequest) -> Result<(), ClientError> {
@@ -89,11 +94,12 @@ async fn drive(
     mut asks: mpsc::Receiver<QueuedRequest>,
     tell: &mpsc::Sender<Event>,
     say: &watch::Sender<bool>,
+    obstacle: watch::Sender<String>,
 ) {
     let Ok(own) = address(&account.jid) else { return };
     let server = Address::from(own.to_bare().domain().to_owned());
     let long_values = LongValues::new();
-    let mut client = connected(own, account, long_values.clone());
+    let mut client = connected(own, account, long_values.clone(), obstacle);
     loop {
         tokio::select! {
             incoming = client.next() => match incoming {
@@ -165,7 +171,12 @@ fn address(jid: &Jid) -> Result<Address, ClientError> {
 }
 
 /// Without TLS to this machine only.
-fn connected(jid: Address, account: Account, long_values: LongValues) -> tokio_xmpp::Client {
+fn connected(
+    jid: Address,
+    account: Account,
+    long_values: LongValues,
+    obstacle: watch::Sender<String>,
+) -> tokio_xmpp::Client {
     let Account { password, server, .. } = account;
     let is_here = |server: &str| {
         let address = server.parse::<SocketAddr>().ok();
@@ -174,11 +185,7 @@ fn connected(jid: Address, account: Account, long_values: LongValues) -> tokio_x
     };
     let is_encrypted = !server.as_deref().is_some_and(is_here);
     let timeouts = if is_encrypted { Timeouts::default() } else { Timeouts::tight() };
-    let server = match server {
-        Some(server) => DnsConfig::addr(&server),
-        None => DnsConfig::srv_default_client(jid.domain().as_str()),
-    };
-    let connector = Connector { server, is_encrypted, long_values, next: Arc::default() };
+    let connector = Connector { server, is_encrypted, long_values, next: Arc::default(), obstacle };
     tokio_xmpp::Client::new_with_connector(jid, password, connector, timeouts)
 }
 

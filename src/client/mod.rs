@@ -68,7 +68,7 @@ impl Account {
 /// Why something was not done.
 #[derive(Debug, Error)]
 pub enum ClientError {
-    /// The server does not take the account; or cannot be found, if it was not named.
+    /// The login did not succeed; with the obstacle of the last attempt.
     #[error("not logged in within 30 s: {0}")]
     Login(String),
     /// The server that was named cannot be reached.
@@ -137,18 +137,16 @@ impl Client {
     /// [`ClientError::Login`], [`ClientError::Unreachable`].
     pub async fn connect(account: Account, service: Jid) -> Result<Self, ClientError> {
         let own = account.jid.to_bare();
-        let mut doubt = "the server is away, or the password is wrong";
         if let Some(server) = account.server.clone() {
             let reached = timeout(DEADLINE, TcpStream::connect(&server)).await;
             let reached = reached.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()));
             reached.map_err(|why| ClientError::Unreachable { server, reason: why.to_string() })?;
-            doubt = "the server is reachable: check the password, and that it allows logins without TLS here";
         }
         let link = ClientConnection::open(account, service.clone())?;
         let mut client = Self { link, service, own };
         match timeout(DEADLINE, client.link.online()).await {
             Ok(true) => Ok(client),
-            _ => Err(ClientError::Login(doubt.into())),
+            _ => Err(ClientError::Login(client.link.obstacle())),
         }
     }
 

@@ -37,10 +37,10 @@ def client_of(server, gjallar, folder):
     password = folder / "password"
     password.write_text(f"{PASSWORD}\n")
 
-    def client(user, *arguments, port=server.client_port):
+    def client(user, *arguments, host="127.0.0.1", port=server.client_port):
         return [
             str(gjallar.binary), "client", *arguments, "--jid", f"{user}@{DOMAIN}", "--service", SERVICE,
-            "--server", f"127.0.0.1:{port}", "--password-file", str(password)]
+            "--server", f"{host}:{port}", "--password-file", str(password)]
     return client
 
 
@@ -48,8 +48,8 @@ def test_the_client_half(server, gjallar, tmp_path):
     """`gjallar client` with two accounts: everything that it offers, and events as they come."""
     client = client_of(server, gjallar, tmp_path)
 
-    def run(user, *arguments, code=0, **more):
-        done = subprocess.run(client(user, *arguments), capture_output=True, text=True, timeout=60, check=False, **more)
+    def run(user, *arguments, code=0, host="127.0.0.1", **more):
+        done = subprocess.run(client(user, *arguments, host=host), capture_output=True, text=True, timeout=60, check=False, **more)
         assert done.returncode == code, done.stderr
         return done.stderr if code else done.stdout
 
@@ -79,8 +79,60 @@ def test_the_client_half(server, gjallar, tmp_path):
                           check=False)
     assert away.stderr == f"gjallar: 127.0.0.1:{nobody} cannot be reached: Connection refused (os error 111)\n"
     created = run("owner", "create").strip()
-    table = run("owner", "items", created)
+    table = run("owner", "items", created, host="localhost")
     assert table.split() == ["ITEM", "PUBLISHER", "PAYLOAD"]
+
+
+# An address of this machine that is not a loopback address, so that the client uses TLS.
+NOT_LOOPBACK = "0.0.0.0"
+
+CERTIFY = f"""set -e
+new="-newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -subj /CN=test"
+openssl req -x509 $new -keyout ca.key -out ca.pem -days 2
+openssl req $new -keyout server.key -out server.csr
+echo subjectAltName=DNS:{DOMAIN} > names
+openssl x509 -req -in server.csr -CA ca.pem -CAkey ca.key -CAcreateserial -days 2 -extfile names -out server.pem
+cat server.key server.pem > both.pem"""
+
+
+@pytest.fixture(params=["ejabberd", "prosody"])
+def encrypted(request, tmp_path):
+    """A server that requires TLS, with a certificate for its domain."""
+    subprocess.run(["sh", "-c", CERTIFY], cwd=tmp_path, capture_output=True, check=True)
+    base = SERVERS[request.param]
+    config = base.CONFIG
+    for plain, tls in [
+            ("    starttls: false\n", "    starttls_required: true\n"),
+            ("auth_method: internal\n", f'auth_method: internal\ncertfiles:\n  - "{tmp_path}/both.pem"\n'),
+            ("c2s_require_encryption = false", "c2s_require_encryption = true"),
+            ("allow_unencrypted_plain_auth = true\n", ""),
+            ('"websocket" }}', '"websocket", "tls" }}'),
+            ('VirtualHost "{domain}"\n',
+             f'VirtualHost "{{domain}}"\nssl = {{{{ key = "{tmp_path}/server.key",'
+             f' certificate = "{tmp_path}/server.pem" }}}}\n')]:
+        config = config.replace(plain, tls)
+    with type("Encrypted", (base,), {"CONFIG": config})(USERS) as running:
+        yield running
+
+
+def test_the_client_uses_tls(encrypted, tmp_path):
+    """At servers that require it; a failed login names the obstacle."""
+    with Gjallar(encrypted.component_port, tmp_path) as gjallar:
+        client = client_of(encrypted, gjallar, tmp_path)
+        trusting = {"SSL_CERT_FILE": str(tmp_path / "ca.pem")}
+
+        def start(user, *arguments, env=None):
+            command = client(user, *arguments, host=NOT_LOOPBACK)
+            return subprocess.Popen(command, env=env or trusting, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+        untrusting = start("owner", "items", NODE, env={"SSL_CERT_FILE": str(tmp_path / "nothing.pem")})
+        unknown = start("nobody", "items", NODE)
+        created = start("owner", "create", NODE)
+        assert created.communicate(timeout=20) == (f"{NODE}\n", "")
+        refused = untrusting.communicate(timeout=60)[1]
+        assert "certificate" in refused, refused
+        refused = unknown.communicate(timeout=60)[1]
+        assert "check the password" in refused and "without TLS" not in refused, refused
 
 
 @pytest.fixture(params=sorted(SERVERS))
