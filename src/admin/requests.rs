@@ -9,7 +9,7 @@ use thiserror::Error;
 use crate::{
     service::{self, ErasureReport, ManagedNodes, Memberships, NamePattern, OwnItem, Service},
     xmpp::stanza::{
-        forms::{enum_fields::access_model, node_config},
+        forms::{distinct, enum_fields::access_model, node_config},
         name::{affiliation_name, affiliation_named, state_name, state_named},
         notification::date_time,
         payload,
@@ -84,10 +84,7 @@ pub(crate) async fn answer(
             return Ok(json!({ "told": told }));
         }
         AdminRequest::Authorize { node, jids, allow } => {
-            for jid in jids {
-                let request = Authorize { node: id(&node)?, jid, allow };
-                service.authorize(actor, &request, |outcome| outcome).await.await?;
-            }
+            return authorize(service, actor, &id(&node)?, jids, allow).await;
         }
         AdminRequest::Configure { node, fields } => {
             let request = Configure { node: id(&node)?, settings: settings(&fields)?, seen: None };
@@ -176,6 +173,10 @@ pub(crate) async fn answer(
             let request = SetSubscriptions { node: id(&node)?, entries, invalid: Vec::new() };
             let set = service.set_subscriptions(actor, &request, |outcome| outcome).await.await?;
             none_failed(set.failed.iter().map(|(jid, ..)| jid.as_str()), &set.reason)?;
+            let not_ended = set.not_ended();
+            if !not_ended.is_empty() {
+                return Err(AdminError::Argument(format!("not ended: {}", not_ended.join(", "))));
+            }
         }
         AdminRequest::Stats => return Ok(service.stats().into()),
         AdminRequest::Subscriptions { node } => {
@@ -218,6 +219,27 @@ fn none_failed<'a>(failed: impl Iterator<Item = &'a str>, reason: &str) -> Resul
         return Ok(());
     }
     Err(AdminError::Argument(format!("not set: {} ({reason})", failed.join(", "))))
+}
+
+async fn authorize(
+    service: &Service,
+    actor: &Actor,
+    node: &NodeId,
+    jids: Vec<Jid>,
+    allow: bool,
+) -> Result<Value, AdminError> {
+    let (mut decided, mut not_pending) = (0_usize, Vec::new());
+    for jid in distinct(jids.into_iter()) {
+        let request = Authorize { node: node.clone(), jid, allow };
+        match service.authorize(actor, &request, |outcome| outcome).await.await? {
+            true => decided += 1,
+            false => not_pending.push(request.jid.to_string()),
+        }
+    }
+    match not_pending.is_empty() {
+        true => Ok(json!({ "decided": decided })),
+        false => Err(AdminError::Argument(format!("not pending: {}", not_pending.join(", ")))),
+    }
 }
 
 fn shown(node: &NodeId, item: &Item) -> Value {

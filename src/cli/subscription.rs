@@ -4,7 +4,10 @@ use clap::Subcommand;
 use gjallar::admin::AdminRequest;
 use jid::Jid;
 
-use super::{CliError, control::ServiceArgs};
+use super::{
+    CliError,
+    control::{ServiceArgs, value},
+};
 
 #[derive(Debug, Subcommand)]
 pub(super) enum SubscriptionSubcommand {
@@ -66,7 +69,8 @@ impl SubscriptionSubcommand {
 impl ApprovalArgs {
     fn make(self, allow: bool) -> Result<(), CliError> {
         let Self { at, node, jids } = self;
-        let done = format!("{}: {}", if allow { "approved" } else { "refused" }, jids.len());
-        at.act(AdminRequest::Authorize { node, jids, allow }, |_| done.clone())
+        let done = if allow { "approved" } else { "refused" };
+        let request = AdminRequest::Authorize { node, jids, allow };
+        at.act(request, |answer| format!("{done}: {}", value(answer, "decided")))
     }
 }

@@ -363,12 +363,12 @@ impl Service {
         self.execute(actor, &request.node, PrefetchRequest::Nothing, rule, respond).await
     }
 
-    /// Approves a subscription, or refuses it (§8.6).
+    /// Approves a pending subscription, or refuses it (§8.6). Replies whether there was one.
     pub async fn authorize<A: Send + 'static>(
         &self,
         actor: &Actor,
         request: &Authorize,
-        respond: impl FnOnce(Outcome<()>) -> A + Send + 'static,
+        respond: impl FnOnce(Outcome<bool>) -> A + Send + 'static,
     ) -> SubmitHandle<A> {
         let rule = |node: Option<&Node>, facts: &Prefetched, cx: &Context<'_>| {
             authorize::authorize(node, request, facts.items.last(), cx)

@@ -176,7 +176,7 @@ impl Router {
             Ok(None) => None,
             Ok(Some(request)) => {
                 let (dispatch, header) = (Arc::clone(self), header.clone());
-                let settle = move |outcome: Outcome<()>| {
+                let settle = move |outcome: Outcome<bool>| {
                     if let Err(error) = outcome {
                         dispatch.reject(&header, &dispatch.error(&error));
                     }

@@ -192,6 +192,27 @@ async fn affiliations_and_subscriptions_are_administered_from_the_command_line()
         said(&served, &["subscription", "refuse", "n", "d@localhost"]).await,
         "refused: 1\n"
     );
+    // Without a pending subscription of exactly this JID nothing is decided.
+    for jid in ["e@localhost/desk", "f@localhost", "g@localhost"] {
+        served.granted(jid, &format!("<subscribe node='n' jid='{jid}'/>")).await;
+    }
+    let approve = ["subscription", "approve", "n", "e@localhost", "f@localhost", "x@localhost"];
+    assert_eq!(
+        refused(&served, &approve, 1).await,
+        "gjallar: the running service says: not pending: e@localhost, x@localhost\n"
+    );
+    let refuse = ["subscription", "refuse", "n", "f@localhost", "g@localhost", "g@localhost"];
+    assert_eq!(
+        refused(&served, &refuse, 1).await,
+        "gjallar: the running service says: not pending: f@localhost\n"
+    );
+    assert_eq!(
+        refused(&served, &["subscription", "set", "n", "none", "e@localhost"], 1).await,
+        "gjallar: the running service says: not ended: e@localhost has no subscription, but e@localhost/desk has one\n"
+    );
+    for jid in ["e@localhost/desk", "f@localhost", "x@localhost"] {
+        assert_eq!(said(&served, &["subscription", "set", "n", "none", jid]).await, "set: 1\n");
+    }
     let there = json!({ "jid": "c@localhost", "subid": null, "subscription": "subscribed" });
     assert_eq!(listed(&served, &["subscription", "list", "n"]).await, [there]);
     assert_eq!(listed(&served, &["subscription", "pending", "n"]).await, Vec::<Value>::new());

@@ -470,6 +470,14 @@ async fn affiliations_and_subscriptions_are_shown_and_set() {
     let mut subscriptions = CommandDialog::begin(&mut component, OWNER, "subscriptions").await;
     subscriptions.fill(&[("node", "n")]).await;
     assert_eq!(subscriptions.fixed(), READER);
+    subscriptions.fill(&[("jids", "reader@localhost"), ("subscription", "none")]).await;
+    assert_eq!(
+        subscriptions.note(),
+        format!("Not ended: reader@localhost has no subscription, but {READER} has one.")
+    );
+    assert!(shown(&subscriptions.answer).contains("<note type='warn'>"));
+    let mut subscriptions = CommandDialog::begin(&mut component, OWNER, "subscriptions").await;
+    subscriptions.fill(&[("node", "n")]).await;
     subscriptions.fill(&[("jids", READER), ("subscription", "none")]).await;
     assert_eq!(subscriptions.note(), "Set: 1.");
     let mut subscriptions = CommandDialog::begin(&mut component, OWNER, "subscriptions").await;
@@ -481,19 +489,23 @@ async fn affiliations_and_subscriptions_are_shown_and_set() {
 async fn requests_are_approved_and_refused() {
     let mut component = TestComponent::start().await;
     component.create(OWNER, "n", &[("access_model", "authorize")]).await;
-    for jid in ["a@localhost", "b@localhost", "c@localhost"] {
+    for jid in ["a@localhost", "b@localhost", "c@localhost", "d@localhost"] {
         component.pubsub(jid, "set", &format!("<subscribe node='n' jid='{jid}'/>")).await;
     }
     let mut approve = CommandDialog::begin(&mut component, OWNER, "approve").await;
     approve.fill(&[("node", "n")]).await;
     let offered = shown(&approve.field("jids"));
-    assert_eq!(offered.matches("<option>").count(), 3, "{offered}");
+    assert_eq!(offered.matches("<option>").count(), 4, "{offered}");
     approve.fill(&[("jids", "a@localhost\nb@localhost"), ("decision", "approve")]).await;
     assert_eq!(approve.note(), "Approved: 2.");
     let mut refuse = CommandDialog::begin(&mut component, OWNER, "approve").await;
     refuse.fill(&[("node", "n")]).await;
-    refuse.fill(&[("jids", "c@localhost"), ("decision", "refuse")]).await;
-    assert_eq!(refuse.note(), "Refused: 1.");
+    // One of them unsubscribes after the form is shown.
+    let unsubscribe = "<unsubscribe node='n' jid='d@localhost'/>";
+    refuse.component.pubsub("d@localhost", "set", unsubscribe).await;
+    refuse.fill(&[("jids", "c@localhost\nd@localhost"), ("decision", "refuse")]).await;
+    assert_eq!(refuse.note(), "Refused: 1. Not pending any more: d@localhost.");
+    assert!(shown(&refuse.answer).contains("<note type='warn'>"));
     let mut nobody = CommandDialog::begin(&mut component, OWNER, "approve").await;
     assert_eq!(nobody.fill(&[("node", "n")]).await.note(), "Nobody waits.");
     let mut there = CommandDialog::begin(&mut component, OWNER, "subscriptions").await;

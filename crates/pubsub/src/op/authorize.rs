@@ -27,8 +27,8 @@ pub struct Authorize {
     pub allow: bool,
 }
 
-/// Decides what an owner's answer does, given the newest item. Another owner may have been faster; then nothing
-/// changes.
+/// Decides what an owner's answer does, given the newest item. Replies whether the subscription was pending; if another
+/// owner was faster, it is not, and nothing changes.
 ///
 /// # Errors
 /// [`Error::NodeNotFound`], [`Error::Forbidden`].
@@ -37,13 +37,13 @@ pub fn authorize(
     request: &Authorize,
     last: Option<&Item>,
     cx: &Context<'_>,
-) -> Result<Decision<()>, Error> {
+) -> Result<Decision<bool>, Error> {
     let node = require_node(node)?;
     access::may_configure(node, cx.actor)?;
     let mut changes = Changes::none(node);
     let is_pending = |jid: &Jid| node.state_of(jid) == SubscriptionState::Pending;
     let Some(jid) = node.known_subscriptions(&request.jid).into_iter().find(is_pending) else {
-        return Ok(Decision::without_entries((), changes));
+        return Ok(Decision::without_entries(false, changes));
     };
     changes.push(match request.allow {
         true => Change::Subscribed(jid),
@@ -51,7 +51,7 @@ pub fn authorize(
     });
     let mut notifications = state_change_entries(node, &node.config, &mut changes, cx);
     notifications.extend(subscribe::last_items(node, &node.config, last, &changes, cx.ids));
-    Ok(Decision { reply: (), changes, notifications })
+    Ok(Decision { reply: true, changes, notifications })
 }
 
 /// Shows who waits to those who may approve it.

@@ -56,6 +56,17 @@ pub struct SetSubscriptionsReply {
     pub reason: String,
     /// Whether some failed because the node has as many subscriptions as it takes.
     pub is_full: bool,
+    /// Entries that end a subscription that does not exist, and another JID of the same entity that is subscribed.
+    pub still_subscribed: Vec<(Jid, Jid)>,
+}
+
+impl SetSubscriptionsReply {
+    /// Describes the entries that ended nothing although their entity has a subscription.
+    pub fn not_ended(&self) -> Vec<String> {
+        let describe =
+            |(jid, other): &(Jid, Jid)| format!("{jid} has no subscription, but {other} has one");
+        self.still_subscribed.iter().map(describe).collect()
+    }
 }
 
 /// Lists a page of the subscriptions for the owner (§8.8.1), as far as it fits, without pending ones. The order is that of
@@ -207,13 +218,17 @@ pub fn set_subscriptions(
     };
     let there = node.subscribers_len() + node.pending_len();
     let mut room = cx.limits().max_subscriptions.saturating_sub(there);
-    let mut agreements = BTreeMap::new();
+    let (mut agreements, mut still_subscribed) = (BTreeMap::new(), Vec::new());
     for (jid, subid, wanted) in &entries {
         let state = node.state_of(jid);
         let entity = jid.to_bare();
         let contact = access::contact(cx, &entity);
         let admission = access::admits(&node.config, node.affiliation_of(&entity), contact);
         match (wanted, state) {
+            (Some(SubscriptionState::None), SubscriptionState::None) => {
+                let other = node.subscriptions_of(&entity).chain(node.pending_of(&entity)).next();
+                still_subscribed.extend(other.map(|other| (jid.clone(), other.clone())));
+            }
             (Some(wanted), state) if *wanted == state => {}
             // One of several.
             (Some(SubscriptionState::None), _) if subid.is_some() => {
@@ -292,7 +307,8 @@ pub fn set_subscriptions(
         reasons.push((*reason).to_owned());
     }
     let reason = joined(reasons);
-    let reply = SetSubscriptionsReply { node: node.id.clone(), failed, reason, is_full };
+    let node_id = node.id.clone();
+    let reply = SetSubscriptionsReply { node: node_id, failed, reason, is_full, still_subscribed };
     let mut notifications = state_change_entries(node, &node.config, &mut changes, cx);
     notifications.extend(subscribe::last_items(node, &node.config, last, &changes, cx.ids));
     Ok(Decision { reply, changes, notifications })

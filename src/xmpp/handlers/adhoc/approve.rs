@@ -48,11 +48,19 @@ impl AdHocCommand for Approve {
             _ => return Err(CommandError::Payload("no such decision".into())),
         };
         let jids = decided.jids("jids")?;
-        let number = jids.len();
+        let (mut decided, mut not_pending) = (0_usize, Vec::new());
         for jid in jids {
             let request = Authorize { node: node.clone(), jid, allow };
-            asker.service.authorize(asker.actor, &request, |outcome| outcome).await.await?;
+            match asker.service.authorize(asker.actor, &request, |outcome| outcome).await.await? {
+                true => decided += 1,
+                false => not_pending.push(request.jid.to_string()),
+            }
         }
-        Ok(CommandStep::done(format!("{}: {number}.", if allow { "Approved" } else { "Refused" })))
+        let done = format!("{}: {decided}.", if allow { "Approved" } else { "Refused" });
+        if not_pending.is_empty() {
+            return Ok(CommandStep::done(done));
+        }
+        let others = asker.enumeration(not_pending);
+        Ok(CommandStep::partly(format!("{done} Not pending any more: {others}.")))
     }
 }

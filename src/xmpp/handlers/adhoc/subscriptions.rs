@@ -54,11 +54,18 @@ impl AdHocCommand for Subscriptions {
         let number = entries.len();
         let request = SetSubscriptions { node, entries, invalid: Vec::new() };
         let set = asker.service.set_subscriptions(asker.actor, &request, |outcome| outcome);
-        let SetSubscriptionsReply { failed, reason, .. } = set.await.await?;
-        if failed.is_empty() {
-            return Ok(CommandStep::done(format!("Set: {number}.")));
-        }
+        let set = set.await.await?;
+        let not_ended = set.not_ended();
+        let SetSubscriptionsReply { failed, reason, .. } = set;
         let failed: Vec<_> = failed.into_iter().map(|(jid, ..)| jid).collect();
-        Ok(CommandStep::partly(format!("Not set: {} ({reason}).", asker.enumeration(failed))))
+        Ok(match (failed.is_empty(), not_ended.is_empty()) {
+            (true, true) => CommandStep::done(format!("Set: {number}.")),
+            (true, false) => {
+                CommandStep::partly(format!("Not ended: {}.", asker.enumeration(not_ended)))
+            }
+            (false, _) => {
+                CommandStep::partly(format!("Not set: {} ({reason}).", asker.enumeration(failed)))
+            }
+        })
     }
 }
