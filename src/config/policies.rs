@@ -143,6 +143,7 @@ impl Config {
             forced: settings(&policy.forced)?,
             max_nodes: policy.limits.max_nodes,
             limits: self.limits_of(policy)?,
+            service_limits: Some(self.rules(&self.limits)),
         };
         policy.check().map_err(|refusal| refusal.to_string())?;
         Ok(policy)

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from libervia import Libervia
-from servers import SERVICE
+from servers import SERVICE, Gjallar, shipped_policies
 
 pytestmark = [pytest.mark.parametrize("server", ["prosody"], indirect=True), pytest.mark.one_release]
 # What an entry of a list consists of.
@@ -46,3 +46,29 @@ def test_a_blog_with_comments_and_reactions_and_a_list(server, gjallar, tmp_path
         todo = ["-s", SERVICE, "-n", "fdp/submitted/todo", "-p"]
         libervia.run("list", "set", *todo, "alice", "-f", "title", "Buy milk")
         assert "title Buy milk" in libervia.run("list", "get", *todo, "bob").splitlines()
+
+
+def affiliations(gjallar, node):
+    """The affiliations of a node, without the heading."""
+    return [line.split() for line in gjallar.run("affiliation", "list", node).splitlines()[1:]]
+
+
+def test_reactions_belong_to_the_author_of_the_post(server, tmp_path):
+    """Libervia copies the blog's configuration, with numbers above the limits of the policy for reactions."""
+    config = shipped_policies(tmp_path, "urn:")
+    with Gjallar(server.component_port, tmp_path, config=config) as gjallar, Libervia(tmp_path) as libervia:
+        for user in ("alice", "bob"):
+            libervia.connect(user, server.client_port)
+        blog = ["-s", SERVICE, "-n", "blog"]
+        libervia.run("pubsub", "node", "create", *blog, "-p", "alice")
+        libervia.run("blog", "set", *blog, "-i", "first", "-C", "-p", "alice", text="A post")
+        node = f"urn:xmpp:pubsub-attachments:1/xmpp:{SERVICE}?;node=blog;item=first"
+        assert affiliations(gjallar, node) == [["alice@localhost", "owner"]]
+        config = json.loads(gjallar.run("node", "show", node, "--json"))["configuration"]
+        copied = ("max_payload_size", "publish_model", "itemreply", "publish_node_full")
+        assert [config[f"pubsub#{field}"] for field in copied] == ["16384", "open", "none", "discard-oldest"]
+        gjallar.run("node", "configure", node, "itemreply=publisher", "publish_node_full=reject")
+        libervia.run("blog", "attachments", "set", *blog, "-i", "first", "-r", "♥", "-p", "bob")
+        assert affiliations(gjallar, node) == [["alice@localhost", "owner"]]
+        reactions = libervia.run("blog", "attachments", "get", *blog, "-i", "first", "-p", "alice")
+        assert "from: bob@localhost" in reactions.splitlines()

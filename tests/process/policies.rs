@@ -190,7 +190,55 @@ async fn nodes_have_the_quotas_of_their_pattern() {
     let subscribe = "<subscribe node='small/1' jid='b@localhost/x'/>";
     let refused = component.pubsub("b@localhost/x", "set", subscribe).await;
     assert_eq!(error(&refused), "wait policy-violation too-many-subscriptions");
-    let answer = component.configure(USER, "small/1", &[("max_items", "3")]).await;
+}
+
+/// Libervia copies the configuration of a blog to the node of its reactions, which may have lower limits.
+#[tokio::test]
+async fn numbers_above_the_limits_of_a_policy_are_lowered() {
+    let limits =
+        NodeLimits { max_items: Some(2), max_payload_bytes: Some(100), ..NodeLimits::default() };
+    let small = PolicyConfig { limits, ..policy("small/*") };
+    let forced = fields(&[("max_items", "5")]);
+    let limits = NodeLimits { max_items: Some(50_000), ..NodeLimits::default() };
+    let large = PolicyConfig { limits, ..policy("large") };
+    let mut component =
+        governed(vec![small, PolicyConfig { forced, ..policy("forced") }, large]).await;
+    let of = "<configure node='small/1'/>";
+    let copied = [("max_items", "10000"), ("max_payload_size", "65536")];
+    component.create(USER, "small/1", &copied).await;
+    assert_eq!(field(&mut component, of, "max_items").await, "2");
+    assert_eq!(field(&mut component, of, "max_payload_size").await, "100");
+    let lower = component.configure(USER, "small/1", &[("max_items", "1")]).await;
+    assert_eq!(lower.attr("type"), Some("result"));
+    assert_eq!(field(&mut component, of, "max_items").await, "1");
+    let copied = component.configure(USER, "small/1", &copied).await;
+    assert_eq!(copied.attr("type"), Some("result"));
+    assert_eq!(field(&mut component, of, "max_items").await, "2");
+    for (name, value) in [("max_items", "10001"), ("max_payload_size", "65537")] {
+        let answer = component.configure(USER, "small/1", &[(name, value)]).await;
+        assert_eq!(error(&answer), "modify not-acceptable", "{name}");
+        let form = form(&[(name, value)]);
+        let create = format!("<create node='small/2'/><configure>{form}</configure>");
+        assert_eq!(error(&component.pubsub(USER, "set", &create).await), "modify not-acceptable");
+    }
+    // What a publisher wants is a condition: a node that it creates has to meet it too.
+    let form = |items| form(&[("max_items", items)]).replace("node_config", "publish-options");
+    for (items, expected) in
+        [("3", Some("cancel conflict precondition-not-met")), ("2", None), ("max", None)]
+    {
+        let options = format!("<publish-options>{}</publish-options>", form(items));
+        let publish = format!("{}{options}", publish(&format!("small/of-{items}"), "1", "x"));
+        let answer = component.pubsub(USER, "set", &publish).await;
+        match expected {
+            Some(expected) => assert_eq!(error(&answer), expected),
+            None => assert_eq!(answer.attr("type"), Some("result"), "{}", shown(&answer)),
+        }
+    }
+    component.create(USER, "forced", &[]).await;
+    let answer = component.configure(USER, "forced", &[("max_items", "6")]).await;
+    assert_eq!(error(&answer), "modify not-acceptable");
+    component.create(USER, "large", &[("max_items", "50000")]).await;
+    let answer = component.configure(USER, "large", &[("max_items", "50001")]).await;
     assert_eq!(error(&answer), "modify not-acceptable");
 }
 
@@ -356,7 +404,7 @@ fn publish(node: &str, item: &str, text: &str) -> String {
     format!("<publish node='{node}'><item id='{item}'><x xmlns='urn:x'>{text}</x></item></publish>")
 }
 
-/// The first comment or reaction creates the node; everybody else comments and reacts too.
+/// Where the author's client created no node, the first comment or reaction does; everybody else comments and reacts too.
 #[tokio::test]
 async fn social_nodes_are_open_to_all() {
     let mut component = governed(shipped("Social nodes:")).await;

@@ -94,6 +94,17 @@ impl ConfigField {
         }
     }
 
+    /// The field with its number lowered to these limits.
+    pub(super) fn within(self, limits: &Limits) -> Self {
+        match self {
+            Self::MaxItems(MaxItems::Number(v)) => {
+                Self::MaxItems(MaxItems::Number(v.min(limits.max_items)))
+            }
+            Self::MaxPayloadSize(v) => Self::MaxPayloadSize(v.min(limits.max_payload_bytes)),
+            other => other,
+        }
+    }
+
     /// Whether the value is within its limits.
     pub(super) fn check(&self, limits: &Limits) -> Result<(), Error> {
         let at_most = |value: usize, max: usize| {

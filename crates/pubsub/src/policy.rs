@@ -27,6 +27,9 @@ pub struct Policy {
     pub max_nodes: Option<u64>,
     /// How much of each thing it takes.
     pub limits: Limits,
+    /// The limits of the service, if those of the policy are others. Numbers of a submitted configuration that are above
+    /// the policy's limits only are lowered.
+    pub service_limits: Option<Limits>,
 }
 
 /// Who may create nodes (§8.1.1).
@@ -64,6 +67,7 @@ impl Default for Policy {
             forced: Vec::new(),
             max_nodes: None,
             limits: Limits::default(),
+            service_limits: None,
         }
     }
 }
@@ -93,7 +97,9 @@ impl Policy {
         config
     }
 
-    /// A configuration with some settings changed.
+    /// A configuration with some settings changed. Numbers above the limits of the policy are lowered to these, unless they
+    /// are above the limits of the service too: clients such as Libervia copy the configuration of one node to another one,
+    /// which may have lower limits.
     ///
     /// # Errors
     /// [`Error::BadSetting`]; [`Error::NotAcceptable`] for a setting that is not what is forced. It is refused and
@@ -119,7 +125,21 @@ impl Policy {
                 return Err(Error::NotAcceptable(text));
             }
         }
-        before.clone().with(settings, &self.limits)
+        let accepted = self.accepted_limits();
+        settings.iter().try_for_each(|setting| setting.check(&accepted))?;
+        let mut config = before.clone();
+        settings.iter().for_each(|setting| config.set(setting.clone().within(&self.limits)));
+        Ok(config)
+    }
+
+    /// The limits of the numbers in a submitted configuration.
+    fn accepted_limits(&self) -> Limits {
+        let service = self.service_limits.as_ref().unwrap_or(&self.limits);
+        Limits {
+            max_items: self.limits.max_items.max(service.max_items),
+            max_payload_bytes: self.limits.max_payload_bytes.max(service.max_payload_bytes),
+            ..self.limits.clone()
+        }
     }
 }
 

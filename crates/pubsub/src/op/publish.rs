@@ -84,23 +84,31 @@ pub fn publish(
         }
         check_compared(request, None)?;
         let (node, changes) = create::creation(request.node.clone(), &request.options, false, cx)?;
+        check_options(&node, request, cx)?;
         return publish_at(&node, changes, request, &ExistingItems::default(), cx);
     };
     access::may_publish(node, cx.actor)?;
     for publisher in there.replaced.values() {
         access::may_change_item(node, cx.actor, publisher)?;
     }
-    // Each by itself: of two values for one field one is not met.
-    let unmet = request.options.iter().find(|wanted| !node.config.meets(wanted, cx.limits()));
-    if let Some(unmet) = unmet {
-        return Err(Error::PreconditionNotMet { field: unmet.field() });
-    }
+    check_options(node, request, cx)?;
     if request.expected_newest.is_some() {
         // Who may not read does not learn what is there.
         access::may_retrieve(node, cx).map_err(|_| Error::Forbidden)?;
     }
     check_compared(request, there.newest.as_ref())?;
     publish_at(node, Changes::none(node), request, there, cx)
+}
+
+/// Whether a node is configured as the publisher wants it (§7.1.5), also one that the request creates: a number above the
+/// limits of its policy is not met.
+fn check_options(node: &Node, request: &Publish, cx: &Context<'_>) -> Result<(), Error> {
+    // Each by itself: of two values for one field one is not met.
+    let unmet = request.options.iter().find(|wanted| !node.config.meets(wanted, cx.limits()));
+    match unmet {
+        Some(unmet) => Err(Error::PreconditionNotMet { field: unmet.field() }),
+        None => Ok(()),
+    }
 }
 
 /// SPEC: XEP-0395 leaves it to the service what tells the content of an item. Here it is what the item is called in the
