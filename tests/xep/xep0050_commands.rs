@@ -1,6 +1,6 @@
 //! Ad-hoc commands (XEP-0050): what administrators and owners do with forms, and what others see of it: nothing.
 
-use std::sync::Arc;
+use std::{collections::BTreeSet, sync::Arc};
 
 use gjallar::store::MemoryStore;
 use minidom::Element;
@@ -381,6 +381,65 @@ async fn forms_of_commands_have_no_empty_value() {
     let mut erase = CommandDialog::begin(&mut component, ADMIN, "erase").await;
     erase.fill(&[("jid", "bot@localhost\nbot@localhost")]).await;
     assert_eq!(erase.values("again"), Vec::<String>::new());
+}
+
+/// The lists of all forms in a reply, each with its name, its values and the values of its options.
+fn lists(reply: &Element) -> Vec<(String, Vec<String>, Vec<String>)> {
+    fn values(parent: &Element) -> Vec<String> {
+        parent.children().filter(|child| child.name() == "value").map(Element::text).collect()
+    }
+    if reply.name() == "field" {
+        let is_list = reply.attr("type").is_some_and(|kind| kind.starts_with("list-"));
+        let options = reply.children().filter(|child| child.name() == "option");
+        let options = options.flat_map(values).collect();
+        let var = reply.attr("var").unwrap_or_default().to_owned();
+        return if is_list { vec![(var, values(reply), options)] } else { Vec::new() };
+    }
+    reply.children().flat_map(lists).collect()
+}
+
+/// XEP-0004 §3.3: clients such as Psi, Converse and Movim submit of a list the values that are options.
+#[tokio::test]
+async fn each_present_value_of_a_list_is_an_option() {
+    let mut component = component().await;
+    let grant = "<privilege xmlns='urn:xmpp:privilege:2'><perm access='roster' type='get'/></privilege>";
+    let grant = format!("<message from='localhost' to='{SERVICE}' id='p'>{grant}</message>");
+    component.send(&grant).await;
+    component.ask("localhost", "get", "<ping xmlns='urn:xmpp:ping'/>").await;
+    let fields = [("language", "da"), ("access_model", "whitelist"), ("itemreply", "owner")];
+    component.configure(OWNER, "n", &fields).await;
+    let groups = "<field var='pubsub#roster_groups_allowed'><value>Friends</value><value>Family</value></field>";
+    let with_groups = crate::support::component::form(&[]).replace("</x>", &format!("{groups}</x>"));
+    let configure = format!("<configure node='n'>{with_groups}</configure>");
+    assert_eq!(component.owner(OWNER, "set", &configure).await.attr("type"), Some("result"));
+    let mut replies = Vec::new();
+    for question in ["<configure node='n'/>", "<default/>"] {
+        replies.push(component.owner(OWNER, "get", question).await);
+    }
+    let options = format!("<options node='n' jid='{READER}'/>");
+    for question in [options.as_str(), "<default node='n'/>", "<default/>"] {
+        replies.push(component.pubsub(READER, "get", question).await);
+    }
+    for (node, _) in listed(&mut component, ADMIN).await {
+        let mut command = CommandDialog::begin(&mut component, ADMIN, &node).await;
+        replies.push(command.answer.clone());
+        if command.status() == "executing" && command.has("node") {
+            command.act("next", &[("node", "n")]).await;
+            replies.push(command.answer.clone());
+        }
+    }
+    let found: Vec<_> = replies.iter().flat_map(lists).collect();
+    for (var, values, options) in &found {
+        for value in values {
+            assert!(options.contains(value), "{var}: {value} is no option of {options:?}");
+        }
+    }
+    let with_value = found.iter().filter(|(_, values, _)| !values.is_empty());
+    let with_value: BTreeSet<_> = with_value.map(|(var, ..)| var.as_str()).collect();
+    let groups_and_language = ["pubsub#roster_groups_allowed", "pubsub#language"];
+    for var in ["node", "affiliation", "pubsub#show-values"].iter().chain(&groups_and_language) {
+        assert!(with_value.contains(var), "{var}: {with_value:?}");
+    }
 }
 
 #[tokio::test]

@@ -786,3 +786,62 @@ async fn rosters_that_do_not_come_delay_time_at_no_other_node() {
     }
     assert!(began.elapsed() < std::time::Duration::from_secs(10), "{:?}", began.elapsed());
 }
+
+/// The options of the field for groups in a form, and whether other values are possible.
+fn offered(reply: &Element) -> (Vec<String>, bool) {
+    let shown = shown(reply);
+    let (_, rest) = shown.split_once("'pubsub#roster_groups_allowed'").expect("the field");
+    let (field, _) = rest.split_once("</field>").unwrap();
+    let options = field.split("<option label='").skip(1);
+    let options = options.map(|option| option.split_once('\'').unwrap().0.to_owned()).collect();
+    (options, field.contains("<open/>"))
+}
+
+/// Clients such as Psi and Converse choose among the options of a list, and unset a field without options.
+#[tokio::test]
+async fn groups_that_a_node_allows_and_those_of_ones_own_roster_are_options() {
+    let mut server = start(60).await;
+    server.grant("localhost", 2, ROSTER).await;
+    let default = format!("<pubsub xmlns='{OWNERS}'><default/></pubsub>");
+    assert_eq!(offered(&server.ask(OWNER, "get", &default).await), (Vec::new(), true));
+    let allowed = field("roster_groups_allowed", &["Friends", "Work"]);
+    server.create("n", &(field("access_model", &["roster"]) + &allowed)).await;
+    let configuration = format!("<pubsub xmlns='{OWNERS}'><configure node='n'/></pubsub>");
+    let options = |names: &[&str]| (names.iter().map(|name| (*name).to_owned()).collect(), true);
+    assert_eq!(
+        offered(&server.ask(OWNER, "get", &configuration).await),
+        options(&["Friends", "Work"])
+    );
+    assert_eq!(server.subscribe(FRIEND, "n").await, "subscribed");
+    server.affiliate(OWNER, "n", "co-owner@localhost", "owner").await;
+    for (from, names) in [
+        (OWNER, &["Family", "Friends", "Work"][..]),
+        ("co-owner@localhost/x", &["Friends", "Work"]),
+        ("admin@localhost/x", &["Friends", "Work"]),
+    ] {
+        assert_eq!(offered(&server.ask(from, "get", &configuration).await), options(names));
+    }
+    assert_eq!(offered(&server.ask(OWNER, "get", &default).await), options(&["Family", "Friends"]));
+    // Of each list such a client submits the values that are options.
+    let form = server.ask(OWNER, "get", &configuration).await;
+    let form = form.children().next().unwrap().children().next().unwrap().children().next();
+    let mut fields = String::new();
+    for field in form.unwrap().children().filter(|child| child.name() == "field") {
+        let values = |parent: &Element| {
+            let values = parent.children().filter(|child| child.name() == "value");
+            values.map(Element::text).collect::<Vec<_>>()
+        };
+        let options = field.children().filter(|child| child.name() == "option");
+        let options: Vec<_> = options.flat_map(values).collect();
+        let is_list = field.attr("type").unwrap().starts_with("list-");
+        let kept = values(field).into_iter().filter(|value| !is_list || options.contains(value));
+        let (var, title) = (field.attr("var").unwrap(), "<value>Other</value>".to_owned());
+        let values = kept.map(|value| format!("<value>{value}</value>")).collect();
+        let values = if var == "pubsub#title" { title } else { values };
+        fields += &format!("<field var='{var}'>{values}</field>");
+    }
+    server.configured(OWNER, "n", &fields).await;
+    let form = shown(&server.ask(OWNER, "get", &configuration).await);
+    assert!(form.contains("<value>Other</value>"), "{form}");
+    assert_eq!(server.subscribe(FRIEND, "n").await, "subscribed");
+}

@@ -52,7 +52,7 @@ const MAX_LANGUAGE_BYTES: usize = 100;
 const MAX_XSLT_BYTES: usize = 1024;
 /// The most groups of a roster, and the longest name of one, in bytes.
 const MAX_GROUPS: usize = 10;
-const MAX_GROUP_BYTES: usize = 100;
+pub(super) const MAX_GROUP_BYTES: usize = 100;
 /// The most contacts.
 const MAX_CONTACTS: usize = 10;
 /// The longest `pubsub#type`, in bytes.

@@ -5,7 +5,8 @@ use std::sync::Arc;
 use jid::BareJid;
 
 use gjallar_pubsub::{
-    Actor, Context, Node, NodeId, Roster, Timestamp, may_configure, op::configure,
+    Actor, Context, Node, NodeId, Roster, Timestamp, byte_budget, may_configure, op::configure,
+    written_len,
 };
 
 use crate::service::{
@@ -15,6 +16,9 @@ use crate::service::{
 
 /// How often a roster is read for one operation if another owner's gives access to the node meanwhile.
 const MAX_READS: usize = 3;
+
+/// Maximum number of groups of a roster that a form offers.
+const MAX_OFFERED_GROUPS: usize = 100;
 
 /// The roster that an operation needs.
 enum NeededRoster {
@@ -49,6 +53,22 @@ impl Service {
             Some(node) => node.roster_owner().is_some_and(|owner| rosters.may_read(owner)),
             None => rosters.may_read(&actor),
         }
+    }
+
+    /// The groups that a configuration form offers to an entity: those of its own roster, if that was read before. `None` if
+    /// no roster can be read.
+    #[must_use]
+    pub fn offered_groups(&self, actor: &Actor) -> Option<Vec<String>> {
+        if !self.reads_rosters() {
+            return None;
+        }
+        let roster = self.rosters().cached(&actor.bare(), Timestamp(0)).flatten();
+        let groups = roster.iter().flat_map(|roster| roster.groups());
+        let max_bytes = self.policies().limits().max_reply_bytes;
+        let option_len = |group: &&str| 100 + 2 * written_len(group);
+        let groups = groups.take(MAX_OFFERED_GROUPS);
+        let fitting = groups.take_while(byte_budget(max_bytes, 0, option_len));
+        Some(fitting.map(str::to_owned).collect())
     }
 
     /// A roster that was asked for has come; nothing if it cannot be read.

@@ -42,11 +42,11 @@ pub(in crate::xmpp) async fn answer(
         }
         GetRequest::Configuration(node) => {
             let config = service.configuration(actor, &node).await?;
-            reply::configuration(&node, &config, service.reads_rosters())
+            reply::configuration(&node, &config, service.offered_groups(actor).as_deref())
         }
         GetRequest::Default => {
             let initial = service.policies().default_policy().initial();
-            reply::default(&initial, service.reads_rosters())
+            reply::default(&initial, service.offered_groups(actor).as_deref())
         }
         GetRequest::DefaultOptions(Some(node)) => {
             let offered = service.default_options(actor, &node).await?;

@@ -139,15 +139,19 @@ pub fn items(request: &Retrieve, found: &Retrieved, limits: &Limits) -> ElementW
 
 /// §8.2.2.
 #[must_use]
-pub fn configuration(node: &NodeId, shown: &Configuration, reads_rosters: bool) -> ElementWriter {
-    let form = forms::render(&node_config::form_of(shown, reads_rosters));
+pub fn configuration(
+    node: &NodeId,
+    shown: &Configuration,
+    offered_groups: Option<&[String]>,
+) -> ElementWriter {
+    let form = forms::render(&node_config::form_of(shown, offered_groups));
     owner(ElementWriter::new("configure").attr("node", node.as_str()).child(form))
 }
 
 /// §8.3.2.
 #[must_use]
-pub fn default(config: &NodeConfig, reads_rosters: bool) -> ElementWriter {
-    let form = node_config::form(config, reads_rosters);
+pub fn default(config: &NodeConfig, offered_groups: Option<&[String]>) -> ElementWriter {
+    let form = node_config::form(config, offered_groups);
     owner(ElementWriter::new("default").child(form))
 }
 

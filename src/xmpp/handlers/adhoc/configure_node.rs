@@ -33,7 +33,8 @@ impl AdHocCommand for ConfigureNode {
         let node = chosen.node("node")?;
         let [config] = rest else {
             let shown = asker.service.configuration(asker.actor, &node).await?;
-            let mut form = node_config::form_of(&shown, asker.service.reads_rosters());
+            let groups = asker.service.offered_groups(asker.actor);
+            let mut form = node_config::form_of(&shown, groups.as_deref());
             form.title = Some(format!("Configuration of {node}"));
             return Ok(CommandStep::Ask(form, NextActions::Last));
         };

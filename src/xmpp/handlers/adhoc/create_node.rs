@@ -38,11 +38,9 @@ impl AdHocCommand for CreateNode {
             let policy = node
                 .as_ref()
                 .map_or_else(|| policies.default_policy(), |node| policies.for_node(node));
-            let mut form = node_config::data_form(
-                DataFormType::Form,
-                &policy.initial(),
-                asker.service.reads_rosters(),
-            );
+            let groups = asker.service.offered_groups(asker.actor);
+            let initial = policy.initial();
+            let mut form = node_config::data_form(DataFormType::Form, &initial, groups.as_deref());
             form.title = Some("Configuration of the new node".into());
             return Ok(CommandStep::Ask(form, NextActions::Last));
         };

@@ -12,7 +12,10 @@ pub mod subscribe_options;
 use std::{collections::HashSet, hash::Hash};
 
 use minidom::Element;
-use xmpp_parsers::data_forms::{DataForm, DataFormType, Field, FieldType, Option_};
+use xmpp_parsers::{
+    data_forms::{DataForm, DataFormType, Field, FieldType, Option_},
+    data_forms_validate::{Datatype, Method, Validate},
+};
 
 use crate::xmpp::{stanza::ns, xml::writer::ElementWriter};
 
@@ -37,7 +40,8 @@ pub fn render(form: &DataForm) -> ElementWriter {
     fields.fold(head, |form, field| form.with("field", |tag| fill(tag, field, is_asked)))
 }
 
-/// A list without options takes any value, where one is asked for.
+/// Writes a field. Where a value is asked for, a list without options, or with open validation, takes any value. Its
+/// present values are options too. COMPAT: clients such as Movim and Psi keep a value of a list only if it is an option.
 fn fill(tag: ElementWriter, field: &Field, is_asked: bool) -> ElementWriter {
     let kind = match field.type_ {
         FieldType::Boolean => "boolean",
@@ -61,11 +65,14 @@ fn fill(tag: ElementWriter, field: &Field, is_asked: bool) -> ElementWriter {
         .attr_if("label", field.label.as_deref())
         .children(field.desc.as_deref().map(|desc| ElementWriter::new("desc").text(desc)))
         .children(field.required.then(|| ElementWriter::new("required")));
-    let chosen = field.options.iter();
-    let tag = chosen.fold(head, |tag, choice| tag.with("option", |tag| option(tag, choice)));
-    let tag = field.values.iter().fold(tag, |tag, value| tag.with("value", |tag| tag.text(value)));
     let is_list = matches!(field.type_, FieldType::ListMulti | FieldType::ListSingle);
-    let is_open = is_asked && is_list && field.options.is_empty();
+    let is_open = is_asked && is_list && (field.options.is_empty() || field.validate.is_some());
+    let is_option = |value: &&String| field.options.iter().any(|option| option.value == **value);
+    let present = field.values.iter().filter(|value| is_open && !is_option(value));
+    let present: Vec<_> = present.map(|value| open_option(value)).collect();
+    let options = field.options.iter().chain(&present);
+    let tag = options.fold(head, |tag, choice| tag.with("option", |tag| option(tag, choice)));
+    let tag = field.values.iter().fold(tag, |tag, value| tag.with("value", |tag| tag.text(value)));
     tag.children(is_open.then(open_validation))
 }
 
@@ -111,6 +118,26 @@ pub fn choice(var: &str, label: &str, options: &[(&str, &str)], value: &str) -> 
     };
     field.options = options.iter().map(option).collect();
     field
+}
+
+/// A list that offers some values and takes others too (XEP-0122).
+#[must_use]
+pub fn open_choices(var: &str, label: &str, options: &[String], values: &[String]) -> Field {
+    let mut field = Field::new(var, FieldType::ListMulti);
+    field.label = Some(label.to_owned());
+    field.options = options.iter().map(|value| open_option(value)).collect();
+    field.values = values.to_vec();
+    field.validate = Some(Validate {
+        datatype: Some(Datatype::String),
+        method: Some(Method::Open),
+        list_range: None,
+    });
+    field
+}
+
+/// An option of a list that takes any value. Some clients show no option without a label.
+fn open_option(value: &str) -> Option_ {
+    Option_ { label: Some(value.to_owned()), value: value.to_owned() }
 }
 
 /// A form of a registered type (XEP-0068).

@@ -24,23 +24,23 @@ use gjallar_pubsub::{
 };
 
 /// The configuration as a form to fill in (§8.2.2). Access models that look at rosters are offered where these can be
-/// read.
+/// read, with these groups.
 #[must_use]
-pub fn form(config: &NodeConfig, reads_rosters: bool) -> ElementWriter {
-    forms::render(&data_form(DataFormType::Form, config, reads_rosters))
+pub fn form(config: &NodeConfig, offered_groups: Option<&[String]>) -> ElementWriter {
+    forms::render(&data_form(DataFormType::Form, config, offered_groups))
 }
 
 /// The configuration as a result, as events show it (§8.2.5.3).
 #[must_use]
 pub fn result(config: &NodeConfig) -> ElementWriter {
-    let mut form = data_form(DataFormType::Result_, config, false);
+    let mut form = data_form(DataFormType::Result_, config, None);
     form.fields.retain(is_public);
     forms::render(&form)
 }
 
 /// The configuration as a node's meta-data show it (§5.4).
 pub(super) fn public_fields(config: &NodeConfig) -> Vec<Field> {
-    let mut fields = show(config);
+    let mut fields = show(config, &[]);
     fields.retain(is_public);
     fields.iter_mut().for_each(|field| field.options.clear());
     fields
@@ -51,11 +51,15 @@ fn is_public(field: &Field) -> bool {
     field.var.as_deref() != Some(GROUPS)
 }
 
-/// The configuration as a data form of any type.
+/// The configuration as a data form of any type; with the groups of a roster that it offers, if rosters can be read.
 #[must_use]
-pub fn data_form(kind: DataFormType, config: &NodeConfig, reads_rosters: bool) -> DataForm {
-    let mut fields = show(config);
-    if !reads_rosters && !config.access_model.reads_rosters() {
+pub fn data_form(
+    kind: DataFormType,
+    config: &NodeConfig,
+    offered_groups: Option<&[String]>,
+) -> DataForm {
+    let mut fields = show(config, offered_groups.unwrap_or_default());
+    if offered_groups.is_none() && !config.access_model.reads_rosters() {
         fields.retain(|field| field.var.as_deref() != Some(GROUPS));
         for field in &mut fields {
             field.options.retain(|option| !matches!(option.value.as_str(), "presence" | "roster"));
@@ -66,8 +70,8 @@ pub fn data_form(kind: DataFormType, config: &NodeConfig, reads_rosters: bool) -
 
 /// The configuration of a node as a form to fill in, which says which configuration it shows.
 #[must_use]
-pub fn form_of(shown: &Configuration, reads_rosters: bool) -> DataForm {
-    let mut form = data_form(DataFormType::Form, &shown.config, reads_rosters);
+pub fn form_of(shown: &Configuration, offered_groups: Option<&[String]>) -> DataForm {
+    let mut form = data_form(DataFormType::Form, &shown.config, offered_groups);
     let SeenConfig { epoch, number } = shown.seen;
     let revision = format!("{:016x}-{number}", epoch.0);
     form.fields.push(Field::new(REVISION, FieldType::Hidden).with_value(&revision));
@@ -98,7 +102,7 @@ pub struct NodeConfigForm {
     pub compared: Option<String>,
 }
 
-fn show(config: &NodeConfig) -> Vec<Field> {
+fn show(config: &NodeConfig, offered_groups: &[String]) -> Vec<Field> {
     let text = |var, label, value: &str| forms::field(var, FieldType::TextSingle, label, value);
     let flag = |var, label, value| {
         forms::field(var, FieldType::Boolean, label, if value { "true" } else { "false" })
@@ -108,9 +112,6 @@ fn show(config: &NodeConfig) -> Vec<Field> {
         MaxItems::Number(number) => number.to_string(),
     };
     let item_expire = item_expire(config.item_expire);
-    // Any language is accepted. COMPAT: clients such as Movim keep a value only if it is an option.
-    let languages = [(config.language.as_str(), config.language.as_str())];
-    let languages = if config.language.is_empty() { &[] } else { &languages[..] };
     vec![
         text("pubsub#title", "A name for people", &config.title),
         text("pubsub#description", "What the node is about", &config.description),
@@ -119,7 +120,7 @@ fn show(config: &NodeConfig) -> Vec<Field> {
             "Semantic type of the payloads, usually their namespace",
             &config.r#type,
         ),
-        forms::choice("pubsub#language", "Language of the data", languages, &config.language),
+        forms::choice("pubsub#language", "Language of the data", &[], &config.language),
         forms::jids(CONTACT, "Whom to contact with questions", &config.contact),
         forms::choice(
             "pubsub#access_model",
@@ -127,7 +128,12 @@ fn show(config: &NodeConfig) -> Vec<Field> {
             ACCESS_MODELS,
             access_model(config.access_model),
         ),
-        groups(GROUPS, &config.roster_groups_allowed),
+        forms::open_choices(
+            GROUPS,
+            "The groups of an owner's roster that have access",
+            offered_groups,
+            &config.roster_groups_allowed,
+        ),
         forms::choice(
             "pubsub#publish_model",
             "Who may publish",
@@ -221,17 +227,10 @@ fn show(config: &NodeConfig) -> Vec<Field> {
     ]
 }
 
-fn groups(var: &str, groups: &[String]) -> Field {
-    let mut field = Field::new(var, FieldType::ListMulti);
-    field.label = Some("The groups of an owner's roster that have access".to_owned());
-    field.values = groups.to_vec();
-    field
-}
-
 /// Every field and its value, as text: of several values each in a line.
 #[must_use]
 pub fn values(config: &NodeConfig) -> Vec<(String, String)> {
-    let fields = show(config).into_iter();
+    let fields = show(config, &[]).into_iter();
     let value = |field: Field| Some((field.var?, field.values.join("\n")));
     fields.filter_map(value).collect()
 }
