@@ -64,9 +64,9 @@ impl AsyncRead for Repeated {
     }
 }
 
-struct Number;
+struct SequentialIds;
 
-impl IdGenerator for Number {
+impl IdGenerator for SequentialIds {
     fn next_u64(&self) -> u64 {
         4711
     }
@@ -77,7 +77,7 @@ fn payload() -> Payload {
     Payload::new(PUBLISH.get(begin..end).unwrap(), "http://www.w3.org/2005/Atom")
 }
 
-fn parse_a_publish() -> Hot {
+fn parse_a_publish() -> Iteration {
     let limits = StanzaLimits { max_bytes: 524_288, max_depth: 128 };
     let mut reader = StreamReader::new(Repeated { opened: false, text: PUBLISH.into() }, limits);
     reader.next().now_or_never().unwrap().unwrap();
@@ -115,7 +115,7 @@ fn decide(
         administrators: &[],
         policy: &policy,
         now: Timestamp(1_700_000_000_000),
-        ids: &Number,
+        ids: &SequentialIds,
         node_count: 1,
         actor_node_count: 1,
         policy_node_count: 0,
@@ -130,12 +130,12 @@ fn owner() -> Actor {
     Actor { jid: Jid::new("owner@localhost/desk").unwrap(), is_administrator: false }
 }
 
-fn decide_a_publish() -> Hot {
+fn decide_a_publish() -> Iteration {
     let ((node, publish), owner) = (node(), owner());
     Box::new(move || drop(black_box(decide(&node, &publish, &owner))))
 }
 
-fn encode_a_record() -> Hot {
+fn encode_a_record() -> Iteration {
     let item = Arc::new(Item {
         id: ItemId::parse("4711").unwrap(),
         place: EventId { epoch: Epoch(1), sequence: 4711 },
@@ -148,13 +148,13 @@ fn encode_a_record() -> Hot {
     Box::new(move || drop(black_box(SledStore::item_record(&item).unwrap())))
 }
 
-fn render_a_notification() -> Hot {
+fn render_a_notification() -> Iteration {
     let ((node, publish), owner) = (node(), owner());
     let notification = decide(&node, &publish, &owner).notifications.remove(0);
     Box::new(move || drop(black_box(render(&notification, false, "pubsub.localhost", 1))))
 }
 
-fn splice_a_notification() -> Hot {
+fn splice_a_notification() -> Iteration {
     let ((node, publish), owner) = (node(), owner());
     let notification = decide(&node, &publish, &owner).notifications.remove(0);
     let rendered = render(&notification, false, "pubsub.localhost", 1);
@@ -168,7 +168,7 @@ fn splice_a_notification() -> Hot {
     })
 }
 
-fn write_an_address() -> Hot {
+fn write_an_address() -> Iteration {
     let mut buffer = String::with_capacity(4096);
     Box::new(move || {
         buffer.clear();
@@ -177,8 +177,8 @@ fn write_an_address() -> Hot {
     })
 }
 
-type Hot = Box<dyn FnMut()>;
-type Make = fn() -> Hot;
+type Iteration = Box<dyn FnMut()>;
+type Make = fn() -> Iteration;
 
 const HOT: [(&str, Make); 6] = [
     ("parse a publish", parse_a_publish),

@@ -1,7 +1,7 @@
 //! What the fuzz targets share: text to elements as the service reads them.
 
 use futures::executor::block_on;
-use gjallar::xmpp::{Received, StanzaLimits, StreamReader};
+use gjallar::xmpp::{StanzaLimits, StreamElement, StreamReader};
 use minidom::Element;
 
 /// The opening of a server's stream.
@@ -18,7 +18,7 @@ pub fn stanza(text: &[u8]) -> Option<Element> {
     block_on(async {
         reader.next().await.ok()?;
         match reader.next().await {
-            Ok(Received::Stanza(stanza)) => Some(stanza),
+            Ok(StreamElement::Stanza(stanza)) => Some(stanza),
             _ => None,
         }
     })

@@ -1,34 +1,35 @@
 //! gjallar: a standalone publish-subscribe service (XEP-0060) for any XMPP server.
 //!
-//! **A request goes in; a decision comes out; the decision is committed; what was committed is told.**
+//! A request passes five stages:
 //!
-//! | verb | where | pure? | question |
+//! | stage | module | pure? | result |
 //! |---|---|---|---|
-//! | parse | [`wire`] | yes | what is being asked? |
-//! | decide | [`pubsub`] | yes | what does XEP-0060 say to that, for this node and this actor? |
-//! | commit | [`store`] | no | make it true, all or nothing, durable |
-//! | tell | [`service`], [`component`] | no | who hears of it, in which order |
-//! | render | [`wire`] | yes | how does the answer look? |
+//! | parse | [`xmpp::stanza`] | yes | a request as a type |
+//! | decide | [`gjallar_pubsub`] | yes | what XEP-0060 answers for this node and this actor: a reply, changes, log entries |
+//! | commit | [`store`] | no | all changes of a decision, or none, durable |
+//! | deliver | [`service`], [`xmpp`] | no | notifications to subscribers, in the order of the commits |
+//! | render | [`xmpp::stanza`] | yes | stanzas |
 //!
-//! [`component`] is the XMPP side, [`command`] the ad-hoc commands, [`control`] the socket of the command
-//! line, [`process`] puts it together. [`client`] is the other side: bots and subscribers.
-//! [`foreign`] reads what other services kept, for those who move in.
-//! `docs/ARCHITECTURE.md` walks through a publish.
+//! [`xmpp`] is the XMPP side with the ad-hoc commands, [`admin`] the administration by the command line, [`config`] the
+//! configuration; [`runtime`] starts and stops the process. [`migrate`] reads archives and the stores of other services.
+//! [`client`] is a client for bots and subscribers. `docs/ARCHITECTURE.md` follows one publish.
 //!
 //! ```
 //! use std::sync::Arc;
 //!
 //! use gjallar::{
-//!     runtime::{Random, now},
-//!     pubsub::{Actor, Limits, NodeId, Payload, op::{create::Create, publish::{NewItem, Publish}}},
+//!     runtime::{RandomIds, now},
 //!     service::Service,
 //!     store::MemoryStore,
+//! };
+//! use gjallar_pubsub::{
+//!     Actor, Limits, NodeId, Payload, op::{create::Create, publish::{NewItem, Publish}},
 //! };
 //!
 //! # tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(async {
 //! let store = Arc::new(MemoryStore::new());
 //! let service =
-//!     Service::open(store, Limits::default(), Arc::new(Random::default()), Arc::new(now)).await?;
+//!     Service::open(store, Limits::default(), Arc::new(RandomIds::default()), Arc::new(now)).await?;
 //! let hamlet = Actor {
 //!     jid: jid::Jid::new("hamlet@denmark.lit/elsinore")?,
 //!     is_administrator: false,
@@ -41,7 +42,7 @@
 //! let payload = Payload::new("<title xmlns='http://www.w3.org/2005/Atom'>Soliloquy</title>",
 //!     "http://www.w3.org/2005/Atom");
 //! let items = vec![NewItem { id: None, payload: Some(payload) }];
-//! let publish = Publish { node, items, options: Vec::new(), compared: None };
+//! let publish = Publish { node, items, options: Vec::new(), expected_newest: None };
 //! let published = service.publish(&hamlet, &publish, |outcome| outcome).await.await?;
 //! assert_eq!(published.items.len(), 1);
 //! # Ok::<(), Box<dyn std::error::Error>>(())

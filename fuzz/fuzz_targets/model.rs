@@ -12,8 +12,25 @@ use std::{
 
 use arbitrary::Arbitrary;
 use futures::executor::block_on;
-use gjallar_pubsub::{AccessModel, Actor, Affiliation, Audience, Event, Fresh, ItemId, Limits, MaxItems, NodeId, Page, Payload, PublishModel, Setting, Timestamp, op::{affiliations::SetAffiliations, configure::Configure, create::Create, delete::Delete, publish::{NewItem, Publish}, purge::Purge, retract::Retract, subscribe::Subscribe, unsubscribe::Unsubscribe}};
-use gjallar::{service::{Error, Service, Telling}, store::{MemoryStore, Store}};
+use gjallar::{
+    service::{Error, Service, WindowEntry},
+    store::{MemoryStore, Store},
+};
+use gjallar_pubsub::{
+    AccessModel, Actor, Affiliation, Audience, ConfigField, Event, IdGenerator, ItemId, Limits,
+    MaxItems, NodeId, PageRequest, Payload, PublishModel, Timestamp,
+    op::{
+        affiliations::SetAffiliations,
+        configure::Configure,
+        create::Create,
+        delete::Delete,
+        publish::{NewItem, Publish},
+        purge::Purge,
+        retract::Retract,
+        subscribe::Subscribe,
+        unsubscribe::Unsubscribe,
+    },
+};
 use jid::Jid;
 use libfuzzer_sys::fuzz_target;
 
@@ -174,8 +191,7 @@ fn expected(
         }
         What::Affiliate(whom, number) if is_owner => {
             let whom = ACTORS[usize::from(*whom) % 3];
-            let owners =
-                node.affiliations.values().filter(|a| **a == Affiliation::Owner).count();
+            let owners = node.affiliations.values().filter(|a| **a == Affiliation::Owner).count();
             let new = affiliation(*number);
             let was_owner = node.affiliation(whom) == Affiliation::Owner;
             if !(was_owner && owners == 1 && new != Affiliation::Owner) {
@@ -225,8 +241,8 @@ fn expected(
 
 struct Counted(AtomicU64);
 
-impl Fresh for Counted {
-    fn number(&self) -> u64 {
+impl IdGenerator for Counted {
+    fn next_u64(&self) -> u64 {
         self.0.fetch_add(1, Ordering::Relaxed)
     }
 }
@@ -257,7 +273,7 @@ async fn asked(service: &Service, who: &str, name: &str, what: &What) -> Result<
         What::Publish(id) => {
             let payload = Some(Payload::new("<x xmlns='urn:x'/>", "urn:x"));
             let items = vec![NewItem { id: Some(item(id)), payload }];
-            let request = Publish { node, items, options: Vec::new(), compared: None };
+            let request = Publish { node, items, options: Vec::new(), expected_newest: None };
             service.publish(&actor, &request, |answer| answer.map(|_| ())).await.await
         }
         What::Retract(id) => {
@@ -274,17 +290,21 @@ async fn asked(service: &Service, who: &str, name: &str, what: &What) -> Result<
         }
         What::Affiliate(whom, number) => {
             let whom = Jid::new(ACTORS[usize::from(*whom) % 3]).expect("a JID").to_bare();
-            let request = SetAffiliations { node, entries: vec![(whom, affiliation(*number))], invalid: Vec::new() };
+            let request = SetAffiliations {
+                node,
+                entries: vec![(whom, affiliation(*number))],
+                invalid: Vec::new(),
+            };
             service.set_affiliations(&actor, &request, |answer| answer.map(|_| ())).await.await
         }
         What::MaxItems(max) => {
-            configure(Setting::MaxItems(MaxItems::Number(u32::from(max % 4)))).await
+            configure(ConfigField::MaxItems(MaxItems::Number(u32::from(max % 4)))).await
         }
-        What::Access(true) => configure(Setting::AccessModel(AccessModel::Whitelist)).await,
-        What::Access(false) => configure(Setting::AccessModel(AccessModel::Open)).await,
+        What::Access(true) => configure(ConfigField::AccessModel(AccessModel::Whitelist)).await,
+        What::Access(false) => configure(ConfigField::AccessModel(AccessModel::Open)).await,
         What::PublishModel(model) => {
             let models = [PublishModel::Publishers, PublishModel::Open, PublishModel::Subscribers];
-            configure(Setting::PublishModel(models[usize::from(model % 3)])).await
+            configure(ConfigField::PublishModel(models[usize::from(model % 3)])).await
         }
     }
 }
@@ -299,7 +319,7 @@ async fn agree(store: &MemoryStore, name: &str, node: Option<&Node>) {
         let bare = Jid::new(who).expect("a JID").to_bare();
         assert_eq!(there.affiliation_of(&bare), node.affiliation(who), "{who}");
     }
-    let all = store.page(&node_id(name), &Page::first(usize::MAX), usize::MAX).await;
+    let all = store.page(&node_id(name), &PageRequest::first(usize::MAX), usize::MAX).await;
     let items = all.expect("a store in memory").map(|part| part.entries).unwrap_or_default();
     let items: Vec<_> = items.iter().map(|item| item.id.to_string()).collect();
     let expected: Vec<_> = node.items.iter().map(|(id, _)| id.to_string()).collect();
@@ -322,10 +342,11 @@ fuzz_target!(|steps: Vec<Step>| {
             let result = asked(&service, who, name, what).await;
             assert_eq!(result.is_ok(), is_granted, "{who} {name} {what:?}: {result:?}");
             // What entities are told that need not be subscribed is not modelled.
-            let is_event = |telling: &Arc<Telling>| {
-                !matches!(telling.notification.audience, Audience::Entities(_))
+            let is_event = |telling: &Arc<WindowEntry>| {
+                !matches!(telling.notification.audience, Audience::Explicit(_))
             };
-            let tellings = (next..service.outbox().next()).filter_map(|n| service.outbox().get(n));
+            let tellings =
+                (next..service.log_window().next()).filter_map(|n| service.log_window().get(n));
             let heard = tellings.filter(is_event).next().map(|telling| {
                 let what = match telling.notification.event {
                     Event::Configured(_) => "configuration",
@@ -333,11 +354,14 @@ fuzz_target!(|steps: Vec<Step>| {
                     Event::Published(_) => "items",
                     Event::Purged => "purge",
                     Event::Retracted(_) => "retract",
-                    Event::Affiliated(_) | Event::Announced(_) | Event::Requested(_) | Event::Subscription { .. } => "notice",
+                    Event::AffiliationChanged(_)
+                    | Event::Announced(_)
+                    | Event::ApprovalRequested(_)
+                    | Event::Subscription { .. } => "notice",
                 };
                 (what, telling.recipients.iter().map(ToString::to_string).collect())
             });
-            next = service.outbox().next();
+            next = service.log_window().next();
             assert_eq!(heard, told, "{who} {name} {what:?}");
             agree(&store, name, nodes.get(name)).await;
         }

@@ -1,17 +1,23 @@
-//! Request parsing: a stanza is a request or a refusal; and what was understood of a payload stands alone.
+//! PubsubRequest parsing: a stanza is a request or a refusal; and what was understood of a payload stands alone.
 #![no_main]
 
-use gjallar::xmpp::{error::stanza_error, stanza::{request::{self, Action, Request}, envelope::Header}};
+use gjallar::xmpp::{
+    error::stanza_error,
+    stanza::{
+        envelope::Envelope,
+        request::{self, PubsubRequest, SetRequest},
+    },
+};
 use gjallar_fuzz::stanza;
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|bytes: &[u8]| {
     let Some(iq) = stanza(bytes) else { return };
-    let header = Header::of(&iq);
+    let header = Envelope::of(&iq);
     for child in iq.children() {
         for is_set in [false, true] {
             match request::parse(&iq, child, is_set) {
-                Ok(Request::Action(Action::Publish(publish))) => {
+                Ok(PubsubRequest::Action(SetRequest::Publish(publish))) => {
                     for payload in publish.items.iter().filter_map(|item| item.payload.as_ref()) {
                         let read = stanza(payload.xml().as_bytes());
                         let read = read.unwrap_or_else(|| panic!("cannot be read: {payload:?}"));

@@ -8,7 +8,11 @@ use std::{
 };
 
 use futures::executor::block_on;
-use gjallar::xmpp::{Received, StreamReader, stanza::envelope::{Header, StanzaError}, xml::writer::stand_alone};
+use gjallar::xmpp::{
+    StreamElement, StreamReader,
+    stanza::envelope::{Envelope, StanzaError},
+    xml::writer::stand_alone,
+};
 use gjallar_fuzz::{LIMITS, OPENING, meaning, stanza};
 use libfuzzer_sys::fuzz_target;
 use minidom::Element;
@@ -35,8 +39,8 @@ fn read(bytes: &[u8], piece: usize) -> Vec<String> {
     let mut all = Vec::new();
     loop {
         all.push(match block_on(reader.next()) {
-            Ok(Received::Stanza(element)) => written_and_read(&element),
-            Ok(Received::Closed) => return all,
+            Ok(StreamElement::Stanza(element)) => written_and_read(&element),
+            Ok(StreamElement::Closed) => return all,
             Ok(other) => format!("{other:?}"),
             // Which of several reasons the parser gives depends on where it was cut.
             Err(_) => {
@@ -56,7 +60,7 @@ fn written_and_read(element: &Element) -> String {
         None => assert!(text.len() > LIMITS.max_bytes / 8, "{text} cannot be read"),
     }
     let error = StanzaError::new("modify", "bad-request");
-    let _ = Header::of(element).error(&error);
+    let _ = Envelope::of(element).error(&error);
     meaning(element)
 }
 

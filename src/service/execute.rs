@@ -119,13 +119,18 @@ impl Service {
             let known = outbox.known();
             let ids = std::slice::from_ref(id);
             outbox.restore(self.store.poll(Some(ids)).await.map_err(failed)?, &known);
-            self.trust(id, &mut turn, &before);
+            self.accept_reread(id, &mut turn, &before);
         }
         Ok(turn)
     }
 
     /// After a failure of the store: what was read of a node is what there is, and what is owed there is in the outbox.
-    pub(super) fn trust(&self, id: &NodeId, turn: &mut NodeGuard, before: &PreviousCreator) {
+    pub(super) fn accept_reread(
+        &self,
+        id: &NodeId,
+        turn: &mut NodeGuard,
+        before: &PreviousCreator,
+    ) {
         if let Some(node) = turn.node() {
             self.memory.outbox.retain_subscribed(node);
         }
@@ -221,7 +226,7 @@ impl Service {
             let context = self.context_with(&policies, id, actor, contacts.as_deref());
             let context = Context {
                 reads_rosters,
-                actor_node_count: facts.own_nodes,
+                actor_node_count: facts.actor_node_count,
                 actor_subscription_count: facts.subscriptions,
                 ..context
             };

@@ -247,7 +247,7 @@ impl Service {
             }
         };
         let rule = |node: Option<&Node>, facts: &Prefetched, cx: &Context<'_>| {
-            create::create(node, name.clone(), request, facts.there.former.as_ref(), cx)
+            create::create(node, name.clone(), request, facts.existing_items.former.as_ref(), cx)
         };
         self.execute(actor, &name, PrefetchRequest::Creation(&name), rule, respond).await
     }
@@ -305,7 +305,7 @@ impl Service {
         respond: impl FnOnce(Outcome<PublishReply>) -> A + Send + 'static,
     ) -> SubmitHandle<A> {
         let rule = |node: Option<&Node>, facts: &Prefetched, cx: &Context<'_>| {
-            publish::publish(node, request, &facts.there, cx)
+            publish::publish(node, request, &facts.existing_items, cx)
         };
         self.execute(actor, &request.node, PrefetchRequest::Room(request), rule, respond).await
     }

@@ -70,9 +70,9 @@ pub(super) struct Prefetched {
     /// The position after which there may be more of the items of a publisher.
     pub(super) more_after: Option<ItemPosition>,
     pub(super) newest: Vec<Item>,
-    pub(super) there: ExistingItems,
+    pub(super) existing_items: ExistingItems,
     pub(super) publishers: BTreeMap<ItemId, BareJid>,
-    pub(super) own_nodes: u64,
+    pub(super) actor_node_count: u64,
     pub(super) subscriptions: usize,
     pub(super) redirects: RedirectCounts,
     pub(super) enrolled: HashSet<Jid>,
@@ -98,7 +98,11 @@ impl Service {
             let former = former.map_err(|error| self.memory.on_store_error(id, error))?;
             let own_nodes = self.memory.census.count_for_creator(&actor.bare());
             let there = ExistingItems { former, ..ExistingItems::default() };
-            return Ok(Prefetched { there, own_nodes, ..Prefetched::default() });
+            return Ok(Prefetched {
+                existing_items: there,
+                actor_node_count: own_nodes,
+                ..Prefetched::default()
+            });
         };
         if self.is_refused(actor, node, need, contacts) {
             return Ok(Prefetched::default());
@@ -124,13 +128,15 @@ impl Service {
                 if publish::needs_existing_items(&node.config) {
                     let id = node.id.clone();
                     turn.wait_committed().await;
-                    facts.there = self.existing_items(&id, &request.items).await?;
+                    facts.existing_items = self.existing_items(&id, &request.items).await?;
                 } else if publish::looks_at_publishers(node, actor) {
-                    facts.there.replaced = self.publishers(actor, turn, &request.items).await?;
+                    facts.existing_items.replaced =
+                        self.publishers(actor, turn, &request.items).await?;
                 }
                 if request.expected_newest.is_some() {
                     turn.wait_committed().await;
-                    facts.there.newest = self.last_item(turn).await?.map(|item| (*item).clone());
+                    facts.existing_items.newest =
+                        self.last_item(turn).await?.map(|item| (*item).clone());
                 }
                 Ok(facts)
             }

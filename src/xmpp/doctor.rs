@@ -34,7 +34,7 @@ use super::{
         multicast::{MAX_SERVICES, MulticastConfig, USUAL_NAME, is_below, with_resource},
         reply_queue::ReplyQueue,
     },
-    probes::{Probes, Reply},
+    probes::{ProbeReply, Probes},
     session::{ComponentConfig, ServerStreamReader},
     xml::stream::{StreamElement, StreamReader},
 };
@@ -97,7 +97,7 @@ trait Connection {
     fn is_granted(&self) -> bool;
 }
 
-type Answer = Option<(Reply, Duration)>;
+type ProbeAnswer = Option<(ProbeReply, Duration)>;
 
 impl Doctor {
     /// Tries what a service of this JID relies on, at the server of a domain: where multicast services are looked for,
@@ -367,15 +367,20 @@ impl Doctor {
         }
     }
 
-    async fn ping(&self, connection: &impl Connection, to: &str) -> Answer {
+    async fn ping(&self, connection: &impl Connection, to: &str) -> ProbeAnswer {
         self.ask(connection, to, ElementWriter::ns("ping", ns::PING)).await
     }
 
-    async fn disco(&self, connection: &impl Connection, to: &str, namespace: &str) -> Answer {
+    async fn disco(&self, connection: &impl Connection, to: &str, namespace: &str) -> ProbeAnswer {
         self.ask(connection, to, ElementWriter::ns("query", namespace)).await
     }
 
-    async fn ask(&self, connection: &impl Connection, to: &str, content: ElementWriter) -> Answer {
+    async fn ask(
+        &self,
+        connection: &impl Connection,
+        to: &str,
+        content: ElementWriter,
+    ) -> ProbeAnswer {
         let question = |id: &str| {
             let iq =
                 ElementWriter::new("iq").attr("type", "get").attr("from", &self.jid).attr("to", to);
@@ -390,7 +395,7 @@ impl Doctor {
         connection: &impl Connection,
         to: &str,
         stanza: impl FnOnce(&str) -> String,
-    ) -> Answer {
+    ) -> ProbeAnswer {
         // What goes to the service itself comes back from its bare address.
         let from = vec![to.to_owned(), self.jid.clone()];
         let (id, reply) = connection.probes().expect(self.fresh.next_u64(), from);
@@ -401,7 +406,7 @@ impl Doctor {
     }
 }
 
-impl Reply {
+impl ProbeReply {
     fn is_answer(&self) -> bool {
         matches!(self, Self::Stanza(stanza) if matches!(stanza.attr("type"), Some("result" | "error")))
     }

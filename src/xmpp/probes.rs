@@ -17,7 +17,7 @@ const MAX_AWAITED: usize = 100;
 
 /// What came back.
 #[derive(Debug)]
-pub(super) enum Reply {
+pub(super) enum ProbeReply {
     Stanza(Element),
     /// A stanza past a limit.
     TooLarge,
@@ -33,7 +33,7 @@ pub(super) struct Probes {
 struct Awaited {
     /// The addresses from which it may come.
     from: Vec<String>,
-    reply: oneshot::Sender<Reply>,
+    reply: oneshot::Sender<ProbeReply>,
 }
 
 impl Probes {
@@ -42,7 +42,7 @@ impl Probes {
         &self,
         number: u64,
         from: Vec<String>,
-    ) -> (String, oneshot::Receiver<Reply>) {
+    ) -> (String, oneshot::Receiver<ProbeReply>) {
         let id = format!("{PREFIX}{number:016x}");
         let (reply, awaited) = oneshot::channel();
         let mut all = self.awaited();
@@ -56,12 +56,12 @@ impl Probes {
     /// Whether a stanza was awaited.
     pub(super) fn take(&self, stanza: &Element) -> bool {
         let is_awaited = stanza.attr("id").is_some_and(|id| id.starts_with(PREFIX));
-        is_awaited && self.resolve(&Envelope::of(stanza), || Reply::Stanza(stanza.clone()))
+        is_awaited && self.resolve(&Envelope::of(stanza), || ProbeReply::Stanza(stanza.clone()))
     }
 
     /// Whether a stanza past a limit was awaited.
     pub(super) fn take_refused(&self, header: &Envelope) -> bool {
-        self.resolve(header, || Reply::TooLarge)
+        self.resolve(header, || ProbeReply::TooLarge)
     }
 
     /// Nothing more comes: the connection ended.
@@ -69,7 +69,7 @@ impl Probes {
         self.awaited().clear();
     }
 
-    fn resolve(&self, header: &Envelope, reply: impl FnOnce() -> Reply) -> bool {
+    fn resolve(&self, header: &Envelope, reply: impl FnOnce() -> ProbeReply) -> bool {
         let (Some(id), Some(from)) = (&header.id, &header.from) else { return false };
         let mut all = self.awaited();
         if !all.get(id).is_some_and(|awaited| awaited.from.contains(from)) {

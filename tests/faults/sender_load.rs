@@ -52,7 +52,7 @@ fn disco(from: &str, id: usize) -> String {
 }
 
 /// The next answers are results, with these ids in this order.
-async fn are_granted(component: &mut TestComponent, ids: std::ops::Range<usize>) {
+async fn assert_granted(component: &mut TestComponent, ids: std::ops::Range<usize>) {
     for id in ids {
         let answer = component.answer().await;
         assert_eq!(answer.attr("id"), Some(id.to_string().as_str()), "{}", shown(&answer));
@@ -71,9 +71,9 @@ async fn five_thousand_publishes_at_once_are_accepted_in_order() {
     component.send(&(0..5_000).map(|id| publish(BOT, "n", id)).collect::<String>()).await;
     // What came before it is in its queue, or refused.
     component.send(&ping(OTHER, 0)).await;
-    are_granted(&mut component, 0..1).await;
+    assert_granted(&mut component, 0..1).await;
     drop(closed);
-    are_granted(&mut component, 0..5_000).await;
+    assert_granted(&mut component, 0..5_000).await;
 }
 
 #[tokio::test]
@@ -93,14 +93,14 @@ async fn two_thousand_mixed_requests_at_once_are_accepted_in_order() {
         _ => pubsub(BOT, "set", id, &format!("<unsubscribe node='n' jid='{BOT}'/>")),
     };
     component.send(&(0..2_000).map(request).collect::<String>()).await;
-    are_granted(&mut component, 0..2_000).await;
+    assert_granted(&mut component, 0..2_000).await;
 }
 
 #[tokio::test]
 async fn a_thousand_disco_info_requests_at_once_are_answered() {
     let mut component = TestComponent::start().await;
     component.send(&(0..1_000).map(|id| disco(BOT, id)).collect::<String>()).await;
-    are_granted(&mut component, 0..1_000).await;
+    assert_granted(&mut component, 0..1_000).await;
 }
 
 /// 70 wait, and what comes after that is refused until the burst is over: its beginning is accepted.
@@ -124,10 +124,10 @@ async fn what_passes_a_sender_queue_names_its_limit_and_leaves_no_holes() {
         assert!(shown(&refused).contains(text), "{}", shown(&refused));
     }
     drop(closed);
-    are_granted(&mut component, 0..70).await;
+    assert_granted(&mut component, 0..70).await;
     a_burst_is_over().await;
     component.send(&publish(BOT, "n", 80)).await;
-    are_granted(&mut component, 80..81).await;
+    assert_granted(&mut component, 80..81).await;
 }
 
 /// The time passes after which a sender that was refused is accepted again.
@@ -170,7 +170,7 @@ async fn a_burst_past_a_limit_has_no_holes_while_it_is_dealt_with() {
     assert_eq!(is_granted, expected, "the first refused is {first_refused}");
     a_burst_is_over().await;
     component.send(&publish(first_refused)).await;
-    are_granted(&mut component, first_refused..first_refused + 1).await;
+    assert_granted(&mut component, first_refused..first_refused + 1).await;
 }
 
 /// Presence is neither answered nor sent again, so it is taken behind a burst of its sender that exceeds a limit.
@@ -212,7 +212,7 @@ async fn sixty_four_publishes_to_a_thousand_subids_are_accepted() {
     component.subscribe_many(BOT, "n", 1_000).await;
     component.link.hold_barriers();
     component.send(&(0..64).map(|id| publish(BOT, "n", id)).collect::<String>()).await;
-    are_granted(&mut component, 0..64).await;
+    assert_granted(&mut component, 0..64).await;
     component.link.release_barriers().await;
     let mut subids = HashMap::new();
     for event in 0..64 {
@@ -276,7 +276,7 @@ async fn large_answers_to_one_sender_hold_up_no_others() {
     let item = format!("<item id='i'><x xmlns='urn:x'>{text}</x></item>");
     let published = format!("<publish node='large'>{item}</publish>");
     component.send(&pubsub(BOT, "set", 0, &published)).await;
-    are_granted(&mut component, 0..1).await;
+    assert_granted(&mut component, 0..1).await;
     component.create(OTHER, "n", &[]).await;
     component.subscribe("reader@localhost", "n").await;
     let items = "<items node='large'/>";
@@ -314,7 +314,7 @@ async fn large_answers_to_many_of_one_domain_hold_up_no_other_domain() {
         let published = format!("<publish node='large'>{item}</publish>");
         component.send(&pubsub(BOT, "set", id, &published)).await;
     }
-    are_granted(&mut component, 0..9).await;
+    assert_granted(&mut component, 0..9).await;
     component.create(OTHER, "n", &[]).await;
     let ask = |number: usize| {
         let from = format!("u{}@far.example/r", number % SENDERS);
@@ -427,7 +427,7 @@ async fn items_times_subscribers_count_before_the_commit() {
     publish_batch(&stage, OTHER, "of-other", 5).await.unwrap();
     assert_eq!(outbox.notifications(), 750);
     let figures = stage.service.values();
-    let figure = figures.iter().find(|(name, ..)| *name == "backlog_notifications");
+    let figure = figures.iter().find(|(name, ..)| *name == "log_backlog_notifications");
     assert_eq!(figure.map(|(.., number)| *number), Some(750));
     // Access is revoked all the same.
     let reader = "000007@far.example";

@@ -250,7 +250,7 @@ async fn the_service_is_watched() {
     said(&served, &["node", "create", "n"]).await;
     let statistics = listed(&served, &["stats"]).await;
     assert!(statistics.contains(&json!({
-        "name": "nodes", "value": 1, "meaning": "Nodes in the service",
+        "name": "nodes", "value": 1, "meaning": "Nodes of the service",
     })));
     let text = said(&served, &["stats"]).await;
     assert!(text.contains("# EOF"), "{text}");
@@ -425,7 +425,8 @@ async fn the_dashboard_shows_what_is_counted() {
     for panel in panels {
         for target in panel["targets"].as_array().unwrap() {
             let expression = target["expr"].as_str().unwrap();
-            let at = expression.find("gjallar_").unwrap();
+            let at =
+                ["gjallar_", "process_"].iter().find_map(|start| expression.find(start)).unwrap();
             let is_name = |c: char| c.is_ascii_lowercase() || c == '_';
             let name: String = expression[at..].chars().take_while(|c| is_name(*c)).collect();
             let name = name.trim_end_matches("_total").trim_end_matches("_bucket");

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use gjallar::{config::Config, store::MemoryStore};
-use jid::{BareJid, Error, Jid, Part};
+use jid::{BareJid, Error, Jid, JidPart};
 use minidom::Element;
 use stringprep::{nameprep, nodeprep, tables::unassigned_code_point};
 
@@ -22,7 +22,7 @@ fn prepared(text: &str) -> Result<String, Error> {
 #[test]
 fn an_address_has_three_parts() {
     let jid = Jid::new("a@b.example/c/d@e").unwrap();
-    let part = |part: Option<Part<'_>>| part.map(|part| part.as_str().to_owned());
+    let part = |part: Option<JidPart<'_>>| part.map(|part| part.as_str().to_owned());
     assert_eq!(part(jid.node()).as_deref(), Some("a"));
     assert_eq!(jid.domain().as_str(), "b.example");
     assert_eq!(part(jid.resource()).as_deref(), Some("c/d@e"));

@@ -47,7 +47,7 @@ impl<'a> CommandDialog<'a> {
     }
 
     /// Sends the form back as it was shown, with its options and values, as Gajim does.
-    async fn give_back(&mut self, action: &str, chosen: &[(&str, &str)]) -> &mut Self {
+    async fn submit_again(&mut self, action: &str, chosen: &[(&str, &str)]) -> &mut Self {
         let mut form = stage(&self.answer).unwrap().get_child("x", FORMS).unwrap().clone();
         for (var, value) in chosen {
             let field = form.children_mut().find(|field| field.attr("var") == Some(var)).unwrap();
@@ -272,9 +272,9 @@ async fn a_form_with_many_options_may_be_given_back() {
     }
     let mut configure = CommandDialog::begin(&mut component, OWNER, "configure-node").await;
     assert!(shown(&configure.field("node")).matches("<option").count() == 300);
-    configure.give_back("next", &[("node", "n7")]).await;
+    configure.submit_again("next", &[("node", "n7")]).await;
     assert_eq!(configure.status(), "executing");
-    configure.give_back("complete", &[]).await;
+    configure.submit_again("complete", &[]).await;
     assert_eq!(configure.note(), "The node is configured.");
 }
 
@@ -300,14 +300,14 @@ async fn a_page_may_be_given_back() {
     let mut list = CommandDialog::begin(&mut component, OWNER, "list-nodes").await;
     list.fill(&[("max", "290")]).await;
     assert_eq!(list.values("nodes").len(), 290);
-    list.give_back("next", &[]).await;
+    list.submit_again("next", &[]).await;
     assert_eq!(list.values("nodes").len(), 10);
     let mut export = CommandDialog::begin(&mut component, ADMIN, "export").await;
     export.fill(&[("jid", "bot@localhost")]).await;
     let mut items = export.values("items");
     assert!(items.len() > 256 && items.len() < 540, "{}", items.len());
     while export.status() == "executing" {
-        export.give_back("next", &[]).await;
+        export.submit_again("next", &[]).await;
         items.extend(export.values("items"));
     }
     items.dedup();
@@ -402,14 +402,16 @@ fn lists(reply: &Element) -> Vec<(String, Vec<String>, Vec<String>)> {
 #[tokio::test]
 async fn each_present_value_of_a_list_is_an_option() {
     let mut component = component().await;
-    let grant = "<privilege xmlns='urn:xmpp:privilege:2'><perm access='roster' type='get'/></privilege>";
+    let grant =
+        "<privilege xmlns='urn:xmpp:privilege:2'><perm access='roster' type='get'/></privilege>";
     let grant = format!("<message from='localhost' to='{SERVICE}' id='p'>{grant}</message>");
     component.send(&grant).await;
     component.ask("localhost", "get", "<ping xmlns='urn:xmpp:ping'/>").await;
     let fields = [("language", "da"), ("access_model", "whitelist"), ("itemreply", "owner")];
     component.configure(OWNER, "n", &fields).await;
     let groups = "<field var='pubsub#roster_groups_allowed'><value>Friends</value><value>Family</value></field>";
-    let with_groups = crate::support::component::form(&[]).replace("</x>", &format!("{groups}</x>"));
+    let with_groups =
+        crate::support::component::form(&[]).replace("</x>", &format!("{groups}</x>"));
     let configure = format!("<configure node='n'>{with_groups}</configure>");
     assert_eq!(component.owner(OWNER, "set", &configure).await.attr("type"), Some("result"));
     let mut replies = Vec::new();

@@ -6,7 +6,7 @@ pub mod scan;
 
 /// What a program is told that gjallar is compared with.
 #[derive(clap::Parser)]
-pub struct Arguments {
+pub struct ComparedArgs {
     /// The server, HOST:PORT.
     pub server: String,
     #[arg(long, default_value = "pubsub.localhost")]
@@ -21,7 +21,7 @@ pub struct Arguments {
     pub domain: Option<String>,
 }
 
-impl Arguments {
+impl ComparedArgs {
     /// The names of those who hear of each item.
     pub fn subscribers(&self) -> impl Iterator<Item = String> {
         (0..self.subscribers).map(|index| user(index, self.domain.as_deref()))

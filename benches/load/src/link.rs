@@ -14,14 +14,14 @@ const READ_BYTES: usize = 256 * 1024;
 
 /// What comes in.
 #[derive(Debug)]
-pub struct Reader {
+pub struct StanzaReader {
     tcp: TcpStream,
     scanner: Scanner,
     buffer: Vec<u8>,
     filled: usize,
 }
 
-impl Reader {
+impl StanzaReader {
     fn new(tcp: TcpStream) -> Self {
         Self { tcp, scanner: Scanner::default(), buffer: vec![0; READ_BYTES], filled: 0 }
     }
@@ -62,10 +62,10 @@ impl Reader {
 ///
 /// # Errors
 /// If the connection breaks.
-pub fn accept(listener: &TcpListener) -> io::Result<(Reader, TcpStream)> {
+pub fn accept(listener: &TcpListener) -> io::Result<(StanzaReader, TcpStream)> {
     let (mut tcp, _) = listener.accept()?;
     tcp.set_nodelay(true)?;
-    let mut reader = Reader::new(tcp.try_clone()?);
+    let mut reader = StanzaReader::new(tcp.try_clone()?);
     let opened = reader.tag("<stream:stream")?;
     let to = attribute(opened.as_bytes(), "to").unwrap_or_default();
     let opened = format!(
@@ -82,10 +82,10 @@ pub fn accept(listener: &TcpListener) -> io::Result<(Reader, TcpStream)> {
 ///
 /// # Errors
 /// If the connection breaks.
-pub fn connect(server: &str, jid: &str, secret: &str) -> io::Result<(Reader, TcpStream)> {
+pub fn connect(server: &str, jid: &str, secret: &str) -> io::Result<(StanzaReader, TcpStream)> {
     let mut tcp = TcpStream::connect(server)?;
     tcp.set_nodelay(true)?;
-    let mut reader = Reader::new(tcp.try_clone()?);
+    let mut reader = StanzaReader::new(tcp.try_clone()?);
     let open = format!(
         "<stream:stream xmlns='jabber:component:accept' to='{jid}' \
          xmlns:stream='http://etherx.jabber.org/streams'>"

@@ -11,7 +11,7 @@ use std::{
 use hdrhistogram::Histogram;
 use memchr::memmem;
 
-use crate::{link::Reader, scan::attribute};
+use crate::{link::StanzaReader, scan::attribute};
 
 /// After so long without anything the service is taken for stuck.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -24,14 +24,14 @@ pub struct Peer {
 
 #[derive(Debug)]
 struct Shared {
-    state: Mutex<State>,
+    state: Mutex<PeerState>,
     came: Condvar,
     out: Mutex<Vec<u8>>,
     goes: Condvar,
 }
 
 #[derive(Debug)]
-struct State {
+struct PeerState {
     answered: u64,
     heard: u64,
     refused: Option<String>,
@@ -74,8 +74,8 @@ pub struct Plan<'a> {
 impl Peer {
     /// Begins to read from a connection.
     #[must_use]
-    pub fn new(mut reader: Reader, tcp: TcpStream) -> Self {
-        let state = State {
+    pub fn new(mut reader: StanzaReader, tcp: TcpStream) -> Self {
+        let state = PeerState {
             answered: 0,
             heard: 0,
             refused: None,
@@ -173,9 +173,9 @@ impl Peer {
     /// Waits until something comes, or so long.
     fn wait<'a>(
         &'a self,
-        state: MutexGuard<'a, State>,
+        state: MutexGuard<'a, PeerState>,
         patience: Option<Duration>,
-    ) -> io::Result<MutexGuard<'a, State>> {
+    ) -> io::Result<MutexGuard<'a, PeerState>> {
         let waited = self.shared.came.wait_timeout(state, patience.unwrap_or(PATIENCE));
         let (state, waited) = waited.unwrap_or_else(PoisonError::into_inner);
         if let Some(refused) = &state.refused {
@@ -215,7 +215,7 @@ impl Shared {
     }
 }
 
-impl State {
+impl PeerState {
     fn take(&mut self, stanza: &[u8], echoes: &mut Vec<u8>) {
         if stanza.starts_with(b"<message") {
             self.heard += 1;

@@ -68,7 +68,7 @@ pub struct AccountKey(String);
 
 /// A part of an address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Part<'a>(&'a str);
+pub struct JidPart<'a>(&'a str);
 
 /// The localpart, the domain and the resource of a text.
 fn parts(text: &str) -> (Option<&str>, &str, Option<&str>) {
@@ -232,20 +232,20 @@ impl Jid {
 
     /// The localpart.
     #[must_use]
-    pub fn node(&self) -> Option<Part<'_>> {
-        parts(&self.0).0.map(Part)
+    pub fn node(&self) -> Option<JidPart<'_>> {
+        parts(&self.0).0.map(JidPart)
     }
 
     /// The domain.
     #[must_use]
-    pub fn domain(&self) -> Part<'_> {
-        Part(parts(&self.0).1)
+    pub fn domain(&self) -> JidPart<'_> {
+        JidPart(parts(&self.0).1)
     }
 
     /// The resource.
     #[must_use]
-    pub fn resource(&self) -> Option<Part<'_>> {
-        self.0.split_once('/').map(|(_, resource)| Part(resource))
+    pub fn resource(&self) -> Option<JidPart<'_>> {
+        self.0.split_once('/').map(|(_, resource)| JidPart(resource))
     }
 
     /// Whether it has no resource.
@@ -376,7 +376,7 @@ impl AccountKey {
     }
 }
 
-impl<'a> Part<'a> {
+impl<'a> JidPart<'a> {
     /// The part as text.
     #[must_use]
     pub fn as_str(self) -> &'a str {
@@ -416,7 +416,7 @@ impl PartialEq<BareJid> for Jid {
     }
 }
 
-impl fmt::Display for Part<'_> {
+impl fmt::Display for JidPart<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.0)
     }

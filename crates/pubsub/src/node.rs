@@ -22,7 +22,7 @@ use crate::{
 };
 
 /// A subscription in the list of all: its JID and its SubID.
-pub(super) type Listed<'a> = (&'a Jid, Option<&'a SubId>);
+pub(super) type SubscriptionEntry<'a> = (&'a Jid, Option<&'a SubId>);
 
 /// The subscriptions of a JID; without a [`Special`] it has one.
 type OfJid<'a> = (&'a Jid, Option<&'a ConfiguredSubscription>);
@@ -213,7 +213,7 @@ impl Node {
     pub(super) fn listed_from<'a>(
         &'a self,
         first: Option<&'a Jid>,
-    ) -> impl Iterator<Item = Listed<'a>> {
+    ) -> impl Iterator<Item = SubscriptionEntry<'a>> {
         let plain = self.subscribers.iter_from(first).map(|jid| (jid, None));
         let special = self.specials.iter_from(first).map(|(jid, special)| (jid, Some(special)));
         merged(plain, special, Ordering::Less).flat_map(listed)
@@ -223,7 +223,7 @@ impl Node {
     pub(super) fn listed_back<'a>(
         &'a self,
         last: Option<&'a Jid>,
-    ) -> impl Iterator<Item = Listed<'a>> {
+    ) -> impl Iterator<Item = SubscriptionEntry<'a>> {
         let plain = self.subscribers.iter_back(last).map(|jid| (jid, None));
         let special = self.specials.iter_back(last).map(|(jid, special)| (jid, Some(special)));
         merged(plain, special, Ordering::Greater).flat_map(|of_jid| listed(of_jid).rev())
@@ -530,7 +530,7 @@ fn merged<'a>(
     })
 }
 
-fn listed((jid, special): OfJid<'_>) -> impl DoubleEndedIterator<Item = Listed<'_>> {
+fn listed((jid, special): OfJid<'_>) -> impl DoubleEndedIterator<Item = SubscriptionEntry<'_>> {
     let plain = special.is_none().then_some((jid, None));
     let terms = special.into_iter().flat_map(|special| special.terms.iter());
     plain.into_iter().chain(terms.map(move |terms| (jid, terms.subid.as_ref())))

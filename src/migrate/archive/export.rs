@@ -21,7 +21,7 @@ use super::{
 };
 
 /// Stands for the creator of a node that is gone.
-const NOBODY: &str = "nobody.invalid";
+const UNKNOWN_CREATOR: &str = "nobody.invalid";
 /// Nodes, and items, that are read at once.
 const PAGE: usize = 100;
 /// Maximum bytes of the recipients on one line, including SubIDs; JSON may double them.
@@ -179,7 +179,8 @@ impl<W: Write> ArchiveWriter<'_, W> {
     /// A deleted node of which nothing is left but what is remembered.
     fn former(&mut self, node: NodeId, former: FormerNode) -> Result<(), ArchiveError> {
         let config = NodeConfig::initial(&Limits::default());
-        let nobody = BareJid::new(NOBODY).map_err(|_| StoreError::Failed(NOBODY.into()))?;
+        let nobody = BareJid::new(UNKNOWN_CREATOR)
+            .map_err(|_| StoreError::Failed(UNKNOWN_CREATOR.into()))?;
         let node = Node::new(node, Epoch(0), config, nobody, Timestamp(0));
         self.line(&ArchiveLine::Node(NodeLine::former(&node, former)))
     }

@@ -15,7 +15,7 @@ impl IdGenerator for CountingIds {
 
 const NOW: Timestamp = Timestamp(1_000_000);
 
-fn settled(found: SourceNode) -> (Option<ConvertedNode>, Vec<(String, Vec<String>)>) {
+fn converted(found: SourceNode) -> (Option<ConvertedNode>, Vec<(String, Vec<String>)>) {
     settled_within(found, &|_| Limits::default())
 }
 
@@ -58,7 +58,7 @@ fn only(what: &str, places: &[&str]) -> Vec<(String, Vec<String>)> {
 
 #[test]
 fn what_is_not_understood_of_access_is_closed_and_else_the_default_counts() {
-    let (node, remarks) = settled(found(&[
+    let (node, remarks) = converted(found(&[
         ("pubsub#access_model", "friends"),
         ("pubsub#publish_model", "anybody"),
         ("pubsub#title", "t"),
@@ -84,12 +84,12 @@ fn what_is_not_understood_of_access_is_closed_and_else_the_default_counts() {
     // Nothing goes because a number is not understood.
     let mut all = found(&[("pubsub#max_items", "lots")]);
     all.items = (1..=100).map(|n| item(&n.to_string(), n, n)).collect();
-    assert_eq!(settled(all).0.unwrap().items.len(), 100);
+    assert_eq!(converted(all).0.unwrap().items.len(), 100);
 }
 
 #[test]
 fn a_collection_does_not_come() {
-    let (node, remarks) = settled(found(&[("pubsub#node_type", "collection")]));
+    let (node, remarks) = converted(found(&[("pubsub#node_type", "collection")]));
     assert!(node.is_none());
     assert_eq!(remarks, only("a collection", &["n"]));
 }
@@ -104,7 +104,7 @@ fn of_two_affiliations_the_lower_counts() {
         ("BOT@x", "publish-only"),
         ("full@x/r", "none"),
     ]));
-    let (node, remarks) = settled(node);
+    let (node, remarks) = converted(node);
     let affiliations = node.unwrap().affiliations;
     let of = |jid: &str| affiliations[&BareJid::new(jid).unwrap()];
     assert_eq!((of("out@x"), of("bot@x")), (Affiliation::Outcast, Affiliation::PublishOnly));
@@ -133,7 +133,7 @@ fn what_is_more_than_is_kept_here_is_remarked() {
 fn of_two_items_of_a_name_the_newer_comes() {
     let mut node = found(&[]);
     node.items = vec![item("a", 3, 3), item("a", 1, 1), item("b", 2, 2)];
-    let (node, remarks) = settled(node);
+    let (node, remarks) = converted(node);
     let spots: Vec<_> =
         node.unwrap().items.iter().map(|item| (item.id.to_string(), item.published.0)).collect();
     assert_eq!(spots, [("b".to_owned(), 2), ("a".to_owned(), 3)]);
@@ -143,7 +143,7 @@ fn of_two_items_of_a_name_the_newer_comes() {
 #[test]
 fn a_name_that_cannot_be_keeps_a_node_out() {
     for name in ["", "a\u{1}", &"a".repeat(1024)] {
-        let (node, remarks) = settled(SourceNode { name: name.into(), ..found(&[]) });
+        let (node, remarks) = converted(SourceNode { name: name.into(), ..found(&[]) });
         assert!(node.is_none());
         assert_eq!(remarks.len(), 1);
     }
@@ -156,7 +156,7 @@ fn nobody_stays_subscribed_whom_the_node_does_not_admit() {
     for jid in ["member@x/1", "owner@x", "out@x", "other@x"] {
         closed.subscriptions.push(subscription(jid, "subscribed", &[]));
     }
-    let (node, remarks) = settled(closed);
+    let (node, remarks) = converted(closed);
     let jids: Vec<_> = node.unwrap().subscriptions.iter().map(|(jid, _)| jid.to_string()).collect();
     assert_eq!(jids, ["member@x/1", "owner@x"]);
     let what = "a subscription of somebody whom the node does not admit";
@@ -164,7 +164,7 @@ fn nobody_stays_subscribed_whom_the_node_does_not_admit() {
     // Whom only a roster can admit keeps what it has.
     let mut roster = found(&[("pubsub#access_model", "presence")]);
     roster.subscriptions.push(subscription("other@x", "subscribed", &[]));
-    assert_eq!(settled(roster).0.unwrap().subscriptions.len(), 1);
+    assert_eq!(converted(roster).0.unwrap().subscriptions.len(), 1);
 }
 
 #[test]
@@ -178,7 +178,7 @@ fn a_subscription_keeps_its_options_and_ends_with_its_lease() {
         subscription("d@x", "pending", &[]),
         subscription("@", "subscribed", &[]),
     ];
-    let (node, remarks) = settled(node);
+    let (node, remarks) = converted(node);
     let subscriptions = node.unwrap().subscriptions;
     let shows = subscriptions[0].1.show_values;
     assert!(shows.has(Show::Away) && shows != ShowSet::ALL);
@@ -202,7 +202,7 @@ fn a_subscription_keeps_its_options_and_ends_with_its_lease() {
 fn who_waits_for_an_owner_goes_on_waiting() {
     let mut asks = found(&[("pubsub#access_model", "authorize")]);
     asks.subscriptions.push(subscription("a@x", "pending", &[("pubsub#deliver", "0")]));
-    let (node, remarks) = settled(asks);
+    let (node, remarks) = converted(asks);
     let pending = node.unwrap().pending;
     assert!(pending.len() == 1 && !pending[0].1.deliver);
     assert_eq!(remarks, []);
@@ -212,7 +212,7 @@ fn who_waits_for_an_owner_goes_on_waiting() {
 fn items_have_places_as_they_were_created_and_modified() {
     let mut node = found(&[("pubsub#max_items", "max")]);
     node.items = vec![item("b", 20, 20), item("a", 10, 30), item("c", 25, 25)];
-    let (node, remarks) = settled(node);
+    let (node, remarks) = converted(node);
     let node = node.unwrap();
     let spots: Vec<_> = node
         .items
@@ -234,13 +234,13 @@ fn no_more_items_come_than_the_node_keeps_and_none_that_cannot_be() {
     node.items[2].payload = None;
     node.items[3].publisher = None;
     node.items[4].id = String::new();
-    let (node, remarks) = settled(node);
+    let (node, remarks) = converted(node);
     let items = node.unwrap().items;
     let ids: Vec<_> = items.iter().map(|item| item.id.as_str()).collect();
     assert_eq!(ids, ["3", "4", "6"]);
     assert_eq!(items[1].publisher.to_string(), "owner@x");
     assert_eq!(remarks.len(), 4, "{remarks:?}");
-    let (node, remarks) = settled(SourceNode {
+    let (node, remarks) = converted(SourceNode {
         items: vec![item("1", 1, 1)],
         ..found(&[("pubsub#persist_items", "0")])
     });
@@ -250,7 +250,7 @@ fn no_more_items_come_than_the_node_keeps_and_none_that_cannot_be() {
 
 #[test]
 fn a_node_that_nobody_owns_is_the_services() {
-    let (node, remarks) = settled(SourceNode { affiliations: Vec::new(), ..found(&[]) });
+    let (node, remarks) = converted(SourceNode { affiliations: Vec::new(), ..found(&[]) });
     assert_eq!(node.unwrap().node.creator.to_string(), "pubsub.x");
     assert_eq!(remarks, only("a node that nobody owns: only administrators can change it", &["n"]));
 }

@@ -203,7 +203,7 @@ impl Service {
             if !self.memory.presences.matters(&node) {
                 continue;
             }
-            if let Err(error) = self.end_at(&node, went).await {
+            if let Err(error) = self.end_subscriptions_at(&node, went).await {
                 self.retry(PresenceTask::End { node: node.clone(), went: went.clone() }, &error);
             }
             if published.contains(&node)
@@ -248,7 +248,7 @@ impl Service {
         }
     }
 
-    pub(in crate::service) async fn end_at(
+    pub(in crate::service) async fn end_subscriptions_at(
         &self,
         id: &NodeId,
         went: &UnavailablePresence,

@@ -21,7 +21,7 @@ use gjallar_pubsub::{NodeId, Show, ShowSet, Timestamp, op::presence_change::Unav
 
 use crate::service::domain_quota::DomainQuota;
 
-use previous_connections::{Before, is_from_before};
+use previous_connections::{PreviousResource, is_from_before};
 use request_queue::{Requests, Share};
 
 /// Entities whose presence is known, or asked for. That of more is not looked at.
@@ -113,7 +113,7 @@ struct PresenceTable {
     unread: HashSet<NodeId>,
     available: HashMap<BareJid, BTreeMap<String, Show>>,
     /// Resources that were available on earlier connections and have not sent anything since.
-    before: HashMap<BareJid, BTreeMap<String, Before>>,
+    before: HashMap<BareJid, BTreeMap<String, PreviousResource>>,
     /// Resources of earlier connections that have to be pinged on this connection.
     unconfirmed: VecDeque<Jid>,
     /// Those who have to be asked, and those who were or will be.
@@ -393,7 +393,8 @@ impl PresenceTracker {
         if is_placed && known.is_unanswered(&entity) {
             let (is_asked, has_missed, is_denied) = (false, false, false);
             let is_unreachable = false;
-            let confirmed = Before { is_asked, has_missed, is_denied, is_unreachable, ..before };
+            let confirmed =
+                PreviousResource { is_asked, has_missed, is_denied, is_unreachable, ..before };
             known.before.entry(entity).or_default().insert(resource, confirmed);
         }
         drop(known);
@@ -868,7 +869,7 @@ impl PresenceTable {
         let is_new = is_open && watch.is_some_and(|watch| watch.is_new);
         let is_there = |all: &BTreeMap<_, _>| jid.is_bare() || all.contains_key(&resource);
         let is_known = self.available.get(&entity).is_some_and(is_there);
-        let was_there = |before: &mut Before| {
+        let was_there = |before: &mut PreviousResource| {
             let is_unknown = if is_given { is_open } else { before.is_unreachable };
             is_unknown && !before.is_denied && shows.has(before.show)
         };

@@ -50,8 +50,8 @@ impl Service {
     pub(in crate::service) fn reads_rosters_of(&self, node: Option<&Node>, actor: &Actor) -> bool {
         let (rosters, actor) = (self.rosters(), actor.bare());
         match node.filter(|node| !node.is_owner(&actor)) {
-            Some(node) => node.roster_owner().is_some_and(|owner| rosters.may_read(owner)),
-            None => rosters.may_read(&actor),
+            Some(node) => node.roster_owner().is_some_and(|owner| rosters.may_read_roster(owner)),
+            None => rosters.may_read_roster(&actor),
         }
     }
 

@@ -99,7 +99,7 @@ impl RosterCache {
     }
 
     /// Whether the roster of an entity may.
-    pub(in crate::service) fn may_read(&self, owner: &BareJid) -> bool {
+    pub(in crate::service) fn may_read_roster(&self, owner: &BareJid) -> bool {
         let known = self.known();
         let is_granted = known.domain.as_deref() == Some(owner.domain().as_str());
         is_granted && owner.node().is_some()

@@ -79,7 +79,7 @@ impl Service {
         let known = outbox.known();
         outbox.restore(self.store.poll(Some(&ids)).await?, &known);
         for (id, turn, before) in &mut turns {
-            self.trust(id, turn, before);
+            self.accept_reread(id, turn, before);
         }
         Ok(())
     }

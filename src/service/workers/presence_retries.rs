@@ -115,7 +115,7 @@ impl Service {
                 self.catch_up(node, jid, *gone_since).await.map(|_| ())
             }
             PresenceTask::Depart(went) => self.departed(went).await,
-            PresenceTask::End { node, went } => self.end_at(node, went).await,
+            PresenceTask::End { node, went } => self.end_subscriptions_at(node, went).await,
             PresenceTask::RetractOwn { node, publisher } => self.retract_own(node, publisher).await,
             PresenceTask::SendLastItem { node, jid } => self.send_last_item(node, jid).await,
         }

@@ -12,7 +12,7 @@ use gjallar_pubsub::{
 
 use super::{
     keys::{self, NodeNumber},
-    record::{self, FormerRecord, NodeRecord, Record, RedirectRecord, damaged},
+    record::{self, FormerRecord, NodeRecord, RedirectRecord, StoredRecord, damaged},
     sled_failed,
     tree_reader::{READ_ATTEMPTS, TreeReader, name},
     write_tx::{
@@ -266,7 +266,7 @@ impl TreeReader {
 
     /// The row of a node that a pointer leads to; nothing if the node is deleted, or both went since the
     /// pointer was read.
-    fn pointed_to<T: Record>(
+    fn pointed_to<T: StoredRecord>(
         &self,
         pointer: &[u8],
         node: NodeNumber,

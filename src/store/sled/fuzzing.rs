@@ -5,10 +5,10 @@ use jid::{BareJid, Jid};
 use crate::store::StoreError;
 
 use super::{
-    log_entry_record::{self, AudienceRecords, DebtRecord, ReadAudiences, ToldRecord},
+    log_entry_record::{self, AudienceRecords, CursorRecord, LogEntryRecord, ReadAudiences},
     record::{
-        AffiliationName, AffiliationRecord, Content, Counters, ItemRecord, NodeRecord, Total,
-        decode, encode, encode_content,
+        AffiliationName, AffiliationRecord, ItemRecord, NodeCounters, NodeRecord, StoreHeader,
+        StoredPayload, decode, encode, encode_content,
     },
     write_tx::subscriptions::{SubscriptionRecord, read_part, write_part},
 };
@@ -31,9 +31,9 @@ pub fn record(table: u8, content: &[u8]) {
             Ok(())
         }),
         4 => part(&key, &bytes),
-        5 => decode::<Counters>(&key, &bytes).map(|_| ()),
-        6 => decode::<Total>(&key, &bytes).map(|_| ()),
-        _ => decode::<ToldRecord>(&key, &bytes).and_then(|told| told.partly(&key)).map(|_| ()),
+        5 => decode::<NodeCounters>(&key, &bytes).map(|_| ()),
+        6 => decode::<StoreHeader>(&key, &bytes).map(|_| ()),
+        _ => decode::<CursorRecord>(&key, &bytes).and_then(|told| told.partly(&key)).map(|_| ()),
     };
     // As it is, without a checksum of ours.
     let _ = decode::<NodeRecord>(&key, content);
@@ -48,12 +48,12 @@ fn node(key: &[u8], bytes: &[u8]) -> Result<(), StoreError> {
 
 fn item(key: &[u8], bytes: &[u8]) -> Result<(), StoreError> {
     let mut record = decode::<ItemRecord>(key, bytes)?;
-    let payload = match std::mem::replace(&mut record.content, Content::None) {
-        Content::Here(payload) => Some(payload),
-        Content::None | Content::Chunks(_) => None,
+    let payload = match std::mem::replace(&mut record.content, StoredPayload::None) {
+        StoredPayload::Here(payload) => Some(payload),
+        StoredPayload::None | StoredPayload::Chunks(_) => None,
     };
     let item = record.to_item(key, gjallar_pubsub::Epoch(1), (2, 3), payload)?;
-    let again = encode(key, &ItemRecord::of(&item, item.created, Content::None))?;
+    let again = encode(key, &ItemRecord::of(&item, item.created, StoredPayload::None))?;
     let again = decode::<ItemRecord>(key, &again)?;
     assert_eq!(again.bytes, item.size() as u64);
     assert_eq!(again.id(), item.id.as_str());
@@ -73,19 +73,20 @@ fn part(key: &[u8], bytes: &[u8]) -> Result<(), StoreError> {
 
 /// The debts of a group.
 fn debts(key: &[u8], bytes: &[u8]) -> Result<(), StoreError> {
-    let mut debts = decode::<Vec<(u64, DebtRecord)>>(key, bytes)?;
+    let mut debts = decode::<Vec<(u64, LogEntryRecord)>>(key, bytes)?;
     log_entry_record::resolve(key, &mut debts)?;
     debts.into_iter().try_for_each(|(_, record)| one_debt(key, record))
 }
 
-fn one_debt(key: &[u8], record: DebtRecord) -> Result<(), StoreError> {
+fn one_debt(key: &[u8], record: LogEntryRecord) -> Result<(), StoreError> {
     let number = record.number();
     let mut read = ReadAudiences::default();
     let notification = record.into_notification(key, &mut read)?;
-    let again = DebtRecord::of(number, &notification, &mut AudienceRecords::default());
-    let again = encode(key, &again)?;
-    let again = decode::<DebtRecord>(key, &again)?.into_notification(key, &mut read)?;
-    assert_eq!(again, notification);
+    let again = LogEntryRecord::of(number, &notification, &mut AudienceRecords::default());
+    let again = decode::<Vec<(u64, LogEntryRecord)>>(key, &encode(key, &vec![(0, again)])?)?;
+    for (_, again) in again {
+        assert_eq!(again.into_notification(key, &mut read)?, notification);
+    }
     Ok(())
 }
 

@@ -36,7 +36,7 @@ pub(super) fn collect_garbage(
     while left > 0
         && let Some(remains) = ledger.next_gc_task()
     {
-        let swept = WriteTx::new(rows, ledger).sweep(remains, left);
+        let swept = WriteTx::new(rows, ledger).collect(remains, left);
         rows.end_commit(swept.is_ok());
         match swept {
             Ok(GcProgress { rows, is_all }) => {
@@ -60,7 +60,7 @@ pub(super) fn collect_garbage(
 
 impl WriteTx<'_, '_> {
     /// Removes about so many rows of what is left.
-    fn sweep(&mut self, remains: GcTask, rows: usize) -> Result<GcProgress, StoreError> {
+    fn collect(&mut self, remains: GcTask, rows: usize) -> Result<GcProgress, StoreError> {
         let (GcTask::Subscriptions(node) | GcTask::Items(node, _) | GcTask::Node(node)) = remains;
         // Where they cannot be corrected nothing is removed.
         self.counters(node)?;

@@ -14,7 +14,7 @@ use gjallar_pubsub::{
 use super::{
     config_record::ConfigRecord,
     keys::NodeNumber,
-    record::{AffiliationName, PayloadRecord, Record, damaged},
+    record::{AffiliationName, PayloadRecord, StoredRecord, damaged},
 };
 
 /// The length of a part of what is owed.
@@ -54,7 +54,7 @@ struct EntryRecord {
     is_last_item: bool,
 }
 
-impl Record for Vec<(u64, LogEntryRecord)> {
+impl StoredRecord for Vec<(u64, LogEntryRecord)> {
     fn from_layout_9(bytes: &[u8]) -> postcard::Result<Self> {
         let entries: Vec<(u64, EntryRecord)> = postcard::from_bytes(bytes)?;
         Ok(entries.into_iter().map(|(debt, entry)| (debt, entry.into_record())).collect())
@@ -265,7 +265,7 @@ pub(super) struct CursorRecord {
     partly: Vec<(u64, String)>,
 }
 
-impl Record for CursorRecord {}
+impl StoredRecord for CursorRecord {}
 
 impl CursorRecord {
     /// The record after notifications of these debts were sent. It keeps earlier debts as long as they are pending: a

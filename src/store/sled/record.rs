@@ -18,22 +18,22 @@ pub(super) const VERSION: u8 = 10;
 pub(super) const OLDEST_VERSION: u8 = 9;
 
 /// A record that is read in each layout from [`OLDEST_VERSION`] to [`VERSION`].
-pub(super) trait Record: DeserializeOwned {
+pub(super) trait StoredRecord: DeserializeOwned {
     /// Reads a record of layout 9; most look the same there.
     fn from_layout_9(bytes: &[u8]) -> postcard::Result<Self> {
         postcard::from_bytes(bytes)
     }
 }
 
-impl Record for () {}
-impl Record for u8 {}
-impl Record for u64 {}
-impl Record for NodeNumber {}
-impl Record for String {}
-impl Record for Vec<u8> {}
-impl Record for Vec<String> {}
-impl Record for ItemPosition {}
-impl Record for (ItemPosition, ItemPosition) {}
+impl StoredRecord for () {}
+impl StoredRecord for u8 {}
+impl StoredRecord for u64 {}
+impl StoredRecord for NodeNumber {}
+impl StoredRecord for String {}
+impl StoredRecord for Vec<u8> {}
+impl StoredRecord for Vec<String> {}
+impl StoredRecord for ItemPosition {}
+impl StoredRecord for (ItemPosition, ItemPosition) {}
 
 /// Writes a record for its key: version, content, checksum.
 pub(super) fn encode<T: Serialize>(key: &[u8], record: &T) -> Result<Vec<u8>, StoreError> {
@@ -52,13 +52,13 @@ pub(super) fn encode_content(key: &[u8], content: &[u8]) -> Vec<u8> {
 }
 
 /// Reads the record of a key.
-pub(super) fn decode<T: Record>(key: &[u8], bytes: &[u8]) -> Result<T, StoreError> {
+pub(super) fn decode<T: StoredRecord>(key: &[u8], bytes: &[u8]) -> Result<T, StoreError> {
     let (version, content) = content_of(key, bytes)?;
     decode_content(key, version, content)
 }
 
 /// Reads the content of a record that is in this layout.
-pub(super) fn decode_content<T: Record>(
+pub(super) fn decode_content<T: StoredRecord>(
     key: &[u8],
     version: u8,
     content: &[u8],
@@ -139,7 +139,7 @@ struct NodeRecord9 {
     config: ConfigRecord,
 }
 
-impl Record for NodeRecord {
+impl StoredRecord for NodeRecord {
     fn from_layout_9(bytes: &[u8]) -> postcard::Result<Self> {
         let NodeRecord9 { name, epoch, creator, created, config } = postcard::from_bytes(bytes)?;
         Ok(Self { name, epoch, creator, created, config, revision: RevisionRecord::default() })
@@ -154,7 +154,7 @@ pub(super) struct RedirectRecord {
     pub(super) uri: String,
 }
 
-impl Record for RedirectRecord {}
+impl StoredRecord for RedirectRecord {}
 
 /// A deleted node.
 #[derive(Serialize, Deserialize)]
@@ -168,7 +168,7 @@ pub(super) struct FormerRecord {
     account: Option<[u8; 20]>,
 }
 
-impl Record for FormerRecord {}
+impl StoredRecord for FormerRecord {}
 
 impl FormerRecord {
     pub(super) fn of(number: NodeNumber, former: &FormerNode) -> Self {
@@ -220,7 +220,7 @@ struct Counters9 {
     part: u32,
 }
 
-impl Record for NodeCounters {
+impl StoredRecord for NodeCounters {
     fn from_layout_9(bytes: &[u8]) -> postcard::Result<Self> {
         let Counters9 { seq, items, bytes, sum, part } = postcard::from_bytes(bytes)?;
         Ok(Self { seq, items, bytes, sum, part, version: seq })
@@ -238,7 +238,7 @@ pub(super) struct StoreHeader {
     pub(super) sum: u64,
 }
 
-impl Record for StoreHeader {}
+impl StoredRecord for StoreHeader {}
 
 #[derive(Serialize, Deserialize)]
 pub(super) struct AffiliationRecord {
@@ -246,7 +246,7 @@ pub(super) struct AffiliationRecord {
     affiliation: AffiliationName,
 }
 
-impl Record for AffiliationRecord {}
+impl StoredRecord for AffiliationRecord {}
 
 #[derive(Clone, Copy, Serialize, Deserialize)]
 pub(super) enum AffiliationName {
@@ -257,7 +257,7 @@ pub(super) enum AffiliationName {
     Outcast,
 }
 
-impl Record for AffiliationName {}
+impl StoredRecord for AffiliationName {}
 
 #[derive(Serialize, Deserialize)]
 pub(super) struct ItemRecord {
@@ -271,7 +271,7 @@ pub(super) struct ItemRecord {
     pub(super) content: StoredPayload,
 }
 
-impl Record for ItemRecord {}
+impl StoredRecord for ItemRecord {}
 
 /// Where an item's payload stands.
 #[derive(Serialize, Deserialize)]

@@ -10,7 +10,7 @@ use gjallar_pubsub::NodeId;
 
 use super::{
     keys::{self, NodeNumber},
-    record::Record,
+    record::StoredRecord,
     write_tx::WriteTx,
 };
 
@@ -21,7 +21,7 @@ const RESOURCE_BYTES: usize = 12;
 /// Some resources of a node, each with the first debt that may be for it again.
 pub(super) type RevokedRecord = Vec<(String, u64)>;
 
-impl Record for RevokedRecord {}
+impl StoredRecord for RevokedRecord {}
 
 /// The resources of a node, and the number of their rows.
 #[derive(Clone, Debug, Default)]

@@ -22,8 +22,8 @@ use super::{
     keys::{self, ItemPosition, NodeNumber},
     ledger::Ledger,
     record::{
-        self, AffiliationRecord, ItemRecord, NodeCounters, NodeRecord, Record, StoreHeader,
-        StoredPayload, damaged, weight,
+        self, AffiliationRecord, ItemRecord, NodeCounters, NodeRecord, StoreHeader, StoredPayload,
+        StoredRecord, damaged, weight,
     },
     sled_failed,
     write_tx::subscriptions::{SubscriptionPointer, SubscriptionRecord, read_part},
@@ -154,7 +154,7 @@ impl TreeReader {
         None
     }
 
-    pub(super) fn get<T: Record>(&self, key: &[u8]) -> Result<Option<T>, StoreError> {
+    pub(super) fn get<T: StoredRecord>(&self, key: &[u8]) -> Result<Option<T>, StoreError> {
         match self.tree.get(key).map_err(|error| sled_failed(&error))? {
             Some(value) => record::decode(key, &value).map(Some),
             None => Ok(None),

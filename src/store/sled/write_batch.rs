@@ -13,7 +13,7 @@ use crate::store::StoreError;
 use super::{
     failed,
     keys::{self, ChecksumScope, NodeNumber},
-    record::{self, NodeCounters, Record, StoreHeader, weight},
+    record::{self, NodeCounters, StoreHeader, StoredRecord, weight},
     sled_failed,
 };
 
@@ -52,7 +52,7 @@ impl<'a> WriteBatch<'a> {
         self.kept.len()
     }
 
-    pub(super) fn get<T: Record>(&self, key: &[u8]) -> Result<Option<T>, StoreError> {
+    pub(super) fn get<T: StoredRecord>(&self, key: &[u8]) -> Result<Option<T>, StoreError> {
         match self.new.get(key).or_else(|| self.kept.get(key)) {
             Some(Some(value)) => record::decode(key, value).map(Some),
             Some(None) => Ok(None),

@@ -252,9 +252,10 @@ impl ReplyQueue {
     }
 
     /// Appends interrupted replies, pending queries, and replies with numbers below `up_to` to a buffer.
-    pub(in crate::xmpp) fn drain_ready(&self, up_to: u64, buffer: &mut String) -> Taken {
+    pub(in crate::xmpp) fn drain_ready(&self, up_to: u64, buffer: &mut String) -> WrittenReplies {
         let mut queue = self.queue();
-        let mut taken = Taken { bounds: vec![buffer.len()], interrupted: queue.interrupted.len() };
+        let mut taken =
+            WrittenReplies { bounds: vec![buffer.len()], interrupted: queue.interrupted.len() };
         let mut append = |stanza: &str| {
             buffer.push_str(stanza);
             taken.bounds.push(buffer.len());
@@ -291,14 +292,14 @@ impl QueuedReplies {
 
 /// Stanzas that were appended to a buffer.
 #[derive(Debug)]
-pub(in crate::xmpp) struct Taken {
+pub(in crate::xmpp) struct WrittenReplies {
     /// The start of the first, and the end of each.
     bounds: Vec<usize>,
     /// How many of the first were being written when an earlier connection broke.
     interrupted: usize,
 }
 
-impl Taken {
+impl WrittenReplies {
     /// The stanzas to send again after so many bytes of the buffer were written and the connection broke, and the
     /// bytes of the others: interrupted stanzas that were begun once more. A reply that the server refuses would break
     /// every connection.

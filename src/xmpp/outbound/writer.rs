@@ -41,7 +41,7 @@ use super::{
     deferred_entries::DeferredEntries,
     fanout::{AddressCache, CurrentEntry},
     multicast::{MulticastRoute, with_resource},
-    reply_queue::{BARRIER, ReplyQueue, Taken},
+    reply_queue::{BARRIER, ReplyQueue, WrittenReplies},
 };
 use crate::xmpp::DisconnectReason;
 
@@ -127,7 +127,7 @@ struct Barrier {
 struct WriteChunk {
     text: String,
     /// The answers in it.
-    answers: Taken,
+    answers: WrittenReplies,
     written: usize,
     sent: SendProgress,
     barrier: Option<Barrier>,

@@ -8,7 +8,7 @@ use std::{
 
 use clap::Parser;
 use gjallar_load::{
-    Arguments, link,
+    ComparedArgs, link,
     scan::{attribute, between},
 };
 use memchr::memmem;
@@ -17,7 +17,7 @@ use memchr::memmem;
 const WRITE_BYTES: usize = 64 * 1024;
 
 fn main() -> Result<(), Box<dyn Error>> {
-    let arguments = Arguments::parse();
+    let arguments = ComparedArgs::parse();
     let subscribers: Vec<_> = arguments.subscribers().collect();
     let (mut reader, mut tcp) =
         link::connect(&arguments.server, &arguments.jid, &arguments.secret)?;

@@ -16,7 +16,7 @@ use serde_json::json;
 const PUBSUB: &str = "http://jabber.org/protocol/pubsub";
 
 #[derive(Parser)]
-struct Arguments {
+struct LoadArgs {
     #[arg(long, default_value = "pubsub.localhost")]
     service: String,
     /// The component port of a real server, HOST:PORT, to connect to; without it, the service connects here.
@@ -105,12 +105,12 @@ enum Workload {
 }
 
 struct Load {
-    arguments: Arguments,
+    arguments: LoadArgs,
     peer: Peer,
 }
 
 fn main() -> Result<(), Box<dyn Error>> {
-    let arguments = Arguments::parse();
+    let arguments = LoadArgs::parse();
     let (reader, tcp) = match &arguments.server {
         Some(server) => {
             let connected = link::connect(server, &arguments.domain, &arguments.secret)?;

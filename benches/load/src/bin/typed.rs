@@ -4,7 +4,7 @@ use std::error::Error;
 
 use clap::Parser;
 use futures::{SinkExt, StreamExt};
-use gjallar_load::Arguments;
+use gjallar_load::ComparedArgs;
 use tokio_xmpp::{
     Component, Stanza,
     connect::DnsConfig,
@@ -22,7 +22,7 @@ const EVENT: &str = "http://jabber.org/protocol/pubsub#event";
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn Error>> {
-    let arguments = Arguments::parse();
+    let arguments = ComparedArgs::parse();
     let subscribers =
         arguments.subscribers().map(|jid| Jid::new(&jid)).collect::<Result<Vec<_>, _>>()?;
     let service = Jid::from(BareJid::new(&arguments.jid)?);

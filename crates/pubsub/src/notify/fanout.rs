@@ -20,13 +20,13 @@ use crate::{
 #[derive(PartialEq, Eq, Hash)]
 enum Selection {
     /// The kind of event, for subscriptions without a keyword.
-    Kind(Kind),
+    Kind(EventClass),
     /// The keywords that match an item, for subscriptions with keywords.
-    Keywords(Kind, Vec<bool>),
+    Keywords(EventClass, Vec<bool>),
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
-enum Kind {
+enum EventClass {
     Published,
     PublishedNothing,
     Retracted,
@@ -89,7 +89,7 @@ impl<'a> Fanout<'a> {
         let audience = Audience::Subscribers;
         let plain = LogEntry::new(self.node, self.config, at, event, audience, self.now);
         let Some(plain) = plain else { return Ok(Vec::new()) };
-        let kind = Kind::of(&plain.event);
+        let kind = EventClass::of(&plain.event);
         let has = self.keywords_in(&plain.event);
         let mut lists = self.lists(Selection::Kind(kind), &plain.event, &[]);
         if !self.with_keyword.is_empty() {
@@ -180,7 +180,7 @@ impl<'a> Fanout<'a> {
     }
 }
 
-impl Kind {
+impl EventClass {
     fn of(event: &Event) -> Self {
         match event {
             Event::Published(items) if items.is_empty() => Self::PublishedNothing,

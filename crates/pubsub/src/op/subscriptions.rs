@@ -7,7 +7,7 @@ use jid::{BareJid, Jid};
 use crate::{
     Change, Changes, Context, Decision, Error, Item, Node, NodeId, PageBound, PageRequest,
     ResultPage, SubId, Subscription, SubscriptionDetails, SubscriptionOptions, SubscriptionState,
-    access, node::Listed, notify::state_changes::state_change_entries,
+    access, node::SubscriptionEntry, notify::state_changes::state_change_entries,
 };
 
 use super::{
@@ -91,7 +91,7 @@ pub fn subscriptions(
     let index_of = |edge: &(Jid, Option<SubId>)| {
         (total <= MAX_COUNTED).then(|| node.listed_from(None).position(|one| is(one, edge)))?
     };
-    let taken = |listed: &mut dyn Iterator<Item = Listed<'_>>| -> Vec<_> {
+    let taken = |listed: &mut dyn Iterator<Item = SubscriptionEntry<'_>>| -> Vec<_> {
         listed.take(page.max).map(subscribed).take_while(fits).collect()
     };
     let (entries, index) = match &page.edge {
@@ -132,11 +132,11 @@ fn edge(node: &Node, uid: &str) -> Option<(Jid, Option<SubId>)> {
     is_there.then_some(edge)
 }
 
-fn is(one: Listed<'_>, edge: &(Jid, Option<SubId>)) -> bool {
+fn is(one: SubscriptionEntry<'_>, edge: &(Jid, Option<SubId>)) -> bool {
     one == (&edge.0, edge.1.as_ref())
 }
 
-fn subscribed((jid, subid): Listed<'_>) -> Subscription {
+fn subscribed((jid, subid): SubscriptionEntry<'_>) -> Subscription {
     let state = SubscriptionState::Subscribed;
     Subscription { jid: jid.clone(), subid: subid.cloned(), state }
 }

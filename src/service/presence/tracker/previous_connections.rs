@@ -16,7 +16,7 @@ const STAMP_PRECISION: Duration = Duration::from_secs(1);
 
 /// A resource that was available on an earlier connection.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Before {
+pub(super) struct PreviousResource {
     pub(super) show: Show,
     /// When that connection broke.
     pub(super) lost_at: Instant,
@@ -32,7 +32,7 @@ pub(super) struct Before {
     pub(super) is_unreachable: bool,
 }
 
-impl Before {
+impl PreviousResource {
     /// Whether presence of this age proves that the resource was available throughout.
     pub(super) fn was_there(&self, age: Duration) -> bool {
         is_from_before(age, self.lost_at)
@@ -46,7 +46,7 @@ pub(super) fn is_from_before(age: Duration, at: Instant) -> bool {
 
 impl PresenceTable {
     /// The earlier presence of a resource, or of all resources of a bare JID.
-    pub(super) fn before_of(&mut self, jid: &Jid) -> impl Iterator<Item = &mut Before> {
+    pub(super) fn before_of(&mut self, jid: &Jid) -> impl Iterator<Item = &mut PreviousResource> {
         let (entity, resource) = parts(jid);
         let is_bare = jid.is_bare();
         let all = self.before.get_mut(&entity).into_iter().flatten();
@@ -73,8 +73,14 @@ impl PresenceTable {
                 if all.len() < MAX_RESOURCES {
                     let has_missed = all.get(&resource).is_some_and(|before| before.has_missed);
                     let (is_asked, is_denied, is_unreachable) = (false, false, false);
-                    let before =
-                        Before { show, lost_at, is_asked, has_missed, is_denied, is_unreachable };
+                    let before = PreviousResource {
+                        show,
+                        lost_at,
+                        is_asked,
+                        has_missed,
+                        is_denied,
+                        is_unreachable,
+                    };
                     all.insert(resource, before);
                 }
             }
@@ -111,7 +117,11 @@ impl PresenceTable {
     }
 
     /// Takes the earlier presence of a resource.
-    pub(super) fn take_before(&mut self, entity: &BareJid, resource: &str) -> Option<Before> {
+    pub(super) fn take_before(
+        &mut self,
+        entity: &BareJid,
+        resource: &str,
+    ) -> Option<PreviousResource> {
         let resources = self.before.get_mut(entity)?;
         let before = resources.remove(resource);
         if resources.is_empty() {

@@ -15,7 +15,7 @@ use gjallar_pubsub::{
 use super::WriteTx;
 use crate::store::sled::{
     keys::{self, NodeNumber},
-    record::{Record, damaged},
+    record::{StoredRecord, damaged},
 };
 
 /// A part has about so many bytes.
@@ -30,7 +30,7 @@ pub(in crate::store::sled) struct SubscriptionPointer {
     pub(in crate::store::sled) part: u32,
 }
 
-impl Record for SubscriptionPointer {}
+impl StoredRecord for SubscriptionPointer {}
 
 #[derive(Serialize, Deserialize)]
 pub(in crate::store::sled) struct SubscriptionRecord {
