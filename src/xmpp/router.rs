@@ -202,8 +202,8 @@ impl Router {
             }
         };
         if header.id.as_ref().is_some_and(|id| id.len() > MAX_ID_BYTES) {
-            let error =
-                StanzaError::new("modify", "policy-violation").text("an id of too many bytes");
+            let error = StanzaError::new("modify", "policy-violation")
+                .text(format!("id_bytes: an id has at most {MAX_ID_BYTES} bytes"));
             self.refuse_at_limit(header, "id_bytes", &error);
             return None;
         }

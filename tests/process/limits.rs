@@ -8,6 +8,7 @@ use gjallar::{
     store::{MemoryStore, SledStore, Store},
 };
 use gjallar_pubsub::Limits;
+use minidom::Element;
 use tokio::sync::Semaphore;
 
 use crate::support::{
@@ -37,6 +38,14 @@ async fn limited(key: &str, value: usize) -> TestComponent {
         _ => panic!("{key}"),
     })
     .await
+}
+
+/// The text of an error; empty if there is none.
+fn text(answer: &Element) -> String {
+    let error = answer.get_child("error", "jabber:component:accept");
+    let text =
+        error.and_then(|error| error.get_child("text", "urn:ietf:params:xml:ns:xmpp-stanzas"));
+    text.map(Element::text).unwrap_or_default()
 }
 
 #[tokio::test]
@@ -244,6 +253,8 @@ async fn depth_of_a_stanza_and_namespaces() {
         let content = format!("<publish node='n'><item>{nested}</item></publish>");
         let answer = component.pubsub(OWNER, "set", &content).await;
         assert_eq!(answer.attr("type") == Some("result"), is_taken, "{levels}");
+        let is_named = text(&answer) == "nesting: a stanza has at most 128 levels";
+        assert!(is_named != is_taken, "{}", shown(&answer));
     }
     // The stream declares two, pubsub and the payload one each.
     for (number, is_taken) in [(252, true), (253, false)] {
@@ -252,6 +263,8 @@ async fn depth_of_a_stanza_and_namespaces() {
             format!("<publish node='n'><item><x xmlns='urn:x'{prefixes}/></item></publish>");
         let answer = component.pubsub(OWNER, "set", &content).await;
         assert_eq!(answer.attr("type") == Some("result"), is_taken, "{number}");
+        let is_named = text(&answer) == "namespaces: at most 256 declarations apply to an element";
+        assert!(is_named != is_taken, "{}", shown(&answer));
     }
 }
 
@@ -373,6 +386,8 @@ async fn ids_of_requests_have_1024_bytes() {
             .await;
         let answer = component.answer().await;
         assert_eq!((answer.attr("type"), answer.attr("id")), (Some(expected), Some(id.as_str())));
+        let is_named = text(&answer) == "id_bytes: an id has at most 1024 bytes";
+        assert_eq!(is_named, expected == "error", "{}", shown(&answer));
     }
 }
 
@@ -552,6 +567,7 @@ async fn max_stanza_bytes_in() {
         assert_eq!(answer.attr("type"), Some(expected), "{bytes}");
         if expected == "error" {
             assert_eq!(error(&answer), "modify policy-violation");
+            assert_eq!(text(&answer), "max_stanza_bytes: a stanza has at most 20000 bytes");
         }
     }
 }

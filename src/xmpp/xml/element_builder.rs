@@ -39,13 +39,13 @@ pub(in crate::xmpp) struct ElementBuilder {
     /// The open elements of the stanza, each with the length of the scope around it.
     open: Vec<(Element, usize)>,
     bytes: usize,
-    refused: Option<(Envelope, &'static str)>,
+    refused: Option<(Envelope, String)>,
 }
 
 /// Why a start tag is not taken.
 enum TagError {
-    /// It passes a limit, which is said in words.
-    Excess(&'static str),
+    /// It passes a limit, which the text names with its value.
+    Excess(String),
     Fault(StreamFault),
 }
 
@@ -119,7 +119,7 @@ impl ElementBuilder {
         self.path.push('/');
         self.path.push_str(tag.name);
         if self.path.len() > MAX_PATH_BYTES {
-            return Err(fault("open elements of too many bytes"));
+            return Err(fault(&format!("names of open elements: at most {MAX_PATH_BYTES} bytes")));
         }
         if self.depth == 1 {
             return self.open_stream(tag).map(Some);
@@ -168,12 +168,12 @@ impl ElementBuilder {
     fn count(&mut self, bytes: usize) {
         self.bytes += bytes;
         if self.bytes > self.limits.max_bytes && !self.open.is_empty() {
-            self.refuse("a stanza of too many bytes", None);
+            self.refuse(self.limits.bytes_exceeded(), None);
         }
     }
 
     /// Reads on without keeping anything but the attributes of the outermost tag.
-    fn refuse(&mut self, reason: &'static str, tag: Option<&StartTag<'_>>) {
+    fn refuse(&mut self, reason: String, tag: Option<&StartTag<'_>>) {
         let mut header = match (self.open.first(), tag) {
             (Some((stanza, _)), _) => Envelope::of(stanza),
             (None, tag) => tag.map(header).unwrap_or_default(),
@@ -199,10 +199,11 @@ impl ElementBuilder {
     /// Resolves the namespaces of a start tag, and brings its declarations into scope.
     fn element(&mut self, tag: &StartTag<'_>) -> Result<Element, TagError> {
         if self.depth > 1 && self.bytes > self.limits.max_bytes {
-            return Err(TagError::Excess("a stanza of too many bytes"));
+            return Err(TagError::Excess(self.limits.bytes_exceeded()));
         }
         if self.depth > self.limits.max_depth + 1 {
-            return Err(TagError::Excess("a stanza of too many nested elements"));
+            let max = self.limits.max_depth;
+            return Err(TagError::Excess(format!("nesting: a stanza has at most {max} levels")));
         }
         let mut prefixes = BTreeMap::new();
         let mut attributes = Vec::new();
@@ -219,7 +220,9 @@ impl ElementBuilder {
             }
         }
         if self.scope.len() > MAX_DECLARATIONS {
-            return Err(TagError::Excess("a stanza of too many namespaces"));
+            return Err(TagError::Excess(format!(
+                "namespaces: at most {MAX_DECLARATIONS} declarations apply to an element"
+            )));
         }
         let (prefix, name) = split(tag.name);
         NcNameStr::from_str(name).map_err(|_| fault("a name that is none"))?;

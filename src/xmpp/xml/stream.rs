@@ -29,6 +29,13 @@ pub struct StanzaLimits {
     pub max_depth: usize,
 }
 
+impl StanzaLimits {
+    /// Describes that a stanza has more than the maximum number of bytes.
+    pub(super) fn bytes_exceeded(&self) -> String {
+        format!("max_stanza_bytes: a stanza has at most {} bytes", self.max_bytes)
+    }
+}
+
 /// What came in.
 #[derive(Debug)]
 pub enum StreamElement {
@@ -36,8 +43,8 @@ pub enum StreamElement {
     Opened(Option<String>),
     /// A stanza, or another element at the top level.
     Stanza(Element),
-    /// A stanza past a limit, which is said in words.
-    Refused(Envelope, &'static str),
+    /// A stanza past a limit, which the text names with its value.
+    Refused(Envelope, String),
     /// The stream was closed in order.
     Closed,
 }

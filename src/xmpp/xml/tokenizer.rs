@@ -110,7 +110,8 @@ impl Tokenizer {
         };
         let Some(length) = end(&mut kind, unread, self.scanned) else {
             if unread.len() > MAX_TOKEN_BYTES {
-                return Err(fault("a tag or a reference of too many bytes"));
+                let text = format!("a tag or a reference has at most {MAX_TOKEN_BYTES} bytes");
+                return Err(fault(&text));
             }
             self.begun = Some(kind);
             self.scanned = unread.len();

@@ -211,7 +211,7 @@ impl AdHocCommands {
             // With an error, the requester would try again what is done.
             return reply.shortened(about, id, room).ok_or_else(|| {
                 StanzaError::new("modify", "policy-violation")
-                    .text("max_stanza_bytes: the answer is too large")
+                    .text(format!("max_stanza_bytes: the answer has more than {room} bytes"))
             });
         }
         if let CommandReply::Stage(session) = reply {
