@@ -9,7 +9,7 @@ use thiserror::Error;
 use crate::{
     service::{self, ErasureReport, ManagedNodes, Memberships, NamePattern, OwnItem, Service},
     xmpp::stanza::{
-        forms::{distinct, enum_fields::access_model, node_config},
+        forms::{distinct, enum_fields::access_model, node_config, subscribe_options},
         name::{affiliation_name, affiliation_named, state_name, state_named},
         notification::date_time,
         payload,
@@ -324,19 +324,31 @@ async fn node_of(service: &Service, actor: &Actor, node: &NodeId) -> Result<Valu
 }
 
 async fn entity(service: &Service, actor: &Actor, jid: &BareJid) -> Result<Value, AdminError> {
-    let Memberships { affiliations, subscriptions } = service.memberships(actor, jid).await?;
+    let Memberships { affiliations, subscriptions, refuses_presence } =
+        service.memberships(actor, jid).await?;
     let affiliations: Vec<_> = affiliations
         .iter()
         .map(|(node, one)| json!({ "node": node.as_str(), "affiliation": affiliation_name(*one) }))
         .collect();
-    let subscriptions: Vec<_> = subscriptions
-        .iter()
-        .map(|(node, own)| {
-            let jid: &Jid = &own.jid;
-            json!({ "node": node.as_str(), "jid": jid, "subscription": state_name(own.state) })
-        })
-        .collect();
-    Ok(json!({ "jid": jid, "affiliations": affiliations, "subscriptions": subscriptions }))
+    let mut shown = Vec::new();
+    for (node, own) in subscriptions {
+        let options = service.options_of(actor, &node, &own).await?;
+        let options = options.as_ref().map(subscribe_options::changed_values).unwrap_or_default();
+        let options: ConfigFields = options.into_iter().collect();
+        shown.push(json!({
+            "node": node.as_str(),
+            "jid": own.jid,
+            "subscription": state_name(own.state),
+            "subid": own.subid.as_ref().map(ToString::to_string),
+            "options": Some(options).filter(|options| !options.is_empty()),
+        }));
+    }
+    Ok(json!({
+        "jid": jid,
+        "affiliations": affiliations,
+        "subscriptions": shown,
+        "refuses_presence": refuses_presence,
+    }))
 }
 
 async fn items_of(

@@ -38,6 +38,8 @@ pub struct Memberships {
     pub affiliations: Vec<(NodeId, Affiliation)>,
     /// The subscriptions of all its JIDs.
     pub subscriptions: Vec<(NodeId, Subscription)>,
+    /// Whether it refused its presence to the service.
+    pub refuses_presence: bool,
 }
 
 impl Service {
@@ -149,6 +151,8 @@ impl Service {
         }
         let affiliations = self.affiliations_of(entity).await.map_err(Error::Unknown)?;
         let subscriptions = self.subscriptions_of(entity).await.map_err(Error::Unknown)?;
-        Ok(Memberships { affiliations, subscriptions })
+        let refuses = |address: BareJid| self.memory.presences.has_refused(&address);
+        let refuses_presence = entity.spellings().any(refuses);
+        Ok(Memberships { affiliations, subscriptions, refuses_presence })
     }
 }

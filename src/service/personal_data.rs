@@ -6,15 +6,19 @@ use jid::{BareJid, Jid};
 
 use crate::store::NodeNumber;
 use gjallar_pubsub::{
-    Actor, Affiliation, Item, ItemBudget, ItemFilter, ItemOrder, ItemPage, ItemPosition, ItemQuery,
-    ItemRef, NodeId, PageBound, PageRequest, SubscriptionState, Timestamp,
+    Actor, Affiliation, Context, Item, ItemBudget, ItemFilter, ItemOrder, ItemPage, ItemPosition,
+    ItemQuery, ItemRef, Node, NodeId, PageBound, PageRequest, Subscription, SubscriptionOptions,
+    SubscriptionState, Timestamp,
     op::{
-        affiliations::SetAffiliations, delete::Delete, retract::Retract,
-        subscriptions::SetSubscriptions,
+        affiliations::SetAffiliations, configure, delete::Delete, retract::Retract,
+        subscription_options::GetOptions, subscriptions::SetSubscriptions,
     },
 };
 
-use super::{Error, Memberships, Service};
+use super::{
+    Error, Memberships, Service,
+    prefetch::{PrefetchRequest, Prefetched},
+};
 
 /// Nodes that are looked through at once.
 const PAGE: usize = 256;
@@ -200,14 +204,16 @@ impl Service {
     }
 
     /// Erases the data of an entity, in every spelling of its domain: nodes of which it is the only owner, and its
-    /// affiliations, subscriptions and items at all other nodes. Notifications that were sent are not recalled, and nodes
-    /// with other owners still name it as their creator.
+    /// affiliations, subscriptions and items at all other nodes. Where it had an affiliation or items, the configuration
+    /// stops naming it. Notifications that were sent are not recalled, and nodes with other owners still name it as their
+    /// creator.
     ///
     /// # Errors
     /// [`Forbidden`](crate::Error::Forbidden); or the store fails, and some of it is erased. What is left is erased by the
     /// next call.
     pub async fn erase(&self, actor: &Actor, entity: &BareJid) -> Result<ErasureReport, Error> {
-        let Memberships { affiliations, subscriptions } = self.memberships(actor, entity).await?;
+        let Memberships { affiliations, subscriptions, .. } =
+            self.memberships(actor, entity).await?;
         let mut erased = ErasureReport::default();
         entity.spellings().for_each(|address| self.memory.presences.forgive(&address));
         let mut gone = Vec::new();
@@ -224,6 +230,7 @@ impl Service {
                 let set = self.set_affiliations(actor, &request, |outcome| outcome).await.await;
                 unless_gone(set.map(drop))?;
                 erased.affiliations += 1;
+                self.remove_from_configuration(actor, &request.node, entity).await?;
             }
         }
         for (node, own) in subscriptions.into_iter().filter(|(node, _)| !gone.contains(node)) {
@@ -240,6 +247,7 @@ impl Service {
             nodes.dedup();
             for node in nodes {
                 erased.items += self.retract_all(actor, &node, &by(entity)).await?;
+                self.remove_from_configuration(actor, &node, entity).await?;
             }
             reached = further;
             if reached.is_none() {
@@ -247,6 +255,43 @@ impl Service {
             }
         }
         Ok(erased)
+    }
+
+    async fn remove_from_configuration(
+        &self,
+        actor: &Actor,
+        node: &NodeId,
+        entity: &BareJid,
+    ) -> Result<(), Error> {
+        let rule = |node: Option<&Node>, _: &Prefetched, cx: &Context<'_>| {
+            configure::remove_entity(node, entity, cx)
+        };
+        let removed = self.execute(actor, node, PrefetchRequest::Nothing, rule, |outcome| outcome);
+        unless_gone(removed.await.await)
+    }
+
+    /// Returns the options of a subscription of an entity; `None` if it ended meanwhile.
+    ///
+    /// # Errors
+    /// As [`Service::options`].
+    pub async fn options_of(
+        &self,
+        actor: &Actor,
+        node: &NodeId,
+        own: &Subscription,
+    ) -> Result<Option<SubscriptionOptions>, Error> {
+        let (node, jid, subid) = (node.clone(), own.jid.clone(), own.subid.clone());
+        match self.options(actor, &GetOptions { node, jid, subid }).await {
+            Ok(form) => Ok(Some(form.options)),
+            Err(Error::Refused(
+                gjallar_pubsub::Error::NodeNotFound
+                | gjallar_pubsub::Error::Gone { .. }
+                | gjallar_pubsub::Error::NoOptions
+                | gjallar_pubsub::Error::SubIdRequired
+                | gjallar_pubsub::Error::InvalidSubId,
+            )) => Ok(None),
+            Err(error) => Err(error),
+        }
     }
 
     async fn is_last_owner(

@@ -245,6 +245,47 @@ async fn affiliations_and_subscriptions_are_administered_from_the_command_line()
 }
 
 #[tokio::test]
+async fn an_entity_is_exported_with_its_options_and_erased_from_configurations() {
+    let mut served = ServiceProcess::start(&[], &[]).await;
+    for node in ["n", "m"] {
+        said(&served, &["node", "create", node, "--as", "owner@localhost"]).await;
+        said(&served, &["affiliation", "set", node, "owner", "a@localhost"]).await;
+    }
+    let configure = ["node", "configure", "n", "title=T", "--as", "a@localhost"];
+    said(&served, &configure).await;
+    let contact = "contact=a@localhost\nb@localhost";
+    said(&served, &["node", "configure", "m", contact, "--as", "owner@localhost"]).await;
+    let fields = "<field var='pubsub#deliver'><value>0</value></field>\
+                  <field var='x-gjallar#keyword'><value>secret hobby</value></field>";
+    let form = format!("<x xmlns='jabber:x:data' type='submit'>{fields}</x>");
+    let subscribe = "<subscribe node='n' jid='a@localhost'/>";
+    served.granted("a@localhost/x", &format!("{subscribe}<options>{form}</options>")).await;
+    let export = said(&served, &["entity", "export", "a@localhost"]).await;
+    let exported: Value = serde_json::from_str(export.lines().next().unwrap()).unwrap();
+    let options = json!({ "pubsub#deliver": "false", "x-gjallar#keyword": "secret hobby" });
+    assert_eq!(
+        exported["entity"]["subscriptions"],
+        json!([{
+            "node": "n",
+            "jid": "a@localhost",
+            "subscription": "subscribed",
+            "subid": null,
+            "options": options,
+        }])
+    );
+    assert_eq!(exported["entity"]["refuses_presence"], false);
+    let nodes = async || {
+        let export = run(&served, &["export"]).await.out;
+        let nodes: Vec<_> = export.lines().filter(|line| line.contains("\"revision\"")).collect();
+        nodes.join("\n")
+    };
+    assert_eq!(nodes().await.matches("a@localhost").count(), 2);
+    said(&served, &["entity", "erase", "a@localhost", "--yes"]).await;
+    let nodes = nodes().await;
+    assert!(!nodes.contains("a@localhost") && nodes.contains("b@localhost"), "{nodes}");
+}
+
+#[tokio::test]
 async fn the_service_is_watched() {
     let served = ServiceProcess::start(&[], &[]).await;
     said(&served, &["node", "create", "n"]).await;

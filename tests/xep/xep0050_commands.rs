@@ -652,10 +652,15 @@ async fn what_there_is_of_an_entity_is_shown_and_erased() {
     component.subscribe("bot@localhost", "n").await;
     component.create("bot@localhost", "own", &[]).await;
     component.publish("bot@localhost", "own", "mine").await;
+    let fields = "<field var='pubsub#deliver'><value>0</value></field>";
+    let form = format!("<x xmlns='jabber:x:data' type='submit'>{fields}</x>");
+    let options = format!("<options node='n' jid='bot@localhost'>{form}</options>");
+    component.granted("bot@localhost", &options).await;
     let mut entity = CommandDialog::begin(&mut component, ADMIN, "entity").await;
     entity.fill(&[("jid", "bot@localhost/any")]).await;
     assert_eq!(entity.values("affiliations"), ["n: publisher", "own: owner"]);
-    assert_eq!(entity.values("subscriptions"), ["n: bot@localhost subscribed"]);
+    let subscription = "n: bot@localhost subscribed pubsub#deliver=false";
+    assert_eq!(entity.values("subscriptions"), [subscription]);
     let mut export = CommandDialog::begin(&mut component, ADMIN, "export").await;
     export.fill(&[("jid", "bot@localhost")]).await;
     let items = export.values("items");

@@ -38,6 +38,22 @@ impl ConfigRevision {
         Self { number, changed_by, base, last_owner, roster_owner: self.roster_owner.clone() }
     }
 
+    /// The same without an entity that is not an owner. The creator takes its place, but knows none of its changes; no
+    /// roster gives access.
+    #[must_use]
+    pub(super) fn without(self, entity: &BareJid, creator: &BareJid) -> Self {
+        let is_entity = |jid: &BareJid| jid.is_same(entity);
+        let base = if is_entity(&self.changed_by) { self.number } else { self.base };
+        let or_creator = |jid| if is_entity(&jid) { creator.clone() } else { jid };
+        Self {
+            number: self.number,
+            base,
+            changed_by: or_creator(self.changed_by),
+            last_owner: or_creator(self.last_owner),
+            roster_owner: self.roster_owner.filter(|owner| !is_entity(owner)),
+        }
+    }
+
     /// The owner who changed it last, if an entity that is not an owner changed it since.
     #[must_use]
     pub fn other_last_owner(&self) -> Option<&BareJid> {

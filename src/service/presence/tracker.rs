@@ -703,6 +703,11 @@ impl PresenceTracker {
         }
     }
 
+    /// Returns `true` if an entity refused its presence and has not asked since for what needs it.
+    pub(in crate::service) fn has_refused(&self, entity: &BareJid) -> bool {
+        self.known().refused.contains(entity)
+    }
+
     /// Forgets an earlier refusal of presence by an entity whose request needs its presence. The entity may have missed
     /// events meanwhile.
     pub(in crate::service) fn forgive(&self, entity: &BareJid) {

@@ -3,8 +3,8 @@
 use jid::BareJid;
 
 use crate::{
-    AccessModel, Change, Changes, ConfigField, Configuration, Context, Decision, Error, Event,
-    Item, Node, NodeConfig, NodeId, Policy, SeenConfig, access,
+    AccessModel, Change, Changes, ConfigField, ConfigRevision, Configuration, Context, Decision,
+    Error, Event, Item, LogEntry, Node, NodeConfig, NodeId, Policy, SeenConfig, access,
     notify::{fanout::Fanout, state_changes::state_change_entries},
 };
 
@@ -118,13 +118,53 @@ pub fn configure(
     }
     let mut notifications = state_change_entries(node, &config, &mut changes, cx);
     notifications.extend(subscribe::last_items(node, &config, last, &changes, cx.ids));
+    notifications.extend(apply(node, &config, revision, &mut changes, cx)?);
+    Ok(Decision { reply: (), changes, notifications })
+}
+
+/// Gives a node another configuration, and notifies its subscribers if it is configured so.
+fn apply(
+    node: &Node,
+    config: &NodeConfig,
+    revision: ConfigRevision,
+    changes: &mut Changes,
+    cx: &Context<'_>,
+) -> Result<Vec<LogEntry>, Error> {
     let at = (changes.take_place(node.epoch), changes.version());
     changes.push(Change::Configured(Box::new(config.clone())));
     changes.push(Change::Revised(revision));
-    let shown = config.deliver_payloads.then(|| Box::new(config.clone()));
-    let event = Event::Configured(shown);
-    if config.notify_config {
-        notifications.extend(Fanout::new(node, &config, cx).notify(at, event)?);
+    if !config.notify_config {
+        return Ok(Vec::new());
     }
-    Ok(Decision { reply: (), changes, notifications })
+    let shown = config.deliver_payloads.then(|| Box::new(config.clone()));
+    let entries = Fanout::new(node, config, cx).notify(at, Event::Configured(shown))?;
+    Ok(entries.into_iter().collect())
+}
+
+/// Removes an entity that is not an owner, in every spelling of its domain, from the contacts of a node and from the
+/// revision of its configuration.
+///
+/// # Errors
+/// [`Error::NodeNotFound`], [`Error::Forbidden`]; [`Error::TooManyNotifications`].
+pub fn remove_entity(
+    node: Option<&Node>,
+    entity: &BareJid,
+    cx: &Context<'_>,
+) -> Result<Decision<()>, Error> {
+    let node = require_node(node)?;
+    access::may_configure(node, cx.actor)?;
+    let mut changes = Changes::none(node);
+    let mut config = node.config.clone();
+    config.contact.retain(|contact| !contact.to_bare().is_same(entity));
+    if config != node.config {
+        let by = cx.actor.bare();
+        let revision = node.revision.next(&by, node.is_owner(&by)).without(entity, &node.creator);
+        let notifications = apply(node, &config, revision, &mut changes, cx)?;
+        return Ok(Decision { reply: (), changes, notifications });
+    }
+    let revision = node.revision.clone().without(entity, &node.creator);
+    if revision != node.revision {
+        changes.push(Change::Revised(revision));
+    }
+    Ok(Decision::without_entries((), changes))
 }

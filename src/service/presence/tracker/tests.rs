@@ -161,7 +161,9 @@ async fn entities_that_may_have_missed_events_before_their_watch_come_online() {
     assert!(!comes(&presences, "c"));
     presences.refuse(&jid("c"));
     presences.remove(&jid("c"));
+    assert!(presences.has_refused(&jid("c").to_bare()));
     presences.forgive(&jid("c").to_bare());
+    assert!(!presences.has_refused(&jid("c").to_bare()));
     assert!(comes(&presences, "c"), "it refused its presence meanwhile");
 }
 

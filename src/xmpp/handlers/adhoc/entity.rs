@@ -6,7 +6,10 @@ use xmpp_parsers::data_forms::Field;
 
 use crate::{
     service::Memberships,
-    xmpp::stanza::name::{affiliation_name, state_name},
+    xmpp::stanza::{
+        forms::subscribe_options::changed_values,
+        name::{affiliation_name, state_name},
+    },
 };
 use gjallar_pubsub::{Affiliation, NodeId, Subscription};
 
@@ -45,21 +48,41 @@ pub(super) async fn memberships(
     entity: &BareJid,
     room: &mut Room,
 ) -> Result<Vec<Field>, CommandError> {
-    let Memberships { affiliations, subscriptions } =
+    let Memberships { affiliations, subscriptions, refuses_presence } =
         asker.service.memberships(asker.actor, entity).await?;
     let affiliation = |(node, affiliation): (NodeId, Affiliation)| {
         format!("{node}: {}", affiliation_name(affiliation))
     };
-    let subscription = |(node, own): (NodeId, Subscription)| {
-        format!("{node}: {} {}", own.jid, state_name(own.state))
-    };
     let affiliations = affiliations.into_iter().map(affiliation).collect();
-    let subscriptions = subscriptions.into_iter().map(subscription).collect();
+    let mut shown = Vec::new();
+    for (node, own) in subscriptions {
+        shown.push(subscription(asker, &node, &own).await?);
+    }
     let mut half = room.half();
-    let fields = vec![
+    let mut fields = vec![
         half.lines("affiliations", "Affiliations", affiliations),
-        room.lines("subscriptions", "Subscriptions", subscriptions),
+        room.lines("subscriptions", "Subscriptions", shown),
     ];
     room.add(&half);
+    if refuses_presence {
+        fields.push(room.lines("presence", "Presence", vec!["refused to the service".into()]));
+    }
     Ok(fields)
+}
+
+/// A subscription with its SubID and the options that are not the default, as a line.
+async fn subscription(
+    asker: &CommandContext<'_>,
+    node: &NodeId,
+    own: &Subscription,
+) -> Result<String, CommandError> {
+    let mut line = format!("{node}: {} {}", own.jid, state_name(own.state));
+    if let Some(subid) = &own.subid {
+        line.push_str(&format!(" {subid}"));
+    }
+    let options = asker.service.options_of(asker.actor, node, own).await?;
+    for (var, value) in options.as_ref().map(changed_values).unwrap_or_default() {
+        line.push_str(&format!(" {var}={}", value.replace('\n', ",")));
+    }
+    Ok(line)
 }

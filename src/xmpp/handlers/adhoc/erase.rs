@@ -32,7 +32,7 @@ impl AdHocCommand for Erase {
         };
         let entity = wanted.entity("jid")?;
         let [confirmed] = rest else {
-            let Memberships { affiliations, subscriptions } =
+            let Memberships { affiliations, subscriptions, .. } =
                 asker.service.memberships(asker.actor, &entity).await?;
             let goes = format!(
                 "{entity} loses {} affiliations and {} subscriptions. Nodes that it owns alone are deleted, and \

@@ -101,6 +101,15 @@ pub fn values(options: &SubscriptionOptions) -> Vec<(String, String)> {
     show(options).into_iter().filter_map(value).collect()
 }
 
+/// The options that are not the default, and their values, as text.
+#[must_use]
+pub fn changed_values(options: &SubscriptionOptions) -> Vec<(String, String)> {
+    let default = values(&SubscriptionOptions::default());
+    let mut changed = values(options);
+    changed.retain(|value| !default.contains(value));
+    changed
+}
+
 /// What a submitted form says; nothing if it was cancelled.
 ///
 /// # Errors
