@@ -42,7 +42,7 @@ class Container:
 
     def make(self):
         """A copy, for what a test installs does not stay."""
-        made = PROJECT / "target/servers" / f"{self.release}-container"
+        made = PROJECT / "target/servers" / "-".join([self.release, *self.packages])
         make_root(self.release, made, *self.packages)
         run("cp", "-a", made, self.root)
         # An installer writes it.

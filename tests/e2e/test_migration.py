@@ -9,9 +9,10 @@ import pytest
 
 from clients import clients, entry, item_ids
 from conftest import with_loop
+from container import Container
 from foreign import (IDAVOLL, ODD, OPTIONS, OWN, PEOPLE, Ejabberd, Exporting, Postgres, Prosody, ejabberd_sql, fill, fill_more,
                      from_dump, prosody_sql, with_options)
-from servers import DOMAIN, ROOT, SERVICE, Gjallar, binaries
+from servers import DOMAIN, PASSWORD, RELEASE, ROOT, SERVICE, Gjallar, binaries
 
 SCHEMAS = ROOT / "usr/share/ejabberd/sql"
 
@@ -252,3 +253,40 @@ def test_what_cannot_be_read_is_said_and_nothing_is_made(postgres, tmp_path):
             env={"GJALLAR_IMPORT_SOURCE": str(source)}, capture_output=True, text=True, check=False)
         assert (done.returncode, done.stdout, done.stderr) == (1, "", f"gjallar: {reason}\n")
     assert not list((tmp_path / "store").glob("importing"))
+
+
+@pytest.fixture
+def debian():
+    with Container(RELEASE, "systemd", "systemd-sysv", "ejabberd", "sqlite3") as container:
+        yield container
+
+
+@pytest.mark.one_release
+def test_mnesia_of_debians_ejabberd_comes_over(debian):
+    """With the commands of docs/OPERATING.md and the configuration of the package."""
+    def sh(*lines):
+        return "".join(debian.run("sh", "-c", line) for line in lines)
+
+    debian.copy(binaries() / "gjallar", "/usr/bin/gjallar")
+    # The client logs in without TLS.
+    sh("sed -i 's/starttls_required: true/starttls_required: false/' /etc/ejabberd/ejabberd.yml",
+       "systemctl restart ejabberd",
+       "ejabberdctl started",
+       f"ejabberdctl register owner {DOMAIN} {PASSWORD}",
+       "gjallar client publish news --id 1 --payload \"<x xmlns='urn:x'>one</x>\""
+       f" --jid owner@{DOMAIN} --password {PASSWORD} --service {SERVICE} --server 127.0.0.1:5222")
+
+    sh("echo 'sql_type: sqlite' >> /etc/ejabberd/ejabberd.yml",
+       "systemctl restart ejabberd",
+       "ejabberdctl started",
+       f"ejabberdctl export2sql {DOMAIN} /var/lib/ejabberd/dump.sql",
+       "systemctl stop ejabberd",
+       "sqlite3 /root/own.sqlite < /usr/share/ejabberd/sql/lite.sql",
+       "sqlite3 /root/own.sqlite < /var/lib/ejabberd/dump.sql",
+       f"gjallar import --from ejabberd --source /root/own.sqlite --service {SERVICE} --store sled:/root/moved",
+       "sed -i '/^sql_type: sqlite$/d' /etc/ejabberd/ejabberd.yml",
+       "systemctl start ejabberd")
+
+    exported = [json.loads(line) for line in sh("gjallar export --store sled:/root/moved").splitlines()]
+    assert [line["creator"] for line in exported if line["kind"] == "node"] == [f"owner@{DOMAIN}"]
+    assert [line["payload"]["xml"] for line in exported if line["kind"] == "item"] == ["<x xmlns='urn:x'>one</x>"]
