@@ -23,6 +23,9 @@ use super::{
 #[derive(Debug, Subcommand)]
 pub(super) enum ClientSubcommand {
     /// Subscribe to nodes, and print their events as they come
+    ///
+    /// Needs an account that no other program reads messages of: it gets all messages of the account, those stored by the
+    /// server included, and drops everything but events. The other commands get no messages.
     Subscribe {
         #[command(flatten)]
         login: LoginArgs,

@@ -3,9 +3,9 @@
 //! tokio-xmpp 6.0.0 loses a wakeup where one thread sends while another one receives
 //! (`StanzaReceiver::poll_next`), so its tasks have one thread to themselves.
 
-use std::{net::SocketAddr, sync::Arc, thread};
+use std::{collections::BTreeMap, net::SocketAddr, sync::Arc, thread};
 
-use futures::StreamExt;
+use futures::{FutureExt, StreamExt};
 use jid::Jid;
 use minidom::Element;
 use tokio::{
@@ -15,10 +15,11 @@ use tokio::{
 use tokio_xmpp::{Event as Incoming, IqRequest, IqResponse, Stanza, xmlstream::Timeouts};
 use tracing::warn;
 use xmpp_parsers::{
+    iq::Iq,
     jid::Jid as Address,
     message::{Message, MessageType},
     presence::Presence,
-    stanza_error::StanzaError,
+    stanza_error::{DefinedCondition, ErrorType, StanzaError},
 };
 
 use crate::xmpp::{stanza::ns, xml::padding::padding};
@@ -44,9 +45,17 @@ pub(super) struct QueuedRequest {
     pub(super) answer: mpsc::Sender<IqResult>,
 }
 
+/// A stanza for the thread of a connection to send.
+enum Outgoing {
+    Request(QueuedRequest),
+    /// Presence, now and after each login: the server sends the events of the account to available resources.
+    Presence,
+}
+
 #[derive(Debug)]
 pub(super) struct ClientConnection {
-    asked: mpsc::Sender<QueuedRequest>,
+    asked: mpsc::Sender<Outgoing>,
+    is_available: bool,
     events: mpsc::Receiver<Event>,
     online: watch::Receiver<bool>,
     obstacle: watch::Receiver<String>,
@@ -65,7 +74,7 @@ impl ClientConnection {
             runtime::Builder::new_current_thread().enable_all().build().map_err(failed)?;
         let drive = move || runtime.block_on(drive(account, &service, asks, &tell, &say, report));
         thread::Builder::new().name("client".into()).spawn(drive).map_err(failed)?;
-        Ok(Self { asked, events, online, obstacle })
+        Ok(Self { asked, is_available: false, events, online, obstacle })
     }
 
     /// Waits until it is logged in; whether it ever will be.
@@ -79,10 +88,22 @@ impl ClientConnection {
     }
 
     pub(super) async fn ask(&self, ask: QueuedRequest) -> Result<(), ClientError> {
-        self.asked.send(ask).await.map_err(|_| ClientError::Lost)
+        self.asked.send(Outgoing::Request(ask)).await.map_err(|_| ClientError::Lost)
+    }
+
+    /// Makes the connection an available resource of the account (RFC 6121 §4.2), which gets all messages of the account.
+    /// Until then the server stores them, or sends them to other resources.
+    pub(super) async fn become_available(&mut self) -> Result<(), ClientError> {
+        if !self.is_available {
+            self.asked.send(Outgoing::Presence).await.map_err(|_| ClientError::Lost)?;
+            self.is_available = true;
+        }
+        Ok(())
     }
 
     pub(super) async fn event(&mut self) -> Option<Event> {
+        // A connection that is lost may have received events before.
+        let _ = self.become_available().await;
         self.events.recv().await
     }
 }
@@ -91,7 +112,7 @@ impl ClientConnection {
 async fn drive(
     account: Account,
     service: &Jid,
-    mut asks: mpsc::Receiver<QueuedRequest>,
+    mut asks: mpsc::Receiver<Outgoing>,
     tell: &mpsc::Sender<Event>,
     say: &watch::Sender<bool>,
     obstacle: watch::Sender<String>,
@@ -100,13 +121,14 @@ async fn drive(
     let server = Address::from(own.to_bare().domain().to_owned());
     let long_values = LongValues::new();
     let mut client = connected(own, account, long_values.clone(), obstacle);
+    let mut is_available = false;
     loop {
         tokio::select! {
             incoming = client.next() => match incoming {
                 Some(Incoming::Online { .. }) => {
-                    // Events go to the bare JID, so the server has to know that somebody is there.
-                    if client.send_stanza(Presence::available().into()).await.is_ok() {
-                        say.send_replace(true);
+                    say.send_replace(true);
+                    if is_available {
+                        send_presence(&mut client).await;
                     }
                 }
                 Some(Incoming::Stanza(Stanza::Message(mut message))) if is_of(&message, service) => {
@@ -120,14 +142,29 @@ async fn drive(
                         }
                     }
                 }
+                Some(Incoming::Stanza(Stanza::Iq(iq))) => {
+                    if let Some(reply) = reply(iq) {
+                        // Queued at once, or dropped if the queue is full: nothing is received while it waits to be
+                        // written, not even the next login.
+                        let _ = client.send_stanza(reply.into()).now_or_never();
+                    }
+                }
                 Some(Incoming::Stanza(_)) => {}
                 Some(Incoming::Disconnected(_)) | None => return,
             },
             ask = asks.recv() => {
-                let Some(QueuedRequest { to, kind, content, answer }) = ask else {
-                    // If it cannot be closed in order it is closed all the same.
-                    let _ = client.send_end().await;
-                    return;
+                let QueuedRequest { to, kind, content, answer } = match ask {
+                    Some(Outgoing::Request(request)) => request,
+                    Some(Outgoing::Presence) => {
+                        is_available = true;
+                        send_presence(&mut client).await;
+                        continue;
+                    }
+                    None => {
+                        // If it cannot be closed in order it is closed all the same.
+                        let _ = client.send_end().await;
+                        return;
+                    }
                 };
                 let spaces = padding(&String::from(&content));
                 let request = match kind {
@@ -156,6 +193,31 @@ async fn drive(
                 });
             }
         }
+    }
+}
+
+async fn send_presence(client: &mut tokio_xmpp::Client) {
+    // If it is lost with the connection, it is sent after the next login.
+    let _ = client.send_stanza(Presence::available().into()).await;
+}
+
+/// Replies to a request (RFC 6120 §8.2.3): pings get a result, everything else is refused.
+fn reply(iq: Iq) -> Option<Iq> {
+    match iq {
+        Iq::Get { from, id, payload, .. } if payload.is("ping", ns::PING) => {
+            Some(Iq::Result { from: None, to: from, id, payload: None })
+        }
+        Iq::Get { from, id, .. } | Iq::Set { from, id, .. } => {
+            let error = StanzaError {
+                type_: ErrorType::Cancel,
+                by: None,
+                defined_condition: DefinedCondition::ServiceUnavailable,
+                texts: BTreeMap::new(),
+                other: None,
+            };
+            Some(Iq::Error { from: None, to: from, id, error, payload: None })
+        }
+        Iq::Result { .. } | Iq::Error { .. } => None,
     }
 }
 

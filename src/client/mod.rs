@@ -150,11 +150,13 @@ impl Client {
         }
     }
 
-    /// Subscribes the account (§6.1); its events come to [`event`](Self::event).
+    /// Subscribes the account (§6.1); its events come to [`event`](Self::event). Makes the client available, as
+    /// [`event`](Self::event) does.
     ///
     /// # Errors
     /// If it is refused, or not answered.
     pub async fn subscribe(&mut self, node: &str) -> Result<(), ClientError> {
+        self.link.become_available().await?;
         let subscribe =
             ElementWriter::new("subscribe").attr("node", node).attr("jid", self.own.as_str());
         self.set(ns::PUBSUB, subscribe).await.map(drop)
@@ -239,6 +241,10 @@ impl Client {
     }
 
     /// The next event of the service; nothing if the connection has ended.
+    ///
+    /// Makes the client an available resource of the account, since a server sends events to such resources only. From then
+    /// on it also gets the other messages of the account, those stored by the server included, and drops them: use an
+    /// account that no other program reads messages of.
     pub async fn event(&mut self) -> Option<Event> {
         self.link.event().await
     }

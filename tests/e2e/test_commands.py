@@ -1,10 +1,11 @@
 """Clients that people use: profanity, in a terminal, with ad-hoc commands; and `gjallar client`."""
 
+import asyncio
 import json
 import subprocess
 
 import pytest
-from clients import clients, gajim
+from clients import Callback, Client, IqError, StanzaPath, clients, gajim, item_ids
 from clients.terminal import NODE, Terminal, configure
 from conftest import USERS, with_loop
 from servers import DOMAIN, PASSWORD, SERVERS, SERVICE, Gjallar, free_ports, wait_for
@@ -188,3 +189,101 @@ def receives_long_values(server, gjallar, tmp_path):
     refused = items()
     assert refused.returncode == 1 and "more than 8192 bytes" in refused.stderr
     assert items("-n", "1").returncode == 0
+
+
+def changed(name, **changes):
+    """A server of another configuration: a text for each text that is replaced."""
+    base = SERVERS[name]
+    config = base.CONFIG
+    for old, new in changes[name].items():
+        assert old in config
+        config = config.replace(old, new)
+    return type("Changed", (base,), {"CONFIG": config})(USERS)
+
+
+@pytest.fixture(params=["ejabberd", "prosody"])
+def storing(request):
+    """A server that stores the messages for accounts that are away."""
+    with changed(request.param, prosody={', "offline" }}': " }}"},
+                 ejabberd={"  mod_ping: {{}}\n": "  mod_ping: {{}}\n  mod_offline: {{}}\n"}) as running:
+        yield running
+
+
+@pytest.mark.one_release
+@with_loop
+async def test_the_client_leaves_stored_messages_to_others(storing, tmp_path):
+    """Only `client subscribe` gets messages."""
+    with Gjallar(storing.component_port, tmp_path) as gjallar:
+        client = client_of(storing, gjallar, tmp_path)
+        gjallar.run("node", "create", NODE, "--as", f"owner@{DOMAIN}", "--set", "notification_type=normal")
+        gjallar.run("affiliation", "set", NODE, "owner", f"alice@{DOMAIN}")
+        gjallar.run("subscription", "set", NODE, "subscribed", f"alice@{DOMAIN}")
+        gjallar.run("item", "publish", NODE, "--id", "1", "--payload", "<x xmlns='urn:x'/>")
+        # The service has sent the event for alice before it tells bob.
+        async with clients(storing.client_port, "bob") as (bob,):
+            await bob.settled()
+            bob.xmpp.send_message(f"alice@{DOMAIN}", "hello alice")
+            await bob.xmpp.plugin["xep_0199"].send_ping(DOMAIN)
+        for command in [("create", "other"), ("items", NODE), ("publish", NODE, "--id", "2", "--payload", "<x xmlns='urn:x'/>"),
+                        ("retract", NODE, "2"), ("delete", "other")]:
+            await asyncio.to_thread(subprocess.run, client("alice", *command), check=True, timeout=20, stdout=subprocess.DEVNULL)
+        alice, bodies = Client("alice"), asyncio.Queue()
+        alice.xmpp.register_handler(
+            Callback("bodies", StanzaPath("message/body"), lambda message: bodies.put_nowait(message["body"])))
+        await alice.login(storing.client_port)
+        assert await asyncio.wait_for(bodies.get(), 10) == "hello alice"
+        # Her subscription, two items and the retraction.
+        events = await alice.until(4)
+        assert [item_ids(event) for event in events if item_ids(event)] == [["1"], ["2"]]
+        await alice.xmpp.disconnect()
+
+
+async def resource_of(client, command):
+    """Starts a command with the account of a client, and returns it with its full JID, as its presence says."""
+    presences = asyncio.Queue()
+    client.xmpp.register_handler(Callback("presences", StanzaPath("presence"), presences.put_nowait))
+    running = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+    jid = None
+    while jid in (None, client.full):
+        jid = str((await asyncio.wait_for(presences.get(), 20))["from"])
+    return running, jid
+
+
+@with_loop
+async def test_the_client_replies_to_requests(server, gjallar, tmp_path):
+    gjallar.run("node", "create", NODE, "--as", f"owner@{DOMAIN}")
+    subscribe = client_of(server, gjallar, tmp_path)("alice", "subscribe", NODE)
+    async with clients(server.client_port, "alice") as (alice,):
+        running, jid = await resource_of(alice, subscribe)
+        await alice.xmpp.plugin["xep_0199"].send_ping(jid, timeout=10)
+        with pytest.raises(IqError) as refused:
+            await alice.xmpp.plugin["xep_0030"].get_info(jid=jid, timeout=10)
+        assert refused.value.condition == "service-unavailable"
+        running.terminate()
+        running.wait(10)
+
+
+@pytest.fixture
+def pinging():
+    """A server that pings its clients each second and ends the sessions of those that do not answer."""
+    pings = ("  mod_ping:\n    send_pings: true\n    ping_interval: 1 s\n    ping_ack_timeout: 1 s\n"
+             "    timeout_action: kill\n")
+    with changed("ejabberd", ejabberd={"  mod_ping: {{}}\n": pings}) as running:
+        yield running
+
+
+@pytest.mark.one_release
+@with_loop
+async def test_the_client_stays_at_a_server_that_pings(pinging, tmp_path):
+    with Gjallar(pinging.component_port, tmp_path) as gjallar:
+        gjallar.run("node", "create", NODE, "--as", f"owner@{DOMAIN}")
+        subscribe = client_of(pinging, gjallar, tmp_path)("alice", "subscribe", NODE)
+        async with clients(pinging.client_port, "alice") as (alice,):
+            running, jid = await resource_of(alice, subscribe)
+            pings = asyncio.Queue()
+            alice.xmpp.register_handler(Callback("pings", StanzaPath("iq@type=get/ping"), pings.put_nowait))
+            for _ in range(4):
+                await asyncio.wait_for(pings.get(), 10)
+            await alice.xmpp.plugin["xep_0199"].send_ping(jid, timeout=10)
+            running.terminate()
+            running.wait(10)
