@@ -158,6 +158,7 @@ pub(crate) async fn answer(
             let affiliation = affiliation_named(&affiliation).ok_or_else(|| {
                 AdminError::Argument(format!("{affiliation}: no such affiliation"))
             })?;
+            let jids = distinct(jids.into_iter());
             let entries = jids.into_iter().map(|jid| (jid, affiliation)).collect();
             let request = SetAffiliations { node: id(&node)?, entries, invalid: Vec::new() };
             let set = service.set_affiliations(actor, &request, |outcome| outcome).await.await?;
@@ -169,6 +170,7 @@ pub(crate) async fn answer(
             let state = state.ok_or_else(|| {
                 AdminError::Argument(format!("{subscription}: subscribed or none"))
             })?;
+            let jids = distinct(jids.into_iter());
             let entries = jids.into_iter().map(|jid| (jid, None, Some(state))).collect();
             let request = SetSubscriptions { node: id(&node)?, entries, invalid: Vec::new() };
             let set = service.set_subscriptions(actor, &request, |outcome| outcome).await.await?;

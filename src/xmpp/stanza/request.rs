@@ -3,6 +3,8 @@
 //! Behind this line nothing sees XML but the opaque payload. The order of refusals here is that of
 //! syntax; what the request may do is decided by the rules.
 
+use std::collections::{HashMap, HashSet};
+
 use jid::Jid;
 use minidom::Element;
 
@@ -472,6 +474,29 @@ fn entries<T>(
     Ok((valid, invalid))
 }
 
+/// Checks that no two entries of an owner's list name the same address (§8.9.2.4), unless each has a SubID of its own
+/// (§8.8.2.4). Addresses with two spellings of a domain differ here.
+///
+/// # Errors
+/// [`BadRequest`](crate::Error::BadRequest).
+fn check_named_once(
+    list: &Element,
+    named: impl Fn(&Element, Jid) -> (Jid, Option<SubId>),
+) -> Result<(), gjallar_pubsub::Error> {
+    let mut subids_of = HashMap::<_, HashSet<_>>::new();
+    for entry in list.children() {
+        let Some(Ok(jid)) = entry.attr("jid").map(Jid::stamped) else { continue };
+        let (address, subid) = named(entry, jid);
+        let subids = subids_of.entry(address).or_default();
+        let has_own = subid.is_some() && !subids.contains(&None);
+        if !subids.is_empty() && !has_own || !subids.insert(subid) {
+            let text = "two entries for the same entity: nothing is applied";
+            return Err(gjallar_pubsub::Error::BadRequest(text));
+        }
+    }
+    Ok(())
+}
+
 const NOT_A_JID: &str = "not a valid JID";
 const NO_JID: &str = "an entry without a JID";
 
@@ -488,6 +513,7 @@ fn set_affiliations(
     sender: &str,
 ) -> Result<SetAffiliations, gjallar_pubsub::Error> {
     let node = node(affiliations)?;
+    check_named_once(affiliations, |_, jid| (jid.into_bare().into(), None))?;
     let (entries, invalid) = entries(affiliations, "affiliation", |entry, name| {
         let affiliation = affiliation_named(name).ok_or("not an affiliation of XEP-0060")?;
         let takes_away = matches!(affiliation, Affiliation::Outcast | Affiliation::None);
@@ -501,6 +527,7 @@ fn set_subscriptions(
     sender: &str,
 ) -> Result<SetSubscriptions, gjallar_pubsub::Error> {
     let node = node(subscriptions)?;
+    check_named_once(subscriptions, |entry, jid| (jid, subid(entry)))?;
     let (entries, invalid) = entries(subscriptions, "subscription", |entry, name| {
         let wanted = match name {
             "unconfigured" => None,

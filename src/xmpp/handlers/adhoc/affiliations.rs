@@ -1,6 +1,7 @@
 //! Affiliations at a node, shown and set (§8.9).
 
 use async_trait::async_trait;
+use jid::Jid;
 use xmpp_parsers::data_forms::{Field, FieldType};
 
 use crate::xmpp::stanza::{
@@ -49,8 +50,8 @@ impl AdHocCommand for Affiliations {
         };
         let affiliation = affiliation_named(wanted.needed("affiliation")?)
             .ok_or_else(|| CommandError::Payload("no such affiliation".into()))?;
-        let entries: Vec<_> =
-            wanted.jids("jids")?.iter().map(|jid| (jid.to_bare(), affiliation)).collect();
+        let entities = forms::distinct(wanted.jids("jids")?.into_iter().map(Jid::into_bare));
+        let entries: Vec<_> = entities.into_iter().map(|entity| (entity, affiliation)).collect();
         let number = entries.len();
         let request = SetAffiliations { node, entries, invalid: Vec::new() };
         let set = asker.service.set_affiliations(asker.actor, &request, |outcome| outcome);
