@@ -502,6 +502,28 @@ async fn max_payload_bytes() {
     assert_eq!(error(&refused), "modify not-acceptable");
 }
 
+/// A node keeps the number that it was created with, and an error names the limit that is lower.
+#[tokio::test]
+async fn a_payload_is_refused_with_the_name_of_the_lower_limit() {
+    let mut component = limited("max_payload_bytes", 100).await;
+    component.create(OWNER, "by_service", &[]).await;
+    component.create(OWNER, "by_node", &[("max_payload_size", "50")]).await;
+    let publish = |node: &str, bytes| {
+        let text = "x".repeat(bytes - "<x xmlns='urn:x'></x>".len());
+        format!("<publish node='{node}'><item><x xmlns='urn:x'>{text}</x></item></publish>")
+    };
+    for (node, bytes, name) in [
+        ("by_service", 100, "max_payload_bytes: a payload has at most 100 bytes"),
+        ("by_node", 50, "pubsub#max_payload_size: a payload has at most 50 bytes"),
+    ] {
+        let answer = component.pubsub(OWNER, "set", &publish(node, bytes)).await;
+        assert_eq!(answer.attr("type"), Some("result"), "{}", shown(&answer));
+        let refused = component.pubsub(OWNER, "set", &publish(node, bytes + 1)).await;
+        assert_eq!(error(&refused), "modify not-acceptable payload-too-big");
+        assert!(shown(&refused).contains(&format!(">{name}<")), "{}", shown(&refused));
+    }
+}
+
 #[tokio::test]
 async fn max_subscriptions() {
     let mut component = limited("max_subscriptions", 2).await;

@@ -147,9 +147,11 @@ pub enum Error {
     /// An item without payload at a node that needs one (§7.1.3.7).
     #[error("a payload is required")]
     PayloadRequired,
-    /// A payload past the node's limit (§7.1.3.5).
+    /// A payload past a limit of the node or the service (§7.1.3.5).
     #[error("a payload has at most {max} bytes")]
     PayloadTooBig {
+        /// The name of the limit.
+        limit: &'static str,
         /// The limit in bytes.
         max: u32,
     },
@@ -223,10 +225,9 @@ impl Error {
             Self::BatchTooBig { .. } => Some("max_reply_bytes"),
             Self::FormTooLarge { .. } => Some("form_fields"),
             Self::IdTooLong { .. } => Some("name_bytes"),
-            Self::MaxItemsExceeded { limit, .. } => Some(limit),
+            Self::MaxItemsExceeded { limit, .. } | Self::PayloadTooBig { limit, .. } => Some(limit),
             Self::MaxNodesExceeded => Some("max_nodes"),
             Self::MaxNodesOfOwnerExceeded => Some("max_nodes_per_owner"),
-            Self::PayloadTooBig { .. } => Some("max_payload_bytes"),
             Self::TooManyNotifications => Some("max_backlog"),
             Self::TooManyRedirects => Some("redirects"),
             Self::TooManySpecial => Some("special_subscriptions"),

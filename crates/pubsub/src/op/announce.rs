@@ -38,7 +38,8 @@ pub fn announce(
         return Err(Error::BadRequest("a text is required"));
     }
     if request.text.len() > cx.limits().max_payload_bytes as usize {
-        return Err(Error::PayloadTooBig { max: cx.limits().max_payload_bytes });
+        let max = cx.limits().max_payload_bytes;
+        return Err(Error::PayloadTooBig { limit: "max_payload_bytes", max });
     }
     let mut changes = Changes::none(node);
     let wants = |jid: &&Jid| {

@@ -259,9 +259,13 @@ fn check_payload(
     let Some(payload) = payload else {
         return if config.deliver_payloads { Err(Error::PayloadRequired) } else { Ok(()) };
     };
-    let max = config.max_payload_size.min(cx.limits().max_payload_bytes);
+    let (of_node, of_service) = (config.max_payload_size, cx.limits().max_payload_bytes);
+    let (limit, max) = match of_node < of_service {
+        true => ("pubsub#max_payload_size", of_node),
+        false => ("max_payload_bytes", of_service),
+    };
     if payload.xml().len() > max as usize {
-        return Err(Error::PayloadTooBig { max });
+        return Err(Error::PayloadTooBig { limit, max });
     }
     Ok(())
 }
