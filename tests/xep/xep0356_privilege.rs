@@ -804,20 +804,20 @@ async fn groups_that_a_node_allows_and_those_of_ones_own_roster_are_options() {
     server.grant("localhost", 2, ROSTER).await;
     let default = format!("<pubsub xmlns='{OWNERS}'><default/></pubsub>");
     assert_eq!(offered(&server.ask(OWNER, "get", &default).await), (Vec::new(), true));
-    let allowed = field("roster_groups_allowed", &["Friends", "Work"]);
+    let allowed = field("roster_groups_allowed", &["Work", "Friends"]);
     server.create("n", &(field("access_model", &["roster"]) + &allowed)).await;
     let configuration = format!("<pubsub xmlns='{OWNERS}'><configure node='n'/></pubsub>");
     let options = |names: &[&str]| (names.iter().map(|name| (*name).to_owned()).collect(), true);
     assert_eq!(
         offered(&server.ask(OWNER, "get", &configuration).await),
-        options(&["Friends", "Work"])
+        options(&["Work", "Friends"])
     );
     assert_eq!(server.subscribe(FRIEND, "n").await, "subscribed");
     server.affiliate(OWNER, "n", "co-owner@localhost", "owner").await;
     for (from, names) in [
         (OWNER, &["Family", "Friends", "Work"][..]),
-        ("co-owner@localhost/x", &["Friends", "Work"]),
-        ("admin@localhost/x", &["Friends", "Work"]),
+        ("co-owner@localhost/x", &["Work", "Friends"]),
+        ("admin@localhost/x", &["Work", "Friends"]),
     ] {
         assert_eq!(offered(&server.ask(from, "get", &configuration).await), options(names));
     }

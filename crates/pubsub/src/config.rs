@@ -134,6 +134,13 @@ fn is_same_set<T: Ord>(some: &[T], others: &[T]) -> bool {
     some.iter().collect::<BTreeSet<_>>() == others.iter().collect()
 }
 
+/// Replaces the values of a field whose order has no meaning. The same values in another order are no change.
+fn replace_set<T: Ord>(values: &mut Vec<T>, submitted: Vec<T>) {
+    if !is_same_set(values, &submitted) {
+        *values = submitted;
+    }
+}
+
 /// What a node has in texts, with its name and its creator, in bytes.
 const MAX_BYTES: usize = 3800;
 
@@ -341,7 +348,7 @@ impl NodeConfig {
         match setting {
             ConfigField::AccessModel(v) => self.access_model = v,
             ConfigField::BodyXslt(v) => self.body_xslt = v,
-            ConfigField::Contact(v) => self.contact = v,
+            ConfigField::Contact(v) => replace_set(&mut self.contact, v),
             ConfigField::DataformXslt(v) => self.dataform_xslt = v,
             ConfigField::DeliverNotifications(v) => self.deliver_notifications = v,
             ConfigField::DeliverPayloads(v) => self.deliver_payloads = v,
@@ -359,7 +366,7 @@ impl NodeConfig {
             ConfigField::PersistItems(v) => self.persist_items = v,
             ConfigField::PresenceBasedDelivery(v) => self.presence_based_delivery = v,
             ConfigField::PublishNodeFull(v) => self.publish_node_full = v,
-            ConfigField::RosterGroupsAllowed(v) => self.roster_groups_allowed = v,
+            ConfigField::RosterGroupsAllowed(v) => replace_set(&mut self.roster_groups_allowed, v),
             ConfigField::PurgeOffline(v) => self.purge_offline = v,
             ConfigField::Tempsub(v) => self.tempsub = v,
             ConfigField::PublishModel(v) => self.publish_model = v,

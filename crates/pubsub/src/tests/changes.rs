@@ -229,6 +229,16 @@ fn an_owner_chooses_its_own_roster() {
             "{settings:?}"
         );
     }
+    // The same groups in another order are no choice.
+    let of_groups = |names: [&str; 2]| {
+        let names = names.map(ToOwned::to_owned).to_vec();
+        vec![ConfigField::AccessModel(AccessModel::Roster), ConfigField::RosterGroupsAllowed(names)]
+    };
+    let by_groups = configured(&node, "other@x", of_groups(["Work", "Friends"]));
+    for (groups, expected) in [(["Friends", "Work"], "other@x"), (["Friends", "Family"], "owner@x")]
+    {
+        assert_eq!(roster_owner(&configured(&by_groups, "owner@x", of_groups(groups))), expected);
+    }
     let entries = vec![(bare("other@x"), Affiliation::None)];
     let request = SetAffiliations { node: node.id.clone(), entries, invalid: Vec::new() };
     let left = by("owner@x", |cx| set_affiliations(Some(&by_other), &request, None, cx)).unwrap();
