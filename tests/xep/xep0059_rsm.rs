@@ -430,33 +430,6 @@ async fn lists_of_names_are_cut_at_max_reply_bytes() {
     }
 }
 
-/// Movim asks for all nodes at once: new communities are in a list that is cut, whichever way it is read.
-#[tokio::test]
-async fn a_list_of_nodes_that_is_cut_has_the_newest_ones() {
-    let few = |config: &mut Config| config.limits.max_reply_bytes = 20_000;
-    let mut component = TestComponent::with(Arc::new(MemoryStore::new()), few).await;
-    let mut created = 0;
-    for total in [250, 1100] {
-        for number in created..total {
-            component.create(OWNER, &format!("{number:0>100}"), &[]).await;
-        }
-        created = total;
-        let answer = component.ask(STRANGER, "get", &format!("<query xmlns='{ITEMS}'/>")).await;
-        let query = answer.children().next().unwrap();
-        let nodes: Vec<u32> =
-            query.children().filter_map(|item| item.attr("node")?.parse().ok()).collect();
-        let first = total - nodes.len() as u32;
-        assert!(nodes.len() > 100 && first > 0, "{} of {total}", nodes.len());
-        assert_eq!(nodes, (first..total).collect::<Vec<_>>());
-        // The others are reached from its first entry.
-        let uid = query.get_child("set", RSM).unwrap().get_child("first", RSM).unwrap().text();
-        let set = format!("<set xmlns='{RSM}'><max>1</max><before>{uid}</before></set>");
-        let query = format!("<query xmlns='{ITEMS}'>{set}</query>");
-        let before = shown(&component.ask(STRANGER, "get", &query).await);
-        assert!(before.contains(&format!("node='{:0>100}'", first - 1)), "{before}");
-    }
-}
-
 #[tokio::test]
 async fn nodes_of_the_service() {
     let mut component = TestComponent::start().await;

@@ -40,7 +40,8 @@ pub struct Limits {
     pub max_node_bytes: u64,
     /// Entities with an affiliation at one node.
     pub max_affiliations: usize,
-    /// Bytes of items in one request, and of items or nodes in one answer; the newest that fit are given (§6.5.4).
+    /// Bytes of items in one request, and of items or nodes in one answer; the newest items that fit are given
+    /// (§6.5.4).
     pub max_reply_bytes: usize,
     /// Events that wait until the server takes them; with one more, requests are answered `wait`.
     pub max_backlog_events: usize,

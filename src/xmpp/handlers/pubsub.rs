@@ -176,8 +176,7 @@ pub(in crate::xmpp) async fn items(
 ) -> Result<ElementWriter, Error> {
     let page = rsm::page(&query)?;
     let is_paged = page.is_some();
-    // Without a page the newest entries are more useful than the oldest.
-    let page = page.unwrap_or_else(|| PageRequest::last(usize::MAX));
+    let page = page.unwrap_or_else(|| PageRequest::first(usize::MAX));
     let name = match query.attr("node") {
         None | Some("") => {
             let filter = disco::filter(&query)?;
@@ -195,6 +194,8 @@ pub(in crate::xmpp) async fn items(
     let node = request::node_named(&name)?;
     let page =
         page.and_then(|id| ItemId::parse(&id).ok()).ok_or(gjallar_pubsub::Error::ItemNotFound)?;
+    // Without a page the newest are more useful than the oldest.
+    let page = if is_paged { page } else { PageRequest::last(usize::MAX) };
     let ids = match service.item_ids(actor, &node, &page, disco::entry_bytes(jid)).await {
         // A node that keeps no items has none to discover.
         Err(Error::Refused(gjallar_pubsub::Error::Unsupported(_))) => ResultPage::empty(),
