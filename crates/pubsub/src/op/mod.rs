@@ -48,8 +48,8 @@ pub struct InvalidEntry {
 /// Separates the entries of an owner's list, given what each names: those to apply, and those that contradict an earlier
 /// one. An entry without a SubID is about all subscriptions of its JID. Entries that only repeat others are neither.
 ///
-/// SPEC: §8.8.2.4 and §8.9.2.4 forbid two entries for the same entity, and do not say whether two spellings of a domain name
-/// the same one. Entries with two spellings and the same value count as one. Otherwise the first one is applied, and the later
+/// SPEC: §8.9.2.4 has a list with two entries for the same entity refused, and §8.8.2.4 wants distinct SubIDs, without an
+/// error. Neither says whether two spellings of a domain name the same entity. Entries with two spellings and the same value count as one. Otherwise the first one is applied, and the later
 /// one is returned as invalid with the value that the first one set.
 fn distinct<'a, E, V: Copy + Ord>(
     entries: &'a [E],
