@@ -39,14 +39,14 @@ const NODES: [&str; 2] = ["n", "m"];
 const MAX_STEPS: usize = 40;
 
 #[derive(Arbitrary, Debug)]
-struct Step {
+struct ModelStep {
     actor: u8,
     node: u8,
-    what: What,
+    what: StepKind,
 }
 
 #[derive(Arbitrary, Debug)]
-enum What {
+enum StepKind {
     Create,
     Delete,
     Publish(u8),
@@ -71,7 +71,7 @@ struct Node {
     publish_model: u8,
 }
 
-/// What is told, and to whom.
+/// StepKind is told, and to whom.
 type Told = (&'static str, BTreeSet<String>);
 
 impl Node {
@@ -146,9 +146,9 @@ fn expected(
     former_owners: &mut BTreeMap<&'static str, BTreeSet<&'static str>>,
     who: &'static str,
     name: &'static str,
-    what: &What,
+    what: &StepKind,
 ) -> (bool, Option<Told>) {
-    if matches!(what, What::Create | What::Publish(_)) {
+    if matches!(what, StepKind::Create | StepKind::Publish(_)) {
         // A first publisher creates the node; one that was deleted, only if it owned that.
         let is_new = !nodes.contains_key(name);
         let is_free = former_owners.get(name).is_none_or(|owners| owners.contains(who));
@@ -156,7 +156,7 @@ fn expected(
             nodes.insert(name, Node::of(who));
             former_owners.remove(name);
         }
-        if let What::Create = what {
+        if let StepKind::Create = what {
             return (is_new && is_free, None);
         }
     }
@@ -165,31 +165,31 @@ fn expected(
     let everyone = node.everyone();
     let to_all = |what| Some((what, everyone.clone())).filter(|_| !everyone.is_empty());
     match what {
-        What::Create => (false, None),
-        What::Delete if is_owner => {
+        StepKind::Create => (false, None),
+        StepKind::Delete if is_owner => {
             former_owners.insert(name, node.owners());
             nodes.remove(name);
             (true, to_all("delete"))
         }
-        What::Purge if is_owner => {
+        StepKind::Purge if is_owner => {
             node.items.clear();
             (true, to_all("purge"))
         }
-        What::MaxItems(max) if is_owner => {
+        StepKind::MaxItems(max) if is_owner => {
             node.max_items = Some(usize::from(max % 4));
             node.trim();
             (true, None)
         }
-        What::Access(is_whitelist) if is_owner => {
+        StepKind::Access(is_whitelist) if is_owner => {
             node.is_whitelist = *is_whitelist;
             node.drop_strangers();
             (true, None)
         }
-        What::PublishModel(model) if is_owner => {
+        StepKind::PublishModel(model) if is_owner => {
             node.publish_model = model % 3;
             (true, None)
         }
-        What::Affiliate(whom, number) if is_owner => {
+        StepKind::Affiliate(whom, number) if is_owner => {
             let whom = ACTORS[usize::from(*whom) % 3];
             let owners = node.affiliations.values().filter(|a| **a == Affiliation::Owner).count();
             let new = affiliation(*number);
@@ -200,13 +200,13 @@ fn expected(
             }
             (true, None)
         }
-        What::Delete
-        | What::Purge
-        | What::MaxItems(_)
-        | What::Access(_)
-        | What::PublishModel(_)
-        | What::Affiliate(..) => (false, None),
-        What::Publish(id) => {
+        StepKind::Delete
+        | StepKind::Purge
+        | StepKind::MaxItems(_)
+        | StepKind::Access(_)
+        | StepKind::PublishModel(_)
+        | StepKind::Affiliate(..) => (false, None),
+        StepKind::Publish(id) => {
             let is_foreign =
                 |(other, publisher): &(u8, &str)| other == id && !node.may_change(who, publisher);
             if !node.may_publish(who) || node.items.iter().any(is_foreign) {
@@ -217,7 +217,7 @@ fn expected(
             node.trim();
             (true, to_all("items"))
         }
-        What::Retract(id) => {
+        StepKind::Retract(id) => {
             let item = node.items.iter().position(|(other, _)| other == id);
             let Some(at) = item else { return (false, None) };
             let may_see = node.may_publish(who) || node.may_receive(who);
@@ -227,7 +227,7 @@ fn expected(
             node.items.remove(at);
             (true, to_all("retract"))
         }
-        What::Subscribe => {
+        StepKind::Subscribe => {
             if !node.may_receive(who) {
                 return (false, None);
             }
@@ -235,13 +235,13 @@ fn expected(
             let last = is_new && !node.items.is_empty();
             (true, last.then(|| ("items", [who.to_string()].into())))
         }
-        What::Unsubscribe => (node.subscribers.remove(who), None),
+        StepKind::Unsubscribe => (node.subscribers.remove(who), None),
     }
 }
 
-struct Counted(AtomicU64);
+struct CountingIds(AtomicU64);
 
-impl IdGenerator for Counted {
+impl IdGenerator for CountingIds {
     fn next_u64(&self) -> u64 {
         self.0.fetch_add(1, Ordering::Relaxed)
     }
@@ -251,7 +251,7 @@ fn node_id(name: &str) -> NodeId {
     NodeId::parse(name).expect("a name")
 }
 
-async fn asked(service: &Service, who: &str, name: &str, what: &What) -> Result<(), Error> {
+async fn asked(service: &Service, who: &str, name: &str, what: &StepKind) -> Result<(), Error> {
     let jid = Jid::new(who).expect("a JID");
     let actor = Actor { jid: jid.clone(), is_administrator: false };
     let node = node_id(name);
@@ -261,34 +261,34 @@ async fn asked(service: &Service, who: &str, name: &str, what: &What) -> Result<
     };
     let item = |id: &u8| ItemId::parse(&id.to_string()).expect("a name");
     match what {
-        What::Create => {
+        StepKind::Create => {
             let request = Create { node: Some(node), settings: Vec::new() };
             service.create(&actor, &request, |answer| answer.map(|_| ())).await.await
         }
-        What::Delete => {
+        StepKind::Delete => {
             let request = Delete { node, redirect: None };
             service.delete(&actor, &request, |answer| answer).await.await
         }
-        What::Purge => service.purge(&actor, &Purge { node }, |answer| answer).await.await,
-        What::Publish(id) => {
+        StepKind::Purge => service.purge(&actor, &Purge { node }, |answer| answer).await.await,
+        StepKind::Publish(id) => {
             let payload = Some(Payload::new("<x xmlns='urn:x'/>", "urn:x"));
             let items = vec![NewItem { id: Some(item(id)), payload }];
             let request = Publish { node, items, options: Vec::new(), expected_newest: None };
             service.publish(&actor, &request, |answer| answer.map(|_| ())).await.await
         }
-        What::Retract(id) => {
+        StepKind::Retract(id) => {
             let request = Retract { node, items: vec![item(id)], notify: false };
             service.retract(&actor, &request, |answer| answer).await.await
         }
-        What::Subscribe => {
+        StepKind::Subscribe => {
             let request = Subscribe { node, jid, settings: None, is_public: false };
             service.subscribe(&actor, &request, |answer| answer.map(|_| ())).await.await
         }
-        What::Unsubscribe => {
+        StepKind::Unsubscribe => {
             let request = Unsubscribe { node, jid, subid: None };
             service.unsubscribe(&actor, &request, |answer| answer.map(|_| ())).await.await
         }
-        What::Affiliate(whom, number) => {
+        StepKind::Affiliate(whom, number) => {
             let whom = Jid::new(ACTORS[usize::from(*whom) % 3]).expect("a JID").to_bare();
             let request = SetAffiliations {
                 node,
@@ -297,12 +297,12 @@ async fn asked(service: &Service, who: &str, name: &str, what: &What) -> Result<
             };
             service.set_affiliations(&actor, &request, |answer| answer.map(|_| ())).await.await
         }
-        What::MaxItems(max) => {
+        StepKind::MaxItems(max) => {
             configure(ConfigField::MaxItems(MaxItems::Number(u32::from(max % 4)))).await
         }
-        What::Access(true) => configure(ConfigField::AccessModel(AccessModel::Whitelist)).await,
-        What::Access(false) => configure(ConfigField::AccessModel(AccessModel::Open)).await,
-        What::PublishModel(model) => {
+        StepKind::Access(true) => configure(ConfigField::AccessModel(AccessModel::Whitelist)).await,
+        StepKind::Access(false) => configure(ConfigField::AccessModel(AccessModel::Open)).await,
+        StepKind::PublishModel(model) => {
             let models = [PublishModel::Publishers, PublishModel::Open, PublishModel::Subscribers];
             configure(ConfigField::PublishModel(models[usize::from(model % 3)])).await
         }
@@ -326,22 +326,22 @@ async fn agree(store: &MemoryStore, name: &str, node: Option<&Node>) {
     assert_eq!(items, expected);
 }
 
-fuzz_target!(|steps: Vec<Step>| {
+fuzz_target!(|steps: Vec<ModelStep>| {
     block_on(async {
         let store = Arc::new(MemoryStore::new());
-        let fresh = Arc::new(Counted(AtomicU64::new(1)));
+        let fresh = Arc::new(CountingIds(AtomicU64::new(1)));
         let clock = Arc::new(|| Timestamp(0));
         let shared: Arc<dyn Store> = store.clone();
         let opened = Service::open(shared, Limits::default(), fresh, clock).await;
         let service = opened.expect("a store in memory");
         let (mut nodes, mut former_owners, mut next) = (BTreeMap::new(), BTreeMap::new(), 0);
-        for Step { actor, node, what } in steps.iter().take(MAX_STEPS) {
+        for ModelStep { actor, node, what } in steps.iter().take(MAX_STEPS) {
             let who = ACTORS[usize::from(*actor) % 3];
             let name = NODES[usize::from(*node) % 2];
             let (is_granted, told) = expected(&mut nodes, &mut former_owners, who, name, what);
             let result = asked(&service, who, name, what).await;
             assert_eq!(result.is_ok(), is_granted, "{who} {name} {what:?}: {result:?}");
-            // What entities are told that need not be subscribed is not modelled.
+            // StepKind entities are told that need not be subscribed is not modelled.
             let is_event = |telling: &Arc<WindowEntry>| {
                 !matches!(telling.notification.audience, Audience::Explicit(_))
             };

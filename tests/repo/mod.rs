@@ -3,3 +3,4 @@
 pub mod architecture;
 mod conformance;
 mod docs;
+mod vocabulary;
