@@ -501,12 +501,15 @@ impl PresenceTracker {
             self.ask_first(&entity);
             return Availability::Unknown;
         }
-        if known.may_be_available(jid, shows) {
+        let is_assumed = known.may_be_available(jid, shows);
+        if !is_assumed || known.is_unreachable(jid) {
+            known.before_of(jid).for_each(|before| before.has_missed = true);
+            known.note_missed(&entity);
+        }
+        drop(known);
+        if is_assumed {
             return Availability::Assumed;
         }
-        known.before_of(jid).for_each(|before| before.has_missed = true);
-        known.note_missed(&entity);
-        drop(known);
         let reason = if is_known { "unavailable" } else { "unknown" };
         self.withheld.get_or_create(&[("reason", reason)]).inc();
         Availability::Unavailable

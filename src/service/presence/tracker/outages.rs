@@ -134,6 +134,12 @@ impl PresenceTable {
         }
     }
 
+    /// Returns `true` if the last request for the presence of an entity, or the last query to one of these resources, failed.
+    pub(super) fn is_unreachable(&mut self, jid: &Jid) -> bool {
+        self.wanted.get(&jid.to_bare()).is_some_and(|watch| watch.has_failed)
+            || self.before_of(jid).any(|before| before.is_unreachable)
+    }
+
     /// Asks one entity or resource of the next domain again whose pause is over. Returns the domain; otherwise the end of
     /// the next pause.
     pub(super) fn try_again(&mut self) -> Result<String, Option<Instant>> {

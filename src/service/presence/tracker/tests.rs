@@ -619,6 +619,53 @@ async fn a_resource_counts_as_before_while_its_server_is_unreachable() {
     assert_eq!(all.map(is), [unavailable; 4]);
 }
 
+/// The server returns an event that is sent to a resource while the resource's server is unreachable.
+#[tokio::test(start_paused = true)]
+async fn events_for_an_unreachable_server_count_as_missed() {
+    let [first, second] = ["a@x/r", "b@x/r"].map(|name| Jid::new(name).unwrap());
+    let old = Some(Duration::from_secs(3600));
+    for (is_event_sent, address) in
+        [(false, &first), (true, &first), (true, &first.to_bare().into())]
+    {
+        let event = |presences: &PresenceTracker| {
+            if is_event_sent {
+                let availability = presences.availability(address, ShowSet::ALL, false);
+                assert_eq!(availability, Availability::Assumed);
+            }
+        };
+        // Resources that are queried.
+        let presences = PresenceTracker::default();
+        presences.connected();
+        for jid in [&first, &second] {
+            presences.note(jid, &ONLINE, None);
+        }
+        presences.disconnected();
+        presences.connected();
+        presences.await_answers(&[first.clone(), second.clone()]);
+        for jid in [&first, &second] {
+            presences.query_failed(jid);
+        }
+        event(&presences);
+        assert_eq!(presences.confirm(&first), is_event_sent, "{address}");
+        assert!(!presences.confirm(&second));
+        // An entity that is probed, and one whose presence was never received.
+        for is_known in [true, false] {
+            let presences = watching(&["a@x"]);
+            if is_known {
+                presences.next_request().await;
+                presences.on_subscribed(&first);
+                presences.note(&first, &ONLINE, None);
+                presences.disconnected();
+                presences.connected();
+            }
+            assert_eq!(presences.next_request().await.is_probe, is_known);
+            presences.cannot_know(&first);
+            event(&presences);
+            assert_eq!(presences.note(&first, &ONLINE, old), is_event_sent, "{address} {is_known}");
+        }
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn an_entity_is_probed_again_after_a_silence() {
     let presences = watching(&["a@far.example"]);
