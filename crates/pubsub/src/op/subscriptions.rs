@@ -56,7 +56,7 @@ pub struct SetSubscriptionsReply {
     pub reason: String,
     /// Whether some failed because the node has as many subscriptions as it takes.
     pub is_full: bool,
-    /// Entries that end a subscription that does not exist, and another JID of the same entity that is subscribed.
+    /// Entries that end a subscription that does not exist, and another JID of the same entity that stays subscribed.
     pub still_subscribed: Vec<(Jid, Jid)>,
 }
 
@@ -218,17 +218,14 @@ pub fn set_subscriptions(
     };
     let there = node.subscribers_len() + node.pending_len();
     let mut room = cx.limits().max_subscriptions.saturating_sub(there);
-    let (mut agreements, mut still_subscribed) = (BTreeMap::new(), Vec::new());
+    let (mut agreements, mut absent) = (BTreeMap::new(), Vec::new());
     for (jid, subid, wanted) in &entries {
         let state = node.state_of(jid);
         let entity = jid.to_bare();
         let contact = access::contact(cx, &entity);
         let admission = access::admits(&node.config, node.affiliation_of(&entity), contact);
         match (wanted, state) {
-            (Some(SubscriptionState::None), SubscriptionState::None) => {
-                let other = node.subscriptions_of(&entity).chain(node.pending_of(&entity)).next();
-                still_subscribed.extend(other.map(|other| (jid.clone(), other.clone())));
-            }
+            (Some(SubscriptionState::None), SubscriptionState::None) => absent.push(jid),
             (Some(wanted), state) if *wanted == state => {}
             // One of several.
             (Some(SubscriptionState::None), _) if subid.is_some() => {
@@ -306,6 +303,13 @@ pub fn set_subscriptions(
         failed.push((jid.clone(), subid.clone(), state));
         reasons.push((*reason).to_owned());
     }
+    let still_subscribed = absent.into_iter().filter_map(|jid| {
+        let entity = jid.to_bare();
+        let stays = |other: &&Jid| present(other) != SubscriptionState::None;
+        let other = node.subscriptions_of(&entity).chain(node.pending_of(&entity)).find(stays)?;
+        Some((jid.clone(), other.clone()))
+    });
+    let still_subscribed = still_subscribed.collect();
     let reason = joined(reasons);
     let node_id = node.id.clone();
     let reply = SetSubscriptionsReply { node: node_id, failed, reason, is_full, still_subscribed };

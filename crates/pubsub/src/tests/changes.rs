@@ -316,6 +316,25 @@ fn subscriptions_in_both_spellings_are_approved_and_end_together() {
     assert_eq!(closed.changes.unsubscribed().count(), 2);
 }
 
+/// §8.8.2: an entry that ends nothing is returned with a subscription of the same entity, unless the request ends that too.
+#[test]
+fn an_entry_that_ends_nothing_is_returned_with_a_subscription_that_stays() {
+    let node = node().subscribed("a@x/1").subscribed("a@x/2").0;
+    for (ended, stays) in [
+        (&["a@x"][..], Some("a@x/1")),
+        (&["a@x", "a@x/1"], Some("a@x/2")),
+        (&["a@x/1", "a@x/2", "a@x"], None),
+        (&["b@x"], None),
+    ] {
+        let end = |who: &&str| (jid(who), None, Some(SubscriptionState::None));
+        let entries = ended.iter().map(end).collect();
+        let request = SetSubscriptions { node: node.id.clone(), entries, invalid: Vec::new() };
+        let set = by("owner@x", |cx| set_subscriptions(Some(&node), &request, None, cx)).unwrap();
+        let expected: Vec<_> = stays.map(|stays| (jid("a@x"), jid(stays))).into_iter().collect();
+        assert_eq!(set.reply.still_subscribed, expected, "{ended:?}");
+    }
+}
+
 /// §12.2: resources without access before a change have nothing to lose, however many a server announces.
 #[test]
 fn a_change_revokes_implicit_subscriptions_of_those_that_had_one() {
