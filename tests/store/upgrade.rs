@@ -148,8 +148,17 @@ async fn an_owner_that_has_no_roster_ends_no_subscriptions() {
         }
         assert_eq!(subscribers(stage, "kept").await, [F], "{creator}");
         with_rosters(stage, stage.items(F, "kept")).await.unwrap();
-        let is_contact = with_rosters(stage, stage.items(G, "kept")).await.is_ok();
-        assert_eq!(is_contact, is_replaced);
+        let is_contact = async || with_rosters(stage, stage.items(G, "kept")).await.is_ok();
+        assert_eq!(is_contact().await, is_replaced);
+        // The roster of another owner gives access once that owner changes the model or the groups.
+        for (setting, is_chosen) in [
+            (ConfigField::AccessModel(AccessModel::Presence), false),
+            (ConfigField::RosterGroupsAllowed(["Family".to_owned()].into()), true),
+        ] {
+            with_rosters(stage, stage.configure(B, "kept", setting)).await.unwrap();
+            assert_eq!(is_contact().await, is_replaced || is_chosen, "{creator}");
+            assert_eq!(subscribers(stage, "kept").await, [F]);
+        }
     }
 }
 
