@@ -19,14 +19,14 @@ setup:
 	@tests/e2e/setup.sh
 
 check:
-	cargo fmt --check
-	cargo clippy -q $(CARGO_FLAGS) --all-targets -- -D warnings
+	cargo fmt --all --check
+	cargo clippy -q $(CARGO_FLAGS) --workspace --all-targets -- -D warnings
 
 unit:
-	cargo test $(CARGO_FLAGS)
+	cargo test $(CARGO_FLAGS) --workspace
 
 doc:
-	RUSTDOCFLAGS='-D warnings' cargo doc -q $(CARGO_FLAGS) --no-deps
+	RUSTDOCFLAGS='-D warnings' cargo doc -q $(CARGO_FLAGS) --workspace --no-deps
 
 # The Debian releases with whose Prosody and ejabberd the end-to-end tests run: all tests with the first, and with the
 # others all but those marked one_release. Servers of other releases than this machine's are in target/servers. The
@@ -120,17 +120,17 @@ notes:
 
 # A thousand kills and broken connections, and two hundred kills behind Prosody and ejabberd.
 crash: setup
-	CRASH_ROUNDS=1000 cargo test $(CARGO_FLAGS) --test it crash -- --nocapture
+	CRASH_ROUNDS=1000 cargo test $(CARGO_FLAGS) --test it faults::kill9 -- --nocapture
 	cargo build -q $(CARGO_FLAGS) --bins --examples
 	CRASH_KILLS=100 STOPPED_SECONDS=60 .venv/bin/python -m pytest -q -s tests/e2e -k 'kills or reads_nothing'
 
 # Fifteen hundred losses of power.
 power: setup
-	POWER_OPERATIONS=500 POWER_TRIALS=1500 cargo test $(CARGO_FLAGS) --test it power -- --nocapture
+	POWER_OPERATIONS=500 POWER_TRIALS=1500 cargo test $(CARGO_FLAGS) --test it faults::power_loss -- --nocapture
 
 # A corpus of what strangers send, and 200 000 requests that chance makes of it.
 hostile: setup
-	HOSTILE_REQUESTS=200000 cargo test $(CARGO_FLAGS) --test it storm -- --nocapture
+	HOSTILE_REQUESTS=200000 cargo test $(CARGO_FLAGS) --test it faults::abuse -- --nocapture
 
 # A reconnection with 200 000 entities whose presence is known.
 presence: setup
