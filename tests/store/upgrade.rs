@@ -162,6 +162,20 @@ async fn an_owner_that_has_no_roster_ends_no_subscriptions() {
     }
 }
 
+/// §8.9.2: where no roster is read, a member that an owner removes loses its subscription.
+#[tokio::test]
+async fn a_former_member_keeps_no_access_where_no_roster_is_read() {
+    const MEMBER: &str = "m@localhost";
+    let folder = folder();
+    let stage = stage(open(folder.path())).await;
+    stage.affiliate(B, "several", MEMBER, Affiliation::Member).await.unwrap();
+    stage.subscribe(MEMBER, "several").await.unwrap();
+    stage.items(MEMBER, "several").await.unwrap();
+    stage.affiliate(B, "several", MEMBER, Affiliation::None).await.unwrap();
+    stage.items(MEMBER, "several").await.unwrap_err();
+    assert_eq!(subscribers(&stage, "several").await, [F]);
+}
+
 /// A node with a damaged record is closed, and the others are converted.
 #[tokio::test]
 async fn a_damaged_node_does_not_keep_others_from_being_converted() {

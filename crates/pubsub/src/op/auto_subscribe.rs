@@ -9,12 +9,12 @@ use std::{
     collections::{BTreeSet, HashSet},
 };
 
-use jid::Jid;
+use jid::{BareJid, Jid};
 
 use crate::{
-    Affiliations, Audience, Change, Changes, Context, Item, LogEntry, Node, NodeConfig, Recipients,
-    SubscriptionDetails, SubscriptionOptions, Timestamp, access, event::MAX_LISTED,
-    spellings::Spelled, subscriber_list::SubscriberList,
+    Affiliation, Affiliations, Audience, Change, Changes, Context, Item, LogEntry, Node,
+    NodeConfig, Recipients, SubscriptionDetails, SubscriptionOptions, Timestamp, access,
+    event::MAX_LISTED, spellings::Spelled, subscriber_list::SubscriberList,
 };
 
 use super::subscribe;
@@ -326,16 +326,21 @@ impl<'a> After<'a> {
     }
 
     /// Returns `true` if a resource may subscribe without approval. If that needs a roster and none is known, the
-    /// result is as before.
+    /// result is as before, unless the affiliation of its entity changes.
     fn has_access(&self, resource: &InterestedResource, cx: &Context<'_>) -> bool {
         let bare = resource.jid.to_bare();
         let affiliation = self.affiliations.of(&bare);
-        let is_unknown =
-            cx.owner_roster.is_none() && access::needs_roster(self.config, &bare, affiliation, cx);
-        match is_unknown {
+        match self.is_unknown(&bare, affiliation, cx) {
             true => had_access(self.node, resource, cx),
             false => access::is_eligible(self.config, &bare, affiliation, cx),
         }
+    }
+
+    /// Returns `true` if access of an entity with this affiliation needs a roster that is not known, also before the changes.
+    fn is_unknown(&self, entity: &BareJid, affiliation: Affiliation, cx: &Context<'_>) -> bool {
+        cx.owner_roster.is_none()
+            && self.node.affiliation_of(entity) == affiliation
+            && access::needs_roster(self.config, entity, affiliation, cx)
     }
 
     /// The resources among these that are sent events because of their presence.
@@ -356,9 +361,7 @@ impl<'a> After<'a> {
     fn is_revoked(&self, jid: &Jid, cx: &Context<'_>) -> bool {
         let bare = jid.to_bare();
         let affiliation = self.affiliations.of(&bare);
-        let is_unknown =
-            cx.owner_roster.is_none() && access::needs_roster(self.config, &bare, affiliation, cx);
-        !is_unknown
+        !self.is_unknown(&bare, affiliation, cx)
             && !access::is_eligible(self.config, &bare, affiliation, cx)
             && !self.is_subscribed(jid)
     }

@@ -109,8 +109,8 @@ fn require_node(node: Option<&Node>) -> Result<&Node, Error> {
 /// ones if they need no approval any more (§8.7.4).
 ///
 /// SPEC: the XEP does not say what becomes of a subscriber who loses access. Here nobody stays
-/// subscribed who could not subscribe, so events need no second check. Whom only a roster can admit keeps what it has
-/// until the rosters can be read.
+/// subscribed who could not subscribe, so events need no second check. An entity that loses an affiliation loses its
+/// subscriptions also where no roster can be read: nothing shows that a roster admits it.
 fn reevaluate_access(
     node: &Node,
     config: &NodeConfig,
@@ -131,9 +131,6 @@ fn settle_remaining(
     changes: &mut Changes,
     cx: &Context<'_>,
 ) {
-    if access::is_up_to_rosters(config, affiliation) && cx.owner_roster.is_none() {
-        return;
-    }
     let admission = match administers(cx.administrators, entity) {
         true => Ok(SubscribeAccess::Granted),
         false => access::admits(config, affiliation, access::contact(cx, entity)),
@@ -154,7 +151,8 @@ fn settle_remaining(
     }
 }
 
-/// Reevaluates all subscriptions, pending ones too, that the changes have not ended.
+/// Reevaluates all subscriptions, pending ones too, that the changes have not ended. Those that only a roster can admit stay
+/// as they are until the roster can be read.
 fn reevaluate_all(node: &Node, config: &NodeConfig, changes: &mut Changes, cx: &Context<'_>) {
     let concerned = node.subscribers().chain(node.pending());
     let mut entities: Vec<_> = concerned.map(Jid::to_bare).collect();
@@ -163,6 +161,9 @@ fn reevaluate_all(node: &Node, config: &NodeConfig, changes: &mut Changes, cx: &
     let ended: BTreeSet<_> = changes.unsubscribed().cloned().collect();
     for entity in &entities {
         let affiliation = node.affiliation_of(entity);
+        if cx.owner_roster.is_none() && access::is_up_to_rosters(config, affiliation) {
+            continue;
+        }
         settle_remaining(node, config, (entity, affiliation), &ended, changes, cx);
     }
 }

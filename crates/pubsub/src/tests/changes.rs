@@ -316,6 +316,40 @@ fn subscriptions_in_both_spellings_are_approved_and_end_together() {
     assert_eq!(closed.changes.unsubscribed().count(), 2);
 }
 
+/// §8.9.2: access that an owner takes away ends also where no roster can be read. Access of others, which a roster may have
+/// admitted, does not.
+#[test]
+fn a_former_member_has_no_access_while_no_roster_can_be_read() {
+    let interest = |who: &str| InterestedResource { jid: jid(who), is_admitted: Some(true) };
+    let interested = ["member@x/r", "contact@x/r"].map(interest);
+    let pending = ["member@x/r", "contact@x/r"].map(jid);
+    for is_subscribed in [true, false] {
+        let node = node()
+            .with("member@x", Affiliation::Member)
+            .set(ConfigField::AccessModel(AccessModel::Presence));
+        let node = match is_subscribed {
+            true => node.subscribed("member@x").subscribed("contact@x").0,
+            false => node.0,
+        };
+        let request = set(&[("member@x", Affiliation::None)]);
+        let (changes, effects) = by("owner@x", |cx| {
+            let changes = set_affiliations(Some(&node), &request, None, cx).unwrap().changes;
+            let mut reevaluation = Reevaluation::of(Some(&node), &changes).unwrap();
+            reevaluation.evaluate(&interested, cx);
+            reevaluation.evaluate_pending(&pending, cx);
+            let effects = reevaluation.effects(&[], None, cx);
+            (changes, effects)
+        });
+        let ended: &[_] = if is_subscribed { &["member@x"] } else { &[] };
+        assert_eq!(changes.unsubscribed().map(|jid| jid.as_str()).collect::<Vec<_>>(), ended);
+        let revoked = effects.revoked.iter().map(|jid| jid.as_str());
+        let revoked: Vec<_> = revoked.filter(|jid| *jid != "member@x").collect();
+        assert_eq!(revoked, ["member@x/r"], "{is_subscribed}");
+        let no_access = InterestedResource { is_admitted: Some(false), ..interest("member@x/r") };
+        assert_eq!(effects.readmitted, [no_access]);
+    }
+}
+
 /// §8.8.2: an entry that ends nothing is returned with a subscription of the same entity, unless the request ends that too.
 #[test]
 fn an_entry_that_ends_nothing_is_returned_with_a_subscription_that_stays() {
