@@ -13,7 +13,7 @@ const ENVELOPE_BYTES: usize = 20_000;
 /// What a JID can have at a node has to fit into a row.
 const MAX_SUBIDS: usize = 8;
 
-/// How much of each thing is taken; see [`pubsub::Limits`].
+/// How much of each thing is taken; see [`gjallar_pubsub::Limits`].
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 #[allow(missing_docs)]

@@ -47,7 +47,7 @@ impl Service {
     /// whether more nodes follow.
     ///
     /// # Errors
-    /// [`ItemNotFound`](crate::Error::ItemNotFound) if the node is not there after which the list begins; or the store fails.
+    /// [`ItemNotFound`](gjallar_pubsub::Error::ItemNotFound) if the node is not there after which the list begins; or the store fails.
     pub async fn managed_nodes(
         &self,
         actor: &Actor,
@@ -144,7 +144,7 @@ impl Service {
     /// Shows administrators the affiliations and subscriptions of an entity, in every spelling of its domain.
     ///
     /// # Errors
-    /// [`Forbidden`](crate::Error::Forbidden); or the store fails.
+    /// [`Forbidden`](gjallar_pubsub::Error::Forbidden); or the store fails.
     pub async fn memberships(&self, actor: &Actor, entity: &BareJid) -> Result<Memberships, Error> {
         if !actor.is_administrator {
             return Err(gjallar_pubsub::Error::Forbidden.into());

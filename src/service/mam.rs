@@ -30,8 +30,8 @@ impl Service {
     /// Shows a part of the archive of a node.
     ///
     /// # Errors
-    /// As [`mam::query`]; [`ItemNotFound`](crate::Error::ItemNotFound) if an item that is named is not there;
-    /// [`NotImplemented`](crate::Error::NotImplemented) if the node has more items than can be sorted.
+    /// As [`mam::query`]; [`ItemNotFound`](gjallar_pubsub::Error::ItemNotFound) if an item that is named is not there;
+    /// [`NotImplemented`](gjallar_pubsub::Error::NotImplemented) if the node has more items than can be sorted.
     pub async fn query_archive(
         &self,
         actor: &Actor,

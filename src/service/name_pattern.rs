@@ -32,7 +32,7 @@ impl NamePattern {
     /// Reads a pattern.
     ///
     /// # Errors
-    /// [`BadRequest`](crate::Error::BadRequest) if it is too long.
+    /// [`BadRequest`](gjallar_pubsub::Error::BadRequest) if it is too long.
     pub fn parse(pattern: &str) -> Result<Self, gjallar_pubsub::Error> {
         if pattern.chars().count() > MAX_CHARS {
             return Err(gjallar_pubsub::Error::BadRequest("a pattern has at most 127 characters"));

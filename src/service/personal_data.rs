@@ -85,7 +85,7 @@ impl Service {
     /// was reached; and where one may go on if there may be more.
     ///
     /// # Errors
-    /// [`Forbidden`](crate::Error::Forbidden); or the store fails.
+    /// [`Forbidden`](gjallar_pubsub::Error::Forbidden); or the store fails.
     pub async fn items_published_by(
         &self,
         actor: &Actor,
@@ -209,7 +209,7 @@ impl Service {
     /// creator.
     ///
     /// # Errors
-    /// [`Forbidden`](crate::Error::Forbidden); or the store fails, and some of it is erased. What is left is erased by the
+    /// [`Forbidden`](gjallar_pubsub::Error::Forbidden); or the store fails, and some of it is erased. What is left is erased by the
     /// next call.
     pub async fn erase(&self, actor: &Actor, entity: &BareJid) -> Result<ErasureReport, Error> {
         let Memberships { affiliations, subscriptions, .. } =

@@ -78,7 +78,7 @@ impl Service {
     /// Shows the options of a subscription (§6.3.2).
     ///
     /// # Errors
-    /// As [`options::options`].
+    /// As [`subscription_options::options`].
     pub async fn options(&self, actor: &Actor, request: &GetOptions) -> Result<OptionsForm, Error> {
         let turn = self.lock_committed(&request.node).await?;
         let found = subscription_options::options(
@@ -92,7 +92,7 @@ impl Service {
     /// Shows the options that a subscription at a node has if nothing else is said (§6.4).
     ///
     /// # Errors
-    /// As [`options::default`].
+    /// As [`subscription_options::default`].
     pub async fn default_options(&self, actor: &Actor, id: &NodeId) -> Result<OptionsForm, Error> {
         let (turn, contacts) = self.settled_turn_with_contacts(id).await?;
         let found = subscription_options::default(
@@ -105,7 +105,7 @@ impl Service {
     /// Tells who subscribes to a node in public (XEP-0465).
     ///
     /// # Errors
-    /// As [`public::subscribers`].
+    /// As [`public_subscriptions::subscribers`].
     pub async fn public_subscribers(
         &self,
         actor: &Actor,
@@ -137,8 +137,8 @@ impl Service {
     /// answer.
     ///
     /// # Errors
-    /// As [`retrieve::retrieve`]; [`ItemNotFound`](crate::Error::ItemNotFound) if the edge of a page is not there;
-    /// [`NotImplemented`](crate::Error::NotImplemented) if the node has more items than can be sorted.
+    /// As [`retrieve::retrieve`]; [`ItemNotFound`](gjallar_pubsub::Error::ItemNotFound) if the edge of a page is not there;
+    /// [`NotImplemented`](gjallar_pubsub::Error::NotImplemented) if the node has more items than can be sorted.
     pub async fn retrieve(&self, actor: &Actor, request: &Retrieve) -> Result<Retrieved, Error> {
         let (mut turn, contacts) = self.settled_turn_with_contacts(&request.node).await?;
         let allowed = retrieve::retrieve(
@@ -248,7 +248,7 @@ impl Service {
     /// the list to the other, or has no entries.
     ///
     /// # Errors
-    /// [`ItemNotFound`](crate::Error::ItemNotFound) if the edge of the page is not there; or the store fails.
+    /// [`ItemNotFound`](gjallar_pubsub::Error::ItemNotFound) if the edge of the page is not there; or the store fails.
     pub async fn nodes(
         &self,
         actor: &Actor,

@@ -1,7 +1,7 @@
 //! Making it true: where a service keeps its nodes.
 //!
 //! One write, a few reads. A store enforces no rule of XEP-0060; it carries out
-//! [`Changes`](crate::Changes), which only the rules make. Every back end passes the same contract,
+//! [`Changes`](gjallar_pubsub::Changes), which only the rules make. Every back end passes the same contract,
 //! `tests/store/contract.rs`.
 
 mod commit;

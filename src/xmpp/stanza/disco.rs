@@ -90,7 +90,7 @@ pub fn command_info(node: &str, name: &str) -> ElementWriter {
 /// Nodes of which types are asked for, if that is said (XEP-0462).
 ///
 /// # Errors
-/// [`BadRequest`](crate::Error::BadRequest), [`FormTooLarge`](crate::Error::FormTooLarge).
+/// [`BadRequest`](gjallar_pubsub::Error::BadRequest), [`FormTooLarge`](gjallar_pubsub::Error::FormTooLarge).
 pub fn filter(query: &Element) -> Result<Option<TypeFilter>, gjallar_pubsub::Error> {
     let Some(filter) = query.get_child("filter", ns::PUBSUB_FILTER) else { return Ok(None) };
     let form = filter.get_child("x", ns::DATA_FORMS);

@@ -35,8 +35,8 @@ pub struct MamRequest {
 /// Understands a query.
 ///
 /// # Errors
-/// [`NodeIdRequired`](crate::Error::NodeIdRequired), [`BadRequest`](crate::Error::BadRequest), [`FormTooLarge`](crate::Error::FormTooLarge), [`IdTooLong`](crate::Error::IdTooLong);
-/// [`ItemNotFound`](crate::Error::ItemNotFound) if an item is named that no archive can have; [`NotImplemented`](crate::Error::NotImplemented) for a field that is not known (XEP-0313 §4.1.5).
+/// [`NodeIdRequired`](gjallar_pubsub::Error::NodeIdRequired), [`BadRequest`](gjallar_pubsub::Error::BadRequest), [`FormTooLarge`](gjallar_pubsub::Error::FormTooLarge), [`IdTooLong`](gjallar_pubsub::Error::IdTooLong);
+/// [`ItemNotFound`](gjallar_pubsub::Error::ItemNotFound) if an item is named that no archive can have; [`NotImplemented`](gjallar_pubsub::Error::NotImplemented) for a field that is not known (XEP-0313 §4.1.5).
 pub fn submitted(query: &Element) -> Result<MamRequest, gjallar_pubsub::Error> {
     let page = rsm::page(query)?.unwrap_or_else(|| PageRequest::first(usize::MAX));
     let page =

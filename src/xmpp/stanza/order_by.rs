@@ -8,7 +8,7 @@ use gjallar_pubsub::{ItemOrder, OrderField};
 /// In which order items are asked for. No two are equal in either, so more than the first says nothing.
 ///
 /// # Errors
-/// [`NotImplemented`](crate::Error::NotImplemented) for an order that is not in XEP-0413; [`BadRequest`](crate::Error::BadRequest) without one.
+/// [`NotImplemented`](gjallar_pubsub::Error::NotImplemented) for an order that is not in XEP-0413; [`BadRequest`](gjallar_pubsub::Error::BadRequest) without one.
 pub fn order(parent: &Element) -> Result<ItemOrder, gjallar_pubsub::Error> {
     let asked = parent.children().filter(|child| child.is("order", ns::ORDER_BY));
     let orders = asked.map(one).collect::<Result<Vec<_>, _>>()?;

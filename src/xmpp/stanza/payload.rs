@@ -17,7 +17,7 @@ const TOO_DEEP: gjallar_pubsub::Error =
 /// Reads an element with a namespace.
 ///
 /// # Errors
-/// [`InvalidPayload`](crate::Error::InvalidPayload) if it is none, or has what XMPP does not allow (RFC 6120 §11.1).
+/// [`InvalidPayload`](gjallar_pubsub::Error::InvalidPayload) if it is none, or has what XMPP does not allow (RFC 6120 §11.1).
 pub fn parse(text: &str) -> Result<Payload, gjallar_pubsub::Error> {
     check_shape(text)?;
     Ok(payload(&element(text)?))
@@ -26,7 +26,7 @@ pub fn parse(text: &str) -> Result<Payload, gjallar_pubsub::Error> {
 /// Parses an element that this program has written.
 ///
 /// # Errors
-/// [`InvalidPayload`](crate::Error::InvalidPayload) if it is none.
+/// [`InvalidPayload`](gjallar_pubsub::Error::InvalidPayload) if it is none.
 pub fn element(text: &str) -> Result<Element, gjallar_pubsub::Error> {
     read(text, TreeBuilder::new())
 }

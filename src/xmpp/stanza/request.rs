@@ -261,7 +261,7 @@ fn check_children(action: &Element, is_set: bool) -> Result<(), gjallar_pubsub::
 /// The node that an element names.
 ///
 /// # Errors
-/// [`NodeIdRequired`](crate::Error::NodeIdRequired); [`NodeNotFound`](crate::Error::NodeNotFound) for a name that no node can have.
+/// [`NodeIdRequired`](gjallar_pubsub::Error::NodeIdRequired); [`NodeNotFound`](gjallar_pubsub::Error::NodeNotFound) for a name that no node can have.
 pub fn node(element: &Element) -> Result<NodeId, gjallar_pubsub::Error> {
     node_named(element.attr("node").unwrap_or_default())
 }
@@ -449,7 +449,7 @@ fn delete(delete: &Element) -> Result<Delete, gjallar_pubsub::Error> {
 /// neither: the present value stays (§8.8.2.1, §8.9.2.1).
 ///
 /// # Errors
-/// [`JidRequired`](crate::Error::JidRequired) if no entry has a JID.
+/// [`JidRequired`](gjallar_pubsub::Error::JidRequired) if no entry has a JID.
 fn entries<T>(
     list: &Element,
     value: &str,
@@ -478,7 +478,7 @@ fn entries<T>(
 /// (§8.8.2.4). Addresses with two spellings of a domain differ here.
 ///
 /// # Errors
-/// [`BadRequest`](crate::Error::BadRequest).
+/// [`BadRequest`](gjallar_pubsub::Error::BadRequest).
 fn check_named_once(
     list: &Element,
     named: impl Fn(&Element, Jid) -> (Jid, Option<SubId>),

@@ -11,7 +11,7 @@ const ENTRY_BYTES: usize = 100;
 /// Which part of a list is asked for; nothing if that is not said.
 ///
 /// # Errors
-/// [`BadRequest`](crate::Error::BadRequest).
+/// [`BadRequest`](gjallar_pubsub::Error::BadRequest).
 pub fn page(parent: &Element) -> Result<Option<PageRequest<String>>, gjallar_pubsub::Error> {
     let Some(set) = parent.get_child("set", ns::RSM) else { return Ok(None) };
     let text = |name| set.get_child(name, ns::RSM).map(Element::text);
@@ -33,7 +33,7 @@ pub fn page(parent: &Element) -> Result<Option<PageRequest<String>>, gjallar_pub
 /// A page of a list, if one is asked for, and what says which it is. An entry has what it is told by once.
 ///
 /// # Errors
-/// [`ItemNotFound`](crate::Error::ItemNotFound) if its edge is not there (XEP-0059 §2.2).
+/// [`ItemNotFound`](gjallar_pubsub::Error::ItemNotFound) if its edge is not there (XEP-0059 §2.2).
 pub fn part_of<T>(
     list: Vec<T>,
     page: Option<&PageRequest<String>>,

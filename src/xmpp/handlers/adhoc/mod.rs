@@ -133,7 +133,7 @@ impl AdHocCommands {
     /// The name of the command at a node, if there is one.
     ///
     /// # Errors
-    /// [`Forbidden`](crate::Error::Forbidden) if the actor may not use it (XEP-0050 §3.3); if the store fails.
+    /// [`Forbidden`](gjallar_pubsub::Error::Forbidden) if the actor may not use it (XEP-0050 §3.3); if the store fails.
     pub(crate) async fn name(
         &self,
         actor: &Actor,

@@ -42,8 +42,8 @@ pub fn find(message: &Element) -> Option<&Element> {
 /// What an owner answered; nothing if it was cancelled.
 ///
 /// # Errors
-/// [`NotAcceptable`](crate::Error::NotAcceptable) for a form without one of the three fields, [`BadRequest`](crate::Error::BadRequest) for one that is not
-/// submitted; [`FormTooLarge`](crate::Error::FormTooLarge).
+/// [`NotAcceptable`](gjallar_pubsub::Error::NotAcceptable) for a form without one of the three fields, [`BadRequest`](gjallar_pubsub::Error::BadRequest) for one that is not
+/// submitted; [`FormTooLarge`](gjallar_pubsub::Error::FormTooLarge).
 pub fn answer(form: &Element) -> Result<Option<Authorize>, gjallar_pubsub::Error> {
     let fields: Vec<_> = forms::fields(form)?.collect();
     let value = |var: &str| {

@@ -203,7 +203,7 @@ const MAX_PARTS: usize = 256;
 /// The fields of a submitted form, each with its values.
 ///
 /// # Errors
-/// [`FormTooLarge`](crate::Error::FormTooLarge).
+/// [`FormTooLarge`](gjallar_pubsub::Error::FormTooLarge).
 pub fn fields(
     form: &Element,
 ) -> Result<impl Iterator<Item = (&str, Vec<String>)>, gjallar_pubsub::Error> {
@@ -214,7 +214,7 @@ pub fn fields(
 /// them.
 ///
 /// # Errors
-/// [`FormTooLarge`](crate::Error::FormTooLarge).
+/// [`FormTooLarge`](gjallar_pubsub::Error::FormTooLarge).
 pub fn fields_and_lists(
     form: &Element,
     is_list: impl Fn(&str) -> bool,

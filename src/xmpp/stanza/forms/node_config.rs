@@ -238,7 +238,7 @@ pub fn values(config: &NodeConfig) -> Vec<(String, String)> {
 /// What a submitted form says; nothing if it was cancelled (§8.2.4).
 ///
 /// # Errors
-/// [`NotAcceptable`](crate::Error::NotAcceptable) for a value that a field cannot have; [`FormTooLarge`](crate::Error::FormTooLarge).
+/// [`NotAcceptable`](gjallar_pubsub::Error::NotAcceptable) for a value that a field cannot have; [`FormTooLarge`](gjallar_pubsub::Error::FormTooLarge).
 pub fn submitted(form: &Element) -> Result<NodeConfigForm, gjallar_pubsub::Error> {
     if form.attr("type") == Some("cancel") {
         return Ok(NodeConfigForm::default());
@@ -249,8 +249,8 @@ pub fn submitted(form: &Element) -> Result<NodeConfigForm, gjallar_pubsub::Error
 /// The settings that a publisher wants a node to have (§7.1.5): fields of the same names in a form of another type.
 ///
 /// # Errors
-/// As [`submitted`]; [`NotAcceptable`](crate::Error::NotAcceptable) for a field without a value too, [`UnknownField`](crate::Error::UnknownField), and
-/// [`BadRequest`](crate::Error::BadRequest) for a form that is cancelled.
+/// As [`submitted`]; [`NotAcceptable`](gjallar_pubsub::Error::NotAcceptable) for a field without a value too, [`UnknownField`](gjallar_pubsub::Error::UnknownField), and
+/// [`BadRequest`](gjallar_pubsub::Error::BadRequest) for a form that is cancelled.
 pub fn preconditions(form: &Element) -> Result<NodeConfigForm, gjallar_pubsub::Error> {
     settings(form, ns::PUBLISH_OPTIONS)
 }
@@ -331,7 +331,7 @@ fn invalid(var: &str, value: &str) -> gjallar_pubsub::Error {
 /// One field, of several values each in a line; nothing if it says what always holds here.
 ///
 /// # Errors
-/// [`UnknownField`](crate::Error::UnknownField); [`NotAcceptable`](crate::Error::NotAcceptable) if it cannot have this value.
+/// [`UnknownField`](gjallar_pubsub::Error::UnknownField); [`NotAcceptable`](gjallar_pubsub::Error::NotAcceptable) if it cannot have this value.
 pub fn setting(var: &str, value: &str) -> Result<Option<ConfigField>, gjallar_pubsub::Error> {
     let bad = || invalid(var, value);
     let flag = || forms::flag(value).ok_or_else(bad);

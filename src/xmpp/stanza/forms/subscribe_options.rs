@@ -113,7 +113,7 @@ pub fn changed_values(options: &SubscriptionOptions) -> Vec<(String, String)> {
 /// What a submitted form says; nothing if it was cancelled.
 ///
 /// # Errors
-/// [`InvalidOptions`](crate::Error::InvalidOptions) for a value that a field cannot have; [`BadRequest`](crate::Error::BadRequest) for a form that is not submitted; [`FormTooLarge`](crate::Error::FormTooLarge).
+/// [`InvalidOptions`](gjallar_pubsub::Error::InvalidOptions) for a value that a field cannot have; [`BadRequest`](gjallar_pubsub::Error::BadRequest) for a form that is not submitted; [`FormTooLarge`](gjallar_pubsub::Error::FormTooLarge).
 pub fn submitted(form: &Element) -> Result<Vec<SubscriptionOption>, gjallar_pubsub::Error> {
     match form.attr("type") {
         Some("cancel") => return Ok(Vec::new()),
@@ -146,7 +146,7 @@ pub fn submitted(form: &Element) -> Result<Vec<SubscriptionOption>, gjallar_pubs
 /// One field.
 ///
 /// # Errors
-/// [`UnknownField`](crate::Error::UnknownField); [`InvalidOptions`](crate::Error::InvalidOptions) if it cannot have this value.
+/// [`UnknownField`](gjallar_pubsub::Error::UnknownField); [`InvalidOptions`](gjallar_pubsub::Error::InvalidOptions) if it cannot have this value.
 pub fn setting(var: &str, value: &str) -> Result<SubscriptionOption, gjallar_pubsub::Error> {
     let bad = || gjallar_pubsub::Error::InvalidOptions(forms::invalid(var, value));
     let flag = || forms::flag(value).ok_or_else(bad);
