@@ -225,12 +225,13 @@ impl Service {
                 erased.nodes += 1;
                 gone.push(node);
             } else {
+                // The next call finds the node by the affiliation, which therefore ends last.
+                self.remove_from_configuration(actor, &node, entity).await?;
                 let entries = vec![(entity.clone(), Affiliation::None)];
                 let request = SetAffiliations { node, entries, invalid: Vec::new() };
                 let set = self.set_affiliations(actor, &request, |outcome| outcome).await.await;
                 unless_gone(set.map(drop))?;
                 erased.affiliations += 1;
-                self.remove_from_configuration(actor, &request.node, entity).await?;
             }
         }
         for (node, own) in subscriptions.into_iter().filter(|(node, _)| !gone.contains(node)) {
@@ -246,8 +247,8 @@ impl Service {
             let mut nodes: Vec<_> = items.into_iter().map(|own| own.node).collect();
             nodes.dedup();
             for node in nodes {
-                erased.items += self.retract_all(actor, &node, &by(entity)).await?;
                 self.remove_from_configuration(actor, &node, entity).await?;
+                erased.items += self.retract_all(actor, &node, &by(entity)).await?;
             }
             reached = further;
             if reached.is_none() {

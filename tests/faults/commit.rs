@@ -10,19 +10,47 @@ use gjallar::{
     service::Error,
     store::{MemoryStore, SledStore, Store},
 };
-use gjallar_pubsub::{AccessModel, Affiliation, ConfigField, Limits};
+use gjallar_pubsub::{AccessModel, Affiliation, ConfigField, Limits, PublishModel};
 use tokio::{sync::Semaphore, time::timeout};
 
 use crate::support::{
     component::{TestComponent, error},
     failing_store::FailingStore,
-    service::{TestService, jid},
+    service::{TestService, actor, jid, node},
 };
 
 const OWNER: &str = "owner@localhost";
 
 fn faulty(fails_at: u64, commits_all_the_same: bool) -> Arc<dyn Store> {
     FailingStore::new(Arc::new(MemoryStore::new()), fails_at, commits_all_the_same)
+}
+
+/// An erasure in which one commit fails is completed by the next call: at a node with an affiliation, and at one with an
+/// item only.
+#[tokio::test]
+async fn an_erasure_that_failed_is_completed_by_the_next_one() {
+    let (admin, erased) = (actor("admin@localhost"), jid("a@localhost").to_bare());
+    let contact = || ConfigField::Contact(vec![jid("a@localhost"), jid("b@localhost")]);
+    for fails_at in 6..=10 {
+        let stage = TestService::new(faulty(fails_at, false)).await;
+        stage.create(OWNER, "n").await.unwrap();
+        stage.affiliate(OWNER, "n", "a@localhost", Affiliation::Owner).await.unwrap();
+        stage.configure("a@localhost", "n", contact()).await.unwrap();
+        let settings = vec![ConfigField::PublishModel(PublishModel::Open), contact()];
+        stage.create_with(OWNER, "m", settings).await.unwrap();
+        stage.publish("a@localhost", "m", "1").await.unwrap();
+        let failed = stage.service.erase(&admin, &erased).await;
+        assert_eq!(failed.is_err(), fails_at < 10, "{fails_at}: {failed:?}");
+        stage.service.erase(&admin, &erased).await.unwrap();
+        for name in ["n", "m"] {
+            let there = stage.store.node(&node(name)).await.unwrap().unwrap();
+            assert_eq!(there.config.contact, [jid("b@localhost")], "{fails_at}");
+            assert_eq!(there.affiliation_of(&erased), Affiliation::None);
+            let named = format!("{:?}", there.revision);
+            assert!(!named.contains("a@localhost"), "{named}");
+        }
+        assert_eq!(stage.ids("m").await, [""; 0]);
+    }
 }
 
 /// Every kind of change, each at the commit that fails: after the failure, memory and store agree.
@@ -55,7 +83,7 @@ async fn after_a_failed_commit_memory_shows_what_the_store_has() {
                 (3, false) => assert!(refused(&results[4]), "{results:?}"),
                 _ => assert!(!results.iter().any(refused), "{fails_at}: {results:?}"),
             }
-            let there = stage.store.node(&crate::support::service::node("a")).await.unwrap();
+            let there = stage.store.node(&node("a")).await.unwrap();
             assert_eq!(there.is_some(), fails_at == 7 && !commits_all_the_same);
             // The failure is settled when the node is next looked at.
             let _ = stage.items(OWNER, "a").await;

@@ -6,7 +6,10 @@ use std::{
     time::Duration,
 };
 
-use gjallar::store::{MemoryStore, SledStore, Store};
+use gjallar::{
+    service::Error,
+    store::{MemoryStore, SledStore, Store},
+};
 use gjallar_pubsub::{
     AccessModel, Affiliation, ConfigField, Limits, PageRequest, Roster, RosterItem, Timestamp,
 };
@@ -162,6 +165,25 @@ impl Fixture {
         self.pass_seconds(5).await;
     }
 
+    async fn subscribe(&self, by: &str) {
+        for name in NODES {
+            tokio::select! {
+                () = self.serve_rosters() => {}
+                subscribed = self.stage.subscribe(by, name) => subscribed.unwrap(),
+            }
+        }
+    }
+
+    /// How many subscriptions each node has, as another owner sees them.
+    async fn subscribers(&self) -> [usize; 2] {
+        let number = async |name| {
+            let (owner, node, none) = (actor(OTHER), node(name), PageRequest::first(0));
+            let all = self.stage.service.subscriptions(&owner, &node, &none, |_| true);
+            all.await.unwrap().total.unwrap()
+        };
+        [number(NODES[0]).await, number(NODES[1]).await]
+    }
+
     async fn publish(&self, id: &str) {
         for name in NODES {
             self.stage.publish(OWNER, name, id).await.unwrap();
@@ -273,27 +295,12 @@ async fn contacts_gain_and_lose_access_with_the_choice_of_a_roster() {
 #[tokio::test(start_paused = true)]
 async fn contacts_of_a_former_owner_lose_access() {
     let fixture = Fixture::new(HOUR, true).await;
-    let subscribers = async || {
-        let mut numbers = Vec::new();
-        for name in NODES {
-            let (owner, node) = (actor(OTHER), node(name));
-            let none = PageRequest::first(0);
-            let all = fixture.stage.service.subscriptions(&owner, &node, &none, |_| true);
-            numbers.push(all.await.unwrap().total.unwrap());
-        }
-        numbers
-    };
-    for name in NODES {
-        tokio::select! {
-            () = fixture.serve_rosters() => {}
-            subscribed = fixture.stage.subscribe(DESK, name) => subscribed.unwrap(),
-        }
-    }
+    fixture.subscribe(DESK).await;
     fixture.affiliate(OWNER, OTHER, Affiliation::Owner).await;
     fixture.publish("2").await;
-    assert_eq!(subscribers().await, [1, 1]);
+    assert_eq!(fixture.subscribers().await, [1, 1]);
     fixture.affiliate(OWNER, OWNER, Affiliation::None).await;
-    assert_eq!(subscribers().await, [0, 0]);
+    assert_eq!(fixture.subscribers().await, [0, 0]);
     for name in NODES {
         fixture.stage.publish(OTHER, name, "3").await.unwrap();
     }
@@ -303,6 +310,45 @@ async fn contacts_of_a_former_owner_lose_access() {
     assert_eq!(fixture.sent(), [""; 0]);
     fixture.configure(OTHER, MODELS.map(ConfigField::AccessModel)).await;
     assert_eq!(fixture.sent(), NODES.map(|name| format!("{name} 3")));
+}
+
+/// The same after an erasure, also for members that are taken off the list later. An owner whose address is the one that
+/// replaces erased owners changes nothing.
+#[tokio::test(start_paused = true)]
+async fn contacts_of_an_erased_owner_lose_access() {
+    const MEMBER: &str = "member@localhost";
+    let fixture = Fixture::new(HOUR, true).await;
+    let stage = &fixture.stage;
+    fixture.affiliate(OWNER, OTHER, Affiliation::Owner).await;
+    fixture.affiliate(OWNER, MEMBER, Affiliation::Member).await;
+    fixture.subscribe(DESK).await;
+    fixture.subscribe(MEMBER).await;
+    assert_eq!(fixture.subscribers().await, [2, 2]);
+    // The timers do not run meanwhile.
+    let (admin, owner) = (actor("admin@localhost"), jid(OWNER).to_bare());
+    assert_eq!(stage.service.erase(&admin, &owner).await.unwrap().affiliations, 2);
+    for name in NODES {
+        let refused = stage.items(DESK, name).await;
+        assert!(matches!(refused, Err(Error::Refused(_))), "{refused:?}");
+        let there = stage.store.node(&node(name)).await.unwrap().unwrap();
+        assert_ne!(there.revision.roster_owner.as_ref(), Some(&owner));
+    }
+    fixture.pass_seconds(5).await;
+    assert_eq!(fixture.subscribers().await, [1, 1]);
+    for name in NODES {
+        stage.publish(OTHER, name, "2").await.unwrap();
+    }
+    assert_eq!(fixture.sent(), [""; 0]);
+    fixture.affiliate(OTHER, "erased.invalid", Affiliation::Owner).await;
+    fixture.affiliate(OTHER, MEMBER, Affiliation::None).await;
+    assert_eq!(fixture.subscribers().await, [0, 0]);
+    for name in NODES {
+        let refused = stage.items(MEMBER, name).await;
+        assert!(matches!(refused, Err(Error::Refused(_))), "{refused:?}");
+    }
+    fixture.set_friend([false, true]);
+    fixture.configure(OTHER, MODELS.map(ConfigField::AccessModel)).await;
+    assert_eq!(fixture.sent(), NODES.map(|name| format!("{name} 2")));
 }
 
 /// Interest in a name outlives the node: at another node of that name the rosters are looked at anew.

@@ -4,6 +4,10 @@ use jid::BareJid;
 
 use crate::{Epoch, NodeConfig};
 
+/// The address that takes the place of an erased owner whose roster gave access. It has no account, as no server has the
+/// domain (RFC 6761).
+const ERASED_OWNER: &str = "erased.invalid";
+
 /// Revision of a node's configuration: the number of changes, the entity and the owner that made the last ones, and the
 /// owner whose roster gives access.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -16,8 +20,8 @@ pub struct ConfigRevision {
     pub base: u64,
     /// The owner who changed it last; the creator before the first change by an owner.
     pub last_owner: BareJid,
-    /// The owner who last chose that its roster gives access; the creator before the first choice. `None` at a node of
-    /// layout 9 that its creator had left with several owners, of whom none has chosen since.
+    /// The owner who last chose that its roster gives access, or the address that replaces it once it is erased; the creator
+    /// before the first choice. `None` at a node of layout 9 that its creator had left with several owners, of whom none has chosen since.
     pub roster_owner: Option<BareJid>,
 }
 
@@ -38,20 +42,27 @@ impl ConfigRevision {
         Self { number, changed_by, base, last_owner, roster_owner: self.roster_owner.clone() }
     }
 
-    /// The same without an entity that is not an owner. The creator takes its place, but knows none of its changes; no
-    /// roster gives access.
+    /// The same without an entity. The creator takes its place, but knows none of its changes. If its roster gave access,
+    /// nobody has access by a roster, as after an owner has left.
     #[must_use]
     pub(super) fn without(self, entity: &BareJid, creator: &BareJid) -> Self {
         let is_entity = |jid: &BareJid| jid.is_same(entity);
         let base = if is_entity(&self.changed_by) { self.number } else { self.base };
         let or_creator = |jid| if is_entity(&jid) { creator.clone() } else { jid };
+        let or_erased =
+            |jid| if is_entity(&jid) { BareJid::new(ERASED_OWNER).ok() } else { Some(jid) };
         Self {
             number: self.number,
             base,
             changed_by: or_creator(self.changed_by),
             last_owner: or_creator(self.last_owner),
-            roster_owner: self.roster_owner.filter(|owner| !is_entity(owner)),
+            roster_owner: self.roster_owner.and_then(or_erased),
         }
+    }
+
+    /// The owner who last chose that its roster gives access, if it is not erased; it may have left.
+    pub(super) fn roster_chooser(&self) -> Option<&BareJid> {
+        self.roster_owner.as_ref().filter(|entity| entity.as_str() != ERASED_OWNER)
     }
 
     /// The owner who changed it last, if an entity that is not an owner changed it since.

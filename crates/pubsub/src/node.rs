@@ -156,7 +156,7 @@ impl Node {
     /// out the contacts of another if its choice of the access model or the groups applied to the other's roster.
     #[must_use]
     pub fn roster_owner(&self) -> Option<&BareJid> {
-        self.revision.roster_owner.as_ref().filter(|entity| self.is_owner(entity))
+        self.revision.roster_chooser().filter(|entity| self.is_owner(entity))
     }
 
     /// The revision of a node of layout 9, which has none and in which the rosters of all owners gave access. If the

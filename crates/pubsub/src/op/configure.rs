@@ -141,8 +141,8 @@ fn apply(
     Ok(entries.into_iter().collect())
 }
 
-/// Removes an entity that is not an owner, in every spelling of its domain, from the contacts of a node and from the
-/// revision of its configuration.
+/// Removes an entity, in every spelling of its domain, from the contacts of a node and from the revision of its
+/// configuration. Its roster gives access no more, even if it is an owner still.
 ///
 /// # Errors
 /// [`Error::NodeNotFound`], [`Error::Forbidden`]; [`Error::TooManyNotifications`].
