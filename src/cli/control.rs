@@ -105,7 +105,7 @@ pub(super) fn stats(at: &ServiceArgs) -> Result<(), CliError> {
     print(text.as_str().unwrap_or_default())
 }
 
-/// Whether somebody types a name who was asked to.
+/// Returns `true` if somebody types a name who was asked to.
 pub(super) fn confirmed(question: &str, name: &str) -> Result<bool, CliError> {
     if !io::stdin().is_terminal() {
         return Err(CliError::Argument("add --yes to do this without being asked".into()));

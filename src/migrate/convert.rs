@@ -148,7 +148,7 @@ const RANKS: [Affiliation; 5] = [
     Affiliation::Owner,
 ];
 
-/// Whether a node keeps all of these under the limits that there are.
+/// Returns `true` if a node keeps all of these under the limits that there are.
 fn is_kept_here(items: &[Item], config: &NodeConfig, limits: &Limits) -> bool {
     let most = match config.clone().within(limits).max_items {
         MaxItems::Max => limits.max_items,

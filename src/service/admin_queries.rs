@@ -122,7 +122,7 @@ impl Service {
         self.memory.nodes.node_sequences().await
     }
 
-    /// Whether an actor is an owner of a node.
+    /// Returns `true` if an actor is an owner of a node.
     ///
     /// # Errors
     /// If the store fails.

@@ -164,7 +164,7 @@ impl CapsInterests {
         true
     }
 
-    /// Whether a resource was asked this, and has not answered.
+    /// Returns `true` if a resource was asked this, and has not answered.
     #[must_use]
     pub fn is_pending(&self, jid: &Jid, question: &str) -> bool {
         let known = self.known();

@@ -335,7 +335,7 @@ impl NodeGuard {
 }
 
 impl CacheSlot {
-    /// Whether it may be forgotten.
+    /// Returns `true` if it may be forgotten.
     fn is_idle(&self) -> bool {
         Arc::strong_count(&self.underway) == 1 && !self.underway.is_broken()
     }

@@ -81,7 +81,7 @@ impl PendingCommits {
         state.sweeping > 0 || items.iter().any(|item| state.items.contains_key(item))
     }
 
-    /// Whether one has failed, so that nobody knows how the node is.
+    /// Returns `true` if one has failed, so that nobody knows how the node is.
     pub(super) fn is_broken(&self) -> bool {
         self.state().chain.is_poisoned()
     }
@@ -117,7 +117,7 @@ impl PendingCommits {
     }
 }
 
-/// Whether changes create, configure, purge or delete the node.
+/// Returns `true` if changes create, configure, purge or delete the node.
 fn is_sweeping(changes: &Changes) -> bool {
     changes.iter().any(|change| {
         matches!(

@@ -48,7 +48,7 @@ impl PolicyTable {
         Actor { jid: jid.clone(), is_administrator }
     }
 
-    /// Whether there are nodes that an entity may create.
+    /// Returns `true` if there are nodes that an entity may create.
     #[must_use]
     pub fn may_create(&self, actor: &Actor) -> bool {
         let by_name = self.by_name.iter().map(|(_, policy)| policy);

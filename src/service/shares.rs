@@ -111,7 +111,7 @@ impl Load {
         self.notifications = self.notifications.saturating_add(other.notifications);
     }
 
-    /// Whether so much was there; if not, nothing is left.
+    /// Returns `true` if so much was there; if not, nothing is left.
     fn remove(&mut self, other: Self) -> bool {
         let was_there = self.entries >= other.entries
             && self.bytes >= other.bytes

@@ -198,7 +198,7 @@ impl Resources {
         gone.checks >= MIN_CHECKS && now >= gone.since.later_by(seconds.saturating_mul(1000))
     }
 
-    /// Whether a resource has to be checked in this round, which is said once.
+    /// Returns `true` if a resource has to be checked in this round, which is said once.
     fn takes_turn(&self, jid: &Jid) -> bool {
         let mut table = self.table();
         table.checked.len() < MAX_RESOURCES && table.checked.insert(jid.clone())

@@ -20,7 +20,7 @@ const MAX_LOGGED: usize = 1000;
 pub(super) struct TruncationLog(Mutex<HashSet<(Option<NodeId>, BareJid)>>);
 
 impl TruncationLog {
-    /// Whether a pair is logged for the first time.
+    /// Returns `true` if a pair is logged for the first time.
     fn is_new(&self, node: Option<&NodeId>, requester: BareJid) -> bool {
         let mut logged = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         logged.len() < MAX_LOGGED && logged.insert((node.cloned(), requester))

@@ -40,7 +40,7 @@ pub struct Commit {
 pub struct CommitChain(Arc<AtomicBool>);
 
 impl CommitChain {
-    /// Whether a commit has failed. None of the chain is carried out after that.
+    /// Returns `true` if a commit has failed. None of the chain is carried out after that.
     #[must_use]
     pub fn is_poisoned(&self) -> bool {
         self.0.load(Ordering::Acquire)

@@ -50,7 +50,7 @@ pub const MAX_OWN_FORMER_NODES: usize = 10_000;
 /// A caller does not wait for one commit before it asks for the next, but has at most [`MAX_PENDING_COMMITS`] under way.
 #[async_trait]
 pub trait Store: Send + Sync {
-    /// Whether what it has outlives the process.
+    /// Returns `true` if what it has outlives the process.
     fn is_durable(&self) -> bool;
 
     /// A number that no other store has. Ids of messages are made with it, so that repeats have the same.

@@ -66,7 +66,7 @@ impl Transport {
 }
 
 impl Transport {
-    /// Whether the secret may go there.
+    /// Returns `true` if the secret may go there.
     fn protects(&self, server: SocketAddr) -> bool {
         match self {
             Self::Loopback => server.ip().to_canonical().is_loopback(),

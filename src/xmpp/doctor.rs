@@ -93,7 +93,7 @@ pub struct Doctor {
 trait Connection {
     fn probes(&self) -> &Probes;
     fn send(&self, stanza: String);
-    /// Whether the server lets the service read rosters.
+    /// Returns `true` if the server lets the service read rosters.
     fn is_granted(&self) -> bool;
 }
 

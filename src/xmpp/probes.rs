@@ -53,13 +53,13 @@ impl Probes {
         (id, awaited)
     }
 
-    /// Whether a stanza was awaited.
+    /// Returns `true` if a stanza was awaited.
     pub(super) fn take(&self, stanza: &Element) -> bool {
         let is_awaited = stanza.attr("id").is_some_and(|id| id.starts_with(PREFIX));
         is_awaited && self.resolve(&Envelope::of(stanza), || ProbeReply::Stanza(stanza.clone()))
     }
 
-    /// Whether a stanza past a limit was awaited.
+    /// Returns `true` if a stanza past a limit was awaited.
     pub(super) fn take_refused(&self, header: &Envelope) -> bool {
         self.resolve(header, || ProbeReply::TooLarge)
     }

@@ -59,7 +59,7 @@ impl Router {
         Self { service, commands, answers, jid, server, max_stanza_bytes, pace }
     }
 
-    /// Whether a stanza asks for something that looks at one node and at nothing else of its sender, so that it may
+    /// Returns `true` if a stanza asks for something that looks at one node and at nothing else of its sender, so that it may
     /// be decided before what the sender asked for earlier is settled.
     #[must_use]
     pub fn is_node_local(stanza: &Element) -> bool {

@@ -31,7 +31,7 @@ struct Burst {
 }
 
 impl Burst {
-    /// Whether the burst has ended, if all requests of its sender are settled.
+    /// Returns `true` if the burst has ended, if all requests of its sender are settled.
     fn is_over(&self, now: Instant) -> bool {
         now - self.last >= PAUSE || now - self.last_unsettled >= MAX_REFUSED
     }

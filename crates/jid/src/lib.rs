@@ -104,7 +104,7 @@ pub fn account(from: &str) -> Cow<'_, str> {
     }
 }
 
-/// Whether a text is as the profile OpaqueString leaves it (RFC 8265 §4.2): of several spellings that look alike, only
+/// Returns `true` if a text is as the profile OpaqueString leaves it (RFC 8265 §4.2): of several spellings that look alike, only
 /// one is.
 #[must_use]
 pub fn is_opaque_string(text: &str) -> bool {
@@ -248,7 +248,7 @@ impl Jid {
         self.0.split_once('/').map(|(_, resource)| JidPart(resource))
     }
 
-    /// Whether it has no resource.
+    /// Returns `true` if it has no resource.
     #[must_use]
     pub fn is_bare(&self) -> bool {
         !self.0.contains('/')

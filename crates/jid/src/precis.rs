@@ -71,7 +71,7 @@ fn script(c: char) -> Script {
     CodePointMapData::<Script>::new().get(c)
 }
 
-/// Whether each code point is allowed in a class.
+/// Returns `true` if each code point is allowed in a class.
 fn is_in(text: &str, class: Class) -> bool {
     text.char_indices().all(|(at, c)| match derived(c) {
         Derived::Valid => true,

@@ -33,7 +33,7 @@ pub fn may_discover(node: &Node, cx: &Context<'_>) -> Result<(), Error> {
     if is_visible { Ok(()) } else { Err(Error::Forbidden) }
 }
 
-/// Whether a node shows itself to entities of an affiliation. SPEC: in lists a node that looks at rosters is
+/// Returns `true` if a node shows itself to entities of an affiliation. SPEC: in lists a node that looks at rosters is
 /// shown to those with an affiliation; the roster of each node's owner would have to be read for the others.
 #[must_use]
 pub(super) fn is_visible(
@@ -115,7 +115,7 @@ pub(super) fn admits(
     }
 }
 
-/// Whether an entity of an affiliation may subscribe at once, and without asking an owner (§12.2).
+/// Returns `true` if an entity of an affiliation may subscribe at once, and without asking an owner (§12.2).
 pub(super) fn is_eligible(
     config: &NodeConfig,
     entity: &BareJid,
@@ -127,20 +127,20 @@ pub(super) fn is_eligible(
             && admits(config, affiliation, contact(cx, entity)) == Ok(SubscribeAccess::Granted))
 }
 
-/// Whether a node takes new subscriptions of entities of an affiliation (`pubsub#subscribe`): always those of owners and
+/// Returns `true` if a node takes new subscriptions of entities of an affiliation (`pubsub#subscribe`): always those of owners and
 /// publishers (§12.12).
 pub(super) fn takes_subscriptions(config: &NodeConfig, affiliation: Affiliation) -> bool {
     config.subscribe || matches!(affiliation, Affiliation::Owner | Affiliation::Publisher)
 }
 
-/// Whether somebody of an affiliation who is subscribed may stay so where no roster can be read: whom only a roster can
+/// Returns `true` if somebody of an affiliation who is subscribed may stay so where no roster can be read: whom only a roster can
 /// admit keeps what it has.
 #[must_use]
 pub fn may_stay(config: &NodeConfig, affiliation: Affiliation) -> bool {
     is_up_to_rosters(config, affiliation) || admits(config, affiliation, None).is_ok()
 }
 
-/// Whether an entity with this affiliation may have an implicit subscription (§12.2), judged without rosters: entities
+/// Returns `true` if an entity with this affiliation may have an implicit subscription (§12.2), judged without rosters: entities
 /// that only a roster can admit keep their pending notifications.
 #[must_use]
 pub fn may_subscribe_implicitly(config: &NodeConfig, affiliation: Affiliation) -> bool {
@@ -161,12 +161,12 @@ pub(super) fn needs_roster(
         && !administers(cx.administrators, entity)
 }
 
-/// Whether access of an entity with this affiliation depends on a roster.
+/// Returns `true` if access of an entity with this affiliation depends on a roster.
 pub(super) fn is_up_to_rosters(config: &NodeConfig, affiliation: Affiliation) -> bool {
     affiliation == Affiliation::None && config.access_model.reads_rosters()
 }
 
-/// Whether any JID of an entity is subscribed.
+/// Returns `true` if any JID of an entity is subscribed.
 fn is_subscribed(node: &Node, entity: &BareJid) -> bool {
     node.subscriptions_of(entity).next().is_some()
 }
@@ -203,7 +203,7 @@ pub(super) fn may_begin_subscription(node: &Node, actor: &Actor) -> Result<(), E
     }
 }
 
-/// Whether the actor may overwrite and retract the items of all publishers (§4.1).
+/// Returns `true` if the actor may overwrite and retract the items of all publishers (§4.1).
 pub(super) fn may_change_all_items(node: &Node, actor: &Actor) -> bool {
     actor.is_administrator || may_all_be_changed_by(node, &actor.bare())
 }
@@ -247,7 +247,7 @@ pub fn may_configure(node: &Node, actor: &Actor) -> Result<(), Error> {
     }
 }
 
-/// Whether the actor speaks for a JID: its own bare JID or one of its resources (§6.1.3.1).
+/// Returns `true` if the actor speaks for a JID: its own bare JID or one of its resources (§6.1.3.1).
 pub(super) fn is_self(actor: &Actor, entity: &BareJid) -> bool {
     actor.bare() == *entity
 }

@@ -28,7 +28,7 @@ impl Affiliation {
     pub const ALL: [Self; 6] =
         [Self::Owner, Self::Publisher, Self::PublishOnly, Self::Member, Self::None, Self::Outcast];
 
-    /// Whether it opens a node of the access model *whitelist* (§4.5).
+    /// Returns `true` if it opens a node of the access model *whitelist* (§4.5).
     #[must_use]
     pub fn is_listed(self) -> bool {
         matches!(self, Self::Owner | Self::Publisher | Self::Member)
@@ -105,7 +105,7 @@ impl Affiliations {
         }
     }
 
-    /// Whether an outcast has the same fold as an address without an affiliation.
+    /// Returns `true` if an outcast has the same fold as an address without an affiliation.
     fn has_outcast_like(&self, address: &BareJid) -> bool {
         if self.outcasts.is_empty() || !self.outcasts.contains_key(&*address.folded_localpart()) {
             return false;

@@ -116,7 +116,7 @@ impl Changes {
         self.version
     }
 
-    /// Whether the node stays exactly as it is.
+    /// Returns `true` if the node stays exactly as it is.
     #[must_use]
     pub fn is_empty(&self, node: Option<&Node>) -> bool {
         self.list.is_empty() && node.is_none_or(|node| node.seq == self.seq)
@@ -130,14 +130,14 @@ impl Changes {
         })
     }
 
-    /// Whether the changes remove all items of the node.
+    /// Returns `true` if the changes remove all items of the node.
     #[must_use]
     pub fn drop_all_items(&self) -> bool {
         self.iter()
             .any(|change| matches!(change, Change::ItemsEvicted { keep: 0, .. } | Change::Purged))
     }
 
-    /// Whether an entity loses access at this node. Revocations are committed even when the backlog is full.
+    /// Returns `true` if an entity loses access at this node. Revocations are committed even when the backlog is full.
     #[must_use]
     pub fn revokes_access(&self, node: Option<&Node>) -> bool {
         let before = |jid| node.and_then(|node| node.special(jid)).map_or(0, |s| s.terms.len());

@@ -22,7 +22,7 @@ pub enum AccessModel {
 }
 
 impl AccessModel {
-    /// Whether it looks at rosters.
+    /// Returns `true` if it looks at rosters.
     #[must_use]
     pub fn reads_rosters(self) -> bool {
         matches!(self, Self::Presence | Self::Roster)
@@ -112,7 +112,7 @@ pub enum SendLastPublishedItem {
 }
 
 impl SendLastPublishedItem {
-    /// Whether it is sent to whoever subscribes.
+    /// Returns `true` if it is sent to whoever subscribes.
     #[must_use]
     pub fn is_on_sub(self) -> bool {
         self != Self::Never
@@ -246,7 +246,7 @@ impl NodeConfig {
         }
     }
 
-    /// Whether a node depends on the presence of its subscribers, or of its publishers, so that it has to be known.
+    /// Returns `true` if a node depends on the presence of its subscribers, or of its publishers, so that it has to be known.
     pub(super) fn depends_on_presence(&self) -> bool {
         self.presence_based_delivery || self.purge_offline || self.tempsub
     }
@@ -318,7 +318,7 @@ impl NodeConfig {
         Ok(self)
     }
 
-    /// Whether a node of this configuration behaves as a publisher wants it (§7.1.5) under these limits. `max` is the
+    /// Returns `true` if a node of this configuration behaves as a publisher wants it (§7.1.5) under these limits. `max` is the
     /// service's number, values past a limit are met by no node, and fields with several values are sets.
     pub(super) fn meets(&self, wanted: &ConfigField, limits: &Limits) -> bool {
         match wanted {

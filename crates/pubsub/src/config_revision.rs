@@ -71,7 +71,7 @@ impl ConfigRevision {
         Some(&self.last_owner).filter(|owner| **owner != self.changed_by)
     }
 
-    /// Whether an entity that has seen the configuration of this number knows all changes that others made since.
+    /// Returns `true` if an entity that has seen the configuration of this number knows all changes that others made since.
     pub(super) fn is_known(&self, entity: &BareJid, seen: u64) -> bool {
         seen == self.number
             || self.changed_by == *entity && (self.base..self.number).contains(&seen)

@@ -65,7 +65,7 @@ pub struct Context<'a> {
     pub policy_node_count: u64,
     /// Number of subscriptions of the actor's account; set for operations that may add a subscription.
     pub actor_subscription_count: usize,
-    /// Whether the service may read the roster of an owner of the node, or of the actor if there is no such node (XEP-0356).
+    /// Returns `true` if the service may read the roster of an owner of the node, or of the actor if there is no such node (XEP-0356).
     pub reads_rosters: bool,
     /// Those of the owners of the node, if that is so and they matter there.
     pub owner_roster: Option<&'a Roster>,

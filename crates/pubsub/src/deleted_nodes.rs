@@ -56,13 +56,13 @@ impl FormerNode {
         self.account.or_else(|| self.owners.first().copied())
     }
 
-    /// Whether the time is over for which the name is reserved. With a redirect it has no end.
+    /// Returns `true` if the time is over for which the name is reserved. With a redirect it has no end.
     #[must_use]
     pub fn is_over(&self, now: Timestamp) -> bool {
         self.redirect.is_none() && now >= self.deleted.later_by(RESERVED_MILLIS)
     }
 
-    /// Whether the actor, who may create nodes of this name, may have it. While it is reserved, former owners,
+    /// Returns `true` if the actor, who may create nodes of this name, may have it. While it is reserved, former owners,
     /// administrators and those who may create such nodes by a policy of their own may.
     ///
     /// SPEC: the XEP does not say who may create a node again. Whoever went on publishing to a deleted whitelist node

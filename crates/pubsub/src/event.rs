@@ -109,7 +109,7 @@ pub struct LogEntry {
     pub nonce: Option<u64>,
 }
 
-/// Whether a subscriber gets an entry for subscribers: its subscription began before the version as of which the entry
+/// Returns `true` if a subscriber gets an entry for subscribers: its subscription began before the version as of which the entry
 /// is, and, of entries for those without options and SubIDs, it had none up to that version.
 ///
 /// The one rule for it: applied when an event is committed, and when pending entries are read after a restart.
@@ -122,7 +122,7 @@ pub fn is_entitled(began: u64, plain_until: u64, as_of: u64) -> bool {
 pub(super) const MAX_LISTED: usize = 10_000;
 
 impl Event {
-    /// Whether it is a lease notice (§12.19).
+    /// Returns `true` if it is a lease notice (§12.19).
     #[must_use]
     pub fn is_lease_notice(&self) -> bool {
         matches!(self, Self::Subscription { expiry: Some(_), .. })
@@ -275,7 +275,7 @@ impl DeliveryVariant {
 }
 
 impl SubscriptionDetails {
-    /// Whether an event is sent to this subscription when it happens. SPEC: what a digest cannot have later is sent
+    /// Returns `true` if an event is sent to this subscription when it happens. SPEC: what a digest cannot have later is sent
     /// at once: items of a node that keeps none, and other events than items.
     fn want(
         &self,

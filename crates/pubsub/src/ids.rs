@@ -51,7 +51,7 @@ macro_rules! id {
 id!(NodeId, "The name of a node, unique in the service (§4.6).", Error::NodeIdRequired);
 id!(ItemId, "The name of an item, unique in its node (§12.9).", Error::ItemRequired);
 
-/// Whether a text can stand in XML 1.0, which has no control characters but tabs and ends of lines (§2.2 there).
+/// Returns `true` if a text can stand in XML 1.0, which has no control characters but tabs and ends of lines (§2.2 there).
 #[must_use]
 pub fn is_xml(text: &str) -> bool {
     let is_char = |c| !matches!(c, '\0'..='\x08' | '\x0b' | '\x0c' | '\x0e'..='\x1f' | '\u{fffe}' | '\u{ffff}');

@@ -111,7 +111,7 @@ impl ItemQuery {
         Self { page, order, filter: ItemFilter::default() }
     }
 
-    /// Whether the first that is taken is the newest.
+    /// Returns `true` if the first that is taken is the newest.
     #[must_use]
     pub fn is_from_newest(&self) -> bool {
         self.page.is_backward() != self.order.is_descending
@@ -168,13 +168,13 @@ impl OrderField {
 }
 
 impl ItemFilter {
-    /// Whether everything is in the list.
+    /// Returns `true` if everything is in the list.
     #[must_use]
     pub fn is_none(&self) -> bool {
         *self == Self::default()
     }
 
-    /// Whether an item is in the list.
+    /// Returns `true` if an item is in the list.
     #[must_use]
     pub fn matches(&self, item: &Item) -> bool {
         self.after.is_none_or(|spot| item.position() > spot)
@@ -185,7 +185,7 @@ impl ItemFilter {
             && self.publisher.as_ref().is_none_or(|jid| item.publisher.is_same(jid))
     }
 
-    /// Whether an item that stands here may be in the list: if some are named it is one of them.
+    /// Returns `true` if an item that stands here may be in the list: if some are named it is one of them.
     #[must_use]
     pub fn names(&self, spot: ItemPosition) -> bool {
         self.only.as_ref().is_none_or(|only| only.contains(&spot))

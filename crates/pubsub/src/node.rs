@@ -229,7 +229,7 @@ impl Node {
         merged(plain, special, Ordering::Greater).flat_map(|of_jid| listed(of_jid).rev())
     }
 
-    /// Whether exactly this JID is subscribed.
+    /// Returns `true` if exactly this JID is subscribed.
     #[must_use]
     pub fn is_subscribed(&self, jid: &Jid) -> bool {
         self.subscribers.contains(jid)
@@ -411,12 +411,12 @@ impl Node {
         }
     }
 
-    /// Whether a resource may have an implicit subscription, judged without rosters (§12.2).
+    /// Returns `true` if a resource may have an implicit subscription, judged without rosters (§12.2).
     fn allows_implicit(&self, jid: &Jid) -> bool {
         access::may_subscribe_implicitly(&self.config, self.affiliation_of(&jid.to_bare()))
     }
 
-    /// Whether a resource has lost its implicit subscription and has no explicit one.
+    /// Returns `true` if a resource has lost its implicit subscription and has no explicit one.
     #[must_use]
     pub fn revokes_implicit(&self, jid: &Jid) -> bool {
         !self.allows_implicit(jid) && !self.own_jids(jid).any(|own| self.is_subscribed(&own))

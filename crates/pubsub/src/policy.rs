@@ -73,7 +73,7 @@ impl Default for Policy {
 }
 
 impl Policy {
-    /// Whether an entity may create such nodes.
+    /// Returns `true` if an entity may create such nodes.
     #[must_use]
     pub fn may_create(&self, actor: &Actor) -> bool {
         actor.is_administrator || self.creators.contain(actor.jid.domain().as_str())

@@ -46,7 +46,7 @@ impl<T> PageRequest<T> {
         Self { max, edge: PageBound::Last }
     }
 
-    /// Whether it is filled from its end.
+    /// Returns `true` if it is filled from its end.
     #[must_use]
     pub fn is_backward(&self) -> bool {
         matches!(self.edge, PageBound::Before(_) | PageBound::Last)
@@ -105,7 +105,7 @@ impl<T: PartialEq> PageRequest<T> {
     }
 }
 
-/// Whether one entry after the other fits into so many bytes; the first few do anyway.
+/// Returns `true` if one entry after the other fits into so many bytes; the first few do anyway.
 pub fn byte_budget<E>(
     max_bytes: usize,
     at_least: usize,
@@ -126,7 +126,7 @@ impl<T> ResultPage<T> {
         Self { entries: Vec::new(), index: Some(0), total: Some(0) }
     }
 
-    /// Whether it is all of the list.
+    /// Returns `true` if it is all of the list.
     #[must_use]
     pub fn is_whole(&self) -> bool {
         self.total == Some(self.entries.len())

@@ -28,7 +28,7 @@ impl ShowSet {
     /// Any.
     pub const ALL: Self = Self(0b1_1111);
 
-    /// Whether one is among them.
+    /// Returns `true` if one is among them.
     #[must_use]
     pub fn has(self, show: Show) -> bool {
         self.0 & (1 << show as u8) != 0

@@ -212,7 +212,7 @@ impl Recipients {
         self.0.ends.last().copied().unwrap_or_default()
     }
 
-    /// Whether there is nobody.
+    /// Returns `true` if there is nobody.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.len() == 0
@@ -243,7 +243,7 @@ impl Recipients {
         self.iter().enumerate().map(|(index, jid)| (jid, self.subids(index)))
     }
 
-    /// Whether one has SubIDs.
+    /// Returns `true` if one has SubIDs.
     #[must_use]
     pub fn have_subids(&self) -> bool {
         !self.0.subids.is_empty()

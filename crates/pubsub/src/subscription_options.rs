@@ -131,7 +131,7 @@ impl SubscriptionOptions {
         }
     }
 
-    /// Whether an item is one of those that are wanted.
+    /// Returns `true` if an item is one of those that are wanted.
     pub(super) fn matches(&self, payload: Option<&Payload>) -> bool {
         self.keyword.is_empty()
             || payload.is_some_and(|payload| {
@@ -219,7 +219,7 @@ impl SubscriptionDetails {
         }
     }
 
-    /// Whether it depends on the presence of its subscriber.
+    /// Returns `true` if it depends on the presence of its subscriber.
     pub(super) fn looks_at_presence(&self) -> bool {
         self.options.expire == Expire::Presence || self.options.show_values != ShowSet::ALL
     }
@@ -237,7 +237,7 @@ impl SubscriptionDetails {
         warned_at.into_iter().chain(self.end()).min()
     }
 
-    /// Whether its items come in digests, from a node that keeps them or not.
+    /// Returns `true` if its items come in digests, from a node that keeps them or not.
     pub(super) fn uses_digests(&self, keeps_items: bool) -> bool {
         self.options.deliver && self.options.digest && keeps_items
     }

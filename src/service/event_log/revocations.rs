@@ -12,7 +12,7 @@ use gjallar_pubsub::LogEntry;
 pub struct Revocations(Option<Arc<HashMap<Jid, u64>>>);
 
 impl Revocations {
-    /// Whether a recipient has lost the entitlement to the entry with this number.
+    /// Returns `true` if a recipient has lost the entitlement to the entry with this number.
     #[must_use]
     pub fn has(&self, recipient: &Jid, entry: u64, notification: &LogEntry) -> bool {
         self.0.as_ref().is_some_and(|lost| {

@@ -401,7 +401,7 @@ impl LogWindow {
         self.is_unconfirmed.store(!is_confirmed, Ordering::Relaxed);
     }
 
-    /// Whether the server confirms what is sent, as far as is known.
+    /// Returns `true` if the server confirms what is sent, as far as is known.
     #[must_use]
     pub fn is_confirmed(&self) -> bool {
         !self.is_unconfirmed.load(Ordering::Relaxed)

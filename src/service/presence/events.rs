@@ -124,7 +124,7 @@ impl Service {
         }
     }
 
-    /// Whether somebody's presence matters at any node; also where that cannot be read.
+    /// Returns `true` if somebody's presence matters at any node; also where that cannot be read.
     async fn needs_presence(&self, entity: &BareJid) -> bool {
         if self.memory.presences.is_publisher(entity) {
             return true;

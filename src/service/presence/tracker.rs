@@ -190,7 +190,7 @@ impl Watch {
         !self.is_answered && self.asked_at.is_none_or(is_before)
     }
 
-    /// Whether events still wait for the answer. An entity that has not granted its presence is waited for only
+    /// Returns `true` if events still wait for the answer. An entity that has not granted its presence is waited for only
     /// briefly, and one whose server cannot be reached is not.
     fn is_awaited(&self) -> bool {
         !self.has_failed && self.may_arrive(GRANT_TIMEOUT)
@@ -299,7 +299,7 @@ impl PresenceTracker {
         self.known().publishers.remove(entity).unwrap_or_default()
     }
 
-    /// Whether there is one of them.
+    /// Returns `true` if there is one of them.
     pub(in crate::service) fn is_publisher(&self, entity: &BareJid) -> bool {
         let known = self.known();
         let nodes = known.publishers.get(entity);
@@ -313,7 +313,7 @@ impl PresenceTracker {
         known.unread.remove(node);
     }
 
-    /// Whether somebody's presence matters at a node.
+    /// Returns `true` if somebody's presence matters at a node.
     pub(in crate::service) fn matters(&self, node: &NodeId) -> bool {
         self.known().nodes.contains(node)
     }
@@ -424,7 +424,7 @@ impl PresenceTracker {
         self.answered.notify_one();
     }
 
-    /// Whether a resource is available; of a bare JID, whether one of its resources is.
+    /// Returns `true` if a resource is available; of a bare JID, whether one of its resources is.
     pub(in crate::service) fn is_available(&self, jid: &Jid) -> bool {
         let (entity, resource) = parts(jid);
         let known = self.known();
@@ -762,7 +762,7 @@ impl PresenceTracker {
         }
     }
 
-    /// Whether an entity lets the service have its presence; so what it sends with its bare JID is about all of its
+    /// Returns `true` if an entity lets the service have its presence; so what it sends with its bare JID is about all of its
     /// resources.
     #[must_use]
     pub fn is_given(&self, jid: &Jid) -> bool {
@@ -884,7 +884,7 @@ impl PresenceTable {
         (is_new && !is_known) || self.before_of(jid).any(was_there)
     }
 
-    /// Whether events wait for presence on this connection; before the first one they do.
+    /// Returns `true` if events wait for presence on this connection; before the first one they do.
     fn is_waiting_time(&self) -> bool {
         self.answers_until.is_none_or(|until| Instant::now() < until)
     }
@@ -898,7 +898,7 @@ impl PresenceTable {
             && !self.before.get(&entity).is_some_and(|all| all.contains_key(&resource))
     }
 
-    /// Whether an entity shares its presence, and the server has not answered a probe on this connection.
+    /// Returns `true` if an entity shares its presence, and the server has not answered a probe on this connection.
     fn is_unanswered(&self, entity: &BareJid) -> bool {
         self.wanted.get(entity).is_some_and(|watch| watch.is_given && !watch.is_answered)
     }

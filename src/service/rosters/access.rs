@@ -39,7 +39,7 @@ impl Service {
         &self.memory.rosters
     }
 
-    /// Whether some may.
+    /// Returns `true` if some may.
     #[must_use]
     pub fn reads_rosters(&self) -> bool {
         self.rosters().has_privilege()

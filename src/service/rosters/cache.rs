@@ -98,14 +98,14 @@ impl RosterCache {
         self.known().rosters.len()
     }
 
-    /// Whether the roster of an entity may.
+    /// Returns `true` if the roster of an entity may.
     pub(in crate::service) fn may_read_roster(&self, owner: &BareJid) -> bool {
         let known = self.known();
         let is_granted = known.domain.as_deref() == Some(owner.domain().as_str());
         is_granted && owner.node().is_some()
     }
 
-    /// Whether some may.
+    /// Returns `true` if some may.
     #[must_use]
     pub fn has_privilege(&self) -> bool {
         self.known().domain.is_some()
@@ -223,7 +223,7 @@ impl RosterCache {
         }
     }
 
-    /// Whether a user's roster was asked for, and is not here yet.
+    /// Returns `true` if a user's roster was asked for, and is not here yet.
     #[must_use]
     pub fn awaits(&self, owner: &BareJid) -> bool {
         self.known().awaited.contains_key(owner)

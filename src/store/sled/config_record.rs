@@ -145,7 +145,7 @@ impl ConfigRecord {
         }
     }
 
-    /// Whether time, or somebody's presence, has something to do with the node.
+    /// Returns `true` if time, or somebody's presence, has something to do with the node.
     pub(super) fn is_watchful(&self) -> bool {
         self.item_expire.is_some()
             || self.presence_based_delivery

@@ -203,12 +203,12 @@ impl Ledger {
         self.revoking.insert(node);
     }
 
-    /// Whether rows are left of subscriptions that a node lost.
+    /// Returns `true` if rows are left of subscriptions that a node lost.
     pub(super) fn revokes_at(&self, node: NodeNumber) -> bool {
         self.revoking.contains(&node)
     }
 
-    /// Whether rows are left of subscriptions that some node lost.
+    /// Returns `true` if rows are left of subscriptions that some node lost.
     pub(super) fn revokes(&self) -> bool {
         !self.revoking.is_empty()
     }

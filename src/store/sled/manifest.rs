@@ -141,7 +141,7 @@ fn lock(file: &File) -> Result<(), StoreError> {
     }
 }
 
-/// Whether a folder has a store.
+/// Returns `true` if a folder has a store.
 pub(super) fn is_in(directory: &Path) -> bool {
     directory.join(NAME).exists()
 }

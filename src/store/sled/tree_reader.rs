@@ -114,7 +114,7 @@ impl ReadHandle {
         Ok(TreeReader { tree, reader: self.clone() })
     }
 
-    /// Whether a node's sum was checked.
+    /// Returns `true` if a node's sum was checked.
     fn has_checked(&self, number: NodeNumber) -> bool {
         self.state().checked.contains(&number)
     }

@@ -136,7 +136,7 @@ async fn public_subscribers(
     Ok(reply::public_subscribers(request, &part))
 }
 
-/// Whether a reply is truncated although no page was requested.
+/// Returns `true` if a reply is truncated although no page was requested.
 fn is_cut<T>(part: &ResultPage<T>, selection: &Selection) -> bool {
     let wanted = match selection {
         Selection::Ids(_) => usize::MAX,

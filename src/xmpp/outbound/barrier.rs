@@ -142,12 +142,12 @@ impl Route {
         was_unconfirmed
     }
 
-    /// Whether no further notification is sent on this connection.
+    /// Returns `true` if no further notification is sent on this connection.
     pub(in crate::xmpp) fn is_paused(&self) -> bool {
         self.is_paused
     }
 
-    /// Whether no barrier returned lately, on this connection or the ones before.
+    /// Returns `true` if no barrier returned lately, on this connection or the ones before.
     pub(in crate::xmpp) fn is_unconfirmed(&self) -> bool {
         self.is_paused || self.unconfirmed > 0
     }

@@ -33,7 +33,7 @@ impl DeferredEntries {
         self.entries.is_empty()
     }
 
-    /// Whether an entry of a node is deferred.
+    /// Returns `true` if an entry of a node is deferred.
     pub(in crate::xmpp) fn has(&self, node: &NodeId) -> bool {
         self.nodes.contains(node)
     }

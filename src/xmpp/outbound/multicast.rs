@@ -277,12 +277,12 @@ impl MulticastDiscovery {
         }
     }
 
-    /// Whether notifications go through the service with this address.
+    /// Returns `true` if notifications go through the service with this address.
     pub(in crate::xmpp) fn goes_through(&self, from: &str) -> bool {
         matches!(&self.state().way, MulticastRoute::Through(post) if post.jid == from || post.address == from)
     }
 
-    /// Whether an error is from the multicast service itself. The host of the Prosody module may also bounce a
+    /// Returns `true` if an error is from the multicast service itself. The host of the Prosody module may also bounce a
     /// notification as a subscriber; the id of that message has a recipient suffix.
     pub(in crate::xmpp) fn has_refused(&self, from: &str, id: &str) -> bool {
         self.goes_through(from)
@@ -445,7 +445,7 @@ impl MulticastTable {
         format!("{QUESTION}{}-{}-{}", self.connection, self.asking, about.name())
     }
 
-    /// Whether answers are waited for.
+    /// Returns `true` if answers are waited for.
     fn is_asking(&self) -> bool {
         let lasts = if self.is_unknown() { REPEATED_FOR.max(self.patience) } else { REPEATED_FOR };
         !self.asked.is_empty() && self.asked_at.elapsed() < lasts

@@ -192,7 +192,7 @@ impl ReplyQueue {
         *self.barriers() = (connection, 0);
     }
 
-    /// Whether barriers may go to an address.
+    /// Returns `true` if barriers may go to an address.
     pub(in crate::xmpp) fn has(&self, address: Address, way: &MulticastRoute) -> bool {
         match address {
             Address::Own => true,
@@ -241,7 +241,7 @@ impl ReplyQueue {
         }
     }
 
-    /// Whether so much waits that not even refusals can be taken any more.
+    /// Returns `true` if so much waits that not even refusals can be taken any more.
     pub(in crate::xmpp) fn is_overfull(&self) -> bool {
         self.queue().bytes() > MAX_BYTES_WITH_REFUSALS
     }
@@ -318,12 +318,12 @@ impl WrittenReplies {
     }
 }
 
-/// Whether an address is the component's own: that of its stanzas, or that of its pings.
+/// Returns `true` if an address is the component's own: that of its stanzas, or that of its pings.
 fn is_own(service: &str, from: &str) -> bool {
     from == service || from == with_resource(service)
 }
 
-/// Whether the answer to a barrier is not its addressee's own. A service that does not know pings says so; the server
+/// Returns `true` if the answer to a barrier is not its addressee's own. A service that does not know pings says so; the server
 /// says something else in the name of a service that is not there.
 fn is_of_another(answer: &Element) -> bool {
     let error = answer.children().find(|child| child.name() == "error");

@@ -227,7 +227,7 @@ impl OutboundWriter {
         self.front = None;
     }
 
-    /// Whether a stanza is half written, so that nothing else can be.
+    /// Returns `true` if a stanza is half written, so that nothing else can be.
     #[must_use]
     pub fn is_mid_stanza(&self) -> bool {
         self.current.as_ref().is_some_and(|chunk| chunk.written > 0)
@@ -410,7 +410,7 @@ impl OutboundWriter {
             .map(|barrier| self.returned_at.map_or(barrier.at, |at| at.max(barrier.at)))
     }
 
-    /// Whether another address would confirm as much as the one that does not answer.
+    /// Returns `true` if another address would confirm as much as the one that does not answer.
     fn may_retry(&self) -> bool {
         !self.may_be_in_multicast()
     }
@@ -475,7 +475,7 @@ impl OutboundWriter {
         format!("{}.{}", self.connection, self.failures)
     }
 
-    /// Whether a multicast service may have stanzas of this connection that it has not dealt with.
+    /// Returns `true` if a multicast service may have stanzas of this connection that it has not dealt with.
     pub(in crate::xmpp) fn may_be_in_multicast(&self) -> bool {
         self.returned_barrier < self.multicast_until
     }

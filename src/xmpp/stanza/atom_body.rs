@@ -35,7 +35,7 @@ fn words(payload: &Payload) -> Option<String> {
     text("summary").or_else(|| text("title"))
 }
 
-/// Whether an Atom text is no markup (RFC 4287 §3.1).
+/// Returns `true` if an Atom text is no markup (RFC 4287 §3.1).
 fn is_plain(text: &Element) -> bool {
     matches!(text.attr("type"), None | Some("text"))
 }

@@ -80,7 +80,7 @@ impl Envelope {
         }
     }
 
-    /// Whether an answer is due: to an IQ that is neither a result nor an error (RFC 6120 §8.2.3).
+    /// Returns `true` if an answer is due: to an IQ that is neither a result nor an error (RFC 6120 §8.2.3).
     #[must_use]
     pub fn is_request(&self) -> bool {
         self.name == "iq" && !matches!(self.kind.as_deref(), Some("result" | "error"))

@@ -93,7 +93,7 @@ impl MessageTemplate {
         message + self.padding
     }
 
-    /// Whether it says something else to each recipient.
+    /// Returns `true` if it says something else to each recipient.
     #[must_use]
     pub fn is_personal(&self) -> bool {
         self.rest.is_some()
@@ -105,7 +105,7 @@ impl MessageTemplate {
         write_to_attribute(jid, out);
     }
 
-    /// Whether a recipient's address is the same in all messages for which this is true.
+    /// Returns `true` if a recipient's address is the same in all messages for which this is true.
     #[must_use]
     pub fn has_common_addresses(&self) -> bool {
         self.suffix.nonce == 0
@@ -260,7 +260,7 @@ pub fn epoch_of_id(id: &str) -> Option<Epoch> {
     u64::from_str_radix(epoch, 16).ok().map(Epoch)
 }
 
-/// Whether the id of a notification has a recipient suffix; ids of messages to the fan-out module have none.
+/// Returns `true` if the id of a notification has a recipient suffix; ids of messages to the fan-out module have none.
 #[must_use]
 pub fn has_recipient_suffix(id: &str) -> bool {
     id.splitn(3, '-').nth(2).is_some_and(|suffix| !suffix.is_empty())
@@ -270,7 +270,7 @@ pub fn has_recipient_suffix(id: &str) -> bool {
 pub const ABSENT: [&str; 4] =
     ["service-unavailable", "item-not-found", "recipient-unavailable", "gone"];
 
-/// Whether an error says that who was addressed does not exist, or not any more (§12.4).
+/// Returns `true` if an error says that who was addressed does not exist, or not any more (§12.4).
 ///
 /// SPEC-DEVIATION: §12.4 has any error of type `cancel` end a subscription. Here only `gone` and `item-not-found` do so
 /// at once, because servers reply `service-unavailable` for an entity that is only away.
@@ -317,7 +317,7 @@ pub fn headers(subids: &[SubId]) -> String {
     shim(subids).map(|headers| headers.to_string()).unwrap_or_default()
 }
 
-/// Whether an event says who hears of it.
+/// Returns `true` if an event says who hears of it.
 fn names_recipient(event: &Event) -> bool {
     matches!(event, Event::AffiliationChanged(_) | Event::Subscription { jid: None, .. })
 }

@@ -225,7 +225,7 @@ fn parse_question(
     })
 }
 
-/// Whether an element is one of XEP-0060: such a child is taken or refused, never skipped.
+/// Returns `true` if an element is one of XEP-0060: such a child is taken or refused, never skipped.
 fn is_pubsub(element: &Element) -> bool {
     matches!(element.ns().as_str(), ns::PUBSUB | ns::PUBSUB_OWNER | ns::PUBSUB_EVENT)
 }

@@ -80,7 +80,7 @@ impl ElementBuilder {
         &self.scope
     }
 
-    /// Whether a stanza has begun and is not refused.
+    /// Returns `true` if a stanza has begun and is not refused.
     pub(in crate::xmpp) fn is_in_stanza(&self) -> bool {
         !self.open.is_empty()
     }

@@ -61,7 +61,7 @@ pub fn write_spaces(number: usize, out: &mut String) {
 mod tests {
     use super::*;
 
-    /// Whether libexpat 2.6 has parsed all tags when it got a text by reads of this size, the first of which is
+    /// Returns `true` if libexpat 2.6 has parsed all tags when it got a text by reads of this size, the first of which is
     /// shorter.
     fn is_parsed(text: &str, first: usize, read: usize) -> bool {
         let (mut begin, mut end, mut had_before) = (0, first.min(text.len()), 0);

@@ -213,7 +213,7 @@ fn tag(raw: &str) -> Result<Token<'_>, StreamFault> {
     Ok(Token::Start(StartTag { name, attributes: Attributes::new(content, end), is_empty }))
 }
 
-/// Whether a space, or nothing, comes after each value in a tag.
+/// Returns `true` if a space, or nothing, comes after each value in a tag.
 fn has_spaces(content: &str) -> bool {
     let mut parts = content.split_inclusive(['\'', '"']);
     let quote_of = |before: &str| before.chars().next_back().filter(|c| matches!(c, '\'' | '"'));
@@ -256,7 +256,7 @@ pub(in crate::xmpp) fn value(attribute: Attribute<'_>) -> Result<Cow<'_, str>, S
     checked(meant.map_err(|error| fault(&error.to_string()))?)
 }
 
-/// Whether a text means itself: it has no references, no lines to end in another way, no characters that
+/// Returns `true` if a text means itself: it has no references, no lines to end in another way, no characters that
 /// may not be (U+FFFE is written with 0xEF), and not this byte.
 fn is_plain(raw: &str, is_allowed: impl Fn(u8) -> bool, special: u8) -> bool {
     // Looking at every byte is faster than stopping at the first.

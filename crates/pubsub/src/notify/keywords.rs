@@ -33,7 +33,7 @@ impl<'a> Keywords<'a> {
         Self { sorted, prefixes, places }
     }
 
-    /// Whether a keyword is among those that were found.
+    /// Returns `true` if a keyword is among those that were found.
     pub(crate) fn is_in(&self, keyword: &str, found: &[bool]) -> bool {
         self.places.get(keyword).is_some_and(|place| found.get(*place) == Some(&true))
     }

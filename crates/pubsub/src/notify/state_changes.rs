@@ -113,7 +113,7 @@ fn is_affiliated(changes: &Changes, entity: &BareJid) -> bool {
         .any(|change| matches!(change, Change::AffiliationSet(other, _) if other == entity))
 }
 
-/// Whether an entity is sent a notice of its new affiliation (§8.9.4).
+/// Returns `true` if an entity is sent a notice of its new affiliation (§8.9.4).
 fn is_noticed(node: &Node, entity: &BareJid, cx: &Context<'_>) -> bool {
     match cx.policy.affiliation_notices {
         AffiliationNotices::All => true,

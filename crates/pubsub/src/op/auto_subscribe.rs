@@ -240,7 +240,7 @@ pub fn last_item_for(
     last_items(node, &node.config, &after.implicit(resources, cx), last, cx)
 }
 
-/// Whether a resource has neither an implicit nor an explicit subscription. While rosters are unknown, entities to which
+/// Returns `true` if a resource has neither an implicit nor an explicit subscription. While rosters are unknown, entities to which
 /// only a roster can give access keep theirs.
 #[must_use]
 pub fn is_revoked(node: &Node, jid: &Jid, cx: &Context<'_>) -> bool {
@@ -352,7 +352,7 @@ impl<'a> After<'a> {
         implicit
     }
 
-    /// Whether a resource is sent events because of its presence: it may subscribe, and has not.
+    /// Returns `true` if a resource is sent events because of its presence: it may subscribe, and has not.
     fn is_implicit(&self, resource: &InterestedResource, cx: &Context<'_>) -> bool {
         self.has_access(resource, cx) && !self.is_subscribed(&resource.jid)
     }

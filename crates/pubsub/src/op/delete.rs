@@ -107,7 +107,7 @@ fn check_uri(uri: &str) -> Result<(), Error> {
     }
 }
 
-/// Whether a URI names a node of a service: `xmpp:pubsub.example.org?;node=NAME` (RFC 5122, XEP-0060 §12.22).
+/// Returns `true` if a URI names a node of a service: `xmpp:pubsub.example.org?;node=NAME` (RFC 5122, XEP-0060 §12.22).
 fn is_uri_of(uri: &str, service: &Jid, node: &NodeId) -> bool {
     let Some((scheme, rest)) = uri.split_once(':') else { return false };
     let rest = rest.split_once('#').map_or(rest, |(rest, _)| rest);

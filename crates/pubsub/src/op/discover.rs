@@ -122,7 +122,7 @@ fn affiliated(node: &Node, wanted: Affiliation) -> Vec<BareJid> {
     all.take(MAX_SHOWN).map(|(entity, _)| entity.clone()).collect()
 }
 
-/// Whether a node stands in the list that an actor gets (§5.2).
+/// Returns `true` if a node stands in the list that an actor gets (§5.2).
 #[must_use]
 pub fn is_listed(
     summary: &NodeSummary,

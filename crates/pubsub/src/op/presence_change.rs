@@ -17,7 +17,7 @@ use super::{require_node, retract::retractions, subscribe, subscription_options:
 /// What this use case stands for in service discovery.
 pub const FEATURES: &[&str] = &["presence-notifications", "presence-subscribe", "since"];
 
-/// Whether the presence of anybody has to do with a node after these changes.
+/// Returns `true` if the presence of anybody has to do with a node after these changes.
 #[must_use]
 pub fn depends_on_presence(node: &Node, changes: &Changes) -> bool {
     let is_agreed = |change: &Change| match change {
@@ -47,7 +47,7 @@ pub fn watched_entities<'a>(
     all.map(Jid::to_bare).chain(some)
 }
 
-/// Whether an entity asks by these changes for a subscription, or for options.
+/// Returns `true` if an entity asks by these changes for a subscription, or for options.
 #[must_use]
 pub fn asks(changes: &Changes, entity: &BareJid) -> bool {
     changes.iter().any(|change| match change {
@@ -58,7 +58,7 @@ pub fn asks(changes: &Changes, entity: &BareJid) -> bool {
     })
 }
 
-/// Whether a node needs the presence of an entity for its subscriptions.
+/// Returns `true` if a node needs the presence of an entity for its subscriptions.
 #[must_use]
 pub fn is_needed(node: &Node, entity: &BareJid) -> bool {
     let of_all = node.config.presence_based_delivery || node.config.tempsub;

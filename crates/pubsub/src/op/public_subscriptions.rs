@@ -16,7 +16,7 @@ const SUBSCRIBERS: &str = "urn:xmpp:pps:subscribers:0/";
 /// The node with an entity's public subscriptions.
 const SUBSCRIPTIONS: &str = "urn:xmpp:pps:subscriptions:0";
 
-/// Whether nobody but the service may do something at a node of this name (XEP-0465 §5).
+/// Returns `true` if nobody but the service may do something at a node of this name (XEP-0465 §5).
 #[must_use]
 pub fn is_managed(node: &NodeId) -> bool {
     node.as_str() == SUBSCRIPTIONS || node.as_str().starts_with(SUBSCRIBERS)

@@ -137,13 +137,13 @@ pub struct ExistingItems {
     pub oldest: Vec<ItemId>,
 }
 
-/// Whether a request has to do with what is there, because the node may be full and does not just drop the oldest.
+/// Returns `true` if a request has to do with what is there, because the node may be full and does not just drop the oldest.
 #[must_use]
 pub fn needs_existing_items(config: &NodeConfig) -> bool {
     config.persist_items && config.publish_node_full != PublishNodeFull::DiscardOldest
 }
 
-/// Whether a request has to do with the publishers of the items that it would overwrite.
+/// Returns `true` if a request has to do with the publishers of the items that it would overwrite.
 #[must_use]
 pub fn looks_at_publishers(node: &Node, actor: &Actor) -> bool {
     node.config.persist_items && !access::may_change_all_items(node, actor)

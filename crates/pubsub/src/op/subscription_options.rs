@@ -138,7 +138,7 @@ pub(super) fn has_lease(options: &SubscriptionOptions, cx: &Context<'_>) -> bool
 /// The namespace of payloads that can be told in a message's body.
 pub const ATOM: &str = "http://www.w3.org/2005/Atom";
 
-/// Whether a node can have items that can be told in a message's body (§12.8). SPEC: `include_body`, which is to be
+/// Returns `true` if a node can have items that can be told in a message's body (§12.8). SPEC: `include_body`, which is to be
 /// offered only where the service knows the payloads, is offered at nodes without a type, and at those of Atom.
 #[must_use]
 pub fn offers_body(config: &NodeConfig) -> bool {

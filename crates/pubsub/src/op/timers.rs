@@ -54,12 +54,12 @@ pub fn next_deadline(node: &Node, changes: &Changes) -> Option<Timestamp> {
     by_change.chain(digests).min()
 }
 
-/// Whether something happened since the last digest.
+/// Returns `true` if something happened since the last digest.
 fn awaits_digest(node: &Node, terms: &SubscriptionDetails) -> bool {
     terms.uses_digests(node.config.persist_items) && node.seq > terms.digested_to
 }
 
-/// Whether a node has to be read for digests.
+/// Returns `true` if a node has to be read for digests.
 #[must_use]
 pub fn makes_digests(node: &Node) -> bool {
     node.specials().any(|(_, special)| special.terms.iter().any(|terms| awaits_digest(node, terms)))

@@ -33,7 +33,7 @@ pub(super) struct PreviousResource {
 }
 
 impl PreviousResource {
-    /// Whether presence of this age proves that the resource was available throughout.
+    /// Returns `true` if presence of this age proves that the resource was available throughout.
     pub(super) fn was_there(&self, age: Duration) -> bool {
         is_from_before(age, self.lost_at)
     }

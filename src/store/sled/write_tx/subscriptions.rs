@@ -202,12 +202,12 @@ pub(in crate::store::sled) fn read_part(
 }
 
 impl SubscriptionRecord {
-    /// Whether it is this JID's.
+    /// Returns `true` if it is this JID's.
     pub(in crate::store::sled) fn is_of(&self, jid: &Jid) -> bool {
         self.jid == jid.as_str()
     }
 
-    /// Whether it is that of the JID with this hash.
+    /// Returns `true` if it is that of the JID with this hash.
     pub(in crate::store::sled) fn has_hash(&self, hash: &[u8]) -> bool {
         keys::hash(&self.jid) == hash
     }
@@ -221,7 +221,7 @@ impl SubscriptionRecord {
         Self { is_pending: true, ..Self::of(jid, since) }
     }
 
-    /// Whether time, or presence, has something to do with it.
+    /// Returns `true` if time, or presence, has something to do with it.
     pub(in crate::store::sled) fn is_watched(&self) -> bool {
         let special = self.special.iter();
         special.flat_map(|special| &special.terms).any(SubscriptionDetailsRecord::is_watched)

@@ -245,7 +245,7 @@ pub(super) struct CommandContext<'a> {
 }
 
 impl CommandContext<'_> {
-    /// Whether the asker has the commands of an audience.
+    /// Returns `true` if the asker has the commands of an audience.
     pub(super) async fn has_access(&self, audience: CommandAccess) -> Result<bool, Error> {
         Ok(self.actor.is_administrator
             || match audience {

@@ -103,7 +103,7 @@ impl CommandSessions {
         waiting.sessions.insert(key, session);
     }
 
-    /// Whether a requester has a session of a command under this id.
+    /// Returns `true` if a requester has a session of a command under this id.
     pub(super) fn has(&self, id: &str, actor: &Actor, command: &str) -> bool {
         let waiting = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let session = waiting.sessions.get(&(actor.jid.clone(), id.to_owned()));
