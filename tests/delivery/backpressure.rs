@@ -213,7 +213,7 @@ async fn a_server_that_does_not_read_costs_no_more_than_the_backlog() {
 
 /// Who has lost a subscription at a node hears of what happened at another of the same name before.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn leaving_a_new_node_takes_nothing_that_the_old_one_owes() {
+async fn unsubscribe_does_not_affect_previous_epoch() {
     const READER: &str = "reader@localhost/r";
     let mut served = ServiceProcess::start(&[], &[]).await;
     for node in ["crowd", "n"] {

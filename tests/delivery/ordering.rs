@@ -234,7 +234,7 @@ async fn a_stop_tears_nothing() {
 /// Requests of one sender at two nodes, of all kinds that one may send without waiting: what is
 /// answered and told is the same as when each waits for the answer to the one before.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn who_does_not_wait_for_answers_gets_the_same_as_who_does() {
+async fn pipelined_equals_sequential() {
     // As many as one sender may have waiting.
     let requests: Vec<_> = (0..256_u32).map(request_of).collect();
     let mut seen = Vec::new();

@@ -264,7 +264,7 @@ async fn the_corpus_and_what_chance_makes_of_it_harm_nobody() {
 
 /// Twenty thousand requests of one sender, as fast as they can be sent; small ones, and large ones.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_storm_of_one_sender_delays_nobody() {
+async fn one_sender_cannot_starve_others() {
     let mut served = ServiceProcess::start(&[], &[]).await;
     let form = crate::support::component::form(&[("publish_model", "open")]);
     served.granted(OWNER, &format!("<create node='n'/><configure>{form}</configure>")).await;

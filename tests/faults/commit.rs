@@ -225,7 +225,7 @@ async fn who_was_shut_out_by_a_request_that_failed_hears_nothing_more() {
 /// Three publishes are under way when the first of them fails. The others rest on it: they fail too, and leave
 /// nothing.
 #[tokio::test]
-async fn what_rests_on_a_commit_that_failed_does_not_happen() {
+async fn dependent_commits_fail_after_failed_commit() {
     for commits_all_the_same in [false, true] {
         let gate = Arc::new(Semaphore::new(1));
         let inner = Arc::new(MemoryStore::new());

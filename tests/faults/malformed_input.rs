@@ -38,7 +38,7 @@ fn iq(attributes: &str, content: &str) -> String {
 }
 
 #[tokio::test]
-async fn envelopes_that_are_not_in_order() {
+async fn malformed_iq_envelopes() {
     let mut component = with_node().await;
     let ping = "<ping xmlns='urn:xmpp:ping'/>";
     for (stanza, expected) in [

@@ -372,7 +372,7 @@ async fn what_owners_and_administrators_change_is_logged() {
 }
 
 #[tokio::test]
-async fn names_and_ids_make_no_line_of_the_log() {
+async fn log_injection_is_escaped() {
     let mut served = ServiceProcess::start(&[("LOG_FORMAT", "human")], &[]).await;
     let owner = "owner@localhost/desk";
     served.granted(owner, "<create node='n'/>").await;

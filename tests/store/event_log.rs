@@ -164,7 +164,7 @@ async fn a_deleted_node_is_told_to_its_own_subscribers_and_then_nothing_of_it_is
 }
 
 #[tokio::test]
-async fn a_node_whose_deletion_is_not_told_still_pays_its_debts() {
+async fn deleted_node_entries_drain_without_notify_delete() {
     let mut process = with_readers(&["a"]).await;
     let stage = process.stage();
     stage.configure(OWNER, "n", ConfigField::NotifyDelete(false)).await.unwrap();
@@ -371,7 +371,7 @@ async fn items_of_one_request_share_their_recipients_after_a_restart() {
 }
 
 #[tokio::test]
-async fn what_was_told_in_part_is_said_of_one_event_only() {
+async fn partial_ack_applies_to_one_entry() {
     let mut process = with_readers(&["a", "b"]).await;
     process.stage().publish(OWNER, "n", "1").await.unwrap();
     let owed = process.owed().await;

@@ -90,7 +90,7 @@ fn rows(folder: &tempfile::TempDir, tables: &str) -> usize {
 }
 
 #[tokio::test]
-async fn a_deleted_node_is_nowhere_and_its_rows_go_by_and_by() {
+async fn deleted_node_rows_are_garbage_collected() {
     let process = GcFixture::start(tempfile::tempdir().unwrap()).await;
     let stage = &process.stage;
     for name in ["n", "other"] {

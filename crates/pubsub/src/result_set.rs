@@ -145,7 +145,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_page_is_where_its_edge_is() {
+    fn pages_by_index_after_before_last() {
         let list = || vec!["a", "b", "c", "d", "e"];
         let page = |max, edge| {
             PageRequest { max, edge }.of(list(), |entry| *entry, byte_budget(3, 0, |_| 1)).map(

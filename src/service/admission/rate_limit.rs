@@ -195,7 +195,7 @@ mod tests {
     }
 
     #[test]
-    fn who_is_quiet_is_forgotten() {
+    fn idle_senders_are_evicted() {
         let (mut meter, mut now) = (meter(1000, 0), Instant::now());
         for user in 0..50_000 {
             now += Duration::from_millis(1);

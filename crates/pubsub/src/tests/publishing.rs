@@ -37,7 +37,7 @@ fn the_four_kinds_of_node_take_what_they_should() {
 }
 
 #[test]
-fn what_a_node_does_not_keep_leaves_only_its_place() {
+fn transient_publish_only_advances_sequence() {
     let node = node().set(ConfigField::PersistItems(false)).0;
     let request = publication(vec![item("1")]);
     let decision =

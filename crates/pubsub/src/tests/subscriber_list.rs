@@ -27,7 +27,7 @@ fn jid(number: u16) -> Jid {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
     #[test]
-    fn it_is_an_ordered_map(changes in prop::collection::vec((any::<u16>(), any::<bool>()), 0..3000)) {
+    fn subscriber_list_matches_btreemap(changes in prop::collection::vec((any::<u16>(), any::<bool>()), 0..3000)) {
         let (mut list, mut map) = (SubscriberList::default(), BTreeMap::<(BareJid, Jid), u64>::new());
         let mut shared = Vec::new();
         for (time, (number, is_added)) in (0..).zip(changes) {
