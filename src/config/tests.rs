@@ -77,7 +77,7 @@ fn every_key_can_be_set_by_its_variable() {
 }
 
 #[test]
-fn what_is_not_known_is_said() {
+fn unknown_keys_and_wrong_values_are_refused() {
     assert!(with("jdi = 'x'", &[]).unwrap_err().contains("jdi"));
     assert!(with("", &[("GJALLAR_SERVR", "x")]).unwrap_err().contains("GJALLAR_SERVR"));
     let number = with("", &[("GJALLAR_LIMITS_MAX_ITEMS", "many")]).unwrap_err();

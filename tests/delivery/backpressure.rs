@@ -102,7 +102,7 @@ async fn ten_thousand_hear_of_a_deleted_node_across_kills() {
 /// A hundred events for a thousand, none of which the server confirms; who is made an outcast then hears
 /// nothing after the answer, not even after a kill.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_outcast_during_a_backlog_of_100_000_hears_nothing_more() {
+async fn an_outcast_during_a_backlog_of_100_000_gets_no_notification() {
     const LAST: &str = "000999@far.example";
     for is_killed in [false, true] {
         let mut served = ServiceProcess::start(&[], &[]).await;

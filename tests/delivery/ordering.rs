@@ -310,7 +310,7 @@ async fn a_hundred_first_publishers_make_one_node() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn who_does_not_wait_for_answers_gets_no_more_nodes() {
+async fn pipelining_does_not_pass_the_limit_of_nodes() {
     let folder = tempfile::tempdir().unwrap();
     let store: Arc<dyn Store> = Arc::new(SledStore::open(folder.path()).unwrap());
     let mut component = TestComponent::with(store, |config| {

@@ -127,7 +127,7 @@ async fn options(stage: &TestService) -> Result<(), Error> {
 
 /// More leases end soon than there can be notifications.
 #[tokio::test(start_paused = true)]
-async fn everybody_is_told_once_that_its_lease_ends() {
+async fn each_subscriber_gets_one_lease_notice() {
     const READERS: usize = 300;
     let limits = Limits { max_backlog_events: 100, ..Limits::default() };
     let stage = stage(limits).await;

@@ -94,7 +94,7 @@ async fn after_a_failed_commit_memory_shows_what_the_store_has() {
 }
 
 #[tokio::test]
-async fn a_failed_publish_is_not_told() {
+async fn a_failed_publish_is_not_delivered() {
     let stage = TestService::new(faulty(3, false)).await;
     stage.create(OWNER, "a").await.unwrap();
     stage.subscribe("x@localhost", "a").await.unwrap();
@@ -210,7 +210,7 @@ async fn a_departure_after_a_commit_that_failed_closes_no_node() {
 /// The first request shuts somebody out and fails, though it happened; the second changes nothing. What waited
 /// is not told to who was shut out.
 #[tokio::test]
-async fn who_was_shut_out_by_a_request_that_failed_hears_nothing_more() {
+async fn a_revocation_that_failed_still_stops_notifications() {
     let stage = TestService::new(faulty(4, true)).await;
     stage.create(OWNER, "a").await.unwrap();
     stage.subscribe("x@localhost", "a").await.unwrap();
@@ -283,7 +283,7 @@ async fn an_answer_waits_until_what_it_rests_on_is_true() {
 
 /// A commit that failed had happened all the same. It is told, though nobody asks for the node again.
 #[tokio::test]
-async fn what_happened_in_a_failed_commit_is_told_without_another_request() {
+async fn events_of_a_commit_with_unknown_outcome_are_delivered_after_reread() {
     let folder = tempfile::tempdir().unwrap();
     let inner = Arc::new(SledStore::open(folder.path()).unwrap());
     let mut component = TestComponent::with(FailingStore::new(inner, 3, true), |_| {}).await;
@@ -296,7 +296,7 @@ async fn what_happened_in_a_failed_commit_is_told_without_another_request() {
 
 /// The stream breaks in the middle of a large audience, and the server goes on reading what was sent.
 #[tokio::test]
-async fn what_was_not_sent_when_the_stream_broke_is_sent_on_the_next() {
+async fn unsent_notifications_are_sent_on_the_next_stream() {
     let mut component = TestComponent::start().await;
     component.create(OWNER, "n", &[]).await;
     component.subscribe_many(OWNER, "n", 2000).await;
@@ -327,7 +327,7 @@ async fn what_was_not_sent_when_the_stream_broke_is_sent_on_the_next() {
 
 /// What a barrier covered is not sent again, and what it did not is, in the middle of an audience.
 #[tokio::test]
-async fn what_the_server_confirmed_is_not_repeated() {
+async fn acknowledged_notifications_are_not_repeated() {
     let mut component = TestComponent::start().await;
     component.create(OWNER, "n", &[]).await;
     component.subscribe_many(OWNER, "n", 20_000).await;

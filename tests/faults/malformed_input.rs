@@ -325,7 +325,7 @@ async fn elements_in_the_reserved_namespace() {
 }
 
 #[tokio::test]
-async fn what_is_not_well_formed_costs_a_stream_error_and_a_reconnect() {
+async fn malformed_xml_ends_the_stream_and_reconnects() {
     let mut component = with_node().await;
     for broken in [
         "<iq><x></iq>",

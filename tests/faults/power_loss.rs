@@ -606,7 +606,7 @@ async fn lose_power_often(work: &Workload, trials: usize) -> (Vec<String>, usize
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_was_acknowledged_outlives_a_loss_of_power() {
+async fn acknowledged_changes_survive_power_loss() {
     let folder = tempfile::tempdir().unwrap();
     let (operations, trials) = (number("POWER_OPERATIONS", 400), number("POWER_TRIALS", 150));
     let work = work(folder.path(), operations, &[]).await;

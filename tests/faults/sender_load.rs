@@ -105,7 +105,7 @@ async fn a_thousand_disco_info_requests_at_once_are_answered() {
 
 /// 70 wait, and what comes after that is refused until the burst is over: its beginning is accepted.
 #[tokio::test]
-async fn what_passes_a_sender_queue_names_its_limit_and_leaves_no_holes() {
+async fn a_full_sender_queue_names_its_limit_and_leaves_no_holes() {
     let gate = Arc::new(Semaphore::new(1));
     let store = FailingStore::gated(Arc::new(MemoryStore::new()), &gate);
     let configure =
@@ -502,7 +502,7 @@ async fn a_backlog_that_is_full_names_its_limit() {
 }
 
 #[tokio::test]
-async fn what_can_never_be_told_is_not_answered_wait() {
+async fn a_request_beyond_the_whole_backlog_is_a_policy_violation() {
     let configure = |config: &mut gjallar::config::Config| {
         config.limits.max_backlog_events = 20;
     };

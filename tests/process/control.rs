@@ -316,7 +316,7 @@ async fn the_service_is_watched() {
 
 /// Who changed what, before and after, is in the log, from whatever side it came.
 #[tokio::test]
-async fn what_owners_and_administrators_change_is_logged() {
+async fn changes_of_owners_and_administrators_are_audited() {
     let mut served =
         ServiceProcess::start(&[("LOG_FORMAT", "json"), ("ADMINS", "admin@localhost")], &[]).await;
     let owner = "owner@localhost/desk";

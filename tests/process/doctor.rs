@@ -153,7 +153,7 @@ async fn everything_is_ok_where_the_server_offers_all() {
 }
 
 #[tokio::test]
-async fn what_is_missing_is_degraded_or_failed() {
+async fn missing_features_are_degraded_or_failed() {
     let server = Server { drops_bare: true, grants_nothing: true, ..Server::default() };
     let (verdicts, code) = server.examined().await;
     let degraded = ["components", "disco", "ping", "privilege", "server"].map(str::to_owned);

@@ -215,7 +215,7 @@ async fn a_file_is_enough_and_memory_leaves_nothing_behind() {
 }
 
 #[tokio::test]
-async fn what_was_acknowledged_is_there_after_kill_9() {
+async fn acknowledged_changes_survive_kill_9() {
     let folder = tempfile::tempdir().unwrap();
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let port = listener.local_addr().unwrap().port();
@@ -569,7 +569,7 @@ async fn a_wrong_secret_is_a_loud_line_and_no_end() {
 }
 
 #[tokio::test]
-async fn no_log_at_info_shows_payloads_or_who_asks() {
+async fn the_log_at_info_has_no_payloads_and_no_requesters() {
     let folder = tempfile::tempdir().unwrap();
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let port = listener.local_addr().unwrap().port();
@@ -600,7 +600,7 @@ fn administrators_only_is_said_at_the_start() {
 }
 
 #[tokio::test]
-async fn systemd_hears_that_it_serves_lives_and_stops() {
+async fn systemd_is_notified_of_ready_watchdog_and_stopping() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("notify");
     let systemd = tokio::net::UnixDatagram::bind(&path).unwrap();

@@ -49,7 +49,7 @@ async fn field(component: &mut TestComponent, of: &str, name: &str) -> String {
 }
 
 #[tokio::test]
-async fn the_first_pattern_that_fits_says_who_creates() {
+async fn the_first_matching_pattern_decides_the_creators() {
     let admins = PolicyConfig { creators: Some(vec!["admins".into()]), ..policy("news/*") };
     let open = PolicyConfig { creators: Some(vec!["anyone".into()]), ..policy("news/open/?") };
     let mut component = governed(vec![open, admins]).await;
@@ -118,7 +118,7 @@ async fn there_are_no_more_nodes_of_a_pattern_than_its_quota() {
 }
 
 #[tokio::test]
-async fn what_is_forced_cannot_be_otherwise_and_what_is_default_can() {
+async fn forced_values_are_fixed_and_defaults_are_not() {
     let both = PolicyConfig {
         default: fields(&[("title", "Nameless"), ("max_items", "3")]),
         forced: fields(&[("access_model", "whitelist")]),
@@ -243,7 +243,7 @@ async fn numbers_above_the_limits_of_a_policy_are_lowered() {
 }
 
 #[tokio::test]
-async fn another_configuration_is_taken_up_on_the_same_connection() {
+async fn a_reload_keeps_the_connection() {
     let mut component = TestComponent::start().await;
     component.create(USER, "n", &[]).await;
     component.reload.send_modify(|config| {
@@ -476,7 +476,7 @@ async fn nobody_removes_items_of_others_from_a_social_node_by_filling_it() {
 }
 
 #[tokio::test]
-async fn block_lists_are_written_by_those_who_may_and_read_by_all() {
+async fn block_lists_are_read_by_all_and_written_by_publishers() {
     let mut component = governed(shipped("Block lists (RTBL)")).await;
     for node in ["muc_bans_sha256", "spam_source_domains", "spam_source_jids_sha256"] {
         let create = format!("<create node='{node}'/>");

@@ -170,7 +170,7 @@ async fn any_store_takes_it() {
 }
 
 #[tokio::test]
-async fn what_is_not_an_archive_is_refused_by_line() {
+async fn an_invalid_archive_is_refused_with_the_line() {
     let stage = fill(Arc::new(MemoryStore::new())).await;
     let (text, _) = exported(&*stage.store).await;
     let half: String = text.lines().take(5).map(|line| format!("{line}\n")).collect();

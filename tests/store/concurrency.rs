@@ -73,7 +73,7 @@ impl Busy {
 
 /// A stranger names the items that are about to be evicted at a node where it may do nothing.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_stranger_who_names_items_that_are_evicted_closes_no_node() {
+async fn requests_for_evicted_items_quarantine_no_node() {
     // Each batch evicts the items of the one before.
     let max_items = u32::try_from(AT_ONCE / 2 + 1).unwrap();
     let busy = Busy::new(max_items, &[ConfigField::AccessModel(AccessModel::Whitelist)]).await;
@@ -94,7 +94,7 @@ async fn a_stranger_who_names_items_that_are_evicted_closes_no_node() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn two_publishers_who_evict_each_others_items_close_no_node() {
+async fn mutual_eviction_quarantines_no_node() {
     let busy = Busy::new(1, &[ConfigField::PublishModel(PublishModel::Open)]).await;
     let xml = format!("<x xmlns='urn:x'>{}</x>", "y".repeat(3_000));
     busy.beside("nurse@localhost/a", async |_| {

@@ -88,7 +88,7 @@ store_contract! {
     forgets_deleted_nodes_whose_names_are_free
     lists_subscribed_aliases
     deleted_nodes_of_one_owner_take_no_room_of_others
-    remembers_who_refused_presence
+    refusals_of_presence_are_stored
     gives_the_newest_items_that_fit
     keeps_so_many_bytes
     counts_what_an_entity_has
@@ -535,7 +535,7 @@ async fn of_deleted_nodes_the_newest_hundred_thousand_are_remembered() {
     assert!(store.former(&node("1")).await.unwrap().is_some());
 }
 
-async fn remembers_who_refused_presence(kind: impl StoreUnderTest) {
+async fn refusals_of_presence_are_stored(kind: impl StoreUnderTest) {
     let store = kind.open();
     let [a, b, c] = ["a@x", "b@x", "c@x"].map(|name| jid(name).to_bare());
     let set = [(a.clone(), true), (b.clone(), true), (c.clone(), false)];

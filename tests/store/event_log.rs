@@ -98,7 +98,7 @@ async fn with_readers(names: &[&str]) -> RestartableService {
 }
 
 #[tokio::test]
-async fn who_was_subscribed_at_the_event_and_still_is_hears_of_it() {
+async fn subscribers_at_the_event_that_still_are_get_it() {
     let mut process = with_readers(&["a", "b", "c"]).await;
     let stage = process.stage();
     stage.publish(OWNER, "n", "1").await.unwrap();
@@ -122,7 +122,7 @@ async fn who_was_subscribed_at_the_event_and_still_is_hears_of_it() {
 }
 
 #[tokio::test]
-async fn what_is_owed_outlives_eviction_retraction_and_purge() {
+async fn log_entries_outlive_eviction_retraction_and_purge() {
     let mut process = with_readers(&["a"]).await;
     let stage = process.stage();
     stage.configure(OWNER, "n", ConfigField::MaxItems(MaxItems::Number(1))).await.unwrap();
@@ -146,7 +146,7 @@ async fn what_is_owed_outlives_eviction_retraction_and_purge() {
 }
 
 #[tokio::test]
-async fn a_deleted_node_is_told_to_its_own_subscribers_and_then_nothing_of_it_is_left() {
+async fn deletion_is_delivered_and_then_the_node_is_collected() {
     let mut process = with_readers(&["a", "b"]).await;
     let stage = process.stage();
     stage.publish(OWNER, "n", "old").await.unwrap();
@@ -178,7 +178,7 @@ async fn deleted_node_entries_drain_without_notify_delete() {
 }
 
 #[tokio::test]
-async fn an_audience_that_was_told_in_part_is_told_the_rest() {
+async fn a_partly_acknowledged_audience_gets_the_rest() {
     let mut process = with_readers(&["a", "b", "c", "d"]).await;
     process.stage().publish(OWNER, "n", "1").await.unwrap();
     process.stage().publish(OWNER, "n", "2").await.unwrap();
@@ -190,7 +190,7 @@ async fn an_audience_that_was_told_in_part_is_told_the_rest() {
 
 /// The parts of other events are recorded as long as those are pending, and no longer.
 #[tokio::test]
-async fn what_was_sent_in_part_stays_recorded_when_other_events_are_sent() {
+async fn partly_sent_entries_stay_recorded_beside_other_entries() {
     let mut process = with_readers(&["a", "b", "c", "d"]).await;
     for item in ["1", "2", "3"] {
         process.stage().publish(OWNER, "n", item).await.unwrap();
@@ -212,7 +212,7 @@ async fn what_was_sent_in_part_stays_recorded_when_other_events_are_sent() {
 
 /// As many events as fit into a row.
 #[tokio::test]
-async fn many_audiences_that_were_told_in_part_are_told_the_rest() {
+async fn many_partly_acknowledged_audiences_get_the_rest() {
     const EVENTS: usize = 10;
     let names = [format!("a@{}.x", "long.".repeat(100)), "b@x".into()];
     let mut process = with_readers(&[]).await;
@@ -270,7 +270,7 @@ async fn recipients_keep_their_subids_after_a_restart() {
 
 /// Items that a resource missed wait for it, because its bare JID is subscribed, and do not come after it was shut out.
 #[tokio::test]
-async fn what_somebody_missed_does_not_come_after_it_was_shut_out() {
+async fn missed_items_are_not_sent_after_a_revocation() {
     let process = with_readers(&[]).await;
     let stage = process.stage();
     let always = ConfigField::SendLastPublishedItem(SendLastPublishedItem::OnSubAndPresence);
@@ -291,7 +291,7 @@ async fn what_somebody_missed_does_not_come_after_it_was_shut_out() {
 
 /// A resource that is interested too keeps what waits for it as a subscriber, whoever else is shut out.
 #[tokio::test]
-async fn who_is_subscribed_is_not_shut_out_as_one_who_is_interested() {
+async fn an_explicit_subscription_survives_the_end_of_interest() {
     let process = RestartableService::start().await;
     let stage = process.stage();
     let setting = vec![ConfigField::AccessModel(AccessModel::Authorize)];
@@ -384,7 +384,7 @@ async fn partial_ack_applies_to_one_entry() {
 }
 
 #[tokio::test]
-async fn events_without_an_audience_are_not_owed() {
+async fn events_without_an_audience_are_not_logged() {
     let process = with_readers(&[]).await;
     process.stage().publish(OWNER, "n", "1").await.unwrap();
     assert!(process.owed().await.is_empty());
@@ -394,7 +394,7 @@ async fn events_without_an_audience_are_not_owed() {
 /// Events of two nodes are owed by the same groups of commits. Those of one are told while those of the other are
 /// not; then that node goes. Nothing that was told is told again, and the other's are.
 #[tokio::test]
-async fn what_was_told_before_older_events_is_not_told_again() {
+async fn an_entry_acknowledged_before_older_ones_is_not_repeated() {
     let mut process = with_readers(&["a", "b"]).await;
     let stage = process.stage();
     stage.create(OWNER, "m").await.unwrap();

@@ -133,7 +133,7 @@ async fn deleted_node_rows_are_garbage_collected() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn purged_items_are_nowhere_and_their_rows_go_by_and_by() {
+async fn purged_items_are_garbage_collected() {
     let process = GcFixture::start(tempfile::tempdir().unwrap()).await;
     process.stage.create(OWNER, "n").await.unwrap();
     process.publish_many("n").await;
@@ -196,7 +196,7 @@ async fn names_of_purged_items_may_come_again() {
 }
 
 #[tokio::test]
-async fn items_that_a_configuration_evicts_are_nowhere_and_their_rows_go_by_and_by() {
+async fn items_evicted_by_a_configuration_are_garbage_collected() {
     let process = GcFixture::start(tempfile::tempdir().unwrap()).await;
     let stage = &process.stage;
     stage.create(OWNER, "n").await.unwrap();
@@ -258,7 +258,7 @@ async fn many_subscriptions_that_go_at_once_are_gone_with_the_answer_and_nobody_
 }
 
 #[tokio::test]
-async fn a_stop_waits_until_those_are_gone_who_were_shut_out() {
+async fn a_stop_waits_for_revocations() {
     let process = with_a_crowd().await;
     let closed = ConfigField::AccessModel(AccessModel::Whitelist);
     let (configured, ()) =

@@ -106,7 +106,7 @@ fn recipients(message: &Element) -> Option<Vec<String>> {
 }
 
 #[tokio::test]
-async fn many_are_told_by_one_stanza_within_the_limit_of_the_service() {
+async fn one_multicast_stanza_has_at_most_the_recipients_of_the_limit() {
     // What a service says, how many it then gets, and what 1 100 recipients are told with.
     for (said, most, messages) in [
         (String::new(), 20, 55),
@@ -325,7 +325,7 @@ async fn users_at_a_named_domain_get_events() {
 }
 
 #[tokio::test]
-async fn users_of_other_servers_are_told_past_the_service() {
+async fn users_of_other_servers_bypass_the_multicast_service() {
     let mut component = offered("", 2).await;
     enrol(&mut component, &["x@far.example", "y@evillocalhost"].map(str::to_owned)).await;
     enrol(&mut component, &["z@users.localhost".to_owned()]).await;
@@ -355,7 +355,7 @@ async fn users_of_other_servers_are_told_past_the_service() {
 
 /// ejabberd refuses a stanza for each of its recipients if its stringprep does not accept the address of one.
 #[tokio::test]
-async fn addresses_that_stringprep_may_refuse_are_told_past_the_service() {
+async fn addresses_that_stringprep_may_refuse_bypass_the_service() {
     let mut component = offered("", 2).await;
     let others = ["2@localhost/🎉", "ꙋ@localhost", "שלום1@localhost"];
     enrol(&mut component, &others.map(str::to_owned)).await;
@@ -478,7 +478,7 @@ async fn barrier(component: &mut TestComponent) -> Element {
 }
 
 #[tokio::test]
-async fn what_the_service_has_not_been_seen_to_deal_with_is_told_again() {
+async fn notifications_unacknowledged_by_the_multicast_service_are_resent() {
     let mut component = offered("", 2).await;
     component.publish(OWNER, "n", "i").await;
     let first = component.message().await;
@@ -500,7 +500,7 @@ async fn what_the_service_has_not_been_seen_to_deal_with_is_told_again() {
 }
 
 #[tokio::test]
-async fn what_a_service_refuses_is_told_to_each_by_itself_once_it_has_nothing_left() {
+async fn a_refused_multicast_stanza_is_sent_directly_after_the_service_is_empty() {
     let mut component = offered("", 3).await;
     component.link.hold_barriers();
     component.publish(OWNER, "n", "1").await;
@@ -536,7 +536,7 @@ async fn what_a_service_refuses_is_told_to_each_by_itself_once_it_has_nothing_le
 }
 
 #[tokio::test]
-async fn nobody_hears_of_a_node_after_the_answer_that_shut_them_out() {
+async fn no_notification_follows_an_acknowledged_revocation() {
     let mut component = offered("", 3).await;
     component.subscribe("a@localhost/r", "n").await;
     component.publish(OWNER, "n", "i").await;
@@ -658,7 +658,7 @@ async fn a_service_that_failed_is_not_used_while_nothing_is_confirmed() {
 }
 
 #[tokio::test]
-async fn what_others_answer_in_the_name_of_the_service_confirms_nothing() {
+async fn forged_barrier_replies_acknowledge_nothing() {
     let (mut component, barrier) = unconfirmed(2).await;
     let id = barrier.attr("id").unwrap();
     component

@@ -149,7 +149,7 @@ async fn listed(component: &mut TestComponent, who: &str) -> Vec<(String, String
 }
 
 #[tokio::test]
-async fn who_may_not_use_a_command_does_not_see_it() {
+async fn commands_are_listed_for_entities_that_may_use_them() {
     let no_creators =
         |config: &mut gjallar::config::Config| config.creators = vec!["admins".into()];
     let mut component = TestComponent::with(Arc::new(MemoryStore::new()), no_creators).await;
@@ -611,7 +611,7 @@ async fn items_are_published_and_retracted_by_hand() {
 }
 
 #[tokio::test]
-async fn an_announcement_reaches_those_who_subscribed_and_want_deliveries() {
+async fn an_announcement_reaches_subscribers_with_deliveries_enabled() {
     let mut component = component().await;
     component.configure(OWNER, "n", &[("deliver_notifications", "0")]).await;
     let quiet = "quiet@localhost";
@@ -644,7 +644,7 @@ async fn an_announcement_reaches_those_who_subscribed_and_want_deliveries() {
 }
 
 #[tokio::test]
-async fn what_there_is_of_an_entity_is_shown_and_erased() {
+async fn data_of_an_entity_is_exported_and_erased() {
     let mut component = component().await;
     let bot = "<affiliation jid='bot@localhost' affiliation='publisher'/>";
     component.owner(OWNER, "set", &format!("<affiliations node='n'>{bot}</affiliations>")).await;
@@ -725,7 +725,7 @@ async fn an_entity_is_approved_shown_and_erased_in_both_spellings_of_its_domain(
 }
 
 #[tokio::test]
-async fn what_an_answer_does_not_hold_is_on_the_next_page() {
+async fn items_beyond_a_reply_are_on_the_next_page() {
     let mut component = TestComponent::with(Arc::new(MemoryStore::new()), |config| {
         config.limits.max_payload_bytes = 25_000;
         config.limits.max_reply_bytes = 30_000;

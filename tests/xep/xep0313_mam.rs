@@ -264,7 +264,7 @@ async fn results_look_as_the_notifications_did() {
 
 /// An id that was told can be gone on from, whatever became of its item; and the last item has its own.
 #[tokio::test]
-async fn what_was_told_is_a_place_to_go_on_from() {
+async fn an_acknowledged_stanza_id_is_a_position_for_catch_up() {
     let mut component = TestComponent::start().await;
     component.create(OWNER, "n", &[("itemreply", "publisher")]).await;
     let batch = "<publish node='n'><item id='1'><x xmlns='urn:x'/></item>\

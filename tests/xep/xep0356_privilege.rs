@@ -267,7 +267,7 @@ async fn without_the_servers_leave_these_models_are_refused() {
 }
 
 #[tokio::test]
-async fn who_is_no_contact_any_more_loses_its_subscription() {
+async fn a_former_contact_loses_its_subscription() {
     let mut server = start(1).await;
     server.grant("localhost", 2, ROSTER).await;
     server.create("n", &field("access_model", &["presence"])).await;
@@ -291,7 +291,7 @@ async fn who_is_no_contact_any_more_loses_its_subscription() {
 }
 
 #[tokio::test]
-async fn a_model_that_begins_to_look_at_rosters_shuts_out_who_is_in_none() {
+async fn a_new_roster_model_ends_subscriptions_outside_the_roster() {
     let mut server = start(60).await;
     server.grant("localhost", 1, "<perm access='roster' type='get'/>").await;
     server.create("n", "").await;
@@ -339,7 +339,7 @@ async fn only_owners_end_subscriptions_while_rosters_cannot_be_read() {
 }
 
 #[tokio::test]
-async fn an_owner_who_does_not_exist_any_more_has_no_contacts() {
+async fn a_deleted_owner_account_has_no_contacts() {
     let mut server = start(60).await;
     server.grant("localhost", 2, ROSTER).await;
     server.component.create("gone@localhost", "n", &[("access_model", "presence")]).await;
@@ -350,7 +350,7 @@ async fn an_owner_who_does_not_exist_any_more_has_no_contacts() {
 
 /// An owner that makes another user an owner learns nothing about its roster, neither by subscriptions nor by lists.
 #[tokio::test]
-async fn rosters_of_owners_whom_others_appointed_are_not_read() {
+async fn rosters_of_appointed_owners_are_not_read() {
     const CREATOR: &str = "creator@localhost/x";
     let mut server = start(60).await;
     server.grant("localhost", 2, ROSTER).await;

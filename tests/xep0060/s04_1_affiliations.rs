@@ -266,7 +266,7 @@ async fn a_node_that_shows_no_publisher_discloses_none() {
 
 /// Those who may publish to a node see it, though they may not retrieve its items.
 #[tokio::test]
-async fn a_closed_node_is_seen_by_those_who_may_publish() {
+async fn publishers_discover_closed_nodes() {
     for (model, is_seen) in [("open", true), ("publishers", false)] {
         let mut component = TestComponent::start().await;
         let fields = [("access_model", "whitelist"), ("publish_model", model)];
@@ -291,7 +291,7 @@ async fn a_closed_node_is_seen_by_those_who_may_publish() {
 
 /// §12.14: the answer to a change of affiliations does not say what became of one's own subscription.
 #[tokio::test]
-async fn an_owner_who_resigns_is_told_that_its_subscription_has_ended() {
+async fn a_resigning_owner_is_notified_of_its_ended_subscription() {
     let mut component = TestComponent::start().await;
     component.create(OWNER, "n", &[("access_model", "whitelist")]).await;
     let set = |jid: &str, affiliation: &str| {
@@ -319,7 +319,7 @@ async fn an_owner_who_resigns_is_told_that_its_subscription_has_ended() {
 
 /// §8.9.4 is a MAY, and some clients close their stream when they get a notice without having done anything.
 #[tokio::test]
-async fn affiliation_notices_go_to_those_who_have_to_do_with_the_node() {
+async fn affiliation_notices_go_to_related_entities() {
     for (policy, expected) in [
         (None, vec!["member@localhost", "pending@localhost", "reader@localhost"]),
         (Some("related"), vec!["member@localhost", "pending@localhost", "reader@localhost"]),

@@ -93,7 +93,7 @@ fn from_now(millis: i64) -> String {
 }
 
 #[tokio::test]
-async fn who_does_not_want_events_gets_none_until_it_does() {
+async fn deliver_false_suppresses_events() {
     let mut component = stage(|_| {}, &[]).await;
     assert_eq!(option(&mut component, "pubsub#deliver").await.as_deref(), Some("true"));
     granted(&mut component, &[("deliver", "0")]).await;
@@ -265,7 +265,7 @@ async fn default_options_are_shown() {
 
 /// §12.8.
 #[tokio::test]
-async fn an_atom_entry_is_told_in_the_body_to_who_wants_that() {
+async fn include_body_renders_an_atom_entry_as_body() {
     let mut component = stage(|_| {}, &[]).await;
     granted(&mut component, &[("include_body", "1")]).await;
     publish(&mut component, "1", ATOM).await;
@@ -376,7 +376,7 @@ async fn items_come_together_in_digests() {
 }
 
 #[tokio::test]
-async fn items_expire_and_subscribers_are_told() {
+async fn expired_items_are_retracted_with_notifications() {
     let folder = tempfile::tempdir().unwrap();
     let open = || Arc::new(SledStore::open(folder.path()).unwrap());
     let mut component = TestComponent::with(open(), |_| {}).await;
@@ -411,7 +411,7 @@ async fn items_expire_and_subscribers_are_told() {
 }
 
 #[tokio::test]
-async fn what_waits_for_a_digest_goes_on_waiting_when_options_are_set() {
+async fn new_options_keep_the_pending_digest() {
     let mut component = stage(|_| {}, &[]).await;
     granted(&mut component, &[("digest", "1"), ("digest_frequency", "2000")]).await;
     publish(&mut component, "1", "<x xmlns='urn:x'/>").await;
@@ -512,7 +512,7 @@ fn subids(message: &Element) -> Vec<String> {
 
 /// §6.1.6, §6.2.3, §6.3.4, §6.5.9, §12.16.
 #[tokio::test]
-async fn a_jid_with_several_subscriptions_is_told_once_for_which_it_is() {
+async fn a_jid_with_several_subscriptions_gets_one_notification_with_all_subids() {
     let mut component = TestComponent::with(Arc::new(MemoryStore::new()), many).await;
     component.create(OWNER, "n", &[]).await;
     let a = subscribe_again(&mut component, "one").await;
@@ -597,7 +597,7 @@ async fn s12_16_events_about_the_node_itself_have_no_subid() {
 
 /// §6.1.6, §8.8.4.
 #[tokio::test]
-async fn who_has_several_subscriptions_is_told_which_one_an_owner_begins_or_ends() {
+async fn notices_of_owners_name_the_subid() {
     let mut component = TestComponent::with(Arc::new(MemoryStore::new()), many).await;
     component.create(OWNER, "n", &[]).await;
     let mut set = async |state: &str, subid: &str| {
@@ -639,7 +639,7 @@ async fn several_subscriptions_are_announced_where_there_can_be_some() {
 
 /// What is owed to those with options is told after a restart as it was to be.
 #[tokio::test]
-async fn what_is_owed_to_those_with_options_outlives_a_broken_stream() {
+async fn log_entries_of_configured_subscriptions_outlive_a_broken_stream() {
     let folder = tempfile::tempdir().unwrap();
     let open = || Arc::new(SledStore::open(folder.path()).unwrap());
     let mut component = TestComponent::with(open(), many).await;
@@ -662,7 +662,7 @@ async fn what_is_owed_to_those_with_options_outlives_a_broken_stream() {
 
 /// XEP-0465 §4.1 to §5.
 #[tokio::test]
-async fn public_subscriptions_are_known_to_who_sees_the_node() {
+async fn public_subscriptions_are_shown_to_entities_that_see_the_node() {
     const PUBLIC: &str = "<public xmlns='urn:xmpp:pps:0'/>";
     const AT: &str = "urn:xmpp:pps:subscribers:0/n";
     let folder = tempfile::tempdir().unwrap();

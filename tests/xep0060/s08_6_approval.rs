@@ -239,7 +239,7 @@ async fn another_access_model_settles_what_waits() {
 
 /// §6.1.7: a configuration that drops all items leaves no last item for those whom it lets in.
 #[tokio::test]
-async fn items_that_go_are_not_sent_to_who_is_let_in() {
+async fn new_subscribers_get_no_removed_items() {
     for dropping in ["persist_items", "max_items"] {
         let mut component = stage(&[]).await;
         request(&mut component, READER).await;
@@ -330,7 +330,7 @@ async fn an_owner_asks_for_what_waits() {
 }
 
 #[tokio::test]
-async fn what_waits_outlives_a_restart() {
+async fn pending_entries_outlive_a_restart() {
     let folder = tempfile::tempdir().unwrap();
     let open = || Arc::new(SledStore::open(folder.path()).unwrap());
     let mut component = TestComponent::with(open(), |_| {}).await;
@@ -350,7 +350,7 @@ async fn what_waits_outlives_a_restart() {
 
 /// §12.14: the message goes to the JID that is subscribed; who did it is answered, and told nothing.
 #[tokio::test]
-async fn who_is_concerned_is_told() {
+async fn changes_by_others_are_notified() {
     let mut component = TestComponent::start().await;
     component.create(OWNER, "n", &[]).await;
     let set = |jid: &str, state: &str| {
@@ -429,7 +429,7 @@ async fn owners_are_asked_about_a_subscription_with_its_subid() {
 
 /// A digest begins with the subscription, not with the request for it.
 #[tokio::test]
-async fn what_was_published_before_the_approval_is_in_no_digest() {
+async fn a_digest_has_no_items_from_before_the_approval() {
     let mut component = stage(&[("send_last_published_item", "never")]).await;
     let options = "http://jabber.org/protocol/pubsub#subscribe_options";
     let field =

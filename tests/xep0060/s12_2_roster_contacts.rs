@@ -210,7 +210,7 @@ async fn s12_2_new_contacts_are_sent_the_last_item() {
 /// A contact that leaves a roster receives neither pending nor later events; after its return, the last item and later
 /// events.
 #[tokio::test(start_paused = true)]
-async fn whoever_left_a_roster_is_sent_nothing_that_waits() {
+async fn contacts_that_left_a_roster_get_no_pending_entries() {
     let fixture = Fixture::new(60, true).await;
     fixture.publish("2").await;
     fixture.set_friend([false, false]);
@@ -396,7 +396,7 @@ async fn contacts_of_more_owners_than_rosters_are_kept_are_sent_events() {
 /// Resources that left a roster are remembered: events that were pending then go to them neither before nor after a
 /// restart, also if they are in the roster again.
 #[tokio::test]
-async fn the_store_remembers_who_left_a_roster() {
+async fn the_store_records_contacts_that_left_a_roster() {
     let folder = tempfile::tempdir().unwrap();
     let store: Arc<dyn Store> = Arc::new(SledStore::open(folder.path()).unwrap());
     let fixture = Fixture::with(Arc::clone(&store), HOUR, true).await;

@@ -96,7 +96,7 @@ async fn anyone_may_have_the_presence_of_the_service() {
 }
 
 #[tokio::test]
-async fn those_are_watched_whose_presence_matters() {
+async fn entities_are_watched_if_their_presence_matters() {
     let mut component = with(&[]).await;
     component.subscribe(OTHER, "n").await;
     component.messages().await;
@@ -169,7 +169,7 @@ async fn a_refusal_of_presence_is_remembered() {
 }
 
 #[tokio::test]
-async fn presence_is_not_asked_of_those_of_whom_it_is_not_needed_any_more() {
+async fn presence_is_not_requested_when_no_node_needs_it() {
     let mut component = with(&[("tempsub", "1")]).await;
     let silent = ("notify_delete", "0");
     component.create(OWNER, "m", &[("presence_based_delivery", "1"), silent]).await;
@@ -392,7 +392,7 @@ async fn a_stop_repeats_nothing_that_was_sent_after_deferred_events() {
 /// What was set aside goes on though as many notifications as a kill may repeat follow it: nothing of them counts as
 /// confirmed before.
 #[tokio::test]
-async fn what_waits_for_presence_goes_on_when_much_followed_it() {
+async fn deferred_entries_are_delivered_after_many_later_ones() {
     const AUDIENCE: usize = 10_100;
     let mut component = with(&[("presence_based_delivery", "1")]).await;
     component.subscribe(READER, "n").await;
@@ -436,7 +436,7 @@ async fn repeated(component: &mut TestComponent, from: &str, stamp: &str) {
 /// §16.4.4: whoever was online all the time has not come online. That is known from what a server repeats; who may have
 /// been away is sent the last item.
 #[tokio::test]
-async fn a_new_connection_makes_nobody_come_online_who_was_there() {
+async fn a_new_connection_brings_no_available_resource_online() {
     const EARLIER: &str = "2000-01-01T00:00:00Z";
     let mut component = with(&[("send_last_published_item", "on_sub_and_presence")]).await;
     component.publish(OWNER, "n", "1").await;
@@ -478,7 +478,7 @@ async fn a_new_connection_makes_nobody_come_online_who_was_there() {
 
 /// Questions after a reconnection are paced, and requests are answered meanwhile.
 #[tokio::test]
-async fn a_reconnection_asks_for_presence_by_and_by() {
+async fn a_reconnection_requests_presence_at_a_limited_rate() {
     let mut component = with(&[]).await;
     component.subscribe_many(OWNER, "n", 4000).await;
     component.configure(OWNER, "n", &[("presence_based_delivery", "1")]).await;
@@ -666,7 +666,7 @@ async fn events_come_in_the_states_that_a_subscriber_wants() {
 }
 
 #[tokio::test]
-async fn presence_based_delivery_reaches_those_who_are_available() {
+async fn presence_based_delivery_reaches_available_subscribers() {
     let never = ("send_last_published_item", "never");
     let mut component = with(&[("presence_based_delivery", "1"), never]).await;
     for jid in [READER, PHONE, OTHER] {
@@ -764,7 +764,7 @@ async fn a_subscription_that_wants_it_ends_with_presence() {
 }
 
 #[tokio::test]
-async fn nobody_has_gone_who_may_still_be_there() {
+async fn possibly_available_entities_do_not_depart() {
     let mut component = with(&[("tempsub", "1")]).await;
     component.subscribe(READER, "n").await;
     presence(&mut component, PHONE, "", "").await;
@@ -785,7 +785,7 @@ async fn nobody_has_gone_who_may_still_be_there() {
 }
 
 #[tokio::test]
-async fn purge_offline_removes_what_somebody_published_who_has_gone() {
+async fn purge_offline_removes_items_of_departed_publishers() {
     let mut component = with(&[("purge_offline", "1"), ("publish_model", "open")]).await;
     component.subscribe(READER, "n").await;
     component.publish(OTHER, "n", "1").await;
@@ -818,7 +818,7 @@ async fn purge_offline_removes_what_somebody_published_who_has_gone() {
 }
 
 #[tokio::test]
-async fn the_last_item_is_sent_to_who_becomes_available() {
+async fn the_last_item_is_sent_to_entities_that_become_available() {
     let mut component = with(&[("send_last_published_item", "on_sub_and_presence")]).await;
     component.publish(OWNER, "n", "1").await;
     component.subscribe(READER, "n").await;
@@ -885,7 +885,7 @@ async fn subscribers_that_are_online_receive_no_other_last_items() {
 
 /// XEP-0312: what was published while a resource was away, each item once, and to no other resource.
 #[tokio::test]
-async fn who_says_how_long_it_was_away_is_sent_what_it_missed() {
+async fn presence_with_ago_gets_missed_items() {
     let come = async |component: &mut TestComponent, from: &str, away: &str| {
         let ago = format!("<ago xmlns='urn:xmpp:ago:0' secs='{away}'/>");
         component.send(&format!("<presence from='{from}' to='{SERVICE}'>{ago}</presence>")).await;
@@ -939,7 +939,7 @@ async fn who_says_how_long_it_was_away_is_sent_what_it_missed() {
 /// §9.1.3, §9.2: presence with capabilities makes a resource hear of the nodes that they name with `+notify`, if it may
 /// subscribe to them.
 #[tokio::test]
-async fn who_sends_presence_hears_of_what_its_capabilities_name() {
+async fn a_resource_receives_events_of_nodes_in_its_capabilities() {
     let mut component = TestComponent::start().await;
     for (node, model) in [("n", "open"), ("m", "open"), ("closed", "whitelist")] {
         component.create(OWNER, node, &[("access_model", model), ("notify_delete", "1")]).await;
@@ -1263,7 +1263,7 @@ async fn a_temporary_subscription_ends_with_presence_that_was_known_before_a_new
 /// §12.2: a resource that comes again after the server was restarted is sent the last items of what it is interested in,
 /// although its capabilities are known.
 #[tokio::test]
-async fn who_may_have_been_away_is_sent_last_items_of_what_capabilities_name() {
+async fn a_resource_that_may_have_been_away_gets_last_items_by_capabilities() {
     let mut component = with(&[]).await;
     component.publish(OWNER, "n", "1").await;
     name_nodes(&mut component, PHONE, &["n"]).await;
@@ -1278,7 +1278,7 @@ async fn who_may_have_been_away_is_sent_last_items_of_what_capabilities_name() {
 
 /// §12.2: whoever is eligible to subscribe, at every access model; rosters are in `it::xep::xep0356_privilege`.
 #[tokio::test]
-async fn s12_2_capabilities_work_for_those_who_may_subscribe() {
+async fn s12_2_capabilities_count_for_entities_that_may_subscribe() {
     const ENTITIES: [(&str, &str); 6] = [
         ("owner", "owner"),
         ("publisher", "publisher"),
@@ -1432,7 +1432,7 @@ async fn events_come_before_the_presence_of_a_new_subscriber_is_known() {
 /// §4.2, RFC 6121 §8.5.2.2.1: a server stores a message of type `normal` for a user who is offline. So an event is a
 /// headline, whatever the node's type is, for a recipient of which the presence is not known.
 #[tokio::test]
-async fn events_for_those_who_may_be_unavailable_are_headlines() {
+async fn events_for_possibly_unavailable_entities_are_headlines() {
     let fields = ["presence_based_delivery", "notification_type", "send_last_published_item"];
     let values = ["1", "normal", "never"];
     let fields: Vec<_> = fields.into_iter().zip(values).collect();
@@ -1506,7 +1506,7 @@ async fn a_departure_is_processed_when_the_store_can_be_read_again() {
 
 /// Who comes and goes is not sent everything again each time.
 #[tokio::test]
-async fn what_somebody_missed_is_bounded() {
+async fn missed_items_are_bounded() {
     let mut component = TestComponent::start().await;
     for node in (0..11).map(|number| format!("n{number}")) {
         component.create(OWNER, &node, &[]).await;
@@ -1524,7 +1524,7 @@ async fn what_somebody_missed_is_bounded() {
 
 /// `purge_offline` holds for publishers who are neither subscribed nor affiliated, too.
 #[tokio::test]
-async fn what_a_stranger_published_goes_when_it_goes() {
+async fn items_of_a_stranger_are_retracted_upon_its_departure() {
     let mut component = TestComponent::start().await;
     let one = ("max_items", "1");
     component.create(OWNER, "n", &[("publish_model", "open"), ("purge_offline", "1"), one]).await;
@@ -1739,7 +1739,7 @@ async fn presence_is_requested_for_pending_events_of_a_node_that_does_not_need_i
 /// §4.2: after a start those are asked for their presence for whom something is pending, whatever else has to be done at
 /// nodes then, and all of them at once.
 #[tokio::test]
-async fn after_a_start_everybody_is_asked_for_whom_something_is_pending() {
+async fn a_start_requests_presence_of_recipients_of_pending_entries() {
     let folder = tempfile::tempdir().unwrap();
     let open = || Arc::new(SledStore::open(folder.path()).unwrap());
     let [gone, there] = ["a@localhost", "b@localhost"];

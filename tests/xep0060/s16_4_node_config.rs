@@ -336,7 +336,7 @@ async fn access_model_open_lets_anyone_in() {
 }
 
 #[tokio::test]
-async fn access_model_whitelist_lets_in_who_is_listed() {
+async fn access_model_whitelist_admits_listed_entities() {
     let mut component = TestComponent::start().await;
     component.create(OWNER, NODE, &[("access_model", "whitelist")]).await;
     let subscribe = format!("<subscribe node='n' jid='{READER}'/>");
@@ -353,7 +353,7 @@ async fn access_model_whitelist_lets_in_who_is_listed() {
 }
 
 #[tokio::test]
-async fn a_whitelist_ends_the_subscriptions_of_those_who_are_not_on_it() {
+async fn a_whitelist_ends_subscriptions_of_unlisted_entities() {
     let mut component = with(&[]).await;
     component.publish(OWNER, NODE, "1").await;
     component.configure(OWNER, NODE, &[("access_model", "whitelist")]).await;
@@ -447,7 +447,7 @@ async fn deliver_notifications_sends_events_or_none() {
 
 /// §8.4.2: "the service MUST also send notification of node deletion to all subscribers (which SHOULD include pending …)".
 #[tokio::test]
-async fn a_deletion_is_told_where_no_notifications_are_delivered() {
+async fn deletion_is_delivered_without_deliver_notifications() {
     for (notify_delete, expected) in [("1", vec!["mem@localhost", "pend@localhost"]), ("0", vec![])]
     {
         let mut component = TestComponent::start().await;

@@ -57,7 +57,7 @@ fn only(what: &str, places: &[&str]) -> Vec<(String, Vec<String>)> {
 }
 
 #[test]
-fn what_is_not_understood_of_access_is_closed_and_else_the_default_counts() {
+fn unknown_access_values_become_whitelist_and_others_default() {
     let (node, remarks) = converted(found(&[
         ("pubsub#access_model", "friends"),
         ("pubsub#publish_model", "anybody"),
@@ -113,7 +113,7 @@ fn of_two_affiliations_the_lower_counts() {
 }
 
 #[test]
-fn what_is_more_than_is_kept_here_is_remarked() {
+fn items_beyond_the_limits_are_reported() {
     let limits = |node: &NodeId| {
         let max_items = if node.as_str() == "few" { 2 } else { 3 };
         Limits { max_items, ..Limits::default() }
@@ -150,7 +150,7 @@ fn a_name_that_cannot_be_keeps_a_node_out() {
 }
 
 #[test]
-fn nobody_stays_subscribed_whom_the_node_does_not_admit() {
+fn subscriptions_without_access_end() {
     let mut closed = found(&[("pubsub#access_model", "whitelist")]);
     closed.affiliations.extend(fields(&[("member@x", "member"), ("out@x", "outcast")]));
     for jid in ["member@x/1", "owner@x", "out@x", "other@x"] {
@@ -199,7 +199,7 @@ fn a_subscription_keeps_its_options_and_ends_with_its_lease() {
 }
 
 #[test]
-fn who_waits_for_an_owner_goes_on_waiting() {
+fn a_pending_subscription_stays_pending() {
     let mut asks = found(&[("pubsub#access_model", "authorize")]);
     asks.subscriptions.push(subscription("a@x", "pending", &[("pubsub#deliver", "0")]));
     let (node, remarks) = converted(asks);

@@ -196,7 +196,7 @@ mod tests {
     }
 
     #[test]
-    fn what_prosody_writes_is_read() {
+    fn tables_of_prosody_are_read() {
         let file = b"return {\n\t[\"a\"] = true;\n\t[\"b\"] = {\n\t\t\"c\\n\\195\\164\\\"\";\n\t\t{};\n\t};\n\t[1] = 20.0;\n};\n";
         let named = vec![
             ("a".into(), text("true")),

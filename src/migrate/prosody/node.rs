@@ -87,7 +87,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_no_table_opens_nothing() {
+    fn an_access_value_that_is_no_string_opens_nothing() {
         let last = |config: &LuaValue| {
             let found = node("n", config, &LuaValue::Nil, &LuaValue::Nil);
             let mut models = found.config.iter().filter(|(var, _)| var == "pubsub#access_model");

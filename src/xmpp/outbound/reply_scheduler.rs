@@ -318,7 +318,7 @@ mod tests {
     }
 
     #[test]
-    fn what_came_later_is_held() {
+    fn later_replies_are_held() {
         let mut queue = AnswerQueue::default();
         for (to, answer) in [("a@x", "a1"), ("b@x", "b1"), ("a@x", "a2"), ("c@y", "c1")] {
             queue.push(to, answer.into());

@@ -407,7 +407,7 @@ mod tests {
     }
 
     #[test]
-    fn an_event_that_is_told_late_says_when_it_happened() {
+    fn a_late_event_has_its_time() {
         let jid = jid::Jid::new("a@b").unwrap();
         let notification = LogEntry {
             node: NodeId::parse("to=''").unwrap(),

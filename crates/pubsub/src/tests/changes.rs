@@ -52,7 +52,7 @@ fn the_last_owner_stays_whatever_the_order_of_entries() {
 
 /// A new owner for whom there is no room does not let the old one go.
 #[test]
-fn an_owner_who_does_not_fit_is_no_owner() {
+fn an_owner_beyond_the_limit_does_not_replace_the_last_one() {
     let node = node().0;
     let request = set(&[("b@x", Affiliation::Owner), ("owner@x", Affiliation::None)]);
     let decision = by("owner@x", |cx| {
@@ -108,7 +108,7 @@ fn fewer_items_are_kept_from_the_moment_that_fewer_are_wanted() {
 }
 
 #[test]
-fn an_owner_cannot_subscribe_who_is_not_admitted() {
+fn an_owner_cannot_subscribe_entities_without_access() {
     let node = node().with("o@x", Affiliation::Outcast).subscribed("s@x").0;
     let entries = vec![
         (jid("o@x"), None, Some(SubscriptionState::Subscribed)),

@@ -98,7 +98,7 @@ fn only_a_node_of_which_nothing_changed_since_its_creation_leaves_no_record() {
 
 /// A deletion counts in the share of the deleting owner, not of an owner appointed by others.
 #[test]
-fn a_deletion_is_in_the_share_of_the_owner_who_deletes() {
+fn a_deletion_counts_for_the_deleting_owner() {
     let node = node().with("a@x", Affiliation::Owner).0;
     for (who, share) in [("owner@x", "owner@x"), ("a@x", "a@x"), ("admin@x", "owner@x")] {
         let former = left_by(who, node.clone());

@@ -67,7 +67,7 @@ fn each_item_of_one_request_takes_the_next_sequence() {
 
 /// §6.1.7: with the place that it had, and the time when it came.
 #[test]
-fn a_new_subscriber_gets_the_last_item_as_it_was_told() {
+fn a_new_subscriber_gets_the_last_item_as_it_was_delivered() {
     let node = node().0;
     let request = publication(vec![item("a")]);
     let published =
@@ -150,7 +150,7 @@ fn a_first_publisher_creates_the_node_as_it_wants_it() {
 }
 
 #[test]
-fn who_may_not_create_nodes_publishes_at_those_that_are_there() {
+fn entities_that_may_not_create_nodes_publish_at_existing_ones() {
     let request = publication(vec![item("1")]);
     let decision = by("bot@x", |cx| {
         let policy = Policy { creators: Creators::Administrators, ..cx.policy.clone() };

@@ -268,7 +268,7 @@ async fn the_answer_to_a_probe_is_awaited_after_other_answers() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn events_wait_on_the_first_connection_for_those_who_let_the_service_have_their_presence() {
+async fn events_on_the_first_connection_wait_for_presence_of_sharing_entities() {
     let presences = PresenceTracker::default();
     let node = NodeId::parse("n").unwrap();
     let jid = |name: &str| Jid::new(name).unwrap();
@@ -316,7 +316,7 @@ async fn events_wait_on_the_next_connection_if_the_first_one_broke_before_the_an
 }
 
 #[tokio::test(start_paused = true)]
-async fn who_is_not_heard_of_after_a_probe_has_gone_when_its_server_answers() {
+async fn an_entity_without_answer_to_a_probe_departs_if_its_server_answers() {
     let presences = PresenceTracker::default();
     let node = NodeId::parse("n").unwrap();
     let jid = |name: &str| Jid::new(name).unwrap();
