@@ -89,7 +89,7 @@ fn sources() -> Vec<(PathBuf, String)> {
 
 #[test]
 fn every_warning_is_explained() {
-    let document = fs::read_to_string(root().join("docs/OPERATING.md")).unwrap();
+    let document = fs::read_to_string(root().join("docs/TROUBLESHOOTING.md")).unwrap();
     let mut found = 0;
     for (path, text) in sources() {
         for message in [messages(&text, "warn!("), messages(&text, "error!(")].concat() {
