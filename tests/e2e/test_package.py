@@ -85,7 +85,7 @@ def test_the_package_from_its_installation_to_its_end(debian):
     debian.run("systemctl", "restart", "prosody")
     debian.run("systemctl", "enable", "--now", "gjallar")
     assert debian.ask("systemctl", "is-active", "gjallar") == "active"
-    wait_for(lambda: "\ngjallar_connected 1\n" in gjallar(debian, "stats"), "gjallar to be connected")
+    wait_for(lambda: "\ngjallar_link_up 1\n" in gjallar(debian, "stats"), "gjallar to be connected")
 
     wait_for(lambda: "events go by multicast" in debian.ask("journalctl", "-u", "gjallar"), "the module to be found")
 
@@ -133,7 +133,7 @@ def test_the_package_from_its_installation_to_its_end(debian):
     # Backed up while it runs, and restored.
     run_documented(debian, "Backup")
     assert "<x xmlns='urn:x'/>" in gjallar(debian, "item", "list", "news", "--json")
-    wait_for(lambda: "\ngjallar_connected 1\n" in gjallar(debian, "stats"), "gjallar to be connected again")
+    wait_for(lambda: "\ngjallar_link_up 1\n" in gjallar(debian, "stats"), "gjallar to be connected again")
 
     # Moved in from Prosody, whose files the service's user cannot read.
     debian.write("/var/lib/prosody/pubsub%2eexample%2eorg/pubsub_nodes/moved.dat", PROSODY, "640")
