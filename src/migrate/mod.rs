@@ -1,7 +1,7 @@
-//! Moving in: what another service kept, read and put into a store of this one.
+//! Migration: archives, and the import of nodes from other services.
 //!
-//! A reader for each service says what a node is there in the terms of XEP-0060 (`found`), and `settle` decides
-//! for all of them what comes over. Nothing is written to what is read. What does not come over is remarked.
+//! A reader for each service describes its nodes in the terms of XEP-0060 (`source_node`), and `convert` decides which
+//! parts are imported. The source is never written to. Parts that are not imported are reported.
 
 pub mod archive;
 mod convert;

@@ -1,8 +1,8 @@
-//! Doing it in order: one method per use case, and `Service::decide`, the one path by which state
-//! changes. Decide, commit, answer, tell; disk before anyone sees it, and in the order of the commits.
+//! The service: one method for each use case, and `Service::execute`, the only path by which state changes. It decides,
+//! commits, replies and delivers; changes are visible once they are durable, in commit order.
 //!
-//! Each method hands its answer to a closure, which is called in the order of the commits, and before what is
-//! told. So answers and notifications leave in commit order, whatever transport asked.
+//! Each method passes its reply to a closure, which is called in commit order, before the notifications of the commit are
+//! sent.
 
 mod admin_queries;
 pub mod admission;

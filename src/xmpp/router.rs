@@ -399,7 +399,7 @@ impl Router {
         self.answers.ask(stanza);
     }
 
-    /// Waits until the queue has room for [`send_own`](Self::send_own).
+    /// Waits until the queue has room for [`send_unsolicited`](Self::send_own).
     pub(super) async fn room_of_own(&self) {
         self.answers.room_of_own().await;
     }

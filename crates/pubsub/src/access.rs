@@ -16,7 +16,7 @@ pub enum SubscribeAccess {
     OnApproval,
 }
 
-/// Whether the actor may see that the node is there, and what it is about (§5).
+/// Checks that the actor may discover the node and its metadata (§5).
 ///
 /// SPEC: who may see a node is left to the service. Who may neither retrieve nor publish sees nothing.
 ///
@@ -51,8 +51,8 @@ pub(super) fn is_visible(
     }
 }
 
-/// Whether the actor may subscribe (§6.1.3). A subscriber that only a roster can admit may as long as none can be read: the
-/// roster may have admitted it.
+/// Checks that the actor may subscribe (§6.1.3). While the roster of the node cannot be read, subscribers keep the access
+/// that it may have given.
 ///
 /// # Errors
 /// [`Error::Forbidden`] for an outcast or publish-only entity, [`Error::ClosedNode`] off the list,
@@ -75,8 +75,8 @@ pub(super) fn contact<'a>(cx: &Context<'a>, entity: &BareJid) -> Option<&'a Rost
     cx.owner_roster.and_then(|contacts| contacts.get(entity))
 }
 
-/// Whether the actor may retrieve items: exactly if it may subscribe, or is, where that has to be approved (§4.5,
-/// §6.5.9).
+/// Checks that the actor may retrieve items (§6.5.9): it may subscribe, or is subscribed where subscriptions need approval
+/// (§4.5).
 ///
 /// # Errors
 /// As [`may_subscribe`]; [`Error::SubscriptionRequired`].
@@ -171,7 +171,7 @@ fn is_subscribed(node: &Node, entity: &BareJid) -> bool {
     node.subscriptions_of(entity).next().is_some()
 }
 
-/// Whether the actor may publish (§7.1.3.1).
+/// Checks that the actor may publish (§7.1.3.1).
 ///
 /// # Errors
 /// [`Error::Forbidden`].
@@ -190,8 +190,8 @@ pub fn may_publish(node: &Node, actor: &Actor) -> Result<(), Error> {
     if allowed { Ok(()) } else { Err(Error::Forbidden) }
 }
 
-/// Whether the actor may begin a subscription at a node that may take none (`pubsub#subscribe`). Owners and publishers
-/// always may (§12.12).
+/// Checks that the node accepts new subscriptions of the actor (`pubsub#subscribe`). It always accepts those of owners and
+/// publishers (§12.12).
 ///
 /// # Errors
 /// [`Error::Unsupported`].
@@ -213,7 +213,7 @@ pub(super) fn may_all_be_changed_by(node: &Node, entity: &BareJid) -> bool {
     matches!(node.affiliation_of(entity), Affiliation::Owner | Affiliation::Publisher)
 }
 
-/// Whether the actor may overwrite or retract an item of this publisher (§4.1, §7.1.2, §7.2).
+/// Checks that the actor may overwrite or retract an item of this publisher (§4.1, §7.1.2, §7.2).
 ///
 /// SPEC: an entity with the affiliation publisher may retract any item, as §4.1 allows. An entity that may publish only
 /// by the publish model, or as publish-only, may overwrite and retract only its own items: §7.1.2 speaks of an item that
@@ -232,8 +232,8 @@ pub(super) fn may_change_item(
     }
 }
 
-/// Whether the actor may do what only owners may: configure, purge, delete, and manage affiliations
-/// and subscriptions (§8).
+/// Checks that the actor may administer the node: configure, purge and delete it, and manage affiliations and
+/// subscriptions (§8).
 ///
 /// SPEC: §4.1 lets a service allow publishers to purge, and §8.5.1 speaks of owners. Only owners may here.
 ///

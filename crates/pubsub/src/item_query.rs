@@ -79,15 +79,15 @@ pub enum OrderField {
 /// What of a node's items is in a list (XEP-0313 §4.1); all of it if nothing is said.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ItemFilter {
-    /// What stands after this.
+    /// Only items after this position.
     pub after: Option<ItemPosition>,
-    /// What stands before this.
+    /// Only items before this position.
     pub before: Option<ItemPosition>,
     /// These, all of which must be there.
     pub only: Option<Vec<ItemPosition>>,
-    /// What was published then or later.
+    /// Only items published at this time or later.
     pub since: Option<Timestamp>,
-    /// What was published then or earlier.
+    /// Only items published at this time or earlier.
     pub until: Option<Timestamp>,
     /// Items that this JID published, in every spelling of its domain.
     pub publisher: Option<Jid>,

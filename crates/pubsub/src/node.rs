@@ -24,7 +24,7 @@ use crate::{
 /// A subscription in the list of all: its JID and its SubID.
 pub(super) type SubscriptionEntry<'a> = (&'a Jid, Option<&'a SubId>);
 
-/// The subscriptions of a JID; without a [`Special`] it has one.
+/// The subscriptions of a JID; without a [`ConfiguredSubscription`] it has one.
 type OfJid<'a> = (&'a Jid, Option<&'a ConfiguredSubscription>);
 
 /// A node as the rules see it.

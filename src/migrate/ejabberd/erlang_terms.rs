@@ -39,7 +39,7 @@ fn value(text: &str) -> Option<(String, &str)> {
     (!plain.is_empty()).then(|| (plain.to_owned(), rest))
 }
 
-/// What stands before the closing quote, and what follows it.
+/// Splits a text at the closing quote.
 fn string(text: &str, quote: char) -> Option<(String, &str)> {
     let mut inside = String::new();
     let mut chars = text.char_indices();

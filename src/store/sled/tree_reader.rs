@@ -132,7 +132,7 @@ pub(super) struct TreeReader {
 
 impl TreeReader {
     /// Reads rows that refer to each other. A concurrent commit may remove some of them, so damage is reported only if
-    /// no commit was applied during the read. Returns `None` if that fails [`LOOKS`] times.
+    /// no commit was applied during the read. Returns `None` if that fails [`READ_ATTEMPTS`] times.
     pub(super) fn read_between_commits<T>(
         &self,
         read: impl Fn(&Self) -> Result<T, StoreError>,

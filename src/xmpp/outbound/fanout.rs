@@ -196,7 +196,7 @@ impl OutboundWriter {
     }
 
     /// Number of notifications that may be sent now, so that a barrier follows in time and a kill repeats at most
-    /// [`MAX_REPEATABLE`].
+    /// [`MAX_UNACKNOWLEDGED`].
     fn sendable(&self, sent: SendProgress, until: u64) -> u64 {
         let is_first = self.deferred.is_empty();
         let reserved = if is_first { 0 } else { RESERVED_FOR_DEFERRED };

@@ -1,8 +1,8 @@
 //! Querying the archive of a node (XEP-0313, XEP-0442).
 //!
-//! SPEC-DEVIATION: the archive of a node is what the node keeps. XEP-0313 §3.2 would have an item that was retracted,
-//! evicted or replaced leave its place; here it is as for who retrieves items. But a query may begin or end at any
-//! place that the node had, for its id was told with an event.
+//! SPEC-DEVIATION: the archive of a node has the items that the node has. With XEP-0313 §3.2, items that were retracted,
+//! evicted or replaced would keep their entries; here the archive shows the same items as retrieval. A query may begin or
+//! end at the id of any earlier event.
 //!
 //! SPEC-DEVIATION: XEP-0313 §3 wants unpredictable ids. Here only the node's part of an id is unpredictable; an id gives
 //! no access.
@@ -28,17 +28,17 @@ pub struct QueryArchive {
     pub page: PageRequest<ArchiveId>,
     /// In which order.
     pub order: ItemOrder,
-    /// What stands after this.
+    /// Only items after this one.
     pub after: Option<ArchiveId>,
-    /// What stands before this.
+    /// Only items before this one.
     pub before: Option<ArchiveId>,
     /// These.
     pub only: Option<Vec<ArchiveId>>,
-    /// What was published then or later.
+    /// Only items published at this time or later.
     pub since: Option<Timestamp>,
-    /// What was published then or earlier.
+    /// Only items published at this time or earlier.
     pub until: Option<Timestamp>,
-    /// What this JID published.
+    /// Only items published by this JID.
     pub with: Option<Jid>,
 }
 

@@ -100,8 +100,8 @@ pub fn publish(
     publish_at(node, Changes::none(node), request, there, cx)
 }
 
-/// Whether a node is configured as the publisher wants it (§7.1.5), also one that the request creates: a number above the
-/// limits of its policy is not met.
+/// Checks the publish-options against the configuration of the node (§7.1.5), also of a node that the request creates. A
+/// number above the limits of the policy is a precondition that is not met.
 fn check_options(node: &Node, request: &Publish, cx: &Context<'_>) -> Result<(), Error> {
     // Each by itself: of two values for one field one is not met.
     let unmet = request.options.iter().find(|wanted| !node.config.meets(wanted, cx.limits()));
@@ -249,7 +249,7 @@ fn check_number(number: usize, config: &NodeConfig, cx: &Context<'_>) -> Result<
     }
 }
 
-/// Whether the node takes this payload (§7.1.3.5, §7.1.3.7). Its namespace may be any: `pubsub#type` says what the data
+/// Checks that the node accepts this payload (§7.1.3.5, §7.1.3.7). Its namespace may be any: `pubsub#type` says what the data
 /// means (§16.4.4).
 fn check_payload(
     payload: Option<&Payload>,

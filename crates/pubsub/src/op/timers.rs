@@ -23,7 +23,7 @@ pub const MAX_EXPIRED: usize = 100;
 const MAX_LEASE_NOTICES: usize = 1000;
 /// Items of a digest. Of more the newest come.
 pub const MAX_DIGESTED: usize = 100;
-/// One decision makes no more digests once they have together so many bytes ([`Notification::size`]).
+/// One decision makes no more digests once they have together so many bytes ([`LogEntry::size`]).
 const MAX_DIGESTS_BYTES: usize = 1024 * 1024;
 
 /// When time has something to do at a node after these changes, if it has not already.
