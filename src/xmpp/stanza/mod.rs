@@ -4,7 +4,6 @@ pub mod atom_body;
 pub mod disco;
 pub mod envelope;
 pub mod forms;
-mod kind;
 pub mod mam;
 pub mod multicast;
 pub mod name;
