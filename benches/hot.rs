@@ -24,7 +24,7 @@ use gjallar::{
 };
 use gjallar_pubsub::{
     Actor, Affiliation, Context, Epoch, EventId, IdGenerator, Item, ItemId, Limits, Node,
-    NodeConfig, NodeId, Payload, Policy, Timestamp,
+    NodeConfig, NodeId, Payload, Policy, Sequence, Timestamp,
     op::{
         self,
         publish::{NewItem, Publish},
@@ -138,9 +138,9 @@ fn decide_a_publish() -> Iteration {
 fn encode_a_record() -> Iteration {
     let item = Arc::new(Item {
         id: ItemId::parse("4711").unwrap(),
-        place: EventId { epoch: Epoch(1), sequence: 4711 },
+        event_id: EventId { epoch: Epoch(1), sequence: Sequence(4711) },
         index: 0,
-        created: (4711, 0),
+        created: Sequence(4711).into(),
         publisher: BareJid::new("owner@localhost").unwrap(),
         published: Timestamp(1_700_000_000_000),
         payload: Some(payload()),

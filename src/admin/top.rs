@@ -22,11 +22,11 @@ pub(crate) async fn show(service: &Service, out: &mut ResponseLines) -> io::Resu
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         ticks.tick().await;
-        let positions = service.positions().await;
-        let mut rates: Vec<_> = positions
+        let sequences = service.node_sequences().await;
+        let mut rates: Vec<_> = sequences
             .iter()
-            .filter_map(|(node, epoch, seq)| {
-                let events = seq.saturating_sub(*before.get(epoch)?);
+            .filter_map(|(node, epoch, sequence)| {
+                let events = sequence.0.saturating_sub(*before.get(epoch)?);
                 (events > 0).then_some((events, node.as_str()))
             })
             .collect();
@@ -42,6 +42,6 @@ pub(crate) async fn show(service: &Service, out: &mut ResponseLines) -> io::Resu
             .map(|(name, _, value)| (name.to_owned(), value.into()))
             .collect();
         out.say(&AdminResponse::Line(json!({ "figures": figures, "busiest": busiest }))).await?;
-        before = positions.into_iter().map(|(_, epoch, seq)| (epoch, seq)).collect();
+        before = sequences.into_iter().map(|(_, epoch, sequence)| (epoch, sequence.0)).collect();
     }
 }

@@ -15,7 +15,7 @@ use crate::{
 };
 use gjallar_pubsub::{
     AccessModel, Affiliation, ConfigField, Epoch, EventId, Expire, IdGenerator, Item, ItemId,
-    ItemPosition, Limits, MaxItems, Node, NodeConfig, NodeId, SubscriptionDetails,
+    ItemPosition, Limits, MaxItems, Node, NodeConfig, NodeId, Sequence, SubscriptionDetails,
     SubscriptionOptions, SubscriptionState, Timestamp, may_stay,
 };
 
@@ -27,7 +27,7 @@ use super::{
 /// A node as it is put into the store.
 pub(super) struct ConvertedNode {
     node: Node,
-    seq: u64,
+    sequence: Sequence,
     affiliations: BTreeMap<BareJid, Affiliation>,
     subscriptions: OptionsByJid,
     pending: OptionsByJid,
@@ -76,7 +76,7 @@ pub(super) fn convert(
     let (subscriptions, pending) =
         subscribed(subscriptions, &config, &affiliations, here.now, &mut place);
     let items = items_within_limits(items, &config, &mut place);
-    let (items, seq) = assign_sequences(items, &creator, epoch, &mut place);
+    let (items, sequence) = assign_sequences(items, &creator, epoch, &mut place);
     if !is_kept_here(&items, &config, &(here.limits)(&id)) {
         place.remark(
             "more, or more bytes, than a node keeps here: the oldest go with the next publish",
@@ -84,7 +84,7 @@ pub(super) fn convert(
     }
     let node = Node::new(id, epoch, config, creator, created);
     let now = here.now;
-    Some(ConvertedNode { node, seq, affiliations, subscriptions, pending, items, now })
+    Some(ConvertedNode { node, sequence, affiliations, subscriptions, pending, items, now })
 }
 
 impl ConvertedNode {
@@ -95,7 +95,8 @@ impl ConvertedNode {
     }
 
     pub(super) async fn put(self, store: &dyn Store) -> Result<(), StoreError> {
-        let Self { node, seq, affiliations, subscriptions, pending, items, now } = self;
+        let Self { node, sequence, affiliations, subscriptions, pending, items, now } = self;
+        let version = sequence.0;
         let mut filling = NodeImporter::begin(store, node).await?;
         for (entity, affiliation) in affiliations {
             filling.affiliate(entity, affiliation);
@@ -104,17 +105,21 @@ impl ConvertedNode {
             filling.item(item).await?;
         }
         for (jid, _) in &subscriptions {
-            filling.subscribe(jid.clone(), false, seq);
+            filling.subscribe(jid.clone(), false, version);
         }
         for (jid, _) in &pending {
             filling.request(jid.clone());
         }
         for (jid, options) in subscriptions.into_iter().chain(pending) {
             if options != SubscriptionOptions::default() {
-                filling.agree(jid, vec![SubscriptionDetails::new(None, options, seq, now)], seq);
+                filling.agree(
+                    jid,
+                    vec![SubscriptionDetails::new(None, options, sequence, now)],
+                    version,
+                );
             }
         }
-        filling.finish(seq, seq).await
+        filling.finish(sequence, version).await
     }
 }
 
@@ -308,7 +313,7 @@ fn assign_sequences(
     creator: &BareJid,
     epoch: Epoch,
     place: &mut NodeWarnings<'_>,
-) -> (Vec<Item>, u64) {
+) -> (Vec<Item>, Sequence) {
     let mut moments: Vec<(Timestamp, usize)> = Vec::new();
     for (nth, item) in found.iter().enumerate() {
         moments.push((item.created.min(item.modified), nth));
@@ -317,13 +322,13 @@ fn assign_sequences(
         }
     }
     moments.sort();
-    let mut spots: BTreeMap<usize, (ItemPosition, u64)> = BTreeMap::new();
-    for (seq, (_, nth)) in (1..).zip(&moments) {
-        spots.entry(*nth).or_insert(((seq, 0), seq)).1 = seq;
+    let mut positions: BTreeMap<usize, (ItemPosition, Sequence)> = BTreeMap::new();
+    for (sequence, (_, nth)) in (1..).map(Sequence).zip(&moments) {
+        positions.entry(*nth).or_insert((sequence.into(), sequence)).1 = sequence;
     }
     let mut items = Vec::new();
     for (nth, item) in found.into_iter().enumerate() {
-        let Some((created, seq)) = spots.get(&nth).copied() else { continue };
+        let Some((created, sequence)) = positions.get(&nth).copied() else { continue };
         let Ok(id) = ItemId::parse(&item.id) else {
             place.remark_of(
                 "an item whose name is empty, too long, or cannot stand in XML",
@@ -345,12 +350,12 @@ fn assign_sequences(
                 creator.clone()
             }
         };
-        let place = EventId { epoch, sequence: seq };
+        let event_id = EventId { epoch, sequence };
         let published = item.modified;
-        items.push(Item { id, place, index: 0, created, publisher, published, payload });
+        items.push(Item { id, event_id, index: 0, created, publisher, published, payload });
     }
     items.sort_by_key(Item::position);
-    (items, moments.len() as u64)
+    (items, Sequence(moments.len() as u64))
 }
 
 #[cfg(test)]

@@ -6,8 +6,8 @@ use jid::{BareJid, Jid};
 
 use crate::store::{Commit, CommitChain, Store, StoreError};
 use gjallar_pubsub::{
-    Affiliation, Changes, ConfigRevision, FormerNode, Item, LogEntry, Node, SubscriptionDetails,
-    import_changes,
+    Affiliation, Changes, ConfigRevision, FormerNode, Item, LogEntry, Node, Sequence,
+    SubscriptionDetails, import_changes,
 };
 
 /// Changes that are committed at once.
@@ -85,20 +85,24 @@ impl<'a> NodeImporter<'a> {
     }
 
     /// The node has this sequence and version.
-    pub(crate) async fn finish(mut self, seq: u64, version: u64) -> Result<(), StoreError> {
+    pub(crate) async fn finish(
+        mut self,
+        sequence: Sequence,
+        version: u64,
+    ) -> Result<(), StoreError> {
         self.flush().await?;
-        self.commit(import_changes::reached(seq, version), None).await
+        self.commit(import_changes::reached(sequence, version), None).await
     }
 
     /// The node is gone with this sequence and version, and only its pending events stay, and what is remembered of it.
     pub(crate) async fn delete(
         mut self,
-        seq: u64,
+        sequence: Sequence,
         version: u64,
         former: Option<FormerNode>,
     ) -> Result<(), StoreError> {
         self.flush().await?;
-        self.commit(import_changes::deleted(seq, version, former), None).await
+        self.commit(import_changes::deleted(sequence, version, former), None).await
     }
 
     /// Commits what came since the last commit. Subscriptions of one position go together.

@@ -5,7 +5,7 @@ use tokio::task::yield_now;
 
 use crate::store::NodeNumber;
 use gjallar_pubsub::{
-    Actor, Affiliation, Epoch, NodeId, PageBound, PageRequest, Subscription,
+    Actor, Affiliation, Epoch, NodeId, PageBound, PageRequest, Sequence, Subscription,
     op::{
         affiliations::OwnAffiliations,
         authorize,
@@ -118,7 +118,7 @@ impl Service {
     }
 
     /// The nodes that were worked at lately, each with the position of its newest event.
-    pub async fn positions(&self) -> Vec<(NodeId, Epoch, u64)> {
+    pub async fn node_sequences(&self) -> Vec<(NodeId, Epoch, Sequence)> {
         self.memory.nodes.node_sequences().await
     }
 

@@ -53,9 +53,9 @@ impl Service {
             scanned_to: looked_up_to,
         } = listed;
         let mut ids: Vec<ArchiveId> = items.iter().map(Item::archive_id).collect();
-        if let Some(spot) = looked_up_to {
+        if let Some(position) = looked_up_to {
             let at = if request.page.is_backward() { 0 } else { ids.len() };
-            ids.insert(at, ArchiveId { epoch: node.epoch, position: spot });
+            ids.insert(at, ArchiveId { epoch: node.epoch, position: position });
         }
         let ids = ResultPage { entries: ids, index, total };
         let attribution = Attribution::of(node, &node.config);

@@ -15,7 +15,7 @@ use tokio::sync::{Mutex as TurnMutex, Notify, OwnedMutexGuard};
 
 use crate::store::{CommitChain, Store, StoreError};
 use gjallar_pubsub::{
-    Change, Changes, Epoch, Item, LogEntry, Node, NodeId, Recipients, op::auto_subscribe,
+    Change, Changes, Epoch, Item, LogEntry, Node, NodeId, Recipients, Sequence, op::auto_subscribe,
 };
 
 use super::{event_log::recipient_lists::SharedLists, pending_commits::PendingCommits};
@@ -166,16 +166,16 @@ impl NodeCache {
         self.cells().all.len()
     }
 
-    /// The nodes in memory, each with the position of its newest event.
-    pub(super) async fn node_sequences(&self) -> Vec<(NodeId, Epoch, u64)> {
+    /// Nodes in memory, each with the sequence of its newest event.
+    pub(super) async fn node_sequences(&self) -> Vec<(NodeId, Epoch, Sequence)> {
         let cells: Vec<_> = self.cells().all.values().map(|slot| Arc::clone(&slot.cell)).collect();
-        let mut positions = Vec::with_capacity(cells.len());
+        let mut sequences = Vec::with_capacity(cells.len());
         for cell in cells {
             if let SlotContent::There(hot) = &cell.lock().await.known {
-                positions.push((hot.node.id.clone(), hot.node.epoch, hot.node.seq));
+                sequences.push((hot.node.id.clone(), hot.node.epoch, hot.node.sequence));
             }
         }
-        positions
+        sequences
     }
 
     /// Waits for a node's turn, and reads the node if it is not in memory. If that was because a commit

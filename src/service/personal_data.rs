@@ -7,8 +7,8 @@ use jid::{BareJid, Jid};
 use crate::store::NodeNumber;
 use gjallar_pubsub::{
     Actor, Affiliation, Context, Item, ItemBudget, ItemFilter, ItemOrder, ItemPage, ItemPosition,
-    ItemQuery, ItemRef, Node, NodeId, PageBound, PageRequest, Subscription, SubscriptionOptions,
-    SubscriptionState, Timestamp,
+    ItemQuery, ItemRef, Node, NodeId, PageBound, PageRequest, Sequence, Subscription,
+    SubscriptionOptions, SubscriptionState, Timestamp,
     op::{
         affiliations::SetAffiliations, configure, delete::Delete, retract::Retract,
         subscription_options::GetOptions, subscriptions::SetSubscriptions,
@@ -41,7 +41,7 @@ pub struct ErasureReport {
 pub struct PageToken {
     node: NodeNumber,
     /// Up to which of its items, if it may have more.
-    spot: Option<ItemPosition>,
+    position: Option<ItemPosition>,
 }
 
 /// An item that an entity published.
@@ -57,25 +57,26 @@ pub struct OwnItem {
 
 impl fmt::Display for PageToken {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (seq, index) = self.spot.unwrap_or_default();
-        write!(f, "{}-{seq}-{index}", self.node.0)
+        let ItemPosition { sequence, index } = self.position.unwrap_or_default();
+        write!(f, "{}-{sequence}-{index}", self.node.0)
     }
 }
 
 impl PageToken {
     /// The position before all items: node numbers begin at 1.
-    pub const START: Self = Self { node: NodeNumber(0), spot: None };
+    pub const START: Self = Self { node: NodeNumber(0), position: None };
 
     /// Parses what [`fmt::Display`] writes.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
-        let (node, spot) = text.split_once('-')?;
-        let (seq, index) = spot.split_once('-')?;
-        let spot = (seq.parse().ok()?, index.parse().ok()?);
-        // No item has the position 0.
+        let (node, position) = text.split_once('-')?;
+        let (sequence, index) = position.split_once('-')?;
+        let sequence = Sequence(sequence.parse().ok()?);
+        let position = ItemPosition { sequence, index: index.parse().ok()? };
+        // No item has the sequence 0.
         Some(Self {
             node: NodeNumber(node.parse().ok()?),
-            spot: Some(spot).filter(|spot| spot.0 > 0),
+            position: Some(position).filter(|position| position.sequence > Sequence(0)),
         })
     }
 }
@@ -98,16 +99,16 @@ impl Service {
         let mut items = Vec::new();
         let mut bytes = 0;
         let mut nodes = PageRequest::first(PAGE);
-        if let Some(PageToken { node, spot: Some(spot) }) = reached
+        if let Some(PageToken { node, position: Some(position) }) = reached
             && let Some(name) = self.node_at(node).await?
         {
             let mut listing = self.listing_of(&by(entity));
-            listing.page.edge = PageBound::After(ItemRef::Position(spot));
+            listing.page.edge = PageBound::After(ItemRef::Position(position));
             let listed = self.list(&name, &listing).await?;
-            let spot = listed.more_after();
+            let position = listed.more_after();
             bytes = add(&mut items, node, &name, listed);
-            if spot.is_some() {
-                return Ok((items, Some(PageToken { node, spot })));
+            if position.is_some() {
+                return Ok((items, Some(PageToken { node, position })));
             }
         }
         if let Some(PageToken { node, .. }) = reached {
@@ -120,10 +121,10 @@ impl Service {
             nodes.edge = PageBound::After(*last);
             for (node, summary) in found {
                 let listed = self.list(&summary.node, &self.listing_of(&by(entity))).await?;
-                let spot = listed.more_after();
+                let position = listed.more_after();
                 bytes += add(&mut items, node, &summary.node, listed);
-                if spot.is_some() || bytes >= self.policies().limits().max_reply_bytes {
-                    return Ok((items, Some(PageToken { node, spot })));
+                if position.is_some() || bytes >= self.policies().limits().max_reply_bytes {
+                    return Ok((items, Some(PageToken { node, position })));
                 }
             }
         }
@@ -182,8 +183,8 @@ impl Service {
                     Err(Error::Refused(gjallar_pubsub::Error::ItemNotFound)) => {}
                     Err(error) => return Err(error),
                 }
-            } else if let Some(spot) = listed.scanned_to {
-                listing.page.edge = PageBound::After(ItemRef::Position(spot));
+            } else if let Some(position) = listed.scanned_to {
+                listing.page.edge = PageBound::After(ItemRef::Position(position));
             } else {
                 return Ok(retracted);
             }
@@ -319,7 +320,7 @@ fn by(entity: &BareJid) -> ItemFilter {
 /// Adds the listed items of a node. Returns their approximate bytes.
 fn add(items: &mut Vec<OwnItem>, at: NodeNumber, node: &NodeId, listed: ItemPage) -> usize {
     let own = |item: Item| {
-        let reached = PageToken { node: at, spot: Some(item.position()) };
+        let reached = PageToken { node: at, position: Some(item.position()) };
         OwnItem { node: node.clone(), item, reached }
     };
     let bytes = listed.part.entries.iter().map(Item::size).sum();

@@ -212,8 +212,9 @@ impl Service {
     async fn own_items(&self, turn: &NodeGuard, own: &OwnItems<'_>) -> Result<Prefetched, Error> {
         let is_concerned = |node: &&Node| presence_change::loses_own_items(node, own.publisher);
         let Some(node) = turn.node().filter(is_concerned) else { return Ok(Prefetched::default()) };
-        let edge =
-            own.after.map_or(PageBound::At(0), |spot| PageBound::After(ItemRef::Position(spot)));
+        let edge = own
+            .after
+            .map_or(PageBound::At(0), |position| PageBound::After(ItemRef::Position(position)));
         let page = PageRequest { max: own.max, edge };
         let filter =
             ItemFilter { publisher: Some(own.publisher.clone().into()), ..ItemFilter::default() };

@@ -33,7 +33,7 @@ struct MemoryTables {
     last_number: NodeNumber,
     numbers: HashMap<NodeId, NodeNumber>,
     nodes: BTreeMap<NodeNumber, StoredNode>,
-    /// Deleted nodes, each with its place in one of the lists below.
+    /// Deleted nodes, each with its position in one of the lists below.
     former: HashMap<NodeId, ((u64, NodeNumber), FormerNode)>,
     /// Those with a redirect by their number, and the others by the time of their deletion and their number.
     moved: BTreeMap<(u64, NodeNumber), NodeId>,
@@ -45,8 +45,8 @@ struct MemoryTables {
 #[derive(Debug)]
 struct StoredNode {
     node: Node,
-    items: BTreeMap<(u64, u16), Item>,
-    places: HashMap<ItemId, (u64, u16)>,
+    items: BTreeMap<ItemPosition, Item>,
+    positions: HashMap<ItemId, ItemPosition>,
     bytes: u64,
     /// Those whom an owner subscribed.
     enrolled: HashSet<Jid>,
@@ -96,21 +96,21 @@ impl MemoryTables {
     }
 
     fn remember(&mut self, id: &NodeId, number: NodeNumber, former: &FormerNode) {
-        let place = match former.redirect {
+        let position = match former.redirect {
             Some(_) => (0, number),
             None => (former.deleted.0, number),
         };
         let list = if former.redirect.is_some() { &mut self.moved } else { &mut self.deleted };
-        list.insert(place, id.clone());
+        list.insert(position, id.clone());
         if let Some(owner) = former.share() {
             let is_reserved = former.redirect.is_none();
             let own_oldest = self.shares.oldest_of_full(&owner).filter(|_| is_reserved);
             if let Some(oldest) = own_oldest.and_then(|oldest| self.deleted.get(&oldest).cloned()) {
                 self.forget_former(&oldest);
             }
-            self.shares.add(owner, is_reserved.then_some(place));
+            self.shares.add(owner, is_reserved.then_some(position));
         }
-        self.former.insert(id.clone(), (place, former.clone()));
+        self.former.insert(id.clone(), (position, former.clone()));
         while let Some((_, oldest)) = self.deleted.first_key_value() {
             let is_over = self.former.get(oldest);
             let is_over = is_over.is_some_and(|(_, other)| other.is_over(former.deleted));
@@ -123,11 +123,11 @@ impl MemoryTables {
     }
 
     fn forget_former(&mut self, id: &NodeId) {
-        let Some((place, former)) = self.former.remove(id) else { return };
+        let Some((position, former)) = self.former.remove(id) else { return };
         let list = if former.redirect.is_some() { &mut self.moved } else { &mut self.deleted };
-        list.remove(&place);
+        list.remove(&position);
         if let Some(owner) = former.share() {
-            self.shares.remove(&owner, former.redirect.is_none().then_some(place));
+            self.shares.remove(&owner, former.redirect.is_none().then_some(position));
         }
     }
 }
@@ -137,7 +137,7 @@ impl StoredNode {
         Self {
             node: node.clone(),
             items: BTreeMap::new(),
-            places: HashMap::new(),
+            positions: HashMap::new(),
             bytes: 0,
             enrolled: HashSet::new(),
         }
@@ -148,7 +148,7 @@ impl StoredNode {
         match change {
             Change::Published(item) => {
                 let before = self.retract(&item.id);
-                self.places.insert(item.id.clone(), item.position());
+                self.positions.insert(item.id.clone(), item.position());
                 self.bytes += item.size() as u64;
                 let created = before.map_or(item.created, |before| before.created);
                 self.items.insert(item.position(), Item { created, ..(**item).clone() });
@@ -161,7 +161,7 @@ impl StoredNode {
             }
             Change::Purged => {
                 self.items.clear();
-                self.places.clear();
+                self.positions.clear();
                 self.bytes = 0;
             }
             Change::Created(_)
@@ -183,7 +183,7 @@ impl StoredNode {
     }
 
     fn retract(&mut self, id: &ItemId) -> Option<Item> {
-        let item = self.items.remove(&self.places.remove(id)?)?;
+        let item = self.items.remove(&self.positions.remove(id)?)?;
         self.bytes -= item.size() as u64;
         Some(item)
     }
@@ -201,10 +201,10 @@ impl StoredNode {
     }
 
     fn select(&self, ids: &[ItemId]) -> Vec<&Item> {
-        let mut places: Vec<_> = ids.iter().filter_map(|id| self.places.get(id)).collect();
-        places.sort_unstable();
-        places.dedup();
-        places.iter().filter_map(|place| self.items.get(place)).collect()
+        let mut positions: Vec<_> = ids.iter().filter_map(|id| self.positions.get(id)).collect();
+        positions.sort_unstable();
+        positions.dedup();
+        positions.iter().filter_map(|position| self.items.get(position)).collect()
     }
 
     fn list(
@@ -214,31 +214,31 @@ impl StoredNode {
     ) -> Option<Result<ItemPage, StoreError>> {
         let by = listing.order.by;
         let marked = |mark: &ItemRef| match mark {
-            ItemRef::Name(id) => Some(by.of(self.items.get(self.places.get(id)?)?)),
-            ItemRef::Position(spot) => Some(*spot),
-            ItemRef::Spot(spot) => Some(by.of(self.items.get(spot)?)),
+            ItemRef::Name(id) => Some(by.of(self.items.get(self.positions.get(id)?)?)),
+            ItemRef::Position(position) => Some(*position),
+            ItemRef::ModifiedAt(position) => Some(by.of(self.items.get(position)?)),
         };
         let edge = match &listing.page.edge {
             PageBound::After(mark) | PageBound::Before(mark) => Some(marked(mark)?),
             PageBound::At(_) | PageBound::Last => None,
         };
         let mut named = listing.filter.only.iter().flatten();
-        if named.any(|spot| !self.items.contains_key(spot)) {
+        if named.any(|position| !self.items.contains_key(position)) {
             return None;
         }
         let (after, before) = listing.between(edge);
-        let mut spots: Vec<_> =
+        let mut positions: Vec<_> =
             self.items.values().map(|item| (by.of(item), item.position())).collect();
-        spots.retain(|(by, spot)| {
+        positions.retain(|(by, position)| {
             after.is_none_or(|after| *by > after)
                 && before.is_none_or(|before| *by < before)
-                && listing.filter.names(*spot)
+                && listing.filter.names(*position)
         });
-        spots.sort_unstable();
-        let spots = spots.into_iter().map(|(_, spot)| Ok(spot));
+        positions.sort_unstable();
+        let positions = positions.into_iter().map(|(_, position)| Ok(position));
         let gone = || StoreError::Failed("an item is gone".into());
-        let read = |spot| self.items.get(&spot).cloned().ok_or_else(gone);
-        Some(paginate(listing, self.items.len(), spots, read, read, fits))
+        let read = |position| self.items.get(&position).cloned().ok_or_else(gone);
+        Some(paginate(listing, self.items.len(), positions, read, read, fits))
     }
 
     fn summary(&self) -> NodeSummary {

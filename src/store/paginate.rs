@@ -14,7 +14,7 @@ pub(super) const MAX_LOOKED_AT: usize = 2000;
 pub(super) fn paginate(
     listing: &ItemQuery,
     total: usize,
-    spots: impl DoubleEndedIterator<Item = Result<ItemPosition, StoreError>>,
+    positions: impl DoubleEndedIterator<Item = Result<ItemPosition, StoreError>>,
     look: impl Fn(ItemPosition) -> Result<Item, StoreError>,
     read: impl Fn(ItemPosition) -> Result<Item, StoreError>,
     mut fits: impl FnMut(&Item) -> bool,
@@ -23,18 +23,18 @@ pub(super) fn paginate(
     let is_filtered = !filter.is_none();
     let skipped = if let PageBound::At(index) = page.edge { index } else { 0 };
     let (mut forward, mut backward);
-    let mut spots: &mut dyn Iterator<Item = _> = if listing.is_from_newest() {
-        backward = spots.rev().skip(skipped);
+    let mut positions: &mut dyn Iterator<Item = _> = if listing.is_from_newest() {
+        backward = positions.rev().skip(skipped);
         &mut backward
     } else {
-        forward = spots.skip(skipped);
+        forward = positions.skip(skipped);
         &mut forward
     };
     let (mut entries, mut last) = (Vec::new(), None);
     let (mut is_complete, mut looked_up_to) = (true, None);
     let mut passed = 0;
-    for (looked_at, spot) in (&mut spots).enumerate() {
-        let spot = spot?;
+    for (looked_at, position) in (&mut positions).enumerate() {
+        let position = position?;
         passed = looked_at + 1;
         if is_filtered && looked_at == MAX_LOOKED_AT {
             (is_complete, looked_up_to) = (false, last);
@@ -45,11 +45,11 @@ pub(super) fn paginate(
             is_complete = false;
             break;
         }
-        last = Some(spot);
-        if is_filtered && !filter.matches(&look(spot)?) {
+        last = Some(position);
+        if is_filtered && !filter.matches(&look(position)?) {
             continue;
         }
-        let item = read(spot)?;
+        let item = read(position)?;
         if is_full || !fits(&item) {
             is_complete = false;
             break;
@@ -61,7 +61,8 @@ pub(super) fn paginate(
     }
     let total = (!is_filtered).then_some(total);
     // The items on the page's side of its edge.
-    let mut side = || (&mut spots).try_fold(passed, |count, spot| spot.map(|_| count + 1));
+    let mut side =
+        || (&mut positions).try_fold(passed, |count, position| position.map(|_| count + 1));
     let index = match (&page.edge, total) {
         (_, None) => None,
         (PageBound::At(index), Some(total)) => Some((*index).min(total)),

@@ -138,7 +138,7 @@ async fn a_full_outbox_refuses_before_anything_changes() {
     stage.affiliate(OWNER, "a", "x@localhost", Affiliation::Outcast).await.unwrap();
     stage.affiliate(OWNER, "a", "x@localhost", Affiliation::None).await.unwrap();
     stage.subscribe("x@localhost", "a").await.unwrap_err();
-    assert_eq!(stage.items(OWNER, "a").await.unwrap()[0].place.sequence, published);
+    assert_eq!(stage.items(OWNER, "a").await.unwrap()[0].event_id.sequence.0, published);
     // And a node can be deleted, if that is not told.
     let refused = stage.delete(OWNER, "a").await;
     assert!(matches!(refused, Err(Error::Busy { .. })), "{refused:?}");

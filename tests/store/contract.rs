@@ -11,9 +11,9 @@ use gjallar::{
 };
 use gjallar_pubsub::{
     AccessModel, Affiliation, ConfigField, Epoch, FormerNode, ItemBudget, ItemFilter, ItemOrder,
-    ItemQuery, ItemRef, Limits, MaxItems, Node, NodeConfig, OrderField, OwnerHash, PageBound,
-    PageRequest, PublishModel, ResultPage, Subscription, SubscriptionState, Timestamp,
-    import_changes,
+    ItemPosition, ItemQuery, ItemRef, Limits, MaxItems, Node, NodeConfig, OrderField, OwnerHash,
+    PageBound, PageRequest, PublishModel, ResultPage, Sequence, Subscription, SubscriptionState,
+    Timestamp, import_changes,
     op::{affiliations::OwnAffiliations, subscriptions::OwnSubscriptions},
 };
 
@@ -119,7 +119,7 @@ async fn keeps_nodes_with_all_that_belongs_to_them(kind: impl StoreUnderTest) {
     assert_eq!(kept.config.title, "a title");
     assert_eq!(kept.config.max_items, MaxItems::Number(3));
     assert!(kept.config.notify_config);
-    assert_eq!(kept.seq, 1);
+    assert_eq!(kept.sequence, Sequence(1));
     assert_eq!(kept.creator.as_str(), OWNER);
     assert_eq!(kept.subscribers().collect::<Vec<_>>(), [&jid("x@localhost/r")]);
     let affiliation = |who: &str| kept.affiliation_of(&jid(who).to_bare());
@@ -160,7 +160,7 @@ async fn an_item_of_the_same_name_replaces_and_is_the_newest(kind: impl StoreUnd
     let items = stage.items(OWNER, "a").await.unwrap();
     let newest = items.last().unwrap();
     assert_eq!(newest.payload.as_ref().unwrap().xml(), "<new xmlns='urn:x'/>");
-    assert_eq!(newest.place.sequence, 4);
+    assert_eq!(newest.event_id.sequence, Sequence(4));
     stage.retract(OWNER, "a", "3").await.unwrap();
     assert_eq!(stage.ids("a").await, ["2", "1"]);
     stage.purge(OWNER, "a").await.unwrap();
@@ -267,9 +267,9 @@ async fn lists_items_in_an_order_and_by_a_filter(kind: impl StoreUnderTest) {
         (at(2, PageBound::Before(name("B"))), creation, true, "0 DC"),
         (at(1, PageBound::Before(name("B"))), creation, true, "1 C …"),
         // The first C stood there, and the first A.
-        (at(9, PageBound::After(ItemRef::Position((3, 0)))), modification, false, "1 DCA"),
-        (at(1, PageBound::Before(ItemRef::Position((3, 0)))), modification, true, "2 D …"),
-        (at(9, PageBound::After(ItemRef::Position((1, 0)))), creation, false, "1 BCD"),
+        (at(9, PageBound::After(ItemRef::Position(position(3, 0)))), modification, false, "1 DCA"),
+        (at(1, PageBound::Before(ItemRef::Position(position(3, 0)))), modification, true, "2 D …"),
+        (at(9, PageBound::After(ItemRef::Position(position(1, 0)))), creation, false, "1 BCD"),
         (at(1, PageBound::At(1)), creation, true, "1 C …"),
         (at(9, PageBound::At(7)), creation, true, "4 "),
         (PageRequest::last(3), creation, true, "1 CBA …"),
@@ -286,7 +286,7 @@ async fn lists_items_in_an_order_and_by_a_filter(kind: impl StoreUnderTest) {
     let all =
         store.page(&node("n"), &PageRequest::first(9), usize::MAX).await.unwrap().unwrap().entries;
     let [b, d, c, a] = all.as_slice() else { panic!("{all:?}") };
-    assert_eq!((a.created, c.created), ((1, 0), (3, 0)));
+    assert_eq!((a.created, c.created), (position(1, 0), position(3, 0)));
     assert_eq!((b.created, d.created), (b.position(), d.position()));
     let none = ItemFilter::default;
     let filters = [
@@ -312,15 +312,16 @@ async fn lists_items_in_an_order_and_by_a_filter(kind: impl StoreUnderTest) {
         assert_eq!(found, format!("- {sorted}"));
     }
     // An item that is named by its position has to exist; a position need not have an item.
-    for gone in [(4, 0), (3, 0), (99, 0), (4, 1)] {
-        let is_there = gone == (4, 0);
+    for (sequence, index) in [(4, 0), (3, 0), (99, 0), (4, 1)] {
+        let (gone, is_there) = (position(sequence, index), (sequence, index) == (4, 0));
         let filter = ItemFilter { only: Some(vec![a.position(), gone]), ..none() };
         let found = list(PageRequest::first(9), modification, false, filter).await;
         assert_eq!(found.is_some(), is_there, "{gone:?}");
-        let edge = PageBound::After(ItemRef::Spot(gone));
+        let edge = PageBound::After(ItemRef::ModifiedAt(gone));
         assert_eq!(list(at(9, edge), creation, false, none()).await.is_some(), is_there);
     }
-    let filter = ItemFilter { after: Some((3, 0)), before: Some((99, 0)), ..none() };
+    let filter =
+        ItemFilter { after: Some(position(3, 0)), before: Some(position(99, 0)), ..none() };
     assert_eq!(list(PageRequest::first(9), modification, false, filter).await.unwrap(), "- DCA");
     // Gone and come again is new; after a purge nothing of before is there.
     stage.retract(OWNER, "n", "A").await.unwrap();
@@ -383,15 +384,21 @@ async fn remembers_deleted_nodes(kind: impl StoreUnderTest) {
     assert_eq!(stage.store.check().await.unwrap(), Vec::<String>::new());
 }
 
+fn position(sequence: u64, index: u16) -> ItemPosition {
+    ItemPosition { sequence: Sequence(sequence), index }
+}
+
 /// The commits that create a node and delete it.
 fn deletion(name: &str, former: FormerNode) -> [Commit; 2] {
     let config = NodeConfig::initial(&Limits::default());
     let made = Node::new(node(name), Epoch(1), config, jid(OWNER).to_bare(), Timestamp(0));
-    [import_changes::created(made), import_changes::deleted(1, 1, Some(former))].map(|changes| {
-        let (node, changes, chain) = (node(name), Arc::new(changes), CommitChain::default());
-        let revoked = Arc::default();
-        Commit { node, changes, notifications: Vec::new(), revoked, chain }
-    })
+    [import_changes::created(made), import_changes::deleted(Sequence(1), 1, Some(former))].map(
+        |changes| {
+            let (node, changes, chain) = (node(name), Arc::new(changes), CommitChain::default());
+            let revoked = Arc::default();
+            Commit { node, changes, notifications: Vec::new(), revoked, chain }
+        },
+    )
 }
 
 /// Creates a node and deletes it at this time, in the store alone.
@@ -669,7 +676,7 @@ async fn forgets_everything_of_a_deleted_node(kind: impl StoreUnderTest) {
     stage.create(OWNER, "a").await.unwrap();
     let second = stage.store.node(&node("a")).await.unwrap().unwrap();
     assert_ne!(first.epoch, second.epoch);
-    assert_eq!((second.seq, second.subscribers_len()), (0, 0));
+    assert_eq!((second.sequence, second.subscribers_len()), (Sequence(0), 0));
     assert_eq!(stage.ids("a").await, [""; 0]);
 }
 

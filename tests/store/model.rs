@@ -92,7 +92,7 @@ async fn state(stage: &TestService) -> String {
         };
         state.push_str(&format!(
             "{name} {} {:?} {affiliations:?} {subscribers:?} {ids:?}\n",
-            there.seq, there.config
+            there.sequence, there.config
         ));
     }
     for actor in ACTORS {

@@ -6,7 +6,7 @@ use jid::{BareJid, Jid};
 
 use crate::{
     Affiliation, ConfigRevision, Epoch, EventId, FormerNode, Item, ItemId, LogEntry, Node,
-    NodeConfig, SubscriptionDetails,
+    NodeConfig, Sequence, SubscriptionDetails,
 };
 
 /// One thing that becomes true at a node.
@@ -53,20 +53,20 @@ pub enum Change {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Changes {
     list: Vec<Change>,
-    seq: u64,
+    sequence: Sequence,
     version: u64,
 }
 
 impl Changes {
     /// Nothing changes.
     pub(super) fn none(node: &Node) -> Self {
-        Self { list: Vec::new(), seq: node.seq, version: node.version + 1 }
+        Self { list: Vec::new(), sequence: node.sequence, version: node.version + 1 }
     }
 
     /// A node comes into being.
     pub(super) fn creation(node: Node) -> Self {
-        let (seq, version) = (node.seq, node.version + 1);
-        Self { list: vec![Change::Created(Box::new(node))], seq, version }
+        let (sequence, version) = (node.sequence, node.version + 1);
+        Self { list: vec![Change::Created(Box::new(node))], sequence, version }
     }
 
     /// The node that comes into being.
@@ -79,8 +79,8 @@ impl Changes {
     }
 
     /// Changes that leave a node with this sequence and version.
-    pub(super) fn at(seq: u64, version: u64, list: Vec<Change>) -> Self {
-        Self { list, seq, version }
+    pub(super) fn at(sequence: Sequence, version: u64, list: Vec<Change>) -> Self {
+        Self { list, sequence, version }
     }
 
     /// Something changes without an event.
@@ -93,10 +93,10 @@ impl Changes {
         self.list.splice(0..0, items.iter().cloned().map(Change::Retracted));
     }
 
-    /// Takes the next sequence of the node of this epoch, for one event.
-    pub(super) fn take_place(&mut self, epoch: Epoch) -> EventId {
-        self.seq += 1;
-        EventId { epoch, sequence: self.seq }
+    /// Takes the next sequence of the node for one event.
+    pub(super) fn next_event_id(&mut self, epoch: Epoch) -> EventId {
+        self.sequence.0 += 1;
+        EventId { epoch, sequence: self.sequence }
     }
 
     /// The changes, in the order in which they are made.
@@ -104,10 +104,10 @@ impl Changes {
         self.list.iter()
     }
 
-    /// The position of the node's newest event after them.
+    /// Sequence of the node's newest event after these changes.
     #[must_use]
-    pub fn seq(&self) -> u64 {
-        self.seq
+    pub fn sequence(&self) -> Sequence {
+        self.sequence
     }
 
     /// The version of the node after them: the number of this commit.
@@ -119,7 +119,7 @@ impl Changes {
     /// Returns `true` if the node stays exactly as it is.
     #[must_use]
     pub fn is_empty(&self, node: Option<&Node>) -> bool {
-        self.list.is_empty() && node.is_none_or(|node| node.seq == self.seq)
+        self.list.is_empty() && node.is_none_or(|node| node.sequence == self.sequence)
     }
 
     /// Who loses a subscription.

@@ -8,7 +8,7 @@ use std::{
 
 use jid::{AccountKey, BareJid, Jid};
 
-use crate::{SubscriptionDetails, subscriber_list};
+use crate::{Sequence, SubscriptionDetails, subscriber_list};
 
 /// The subscriptions of one JID at a node.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -25,9 +25,9 @@ pub struct ConfiguredSubscription {
 
 impl ConfiguredSubscription {
     /// The same subscriptions, which begin now; their digests have nothing from before.
-    pub(super) fn begun(self, seq: u64, version: u64) -> Self {
+    pub(super) fn begun(self, sequence: Sequence, version: u64) -> Self {
         let begun = |terms: &SubscriptionDetails| SubscriptionDetails {
-            digested_to: terms.digested_to.max(seq),
+            digested_to: terms.digested_to.max(sequence),
             ..terms.clone()
         };
         Self {

@@ -169,7 +169,8 @@ impl LogEntry {
         let attribution = Attribution::of(node, config);
         let event = Event::Published(vec![EventItem::of(item, config, &attribution)]);
         let audience = Audience::Listed(Recipients::one(subscriber.clone()));
-        let again = Self::new(node, config, (item.place, as_of), event, audience, item.published)?;
+        let again =
+            Self::new(node, config, (item.event_id, as_of), event, audience, item.published)?;
         Some(Self { index: item.index, nonce: Some(nonce), ..again })
     }
 
@@ -183,7 +184,7 @@ impl LogEntry {
     ) -> Self {
         Self {
             node: node.id.clone(),
-            event_id: changes.take_place(node.epoch),
+            event_id: changes.next_event_id(node.epoch),
             index: 0,
             event,
             audience,

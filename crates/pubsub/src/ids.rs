@@ -58,22 +58,32 @@ pub fn is_xml(text: &str) -> bool {
     text.chars().all(is_char)
 }
 
-/// One life of a node: deleting a node and creating it again under the same name makes a new one.
+/// Incarnation of a node name: a node that is deleted and created again has another epoch.
 ///
-/// A random number, so that two stores do not agree on it by accident.
+/// A random number, so that the epochs of two stores differ.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Epoch(pub u64);
 
-/// The place of an event in its node's order.
+/// Number of an event within its node and epoch: from 1, without gaps; 0 before the first event.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Sequence(pub u64);
+
+impl fmt::Display for Sequence {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// Identifier of an event: epoch of the node and sequence.
 ///
-/// Every change that subscribers may hear of takes the next place, announced or not. Rendered
-/// `EPOCH-SEQ`: sixteen hexadecimal digits and a decimal number.
+/// Every change that may notify subscribers takes the next sequence, whether or not a notification is sent. Rendered
+/// `EPOCH-SEQUENCE`: sixteen hexadecimal digits and a decimal number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct EventId {
-    /// The life of the node that the event belongs to.
+    /// Epoch of the node.
     pub epoch: Epoch,
-    /// The position, counted from 1.
-    pub sequence: u64,
+    /// Number of the event in that epoch, from 1.
+    pub sequence: Sequence,
 }
 
 impl fmt::Display for EventId {
@@ -82,13 +92,13 @@ impl fmt::Display for EventId {
     }
 }
 
-/// What an item is called in the archive of its node (XEP-0313 §3.4): as the event that brought it, and, if others came
-/// before it in that event, which item of it. Unique, and never used again.
+/// Identifier of an item in the archive of its node (XEP-0313 §3.4): `EPOCH-SEQUENCE`, followed by `-INDEX` if the index
+/// is not 0. Unique, and never reused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ArchiveId {
-    /// The life of the node that the item belongs to.
+    /// Epoch of the node.
     pub epoch: Epoch,
-    /// Where the item stands.
+    /// Position of the item in the node.
     pub position: ItemPosition,
 }
 
@@ -96,18 +106,19 @@ impl ArchiveId {
     /// Parses what [`fmt::Display`] writes.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
-        let (epoch, spot) = text.split_once('-')?;
-        let (seq, index) = spot.split_once('-').unwrap_or((spot, "0"));
+        let (epoch, position) = text.split_once('-')?;
+        let (sequence, index) = position.split_once('-').unwrap_or((position, "0"));
         let epoch = Epoch(u64::from_str_radix(epoch, 16).ok()?);
-        let id = Self { epoch, position: (seq.parse().ok()?, index.parse().ok()?) };
+        let sequence = Sequence(sequence.parse().ok()?);
+        let id = Self { epoch, position: ItemPosition { sequence, index: index.parse().ok()? } };
         (id.to_string() == text).then_some(id)
     }
 }
 
 impl fmt::Display for ArchiveId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (seq, index) = self.position;
-        EventId { epoch: self.epoch, sequence: seq }.fmt(f)?;
+        let ItemPosition { sequence, index } = self.position;
+        EventId { epoch: self.epoch, sequence }.fmt(f)?;
         if index > 0 { write!(f, "-{index}") } else { Ok(()) }
     }
 }
@@ -118,12 +129,15 @@ mod tests {
 
     #[test]
     fn the_id_of_an_item_in_the_archive_has_one_form() {
-        let id = |spot| ArchiveId { epoch: Epoch(10), position: spot };
-        for (spot, text) in
+        let id = |(sequence, index)| ArchiveId {
+            epoch: Epoch(10),
+            position: ItemPosition { sequence: Sequence(sequence), index },
+        };
+        for (position, text) in
             [((3, 0), "000000000000000a-3"), ((3, 65535), "000000000000000a-3-65535")]
         {
-            assert_eq!(id(spot).to_string(), text);
-            assert_eq!(ArchiveId::parse(text), Some(id(spot)));
+            assert_eq!(id(position).to_string(), text);
+            assert_eq!(ArchiveId::parse(text), Some(id(position)));
         }
         for text in [
             "",

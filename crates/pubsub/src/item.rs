@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use jid::BareJid;
 
-use crate::{ArchiveId, EventId, ItemId, Timestamp};
+use crate::{ArchiveId, EventId, ItemId, Sequence, Timestamp};
 
 /// Length of a tag up to which it is not padded by itself: the padding at the end of each write covers it.
 pub const SHORT_TAG: usize = 1024;
@@ -63,17 +63,29 @@ impl Payload {
     }
 }
 
-/// Where something stands in the order of a node's items: at which position, and as which item of it.
-pub type ItemPosition = (u64, u16);
+/// Position of an item in the order of its node's items.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ItemPosition {
+    /// Sequence of the event that published the item.
+    pub sequence: Sequence,
+    /// Index of the item in that event: 0, except for items that were written before layout 10.
+    pub index: u16,
+}
+
+impl From<Sequence> for ItemPosition {
+    fn from(sequence: Sequence) -> Self {
+        Self { sequence, index: 0 }
+    }
+}
 
 /// An item as a node keeps it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Item {
     /// Its name.
     pub id: ItemId,
-    /// The place of the event that published it. Items of one request share it.
-    pub place: EventId,
-    /// Its position among the items of that request, from 0.
+    /// Identifier of the event that published it.
+    pub event_id: EventId,
+    /// Index of the item in that event: 0, except for items that were written before layout 10.
     pub index: u16,
     /// Where it was published first, and not removed since (XEP-0413 §3). A rule that publishes says here; the store
     /// knows better if there is an item of this name.
@@ -90,13 +102,13 @@ impl Item {
     /// What it is called in the archive of its node.
     #[must_use]
     pub fn archive_id(&self) -> ArchiveId {
-        ArchiveId { epoch: self.place.epoch, position: self.position() }
+        ArchiveId { epoch: self.event_id.epoch, position: self.position() }
     }
 
     /// Where it stands.
     #[must_use]
     pub fn position(&self) -> ItemPosition {
-        (self.place.sequence, self.index)
+        ItemPosition { sequence: self.event_id.sequence, index: self.index }
     }
 
     /// Bytes of the longest tag of its payload; see [`Payload::longest_tag`].

@@ -27,7 +27,7 @@ pub enum ItemRef {
     /// A position in the order of the list. The item that stood there may have been retracted or published again.
     Position(ItemPosition),
     /// The item at this position among the modifications.
-    Spot(ItemPosition),
+    ModifiedAt(ItemPosition),
 }
 
 /// Separator of the two positions in the UID of an end of a page.
@@ -46,14 +46,14 @@ impl ItemRef {
     /// The position of the older or the newer end of a page, from the UID of one of its ends.
     fn of(node: &Node, uid: ItemId, is_older: bool) -> Self {
         let ends = uid.as_str().split(OTHER_END).map(ArchiveId::parse);
-        let spots = ends.map(|end| {
-            end.filter(|end| end.epoch == node.epoch && end.position.0 <= node.seq)
+        let positions = ends.map(|end| {
+            end.filter(|end| end.epoch == node.epoch && end.position.sequence <= node.sequence)
                 .map(|end| end.position)
         });
-        let spots: Option<Vec<ItemPosition>> = spots.collect();
-        let spots = spots.unwrap_or_default().into_iter();
-        let spot = if is_older { spots.min() } else { spots.max() };
-        spot.map_or(Self::Name(uid), Self::Position)
+        let positions: Option<Vec<ItemPosition>> = positions.collect();
+        let positions = positions.unwrap_or_default().into_iter();
+        let position = if is_older { positions.min() } else { positions.max() };
+        position.map_or(Self::Name(uid), Self::Position)
     }
 }
 
@@ -149,7 +149,7 @@ impl OrderField {
     /// The UID of an item in pages of this order: its position, which no other item takes later.
     #[must_use]
     pub fn uid(self, item: &Item) -> ArchiveId {
-        ArchiveId { epoch: item.place.epoch, position: self.of(item) }
+        ArchiveId { epoch: item.event_id.epoch, position: self.of(item) }
     }
 
     /// The UID of an end of a page that was filled from its last entry: its own and that of the other end, so that both
@@ -177,8 +177,8 @@ impl ItemFilter {
     /// Returns `true` if an item is in the list.
     #[must_use]
     pub fn matches(&self, item: &Item) -> bool {
-        self.after.is_none_or(|spot| item.position() > spot)
-            && self.before.is_none_or(|spot| item.position() < spot)
+        self.after.is_none_or(|position| item.position() > position)
+            && self.before.is_none_or(|position| item.position() < position)
             && self.names(item.position())
             && self.since.is_none_or(|since| item.published >= since)
             && self.until.is_none_or(|until| item.published <= until)
@@ -187,8 +187,8 @@ impl ItemFilter {
 
     /// Returns `true` if an item that stands here may be in the list: if some are named it is one of them.
     #[must_use]
-    pub fn names(&self, spot: ItemPosition) -> bool {
-        self.only.as_ref().is_none_or(|only| only.contains(&spot))
+    pub fn names(&self, position: ItemPosition) -> bool {
+        self.only.as_ref().is_none_or(|only| only.contains(&position))
     }
 }
 

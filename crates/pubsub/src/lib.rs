@@ -58,7 +58,7 @@ pub use context::{Actor, Context, IdGenerator, Timestamp, administers};
 pub use deleted_nodes::{FormerNode, OwnerHash};
 pub use error::{Error, Feature};
 pub use event::{Audience, DeliveryVariant, Event, EventItem, LogEntry, is_entitled};
-pub use ids::{ArchiveId, Epoch, EventId, ItemId, NodeId, is_xml};
+pub use ids::{ArchiveId, Epoch, EventId, ItemId, NodeId, Sequence, is_xml};
 pub use item::{Item, ItemPosition, Payload, SHORT_TAG, written_len};
 pub use item_budget::ItemBudget;
 pub use item_query::{ItemFilter, ItemOrder, ItemPage, ItemQuery, ItemRef, OrderField};

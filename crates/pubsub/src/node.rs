@@ -13,8 +13,8 @@ use jid::{BareJid, Jid};
 
 use crate::{
     Affiliation, Affiliations, Audience, Change, Changes, ConfigRevision, ConfiguredSubscription,
-    Epoch, NodeConfig, NodeId, Recipients, SubId, SubscriptionDetails, SubscriptionOptions,
-    SubscriptionState, Timestamp, access,
+    Epoch, NodeConfig, NodeId, Recipients, Sequence, SubId, SubscriptionDetails,
+    SubscriptionOptions, SubscriptionState, Timestamp, access,
     configured_subscriptions::ConfiguredSubscriptions,
     is_entitled,
     spellings::Spelled,
@@ -34,8 +34,8 @@ pub struct Node {
     pub id: NodeId,
     /// Which life of that name this is.
     pub epoch: Epoch,
-    /// The sequence of its newest event; 0 before the first.
-    pub seq: u64,
+    /// Sequence of its newest event; 0 before the first.
+    pub sequence: Sequence,
     /// The number of its last commit of any kind. Never less than that of any subscription's beginning.
     pub version: u64,
     /// How it behaves.
@@ -71,7 +71,7 @@ impl Node {
         Self {
             id,
             epoch,
-            seq: 0,
+            sequence: Sequence(0),
             version: 0,
             config,
             revision: ConfigRevision::first(creator.clone()),
@@ -92,7 +92,7 @@ impl Node {
         let has_others = self.affiliations().any(|(entity, _)| *entity != self.creator)
             || self.subscribers.len() > 0
             || self.pending.len() > 0;
-        self.seq == 0 && self.version == 1 && !has_others
+        self.sequence == Sequence(0) && self.version == 1 && !has_others
     }
 
     /// The affiliation of an entity. The affiliation of an address also holds for the other spellings of its domain,
@@ -382,7 +382,7 @@ impl Node {
             None => Cow::Owned(vec![SubscriptionDetails::new(
                 None,
                 SubscriptionOptions::default(),
-                self.seq,
+                self.sequence,
                 Timestamp(0),
             )]),
         }
@@ -444,7 +444,7 @@ impl Node {
                     self.pending.remove(jid);
                     match self.specials.remove(jid) {
                         Some(special) => {
-                            let special = special.begun(changes.seq(), changes.version());
+                            let special = special.begun(changes.sequence(), changes.version());
                             self.specials.insert(jid.clone(), special);
                         }
                         None => self.subscribers.insert(jid.clone(), changes.version()),
@@ -468,7 +468,7 @@ impl Node {
                 | Change::Purged => {}
             }
         }
-        self.seq = changes.seq();
+        self.sequence = changes.sequence();
         self.version = changes.version();
     }
 

@@ -2,7 +2,7 @@
 
 use std::{fmt, sync::Arc};
 
-use crate::{Error, Limits, Payload, ShowSet, Timestamp};
+use crate::{Error, Limits, Payload, Sequence, ShowSet, Timestamp};
 
 /// The longest keyword, in bytes.
 const MAX_KEYWORD_BYTES: usize = 64;
@@ -175,19 +175,19 @@ pub struct SubscriptionDetails {
     pub since: Timestamp,
     /// Whether it was told that its lease ends soon.
     pub expiry_notified: bool,
-    /// The position of the newest event that a digest had.
-    pub digested_to: u64,
+    /// Sequence of the newest event that a digest included.
+    pub digested_to: Sequence,
     /// When the last digest was made.
     pub digested_at: Timestamp,
 }
 
 impl SubscriptionDetails {
-    /// A subscription that is made now, at a node whose newest event has this position.
+    /// A new subscription at a node whose newest event has this sequence.
     #[must_use]
     pub fn new(
         subid: Option<SubId>,
         options: SubscriptionOptions,
-        seq: u64,
+        sequence: Sequence,
         now: Timestamp,
     ) -> Self {
         Self {
@@ -195,15 +195,20 @@ impl SubscriptionDetails {
             options,
             since: now,
             expiry_notified: false,
-            digested_to: seq,
+            digested_to: sequence,
             digested_at: now,
         }
     }
 
     /// The same subscription with these options: so a lease is renewed. What waits for a digest goes on waiting. SPEC: who
     /// turns digests off gets no last one; what waited can be retrieved.
-    pub(super) fn renewed(&self, options: SubscriptionOptions, seq: u64, now: Timestamp) -> Self {
-        let renewed = Self::new(self.subid.clone(), options, seq, now);
+    pub(super) fn renewed(
+        &self,
+        options: SubscriptionOptions,
+        sequence: Sequence,
+        now: Timestamp,
+    ) -> Self {
+        let renewed = Self::new(self.subid.clone(), options, sequence, now);
         if self.uses_digests(true) && renewed.uses_digests(true) {
             let Self { digested_to: digested, digested_at, .. } = *self;
             return Self { digested_to: digested, digested_at, ..renewed };

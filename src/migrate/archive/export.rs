@@ -10,7 +10,7 @@ use crate::{
 };
 use gjallar_pubsub::{
     Audience, ConfiguredSubscription, Epoch, EventId, FormerNode, ItemBudget, Limits, LogEntry,
-    Node, NodeConfig, NodeId, PageBound, PageRequest, Recipients, ResultPage, SubId,
+    Node, NodeConfig, NodeId, PageBound, PageRequest, Recipients, ResultPage, Sequence, SubId,
     SubscriptionDetails, SubscriptionOptions, Timestamp,
 };
 
@@ -134,7 +134,7 @@ impl<W: Write> ArchiveWriter<'_, W> {
         let (Some(first), Some(last)) = (owed.first(), owed.last()) else { return Ok(()) };
         let mut recipients = owed.iter().flat_map(|debt| debt.recipients.iter());
         let Some(creator) = recipients.next().map(Jid::to_bare) else { return Ok(()) };
-        let EventId { epoch, sequence: seq } = last.notification.event_id;
+        let EventId { epoch, sequence } = last.notification.event_id;
         let config = NodeConfig::initial(&Limits::default());
         let mut node = Node::new(
             first.notification.node.clone(),
@@ -143,8 +143,8 @@ impl<W: Write> ArchiveWriter<'_, W> {
             creator,
             first.notification.occurred_at,
         );
-        node.seq = seq;
-        node.version = seq;
+        node.sequence = sequence;
+        node.version = sequence.0;
         self.line(&ArchiveLine::Node(NodeLine { deleted: true, ..NodeLine::of(&node) }))?;
         // A subscriber of an entry began before it; one that is on a list had options by then, or a SubID.
         let mut subscribers = BTreeMap::<&Jid, (u64, Option<u64>)>::new();
@@ -163,8 +163,12 @@ impl<W: Write> ArchiveWriter<'_, W> {
             }
         }
         for (jid, (since, plain_until)) in subscribers {
-            let terms =
-                SubscriptionDetails::new(None, SubscriptionOptions::default(), 0, Timestamp(0));
+            let terms = SubscriptionDetails::new(
+                None,
+                SubscriptionOptions::default(),
+                Sequence(0),
+                Timestamp(0),
+            );
             let special = ConfiguredSubscription {
                 since,
                 special_since: plain_until.unwrap_or_default(),

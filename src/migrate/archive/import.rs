@@ -6,7 +6,7 @@ use crate::{
     store::{Store, StoreError},
     xmpp::stanza::name::affiliation_named,
 };
-use gjallar_pubsub::{Affiliation, Audience, Epoch, FormerNode, IdGenerator, Node};
+use gjallar_pubsub::{Affiliation, Audience, Epoch, FormerNode, IdGenerator, Node, Sequence};
 
 use super::{
     ArchiveError, ArchiveSummary, FORMAT,
@@ -146,7 +146,7 @@ struct CurrentNode<'a> {
     filling: NodeImporter<'a>,
     /// The node with its owners, if its revision depends on them.
     inheriting: Option<Node>,
-    seq: u64,
+    sequence: Sequence,
     version: u64,
     is_deleted: bool,
     former: Option<FormerNode>,
@@ -159,7 +159,7 @@ impl<'a> CurrentNode<'a> {
         epochs: Epochs<'_>,
     ) -> Result<Self, LineError> {
         let mut node = line.to_node()?;
-        if line.version() == u64::MAX || line.seq == u64::MAX {
+        if line.version() == u64::MAX || line.sequence == u64::MAX {
             return Err(LineError::Form("a version or sequence that nothing can follow".into()));
         }
         if let Epochs::New(fresh) = epochs {
@@ -171,7 +171,7 @@ impl<'a> CurrentNode<'a> {
         Ok(Self {
             inheriting: line.inherits_revision().then(|| node.clone()),
             filling: NodeImporter::begin(store, node).await?,
-            seq: line.seq,
+            sequence: Sequence(line.sequence),
             version: line.version(),
             is_deleted: line.deleted,
             former: line.to_former()?,
@@ -206,13 +206,13 @@ impl<'a> CurrentNode<'a> {
             ArchiveLine::Item(item) => {
                 summary.items += 1;
                 let item = item.into_item(self.filling.node().epoch)?;
-                self.check("seq", item.place.sequence, self.last_sequence())?;
+                self.check("seq", item.event_id.sequence.0, self.last_sequence())?;
                 self.filling.item(item).await?;
             }
             ArchiveLine::Event(event) => {
                 summary.events += 1;
                 let event = event.into_notification(self.filling.node())?;
-                self.check("seq", event.event_id.sequence, self.last_sequence())?;
+                self.check("seq", event.event_id.sequence.0, self.last_sequence())?;
                 // A repeated item is for subscriptions up to the commit that sends it. A list of layout 9 is for all its
                 // entries.
                 let is_unbounded =
@@ -239,7 +239,7 @@ impl<'a> CurrentNode<'a> {
 
     /// The sequence of the node, and the largest one of such a node.
     fn last_sequence(&self) -> u64 {
-        if self.is_deleted { u64::MAX - 1 } else { self.seq }
+        if self.is_deleted { u64::MAX - 1 } else { self.sequence.0 }
     }
 
     /// Refuses a number that the node has not reached: later events or commits would have the same number.
@@ -255,8 +255,8 @@ impl<'a> CurrentNode<'a> {
             self.filling.revise(node.inherited_revision()).await?;
         }
         match self.is_deleted {
-            true => self.filling.delete(self.seq, self.version, self.former).await,
-            false => self.filling.finish(self.seq, self.version).await,
+            true => self.filling.delete(self.sequence, self.version, self.former).await,
+            false => self.filling.finish(self.sequence, self.version).await,
         }
     }
 }

@@ -12,7 +12,7 @@ use crate::xmpp::stanza::{
 use gjallar_pubsub::{
     Audience, ConfigRevision, DeliveryVariant, Epoch, Event, EventId, EventItem, FormerNode, Item,
     ItemId, ItemPosition, Limits, LogEntry, Node, NodeConfig, NodeId, NotificationType, OwnerHash,
-    Payload, Recipients, SubId, Timestamp,
+    Payload, Recipients, Sequence, SubId, Timestamp,
 };
 
 use super::subscription_line::ConfiguredSubscriptionLine;
@@ -63,7 +63,8 @@ pub(super) enum ArchiveLine {
 pub(super) struct NodeLine {
     pub(super) node: String,
     pub(super) epoch: String,
-    pub(super) seq: u64,
+    #[serde(rename = "seq")]
+    pub(super) sequence: u64,
     /// The number of its last commit; archives of layout 9 have none, and versions begin at the sequence.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) version: Option<u64>,
@@ -119,11 +120,12 @@ pub(super) struct PayloadLine {
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct ItemLine {
     id: String,
-    seq: u64,
+    #[serde(rename = "seq")]
+    sequence: u64,
     index: u16,
-    /// The position and index at which it was published first, if it was published again.
+    /// Sequence and index of its first publication, if it was published again.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    created: Option<ItemPosition>,
+    created: Option<(u64, u16)>,
     publisher: BareJid,
     published: u64,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -132,7 +134,8 @@ pub(super) struct ItemLine {
 
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct LogEntryLine {
-    pub(super) seq: u64,
+    #[serde(rename = "seq")]
+    pub(super) sequence: u64,
     happened: u64,
     /// Which it is of what is told besides an event.
     #[serde(default, skip_serializing_if = "is_zero")]
@@ -232,7 +235,7 @@ impl NodeLine {
         Self {
             node: node.id.to_string(),
             epoch: format!("{:016x}", node.epoch.0),
-            seq: node.seq,
+            sequence: node.sequence.0,
             version: Some(node.version),
             creator: node.creator.clone(),
             created: node.created.0,
@@ -253,7 +256,7 @@ impl NodeLine {
 
     /// The number of the node's last commit.
     pub(super) fn version(&self) -> u64 {
-        self.version.unwrap_or(self.seq)
+        self.version.unwrap_or(self.sequence)
     }
 
     /// A deleted node of which nothing is left but what is remembered.
@@ -334,9 +337,10 @@ impl ItemLine {
     pub(super) fn of(item: &Item) -> Self {
         Self {
             id: item.id.to_string(),
-            seq: item.place.sequence,
+            sequence: item.event_id.sequence.0,
             index: item.index,
-            created: Some(item.created).filter(|created| *created != item.position()),
+            created: (item.created != item.position())
+                .then_some((item.created.sequence.0, item.created.index)),
             publisher: item.publisher.clone(),
             published: item.published.0,
             payload: item.payload.as_ref().map(PayloadLine::of),
@@ -344,11 +348,12 @@ impl ItemLine {
     }
 
     pub(super) fn into_item(self, epoch: Epoch) -> Result<Item, String> {
+        let (sequence, index) = self.created.unwrap_or((self.sequence, self.index));
         Ok(Item {
             id: item_id(&self.id)?,
-            place: EventId { epoch, sequence: self.seq },
+            event_id: EventId { epoch, sequence: Sequence(self.sequence) },
             index: self.index,
-            created: self.created.unwrap_or((self.seq, self.index)),
+            created: ItemPosition { sequence: Sequence(sequence), index },
             publisher: self.publisher,
             published: Timestamp(self.published),
             payload: self.payload.map(PayloadLine::into_payload),
@@ -402,7 +407,7 @@ impl LogEntryLine {
             _ => None,
         };
         Self {
-            seq: notification.event_id.sequence,
+            sequence: notification.event_id.sequence.0,
             happened: notification.occurred_at.0,
             index: notification.index,
             event,
@@ -455,10 +460,11 @@ impl LogEntryLine {
             }
         };
         // In layout 9 the sequence of an event said who gets it, and a list was for all on it who were still subscribed.
-        let before = if self.listed.is_some() || self.to.is_some() { u64::MAX } else { self.seq };
+        let before =
+            if self.listed.is_some() || self.to.is_some() { u64::MAX } else { self.sequence };
         Ok(LogEntry {
             node: node.id.clone(),
-            event_id: EventId { epoch: node.epoch, sequence: self.seq },
+            event_id: EventId { epoch: node.epoch, sequence: Sequence(self.sequence) },
             index: self.index,
             event,
             audience: match (

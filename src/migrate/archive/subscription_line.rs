@@ -6,8 +6,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::xmpp::stanza::forms::subscribe_options;
 use gjallar_pubsub::{
-    ConfiguredSubscription, SubId, SubscriptionDetails, SubscriptionOption, SubscriptionOptions,
-    Timestamp,
+    ConfiguredSubscription, Sequence, SubId, SubscriptionDetails, SubscriptionOption,
+    SubscriptionOptions, Timestamp,
 };
 
 /// What tells a subscription from a plain one.
@@ -40,7 +40,7 @@ impl ConfiguredSubscriptionLine {
             public: terms.options.is_public,
             since: terms.since.0,
             warned: terms.expiry_notified,
-            digested: terms.digested_to,
+            digested: terms.digested_to.0,
             digested_at: terms.digested_at.0,
         });
         Self { since: special.special_since, terms: terms.collect() }
@@ -65,7 +65,7 @@ impl SubscriptionDetailsLine {
             },
             since: Timestamp(self.since),
             expiry_notified: self.warned,
-            digested_to: self.digested,
+            digested_to: Sequence(self.digested),
             digested_at: Timestamp(self.digested_at),
         })
     }

@@ -1,7 +1,7 @@
 //! What comes over of a node, and what is remarked.
 
 use crate::migrate::source_node::fields;
-use gjallar_pubsub::{PublishModel, Show, ShowSet};
+use gjallar_pubsub::{PublishModel, Sequence, Show, ShowSet};
 
 use super::*;
 
@@ -134,9 +134,9 @@ fn of_two_items_of_a_name_the_newer_comes() {
     let mut node = found(&[]);
     node.items = vec![item("a", 3, 3), item("a", 1, 1), item("b", 2, 2)];
     let (node, remarks) = converted(node);
-    let spots: Vec<_> =
+    let positions: Vec<_> =
         node.unwrap().items.iter().map(|item| (item.id.to_string(), item.published.0)).collect();
-    assert_eq!(spots, [("b".to_owned(), 2), ("a".to_owned(), 3)]);
+    assert_eq!(positions, [("b".to_owned(), 2), ("a".to_owned(), 3)]);
     assert_eq!(remarks, only("an item that a newer one of the same name replaced", &["n: a"]));
 }
 
@@ -214,14 +214,14 @@ fn items_have_places_as_they_were_created_and_modified() {
     node.items = vec![item("b", 20, 20), item("a", 10, 30), item("c", 25, 25)];
     let (node, remarks) = converted(node);
     let node = node.unwrap();
-    let spots: Vec<_> = node
+    let positions: Vec<_> = node
         .items
         .iter()
-        .map(|item| (item.id.as_str(), item.created.0, item.place.sequence))
+        .map(|item| (item.id.as_str(), item.created.sequence.0, item.event_id.sequence.0))
         .collect();
     // a, b and c were created, then a was modified.
-    assert_eq!(spots, [("b", 2, 2), ("c", 3, 3), ("a", 1, 4)]);
-    assert_eq!((node.seq, node.node.created), (4, Timestamp(10)));
+    assert_eq!(positions, [("b", 2, 2), ("c", 3, 3), ("a", 1, 4)]);
+    assert_eq!((node.sequence, node.node.created), (Sequence(4), Timestamp(10)));
     assert_eq!(node.items[0].publisher.to_string(), "bot@x");
     assert_eq!(remarks, []);
 }

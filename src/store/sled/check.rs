@@ -6,10 +6,10 @@ use crate::store::StoreError;
 use gjallar_pubsub::NodeId;
 
 use super::{
-    keys::{self, ItemPosition, NodeNumber},
+    keys::{self, NodeNumber},
     record::{
-        self, AffiliationRecord, FormerRecord, ItemRecord, NodeCounters, NodeRecord, StoredPayload,
-        damaged,
+        self, AffiliationRecord, FormerRecord, ItemIdRecord, ItemRecord, NodeCounters, NodeRecord,
+        StoredPayload, damaged,
     },
     recovery,
     revoked_resources::RevokedRecord,
@@ -151,26 +151,26 @@ impl Check<'_> {
         let (mut names, mut chunks, mut bytes) = (0, 0, 0);
         for row in self.view.scan(&keys::of_node(b'i', number)) {
             let (key, value) = row?;
-            let spot = keys::spot(&key).ok_or_else(|| damaged(&key))?;
+            let position = keys::position(&key).ok_or_else(|| damaged(&key))?;
             let record: ItemRecord = record::decode(&key, &value)?;
             if let StoredPayload::Chunks(number) = record.content {
                 chunks += usize::from(number);
             }
             let name = keys::item_name(number, record.id());
-            let named = self
-                .view
-                .get::<(ItemPosition, ItemPosition)>(&name)?
-                .filter(|(named, _)| *named == spot);
+            let named =
+                self.view.get::<ItemIdRecord>(&name)?.filter(|named| named.position() == position);
             let is_named = named.is_some();
             names += usize::from(is_named);
-            if spot < first {
+            if position < first {
                 continue;
             }
             if !is_named {
                 return Err(damaged(&name));
             }
-            let item = self.view.item(number, epoch, spot)?;
-            if item.size() as u64 != record.bytes || named != Some((spot, item.created)) {
+            let item = self.view.item(number, epoch, position)?;
+            if item.size() as u64 != record.bytes
+                || named.is_none_or(|named| named.created() != item.created)
+            {
                 return Err(damaged(&key));
             }
             bytes += record.bytes;

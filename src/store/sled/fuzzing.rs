@@ -52,7 +52,12 @@ fn item(key: &[u8], bytes: &[u8]) -> Result<(), StoreError> {
         StoredPayload::Here(payload) => Some(payload),
         StoredPayload::None | StoredPayload::Chunks(_) => None,
     };
-    let item = record.to_item(key, gjallar_pubsub::Epoch(1), (2, 3), payload)?;
+    let item = record.to_item(
+        key,
+        gjallar_pubsub::Epoch(1),
+        gjallar_pubsub::Sequence(2).into(),
+        payload,
+    )?;
     let again = encode(key, &ItemRecord::of(&item, item.created, StoredPayload::None))?;
     let again = decode::<ItemRecord>(key, &again)?;
     assert_eq!(again.bytes, item.size() as u64);

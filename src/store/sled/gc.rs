@@ -9,7 +9,7 @@ use crate::store::StoreError;
 use super::{
     keys::{self, ItemPosition, NodeNumber},
     ledger::{GcTask, Ledger},
-    record::{AffiliationRecord, ItemRecord, StoredPayload, damaged},
+    record::{AffiliationRecord, ItemIdRecord, ItemRecord, StoredPayload, damaged},
     write_batch::WriteBatch,
     write_tx::WriteTx,
 };
@@ -99,14 +99,14 @@ impl WriteTx<'_, '_> {
     ) -> Result<GcProgress, StoreError> {
         let mut rows = 0;
         for key in self.rows.first(&keys::of_node(b'i', node), max_rows)? {
-            let spot = keys::spot(&key).ok_or_else(|| damaged(&key))?;
-            if spot >= first {
+            let position = keys::position(&key).ok_or_else(|| damaged(&key))?;
+            if position >= first {
                 break;
             }
             if rows >= max_rows {
                 return Ok(GcProgress { rows, is_all: false });
             }
-            rows += self.remove_item_rows(node, spot)?.1;
+            rows += self.remove_item_rows(node, position)?.1;
         }
         let is_all = rows < max_rows;
         if is_all {
@@ -119,23 +119,19 @@ impl WriteTx<'_, '_> {
     pub(super) fn remove_item_rows(
         &mut self,
         node: NodeNumber,
-        spot: ItemPosition,
+        position: ItemPosition,
     ) -> Result<(ItemRecord, usize), StoreError> {
-        let key = keys::item(node, spot);
+        let key = keys::item(node, position);
         let record = self.rows.get::<ItemRecord>(&key)?.ok_or_else(|| damaged(&key))?;
         let chunks = match record.content {
             StoredPayload::Chunks(chunks) => chunks,
             StoredPayload::None | StoredPayload::Here(_) => 0,
         };
         for chunk in 0..chunks {
-            self.rows.remove(keys::chunk(node, spot, chunk));
+            self.rows.remove(keys::chunk(node, position, chunk));
         }
         let name = keys::item_name(node, record.id());
-        if self
-            .rows
-            .get::<(ItemPosition, ItemPosition)>(&name)?
-            .is_some_and(|(named, _)| named == spot)
-        {
+        if self.rows.get::<ItemIdRecord>(&name)?.is_some_and(|named| named.position() == position) {
             self.rows.remove(name);
         }
         self.rows.remove(key);

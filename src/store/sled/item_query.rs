@@ -6,20 +6,20 @@ use crate::store::{
 };
 use gjallar_pubsub::{
     Epoch, Item, ItemBudget, ItemId, ItemOrder, ItemPage, ItemQuery, ItemRef, NodeId, OrderField,
-    PageBound, PageRequest, ResultPage, Timestamp, byte_budget, written_len,
+    PageBound, PageRequest, ResultPage, Sequence, Timestamp, byte_budget, written_len,
 };
 
 use super::{
     keys::{self, ItemPosition, NodeNumber},
-    record::{self, NodeCounters, damaged},
+    record::{self, ItemIdRecord, NodeCounters, damaged},
     sled_failed,
     tree_reader::TreeReader,
 };
 
-/// No item stands here or later.
-const END: ItemPosition = (u64::MAX, 0);
+/// Position after those of all items.
+const END: ItemPosition = ItemPosition { sequence: Sequence(u64::MAX), index: 0 };
 
-/// Spots in ascending order.
+/// Positions in ascending order.
 type PositionIter = Box<dyn DoubleEndedIterator<Item = Result<ItemPosition, StoreError>>>;
 
 impl TreeReader {
@@ -58,8 +58,8 @@ impl TreeReader {
         let counters = self.get::<NodeCounters>(&keys::counters(number))?.unwrap_or_default();
         let total = usize::try_from(counters.items).unwrap_or(usize::MAX);
         let first = self.first_item(number)?;
-        for spot in listing.filter.only.iter().flatten() {
-            if self.created(number, first, *spot)?.is_none() {
+        for position in listing.filter.only.iter().flatten() {
+            if self.created(number, first, *position)?.is_none() {
                 return Ok(None);
             }
         }
@@ -72,10 +72,10 @@ impl TreeReader {
             PageBound::At(_) | PageBound::Last => None,
         };
         let is_long = total > MAX_LOOKED_AT;
-        let spots = self.spots(number, first, listing, edge, is_long)?;
-        let look = |spot| self.item_without_payload(number, epoch, spot);
-        let read = |spot| read(self, number, epoch, spot);
-        paginate(listing, total, spots, look, read, fits).map(Some)
+        let positions = self.positions(number, first, listing, edge, is_long)?;
+        let look = |position| self.item_without_payload(number, epoch, position);
+        let read = |position| read(self, number, epoch, position);
+        paginate(listing, total, positions, look, read, fits).map(Some)
     }
 
     /// The position of a page's edge in an order; nothing if the item that it names does not exist.
@@ -87,38 +87,39 @@ impl TreeReader {
         by: OrderField,
     ) -> Result<Option<ItemPosition>, StoreError> {
         let found = match mark {
-            ItemRef::Position(spot) => return Ok(Some(*spot)),
+            ItemRef::Position(position) => return Ok(Some(*position)),
             ItemRef::Name(id) => {
-                let found =
-                    self.get::<(ItemPosition, ItemPosition)>(&keys::item_name(node, id.as_str()))?;
-                found.filter(|(spot, _)| *spot >= first)
+                let found = self.get::<ItemIdRecord>(&keys::item_name(node, id.as_str()))?;
+                found
+                    .map(|found| (found.position(), found.created()))
+                    .filter(|(position, _)| *position >= first)
             }
-            ItemRef::Spot(spot) => {
-                self.created(node, first, *spot)?.map(|created| (*spot, created))
+            ItemRef::ModifiedAt(position) => {
+                self.created(node, first, *position)?.map(|created| (*position, created))
             }
         };
-        Ok(found.map(|(spot, created)| match by {
+        Ok(found.map(|(position, created)| match by {
             OrderField::Creation => created,
-            OrderField::Modification => spot,
+            OrderField::Modification => position,
         }))
     }
 
-    /// Where the item of a spot was published first, if it is there.
+    /// Where the item of a position was published first, if it is there.
     fn created(
         &self,
         node: NodeNumber,
         first: ItemPosition,
-        spot: ItemPosition,
+        position: ItemPosition,
     ) -> Result<Option<ItemPosition>, StoreError> {
-        if spot < first {
+        if position < first {
             return Ok(None);
         }
-        let record = self.get::<record::ItemRecord>(&keys::item(node, spot))?;
-        Ok(record.map(|record| record.created_at(spot)))
+        let record = self.get::<record::ItemRecord>(&keys::item(node, position))?;
+        Ok(record.map(|record| record.created_at(position)))
     }
 
     /// The items that the page may have.
-    fn spots(
+    fn positions(
         &self,
         node: NodeNumber,
         first: ItemPosition,
@@ -127,29 +128,30 @@ impl TreeReader {
         is_long: bool,
     ) -> Result<PositionIter, StoreError> {
         let (after, before) = listing.between(edge);
-        let is_between = |spot: &ItemPosition| {
-            after.is_none_or(|after| *spot > after) && before.is_none_or(|before| *spot < before)
+        let is_between = |position: &ItemPosition| {
+            after.is_none_or(|after| *position > after)
+                && before.is_none_or(|before| *position < before)
         };
         match (listing.order.by, &listing.filter.only) {
             (OrderField::Creation, _) => {
-                let mut spots = Vec::new();
+                let mut positions = Vec::new();
                 for row in self.scan(&keys::of_node(b'x', node)) {
                     let (key, value) = row?;
-                    let (spot, created) =
-                        record::decode::<(ItemPosition, ItemPosition)>(&key, &value)?;
-                    spots.push((created, spot));
+                    let found: ItemIdRecord = record::decode(&key, &value)?;
+                    positions.push((found.created(), found.position()));
                 }
-                let is_named = |spot: &ItemPosition| *spot >= first && listing.filter.names(*spot);
-                spots.retain(|(created, spot)| is_named(spot) && is_between(created));
-                spots.sort_unstable();
-                Ok(Box::new(spots.into_iter().map(|(_, spot)| Ok(spot))))
+                let is_named =
+                    |position: &ItemPosition| *position >= first && listing.filter.names(*position);
+                positions.retain(|(created, position)| is_named(position) && is_between(created));
+                positions.sort_unstable();
+                Ok(Box::new(positions.into_iter().map(|(_, position)| Ok(position))))
             }
             (OrderField::Modification, Some(only)) => {
-                let mut spots: Vec<ItemPosition> =
+                let mut positions: Vec<ItemPosition> =
                     only.iter().copied().filter(is_between).collect();
-                spots.sort_unstable();
-                spots.dedup();
-                Ok(Box::new(spots.into_iter().map(Ok)))
+                positions.sort_unstable();
+                positions.dedup();
+                Ok(Box::new(positions.into_iter().map(Ok)))
             }
             (OrderField::Modification, None) => {
                 let mut from = after.map_or(first, keys::after).max(first);
@@ -161,11 +163,11 @@ impl TreeReader {
                     until = until.min(self.first_of(node, first, |at| at > last)?);
                 }
                 let (from, until) = (keys::item(node, from), keys::item(node, until.max(from)));
-                let spot = |row: sled::Result<(sled::IVec, sled::IVec)>| {
+                let position = |row: sled::Result<(sled::IVec, sled::IVec)>| {
                     let (key, _) = row.map_err(|error| sled_failed(&error))?;
-                    keys::spot(&key).ok_or_else(|| damaged(&key))
+                    keys::position(&key).ok_or_else(|| damaged(&key))
                 };
-                Ok(Box::new(self.tree.range(from..until).map(spot)))
+                Ok(Box::new(self.tree.range(from..until).map(position)))
             }
         }
     }
@@ -179,28 +181,30 @@ impl TreeReader {
         is_late: impl Fn(Timestamp) -> bool,
     ) -> Result<ItemPosition, StoreError> {
         let end = keys::of_node(b'i', node.next());
-        let next = |spot: ItemPosition| match self
+        let next = |position: ItemPosition| match self
             .tree
-            .range(keys::item(node, spot)..end.clone())
+            .range(keys::item(node, position)..end.clone())
             .next()
         {
             None => Ok(None),
             Some(row) => {
                 let (key, value) = row.map_err(|error| sled_failed(&error))?;
-                let spot = keys::spot(&key).ok_or_else(|| damaged(&key))?;
+                let position = keys::position(&key).ok_or_else(|| damaged(&key))?;
                 let record: record::ItemRecord = record::decode(&key, &value)?;
-                Ok::<_, StoreError>(Some((spot, record.published())))
+                Ok::<_, StoreError>(Some((position, record.published())))
             }
         };
-        let newest = self.get::<NodeCounters>(&keys::counters(node))?.unwrap_or_default().seq;
-        let (mut low, mut high) = (first.0, newest.saturating_add(1));
+        let newest = self.get::<NodeCounters>(&keys::counters(node))?.unwrap_or_default().sequence;
+        let (mut low, mut high) = (first.sequence.0, newest.saturating_add(1));
         while low < high {
             let middle = low + (high - low) / 2;
-            match next((middle, 0))? {
-                Some((spot, at)) if !is_late(at) => low = spot.0.saturating_add(1),
+            match next(Sequence(middle).into())? {
+                Some((position, at)) if !is_late(at) => {
+                    low = position.sequence.0.saturating_add(1);
+                }
                 _ => high = middle,
             }
         }
-        Ok((low, 0))
+        Ok(Sequence(low).into())
     }
 }

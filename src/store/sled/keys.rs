@@ -39,7 +39,7 @@ use sha2::{Digest, Sha256};
 
 pub(super) use crate::store::NodeNumber;
 pub(super) use gjallar_pubsub::ItemPosition;
-use gjallar_pubsub::NodeId;
+use gjallar_pubsub::{NodeId, Sequence};
 
 /// The first 20 bytes of a SHA-256: strangers cannot make two names meet.
 pub(super) type NameHash = [u8; 20];
@@ -167,21 +167,22 @@ pub(super) fn subscription_pointed_to(key: &[u8]) -> Option<(NodeNumber, &[u8])>
     Some((node_at(key, 21)?, key.get(29..)?))
 }
 
-pub(super) fn item(node: NodeNumber, (seq, index): ItemPosition) -> Vec<u8> {
-    key(b'i', &[&node.0.to_be_bytes(), &seq.to_be_bytes(), &index.to_be_bytes()])
+pub(super) fn item(node: NodeNumber, at: ItemPosition) -> Vec<u8> {
+    let (sequence, index) = (at.sequence.0.to_be_bytes(), at.index.to_be_bytes());
+    key(b'i', &[&node.0.to_be_bytes(), &sequence, &index])
 }
 
-/// The spot in a key of the table `i`.
-pub(super) fn spot(key: &[u8]) -> Option<ItemPosition> {
+/// Item position in a key of the table `i`.
+pub(super) fn position(key: &[u8]) -> Option<ItemPosition> {
     let index = key.get(17..19)?.try_into().ok()?;
-    Some((number_at(key, 9)?, u16::from_be_bytes(index)))
+    Some(ItemPosition { sequence: Sequence(number_at(key, 9)?), index: u16::from_be_bytes(index) })
 }
 
-/// The spot that comes next.
-pub(super) fn after((seq, index): ItemPosition) -> ItemPosition {
-    match index.checked_add(1) {
-        Some(index) => (seq, index),
-        None => (seq.saturating_add(1), 0),
+/// Smallest item position after another one.
+pub(super) fn after(at: ItemPosition) -> ItemPosition {
+    match at.index.checked_add(1) {
+        Some(index) => ItemPosition { index, ..at },
+        None => Sequence(at.sequence.0.saturating_add(1)).into(),
     }
 }
 
@@ -189,11 +190,9 @@ pub(super) fn item_name(node: NodeNumber, item: &str) -> Vec<u8> {
     key(b'x', &[&node.0.to_be_bytes(), &hash(item)])
 }
 
-pub(super) fn chunk(node: NodeNumber, (seq, index): ItemPosition, chunk: u16) -> Vec<u8> {
-    key(
-        b'c',
-        &[&node.0.to_be_bytes(), &seq.to_be_bytes(), &index.to_be_bytes(), &chunk.to_be_bytes()],
-    )
+pub(super) fn chunk(node: NodeNumber, at: ItemPosition, chunk: u16) -> Vec<u8> {
+    let (sequence, index) = (at.sequence.0.to_be_bytes(), at.index.to_be_bytes());
+    key(b'c', &[&node.0.to_be_bytes(), &sequence, &index, &chunk.to_be_bytes()])
 }
 
 pub(super) fn dead(node: NodeNumber) -> Vec<u8> {

@@ -247,11 +247,11 @@ impl Ledger {
         self.oldest_items.get(&node).copied().unwrap_or_default()
     }
 
-    pub(super) fn note_oldest_item(&mut self, node: NodeNumber, spot: ItemPosition) {
+    pub(super) fn note_oldest_item(&mut self, node: NodeNumber, position: ItemPosition) {
         if self.oldest_items.len() >= MAX_OLDEST_ITEMS {
             self.oldest_items.clear();
         }
-        self.oldest_items.insert(node, spot);
+        self.oldest_items.insert(node, position);
     }
 
     /// What has to be removed next: what somebody waits for; items before the node that counts them.
@@ -281,7 +281,7 @@ mod tests {
     use crate::store::sled::log_entry_record::take_together;
     use gjallar_pubsub::{
         Audience, DeliveryVariant, Epoch, Event, EventId, NodeId, NotificationType, Recipients,
-        Timestamp,
+        Sequence, Timestamp,
     };
 
     /// Commits that are written together have a list of recipients once.
@@ -291,7 +291,7 @@ mod tests {
         let list: Recipients = (0..1000).map(jid).collect();
         let notification = LogEntry {
             node: NodeId::parse("n").unwrap(),
-            event_id: EventId { epoch: Epoch(1), sequence: 1 },
+            event_id: EventId { epoch: Epoch(1), sequence: Sequence(1) },
             index: 0,
             event: Event::Purged,
             audience: Audience::Interested(list.clone()),

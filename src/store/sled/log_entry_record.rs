@@ -8,7 +8,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use crate::store::{LogPosition, StoreError};
 use gjallar_pubsub::{
     Affiliation, Audience, DeliveryVariant, Epoch, Event, EventId, EventItem, ItemId, LogEntry,
-    NodeId, NotificationType, Recipients, ShowSet, SubId, SubscriptionState, Timestamp,
+    NodeId, NotificationType, Recipients, Sequence, ShowSet, SubId, SubscriptionState, Timestamp,
 };
 
 use super::{
@@ -40,7 +40,7 @@ struct EntryRecord {
     number: NodeNumber,
     node: String,
     epoch: u64,
-    seq: u64,
+    sequence: u64,
     index: u16,
     event: EventRecord,
     audience: AudienceRecord,
@@ -73,7 +73,7 @@ impl EntryRecord {
             AudienceRecord::Entities(_)
             | AudienceRecord::Interested(_)
             | AudienceRecord::SameAs(_)
-            | AudienceRecord::Subscribers => self.seq,
+            | AudienceRecord::Subscribers => self.sequence,
         };
         let nonce = self.is_last_item.then_some(NONCE_OF_LAYOUT_9);
         LogEntryRecord { entry: self, as_of, nonce }
@@ -318,7 +318,7 @@ impl LogEntryRecord {
             number,
             node: notification.node.as_str().into(),
             epoch: notification.event_id.epoch.0,
-            seq: notification.event_id.sequence,
+            sequence: notification.event_id.sequence.0,
             index: notification.index,
             event: EventRecord::of(&notification.event),
             audience,
@@ -372,7 +372,7 @@ impl LogEntryRecord {
         };
         Ok(LogEntry {
             node: NodeId::parse(&entry.node).map_err(|_| damaged(key))?,
-            event_id: EventId { epoch: Epoch(entry.epoch), sequence: entry.seq },
+            event_id: EventId { epoch: Epoch(entry.epoch), sequence: Sequence(entry.sequence) },
             index: entry.index,
             event: entry.event.into_event(key)?,
             audience,

@@ -123,7 +123,7 @@ impl SledStore {
             .as_ref()
             .map_or(StoredPayload::None, |p| StoredPayload::Here(PayloadRecord::of(p)));
         record::encode(
-            &keys::item(NodeNumber(0), (item.place.sequence, item.index)),
+            &keys::item(NodeNumber(0), item.position()),
             &ItemRecord::of(item, item.created, content),
         )
     }

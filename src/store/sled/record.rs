@@ -7,7 +7,7 @@ use serde::{Deserialize, Deserializer, Serialize, de::DeserializeOwned};
 use crate::store::{NodeNumber, StoreError};
 use gjallar_pubsub::{
     Affiliation, ConfigRevision, Epoch, EventId, FormerNode, Item, ItemId, Node, NodeConfig,
-    NodeId, OwnerHash, Payload, Timestamp,
+    NodeId, OwnerHash, Payload, Sequence, Timestamp,
 };
 
 use super::{config_record::ConfigRecord, keys::ItemPosition};
@@ -16,6 +16,27 @@ use super::{config_record::ConfigRecord, keys::ItemPosition};
 pub(super) const VERSION: u8 = 10;
 /// The oldest layout that is read. Its records, except those of nodes, stay as they are until they are written again.
 pub(super) const OLDEST_VERSION: u8 = 9;
+
+/// Positions of the item of an id: that of its newest publication, and that of the first since it was absent.
+#[derive(Clone, Copy, Serialize, Deserialize)]
+pub(super) struct ItemIdRecord {
+    position: PositionRecord,
+    created: PositionRecord,
+}
+
+impl ItemIdRecord {
+    pub(super) fn of(position: ItemPosition, created: ItemPosition) -> Self {
+        Self { position: position.into(), created: created.into() }
+    }
+
+    pub(super) fn position(self) -> ItemPosition {
+        self.position.into()
+    }
+
+    pub(super) fn created(self) -> ItemPosition {
+        self.created.into()
+    }
+}
 
 /// A record that is read in each layout from [`OLDEST_VERSION`] to [`VERSION`].
 pub(super) trait StoredRecord: DeserializeOwned {
@@ -32,8 +53,24 @@ impl StoredRecord for NodeNumber {}
 impl StoredRecord for String {}
 impl StoredRecord for Vec<u8> {}
 impl StoredRecord for Vec<String> {}
-impl StoredRecord for ItemPosition {}
-impl StoredRecord for (ItemPosition, ItemPosition) {}
+impl StoredRecord for PositionRecord {}
+impl StoredRecord for ItemIdRecord {}
+
+/// Item position: sequence and index.
+#[derive(Clone, Copy, Serialize, Deserialize)]
+pub(super) struct PositionRecord(u64, u16);
+
+impl From<ItemPosition> for PositionRecord {
+    fn from(at: ItemPosition) -> Self {
+        Self(at.sequence.0, at.index)
+    }
+}
+
+impl From<PositionRecord> for ItemPosition {
+    fn from(PositionRecord(sequence, index): PositionRecord) -> Self {
+        Self { sequence: Sequence(sequence), index }
+    }
+}
 
 /// Writes a record for its key: version, content, checksum.
 pub(super) fn encode<T: Serialize>(key: &[u8], record: &T) -> Result<Vec<u8>, StoreError> {
@@ -196,8 +233,8 @@ impl FormerRecord {
 
 #[derive(Clone, Copy, Default, Serialize, Deserialize)]
 pub(super) struct NodeCounters {
-    /// The position of the node's newest event.
-    pub(super) seq: u64,
+    /// Sequence of the node's newest event.
+    pub(super) sequence: u64,
     /// How many items it has.
     pub(super) items: u64,
     /// Their bytes.
@@ -213,7 +250,7 @@ pub(super) struct NodeCounters {
 /// [`NodeCounters`] in layout 9.
 #[derive(Deserialize)]
 struct Counters9 {
-    seq: u64,
+    sequence: u64,
     items: u64,
     bytes: u64,
     sum: u64,
@@ -222,8 +259,8 @@ struct Counters9 {
 
 impl StoredRecord for NodeCounters {
     fn from_layout_9(bytes: &[u8]) -> postcard::Result<Self> {
-        let Counters9 { seq, items, bytes, sum, part } = postcard::from_bytes(bytes)?;
-        Ok(Self { seq, items, bytes, sum, part, version: seq })
+        let Counters9 { sequence, items, bytes, sum, part } = postcard::from_bytes(bytes)?;
+        Ok(Self { sequence, items, bytes, sum, part, version: sequence })
     }
 }
 
@@ -264,8 +301,8 @@ pub(super) struct ItemRecord {
     id: String,
     publisher: String,
     published: u64,
-    /// Where it was published first, if it was published again.
-    created: Option<ItemPosition>,
+    /// Position at which an item of this id was published first, if it was published again.
+    created: Option<PositionRecord>,
     /// What it adds to the node's bytes.
     pub(super) bytes: u64,
     pub(super) content: StoredPayload,
@@ -414,7 +451,7 @@ impl ItemRecord {
             id: item.id.as_str().into(),
             publisher: item.publisher.as_str().into(),
             published: item.published.0,
-            created: Some(created).filter(|created| *created != item.position()),
+            created: (created != item.position()).then(|| created.into()),
             bytes: item.size() as u64,
             content,
         }
@@ -429,22 +466,22 @@ impl ItemRecord {
     }
 
     /// Where the item that stands here was published first.
-    pub(super) fn created_at(&self, spot: ItemPosition) -> ItemPosition {
-        self.created.unwrap_or(spot)
+    pub(super) fn created_at(&self, position: ItemPosition) -> ItemPosition {
+        self.created.map_or(position, Into::into)
     }
 
     pub(super) fn to_item(
         &self,
         key: &[u8],
         epoch: Epoch,
-        (seq, index): ItemPosition,
+        at: ItemPosition,
         payload: Option<PayloadRecord>,
     ) -> Result<Item, StoreError> {
         Ok(Item {
             id: ItemId::parse(&self.id).map_err(|_| damaged(key))?,
-            place: EventId { epoch, sequence: seq },
-            index,
-            created: self.created_at((seq, index)),
+            event_id: EventId { epoch, sequence: at.sequence },
+            index: at.index,
+            created: self.created_at(at),
             publisher: BareJid::new(&self.publisher).map_err(|_| damaged(key))?,
             published: Timestamp(self.published),
             payload: payload.map(PayloadRecord::into_payload),

@@ -8,7 +8,7 @@ use super::{
     keys,
     ledger::{self, Ledger},
     log_entry_record::{self, CursorRecord, LogEntryRecord},
-    record::{self, FormerRecord, StoreHeader, damaged, weight},
+    record::{self, FormerRecord, PositionRecord, StoreHeader, damaged, weight},
     sled_failed,
 };
 
@@ -51,7 +51,10 @@ pub(super) fn check(tree: &Tree) -> Result<(StoreHeader, Ledger), StoreError> {
                         ledger.shares().add(owner, (!has_moved).then(|| former.place()));
                     }
                 }
-                b'p' => ledger.begin_items(number()?, record::decode(&key, &value)?),
+                b'p' => {
+                    let first: PositionRecord = record::decode(&key, &value)?;
+                    ledger.begin_items(number()?, first.into());
+                }
                 b'w' if *key == *keys::TOLD => {
                     let told: CursorRecord = record::decode(&key, &value)?;
                     ledger.next_debt = ledger.next_debt.max(told.next);

@@ -13,7 +13,7 @@ use sled::Tree;
 
 use crate::store::{StoreError, deleted_nodes::FormerShares};
 use gjallar_pubsub::{
-    Affiliation, Epoch, Item, ItemBudget, ItemId, Node, NodeId, OwnerHash, ResultPage,
+    Affiliation, Epoch, Item, ItemBudget, ItemId, Node, NodeId, OwnerHash, ResultPage, Sequence,
     SubscriptionState,
 };
 
@@ -22,8 +22,8 @@ use super::{
     keys::{self, ItemPosition, NodeNumber},
     ledger::Ledger,
     record::{
-        self, AffiliationRecord, ItemRecord, NodeCounters, NodeRecord, StoreHeader, StoredPayload,
-        StoredRecord, damaged, weight,
+        self, AffiliationRecord, ItemIdRecord, ItemRecord, NodeCounters, NodeRecord,
+        PositionRecord, StoreHeader, StoredPayload, StoredRecord, damaged, weight,
     },
     sled_failed,
     write_tx::subscriptions::{SubscriptionPointer, SubscriptionRecord, read_part},
@@ -188,7 +188,7 @@ impl TreeReader {
         self.check_revoked(number)?;
         let mut node = record.to_node(&key)?;
         let counters = self.get::<NodeCounters>(&keys::counters(number))?.unwrap_or_default();
-        (node.seq, node.version) = (counters.seq, counters.version);
+        (node.sequence, node.version) = (Sequence(counters.sequence), counters.version);
         for affiliation in self.affiliations(number) {
             let (entity, affiliation) = affiliation?;
             node.load_affiliation(entity, affiliation);
@@ -310,16 +310,18 @@ impl TreeReader {
             for row in self.scan(&keys::of_node(*table, number)) {
                 let (key, value) = row?;
                 sum = sum.wrapping_add(weight(&value));
-                let is_item = *table == b'i' && keys::spot(&key).is_some_and(|spot| spot >= first);
+                let is_item = *table == b'i'
+                    && keys::position(&key).is_some_and(|position| position >= first);
                 items += u64::from(is_item);
             }
         }
         Ok((sum, items))
     }
 
-    /// Where a node's items begin.
+    /// Smallest position of a node's items: those before it are removed.
     pub(super) fn first_item(&self, node: NodeNumber) -> Result<ItemPosition, StoreError> {
-        Ok(self.get(&keys::first_item(node))?.unwrap_or_default())
+        let first: Option<PositionRecord> = self.get(&keys::first_item(node))?;
+        Ok(first.map_or_else(ItemPosition::default, Into::into))
     }
 
     pub(super) fn items(
@@ -332,11 +334,12 @@ impl TreeReader {
             return Ok(ResultPage { index: None, ..ResultPage::empty() });
         };
         let epoch = self.record(number)?.1.to_node(&[])?.epoch;
-        let mut spots = self.spots_of(number, ids)?;
-        spots.sort_unstable();
-        spots.dedup();
-        let total = spots.len();
-        let newest_first = spots.into_iter().rev().map(|spot| self.item(number, epoch, spot));
+        let mut positions = self.positions_of(number, ids)?;
+        positions.sort_unstable();
+        positions.dedup();
+        let total = positions.len();
+        let newest_first =
+            positions.into_iter().rev().map(|position| self.item(number, epoch, position));
         let mut items = take_while_fits(newest_first, budget.fits())?;
         items.reverse();
         Ok(ResultPage { entries: items, index: None, total: Some(total) })
@@ -349,42 +352,45 @@ impl TreeReader {
     ) -> Result<BTreeMap<ItemId, BareJid>, StoreError> {
         let Some(number) = self.number(id)? else { return Ok(BTreeMap::new()) };
         let epoch = self.record(number)?.1.to_node(&[])?.epoch;
-        let items = self.spots_of(number, ids)?.into_iter();
-        let items = items.map(|spot| self.item_without_payload(number, epoch, spot));
+        let items = self.positions_of(number, ids)?.into_iter();
+        let items = items.map(|position| self.item_without_payload(number, epoch, position));
         items.map(|item| item.map(|item| (item.id, item.publisher))).collect()
     }
 
     /// The positions of the named items that exist.
-    fn spots_of(&self, node: NodeNumber, ids: &[ItemId]) -> Result<Vec<ItemPosition>, StoreError> {
+    fn positions_of(
+        &self,
+        node: NodeNumber,
+        ids: &[ItemId],
+    ) -> Result<Vec<ItemPosition>, StoreError> {
         // Read before the names, because it is removed with the last obsolete one.
         let first = self.first_item(node)?;
-        let mut spots = Vec::new();
+        let mut positions = Vec::new();
         for id in ids {
-            let found =
-                self.get::<(ItemPosition, ItemPosition)>(&keys::item_name(node, id.as_str()))?;
-            spots.extend(found.map(|(spot, _)| spot).filter(|spot| *spot >= first));
+            let found = self.get::<ItemIdRecord>(&keys::item_name(node, id.as_str()))?;
+            positions.extend(found.map(ItemIdRecord::position).filter(|at| *at >= first));
         }
-        Ok(spots)
+        Ok(positions)
     }
 
     pub(super) fn item_without_payload(
         &self,
         node: NodeNumber,
         epoch: Epoch,
-        spot: ItemPosition,
+        position: ItemPosition,
     ) -> Result<Item, StoreError> {
-        let key = keys::item(node, spot);
+        let key = keys::item(node, position);
         let record = self.get::<ItemRecord>(&key)?.ok_or_else(|| damaged(&key))?;
-        record.to_item(&key, epoch, spot, None)
+        record.to_item(&key, epoch, position, None)
     }
 
     pub(super) fn item(
         &self,
         node: NodeNumber,
         epoch: Epoch,
-        spot: ItemPosition,
+        position: ItemPosition,
     ) -> Result<Item, StoreError> {
-        let key = keys::item(node, spot);
+        let key = keys::item(node, position);
         let mut record = self.get::<ItemRecord>(&key)?.ok_or_else(|| damaged(&key))?;
         let payload = match std::mem::replace(&mut record.content, StoredPayload::None) {
             StoredPayload::None => None,
@@ -392,13 +398,13 @@ impl TreeReader {
             StoredPayload::Chunks(chunks) => {
                 let mut bytes = Vec::new();
                 for chunk in 0..chunks {
-                    let key = keys::chunk(node, spot, chunk);
+                    let key = keys::chunk(node, position, chunk);
                     bytes.extend(self.get::<Vec<u8>>(&key)?.ok_or_else(|| damaged(&key))?);
                 }
                 Some(postcard::from_bytes(&bytes).map_err(|_| damaged(&key))?)
             }
         };
-        record.to_item(&key, epoch, spot, payload)
+        record.to_item(&key, epoch, position, payload)
     }
 }
 

@@ -20,8 +20,8 @@ use crate::xmpp::{
     },
 };
 use gjallar_pubsub::{
-    ArchiveId, Epoch, Event, EventItem, ItemId, LogEntry, NodeId, NotificationType, SubId,
-    Timestamp,
+    ArchiveId, Epoch, Event, EventItem, ItemId, ItemPosition, LogEntry, NodeId, NotificationType,
+    SubId, Timestamp,
 };
 
 /// What the suffixes of message ids are made with: the key of the store, and the nonce of an item that is sent again.
@@ -191,9 +191,9 @@ fn write_to_attribute(jid: &str, out: &mut String) {
 /// the recipient by the key of the store.
 #[must_use]
 pub fn render(notification: &LogEntry, is_late: bool, service: &str, key: u64) -> MessageTemplate {
-    let LogEntry { node, event_id: place, event, variant: view, .. } = notification;
-    let (epoch, spot) = (place.epoch, (place.sequence, notification.index));
-    let name = ArchiveId { epoch, position: spot }.to_string();
+    let LogEntry { node, event_id, event, variant: view, .. } = notification;
+    let position = ItemPosition { sequence: event_id.sequence, index: notification.index };
+    let name = ArchiveId { epoch: event_id.epoch, position }.to_string();
     let is_again = notification.nonce.is_some();
     let delay = (is_late || is_again).then(|| delay(notification.occurred_at, service));
     let hint = match notification.notification_type {
@@ -397,7 +397,7 @@ pub fn timestamp(text: &str) -> Option<Timestamp> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use gjallar_pubsub::{Audience, DeliveryVariant, Epoch, EventId, Recipients};
+    use gjallar_pubsub::{Audience, DeliveryVariant, Epoch, EventId, Recipients, Sequence};
 
     #[test]
     fn times_are_written_as_xep_0082_says() {
@@ -411,7 +411,7 @@ mod tests {
         let jid = jid::Jid::new("a@b").unwrap();
         let notification = LogEntry {
             node: NodeId::parse("to=''").unwrap(),
-            event_id: EventId { epoch: Epoch(10), sequence: 3 },
+            event_id: EventId { epoch: Epoch(10), sequence: Sequence(3) },
             event: Event::Purged,
             audience: Audience::Listed(Recipients::one(jid)),
             variant: DeliveryVariant::default(),

@@ -255,7 +255,7 @@ fn last_items(
     cx: &Context<'_>,
 ) -> Vec<LogEntry> {
     let terms =
-        SubscriptionDetails::new(None, SubscriptionOptions::default(), node.seq, Timestamp(0));
+        SubscriptionDetails::new(None, SubscriptionOptions::default(), node.sequence, Timestamp(0));
     let of_list = |list: Recipients| {
         let at = (node.version + 1, cx.ids.next_u64());
         let told = subscribe::last_item(node, config, last, (list.iter().next()?, &terms), at)?;

@@ -130,7 +130,7 @@ fn apply(
     changes: &mut Changes,
     cx: &Context<'_>,
 ) -> Result<Vec<LogEntry>, Error> {
-    let at = (changes.take_place(node.epoch), changes.version());
+    let at = (changes.next_event_id(node.epoch), changes.version());
     changes.push(Change::Configured(Box::new(config.clone())));
     changes.push(Change::Revised(revision));
     if !config.notify_config {

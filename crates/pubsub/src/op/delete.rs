@@ -77,7 +77,7 @@ pub fn delete(
             let notice = LogEntry::for_entities(node, &mut changes, event, to_pending, cx.now);
             notifications.push(notice);
         }
-        let at = (changes.take_place(node.epoch), changes.version());
+        let at = (changes.next_event_id(node.epoch), changes.version());
         // A node that delivers no notifications announces only its deletion, which ends the subscriptions (§8.4.2).
         let config = NodeConfig { deliver_notifications: true, ..node.config.clone() };
         notifications.extend(Fanout::new(node, &config, cx).notify(at, event)?);

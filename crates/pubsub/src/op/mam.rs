@@ -86,13 +86,15 @@ pub fn query(
     if matches!(request.page.edge, PageBound::At(index) if index > 0) {
         return Err(Error::NotImplemented("a page of an archive by its index".into()));
     }
-    let spot = |id: ArchiveId| match id.epoch == node.epoch && id.position.0 <= node.seq {
-        true => Ok(id.position),
-        false => Err(Error::ItemNotFound),
+    let position =
+        |id: ArchiveId| match id.epoch == node.epoch && id.position.sequence <= node.sequence {
+            true => Ok(id.position),
+            false => Err(Error::ItemNotFound),
+        };
+    let named = |id: Option<ArchiveId>| id.map(position).transpose();
+    let all = |ids: &[ArchiveId]| {
+        ids.iter().copied().map(position).collect::<Result<Vec<ItemPosition>, _>>()
     };
-    let named = |id: Option<ArchiveId>| id.map(spot).transpose();
-    let all =
-        |ids: &[ArchiveId]| ids.iter().copied().map(spot).collect::<Result<Vec<ItemPosition>, _>>();
     let filter = ItemFilter {
         after: named(request.after)?,
         before: named(request.before)?,
@@ -103,10 +105,11 @@ pub fn query(
     };
     let max = request.page.max.min(MAX_RESULTS);
     let mark = match request.order.by {
-        OrderField::Creation => ItemRef::Spot,
+        OrderField::Creation => ItemRef::ModifiedAt,
         OrderField::Modification => ItemRef::Position,
     };
-    let page = PageRequest { max, ..request.page.clone() }.and_then(|id| spot(id).ok().map(mark));
+    let page =
+        PageRequest { max, ..request.page.clone() }.and_then(|id| position(id).ok().map(mark));
     let page = page.ok_or(Error::ItemNotFound)?;
     Ok(ItemQuery { page, order: request.order, filter })
 }

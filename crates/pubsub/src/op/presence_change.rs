@@ -215,7 +215,7 @@ pub fn on_unavailable(
         && newest.is_some_and(|item| item.publisher == bare)
         && access::may_all_be_changed_by(node, &bare);
     if is_purged {
-        let at = (changes.take_place(node.epoch), changes.version());
+        let at = (changes.next_event_id(node.epoch), changes.version());
         changes.push(Change::Purged);
         if node.config.notify_retract {
             notifications.extend(Fanout::new(node, &node.config, cx).notify(at, Event::Purged)?);

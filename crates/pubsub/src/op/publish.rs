@@ -166,12 +166,12 @@ fn publish_at(
             Some(id) => id.clone(),
             None => ItemId::parse(&cx.ids.next_id())?,
         };
-        let place = changes.take_place(node.epoch);
+        let event_id = changes.next_event_id(node.epoch);
         items.push(Arc::new(Item {
             id,
-            place,
+            event_id,
             index: 0,
-            created: (place.sequence, 0),
+            created: event_id.sequence.into(),
             publisher: cx.actor.bare(),
             published: cx.now,
             payload: new.payload.clone(),
@@ -196,11 +196,11 @@ fn publish_at(
     let mut notifications = Vec::new();
     for item in &items {
         let event = Event::Published(vec![EventItem::of(item, config, &attribution)]);
-        let at = (item.place, as_of);
+        let at = (item.event_id, as_of);
         notifications.extend(fanout.notify(at, event)?);
     }
     if items.is_empty() {
-        let at = (changes.take_place(node.epoch), as_of);
+        let at = (changes.next_event_id(node.epoch), as_of);
         let event = Event::Published(Vec::new());
         notifications.extend(fanout.notify(at, event)?);
     }

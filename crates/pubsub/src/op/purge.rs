@@ -29,7 +29,7 @@ pub fn purge(node: Option<&Node>, cx: &Context<'_>) -> Result<Decision<()>, Erro
         return Err(Error::Unsupported(Feature::PersistentItems));
     }
     let mut changes = Changes::none(node);
-    let place = changes.take_place(node.epoch);
+    let place = changes.next_event_id(node.epoch);
     changes.push(Change::Purged);
     let notifications = match node.config.notify_retract {
         true => {

@@ -90,7 +90,7 @@ pub(super) fn retractions(
 ) -> Result<Vec<LogEntry>, Error> {
     let mut notifications = Vec::new();
     for id in items {
-        let at = (changes.take_place(node.epoch), changes.version());
+        let at = (changes.next_event_id(node.epoch), changes.version());
         if is_notified {
             notifications.extend(fanout.notify(at, Event::Retracted(vec![id.clone()]))?);
         }

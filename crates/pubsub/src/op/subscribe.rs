@@ -146,7 +146,7 @@ fn resubscribe(
             Some(_) => terms.options,
             None => SubscriptionOptions { is_public: request.is_public, ..first.options.clone() },
         };
-        terms = first.renewed(options, node.seq, cx.now);
+        terms = first.renewed(options, node.sequence, cx.now);
         if terms.options == first.options && !is_moved {
             let reply = reply(node, request, first, SubscriptionState::Subscribed);
             return Ok(Decision::without_entries(reply, changes));
@@ -185,7 +185,7 @@ fn new_terms(
         SubscriptionOptions { is_public: request.is_public, ..SubscriptionOptions::default() };
     let options = options.with(settings, cx.limits(), cx.now)?;
     let subid = (cx.limits().max_subids > 1).then(|| SubId::new(&cx.ids.next_id()));
-    Ok(SubscriptionDetails::new(subid, options, node.seq, cx.now))
+    Ok(SubscriptionDetails::new(subid, options, node.sequence, cx.now))
 }
 
 fn reply(

@@ -94,7 +94,7 @@ pub fn set_options(
         if options == terms.options {
             return Ok(Decision::without_entries((), changes));
         }
-        *terms = terms.renewed(options, node.seq, cx.now);
+        *terms = terms.renewed(options, node.sequence, cx.now);
     }
     changes.push(options_change(node, jid, terms)?);
     Ok(Decision::without_entries((), changes))

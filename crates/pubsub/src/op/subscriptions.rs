@@ -254,7 +254,7 @@ pub fn set_subscriptions(
                     SubscriptionDetails::new(
                         Some(subid),
                         SubscriptionOptions::default(),
-                        node.seq,
+                        node.sequence,
                         cx.now,
                     )
                 });

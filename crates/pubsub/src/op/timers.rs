@@ -56,7 +56,7 @@ pub fn next_deadline(node: &Node, changes: &Changes) -> Option<Timestamp> {
 
 /// Returns `true` if something happened since the last digest.
 fn awaits_digest(node: &Node, terms: &SubscriptionDetails) -> bool {
-    terms.uses_digests(node.config.persist_items) && node.seq > terms.digested_to
+    terms.uses_digests(node.config.persist_items) && node.sequence > terms.digested_to
 }
 
 /// Returns `true` if a node has to be read for digests.
@@ -302,7 +302,7 @@ impl TimerRun<'_> {
             subids: terms.subid.iter().cloned().collect(),
             shows: is_looked_at.then_some(shows),
         };
-        let is_new = |item: &&Item| item.place.sequence > terms.digested_to;
+        let is_new = |item: &&Item| item.event_id.sequence > terms.digested_to;
         let items = newest.iter().filter(is_new);
         let items = items.filter(|item| terms.options.matches(item.payload.as_ref()));
         let digest: Vec<_> = items
@@ -313,7 +313,7 @@ impl TimerRun<'_> {
                 Some(LogEntry { variant: view.clone(), notification_type, ..again })
             })
             .collect();
-        terms.digested_to = node.seq;
+        terms.digested_to = node.sequence;
         if !digest.is_empty() {
             terms.digested_at = self.cx.now;
         }

@@ -2,8 +2,8 @@
 
 use crate::{
     AccessModel, Affiliation, Change, ConfigField, ConfiguredSubscription, Context, Error, Expire,
-    PublishModel, Roster, RosterItem, SubscribeAccess, SubscriptionDetails, SubscriptionOptions,
-    Timestamp, access,
+    PublishModel, Roster, RosterItem, Sequence, SubscribeAccess, SubscriptionDetails,
+    SubscriptionOptions, Timestamp, access,
     op::{
         create, subscribe,
         timers::{self, Extent},
@@ -160,7 +160,7 @@ fn a_request_whose_lease_ends_is_not_granted_by_a_roster() {
             expire: Expire::At(Timestamp(1)),
             ..SubscriptionOptions::default()
         };
-        let terms = [SubscriptionDetails::new(None, options, 0, Timestamp(0))].into();
+        let terms = [SubscriptionDetails::new(None, options, Sequence(0), Timestamp(0))].into();
         node.load_special(
             jid(who),
             ConfiguredSubscription { since: 0, special_since: 0, is_pending, terms },

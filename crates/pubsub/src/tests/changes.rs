@@ -4,8 +4,8 @@ use jid::BareJid;
 
 use crate::{
     AccessModel, Affiliation, Change, Changes, ConfigField, ConfigRevision, ConfiguredSubscription,
-    Context, MaxItems, Node, SubId, SubscriptionDetails, SubscriptionOptions, SubscriptionState,
-    Timestamp,
+    Context, MaxItems, Node, Sequence, SubId, SubscriptionDetails, SubscriptionOptions,
+    SubscriptionState, Timestamp,
     op::{
         affiliations::{SetAffiliations, set_affiliations},
         auto_subscribe::{InterestedResource, Reevaluation},
@@ -134,7 +134,12 @@ fn entries_for_all_and_for_some_subscriptions_are_applied_together() {
     let (none, subscribed) = (SubscriptionState::None, SubscriptionState::Subscribed);
     let subids = ["1", "2", "3"].map(SubId::new);
     let terms = |id: &SubId| {
-        SubscriptionDetails::new(Some(id.clone()), SubscriptionOptions::default(), 0, Timestamp(0))
+        SubscriptionDetails::new(
+            Some(id.clone()),
+            SubscriptionOptions::default(),
+            Sequence(0),
+            Timestamp(0),
+        )
     };
     let terms = subids.iter().map(terms).collect();
     let mut node = node().0;
@@ -169,7 +174,7 @@ fn a_deletion_takes_a_place_too() {
     let decision =
         by("owner@x", |cx| delete(Some(&node), &request, None, RedirectCounts::default(), cx));
     let decision = decision.unwrap();
-    assert_eq!(decision.notifications[0].event_id.sequence, 1);
+    assert_eq!(decision.notifications[0].event_id.sequence, Sequence(1));
 }
 
 /// One requester's changes in a row are known to that requester; whatever somebody else changed is not.

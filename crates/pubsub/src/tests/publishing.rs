@@ -2,8 +2,8 @@
 
 use crate::{
     Affiliation, Audience, Change, ConfigField, ConfiguredSubscription, Context, Creators, Error,
-    Event, Limits, MaxItems, NodeConfig, Payload, Policy, Recipients, SubId, SubscriptionDetails,
-    SubscriptionOptions, Timestamp,
+    Event, Limits, MaxItems, NodeConfig, Payload, Policy, Recipients, Sequence, SubId,
+    SubscriptionDetails, SubscriptionOptions, Timestamp,
     op::{
         publish::{ExistingItems, NewItem, publish},
         subscribe::{Subscribe, subscribe},
@@ -43,7 +43,7 @@ fn transient_publish_only_advances_sequence() {
     let decision =
         by("owner@x", |cx| publish(Some(&node), &request, &ExistingItems::default(), cx)).unwrap();
     assert!(changes_of(&decision).is_empty());
-    assert_eq!(decision.changes.seq(), 1);
+    assert_eq!(decision.changes.sequence(), Sequence(1));
     assert!(!decision.changes.is_empty(Some(&node)));
     assert!(matches!(decision.notifications[0].event, Event::Published(_)));
 }
@@ -57,12 +57,14 @@ fn each_item_of_one_request_takes_the_next_sequence() {
     let published: Vec<_> = changes_of(&decision)
         .into_iter()
         .filter_map(|change| match change {
-            Change::Published(item) => Some((item.id.to_string(), item.place.sequence, item.index)),
+            Change::Published(item) => {
+                Some((item.id.to_string(), item.event_id.sequence.0, item.index))
+            }
             _ => None,
         })
         .collect();
     assert_eq!(published, [("a".to_owned(), 1, 0), ("b".to_owned(), 2, 0)]);
-    assert_eq!(decision.notifications[0].event_id.sequence, 1);
+    assert_eq!(decision.notifications[0].event_id.sequence, Sequence(1));
 }
 
 /// §6.1.7: with the place that it had, and the time when it came.
@@ -139,7 +141,7 @@ fn a_first_publisher_creates_the_node_as_it_wants_it() {
     assert_eq!(made.config.max_items, MaxItems::Number(7));
     let node = applied(&made, &decision.changes);
     assert_eq!(node.affiliation_of(&bare("bot@x")), Affiliation::Owner);
-    assert_eq!(node.seq, 1);
+    assert_eq!(node.sequence, Sequence(1));
     // What it wants is so, and then it is not.
     assert!(
         by("bot@x", |cx| publish(Some(&node), &request, &ExistingItems::default(), cx)).is_ok()
@@ -174,8 +176,12 @@ fn an_event_for_many_subids_is_one_event() {
     let mut node = node().0;
     for number in 0..100_000 {
         let subid = SubId::new(&number.to_string());
-        let terms =
-            SubscriptionDetails::new(Some(subid), SubscriptionOptions::default(), 0, Timestamp(0));
+        let terms = SubscriptionDetails::new(
+            Some(subid),
+            SubscriptionOptions::default(),
+            Sequence(0),
+            Timestamp(0),
+        );
         let special = ConfiguredSubscription {
             since: 0,
             special_since: 0,

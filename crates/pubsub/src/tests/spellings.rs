@@ -7,7 +7,8 @@ use std::time::{Duration, Instant};
 
 use crate::{
     AccessModel, Affiliation, Change, Changes, ConfigField, ConfiguredSubscription, Context, Node,
-    Roster, RosterItem, SubscriptionDetails, SubscriptionOptions, Timestamp, import_changes,
+    Roster, RosterItem, Sequence, SubscriptionDetails, SubscriptionOptions, Timestamp,
+    import_changes,
     op::{
         auto_subscribe::{self, InterestedResource, Reevaluation},
         configure::{Configure, configure},
@@ -105,7 +106,7 @@ fn subscriptions_affiliations_and_contacts_are_found_by_each_spelling() {
         let full = format!("{other}/r");
         let mut node = node().subscribed(stored).subscribed(&format!("{stored}/r")).0;
         assert!(!is_implicit(&node, &full));
-        let at = |version| import_changes::reached(0, version);
+        let at = |version| import_changes::reached(Sequence(0), version);
         for ended in [format!("{stored}/r"), stored.to_owned()] {
             assert!(!is_implicit(&node, &full));
             let mut changes = at(node.version + 1);
@@ -134,7 +135,7 @@ fn subscriptions_affiliations_and_contacts_are_found_by_each_spelling() {
 fn a_subscription_moves_to_the_address_that_subscribes() {
     let mut node = node().0;
     let options = SubscriptionOptions { digest: true, ..SubscriptionOptions::default() };
-    let terms = SubscriptionDetails::new(None, options.clone(), 0, Timestamp(0));
+    let terms = SubscriptionDetails::new(None, options.clone(), Sequence(0), Timestamp(0));
     let special = ConfiguredSubscription {
         since: 0,
         special_since: 0,

@@ -9,9 +9,9 @@ use proptest::prelude::*;
 use std::time::Instant;
 
 use crate::{
-    ConfiguredSubscription, Error, Node, PageBound, PageRequest, ResultPage, SubId, Subscription,
-    SubscriptionDetails, SubscriptionOptions, Timestamp, op::subscriptions::subscriptions,
-    subscriber_list::SubscriberList,
+    ConfiguredSubscription, Error, Node, PageBound, PageRequest, ResultPage, Sequence, SubId,
+    Subscription, SubscriptionDetails, SubscriptionOptions, Timestamp,
+    op::subscriptions::subscriptions, subscriber_list::SubscriberList,
 };
 
 use super::{by, node};
@@ -82,7 +82,7 @@ fn a_list_of_recipients_shares_what_did_not_change_since() {
 fn load(node: &mut Node, jid: Jid, subids: &[&str], is_pending: bool) {
     let terms = |subid: &&str| {
         let subid = Some(SubId::new(subid)).filter(|subid| !subid.as_str().is_empty());
-        SubscriptionDetails::new(subid, SubscriptionOptions::default(), 0, Timestamp(0))
+        SubscriptionDetails::new(subid, SubscriptionOptions::default(), Sequence(0), Timestamp(0))
     };
     let terms = subids.iter().map(terms).collect();
     node.load_special(

@@ -6,7 +6,9 @@ use std::{collections::BTreeSet, sync::Arc};
 use jid::{BareJid, Jid};
 
 use crate::store::{CommitReceipt, LogPosition, MAX_FORMER_NODES, StoreError, Told};
-use gjallar_pubsub::{Affiliation, Change, Changes, FormerNode, Item, LogEntry, NodeId, OwnerHash};
+use gjallar_pubsub::{
+    Affiliation, Change, Changes, FormerNode, Item, LogEntry, NodeId, OwnerHash, Sequence,
+};
 
 use self::subscriptions::SubscriptionRecord;
 use super::{
@@ -15,8 +17,9 @@ use super::{
     ledger::{Ledger, MAX_DEBTS, MAX_DEBTS_BYTES, Paid},
     log_entry_record::{self, CursorRecord, DEBT_CHUNK_BYTES},
     record::{
-        self, AffiliationName, AffiliationRecord, FormerRecord, ItemRecord, NodeCounters,
-        NodeRecord, PayloadRecord, RedirectRecord, StoredPayload, damaged,
+        self, AffiliationName, AffiliationRecord, FormerRecord, ItemIdRecord, ItemRecord,
+        NodeCounters, NodeRecord, PayloadRecord, PositionRecord, RedirectRecord, StoredPayload,
+        damaged,
     },
     write_batch::{CHUNK_BYTES, WriteBatch},
 };
@@ -30,8 +33,8 @@ const FEW_SUBSCRIPTIONS: usize = 250;
 const MAX_NOTED_BYTES: usize = 3000;
 /// Deleted nodes that are forgotten at most when one more is remembered.
 const MAX_FORGOTTEN: usize = 2;
-/// Before it are all items that a node can have.
-const END: ItemPosition = (u64::MAX, 0);
+/// Position after those of all items.
+const END: ItemPosition = ItemPosition { sequence: Sequence(u64::MAX), index: 0 };
 /// The longest payload that stands in its item's row.
 const MAX_PAYLOAD_HERE: usize = CHUNK_BYTES;
 
@@ -114,7 +117,7 @@ impl<'a, 'tree> WriteTx<'a, 'tree> {
             }
         }
         let mut counters = self.counters(number)?;
-        counters.seq = changes.seq();
+        counters.sequence = changes.sequence().0;
         counters.version = changes.version();
         self.rows.put(&keys::counters(number), &counters)?;
         let is_deleted = changes.iter().any(|change| matches!(change, Change::Deleted { .. }));
@@ -252,7 +255,7 @@ impl<'a, 'tree> WriteTx<'a, 'tree> {
                     SubscriptionRecord::requested(jid, version),
                     jid,
                     true,
-                    changes.seq(),
+                    changes.sequence(),
                 )?;
             }
             Change::Subscribed(jid) => {
@@ -261,7 +264,7 @@ impl<'a, 'tree> WriteTx<'a, 'tree> {
                     SubscriptionRecord::of(jid, version),
                     jid,
                     true,
-                    changes.seq(),
+                    changes.sequence(),
                 )?;
             }
             Change::SubscribedByOwner(jid) => {
@@ -270,7 +273,7 @@ impl<'a, 'tree> WriteTx<'a, 'tree> {
                     SubscriptionRecord::of(jid, version),
                     jid,
                     false,
-                    changes.seq(),
+                    changes.sequence(),
                 )?;
             }
             Change::SubscriptionOptionsSet(jid, terms) => self.agree(node, jid, terms, version)?,
@@ -283,7 +286,7 @@ impl<'a, 'tree> WriteTx<'a, 'tree> {
                 return self.evict(node, u64::from(*keep), *max_bytes);
             }
             // All items are of earlier events.
-            Change::Purged => self.begin_items(node, (changes.seq(), 0), 0, 0)?,
+            Change::Purged => self.begin_items(node, changes.sequence().into(), 0, 0)?,
         }
         Ok(0)
     }
@@ -301,7 +304,7 @@ impl<'a, 'tree> WriteTx<'a, 'tree> {
 
     fn publish(&mut self, node: NodeNumber, item: &Item) -> Result<(), StoreError> {
         let before = self.remove_item_of_name(node, item.id.as_str())?;
-        let (spot, created) = (item.position(), before.unwrap_or(item.created));
+        let (position, created) = (item.position(), before.unwrap_or(item.created));
         let content = match &item.payload {
             None => StoredPayload::None,
             Some(payload)
@@ -310,14 +313,15 @@ impl<'a, 'tree> WriteTx<'a, 'tree> {
                 StoredPayload::Here(PayloadRecord::of(payload))
             }
             Some(payload) => {
-                let key = |chunk| keys::chunk(node, spot, chunk);
+                let key = |chunk| keys::chunk(node, position, chunk);
                 let record = PayloadRecord::of(payload);
                 StoredPayload::Chunks(self.rows.put_in_chunks(&record, CHUNK_BYTES, key)?)
             }
         };
         let record = ItemRecord::of(item, created, content);
-        self.rows.put(&keys::item(node, spot), &record)?;
-        self.rows.put(&keys::item_name(node, item.id.as_str()), &(spot, created))?;
+        self.rows.put(&keys::item(node, position), &record)?;
+        self.rows
+            .put(&keys::item_name(node, item.id.as_str()), &ItemIdRecord::of(position, created))?;
         let mut counters = self.counters(node)?;
         counters.items += 1;
         counters.bytes += record.bytes;
@@ -330,17 +334,17 @@ impl<'a, 'tree> WriteTx<'a, 'tree> {
         node: NodeNumber,
         item: &str,
     ) -> Result<Option<ItemPosition>, StoreError> {
-        match self.rows.get::<(ItemPosition, ItemPosition)>(&keys::item_name(node, item))? {
-            Some((spot, created)) if spot >= self.first_item(node)? => {
-                self.remove_item(node, spot)?;
-                Ok(Some(created))
+        match self.rows.get::<ItemIdRecord>(&keys::item_name(node, item))? {
+            Some(found) if found.position() >= self.first_item(node)? => {
+                self.remove_item(node, found.position())?;
+                Ok(Some(found.created()))
             }
             _ => Ok(None),
         }
     }
 
-    fn remove_item(&mut self, node: NodeNumber, spot: ItemPosition) -> Result<(), StoreError> {
-        let (record, _) = self.remove_item_rows(node, spot)?;
+    fn remove_item(&mut self, node: NodeNumber, position: ItemPosition) -> Result<(), StoreError> {
+        let (record, _) = self.remove_item_rows(node, position)?;
         let mut counters = self.counters(node)?;
         counters.items = counters.items.saturating_sub(1);
         counters.bytes = counters.bytes.saturating_sub(record.bytes);
@@ -362,19 +366,19 @@ impl<'a, 'tree> WriteTx<'a, 'tree> {
                 return Err(damaged(&keys::counters(node)));
             }
             for key in keys {
-                let spot = keys::spot(&key).ok_or_else(|| damaged(&key))?;
+                let position = keys::position(&key).ok_or_else(|| damaged(&key))?;
                 let record = self.rows.get::<ItemRecord>(&key)?.ok_or_else(|| damaged(&key))?;
                 items = items.saturating_sub(1);
                 bytes = bytes.saturating_sub(record.bytes);
-                first = keys::after(spot);
-                going.push(spot);
+                first = keys::after(position);
+                going.push(position);
             }
         }
         if going.len() > FEW_ITEMS {
             self.begin_items(node, first, items, bytes)?;
         } else if !going.is_empty() {
-            for spot in &going {
-                self.remove_item_rows(node, *spot)?;
+            for position in &going {
+                self.remove_item_rows(node, *position)?;
             }
             let counters = NodeCounters { items, bytes, ..self.counters(node)? };
             self.rows.put(&keys::counters(node), &counters)?;
@@ -392,13 +396,14 @@ impl<'a, 'tree> WriteTx<'a, 'tree> {
         bytes: u64,
     ) -> Result<(), StoreError> {
         self.first_item = Some(first);
-        self.rows.put(&keys::first_item(node), &first)?;
+        self.rows.put(&keys::first_item(node), &PositionRecord::from(first))?;
         let counters = NodeCounters { items, bytes, ..self.counters(node)? };
         self.rows.put(&keys::counters(node), &counters)
     }
 
     fn first_item(&self, node: NodeNumber) -> Result<ItemPosition, StoreError> {
-        Ok(self.rows.get(&keys::first_item(node))?.unwrap_or_default())
+        let first: Option<PositionRecord> = self.rows.get(&keys::first_item(node))?;
+        Ok(first.map_or_else(ItemPosition::default, Into::into))
     }
 
     /// A node is gone: nobody finds it. Its subscribers stay until they were told what is owed to them, its

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::store::StoreError;
 use gjallar_pubsub::{
-    ConfiguredSubscription, Expire, ShowSet, SubId, Subscription, SubscriptionDetails,
+    ConfiguredSubscription, Expire, Sequence, ShowSet, SubId, Subscription, SubscriptionDetails,
     SubscriptionOptions, SubscriptionState, Timestamp,
 };
 
@@ -82,13 +82,16 @@ impl WriteTx<'_, '_> {
         mut record: SubscriptionRecord,
         jid: &Jid,
         is_own: bool,
-        seq: u64,
+        sequence: Sequence,
     ) -> Result<(), StoreError> {
         let before = self.take(node, jid)?;
         if let Some(mut special) = before.and_then(|(_, before)| before.special) {
             special.since = record.since;
             // Digests have nothing from before the subscription began.
-            special.terms.iter_mut().for_each(|terms| terms.digested = terms.digested.max(seq));
+            special
+                .terms
+                .iter_mut()
+                .for_each(|terms| terms.digested = terms.digested.max(sequence.0));
             record.special = Some(special);
         }
         self.add(node, &record, jid, is_own)
@@ -286,7 +289,7 @@ impl SubscriptionDetailsRecord {
             is_public: options.is_public,
             since: terms.since.0,
             expiry_notified: terms.expiry_notified,
-            digested: terms.digested_to,
+            digested: terms.digested_to.0,
             digested_at: terms.digested_at.0,
         }
     }
@@ -316,7 +319,7 @@ impl SubscriptionDetailsRecord {
             },
             since: Timestamp(self.since),
             expiry_notified: self.expiry_notified,
-            digested_to: self.digested,
+            digested_to: Sequence(self.digested),
             digested_at: Timestamp(self.digested_at),
         }
     }
