@@ -10,13 +10,13 @@ use crate::{
     service::{self, ErasureReport, ManagedNodes, Memberships, NamePattern, OwnItem, Service},
     xmpp::stanza::{
         forms::{distinct, enum_fields::access_model, node_config, subscribe_options},
-        name::{affiliation_name, affiliation_named, state_name, state_named},
         notification::date_time,
         payload,
     },
 };
 use gjallar_pubsub::{
-    Actor, ConfigField, Item, ItemId, ItemOrder, NodeId, PageBound, PageRequest, SubscriptionState,
+    Actor, Affiliation, ConfigField, Item, ItemId, ItemOrder, NodeId, PageBound, PageRequest,
+    SubscriptionState,
     op::{
         affiliations::SetAffiliations,
         announce::Announce,
@@ -74,7 +74,7 @@ pub(crate) async fn answer(
     match request {
         AdminRequest::Affiliations { node } => {
             for (jid, affiliation) in service.affiliations(actor, &id(&node)?).await? {
-                let affiliation = affiliation_name(affiliation);
+                let affiliation = affiliation.as_str();
                 line(out, json!({ "jid": jid, "affiliation": affiliation })).await?;
             }
         }
@@ -155,7 +155,7 @@ pub(crate) async fn answer(
             return Ok(json!({ "retracted": retracted }));
         }
         AdminRequest::SetAffiliations { node, jids, affiliation } => {
-            let affiliation = affiliation_named(&affiliation).ok_or_else(|| {
+            let affiliation = Affiliation::parse(&affiliation).ok_or_else(|| {
                 AdminError::Argument(format!("{affiliation}: no such affiliation"))
             })?;
             let jids = distinct(jids.into_iter());
@@ -165,7 +165,7 @@ pub(crate) async fn answer(
             none_failed(set.failed.iter().map(|(jid, _)| jid.as_str()), &set.reason)?;
         }
         AdminRequest::SetSubscriptions { node, jids, subscription } => {
-            let state = state_named(&subscription);
+            let state = SubscriptionState::parse(&subscription);
             let state = state.filter(|state| *state != SubscriptionState::Pending);
             let state = state.ok_or_else(|| {
                 AdminError::Argument(format!("{subscription}: subscribed or none"))
@@ -186,7 +186,7 @@ pub(crate) async fn answer(
             let all = service.subscriptions(actor, &id(&node)?, &all, |_| true).await?;
             for own in all.entries {
                 let subid = own.subid.as_ref().map(ToString::to_string);
-                let state = state_name(own.state);
+                let state = own.state.as_str();
                 let shown = json!({ "jid": own.jid, "subid": subid, "subscription": state });
                 line(out, shown).await?;
             }
@@ -330,7 +330,7 @@ async fn entity(service: &Service, actor: &Actor, jid: &BareJid) -> Result<Value
         service.memberships(actor, jid).await?;
     let affiliations: Vec<_> = affiliations
         .iter()
-        .map(|(node, one)| json!({ "node": node.as_str(), "affiliation": affiliation_name(*one) }))
+        .map(|(node, one)| json!({ "node": node.as_str(), "affiliation": one.as_str() }))
         .collect();
     let mut shown = Vec::new();
     for (node, own) in subscriptions {
@@ -340,7 +340,7 @@ async fn entity(service: &Service, actor: &Actor, jid: &BareJid) -> Result<Value
         shown.push(json!({
             "node": node.as_str(),
             "jid": own.jid,
-            "subscription": state_name(own.state),
+            "subscription": own.state.as_str(),
             "subid": own.subid.as_ref().map(ToString::to_string),
             "options": Some(options).filter(|options| !options.is_empty()),
         }));

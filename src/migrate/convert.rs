@@ -9,7 +9,6 @@ use crate::{
     store::{Store, StoreError},
     xmpp::stanza::{
         forms::{node_config, subscribe_options},
-        name::{affiliation_named, state_named},
         payload,
     },
 };
@@ -204,7 +203,7 @@ fn affiliated(
 ) -> BTreeMap<BareJid, Affiliation> {
     let mut affiliations = BTreeMap::new();
     for (jid, name) in found {
-        match (affiliation_named(&name), BareJid::stamped(&jid)) {
+        match (Affiliation::parse(&name), BareJid::stamped(&jid)) {
             (Some(Affiliation::None), _) => {}
             (Some(affiliation), Ok(entity)) => {
                 let other = affiliations.remove(&entity);
@@ -248,7 +247,7 @@ fn subscribed(
         };
         let affiliation = affiliations.get(&jid.to_bare()).copied().unwrap_or(Affiliation::None);
         let options = agreed(&options, place);
-        let state = state_named(&state);
+        let state = SubscriptionState::parse(&state);
         if seen.contains(&jid) {
             place.remark_of("a further subscription of the same JID", &text);
         } else if !may_stay(config, affiliation) {
@@ -324,7 +323,7 @@ fn assign_sequences(
     moments.sort();
     let mut positions: BTreeMap<usize, (ItemPosition, Sequence)> = BTreeMap::new();
     for (sequence, (_, nth)) in (1..).map(Sequence).zip(&moments) {
-        positions.entry(*nth).or_insert((sequence.into(), sequence)).1 = sequence;
+        positions.entry(*nth).or_insert_with(|| (sequence.into(), sequence)).1 = sequence;
     }
     let mut items = Vec::new();
     for (nth, item) in found.into_iter().enumerate() {

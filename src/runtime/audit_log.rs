@@ -4,10 +4,7 @@ use tracing::info;
 
 use crate::{
     service::{AuditChange, AuditRecord},
-    xmpp::stanza::{
-        forms::{node_config, subscribe_options},
-        name::{affiliation_name, state_name},
-    },
+    xmpp::stanza::forms::{node_config, subscribe_options},
 };
 use gjallar_pubsub::{ItemId, NodeConfig, SubscriptionDetails};
 
@@ -25,12 +22,9 @@ pub(super) fn log(AuditRecord { who, node, entries }: &AuditRecord) {
 fn shown(entry: &AuditChange) -> (&'static str, String, String, String) {
     let none = String::new;
     match entry {
-        AuditChange::Affiliated { entity, before, after } => (
-            "affiliation",
-            entity.to_string(),
-            affiliation_name(*before).into(),
-            affiliation_name(*after).into(),
-        ),
+        AuditChange::Affiliated { entity, before, after } => {
+            ("affiliation", entity.to_string(), before.as_str().into(), after.as_str().into())
+        }
         AuditChange::Announced => ("announced", none(), none(), none()),
         AuditChange::Configured { before, after } => {
             let (before, after) = differences(before, after);
@@ -49,7 +43,7 @@ fn shown(entry: &AuditChange) -> (&'static str, String, String, String) {
         AuditChange::Purged => ("purged", none(), none(), none()),
         AuditChange::Retracted(items) => ("retracted", names(items), none(), none()),
         AuditChange::Subscribed { jid, before, after } => {
-            ("subscription", jid.to_string(), state_name(*before).into(), state_name(*after).into())
+            ("subscription", jid.to_string(), before.as_str().into(), after.as_str().into())
         }
     }
 }

@@ -1,14 +1,16 @@
 //! Putting it together: from a configuration to a running service, and in order to its end.
 
 mod audit_log;
+mod clock;
 pub mod doctor;
 pub(crate) mod logging;
 mod random;
 pub mod store_tools;
 mod systemd;
 
+pub use clock::now;
 pub use logging::{print_warnings, start as start_telemetry};
-pub use random::{RandomIds, now};
+pub use random::RandomIds;
 
 use std::sync::Arc;
 

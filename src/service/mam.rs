@@ -55,7 +55,7 @@ impl Service {
         let mut ids: Vec<ArchiveId> = items.iter().map(Item::archive_id).collect();
         if let Some(position) = looked_up_to {
             let at = if request.page.is_backward() { 0 } else { ids.len() };
-            ids.insert(at, ArchiveId { epoch: node.epoch, position: position });
+            ids.insert(at, ArchiveId { epoch: node.epoch, position });
         }
         let ids = ResultPage { entries: ids, index, total };
         let attribution = Attribution::of(node, &node.config);

@@ -9,6 +9,7 @@ pub mod admission;
 mod aliases;
 mod audit;
 mod bounce_tracker;
+mod bulk_retract;
 mod caps;
 mod domain_quota;
 mod entity_lookup;

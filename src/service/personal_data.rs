@@ -1,17 +1,16 @@
-//! All that the service has of an entity, shown and erased; and items that are older than somebody wants them.
+//! Personal data of an entity (GDPR): listing of its items, and erasure.
 
-use std::{fmt, time::Duration};
+use std::fmt;
 
 use jid::{BareJid, Jid};
 
 use crate::store::NodeNumber;
 use gjallar_pubsub::{
-    Actor, Affiliation, Context, Item, ItemBudget, ItemFilter, ItemOrder, ItemPage, ItemPosition,
-    ItemQuery, ItemRef, Node, NodeId, PageBound, PageRequest, Sequence, Subscription,
-    SubscriptionOptions, SubscriptionState, Timestamp,
+    Actor, Affiliation, Context, Item, ItemFilter, ItemPage, ItemPosition, ItemRef, Node, NodeId,
+    PageBound, PageRequest, Sequence, Subscription, SubscriptionOptions, SubscriptionState,
     op::{
-        affiliations::SetAffiliations, configure, delete::Delete, retract::Retract,
-        subscription_options::GetOptions, subscriptions::SetSubscriptions,
+        affiliations::SetAffiliations, configure, delete::Delete, subscription_options::GetOptions,
+        subscriptions::SetSubscriptions,
     },
 };
 
@@ -102,9 +101,9 @@ impl Service {
         if let Some(PageToken { node, position: Some(position) }) = reached
             && let Some(name) = self.node_at(node).await?
         {
-            let mut listing = self.listing_of(&by(entity));
+            let mut listing = self.item_query(&by(entity));
             listing.page.edge = PageBound::After(ItemRef::Position(position));
-            let listed = self.list(&name, &listing).await?;
+            let listed = self.list_items(&name, &listing).await?;
             let position = listed.more_after();
             bytes = add(&mut items, node, &name, listed);
             if position.is_some() {
@@ -120,7 +119,7 @@ impl Service {
             let Some((last, _)) = found.last() else { return Ok((items, None)) };
             nodes.edge = PageBound::After(*last);
             for (node, summary) in found {
-                let listed = self.list(&summary.node, &self.listing_of(&by(entity))).await?;
+                let listed = self.list_items(&summary.node, &self.item_query(&by(entity))).await?;
                 let position = listed.more_after();
                 bytes += add(&mut items, node, &summary.node, listed);
                 if position.is_some() || bytes >= self.policies().limits().max_reply_bytes {
@@ -141,67 +140,6 @@ impl Service {
         let there =
             self.memory.quarantine_damaged(there).into_iter().find(|(there, _)| *there == cursor);
         Ok(there.map(|(_, summary)| summary.node))
-    }
-
-    /// Retracts the items of a node that are older than this; subscribers are told as the node is configured. Says
-    /// how many there were.
-    ///
-    /// # Errors
-    /// As [`Service::retract`].
-    pub async fn retract_older(
-        &self,
-        actor: &Actor,
-        node: &NodeId,
-        age: Duration,
-    ) -> Result<usize, Error> {
-        // Who may not is told so, even if there is nothing to retract.
-        self.configuration(actor, node).await?;
-        let age = u64::try_from(age.as_millis()).unwrap_or(u64::MAX);
-        let until = Timestamp((self.clock)().0.saturating_sub(age).saturating_sub(1));
-        let filter = ItemFilter { until: Some(until), ..ItemFilter::default() };
-        self.retract_all(actor, node, &filter).await
-    }
-
-    /// Retracts all items that a filter admits, in batches.
-    async fn retract_all(
-        &self,
-        actor: &Actor,
-        node: &NodeId,
-        filter: &ItemFilter,
-    ) -> Result<usize, Error> {
-        let mut listing = self.listing_of(filter);
-        let mut retracted = 0;
-        loop {
-            let listed = self.list(node, &listing).await?;
-            let items: Vec<_> = listed.part.entries.into_iter().map(|item| item.id).collect();
-            let number = items.len();
-            if number > 0 {
-                let request = Retract { node: node.clone(), items, notify: false };
-                match self.retract(actor, &request, |outcome| outcome).await.await {
-                    Ok(()) => retracted += number,
-                    // Somebody else retracted one meanwhile.
-                    Err(Error::Refused(gjallar_pubsub::Error::ItemNotFound)) => {}
-                    Err(error) => return Err(error),
-                }
-            } else if let Some(position) = listed.scanned_to {
-                listing.page.edge = PageBound::After(ItemRef::Position(position));
-            } else {
-                return Ok(retracted);
-            }
-        }
-    }
-
-    fn listing_of(&self, filter: &ItemFilter) -> ItemQuery {
-        let page = PageRequest::first(self.policies().limits().max_batch);
-        ItemQuery { page, order: ItemOrder::default(), filter: filter.clone() }
-    }
-
-    /// A part of a list whose edge is a place, which need not be there.
-    async fn list(&self, node: &NodeId, listing: &ItemQuery) -> Result<ItemPage, Error> {
-        let budget = ItemBudget::stored(self.policies().limits().max_reply_bytes);
-        let listed = self.store.list(node, listing, &budget).await;
-        let listed = listed.map_err(|error| self.memory.on_store_error(node, error))?;
-        Ok(listed.unwrap_or_else(ItemPage::empty))
     }
 
     /// Erases the data of an entity, in every spelling of its domain: nodes of which it is the only owner, and its

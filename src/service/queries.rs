@@ -239,7 +239,7 @@ impl Service {
         let ids = self.store.page_of_ids(id, &page, entry_bytes, max_bytes).await;
         let ids = ids.map_err(|error| self.memory.on_store_error(id, error))?;
         let ids = ids.ok_or(gjallar_pubsub::Error::ItemNotFound)?;
-        Ok(ids.map(|(id, position)| (id, ArchiveId { epoch: node.epoch, position: position })))
+        Ok(ids.map(|(id, position)| (id, ArchiveId { epoch: node.epoch, position })))
     }
 
     /// The nodes of some types that an actor may see (§5.2), in the order of their creation: a page, as far

@@ -1,10 +1,42 @@
-//! How each refusal looks on the wire: one table, from the examples of XEP-0060 1.30.0.
+//! Stanza errors: one table of the errors of the rules, from the examples of XEP-0060 1.30.0, and the errors of the service.
 
 #![deny(clippy::wildcard_enum_match_arm)]
 
-use crate::xmpp::stanza::envelope::{ErrorDetail, StanzaError};
+use tracing::{debug, error};
 
-/// The stanza error for a refusal.
+use crate::{
+    service::{Error, Service},
+    xmpp::stanza::envelope::{ErrorDetail, StanzaError},
+};
+
+/// Returns the stanza error of an error of the service, and counts it. A failure of the store is logged with an incident
+/// number, which is also the text of the stanza error.
+#[must_use]
+pub(crate) fn service_error(service: &Service, error: &Error) -> StanzaError {
+    match error {
+        Error::Refused(refusal) => {
+            debug!(%refusal, "refused");
+            refusal.limit().into_iter().for_each(|limit| service.metrics().count_rejection(limit));
+            stanza_error(refusal)
+        }
+        Error::Busy { limit } => {
+            service.metrics().count_rejection("max_backlog");
+            StanzaError::new("wait", "resource-constraint").text(format!(
+                "max_backlog: the events that wait for delivery take all their room ({limit}): \
+                 retry later"
+            ))
+        }
+        Error::Quarantined => StanzaError::new("wait", "internal-server-error")
+            .text("the node is closed, for what is stored of it is damaged"),
+        Error::Unknown(reason) => {
+            let incident = format!("{:08x}", service.next_u64() >> 32);
+            error!(%reason, incident, "a request failed: what became of it is unknown");
+            StanzaError::new("wait", "internal-server-error").text(format!("incident {incident}"))
+        }
+    }
+}
+
+/// Returns the stanza error of an error of the rules.
 #[must_use]
 pub fn stanza_error(refusal: &gjallar_pubsub::Error) -> StanzaError {
     let error = StanzaError::new;

@@ -1,4 +1,4 @@
-//! Stanza, wire, service, wire, stanza: what every kind of request is answered.
+//! Router of inbound stanzas: each goes to the handler of its protocol, and each request gets a reply.
 
 use std::{iter, sync::Arc};
 
@@ -9,11 +9,12 @@ use tracing::{debug, trace};
 use crate::{
     service::{Bounce, Error, Outcome, Service, SubmitHandle},
     xmpp::{
-        handlers::adhoc::{AdHocCommands, service_error},
+        error::service_error,
+        handlers::adhoc::AdHocCommands,
         stanza::{
             envelope::{Envelope, StanzaError},
             forms::authorization,
-            notification, ns, reply,
+            mam, notification, ns, reply,
             request::{self, GetRequest, PubsubRequest, SetRequest},
         },
         xml::{padding::fits, writer::ElementWriter},
@@ -24,7 +25,11 @@ use gjallar_pubsub::{
     op::{affiliations::SetAffiliationsReply, subscriptions::SetSubscriptionsReply},
 };
 
-use super::{handlers::pubsub, outbound::reply_queue::ReplyQueue, request_pacing::Pace};
+use super::{
+    handlers::{disco, pubsub, version},
+    outbound::reply_queue::ReplyQueue,
+    request_pacing::Pace,
+};
 
 /// Answers stanzas.
 pub struct Router {
@@ -42,6 +47,8 @@ pub struct Router {
 const GRANTED: &str = "granted";
 /// The longest id of a request. Each answer repeats it.
 const MAX_ID_BYTES: usize = 1024;
+
+type HandlerResult = Result<Option<ElementWriter>, StanzaError>;
 
 impl Router {
     /// Answers in the name of a service, whose JID this is, at the server of a domain, with stanzas of at most so
@@ -146,8 +153,64 @@ impl Router {
                 }
             };
         }
-        self.request(header, &actor, stanza, is_set).await;
+        self.handle_other(header, &actor, stanza, is_set).await;
         None
+    }
+
+    /// Replies to a request of another protocol than XEP-0060. The parsed stanza is dropped early.
+    async fn handle_other(
+        &self,
+        header: &Envelope,
+        actor: &Actor,
+        mut stanza: Element,
+        is_set: bool,
+    ) {
+        let Some(child) = stanza.take_nodes().into_iter().find_map(minidom::Node::into_element)
+        else {
+            return;
+        };
+        let content = match (child.name(), child.ns().as_str(), is_set) {
+            ("query", ns::DISCO_INFO, false) => self.info(actor, child).await,
+            ("query", ns::DISCO_ITEMS, false) => self.items(actor, child).await,
+            ("query", ns::MAM, false) => Ok(Some(mam::form())),
+            ("query", ns::MAM, true) => self.shown(self.archive(header, actor, child).await),
+            ("metadata", ns::MAM, false) => self.shown(self.archive_ends(actor, child).await),
+            ("ping", ns::PING, false) => Ok(None),
+            ("query", ns::VERSION, false) => Ok(Some(version::version())),
+            ("command", ns::COMMANDS, true) => {
+                let frame = header.result(Some(ElementWriter::new("command"))).len();
+                let room = self.max_stanza_bytes.saturating_sub(frame);
+                return match self.commands.run(actor, child, room).await {
+                    Ok(stage) => self.send(header, header.result(Some(stage))),
+                    Err(error) => self.refuse(header, &error),
+                };
+            }
+            ("query", ns::DISCO_INFO | ns::DISCO_ITEMS | ns::VERSION, true)
+            | ("ping", ns::PING, true)
+            | ("metadata", ns::MAM, true)
+            | ("command", ns::COMMANDS, false) => Err(StanzaError::new("modify", "bad-request")
+                .text("a request of the other type: get asks, set changes")),
+            _ => Err(StanzaError::new("cancel", "service-unavailable")
+                .text("the service does not implement this protocol")),
+        };
+        match content {
+            Ok(content) => self.send(header, header.result(content)),
+            Err(error) => self.refuse(header, &error),
+        }
+    }
+
+    fn shown(&self, shown: Result<ElementWriter, Error>) -> HandlerResult {
+        shown.map(Some).map_err(|error| self.error(&error))
+    }
+
+    async fn info(&self, actor: &Actor, query: Element) -> HandlerResult {
+        let node = query.attr("node").map(str::to_owned);
+        drop(query);
+        self.shown(disco::info(&self.service, &self.commands, actor, node.as_deref()).await)
+    }
+
+    async fn items(&self, actor: &Actor, query: Element) -> HandlerResult {
+        self.shown(disco::items(&self.service, &self.commands, &self.jid, actor, query).await)
     }
 
     /// Records that the domain of a stanza can be reached, unless the stanza is an error that says otherwise.
@@ -366,10 +429,6 @@ impl Router {
 
     pub(super) fn service(&self) -> &Service {
         &self.service
-    }
-
-    pub(super) fn commands(&self) -> &AdHocCommands {
-        &self.commands
     }
 
     /// Returns `true` if a stanza of this size is within the server's limit.

@@ -28,6 +28,25 @@ impl Affiliation {
     pub const ALL: [Self; 6] =
         [Self::Owner, Self::Publisher, Self::PublishOnly, Self::Member, Self::None, Self::Outcast];
 
+    /// Name of the affiliation in stanzas (§4.1).
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Owner => "owner",
+            Self::Publisher => "publisher",
+            Self::PublishOnly => "publish-only",
+            Self::Member => "member",
+            Self::None => "none",
+            Self::Outcast => "outcast",
+        }
+    }
+
+    /// Parses a name that [`as_str`](Self::as_str) returns.
+    #[must_use]
+    pub fn parse(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|affiliation| affiliation.as_str() == name)
+    }
+
     /// Returns `true` if it opens a node of the access model *whitelist* (§4.5).
     #[must_use]
     pub fn is_listed(self) -> bool {

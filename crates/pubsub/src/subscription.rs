@@ -38,3 +38,23 @@ pub enum SubscriptionState {
     /// The JID hears of events.
     Subscribed,
 }
+
+impl SubscriptionState {
+    /// Name of the state in stanzas (§4.2).
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::None => "none",
+            Self::Pending => "pending",
+            Self::Subscribed => "subscribed",
+        }
+    }
+
+    /// Parses a name that [`as_str`](Self::as_str) returns.
+    #[must_use]
+    pub fn parse(name: &str) -> Option<Self> {
+        [Self::None, Self::Pending, Self::Subscribed]
+            .into_iter()
+            .find(|state| state.as_str() == name)
+    }
+}

@@ -4,10 +4,7 @@ use std::{collections::BTreeMap, io::Write, sync::Arc};
 
 use jid::{BareJid, Jid};
 
-use crate::{
-    store::{CorruptRecord, Owed, Store, StoreError},
-    xmpp::stanza::name::affiliation_name,
-};
+use crate::store::{CorruptRecord, Owed, Store, StoreError};
 use gjallar_pubsub::{
     Audience, ConfiguredSubscription, Epoch, EventId, FormerNode, ItemBudget, Limits, LogEntry,
     Node, NodeConfig, NodeId, PageBound, PageRequest, Recipients, ResultPage, Sequence, SubId,
@@ -101,7 +98,7 @@ impl<W: Write> ArchiveWriter<'_, W> {
         self.summary.nodes += 1;
         self.line(&ArchiveLine::Node(NodeLine::of(node)))?;
         for (jid, affiliation) in node.affiliations() {
-            let affiliation = affiliation_name(affiliation).to_owned();
+            let affiliation = affiliation.as_str().to_owned();
             self.line(&ArchiveLine::Affiliation { jid: jid.clone(), affiliation })?;
         }
         let enrolled = store.owner_subscribed(&node.id).await?;

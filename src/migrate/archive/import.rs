@@ -2,10 +2,7 @@
 
 use std::io::BufRead;
 
-use crate::{
-    store::{Store, StoreError},
-    xmpp::stanza::name::affiliation_named,
-};
+use crate::store::{Store, StoreError};
 use gjallar_pubsub::{Affiliation, Audience, Epoch, FormerNode, IdGenerator, Node, Sequence};
 
 use super::{
@@ -185,7 +182,7 @@ impl<'a> CurrentNode<'a> {
     ) -> Result<(), LineError> {
         match line {
             ArchiveLine::Affiliation { jid, affiliation } => {
-                let named = affiliation_named(&affiliation).ok_or(affiliation)?;
+                let named = Affiliation::parse(&affiliation).ok_or(affiliation)?;
                 if let (Some(node), Affiliation::Owner) = (&mut self.inheriting, named) {
                     node.load_affiliation(jid.clone(), named);
                 }

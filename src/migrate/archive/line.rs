@@ -5,14 +5,12 @@ use std::collections::BTreeMap;
 use jid::{BareJid, Jid};
 use serde::{Deserialize, Serialize};
 
-use crate::xmpp::stanza::{
-    forms::{node_config, subscribe_options},
-    name::{affiliation_name, affiliation_named, state_name, state_named},
-};
+use crate::xmpp::stanza::forms::{node_config, subscribe_options};
 use gjallar_pubsub::{
-    Audience, ConfigRevision, DeliveryVariant, Epoch, Event, EventId, EventItem, FormerNode, Item,
-    ItemId, ItemPosition, Limits, LogEntry, Node, NodeConfig, NodeId, NotificationType, OwnerHash,
-    Payload, Recipients, Sequence, SubId, Timestamp,
+    Affiliation, Audience, ConfigRevision, DeliveryVariant, Epoch, Event, EventId, EventItem,
+    FormerNode, Item, ItemId, ItemPosition, Limits, LogEntry, Node, NodeConfig, NodeId,
+    NotificationType, OwnerHash, Payload, Recipients, Sequence, SubId, SubscriptionState,
+    Timestamp,
 };
 
 use super::subscription_line::ConfiguredSubscriptionLine;
@@ -365,7 +363,7 @@ impl LogEntryLine {
     pub(super) fn of(notification: &LogEntry) -> Self {
         let event = match &notification.event {
             Event::AffiliationChanged(affiliation) => {
-                EventLineContent::Affiliated(affiliation_name(*affiliation).to_owned())
+                EventLineContent::Affiliated(affiliation.as_str().to_owned())
             }
             Event::Announced(text) => EventLineContent::Announced(text.clone()),
             Event::Configured(config) => {
@@ -385,7 +383,7 @@ impl LogEntryLine {
             Event::Subscription { jid, subid, state, expiry } => EventLineContent::Subscription {
                 jid: jid.clone(),
                 subid: subid.as_ref().map(SubId::to_string),
-                state: state_name(*state).to_owned(),
+                state: state.as_str().to_owned(),
                 expiry: expiry.map(|expiry| expiry.0),
             },
             Event::Retracted(ids) => {
@@ -430,7 +428,7 @@ impl LogEntryLine {
     pub(super) fn into_notification(self, node: &Node) -> Result<LogEntry, String> {
         let event = match self.event {
             EventLineContent::Affiliated(name) => {
-                Event::AffiliationChanged(affiliation_named(&name).ok_or(name)?)
+                Event::AffiliationChanged(Affiliation::parse(&name).ok_or(name)?)
             }
             EventLineContent::Announced(text) => Event::Announced(text),
             EventLineContent::Configured(config) => {
@@ -452,7 +450,7 @@ impl LogEntryLine {
             EventLineContent::Subscription { jid, subid, state, expiry } => Event::Subscription {
                 jid,
                 subid: subid.as_deref().map(SubId::new),
-                state: state_named(&state).ok_or(state)?,
+                state: SubscriptionState::parse(&state).ok_or(state)?,
                 expiry: expiry.map(Timestamp),
             },
             EventLineContent::Retracted(ids) => {

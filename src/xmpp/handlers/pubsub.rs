@@ -1,23 +1,17 @@
-//! What is answered to those who ask and change nothing.
+//! Reads of XEP-0060: requests that change nothing.
 
-use jid::{BareJid, Jid};
-use minidom::Element;
+use jid::BareJid;
 
 use crate::{
     service::{Error, Service},
     xmpp::{
-        handlers::adhoc::AdHocCommands,
-        stanza::{
-            disco, ns, reply,
-            request::{self, GetRequest},
-            rsm,
-        },
+        stanza::{reply, request::GetRequest, rsm},
         xml::writer::ElementWriter,
     },
 };
 use gjallar_pubsub::{
-    Actor, Affiliation, ItemId, NodeId, PageRequest, ResultPage, SubId, Subscription,
-    SubscriptionOptions, byte_budget,
+    Actor, Affiliation, NodeId, PageRequest, ResultPage, SubId, Subscription, SubscriptionOptions,
+    byte_budget,
     op::{
         public_subscriptions,
         retrieve::{Retrieve, Selection},
@@ -25,7 +19,7 @@ use gjallar_pubsub::{
     },
 };
 
-/// Answers a question of XEP-0060.
+/// Returns the reply to a read.
 pub(in crate::xmpp) async fn answer(
     service: &Service,
     actor: &Actor,
@@ -144,65 +138,4 @@ fn is_cut<T>(part: &ResultPage<T>, selection: &Selection) -> bool {
         Selection::Recent(number) => *number as usize,
     };
     part.entries.len() < wanted && !part.is_whole()
-}
-
-/// Says what the service, a node or a command is (XEP-0030 §3).
-pub(in crate::xmpp) async fn info(
-    service: &Service,
-    commands: &AdHocCommands,
-    actor: &Actor,
-    node: Option<&str>,
-) -> Result<ElementWriter, Error> {
-    let name = match node {
-        None | Some("") => return Ok(disco::service_info(service.policies().default_policy())),
-        Some(ns::COMMANDS) => return Ok(disco::commands_info()),
-        Some(ns::SHIM) => return Ok(disco::headers_info()),
-        Some(name) => name,
-    };
-    if let Some(command) = commands.name(actor, name).await? {
-        return Ok(disco::command_info(name, command));
-    }
-    let data = service.meta_data(actor, &request::node_named(name)?).await?;
-    Ok(disco::node_info(name, &data))
-}
-
-/// Says what is in the service, or in a node (XEP-0030 §4).
-pub(in crate::xmpp) async fn items(
-    service: &Service,
-    commands: &AdHocCommands,
-    jid: &Jid,
-    actor: &Actor,
-    query: Element,
-) -> Result<ElementWriter, Error> {
-    let page = rsm::page(&query)?;
-    let is_paged = page.is_some();
-    let page = page.unwrap_or_else(|| PageRequest::first(usize::MAX));
-    let name = match query.attr("node") {
-        None | Some("") => {
-            let filter = disco::filter(&query)?;
-            let nodes =
-                service.nodes(actor, &page, filter.as_ref(), disco::entry_bytes(jid)).await?;
-            if !is_paged && !nodes.is_whole() {
-                service.note_truncation(actor, None);
-            }
-            return Ok(disco::nodes(jid, &nodes, is_paged));
-        }
-        Some(ns::COMMANDS) => return Ok(disco::commands(jid, commands.of(actor).await?)),
-        Some(name) => name.to_owned(),
-    };
-    drop(query);
-    let node = request::node_named(&name)?;
-    let page =
-        page.and_then(|id| ItemId::parse(&id).ok()).ok_or(gjallar_pubsub::Error::ItemNotFound)?;
-    // Without a page the newest are more useful than the oldest.
-    let page = if is_paged { page } else { PageRequest::last(usize::MAX) };
-    let ids = match service.item_ids(actor, &node, &page, disco::entry_bytes(jid)).await {
-        // A node that keeps no items has none to discover.
-        Err(Error::Refused(gjallar_pubsub::Error::Unsupported(_))) => ResultPage::empty(),
-        ids => ids?,
-    };
-    if !is_paged && !ids.is_whole() {
-        service.note_truncation(actor, Some(&node));
-    }
-    Ok(disco::node_items(jid, &name, &ids, is_paged))
 }

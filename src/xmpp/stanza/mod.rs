@@ -6,7 +6,6 @@ pub mod envelope;
 pub mod forms;
 pub mod mam;
 pub mod multicast;
-pub mod name;
 pub mod notification;
 pub(crate) mod ns;
 pub mod order_by;

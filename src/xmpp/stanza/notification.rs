@@ -11,7 +11,6 @@ use crate::xmpp::{
         atom_body,
         forms::{self, authorization, node_config},
         multicast::{ADDRESSES, Format, RECIPIENTS, write_address},
-        name::{affiliation_name, state_name},
         ns,
     },
     xml::{
@@ -329,7 +328,7 @@ pub(super) fn content(node: &NodeId, event: &Event, subids: &[SubId]) -> Option<
         Event::AffiliationChanged(affiliation) => {
             let affiliation = ElementWriter::new("affiliation")
                 .attr("jid", "")
-                .attr("affiliation", affiliation_name(*affiliation));
+                .attr("affiliation", affiliation.as_str());
             let affiliations = named("affiliations").child(affiliation);
             return Some(ElementWriter::ns("pubsub", ns::PUBSUB).child(affiliations));
         }
@@ -353,7 +352,7 @@ pub(super) fn content(node: &NodeId, event: &Event, subids: &[SubId]) -> Option<
         Event::Subscription { jid, subid, state, expiry } => named("subscription")
             .attr("jid", jid.as_ref().map_or("", |jid| jid.as_str()))
             .attr_if("subid", subid.as_ref().map(SubId::as_str))
-            .attr("subscription", state_name(*state))
+            .attr("subscription", state.as_str())
             .attr_if("expiry", expiry.map(date_time).as_deref()),
     };
     Some(ElementWriter::ns("event", ns::PUBSUB_EVENT).child(content))

@@ -8,7 +8,6 @@ use xmpp_parsers::data_forms::DataFormType;
 use crate::xmpp::{
     stanza::{
         forms::{self, node_config, subscribe_options},
-        name::{affiliation_name, state_name},
         ns, rsm,
     },
     xml::writer::ElementWriter,
@@ -94,7 +93,7 @@ fn subscription(
         .attr("node", node.as_str())
         .attr("jid", jid.as_str())
         .attr_if("subid", subid.map(SubId::as_str))
-        .attr("subscription", state_name(state))
+        .attr("subscription", state.as_str())
 }
 
 /// What tells the content of items (XEP-0395 §3.1). SPEC: its text names the entries otherwise than its example; they
@@ -164,7 +163,7 @@ pub fn affiliations<'a>(
     let entries = entries.into_iter().map(|(entity, affiliation)| {
         ElementWriter::new("affiliation")
             .attr("jid", entity)
-            .attr("affiliation", affiliation_name(affiliation))
+            .attr("affiliation", affiliation.as_str())
     });
     owner(ElementWriter::new("affiliations").attr("node", node.as_str()).children(entries))
 }
@@ -188,7 +187,7 @@ pub fn subscriptions<'a>(
         ElementWriter::new("subscription")
             .attr("jid", jid)
             .attr_if("subid", subid.map(SubId::as_str))
-            .attr("subscription", state_name(state))
+            .attr("subscription", state.as_str())
     });
     owner(ElementWriter::new("subscriptions").attr("node", node.as_str()).children(entries))
 }
@@ -209,7 +208,7 @@ pub fn own_affiliations(node: Option<&NodeId>, entries: &[(NodeId, Affiliation)]
     let entries = entries.iter().map(|(node, affiliation)| {
         ElementWriter::new("affiliation")
             .attr("node", node.as_str())
-            .attr("affiliation", affiliation_name(*affiliation))
+            .attr("affiliation", affiliation.as_str())
     });
     let list = ElementWriter::new("affiliations").attr_if("node", node.map(NodeId::as_str));
     pubsub(list.children(entries))

@@ -15,7 +15,6 @@ use crate::xmpp::{
             node_config::{self, NodeConfigForm},
             subscribe_options,
         },
-        name::{affiliation_named, state_named},
         ns, order_by, rsm,
     },
     xml::writer,
@@ -515,7 +514,7 @@ fn set_affiliations(
     let node = node(affiliations)?;
     check_named_once(affiliations, |_, jid| (jid.into_bare().into(), None))?;
     let (entries, invalid) = entries(affiliations, "affiliation", |entry, name| {
-        let affiliation = affiliation_named(name).ok_or("not an affiliation of XEP-0060")?;
+        let affiliation = Affiliation::parse(name).ok_or("not an affiliation of XEP-0060")?;
         let takes_away = matches!(affiliation, Affiliation::Outcast | Affiliation::None);
         Ok((entry_jid(entry, sender, takes_away)?.into_bare(), affiliation))
     })?;
@@ -531,7 +530,9 @@ fn set_subscriptions(
     let (entries, invalid) = entries(subscriptions, "subscription", |entry, name| {
         let wanted = match name {
             "unconfigured" => None,
-            name => Some(state_named(name).ok_or("not a subscription state of XEP-0060")?),
+            name => {
+                Some(SubscriptionState::parse(name).ok_or("not a subscription state of XEP-0060")?)
+            }
         };
         let takes_away = wanted == Some(SubscriptionState::None);
         Ok((entry_jid(entry, sender, takes_away)?, subid(entry), wanted))

@@ -1,27 +1,27 @@
 //! Affiliations at a node, shown and set (§8.9).
 
 use async_trait::async_trait;
-use jid::Jid;
+use jid::{BareJid, Jid};
 use xmpp_parsers::data_forms::{Field, FieldType};
 
-use crate::xmpp::stanza::{
-    forms,
-    name::{affiliation_name, affiliation_named},
-};
+use crate::xmpp::stanza::forms;
 use gjallar_pubsub::{
     Affiliation,
     op::affiliations::{SetAffiliations, SetAffiliationsReply},
 };
 
-use super::command::{
-    AdHocCommand, CommandAccess, CommandContext, CommandError, CommandInfo, CommandStep,
-    FormValues, jids_field,
+use super::{
+    command::{
+        AdHocCommand, CommandAccess, CommandContext, CommandError, CommandInfo, CommandStep,
+    },
+    form_values::FormValues,
+    forms::jids_field,
 };
 
-pub(super) struct Affiliations;
+pub(super) struct AffiliationsCommand;
 
 #[async_trait]
-impl AdHocCommand for Affiliations {
+impl AdHocCommand for AffiliationsCommand {
     fn info(&self) -> CommandInfo {
         let (node, name) = ("urn:gjallar:command:affiliations", "Show and set affiliations");
         CommandInfo { node, name, audience: CommandAccess::Owners }
@@ -39,7 +39,9 @@ impl AdHocCommand for Affiliations {
         let node = chosen.node("node")?;
         let [wanted] = rest else {
             let there = asker.service.affiliations(asker.actor, &node).await?;
-            let line = |(jid, affiliation)| format!("{jid}: {}", affiliation_name(affiliation));
+            let line = |(jid, affiliation): (BareJid, Affiliation)| {
+                format!("{jid}: {}", affiliation.as_str())
+            };
             let title = format!("Affiliations at {node}");
             let fields = vec![
                 asker.shown_list(there.len(), there.into_iter().map(line)),
@@ -48,7 +50,7 @@ impl AdHocCommand for Affiliations {
             ];
             return Ok(CommandStep::last(&title, fields));
         };
-        let affiliation = affiliation_named(wanted.needed("affiliation")?)
+        let affiliation = Affiliation::parse(wanted.needed("affiliation")?)
             .ok_or_else(|| CommandError::Payload("no such affiliation".into()))?;
         let entities = forms::distinct(wanted.jids("jids")?.into_iter().map(Jid::into_bare));
         let entries: Vec<_> = entities.into_iter().map(|entity| (entity, affiliation)).collect();
@@ -59,7 +61,9 @@ impl AdHocCommand for Affiliations {
         if failed.is_empty() {
             return Ok(CommandStep::done(format!("Set: {number}.")));
         }
-        let line = |(jid, affiliation)| format!("{jid} is still {}", affiliation_name(affiliation));
+        let line = |(jid, affiliation): (String, Affiliation)| {
+            format!("{jid} is still {}", affiliation.as_str())
+        };
         let failed: Vec<_> = failed.into_iter().map(line).collect();
         Ok(CommandStep::partly(format!("Not set: {} ({reason}).", asker.enumeration(failed))))
     }
@@ -74,7 +78,7 @@ fn choice() -> Field {
         Affiliation::None => "As anyone",
         Affiliation::Outcast => "Shut out",
     };
-    let options = Affiliation::ALL.map(|one| (affiliation_name(one), label(one)));
+    let options = Affiliation::ALL.map(|one| (one.as_str(), label(one)));
     let field = forms::choice("affiliation", "Affiliation", &options, "member");
     Field { type_: FieldType::ListSingle, ..field }
 }

@@ -4,9 +4,12 @@ use async_trait::async_trait;
 
 use gjallar_pubsub::op::announce;
 
-use super::command::{
-    AdHocCommand, CommandAccess, CommandContext, CommandError, CommandInfo, CommandStep,
-    FormValues, lines, required,
+use super::{
+    command::{
+        AdHocCommand, CommandAccess, CommandContext, CommandError, CommandInfo, CommandStep,
+    },
+    form_values::FormValues,
+    forms::{lines, required},
 };
 
 pub(super) struct AnnounceCommand;

@@ -6,14 +6,17 @@ use xmpp_parsers::data_forms::{Field, FieldType, Option_};
 use crate::xmpp::stanza::forms;
 use gjallar_pubsub::op::authorize::Authorize;
 
-use super::command::{
-    AdHocCommand, CommandAccess, CommandContext, CommandError, CommandInfo, CommandStep, FormValues,
+use super::{
+    command::{
+        AdHocCommand, CommandAccess, CommandContext, CommandError, CommandInfo, CommandStep,
+    },
+    form_values::FormValues,
 };
 
-pub(super) struct Approve;
+pub(super) struct ApproveCommand;
 
 #[async_trait]
-impl AdHocCommand for Approve {
+impl AdHocCommand for ApproveCommand {
     fn info(&self) -> CommandInfo {
         let (node, name) = ("urn:gjallar:command:approve", "Approve or refuse subscriptions");
         CommandInfo { node, name, audience: CommandAccess::Owners }

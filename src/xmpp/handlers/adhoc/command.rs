@@ -1,23 +1,26 @@
 //! What a command is: forms, one after the other, and what is done with what they say.
 
 use async_trait::async_trait;
-use jid::{BareJid, Jid};
-use minidom::Element;
 use xmpp_parsers::data_forms::{DataForm, DataFormType, Field, FieldType, Option_};
 
 use crate::{
     service::{Error, ManagedNodes, NamePattern, Service},
-    xmpp::stanza::forms,
+    xmpp::{
+        error::service_error,
+        stanza::{envelope::StanzaError, ns},
+    },
 };
-use gjallar_pubsub::{Actor, NodeId, byte_budget, op::discover::NodeSummary, written_len};
+use gjallar_pubsub::{Actor, byte_budget, written_len};
+
+use super::{
+    form_values::FormValues,
+    forms::{Room, asking, fixed, more, option, option_len, required, result},
+};
 
 /// Nodes that a form offers for choice; where there are more, the name is typed.
 const MAX_OFFERED: usize = 500;
 /// Maximum number of entries of a list in a form; fewer are shown if they are long.
 pub(super) const MAX_SHOWN: usize = 200;
-
-/// Types of fields without options, whose number of values is limited by the stanza only.
-const LISTS: [FieldType; 2] = [FieldType::JidMulti, FieldType::TextMulti];
 
 /// A command. What it does depends on what its forms were answered, and on nothing that it keeps.
 #[async_trait]
@@ -157,87 +160,6 @@ impl CommandStep {
     }
 }
 
-/// A form to fill in.
-pub(super) fn asking(title: &str, fields: Vec<Field>) -> DataForm {
-    untyped(DataFormType::Form, title, fields)
-}
-
-pub(super) fn result(title: &str, fields: Vec<Field>) -> DataForm {
-    untyped(DataFormType::Result_, title, fields)
-}
-
-fn untyped(type_: DataFormType, title: &str, fields: Vec<Field>) -> DataForm {
-    DataForm { type_, title: Some(title.to_owned()), instructions: None, fields }
-}
-
-/// A field of lines.
-pub(super) fn lines(var: &str, label: &str, lines: impl IntoIterator<Item = String>) -> Field {
-    let mut field = Field::new(var, FieldType::TextMulti);
-    field.label = Some(label.to_owned());
-    field.values = lines.into_iter().collect();
-    field
-}
-
-/// Bytes left for the values of a reply.
-pub(super) struct Room(usize);
-
-impl Room {
-    /// Subtracts the bytes of a value. Returns `false` if it does not fit.
-    pub(super) fn takes(&mut self, value: &str) -> bool {
-        let left = self.0.checked_sub(forms::value_len(value));
-        self.0 = left.unwrap_or(self.0);
-        left.is_some()
-    }
-
-    /// Splits off half of the room.
-    pub(super) fn half(&mut self) -> Self {
-        let half = self.0 / 2;
-        self.0 -= half;
-        Self(half)
-    }
-
-    /// Adds the unused bytes of another room.
-    pub(super) fn add(&mut self, other: &Self) {
-        self.0 += other.0;
-    }
-
-    /// A field with the lines that fit, and the number of the others.
-    pub(super) fn lines(&mut self, var: &str, label: &str, all: Vec<String>) -> Field {
-        let number = all.len();
-        let mut shown: Vec<_> = all.into_iter().take_while(|line| self.takes(line)).collect();
-        shown.extend(more(number - shown.len()));
-        lines(var, label, shown)
-    }
-}
-
-/// The line that says how many entries of a list are left out.
-fn more(number: usize) -> Option<String> {
-    (number > 0).then(|| format!("… and {number} more"))
-}
-
-/// Lines to read.
-pub(super) fn fixed(lines: &[String]) -> Field {
-    let field = Field::new("", FieldType::Fixed).with_value(&lines.join("\n"));
-    Field { var: None, ..field }
-}
-
-/// A field for JIDs.
-pub(super) fn jids_field(var: &str, label: &str) -> Field {
-    let mut field = Field::new(var, FieldType::JidMulti);
-    field.label = Some(label.to_owned());
-    required(field)
-}
-
-/// A field for the JID of an entity.
-pub(super) fn jid_field(var: &str) -> Field {
-    required(forms::field(var, FieldType::JidSingle, "JID", ""))
-}
-
-/// A field that must have a value.
-pub(super) fn required(field: Field) -> Field {
-    Field { required: true, ..field }
-}
-
 /// Who asks, and of what.
 pub(super) struct CommandContext<'a> {
     pub(super) service: &'a Service,
@@ -310,152 +232,22 @@ impl CommandContext<'_> {
     }
 }
 
-/// Maximum number of bytes of an option in a form.
-fn option_len(option: &Option_) -> usize {
-    let label = option.label.as_deref().map_or(0, written_len);
-    "<option label=''></option>".len() + label + forms::value_len(&option.value)
-}
-
-fn option(node: &NodeSummary) -> Option_ {
-    // Some clients show no option that has no label.
-    let label = match node.title.as_str() {
-        "" => node.node.to_string(),
-        title => format!("{} ({title})", node.node),
-    };
-    Option_ { label: Some(label), value: node.node.to_string() }
-}
-
-/// What a form was answered. A field that the answer leaves out has the value that was shown.
-#[derive(Clone, Debug, Default)]
-pub(super) struct FormValues(Vec<(String, Vec<String>)>);
-
-impl FormValues {
-    /// What a form says that was shown so.
-    pub(super) fn of(
-        shown: &DataForm,
-        submitted: Option<&Element>,
-    ) -> Result<Self, gjallar_pubsub::Error> {
-        let is_list = |var: &str| {
-            let field = shown.fields.iter().find(|field| field.var.as_deref() == Some(var));
-            field.is_some_and(|field| LISTS.contains(&field.type_))
-        };
-        let mut answers = Vec::new();
-        if let Some(submitted) = submitted {
-            for (var, values) in forms::fields_and_lists(submitted, is_list)? {
-                answers.push((var.to_owned(), values));
-            }
+/// Returns the stanza error of a command that failed.
+///
+/// SPEC: `forbidden` is of type `cancel` in §8.7.3.3, and of type `auth` everywhere else.
+pub(super) fn stanza_error(
+    service: &Service,
+    about: CommandInfo,
+    failure: CommandError,
+) -> StanzaError {
+    match failure {
+        CommandError::Payload(text) => {
+            StanzaError::new("modify", "bad-request").command("bad-payload").text(text)
         }
-        for field in &shown.fields {
-            if let Some(var) = &field.var
-                && answers.iter().all(|(answered, _)| answered != var)
-            {
-                answers.push((var.clone(), field.values.clone()));
-            }
-        }
-        Ok(Self(answers))
-    }
-
-    /// The answer to a page: the page's end, whichever values the requester sends back.
-    pub(super) fn of_page(shown: &DataForm) -> Self {
-        let hidden = shown.fields.iter().filter(|field| field.type_ == FieldType::Hidden);
-        let answer = |field: &Field| Some((field.var.clone()?, field.values.clone()));
-        Self(hidden.filter_map(answer).collect())
-    }
-
-    /// The same form with these values in it.
-    pub(super) fn refill(&self, mut form: DataForm) -> DataForm {
-        for field in &mut form.fields {
-            let answer = self.0.iter().find(|(var, _)| Some(var) == field.var.as_ref());
-            if let Some((_, values)) = answer.filter(|_| field.type_ != FieldType::Hidden) {
-                field.values.clone_from(values);
-            }
-        }
-        form
-    }
-
-    /// Approximate size in bytes.
-    pub(super) fn bytes(&self) -> usize {
-        let value = |value: &String| 30 + value.len();
-        let field = |(var, values): &(String, Vec<String>)| {
-            60 + var.len() + values.iter().map(value).sum::<usize>()
-        };
-        self.0.iter().map(field).sum()
-    }
-
-    /// Every field and its values.
-    pub(super) fn fields(&self) -> impl Iterator<Item = (&str, Vec<String>)> {
-        self.0.iter().map(|(var, values)| (var.as_str(), values.clone()))
-    }
-
-    /// The values of a field but for empty ones.
-    pub(super) fn all(&self, var: &str) -> impl Iterator<Item = &str> {
-        let found = self.0.iter().filter(move |(answered, _)| answered == var);
-        let values = found.flat_map(|(_, values)| values).flat_map(|value| value.lines());
-        values.map(str::trim).filter(|value| !value.is_empty())
-    }
-
-    /// The first of them.
-    pub(super) fn one(&self, var: &str) -> Option<&str> {
-        self.all(var).next()
-    }
-
-    /// The values of a field of lines as one text.
-    pub(super) fn text(&self, var: &str) -> String {
-        let found = self.0.iter().find(|(answered, _)| answered == var);
-        found.map(|(_, values)| values.join("\n")).unwrap_or_default()
-    }
-
-    /// A boolean; `false` if the field is empty.
-    pub(super) fn flag(&self, var: &str) -> Result<bool, CommandError> {
-        match self.one(var) {
-            None | Some("0" | "false") => Ok(false),
-            Some("1" | "true") => Ok(true),
-            Some(_) => Err(CommandError::Payload(format!("{var} is neither true nor false"))),
-        }
-    }
-
-    /// The value of a field that must have one.
-    pub(super) fn needed(&self, var: &str) -> Result<&str, CommandError> {
-        self.one(var).ok_or_else(|| CommandError::Payload(format!("{var} is required")))
-    }
-
-    /// A number; nothing if the field is empty.
-    pub(super) fn number(&self, var: &str) -> Result<Option<u64>, CommandError> {
-        let bad = |_| CommandError::Payload(format!("{var} is not a number"));
-        self.one(var).map(str::parse).transpose().map_err(bad)
-    }
-
-    pub(super) fn node(&self, var: &str) -> Result<NodeId, CommandError> {
-        // Names may begin or end with spaces, and a form is to give them back as they are.
-        let whole = self.0.iter().find(|(answered, _)| answered == var);
-        let name = whole.and_then(|(_, values)| values.first()).map(String::as_str);
-        match name.filter(|name| !name.is_empty()) {
-            Some(name) => Ok(NodeId::parse(name)?),
-            None => Err(CommandError::Payload("a node is required".into())),
-        }
-    }
-
-    /// The JIDs in a field; at least one.
-    pub(super) fn jids(&self, var: &str) -> Result<Vec<Jid>, CommandError> {
-        let jid = |text: &str| {
-            Jid::prepare(text).map_err(|error| {
-                CommandError::Payload(format!("{:?} is not a JID: {error}", forms::shortened(text)))
-            })
-        };
-        let jids = self.all(var).map(jid).collect::<Result<Vec<_>, _>>()?;
-        let jids = forms::distinct(jids.into_iter());
-        if jids.is_empty() {
-            return Err(CommandError::Payload(format!("{var} is required")));
-        }
-        Ok(jids)
-    }
-
-    /// An entity.
-    pub(super) fn entity(&self, var: &str) -> Result<BareJid, CommandError> {
-        let jids = self.jids(var)?;
-        match jids.as_slice() {
-            [jid] => Ok(jid.to_bare()),
-            _ => Err(CommandError::Payload(format!("{var} is one JID"))),
+        CommandError::Service(error) => {
+            let error = service_error(service, &error);
+            let is_other = about.node == ns::GET_PENDING && error.condition == "forbidden";
+            if is_other { StanzaError { kind: "cancel", ..error } } else { error }
         }
     }
 }

@@ -5,15 +5,18 @@ use async_trait::async_trait;
 use crate::xmpp::stanza::forms::node_config::{self, NodeConfigForm};
 use gjallar_pubsub::op::configure::Configure;
 
-use super::command::{
-    AdHocCommand, CommandAccess, CommandContext, CommandError, CommandInfo, CommandStep,
-    FormValues, NextActions,
+use super::{
+    command::{
+        AdHocCommand, CommandAccess, CommandContext, CommandError, CommandInfo, CommandStep,
+        NextActions,
+    },
+    form_values::FormValues,
 };
 
-pub(super) struct ConfigureNode;
+pub(super) struct ConfigureNodeCommand;
 
 #[async_trait]
-impl AdHocCommand for ConfigureNode {
+impl AdHocCommand for ConfigureNodeCommand {
     fn info(&self) -> CommandInfo {
         let (node, name) = ("urn:gjallar:command:configure-node", "Configure a node");
         CommandInfo { node, name, audience: CommandAccess::Owners }

@@ -6,15 +6,18 @@ use xmpp_parsers::data_forms::{DataFormType, FieldType};
 use crate::xmpp::stanza::forms::{field, node_config};
 use gjallar_pubsub::{NodeId, op::create::Create};
 
-use super::command::{
-    AdHocCommand, CommandAccess, CommandContext, CommandError, CommandInfo, CommandStep,
-    FormValues, NextActions,
+use super::{
+    command::{
+        AdHocCommand, CommandAccess, CommandContext, CommandError, CommandInfo, CommandStep,
+        NextActions,
+    },
+    form_values::FormValues,
 };
 
-pub(super) struct CreateNode;
+pub(super) struct CreateNodeCommand;
 
 #[async_trait]
-impl AdHocCommand for CreateNode {
+impl AdHocCommand for CreateNodeCommand {
     fn info(&self) -> CommandInfo {
         let (node, name) = ("urn:gjallar:command:create-node", "Create a node");
         CommandInfo { node, name, audience: CommandAccess::Creators }

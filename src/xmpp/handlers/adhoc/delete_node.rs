@@ -6,15 +6,18 @@ use xmpp_parsers::data_forms::FieldType;
 use crate::xmpp::stanza::forms::field;
 use gjallar_pubsub::{PageRequest, op::delete::Delete};
 
-use super::command::{
-    AdHocCommand, CommandAccess, CommandContext, CommandError, CommandInfo, CommandStep,
-    FormValues, fixed, required,
+use super::{
+    command::{
+        AdHocCommand, CommandAccess, CommandContext, CommandError, CommandInfo, CommandStep,
+    },
+    form_values::FormValues,
+    forms::{fixed, required},
 };
 
-pub(super) struct DeleteNode;
+pub(super) struct DeleteNodeCommand;
 
 #[async_trait]
-impl AdHocCommand for DeleteNode {
+impl AdHocCommand for DeleteNodeCommand {
     fn info(&self) -> CommandInfo {
         let (node, name) = ("urn:gjallar:command:delete-node", "Delete a node");
         CommandInfo { node, name, audience: CommandAccess::Owners }

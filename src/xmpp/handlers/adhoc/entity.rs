@@ -4,18 +4,15 @@ use async_trait::async_trait;
 use jid::BareJid;
 use xmpp_parsers::data_forms::Field;
 
-use crate::{
-    service::Memberships,
-    xmpp::stanza::{
-        forms::subscribe_options::changed_values,
-        name::{affiliation_name, state_name},
-    },
-};
+use crate::{service::Memberships, xmpp::stanza::forms::subscribe_options::changed_values};
 use gjallar_pubsub::{Affiliation, NodeId, Subscription};
 
-use super::command::{
-    AdHocCommand, CommandAccess, CommandContext, CommandError, CommandInfo, CommandStep,
-    FormValues, Room, jid_field,
+use super::{
+    command::{
+        AdHocCommand, CommandAccess, CommandContext, CommandError, CommandInfo, CommandStep,
+    },
+    form_values::FormValues,
+    forms::{Room, jid_field},
 };
 
 pub(super) struct EntityCommand;
@@ -50,9 +47,8 @@ pub(super) async fn memberships(
 ) -> Result<Vec<Field>, CommandError> {
     let Memberships { affiliations, subscriptions, refuses_presence } =
         asker.service.memberships(asker.actor, entity).await?;
-    let affiliation = |(node, affiliation): (NodeId, Affiliation)| {
-        format!("{node}: {}", affiliation_name(affiliation))
-    };
+    let affiliation =
+        |(node, affiliation): (NodeId, Affiliation)| format!("{node}: {}", affiliation.as_str());
     let affiliations = affiliations.into_iter().map(affiliation).collect();
     let mut shown = Vec::new();
     for (node, own) in subscriptions {
@@ -76,7 +72,7 @@ async fn subscription(
     node: &NodeId,
     own: &Subscription,
 ) -> Result<String, CommandError> {
-    let mut line = format!("{node}: {} {}", own.jid, state_name(own.state));
+    let mut line = format!("{node}: {} {}", own.jid, own.state.as_str());
     if let Some(subid) = &own.subid {
         line.push_str(&format!(" {subid}"));
     }

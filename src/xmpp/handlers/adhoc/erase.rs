@@ -8,15 +8,18 @@ use crate::{
     xmpp::stanza::forms::field,
 };
 
-use super::command::{
-    AdHocCommand, CommandAccess, CommandContext, CommandError, CommandInfo, CommandStep,
-    FormValues, fixed, jid_field, required,
+use super::{
+    command::{
+        AdHocCommand, CommandAccess, CommandContext, CommandError, CommandInfo, CommandStep,
+    },
+    form_values::FormValues,
+    forms::{fixed, jid_field, required},
 };
 
-pub(super) struct Erase;
+pub(super) struct EraseCommand;
 
 #[async_trait]
-impl AdHocCommand for Erase {
+impl AdHocCommand for EraseCommand {
     fn info(&self) -> CommandInfo {
         let (node, name) = ("urn:gjallar:command:erase", "Erase everything of a JID");
         CommandInfo { node, name, audience: CommandAccess::Administrators }

@@ -11,18 +11,20 @@ use crate::{
 use super::{
     command::{
         AdHocCommand, CommandAccess, CommandContext, CommandError, CommandInfo, CommandStep,
-        FormValues, NextActions, Room, asking, jid_field, lines,
+        NextActions,
     },
     entity,
+    form_values::FormValues,
+    forms::{Room, asking, jid_field, lines},
 };
 
 /// Where the page before ended.
 const AFTER: &str = "after";
 
-pub(super) struct Export;
+pub(super) struct ExportCommand;
 
 #[async_trait]
-impl AdHocCommand for Export {
+impl AdHocCommand for ExportCommand {
     fn info(&self) -> CommandInfo {
         let (node, name) = ("urn:gjallar:command:export", "Export everything of a JID");
         CommandInfo { node, name, audience: CommandAccess::Administrators }

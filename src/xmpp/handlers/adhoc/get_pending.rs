@@ -5,15 +5,19 @@ use xmpp_parsers::data_forms::{DataFormType, Field, FieldType};
 
 use crate::xmpp::stanza::{forms, ns};
 
-use super::command::{
-    AdHocCommand, CommandAccess, CommandContext, CommandError, CommandInfo, CommandStep,
-    FormValues, NextActions, fixed,
+use super::{
+    command::{
+        AdHocCommand, CommandAccess, CommandContext, CommandError, CommandInfo, CommandStep,
+        NextActions,
+    },
+    form_values::FormValues,
+    forms::fixed,
 };
 
-pub(super) struct GetPending;
+pub(super) struct GetPendingCommand;
 
 #[async_trait]
-impl AdHocCommand for GetPending {
+impl AdHocCommand for GetPendingCommand {
     fn info(&self) -> CommandInfo {
         let (node, name) = (ns::GET_PENDING, "Show requests for subscriptions");
         CommandInfo { node, name, audience: CommandAccess::Owners }

@@ -5,8 +5,11 @@ use xmpp_parsers::data_forms::FieldType;
 
 use crate::xmpp::stanza::forms::field;
 
-use super::command::{
-    AdHocCommand, CommandAccess, CommandContext, CommandError, CommandInfo, CommandStep, FormValues,
+use super::{
+    command::{
+        AdHocCommand, CommandAccess, CommandContext, CommandError, CommandInfo, CommandStep,
+    },
+    form_values::FormValues,
 };
 
 pub(super) struct LimitsCommand;

@@ -9,9 +9,13 @@ use crate::{
 };
 use gjallar_pubsub::{byte_budget, op::discover::NodeSummary};
 
-use super::command::{
-    AdHocCommand, CommandAccess, CommandContext, CommandError, CommandInfo, CommandStep,
-    FormValues, NextActions, asking, lines,
+use super::{
+    command::{
+        AdHocCommand, CommandAccess, CommandContext, CommandError, CommandInfo, CommandStep,
+        NextActions,
+    },
+    form_values::FormValues,
+    forms::{asking, lines},
 };
 
 /// The nodes on a page if nothing is said, and at the most.
@@ -21,10 +25,10 @@ const MAX_PAGE: u64 = 1000;
 /// The UID of the last node of the previous page.
 const AFTER: &str = "after";
 
-pub(super) struct ListNodes;
+pub(super) struct ListNodesCommand;
 
 #[async_trait]
-impl AdHocCommand for ListNodes {
+impl AdHocCommand for ListNodesCommand {
     fn info(&self) -> CommandInfo {
         let (node, name) = ("urn:gjallar:command:list-nodes", "List nodes");
         CommandInfo { node, name, audience: CommandAccess::Owners }

@@ -12,7 +12,8 @@ mod delete_node;
 mod entity;
 mod erase;
 mod export;
-mod failure;
+mod form_values;
+mod forms;
 mod get_pending;
 mod limits;
 mod list_nodes;
@@ -24,8 +25,6 @@ mod sessions;
 mod statistics;
 mod subscriptions;
 
-pub(crate) use failure::service_error;
-
 use std::sync::Arc;
 
 use minidom::Element;
@@ -33,7 +32,7 @@ use minidom::Element;
 use crate::{
     service::{Error, Service},
     xmpp::{
-        stanza::{envelope::StanzaError, forms, ns},
+        stanza::{self, envelope::StanzaError, ns},
         xml::writer::ElementWriter,
     },
 };
@@ -42,31 +41,31 @@ use gjallar_pubsub::Actor;
 use self::{
     command::{
         AdHocCommand, CommandAccess, CommandContext, CommandInfo, CommandNote, CommandOutcome,
-        CommandStep, FormValues, NextActions,
+        CommandStep, NextActions, stanza_error,
     },
-    failure::failure,
+    form_values::FormValues,
     sessions::{CommandSession, CommandSessions},
 };
 
 /// The commands, in the order in which they are listed.
 const ALL: &[&dyn AdHocCommand] = &[
-    &list_nodes::ListNodes,
-    &create_node::CreateNode,
-    &configure_node::ConfigureNode,
-    &delete_node::DeleteNode,
-    &purge_node::PurgeNode,
-    &affiliations::Affiliations,
-    &subscriptions::Subscriptions,
-    &approve::Approve,
-    &get_pending::GetPending,
-    &publish_item::PublishItem,
-    &retract_items::RetractItems,
-    &retract_old_items::RetractOldItems,
+    &list_nodes::ListNodesCommand,
+    &create_node::CreateNodeCommand,
+    &configure_node::ConfigureNodeCommand,
+    &delete_node::DeleteNodeCommand,
+    &purge_node::PurgeNodeCommand,
+    &affiliations::AffiliationsCommand,
+    &subscriptions::SubscriptionsCommand,
+    &approve::ApproveCommand,
+    &get_pending::GetPendingCommand,
+    &publish_item::PublishItemCommand,
+    &retract_items::RetractItemsCommand,
+    &retract_old_items::RetractOldItemsCommand,
     &announce::AnnounceCommand,
     &entity::EntityCommand,
-    &export::Export,
-    &erase::Erase,
-    &statistics::Statistics,
+    &export::ExportCommand,
+    &erase::EraseCommand,
+    &statistics::StatisticsCommand,
     &limits::LimitsCommand,
 ];
 
@@ -230,7 +229,7 @@ impl AdHocCommands {
         room: usize,
     ) -> Result<ElementWriter, StanzaError> {
         let about = command.info();
-        let failed = |trouble| failure(asker.service, about, trouble);
+        let failed = |trouble| stanza_error(asker.service, about, trouble);
         if !asker.has_access(about.audience).await.map_err(|error| failed(error.into()))? {
             return Err(failed(gjallar_pubsub::Error::Forbidden.into()));
         }
@@ -257,7 +256,7 @@ async fn resume(
     action: CommandAction,
     form: Option<Element>,
 ) -> Result<CommandReply, StanzaError> {
-    let failed = |trouble| failure(asker.service, command.info(), trouble);
+    let failed = |trouble| stanza_error(asker.service, command.info(), trouble);
     let mut answers = session.answers.clone();
     let step = match (action, session.more) {
         (CommandAction::Cancel, _) => return Ok(CommandReply::Cancelled),
@@ -329,11 +328,11 @@ impl CommandReply {
                         .attr("type", if *is_warning { "warn" } else { "info" })
                         .text(text)
                 });
-                reply("completed").children(note).children(form.as_ref().map(forms::render))
+                reply("completed").children(note).children(form.as_ref().map(stanza::forms::render))
             }
-            Self::Stage(session) => {
-                reply("executing").child(actions(session)).child(forms::render(&session.shown))
-            }
+            Self::Stage(session) => reply("executing")
+                .child(actions(session))
+                .child(stanza::forms::render(&session.shown)),
         }
     }
 

@@ -9,15 +9,18 @@ use gjallar_pubsub::{
     op::publish::{NewItem, Publish},
 };
 
-use super::command::{
-    AdHocCommand, CommandAccess, CommandContext, CommandError, CommandInfo, CommandStep,
-    FormValues, lines,
+use super::{
+    command::{
+        AdHocCommand, CommandAccess, CommandContext, CommandError, CommandInfo, CommandStep,
+    },
+    form_values::FormValues,
+    forms::lines,
 };
 
-pub(super) struct PublishItem;
+pub(super) struct PublishItemCommand;
 
 #[async_trait]
-impl AdHocCommand for PublishItem {
+impl AdHocCommand for PublishItemCommand {
     fn info(&self) -> CommandInfo {
         let (node, name) = ("urn:gjallar:command:publish-item", "Publish an item");
         CommandInfo { node, name, audience: CommandAccess::Owners }

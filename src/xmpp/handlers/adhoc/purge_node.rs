@@ -4,14 +4,17 @@ use async_trait::async_trait;
 
 use gjallar_pubsub::op::purge::Purge;
 
-use super::command::{
-    AdHocCommand, CommandAccess, CommandContext, CommandError, CommandInfo, CommandStep, FormValues,
+use super::{
+    command::{
+        AdHocCommand, CommandAccess, CommandContext, CommandError, CommandInfo, CommandStep,
+    },
+    form_values::FormValues,
 };
 
-pub(super) struct PurgeNode;
+pub(super) struct PurgeNodeCommand;
 
 #[async_trait]
-impl AdHocCommand for PurgeNode {
+impl AdHocCommand for PurgeNodeCommand {
     fn info(&self) -> CommandInfo {
         let (node, name) = ("urn:gjallar:command:purge-node", "Remove all items of a node");
         CommandInfo { node, name, audience: CommandAccess::Owners }

@@ -14,15 +14,19 @@ use gjallar_pubsub::{
     },
 };
 
-use super::command::{
-    AdHocCommand, CommandAccess, CommandContext, CommandError, CommandInfo, CommandStep,
-    FormValues, MAX_SHOWN, lines,
+use super::{
+    command::{
+        AdHocCommand, CommandAccess, CommandContext, CommandError, CommandInfo, CommandStep,
+        MAX_SHOWN,
+    },
+    form_values::FormValues,
+    forms::lines,
 };
 
-pub(super) struct RetractItems;
+pub(super) struct RetractItemsCommand;
 
 #[async_trait]
-impl AdHocCommand for RetractItems {
+impl AdHocCommand for RetractItemsCommand {
     fn info(&self) -> CommandInfo {
         let (node, name) = ("urn:gjallar:command:retract-items", "Retract items");
         CommandInfo { node, name, audience: CommandAccess::Owners }

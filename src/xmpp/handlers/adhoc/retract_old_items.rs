@@ -7,15 +7,18 @@ use xmpp_parsers::data_forms::FieldType;
 
 use crate::xmpp::stanza::forms::field;
 
-use super::command::{
-    AdHocCommand, CommandAccess, CommandContext, CommandError, CommandInfo, CommandStep,
-    FormValues, required,
+use super::{
+    command::{
+        AdHocCommand, CommandAccess, CommandContext, CommandError, CommandInfo, CommandStep,
+    },
+    form_values::FormValues,
+    forms::required,
 };
 
-pub(super) struct RetractOldItems;
+pub(super) struct RetractOldItemsCommand;
 
 #[async_trait]
-impl AdHocCommand for RetractOldItems {
+impl AdHocCommand for RetractOldItemsCommand {
     fn info(&self) -> CommandInfo {
         let (node, name) = ("urn:gjallar:command:retract-old-items", "Retract old items");
         CommandInfo { node, name, audience: CommandAccess::Owners }

@@ -13,7 +13,7 @@ use xmpp_parsers::data_forms::DataForm;
 use crate::xmpp::stanza::envelope::StanzaError;
 use gjallar_pubsub::Actor;
 
-use super::command::{FormValues, NextActions};
+use super::{command::NextActions, form_values::FormValues};
 
 /// Sessions at the same time, and those of one asker; a further one ends the oldest.
 const MAX_SESSIONS: usize = 1000;
@@ -155,7 +155,7 @@ impl SessionTable {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::xmpp::handlers::adhoc::command::{asking, lines};
+    use crate::xmpp::handlers::adhoc::forms::{asking, lines};
 
     fn actor(name: &str) -> Actor {
         let jid = Jid::new(name).unwrap();

@@ -5,14 +5,17 @@ use xmpp_parsers::data_forms::FieldType;
 
 use crate::xmpp::stanza::forms::field;
 
-use super::command::{
-    AdHocCommand, CommandAccess, CommandContext, CommandError, CommandInfo, CommandStep, FormValues,
+use super::{
+    command::{
+        AdHocCommand, CommandAccess, CommandContext, CommandError, CommandInfo, CommandStep,
+    },
+    form_values::FormValues,
 };
 
-pub(super) struct Statistics;
+pub(super) struct StatisticsCommand;
 
 #[async_trait]
-impl AdHocCommand for Statistics {
+impl AdHocCommand for StatisticsCommand {
     fn info(&self) -> CommandInfo {
         let (node, name) = ("urn:gjallar:command:statistics", "Show statistics");
         CommandInfo { node, name, audience: CommandAccess::Administrators }

@@ -2,24 +2,25 @@
 
 use async_trait::async_trait;
 
-use crate::xmpp::stanza::{
-    forms,
-    name::{state_name, state_named},
-};
+use crate::xmpp::stanza::forms;
 use gjallar_pubsub::{
     PageRequest, SubscriptionState,
     op::subscriptions::{SetSubscriptions, SetSubscriptionsReply},
 };
 
-use super::command::{
-    AdHocCommand, CommandAccess, CommandContext, CommandError, CommandInfo, CommandStep,
-    FormValues, MAX_SHOWN, jids_field,
+use super::{
+    command::{
+        AdHocCommand, CommandAccess, CommandContext, CommandError, CommandInfo, CommandStep,
+        MAX_SHOWN,
+    },
+    form_values::FormValues,
+    forms::jids_field,
 };
 
-pub(super) struct Subscriptions;
+pub(super) struct SubscriptionsCommand;
 
 #[async_trait]
-impl AdHocCommand for Subscriptions {
+impl AdHocCommand for SubscriptionsCommand {
     fn info(&self) -> CommandInfo {
         let (node, name) = ("urn:gjallar:command:subscriptions", "Show and set subscriptions");
         CommandInfo { node, name, audience: CommandAccess::Owners }
@@ -39,7 +40,8 @@ impl AdHocCommand for Subscriptions {
             let (service, shown) = (asker.service, PageRequest::first(MAX_SHOWN));
             let there = service.subscriptions(asker.actor, &node, &shown, |_| true).await?;
             let jids = there.entries.iter().map(|own| own.jid.to_string());
-            let states = [SubscriptionState::Subscribed, SubscriptionState::None].map(state_name);
+            let states = [SubscriptionState::Subscribed, SubscriptionState::None]
+                .map(SubscriptionState::as_str);
             let options = [(states[0], "Subscribed"), (states[1], "Not subscribed")];
             let fields = vec![
                 asker.shown_list(there.total.unwrap_or_default(), jids),
@@ -48,7 +50,7 @@ impl AdHocCommand for Subscriptions {
             ];
             return Ok(CommandStep::last(&format!("Subscriptions at {node}"), fields));
         };
-        let state = state_named(wanted.needed("subscription")?);
+        let state = SubscriptionState::parse(wanted.needed("subscription")?);
         let entries: Vec<_> =
             wanted.jids("jids")?.into_iter().map(|jid| (jid, None, state)).collect();
         let number = entries.len();

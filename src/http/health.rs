@@ -1,0 +1,21 @@
+//! Health of the service: liveness and readiness.
+
+use std::sync::Arc;
+
+use axum::{extract::State, http::StatusCode, response::IntoResponse};
+
+use crate::service::Service;
+
+/// Answers as long as the process does.
+pub(super) async fn live() -> &'static str {
+    "alive\n"
+}
+
+/// Answers 200 while the service is connected and the server confirms notifications, otherwise 503.
+pub(super) async fn ready(State(service): State<Arc<Service>>) -> impl IntoResponse {
+    match (service.metrics().connected.get(), service.log_window().is_confirmed()) {
+        (1, true) => (StatusCode::OK, "ready\n"),
+        (1, _) => (StatusCode::SERVICE_UNAVAILABLE, "the server confirms nothing that is sent\n"),
+        _ => (StatusCode::SERVICE_UNAVAILABLE, "not connected to the server\n"),
+    }
+}

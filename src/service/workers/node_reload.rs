@@ -1,0 +1,48 @@
+//! Worker that reloads uncertain nodes: those whose last commit has an unknown outcome.
+
+use tokio::time::sleep;
+
+use crate::{
+    service::{Error, Service, service_state::ServiceState},
+    store::StoreError,
+};
+use gjallar_pubsub::NodeId;
+
+use super::RETRY_INTERVAL;
+
+impl Service {
+    /// Reloads uncertain nodes until dropped. The log entries of commits that reached the store all the same are delivered.
+    pub async fn reload_uncertain_nodes(&self) {
+        loop {
+            let ids = self.memory.nodes.next_uncertain().await;
+            if self.reload_together(&ids).await.is_err() {
+                // One of them may be the reason.
+                for id in &ids {
+                    if let Err(Error::Unknown(_)) = self.lock_node(id).await {
+                        self.memory.nodes.mark_uncertain(id);
+                    }
+                }
+            }
+            sleep(RETRY_INTERVAL).await;
+        }
+    }
+
+    /// Reloads several nodes and their pending log entries at once, because each reload reads the log of all nodes.
+    async fn reload_together(&self, ids: &[NodeId]) -> Result<(), StoreError> {
+        let ServiceState { nodes, outbox, .. } = &*self.memory;
+        let mut turns = Vec::with_capacity(ids.len());
+        for id in ids {
+            // Others have been read since.
+            if let (turn, Some(before)) = nodes.lock(id, &*self.store).await? {
+                turns.push((id.clone(), turn, before));
+            }
+        }
+        let ids: Vec<_> = turns.iter().map(|(id, ..)| id.clone()).collect();
+        let known = outbox.known();
+        outbox.restore(self.store.poll(Some(&ids)).await?, &known);
+        for (id, turn, before) in &mut turns {
+            self.accept_reread(id, turn, before);
+        }
+        Ok(())
+    }
+}

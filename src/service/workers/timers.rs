@@ -1,0 +1,108 @@
+//! Worker of timer-driven operations: leases, digests, expiry of items, and revocations by rosters.
+
+use std::time::Duration;
+
+use jid::AccountKey;
+use tokio::time::sleep;
+use tracing::{info, warn};
+
+use crate::service::{
+    Error, Outcome, Service,
+    prefetch::{PrefetchRequest, Prefetched},
+    service_state::ServiceState,
+};
+use gjallar_pubsub::{
+    Context, Node, NodeId,
+    op::timers::{self, Extent, TimerOutcome},
+};
+
+use super::RETRY_INTERVAL;
+
+/// Maximum pause between two looks at the clock.
+const MAX_SLEEP: Duration = Duration::from_secs(60);
+
+impl Service {
+    /// Runs timer-driven operations until dropped: leases, digests, item expiry and roster revocations. Never waits
+    /// for rosters; a node is processed again when a roster arrives.
+    pub async fn run_timers(&self) {
+        let ServiceState { deadlines, rosters, .. } = &*self.memory;
+        loop {
+            let now = (self.clock)();
+            rosters.take_due().iter().for_each(|node| deadlines.add(node, now));
+            if let Some(node) = deadlines.pop_due(now) {
+                self.expire(&node).await;
+                continue;
+            }
+            let left =
+                deadlines.first().map(|at| Duration::from_millis(at.0.saturating_sub(now.0)));
+            tokio::select! {
+                () = sleep(left.unwrap_or(MAX_SLEEP).min(MAX_SLEEP)) => {}
+                () = deadlines.changed() => {}
+                () = rosters.became_due() => {}
+            }
+        }
+    }
+
+    async fn expire(&self, id: &NodeId) {
+        let ServiceState { deadlines, delays, .. } = &*self.memory;
+        let now = (self.clock)();
+        if let Err(Error::Unknown(_)) = self.apply_rosters(id).await {
+            deadlines.add(id, now.later_by(RETRY_INTERVAL.as_millis() as u64));
+        }
+        let extent = delays.extent(id, now);
+        let mut outcome = self.expire_to(extent, id).await;
+        let node = id.as_str();
+        match &outcome {
+            _ if extent == Extent::Ends => {}
+            Err(
+                Error::Busy { .. } | Error::Refused(gjallar_pubsub::Error::TooManyNotifications),
+            ) => {
+                if delays.delay(id, extent, now) {
+                    let event = "expiry_delayed";
+                    warn!(event, node, "no room to notify of expired items and leases; will retry");
+                }
+                outcome = self.expire_to(Extent::Ends, id).await;
+            }
+            Ok(TimerOutcome { next, .. }) => {
+                if delays.end(id, next.is_none_or(|next| next > now)) {
+                    let event = "expiry_resumed";
+                    info!(event, node, "expired items and leases are processed again");
+                }
+            }
+            Err(_) => {}
+        }
+        let until = || delays.until(id).iter().for_each(|until| deadlines.add(id, *until));
+        match outcome {
+            Ok(TimerOutcome { next, creator, watched, publishers }) => {
+                until();
+                next.iter().for_each(|next| deadlines.add(id, *next));
+                let creator = creator.as_ref().map(AccountKey::of);
+                self.memory.presences.watch(id, creator.as_ref(), watched.into_iter());
+                self.memory.presences.note_read(id);
+                publishers.into_iter().for_each(|who| self.memory.presences.publishes(id, who));
+            }
+            Err(
+                Error::Busy { .. } | Error::Refused(gjallar_pubsub::Error::TooManyNotifications),
+            ) => until(),
+            Err(Error::Refused(_) | Error::Quarantined) => {
+                delays.end(id, true);
+                self.memory.presences.note_read(id);
+            }
+            Err(Error::Unknown(_)) => {
+                deadlines.add(id, (self.clock)().later_by(RETRY_INTERVAL.as_millis() as u64));
+            }
+        }
+    }
+
+    async fn expire_to(&self, extent: Extent, id: &NodeId) -> Outcome<TimerOutcome> {
+        let rule = |node: Option<&Node>, facts: &Prefetched, cx: &Context<'_>| {
+            let ServiceState { interests, outbox, .. } = &*self.memory;
+            let has_interested = interests.is_any_at(id)
+                || node.is_some_and(|node| outbox.has_interested(node.epoch));
+            timers::run_timers(node, &facts.items, &facts.newest, has_interested, extent, cx)
+        };
+        self.execute(&self.timer_actor, id, PrefetchRequest::Time, rule, |outcome| outcome)
+            .await
+            .await
+    }
+}

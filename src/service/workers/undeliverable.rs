@@ -1,0 +1,74 @@
+//! Worker that ends subscriptions whose notifications bounce repeatedly (§12.4).
+
+use std::collections::BTreeSet;
+
+use jid::Jid;
+use tokio::time::sleep;
+use tracing::{info, warn};
+
+use crate::service::{
+    Bounce, Error, Service,
+    prefetch::{PrefetchRequest, Prefetched},
+};
+use gjallar_pubsub::{Actor, Context, Epoch, Node, op::unsubscribe_undeliverable};
+
+use super::RETRY_INTERVAL;
+
+impl Service {
+    /// Records the bounce of a notification of a node to a JID. After repeated bounces the subscription ends (§12.4).
+    pub fn on_bounce(&self, jid: &Jid, node: Epoch, how: Bounce) {
+        self.memory.bounces.record(jid, node, how, (self.clock)(), self.policies().limits());
+    }
+
+    /// Ends the subscriptions of unreachable JIDs until dropped.
+    pub async fn drop_bounced(&self) {
+        let mut failures = 0;
+        loop {
+            let (jid, epoch) = self.memory.bounces.ending().await;
+            match self.end_bounced_of(&jid, epoch).await {
+                Ok(()) => failures = 0,
+                Err(error) => {
+                    if failures == 0 {
+                        warn!(
+                            %error,
+                            "failed to end a subscription whose notifications bounced; will retry"
+                        );
+                    }
+                    failures += 1;
+                    self.memory.bounces.end_later(jid, epoch);
+                    sleep(RETRY_INTERVAL).await;
+                }
+            }
+        }
+    }
+
+    /// Ends the subscription of a JID at the node with an epoch.
+    async fn end_bounced_of(&self, jid: &Jid, epoch: Epoch) -> Result<(), Error> {
+        let own = self.store.subscriptions_of(&jid.to_bare()).await.map_err(Error::Unknown)?;
+        let own = self.memory.quarantine_damaged(own).into_iter();
+        let nodes: BTreeSet<_> =
+            own.filter(|(_, own)| own.jid == *jid).map(|(node, _)| node).collect();
+        // The JID is not notified of that: the notification would bounce too.
+        let actor = Actor { jid: jid.clone(), ..self.timer_actor.clone() };
+        for node in &nodes {
+            let rule = |node: Option<&Node>, _: &Prefetched, cx: &Context<'_>| {
+                unsubscribe_undeliverable::bounce(node, epoch, jid, cx)
+            };
+            let outcome =
+                self.execute(&actor, node, PrefetchRequest::Nothing, rule, |outcome| outcome);
+            match outcome.await.await {
+                Ok(_) => {
+                    info!(
+                        node = node.as_str(),
+                        "notifications came back too often: somebody is not subscribed any more"
+                    );
+                    break;
+                }
+                // The epoch is of another node.
+                Err(Error::Refused(_) | Error::Quarantined) => {}
+                Err(error @ (Error::Busy { .. } | Error::Unknown(_))) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+}

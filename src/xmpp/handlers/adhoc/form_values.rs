@@ -1,0 +1,148 @@
+//! Submitted forms of commands: the values of their fields.
+
+use jid::{BareJid, Jid};
+use minidom::Element;
+use xmpp_parsers::data_forms::{DataForm, Field, FieldType};
+
+use crate::xmpp::stanza::forms;
+use gjallar_pubsub::NodeId;
+
+use super::command::CommandError;
+
+/// Types of fields without options, whose number of values is limited by the stanza only.
+const LISTS: [FieldType; 2] = [FieldType::JidMulti, FieldType::TextMulti];
+
+/// What a form was answered. A field that the answer leaves out has the value that was shown.
+#[derive(Clone, Debug, Default)]
+pub(super) struct FormValues(Vec<(String, Vec<String>)>);
+
+impl FormValues {
+    /// What a form says that was shown so.
+    pub(super) fn of(
+        shown: &DataForm,
+        submitted: Option<&Element>,
+    ) -> Result<Self, gjallar_pubsub::Error> {
+        let is_list = |var: &str| {
+            let field = shown.fields.iter().find(|field| field.var.as_deref() == Some(var));
+            field.is_some_and(|field| LISTS.contains(&field.type_))
+        };
+        let mut answers = Vec::new();
+        if let Some(submitted) = submitted {
+            for (var, values) in forms::fields_and_lists(submitted, is_list)? {
+                answers.push((var.to_owned(), values));
+            }
+        }
+        for field in &shown.fields {
+            if let Some(var) = &field.var
+                && answers.iter().all(|(answered, _)| answered != var)
+            {
+                answers.push((var.clone(), field.values.clone()));
+            }
+        }
+        Ok(Self(answers))
+    }
+
+    /// The answer to a page: the page's end, whichever values the requester sends back.
+    pub(super) fn of_page(shown: &DataForm) -> Self {
+        let hidden = shown.fields.iter().filter(|field| field.type_ == FieldType::Hidden);
+        let answer = |field: &Field| Some((field.var.clone()?, field.values.clone()));
+        Self(hidden.filter_map(answer).collect())
+    }
+
+    /// The same form with these values in it.
+    pub(super) fn refill(&self, mut form: DataForm) -> DataForm {
+        for field in &mut form.fields {
+            let answer = self.0.iter().find(|(var, _)| Some(var) == field.var.as_ref());
+            if let Some((_, values)) = answer.filter(|_| field.type_ != FieldType::Hidden) {
+                field.values.clone_from(values);
+            }
+        }
+        form
+    }
+
+    /// Approximate size in bytes.
+    pub(super) fn bytes(&self) -> usize {
+        let value = |value: &String| 30 + value.len();
+        let field = |(var, values): &(String, Vec<String>)| {
+            60 + var.len() + values.iter().map(value).sum::<usize>()
+        };
+        self.0.iter().map(field).sum()
+    }
+
+    /// Every field and its values.
+    pub(super) fn fields(&self) -> impl Iterator<Item = (&str, Vec<String>)> {
+        self.0.iter().map(|(var, values)| (var.as_str(), values.clone()))
+    }
+
+    /// The values of a field but for empty ones.
+    pub(super) fn all(&self, var: &str) -> impl Iterator<Item = &str> {
+        let found = self.0.iter().filter(move |(answered, _)| answered == var);
+        let values = found.flat_map(|(_, values)| values).flat_map(|value| value.lines());
+        values.map(str::trim).filter(|value| !value.is_empty())
+    }
+
+    /// The first of them.
+    pub(super) fn one(&self, var: &str) -> Option<&str> {
+        self.all(var).next()
+    }
+
+    /// The values of a field of lines as one text.
+    pub(super) fn text(&self, var: &str) -> String {
+        let found = self.0.iter().find(|(answered, _)| answered == var);
+        found.map(|(_, values)| values.join("\n")).unwrap_or_default()
+    }
+
+    /// A boolean; `false` if the field is empty.
+    pub(super) fn flag(&self, var: &str) -> Result<bool, CommandError> {
+        match self.one(var) {
+            None | Some("0" | "false") => Ok(false),
+            Some("1" | "true") => Ok(true),
+            Some(_) => Err(CommandError::Payload(format!("{var} is neither true nor false"))),
+        }
+    }
+
+    /// The value of a field that must have one.
+    pub(super) fn needed(&self, var: &str) -> Result<&str, CommandError> {
+        self.one(var).ok_or_else(|| CommandError::Payload(format!("{var} is required")))
+    }
+
+    /// A number; nothing if the field is empty.
+    pub(super) fn number(&self, var: &str) -> Result<Option<u64>, CommandError> {
+        let bad = |_| CommandError::Payload(format!("{var} is not a number"));
+        self.one(var).map(str::parse).transpose().map_err(bad)
+    }
+
+    pub(super) fn node(&self, var: &str) -> Result<NodeId, CommandError> {
+        // Names may begin or end with spaces, and a form is to give them back as they are.
+        let whole = self.0.iter().find(|(answered, _)| answered == var);
+        let name = whole.and_then(|(_, values)| values.first()).map(String::as_str);
+        match name.filter(|name| !name.is_empty()) {
+            Some(name) => Ok(NodeId::parse(name)?),
+            None => Err(CommandError::Payload("a node is required".into())),
+        }
+    }
+
+    /// The JIDs in a field; at least one.
+    pub(super) fn jids(&self, var: &str) -> Result<Vec<Jid>, CommandError> {
+        let jid = |text: &str| {
+            Jid::prepare(text).map_err(|error| {
+                CommandError::Payload(format!("{:?} is not a JID: {error}", forms::shortened(text)))
+            })
+        };
+        let jids = self.all(var).map(jid).collect::<Result<Vec<_>, _>>()?;
+        let jids = forms::distinct(jids.into_iter());
+        if jids.is_empty() {
+            return Err(CommandError::Payload(format!("{var} is required")));
+        }
+        Ok(jids)
+    }
+
+    /// An entity.
+    pub(super) fn entity(&self, var: &str) -> Result<BareJid, CommandError> {
+        let jids = self.jids(var)?;
+        match jids.as_slice() {
+            [jid] => Ok(jid.to_bare()),
+            _ => Err(CommandError::Payload(format!("{var} is one JID"))),
+        }
+    }
+}
