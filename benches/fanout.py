@@ -167,7 +167,7 @@ def main():
         servers.Gjallar(server.component_port, one, **options) as gjallar,
         servers.Gjallar(server.component_port, other, jid=DIRECT, link_multicast="off", **options),
     ):
-        gjallar.wait_for_log("events go by multicast")
+        gjallar.wait_for_log(servers.logged_as("multicast_enabled"))
         measured = asyncio.run(measure(server, arguments))
     own = statistics.median(rate for rate, _ in measured["mod_pubsub"])
     for name, rounds in measured.items():

@@ -84,9 +84,16 @@ impl ControlSocket {
             while connections.len() >= MAX_CONNECTIONS {
                 connections.join_next().await;
             }
-            let Ok((stream, _)) = self.listener.accept().await else {
-                warn!("the control socket is broken");
-                return;
+            let (stream, _) = match self.listener.accept().await {
+                Ok(accepted) => accepted,
+                Err(error) => {
+                    warn!(
+                        event = "control_socket_failed",
+                        %error,
+                        "control socket failed; commands cannot reach the service"
+                    );
+                    return;
+                }
             };
             let folder = self.folder.join(format!("{SNAPSHOT}{number}"));
             let (service, jid) = (Arc::clone(service), self.jid.clone());
@@ -95,7 +102,7 @@ impl ControlSocket {
             let request = error_span!("request", control = number, uid);
             let answered = async move {
                 if let Err(error) = answer(stream, &service, &*examiner, folder, jid).await {
-                    debug!(%error, "a control connection broke");
+                    debug!(%error, "control connection failed");
                 }
             };
             connections.spawn(answered.instrument(request));
@@ -179,7 +186,8 @@ impl SnapshotDir {
 impl Drop for SnapshotDir {
     fn drop(&mut self) {
         if let Err(error) = std::fs::remove_dir_all(&self.0) {
-            warn!(%error, folder = %self.0.display(), "a snapshot cannot be removed");
+            let path = self.0.display();
+            warn!(event = "snapshot_not_removed", %error, %path, "failed to remove a snapshot");
         }
     }
 }

@@ -3,14 +3,13 @@
 use std::process::ExitCode;
 
 use gjallar::{
-    config::Config,
+    config::{Config, log_failed_reload},
     runtime::{run, start_telemetry},
 };
 use tokio::{
     signal::unix::{SignalKind, signal},
     sync::watch,
 };
-use tracing::error;
 
 use super::{CliError, ConfigArgs, exit_with};
 
@@ -48,9 +47,7 @@ pub(super) fn serve(source: &ConfigArgs) -> ExitCode {
                 _ = interrupt.recv() => { tell.send_replace(true); break serving.await }
                 _ = hangup.recv() => match Config::load(source.config.as_deref()) {
                     Ok(config) => drop(tell_config.send_replace(config)),
-                    Err(error) => {
-                        error!(%error, "the configuration is not taken up, and nothing has changed");
-                    }
+                    Err(error) => log_failed_reload(&error),
                 },
             }
         };

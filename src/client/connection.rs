@@ -134,7 +134,11 @@ async fn drive(
                 Some(Incoming::Stanza(Stanza::Message(mut message))) if is_of(&message, service) => {
                     let payloads = message.payloads.iter_mut().map(|one| long_values.restore(one));
                     if payloads.filter(|is_whole| !is_whole).count() > 0 {
-                        warn!(event = "client_event_incomplete", reason = %ClientError::TooLong, "an element of an event was left out");
+                        warn!(
+                            event = "client_event_incomplete",
+                            error = %ClientError::TooLong,
+                            "left out an element of an event"
+                        );
                     }
                     for event in events(&message.payloads) {
                         if tell.send(event).await.is_err() {

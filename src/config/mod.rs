@@ -11,6 +11,7 @@ mod tests;
 pub use self::{
     limits::LimitsConfig,
     policies::{FieldValue, NodeLimits, NoticeConfig, PolicyConfig},
+    reload::log_failed_reload,
 };
 
 use std::{fmt, fs, net::SocketAddr, path::PathBuf, time::Duration};

@@ -1,7 +1,7 @@
 //! Taking up a configuration that has changed, while serving: policies, administrators, limits and the log. What else
 //! changed waits for a restart.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, error::Error};
 
 use tokio::sync::watch;
 use toml::{Table, Value};
@@ -37,18 +37,22 @@ pub(crate) async fn follow(
             ..now.clone()
         };
         if let Err(error) = wanted.check() {
-            error!(%error, "the configuration is not taken up, and nothing has changed");
+            log_failed_reload(&error);
             continue;
         }
         let policies = match next.check().and_then(|()| next.policies()) {
             Ok(policies) => policies,
             Err(error) => {
-                error!(%error, "the configuration needs a restart, and nothing has changed");
+                error!(
+                    event = "config_reload_needs_restart",
+                    %error,
+                    "configuration needs a restart; keeping the current configuration"
+                );
                 continue;
             }
         };
         if let Err(error) = service.set_policies(policies).await {
-            error!(%error, "the configuration is not taken up, and nothing has changed");
+            log_failed_reload(&error);
             continue;
         }
         rates.send_replace(next.limits.rates());
@@ -56,13 +60,29 @@ pub(crate) async fn follow(
         logging::follow(&next);
         if now.admins != next.admins {
             let (before, after) = (now.admins.join(" "), next.admins.join(" "));
-            info!(target: "gjallar::audit", what = "administrators", before, after, "changed");
+            info!(
+                target: "gjallar::audit",
+                event = "administrators_changed",
+                what = "administrators",
+                before,
+                after,
+                "administrators changed"
+            );
         }
         say(&now, &wanted);
-        info!("the configuration is taken up");
+        info!(event = "config_reloaded", "configuration reloaded");
         now = next;
     }
     std::future::pending().await
+}
+
+/// Logs that the configuration cannot be reloaded.
+pub fn log_failed_reload(error: &dyn Error) {
+    error!(
+        event = "config_reload_failed",
+        %error,
+        "configuration reload failed; keeping the current configuration"
+    );
 }
 
 /// Says which keys have changed; and what they are if that is a number or on or off, for others may name somebody.
@@ -72,9 +92,13 @@ fn say(now: &Config, wanted: &Config) {
     for key in all.filter(|key| now.get(*key) != wanted.get(*key)) {
         let is_taken_up = key.starts_with("limits.") || RELOADABLE_KEYS.contains(&key.as_str());
         match (is_taken_up, shown(now.get(key)), shown(wanted.get(key))) {
-            (false, ..) => warn!(key, "changed in the configuration, and waits for a restart"),
-            (true, Some(from), Some(to)) => info!(key, from, to, "changed"),
-            (true, ..) => info!(key, "changed"),
+            (false, ..) => warn!(
+                event = "config_key_needs_restart",
+                key, "configuration key changed; needs a restart"
+            ),
+            (true, before, after) => {
+                info!(event = "config_key_changed", key, before, after, "configuration key changed")
+            }
         }
     }
 }

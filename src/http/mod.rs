@@ -17,7 +17,8 @@ use crate::service::Service;
 /// If the address is in use or not of this machine.
 pub(crate) async fn listen(address: SocketAddr) -> io::Result<TcpListener> {
     let listener = TcpListener::bind(address).await?;
-    info!(address = %listener.local_addr()?, "metrics and health");
+    let address = listener.local_addr()?;
+    info!(event = "monitoring_started", %address, "serving metrics and health checks");
     Ok(listener)
 }
 

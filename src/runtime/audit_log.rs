@@ -14,7 +14,17 @@ pub(super) fn log(AuditRecord { who, node, entries }: &AuditRecord) {
         let (what, whom, before, after) = shown(entry);
         // Names may have ends of lines in them: as a text they are written escaped.
         let node = node.as_str();
-        info!(target: "gjallar::audit", %who, node, what, whom, before, after, "changed");
+        info!(
+            target: "gjallar::audit",
+            event = "node_changed",
+            %who,
+            node,
+            what,
+            whom,
+            before,
+            after,
+            "node changed"
+        );
     }
 }
 

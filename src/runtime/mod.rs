@@ -94,7 +94,11 @@ async fn serve_as(
     let policies = config.policies()?;
     let path = config.store_path()?;
     if *policies.creators() == Creators::Administrators && config.creators != ["admins"] {
-        warn!(creators = ?config.creators, "only administrators may create nodes");
+        warn!(
+            event = "creators_restricted",
+            creators = ?config.creators,
+            "only administrators may create nodes"
+        );
     }
     let fresh: Arc<dyn IdGenerator> = Arc::new(RandomIds::default());
     let service =
@@ -103,7 +107,13 @@ async fn serve_as(
     let governed = service.set_policies(policies).await;
     governed.map_err(|error| RunError::Store { path: shown(&path), error })?;
     let service = Arc::new(service.with_auditor(Arc::new(audit_log::log)));
-    info!(version = env!("CARGO_PKG_VERSION"), jid = %jid, store = shown(&path), "serving");
+    info!(
+        event = "service_started",
+        version = env!("CARGO_PKG_VERSION"),
+        %jid,
+        store = shown(&path),
+        "service started"
+    );
 
     let multicast = MulticastDiscovery::new(config.multicast()?, jid.to_string());
     let server_domain = config.server_domain()?;
@@ -181,7 +191,7 @@ async fn serve_as(
     }
     systemd::ends();
     service.close().await;
-    info!("stopped");
+    info!(event = "service_stopped", "service stopped");
     Ok(())
 }
 
@@ -217,7 +227,12 @@ fn control(
     match ControlSocket::listen(&path, folder, jid.clone()) {
         Ok(control) => Ok(Some(control)),
         Err(error) => {
-            warn!(%error, path = %path.display(), "there is no control socket");
+            warn!(
+                event = "control_socket_unavailable",
+                %error,
+                path = %path.display(),
+                "failed to create the control socket; commands cannot reach the service"
+            );
             Ok(None)
         }
     }
@@ -226,7 +241,10 @@ fn control(
 fn open(path: &StorePath, cache_mib: u16) -> Result<Arc<dyn Store>, RunError> {
     match path {
         StorePath::Memory => {
-            warn!("nodes and items are kept in memory and go with the process");
+            warn!(
+                event = "store_in_memory",
+                "nodes and items are in memory only; they are lost when the process ends"
+            );
             Ok(Arc::new(MemoryStore::new()))
         }
         StorePath::Sled(directory) => match SledStore::open_with_cache(directory, cache_mib) {

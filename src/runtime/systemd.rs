@@ -24,6 +24,6 @@ pub(super) fn ends() {
 
 fn notify(state: NotifyState<'_>) {
     if let Err(error) = sd_notify::notify(&[state]) {
-        debug!(%error, "systemd cannot be told");
+        debug!(%error, "failed to notify systemd");
     }
 }

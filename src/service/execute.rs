@@ -437,7 +437,11 @@ impl Service {
             }
             let settle = |outcome| {
                 if catch_unwind(AssertUnwindSafe(|| settle(outcome))).is_err() {
-                    error!(node = id.as_str(), "a defect made an answer panic");
+                    error!(
+                        event = "reply_callback_panicked",
+                        node = id.as_str(),
+                        "reply callback panicked"
+                    );
                 }
             };
             match result {

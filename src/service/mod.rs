@@ -217,7 +217,11 @@ impl Service {
     pub async fn close(&self) {
         while self.memory.outbox.told().is_some() {
             if let Err(error) = self.forget().await {
-                warn!(%error, "what was told cannot be forgotten, and will be told again");
+                warn!(
+                    event = "log_not_trimmed_at_stop",
+                    %error,
+                    "failed to trim the event log; will repeat notifications"
+                );
                 break;
             }
         }

@@ -73,7 +73,7 @@ impl ServiceState {
             match node {
                 Some(node) => self.quarantine_node(&node, &record),
                 None if self.nodes.record_corruption(&record) => {
-                    error!(record, "a record is damaged, and its node cannot be read");
+                    error!(event = "record_corrupt", record, "corrupt record; its node is unknown");
                 }
                 None => {}
             }
@@ -83,7 +83,12 @@ impl ServiceState {
 
     fn quarantine_node(&self, id: &NodeId, record: &str) {
         if self.nodes.quarantine(id) {
-            error!(node = id.as_str(), record, "a record is damaged: its node is closed");
+            error!(
+                event = "node_quarantined",
+                node = id.as_str(),
+                record,
+                "corrupt record; quarantined its node"
+            );
             self.metrics.quarantined_nodes.inc();
         }
     }

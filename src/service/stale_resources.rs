@@ -307,8 +307,10 @@ impl Service {
             self.resources().is_there(jid);
         }
         if subscriptions > 0 {
-            let event = "dead_resource_unsubscribed";
-            info!(event, subscriptions, "ended the subscriptions of a resource that is gone");
+            info!(
+                event = "dead_resource_unsubscribed",
+                subscriptions, "removed the subscriptions of a dead resource"
+            );
         }
     }
 }

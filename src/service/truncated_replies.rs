@@ -38,7 +38,7 @@ impl Service {
                 node = node.map(NodeId::as_str),
                 requester_domain = actor.jid.domain().as_str(),
                 max_reply_bytes = self.policies().limits().max_reply_bytes,
-                "an answer was cut for a requester that does not ask for pages"
+                "truncated a reply to a requester that did not ask for pages"
             );
         }
     }

@@ -15,7 +15,7 @@ use crate::{
 pub(crate) fn service_error(service: &Service, error: &Error) -> StanzaError {
     match error {
         Error::Refused(refusal) => {
-            debug!(%refusal, "refused");
+            debug!(error = %refusal, "refused a request");
             refusal.limit().into_iter().for_each(|limit| service.metrics().count_rejection(limit));
             stanza_error(refusal)
         }
@@ -28,9 +28,14 @@ pub(crate) fn service_error(service: &Service, error: &Error) -> StanzaError {
         }
         Error::Quarantined => StanzaError::new("wait", "internal-server-error")
             .text("the node is closed, for what is stored of it is damaged"),
-        Error::Unknown(reason) => {
+        Error::Unknown(error) => {
             let incident = format!("{:08x}", service.next_u64() >> 32);
-            error!(%reason, incident, "a request failed: what became of it is unknown");
+            error!(
+                event = "request_failed",
+                %error,
+                incident,
+                "request failed; its outcome is unknown"
+            );
             StanzaError::new("wait", "internal-server-error").text(format!("incident {incident}"))
         }
     }

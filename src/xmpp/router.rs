@@ -103,7 +103,7 @@ impl Router {
         header: &Envelope,
         stanza: Element,
     ) -> Option<SubmitHandle<()>> {
-        trace!(stanza = header.name, kind = header.kind, "received");
+        trace!(stanza = header.name, kind = header.kind, "received a stanza");
         self.note_reachable(header, &stanza);
         match header.name.as_str() {
             "message" if self.handle_privileges(header.from.as_deref(), &stanza) => return None,
@@ -310,7 +310,7 @@ impl Router {
 
     fn reject(&self, header: &Envelope, error: &StanzaError) {
         if self.answers.is_overfull() {
-            debug!("too many answers wait for one more");
+            debug!("failed to reply to a request: too many replies are queued");
         } else {
             self.send_error(header, header.error(error), error);
         }
@@ -323,7 +323,7 @@ impl Router {
             .chain(iter::once_with(|| header.short_error(error)));
         match forms.find(|form| self.fits(form)) {
             Some(stanza) => self.send_to(header.from.as_deref().unwrap_or_default(), stanza),
-            None => debug!("failed to answer a request: its id is too long"),
+            None => debug!("failed to reply to a request: its id is too long"),
         }
     }
 

@@ -297,7 +297,7 @@ impl SenderQueues {
     }
 
     fn reply_internal_error(&self, header: &Envelope) {
-        error!(stanza = header.name, "a stanza made its handler panic");
+        error!(event = "stanza_handler_panicked", stanza = header.name, "stanza handler panicked");
         let error = StanzaError::new("wait", "internal-server-error");
         self.dispatch
             .refuse(header, &error.text("a defect of the service: the outcome is unknown"));
@@ -515,7 +515,7 @@ impl InFlight<'_> {
         // A stranger chose it.
         let id = stanza.attr("id").unwrap_or_default();
         let id = id.char_indices().nth(MAX_ID_CHARS).map_or(id, |(end, _)| &id[..end]);
-        let request = error_span!("request", id);
+        let request = error_span!("request", stanza_id = id);
         let header = dispatch.header(&stanza);
         match catch_panic(dispatch.handle(&header, stanza)).instrument(request.clone()).await {
             Ok(Some(settling)) => {

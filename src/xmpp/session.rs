@@ -153,18 +153,7 @@ impl ComponentSession {
             };
             let pause = pause(&ended, failures, self.fresh.next_u64());
             failures += 1;
-            match &ended {
-                DisconnectReason::NotAuthorized(_) => {
-                    error!(reason = %ended, ?pause, "login failed")
-                }
-                DisconnectReason::Unconfirmed => {
-                    info!(event = "link_renewed", reason = %ended, ?pause, "connecting again");
-                }
-                DisconnectReason::Unprotected(_) => {
-                    error!(reason = %ended, ?pause, "not connected")
-                }
-                _ => warn!(reason = %ended, ?pause, "not connected; trying again"),
-            }
+            log_disconnect(&ended, pause);
             tokio::select! {
                 () = stopped(&mut stop) => break,
                 () = sleep(pause) => {}
@@ -191,7 +180,12 @@ impl ComponentSession {
         mut io: WriteHalf,
         stop: &mut watch::Receiver<bool>,
     ) -> Option<DisconnectReason> {
-        info!(server = self.link.server, jid = self.link.jid, "connected");
+        info!(
+            event = "link_connected",
+            remote = self.link.server,
+            jid = self.link.jid,
+            "connected to the server"
+        );
         self.dispatch.on_link_change(true);
         self.writer.reconnected(self.fresh.next_u64());
         let reading = read(
@@ -249,14 +243,41 @@ impl ComponentSession {
             }
         };
         match timeout(DRAIN_DEADLINE, finishing).await {
-            Ok(Ok(())) => info!("disconnected in order"),
-            Ok(Err(error)) => warn!(%error, "the connection broke at the end"),
-            Err(_) => warn!("the server did not take all that waited"),
+            Ok(Ok(())) => info!(event = "link_closed", "closed the link"),
+            Ok(Err(error)) => warn!(
+                event = "link_close_failed",
+                %error,
+                "link failed during the stop; pending notifications stay in the store"
+            ),
+            Err(_) => warn!(
+                event = "link_close_timeout",
+                "stop timed out; pending notifications stay in the store"
+            ),
         }
     }
 }
 
 pub(super) type ServerStreamReader = StreamReader<ReadHalf>;
+
+/// Logs why a connection ended, and when the next attempt begins.
+fn log_disconnect(error: &DisconnectReason, pause: Duration) {
+    let retry_in_ms = pause.as_millis() as u64;
+    match error {
+        DisconnectReason::NotAuthorized(_) => {
+            error!(event = "login_failed", %error, retry_in_ms, "login failed; will retry");
+        }
+        DisconnectReason::Unconfirmed => {
+            info!(event = "link_renewed", %error, retry_in_ms, "no ping returned; connecting again");
+        }
+        DisconnectReason::Unprotected(_) => error!(
+            event = "link_unprotected",
+            %error,
+            retry_in_ms,
+            "refused to connect without TLS; will retry"
+        ),
+        _ => warn!(event = "link_failed", %error, retry_in_ms, "not connected; will retry"),
+    }
+}
 
 /// A pause that doubles with each failure, with jitter, so that many components do not come back at
 /// once: from half of it to all of it.
@@ -380,7 +401,7 @@ async fn read(
                     refuse_too_many(dispatch, &header, passed);
                     continue;
                 }
-                debug!(stanza = header.name, reason, "a stanza past a limit");
+                debug!(stanza = header.name, error = reason, "refused a stanza past a limit");
                 let error = StanzaError::new("modify", "policy-violation").text(reason);
                 dispatch.refuse_at_limit(&header, "stanza", &error);
             }

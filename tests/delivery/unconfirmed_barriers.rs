@@ -11,7 +11,7 @@ use tokio::{
 
 use crate::support::{
     component::{Questions, SERVICE, TestComponent, is_barrier, shown},
-    process::ServiceProcess,
+    process::{ServiceProcess, lines_with_event},
 };
 
 const OWNER: &str = "owner@localhost";
@@ -128,11 +128,11 @@ async fn an_answer_to_a_barrier_shows_another_service_of_the_same_jid() {
             break stanza;
         }
     };
-    assert!(!served.log().contains("jid_shared"));
+    assert!(!served.has_event("jid_shared"));
     let id = barrier.attr("id").unwrap();
     let answer = format!("<iq type='error' from='{SERVICE}' to='{SERVICE}' id='{id}'/>");
     served.link.send(&answer).await;
-    served.has_logged("another service of the server answers for this JID").await;
+    served.has_logged_event("jid_shared").await;
     served.publish(OWNER, "n", "2").await;
 }
 
@@ -160,7 +160,7 @@ async fn where_none_returns_notifications_pause_and_the_connection_is_made_anew(
     let began = Instant::now();
     let (mut told, mut told_late, mut number) = (0, 0, 0);
     loop {
-        let is_paused = served.log().contains("notifications are paused");
+        let is_paused = served.has_event("link_unconfirmed");
         let seen = |stanza: &Element| {
             told += usize::from(stanza.name() == "message");
             told_late += usize::from(is_paused && stanza.name() == "message");
@@ -194,11 +194,11 @@ async fn where_none_returns_notifications_pause_and_the_connection_is_made_anew(
     let lasted = began.elapsed();
     assert!((7..15).contains(&lasted.as_secs()), "{lasted:?}");
     let log = served.log();
-    assert_eq!(log.matches("notifications are paused").count(), 1, "{log}");
+    assert_eq!(lines_with_event(&log, "link_unconfirmed").len(), 1, "{log}");
     // Once a barrier returns everything is as it was.
     served.reconnected().await;
     let until = Instant::now() + Duration::from_secs(30);
-    while !served.log().contains("returns pings of the service again") {
+    while !served.has_event("link_confirmed") {
         assert!(Instant::now() < until, "{}", served.log());
         // Barriers are returned while it receives.
         let received = tokio::time::timeout(Duration::from_millis(100), served.link.receive());
@@ -221,7 +221,7 @@ async fn a_quiet_link_on_which_no_barrier_returns_is_unconfirmed_and_not_silent(
     let began = Instant::now();
     let mut to = Vec::new();
     served.link.on_questions(Questions::Dropped);
-    while !served.log().contains("notifications are paused") {
+    while !served.has_event("link_unconfirmed") {
         let received = tokio::time::timeout(Duration::from_millis(50), served.link.receive_any());
         if let Ok(stanza) = received.await {
             to.push(stanza.unwrap().attr("to").unwrap().to_owned());
@@ -236,13 +236,13 @@ async fn a_quiet_link_on_which_no_barrier_returns_is_unconfirmed_and_not_silent(
     // The next connection shows soon whether they return again.
     served.reconnected().await;
     let began = Instant::now();
-    while !served.log().contains("returns pings of the service again") {
+    while !served.has_event("link_confirmed") {
         let received = tokio::time::timeout(Duration::from_millis(50), served.link.receive());
         assert!(!matches!(received.await, Ok(None)), "{}", served.log());
     }
     assert!(began.elapsed() < Duration::from_secs(3), "{:?}", began.elapsed());
     assert!(ready(free).await.starts_with("HTTP/1.1 200"));
     let log = served.log();
-    assert_eq!(log.matches("notifications are paused").count(), 1, "{log}");
-    assert!(!log.contains("the server is silent"), "{log}");
+    assert_eq!(lines_with_event(&log, "link_unconfirmed").len(), 1, "{log}");
+    assert!(lines_with_event(&log, "link_failed").is_empty(), "{log}");
 }

@@ -372,7 +372,12 @@ def shipped_policies(folder, beginning):
     return path
 
 
-CONNECTED = '"message":"connected"'
+def logged_as(event):
+    """An event as the log has it."""
+    return f'"event":"{event}"'
+
+
+CONNECTED = logged_as("link_connected")
 
 
 class Gjallar:

@@ -7,11 +7,11 @@ from slixmpp import ET
 
 from clients import Callback, StanzaPath, clients, entry, form, item_ids
 from conftest import USERS, with_loop
-from servers import SERVICE, Fanout, Gjallar
+from servers import SERVICE, Fanout, Gjallar, logged_as
 
 NODE = "princely_musings"
 FANOUT = "urn:x-gjallar:fanout:0"
-USED = "events go by multicast"
+USED = logged_as("multicast_enabled")
 
 
 @pytest.fixture(scope="module")
@@ -26,7 +26,7 @@ def gjallar(fanout, tmp_path):
         running.wait_for_log(USED)
         yield running
         assert "panicked" not in running.logged()
-        assert "multicast failed" not in running.logged()
+        assert logged_as("multicast_failed") not in running.logged()
     assert "Traceback" not in (fanout.folder / "prosody.log").read_text()
 
 

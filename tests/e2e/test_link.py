@@ -9,9 +9,10 @@ import pytest
 
 from clients import Callback, IqError, IqTimeout, StanzaPath, clients, entry, item_ids, place
 from conftest import USERS, with_loop
-from servers import CONNECTED, SECRET, SERVERS, SERVICE, Ejabberd, Gjallar, wait_for
+from servers import CONNECTED, SECRET, SERVERS, SERVICE, Ejabberd, Gjallar, logged_as, wait_for
 
 NODE = "princely_musings"
+FAILED = logged_as("link_failed")
 
 
 @pytest.fixture(params=sorted(SERVERS))
@@ -26,13 +27,13 @@ def test_the_server_goes_and_comes_back(own_server, tmp_path):
     gjallar = Gjallar(own_server.component_port, tmp_path)
     gjallar.start()
     try:
-        gjallar.wait_for_log("trying again")
+        gjallar.wait_for_log(FAILED)
         own_server.launch()
         gjallar.wait_for_log(CONNECTED)
         create(own_server)
-        failures = gjallar.logged().count("trying again")
+        failures = gjallar.logged().count(FAILED)
         own_server.halt()
-        gjallar.wait_for_log("trying again", failures + 1)
+        gjallar.wait_for_log(FAILED, failures + 1)
         own_server.launch()
         gjallar.wait_for_log(CONNECTED, 2)
         assert items(own_server) == ["one"]
@@ -79,7 +80,7 @@ async def test_a_server_that_reads_nothing_for_a_while(own_server, tmp_path):
                 await asyncio.sleep(0.01)
             own_server.process.send_signal(signal.SIGSTOP)
             began = time.monotonic()
-            gjallar.wait_for_log("the server is silent")
+            gjallar.wait_for_log(FAILED)
             await asyncio.sleep(max(0, seconds - (time.monotonic() - began)))
             own_server.process.send_signal(signal.SIGCONT)
             await asyncio.gather(*publishing)
@@ -124,7 +125,7 @@ async def test_notifications_are_confirmed_and_a_quiet_connection_lasts(kind, tm
                 wait_for(lambda: gjallar.stat("log_backlog_entries") == 0, "the notification to be confirmed", 5)
                 await alice.until(1)
                 with pytest.raises(TimeoutError):
-                    gjallar.wait_for_log("trying again", timeout=10)
+                    gjallar.wait_for_log(FAILED, timeout=10)
                 began = time.monotonic()
                 assert gjallar.stop() == 0
                 assert time.monotonic() - began < 5
@@ -166,7 +167,7 @@ async def test_two_components_share_a_listener_of_ejabberd(tmp_path):
 def test_a_wrong_secret_is_said(server, tmp_path):
     gjallar = Gjallar(server.component_port, tmp_path, secret="hunter2")
     gjallar.start()
-    gjallar.wait_for_log("login failed")
+    gjallar.wait_for_log(logged_as("login_failed"))
     assert gjallar.stop() == 0
     assert '"level":"ERROR"' in gjallar.logged()
     assert "hunter2" not in gjallar.logged()

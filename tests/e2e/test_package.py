@@ -87,7 +87,7 @@ def test_the_package_from_its_installation_to_its_end(debian):
     assert debian.ask("systemctl", "is-active", "gjallar") == "active"
     wait_for(lambda: "\ngjallar_link_up 1\n" in gjallar(debian, "stats"), "gjallar to be connected")
 
-    wait_for(lambda: "events go by multicast" in debian.ask("journalctl", "-u", "gjallar"), "the module to be found")
+    wait_for(lambda: 'event="multicast_enabled"' in debian.ask("journalctl", "-u", "gjallar"), "the module to be found")
 
     # It works, in the confines of its unit.
     gjallar(debian, "node", "create", "news", "--as", OWNER)
@@ -104,7 +104,7 @@ def test_the_package_from_its_installation_to_its_end(debian):
     pid = state(debian, "MainPID")
     debian.write(CONFIG, debian.run("cat", CONFIG) + '\nlog = "debug"\n')
     debian.run("systemctl", "reload", "gjallar")
-    wait_for(lambda: "the configuration is taken up" in debian.ask("journalctl", "-u", "gjallar"), "the reload")
+    wait_for(lambda: 'event="config_reloaded"' in debian.ask("journalctl", "-u", "gjallar"), "the reload")
     assert state(debian, "MainPID") == pid
 
     # Killed, and stopped without a sign of life, it is started again, with what it had.

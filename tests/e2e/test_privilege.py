@@ -11,7 +11,7 @@ import pytest
 
 from clients import IqError, clients, entry, form
 from conftest import USERS, with_loop
-from servers import CONNECTED, ROOT, SERVICE, Ejabberd, Gjallar, wait_for
+from servers import CONNECTED, ROOT, SERVICE, Ejabberd, Gjallar, logged_as, wait_for
 
 OLD, NEW = "23.01", "24.10 or later"
 ABSENT, LOADED, GRANTED = "absent", "loaded", "granted"
@@ -65,7 +65,7 @@ async def test_delivery_and_confirmation(tmp_path, privilege, multicast):
                 # They are counted once the store has recorded that they are confirmed.
                 wait_for(
                     lambda: gjallar.stat("notifications_acknowledged_total") >= 2 * ITEMS, "the notifications to be counted")
-                by_multicast = "events go by multicast" in gjallar.logged()
+                by_multicast = logged_as("multicast_enabled") in gjallar.logged()
                 assert by_multicast == (multicast != OFF)
                 # Three times the two timeouts without traffic.
                 await asyncio.sleep(12)
@@ -83,7 +83,7 @@ async def test_delivery_and_confirmation(tmp_path, privilege, multicast):
                 began = asyncio.get_running_loop().time()
                 assert gjallar.stop() == 0
                 assert asyncio.get_running_loop().time() - began < 5
-                assert "disconnected in order" in gjallar.logged()
+                assert logged_as("link_closed") in gjallar.logged()
                 gjallar.start()
                 gjallar.wait_for_log(CONNECTED)
                 await owner.settled()

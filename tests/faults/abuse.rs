@@ -26,7 +26,7 @@ use tokio::{
 
 use crate::support::{
     component::{SERVICE, ServerStream},
-    process::ServiceProcess,
+    process::{ServiceProcess, lines_with_event},
     rng::TestRng,
 };
 
@@ -221,7 +221,7 @@ async fn is_unharmed(mut served: ServiceProcess, memory: u64) {
     let grown = served.memory().saturating_sub(memory);
     assert!(grown < 200, "{grown} MiB more");
     let log = served.log();
-    assert_eq!(log.matches("connected").count(), 1, "{log}");
+    assert_eq!(lines_with_event(&log, "link_connected").len(), 1, "{log}");
     assert!(!log.contains("panic") && !log.contains("ERROR"), "{log}");
 }
 

@@ -12,7 +12,7 @@ use minidom::Element;
 use crate::support::{
     component::{OWNER as OWNER_NS, PUBSUB, error, event},
     ld_preload::compile,
-    process::ServiceProcess,
+    process::{ServiceProcess, lines_with_event},
     rng::TestRng,
     service::{TestService, all_items, node, raw},
 };
@@ -249,7 +249,7 @@ async fn a_damaged_record_is_named_in_the_log() {
     }
     assert_eq!(served.ask(OWNER, "get", &items("m")).await.attr("type"), Some("result"));
     let log = served.log();
-    let lines: Vec<_> = log.lines().filter(|line| line.contains("its node is closed")).collect();
+    let lines = lines_with_event(&log, "node_quarantined");
     assert_eq!(lines.len(), 1, "{log}");
     assert!(lines[0].contains("ERROR") && lines[0].contains("i 0000000000000001"), "{}", lines[0]);
     assert!(served.check().await.contains("damaged record: i 0000000000000001"));

@@ -341,7 +341,7 @@ async fn changes_of_owners_and_administrators_are_audited() {
         .filter(|line| line["target"] == "gjallar::audit")
         .map(|line| {
             assert_eq!(line["node"], "n");
-            requests.push((line["span"]["id"].clone(), line["span"]["control"].as_u64()));
+            requests.push((line["span"]["stanza_id"].clone(), line["span"]["control"].as_u64()));
             let text = |name: &str| line[name].as_str().unwrap_or_default().to_owned();
             [text("who"), text("what"), text("whom"), text("before"), text("after")]
         })
@@ -396,7 +396,7 @@ async fn log_injection_is_escaped() {
         assert!(!line.starts_with("FORGED"), "{log}");
     }
     // What a sender chose stands in quotation marks, and what the service says does not.
-    let forged = "request{id=\"c\\nFORGED request{control=0 uid=0}: changed\"}";
+    let forged = "request{stanza_id=\"c\\nFORGED request{control=0 uid=0}: changed\"}";
     assert!(log.contains(forged), "{log}");
 }
 

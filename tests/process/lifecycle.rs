@@ -11,7 +11,7 @@ use tokio::net::{TcpListener, TcpSocket};
 
 use crate::support::{
     component::{ServerStream, shown},
-    process::ServiceProcess,
+    process::{ServiceProcess, lines_with_event},
 };
 
 fn gjallar(arguments: &[&str], variables: &[(&str, &str)]) -> Command {
@@ -55,15 +55,15 @@ impl Running {
         assert!(Command::new("sh").args(["-c", &kill]).status().unwrap().success());
     }
 
-    /// Reads its log until a line has this text.
-    fn has_logged(&mut self, text: &str) {
+    /// Reads its log until a line has this event.
+    fn has_logged(&mut self, event: &str) {
         let log = self.0.stderr.as_mut().unwrap();
         let (mut line, mut byte) = (Vec::new(), [0]);
-        while !String::from_utf8_lossy(&line).contains(text) {
+        while lines_with_event(&String::from_utf8_lossy(&line), event).is_empty() {
             if byte == *b"\n" {
                 line.clear();
             }
-            assert_eq!(log.read(&mut byte).unwrap(), 1, "it ended without saying {text}");
+            assert_eq!(log.read(&mut byte).unwrap(), 1, "it ended without logging {event}");
             line.push(byte[0]);
         }
     }
@@ -179,7 +179,7 @@ async fn starts_before_the_server_serves_and_stops_in_order() {
     socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
     let port = socket.local_addr().unwrap().port();
     let mut running = Running::serve(port, folder.path(), &[]);
-    running.has_logged("not connected; trying again");
+    running.has_logged("link_failed");
     let listener = socket.listen(8).unwrap();
     let mut link = ServerStream::accept(&listener).await;
     assert_eq!(ask(&mut link, "<create node='n'/>").await.attr("type"), Some("result"));
@@ -187,7 +187,9 @@ async fn starts_before_the_server_serves_and_stops_in_order() {
     assert!(link.receive().await.is_none());
     let (code, log) = running.ended();
     assert_eq!(code, 0, "{log}");
-    assert!(log.contains("disconnected in order") && log.contains("stopped"), "{log}");
+    for event in ["link_closed", "service_stopped"] {
+        assert_eq!(lines_with_event(&log, event).len(), 1, "{event}: {log}");
+    }
 }
 
 #[tokio::test]
@@ -467,7 +469,7 @@ async fn a_stop_during_a_large_backlog_repeats_nothing() {
         served.publish("owner@localhost", "n", &id.to_string()).await;
     }
     served.terminate();
-    served.has_logged("the server does not take all that waits in time for the stop").await;
+    served.has_logged_event("stop_deadline_reached").await;
     served.link.release_barriers().await;
     served.restart().await;
     let first = served.messages.len();
@@ -537,7 +539,7 @@ async fn a_dead_link_is_noticed() {
     running.terminate();
     let (code, log) = running.ended();
     assert_eq!(code, 0);
-    assert!(log.contains("the server confirms nothing that is sent"), "{log}");
+    assert_eq!(lines_with_event(&log, "link_renewed").len(), 1, "{log}");
 }
 
 #[tokio::test]
@@ -563,7 +565,7 @@ async fn a_wrong_secret_is_a_loud_line_and_no_end() {
     running.terminate();
     let (code, log) = running.ended();
     assert_eq!(code, 0);
-    let line = log.lines().find(|line| line.contains("login failed")).unwrap();
+    let line = log.lines().find(|line| line.contains("\"event\":\"login_failed\"")).unwrap();
     assert!(line.contains("\"level\":\"ERROR\"") && line.contains("not-authorized"), "{line}");
     assert!(!log.contains("top-secret"));
 }
@@ -581,12 +583,12 @@ async fn the_log_at_info_has_no_payloads_and_no_requesters() {
     running.terminate();
     drop(link);
     let (_, log) = running.ended();
-    let audit = log.lines().filter(|line| line.contains(" changed who="));
-    assert_eq!(audit.count(), 2, "{log}");
+    let audit = lines_with_event(&log, "node_changed");
+    assert_eq!(audit.len(), 2, "{log}");
     for line in log.lines() {
         assert!(!line.contains("private") && !line.contains("secret"), "{log}");
         // What owners change is on record.
-        assert!(line.contains(" changed who=") || !line.contains("owner@localhost"), "{log}");
+        assert!(audit.contains(&line) || !line.contains("owner@localhost"), "{log}");
     }
 }
 
@@ -594,7 +596,7 @@ async fn the_log_at_info_has_no_payloads_and_no_requesters() {
 fn administrators_only_is_said_at_the_start() {
     let folder = tempfile::tempdir().unwrap();
     let mut running = Running::serve(1, folder.path(), &[("GJALLAR_JID", "pubsub.net")]);
-    running.has_logged("only administrators may create nodes");
+    running.has_logged("creators_restricted");
     running.terminate();
     assert_eq!(running.ended().0, 0);
 }

@@ -9,7 +9,7 @@ use gjallar::{
 
 use crate::support::{
     component::{TestComponent, error, form, shown},
-    process::ServiceProcess,
+    process::{ServiceProcess, lines_with_event},
 };
 
 const ADMIN: &str = "admin@localhost/x";
@@ -348,27 +348,27 @@ async fn sighup_reads_the_file_again_and_says_what_changed_or_why_not() {
         "log = 'debug'\nstore_cache_mib = 25\n[limits]\nmax_items = 6\n[[policies]]\nnodes = 'a/*'\n",
     );
     service.hang_up();
-    service.has_logged("the configuration is taken up").await;
+    service.has_logged_event("config_reloaded").await;
     let log = service.log();
     for said in [
-        "changed key=\"limits.max_items\" from=\"5\" to=\"6\"",
-        "changed key=\"log\"",
-        "changed key=\"policies\"",
-        "waits for a restart key=\"store_cache_mib\"",
+        "event=\"config_key_changed\" key=\"limits.max_items\" before=\"5\" after=\"6\"",
+        "event=\"config_key_changed\" key=\"log\"",
+        "event=\"config_key_changed\" key=\"policies\"",
+        "event=\"config_key_needs_restart\" key=\"store_cache_mib\"",
     ] {
         assert!(log.contains(said), "{said}: {log}");
     }
     service.granted(USER, "<create node='n'/>").await;
     write("[limits]\nmax_items = 'many'\n");
     service.hang_up();
-    service.has_logged("nothing has changed error=").await;
+    service.has_logged_event("config_reload_failed").await;
     write("[[policies]]\nnodes = 'b/*'\nforced = { access_model = 'ajar' }\n");
     service.hang_up();
     service.has_logged("policies: \"b/*\": ").await;
     write("server = 'nowhere'\n[limits]\nmax_items = 7\n");
     service.hang_up();
     // The variable outweighs it.
-    service.has_logged("from=\"6\" to=\"7\"").await;
+    service.has_logged("before=\"6\" after=\"7\"").await;
     write("[link]\nmax_stanza_bytes = 5\n[limits]\nmax_items = 8\n");
     service.hang_up();
     service.has_logged("link.max_stanza_bytes: from").await;
@@ -376,13 +376,14 @@ async fn sighup_reads_the_file_again_and_says_what_changed_or_why_not() {
         "link = { max_stanza_bytes = 1000000 }\nlimits = { max_items = 9, max_payload_bytes = 400000 }\n",
     );
     service.hang_up();
-    service.has_logged("needs a restart, and nothing has changed").await;
+    service.has_logged_event("config_reload_needs_restart").await;
     write("admins = ['a@localhost']\n[limits]\nmax_items = 10\n");
     service.hang_up();
     service.has_logged("what=\"administrators\" before=\"\" after=\"a@localhost\"").await;
-    service.has_logged("from=\"7\" to=\"10\"").await;
+    service.has_logged("before=\"7\" after=\"10\"").await;
     service.granted(USER, "<create node='a/1'/>").await;
-    assert_eq!(service.log().matches("connected server=").count(), 1, "{}", service.log());
+    let log = service.log();
+    assert_eq!(lines_with_event(&log, "link_connected").len(), 1, "{log}");
     assert!(service.is_alive());
 }
 

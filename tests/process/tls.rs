@@ -16,7 +16,7 @@ use tokio_rustls::{
     },
 };
 
-use crate::support::component::TestComponent;
+use crate::support::{component::TestComponent, process::lines_with_event};
 
 /// Makes an authority, and a certificate of it for a name.
 fn certify(folder: &Path, name: &str) {
@@ -58,7 +58,7 @@ async fn terminate(folder: &Path, plain: u16) -> u16 {
 #[test]
 fn plain_tcp_to_another_machine_is_refused_in_the_log() {
     let mut service = serve("192.0.2.1:5347", &[]);
-    let line = line_with(&mut service, "not connected");
+    let line = line_with(&mut service, "link_unprotected");
     service.kill().unwrap();
     service.wait().unwrap();
     assert!(line.contains("ERROR") && line.contains("plain TCP to 192.0.2.1:5347"), "{line}");
@@ -80,11 +80,11 @@ fn serve(server: &str, more: &[(&str, &Path)]) -> Child {
         .unwrap()
 }
 
-/// The first line of its log that has this text.
-fn line_with(service: &mut Child, text: &str) -> String {
+/// The first line of its log that has this event.
+fn line_with(service: &mut Child, event: &str) -> String {
     let log = std::io::BufReader::new(service.stderr.take().unwrap());
     let mut lines = std::io::BufRead::lines(log).map(Result::unwrap);
-    lines.find(|line| line.contains(text)).unwrap()
+    lines.find(|line| !lines_with_event(line, event).is_empty()).unwrap()
 }
 
 #[tokio::test]
@@ -120,7 +120,7 @@ async fn another_server_is_not() {
         let server = format!("localhost:{port}");
         let mut service = serve(&server, &[("GJALLAR_LINK_TLS_CA", &ca)]);
         let line = tokio::task::spawn_blocking(move || {
-            let line = line_with(&mut service, "not connected");
+            let line = line_with(&mut service, "link_failed");
             service.kill().unwrap();
             service.wait().unwrap();
             line

@@ -59,27 +59,21 @@ fn documents_name_what_is_there() {
     assert!(named > 100, "{named}");
 }
 
-/// The last text among the arguments of each call of this name: that of a line of the log.
-fn messages(text: &str, call: &str) -> Vec<String> {
-    let of_call = |at: usize| {
-        let (mut depth, mut pieces) = (1, text[at + call.len()..].split('"'));
-        let mut last = String::new();
-        while depth > 0 {
-            for c in pieces.next()?.chars() {
-                depth += match c {
-                    _ if depth == 0 => 0,
-                    '(' => 1,
-                    ')' => -1,
-                    _ => 0,
-                };
-            }
-            if depth > 0 {
-                last = pieces.next()?.to_owned();
-            }
-        }
-        Some(last)
+/// The field `event` of each call of a macro of the log, if the call has one.
+fn events<'a>(text: &'a str, call: &str) -> Vec<Option<&'a str>> {
+    let calls = text.match_indices(call).map(|(at, _)| &text[at + call.len()..]);
+    let of_call = |call: &'a str| {
+        let arguments = call.trim_start();
+        // The target is the only argument before it.
+        let arguments = match arguments.strip_prefix("target: ") {
+            Some(rest) => rest.split_once(',')?.1.trim_start(),
+            None => arguments,
+        };
+        let (event, _) = arguments.strip_prefix("event = \"")?.split_once('"')?;
+        let is_name = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_';
+        Some(event).filter(|event| !event.is_empty() && event.chars().all(is_name))
     };
-    text.match_indices(call).filter_map(|(at, _)| of_call(at)).collect()
+    calls.map(of_call).collect()
 }
 
 /// The files of the program and of its rules.
@@ -88,16 +82,47 @@ fn sources() -> Vec<(PathBuf, String)> {
 }
 
 #[test]
-fn every_warning_is_explained() {
-    let document = fs::read_to_string(root().join("docs/TROUBLESHOOTING.md")).unwrap();
+fn every_line_of_the_log_has_an_event() {
     let mut found = 0;
     for (path, text) in sources() {
-        for message in [messages(&text, "warn!("), messages(&text, "error!(")].concat() {
-            found += 1;
-            assert!(document.contains(&format!("`{message}`")), "{}: {message}", path.display());
+        for call in ["info!(", "warn!(", "error!("] {
+            for event in events(&text, call) {
+                found += 1;
+                assert!(event.is_some(), "{}: {call} without a field `event`", path.display());
+            }
         }
     }
-    assert!(found > 20, "{found}");
+    assert!(found > 40, "{found}");
+}
+
+#[test]
+fn the_check_of_events_sees_every_call() {
+    let text = "warn!(event = \"a_b\", %error, \"c\"); warn!(\n    event = \"d\",\n    \"e\"\n)";
+    assert_eq!(events(text, "warn!("), [Some("a_b"), Some("d")]);
+    let of_target = "info!(target: \"t::u\", event = \"a\", \"b\");";
+    assert_eq!(events(of_target, "info!("), [Some("a")]);
+    for other in ["warn!(\"a\")", "warn!(event, \"a\")", "warn!(event = \"No name\", \"a\")"] {
+        assert_eq!(events(other, "warn!("), [None], "{other}");
+    }
+}
+
+/// The table of warnings and errors has exactly the events of the code.
+#[test]
+fn every_warning_is_explained() {
+    let document = fs::read_to_string(root().join("docs/TROUBLESHOOTING.md")).unwrap();
+    let (_, table) = document.split_once("| event | ").unwrap();
+    let (table, _) = table.split_once("\n\n").unwrap();
+    let rows = table.lines().skip(2);
+    let explained = rows.flat_map(|row| {
+        let cell = row.trim_start_matches("| ").split(" | ").next().unwrap();
+        cell.split(", ").map(|event| event.trim_matches('`').to_owned())
+    });
+    let sources = sources();
+    let logged = sources.iter().flat_map(|(_, text)| {
+        let calls = ["warn!(", "error!("].map(|call| events(text, call));
+        calls.into_iter().flatten().flatten().map(ToOwned::to_owned)
+    });
+    assert_eq!(explained.collect::<BTreeSet<_>>(), logged.collect::<BTreeSet<_>>());
 }
 
 /// Every XEP that the code names is in the description of the project, and no other.

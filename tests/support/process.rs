@@ -104,6 +104,11 @@ impl ServiceProcess {
         self.folder.path().join("store")
     }
 
+    /// Waits until its log has an event.
+    pub async fn has_logged_event(&mut self, event: &str) {
+        self.has_logged(&logged_as(event)).await;
+    }
+
     /// Waits until its log has a text.
     pub async fn has_logged(&mut self, text: &str) {
         let until = Instant::now() + Duration::from_secs(60);
@@ -112,6 +117,11 @@ impl ServiceProcess {
             assert!(Instant::now() < until, "it has not said {text}: {}", self.log());
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
+    }
+
+    /// Its log has an event.
+    pub fn has_event(&self, event: &str) -> bool {
+        !lines_with_event(&self.log(), event).is_empty()
     }
 
     pub fn log(&self) -> String {
@@ -220,6 +230,17 @@ impl ServiceProcess {
         let item = format!("<item id='{id}'><x xmlns='urn:x'>{id}</x></item>");
         self.granted(from, &format!("<publish node='{node}'>{item}</publish>")).await;
     }
+}
+
+/// An event as the log for people has it.
+fn logged_as(event: &str) -> String {
+    format!("event=\"{event}\"")
+}
+
+/// The lines of a log for people that have an event.
+pub fn lines_with_event<'a>(log: &'a str, event: &str) -> Vec<&'a str> {
+    let event = logged_as(event);
+    log.lines().filter(|line| line.contains(&event)).collect()
 }
 
 fn gjallar() -> Command {

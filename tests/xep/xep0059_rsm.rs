@@ -13,7 +13,7 @@ use tokio::sync::Semaphore;
 use crate::support::{
     component::{OWNER as OWNER_NS, PUBSUB, TestComponent, error, shown},
     failing_store::FailingStore,
-    process::ServiceProcess,
+    process::{ServiceProcess, lines_with_event},
     service::{TestService, actor},
 };
 
@@ -303,7 +303,7 @@ async fn cut_answers_for_requesters_without_pages_are_counted_and_logged_once() 
     service.ask("other@example.com/x", "get", &retrieve("")).await;
     assert_eq!(service.stat("replies_truncated_total").await, 4);
     let log = service.log();
-    let lines: Vec<_> = log.lines().filter(|line| line.contains("reply_truncated")).collect();
+    let lines = lines_with_event(&log, "reply_truncated");
     let [first, second] = lines.as_slice() else { panic!("{lines:?}") };
     assert!(first.contains("list") && first.contains("muc.example.org"), "{first}");
     assert!(second.contains("example.com") && !second.contains("other"), "{second}");

@@ -152,8 +152,11 @@ impl Service {
                 Ok(()) => failures = 0,
                 Err(error) => {
                     if failures == 0 {
-                        let event = "presence_refusals_not_saved";
-                        warn!(event, %error, "failed to save refusals of presence; will retry");
+                        warn!(
+                            event = "presence_refusals_not_saved",
+                            %error,
+                            "failed to save refusals of presence; will retry"
+                        );
                     }
                     failures += 1;
                     sleep(RETRY_INTERVAL).await;

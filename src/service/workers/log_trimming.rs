@@ -17,7 +17,11 @@ impl Service {
                 Ok(()) => failures = 0,
                 Err(error) => {
                     if failures == 0 {
-                        warn!(%error, "what was told cannot be forgotten; trying again");
+                        warn!(
+                            event = "log_trim_failed",
+                            %error,
+                            "failed to trim the event log; will retry"
+                        );
                     }
                     failures += 1;
                     sleep(RETRY_INTERVAL).await;

@@ -91,16 +91,21 @@ impl Service {
             match self.follow_presence(&task).await {
                 Err(error @ (Error::Busy { .. } | Error::Unknown(_))) => {
                     if failures == 0 {
-                        let event = "presence_update_failed";
-                        warn!(event, %error, "failed to process a change of presence; will retry");
+                        warn!(
+                            event = "presence_update_failed",
+                            %error,
+                            "failed to process a presence change; will retry"
+                        );
                     }
                     failures += 1;
                     self.retry(task, &error);
                     sleep(RETRY_INTERVAL).await;
                 }
                 Ok(()) if failures > 0 => {
-                    let event = "presence_updates_resumed";
-                    info!(event, failures, "changes of presence are processed again");
+                    info!(
+                        event = "presence_updates_resumed",
+                        failures, "presence changes are processed again"
+                    );
                     failures = 0;
                 }
                 Ok(()) | Err(Error::Refused(_) | Error::Quarantined) => {}

@@ -58,15 +58,19 @@ impl Service {
                 Error::Busy { .. } | Error::Refused(gjallar_pubsub::Error::TooManyNotifications),
             ) => {
                 if delays.delay(id, extent, now) {
-                    let event = "expiry_delayed";
-                    warn!(event, node, "no room to notify of expired items and leases; will retry");
+                    warn!(
+                        event = "expiry_delayed",
+                        node, "backlog has no room for expired items and leases; will retry"
+                    );
                 }
                 outcome = self.expire_to(Extent::Ends, id).await;
             }
             Ok(TimerOutcome { next, .. }) => {
                 if delays.end(id, next.is_none_or(|next| next > now)) {
-                    let event = "expiry_resumed";
-                    info!(event, node, "expired items and leases are processed again");
+                    info!(
+                        event = "expiry_resumed",
+                        node, "expired items and leases are processed again"
+                    );
                 }
             }
             Err(_) => {}

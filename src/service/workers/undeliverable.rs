@@ -30,8 +30,9 @@ impl Service {
                 Err(error) => {
                     if failures == 0 {
                         warn!(
+                            event = "subscription_not_removed",
                             %error,
-                            "failed to end a subscription whose notifications bounced; will retry"
+                            "failed to remove a subscription after delivery failures; will retry"
                         );
                     }
                     failures += 1;
@@ -59,8 +60,9 @@ impl Service {
             match outcome.await.await {
                 Ok(_) => {
                     info!(
+                        event = "subscription_removed",
                         node = node.as_str(),
-                        "notifications came back too often: somebody is not subscribed any more"
+                        "removed a subscription after repeated delivery failures"
                     );
                     break;
                 }

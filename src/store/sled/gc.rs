@@ -46,7 +46,11 @@ pub(super) fn collect_garbage(
                 }
             }
             Err(error @ StoreError::Corrupt(_)) => {
-                error!(%error, "what is left of a node cannot be removed");
+                error!(
+                    event = "gc_failed",
+                    %error,
+                    "failed to remove old records of a node; will retry at the next start"
+                );
                 ledger.finish_gc_task(remains);
                 if let GcTask::Subscriptions(node) = remains {
                     return Ok(Some((node, error)));

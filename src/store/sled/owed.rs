@@ -54,7 +54,12 @@ pub(super) fn owed(view: &TreeReader, nodes: Option<&[NodeId]>) -> Result<Vec<Ow
             (Ok(recipients), _) => recipients,
             // A damaged node is closed when it is asked for; the others are told what is owed to them.
             (Err(StoreError::Corrupt(record)), None) => {
-                error!(node = notification.node.as_str(), record, "what is owed cannot be told");
+                error!(
+                    event = "log_entry_corrupt",
+                    node = notification.node.as_str(),
+                    record,
+                    "corrupt log entry; skipped its notifications"
+                );
                 continue;
             }
             (Err(error), _) => return Err(error),

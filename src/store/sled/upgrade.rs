@@ -62,8 +62,11 @@ fn convert(tree: &Tree, rows: &mut WriteBatch<'_>, key: &[u8]) -> Result<(), Sto
     }
     node.revision = node.inherited_revision();
     if node.config.access_model.reads_rosters() && node.revision.roster_owner.is_none() {
-        let (event, node) = ("no_roster_owner", node.id.as_str());
-        warn!(event, node, "contacts have no access until an owner submits the access model");
+        warn!(
+            event = "no_roster_owner",
+            node = node.id.as_str(),
+            "node has no roster owner; its contacts have no access"
+        );
     }
     record.set_revision(&node.revision);
     rows.put(key, &record)

@@ -316,8 +316,10 @@ impl OutboundWriter {
         }
         if is_too_large {
             error!(
+                event = "event_too_large",
                 node = telling.notification.node.as_str(),
-                "an event is too large for some recipients"
+                max_stanza_bytes = self.max_stanza_bytes,
+                "event is too large for some recipients; not sent to them"
             );
         }
         if told != Progress::Complete {

@@ -305,7 +305,11 @@ impl MulticastDiscovery {
     pub(in crate::xmpp) fn record_failure(&self) -> Option<String> {
         let mut state = self.state();
         let MulticastRoute::Through(post) = state.way.clone() else { return None };
-        warn!(service = post.jid, "multicast failed; events go to each recipient by itself");
+        warn!(
+            event = "multicast_failed",
+            jid = post.jid,
+            "multicast failed; sending notifications to each recipient"
+        );
         state.wait();
         state.failures += 1;
         state.failures_in_a_row = state.failures_in_a_row.saturating_add(1);
@@ -333,7 +337,13 @@ impl MulticastDiscovery {
                 };
                 let max_recipients = taken.min(MAX_RECIPIENTS);
                 let jid = without_resource(from).unwrap_or(from).to_owned();
-                info!(service = jid, max_recipients, ?format, "events go by multicast");
+                info!(
+                    event = "multicast_enabled",
+                    jid,
+                    max_recipients,
+                    ?format,
+                    "sending notifications by multicast"
+                );
                 let (address, host) = (from.to_owned(), host.clone());
                 let post =
                     Arc::new(MulticastService { jid, address, host, format, max_recipients });

@@ -135,7 +135,7 @@ impl ReplyQueue {
                     warn!(
                         event = "jid_shared",
                         jid = service,
-                        "another service of the server answers for this JID: give one of them another"
+                        "another service of the server answers for this JID"
                     );
                 }
                 self.is_barrier(id)

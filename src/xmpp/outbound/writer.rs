@@ -188,8 +188,8 @@ impl OutboundWriter {
             if dropped > 0 {
                 warn!(
                     event = "replies_dropped",
-                    bytes = dropped,
-                    "replies are dropped: two connections broke while these were written; compare link.max_stanza_bytes with the server's limit"
+                    dropped_bytes = dropped,
+                    "dropped replies: two connections broke while they were written"
                 );
             }
             self.answers.requeue(kept);
@@ -293,7 +293,10 @@ impl OutboundWriter {
             let is_ending = self.is_ending();
             if is_ending && !is_said && self.outbox.get(self.sent.position.number).is_some() {
                 is_said = true;
-                warn!("the server does not take all that waits in time for the stop");
+                warn!(
+                    event = "stop_deadline_reached",
+                    "stop deadline reached; pending notifications stay in the store"
+                );
             }
             if timeout(patience, self.write_some(io)).await?? {
                 continue;
@@ -394,8 +397,8 @@ impl OutboundWriter {
         if due.is_pause {
             warn!(
                 event = "link_unconfirmed",
-                seconds = since.elapsed().as_secs(),
-                "the server returns no pings: notifications are paused; look for what drops them"
+                elapsed_ms = since.elapsed().as_millis() as u64,
+                "server returns no pings; pausing notifications"
             );
             self.show_confirmation();
         }
@@ -522,7 +525,7 @@ impl OutboundWriter {
         if let Some(address) = returned
             && self.route.confirm(address)
         {
-            info!(event = "link_confirmed", "the server returns pings of the service again");
+            info!(event = "link_confirmed", "server returns pings again; sending notifications");
             self.show_confirmation();
         }
     }
