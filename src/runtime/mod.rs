@@ -16,7 +16,7 @@ use std::sync::Arc;
 
 use jid::Jid;
 use thiserror::Error;
-use tokio::sync::watch;
+use tokio::{sync::watch, time::Instant};
 use tracing::{info, warn};
 
 use crate::{
@@ -67,8 +67,9 @@ pub async fn run(
     // Opening the store may take a while. What comes in that time is taken up after it.
     let config = configs.borrow_and_update().clone();
     config.check()?;
+    let began = Instant::now();
     let store = open(&config.store_path()?, config.store_cache_mib)?;
-    Box::pin(serve_as(config, configs, store, stop)).await
+    Box::pin(serve_as(config, configs, store, began, stop)).await
 }
 
 /// Serves what is in a store until told to stop; then closes the store.
@@ -81,13 +82,15 @@ pub async fn serve(
     stop: watch::Receiver<bool>,
 ) -> Result<(), RunError> {
     let config = configs.borrow_and_update().clone();
-    Box::pin(serve_as(config, configs, store, stop)).await
+    Box::pin(serve_as(config, configs, store, Instant::now(), stop)).await
 }
 
+/// Serves what is in a store whose recovery began at a time.
 async fn serve_as(
     config: Config,
     configs: watch::Receiver<Config>,
     store: Arc<dyn Store>,
+    began: Instant,
     stop: watch::Receiver<bool>,
 ) -> Result<(), RunError> {
     let jid = config.component()?;
@@ -112,6 +115,9 @@ async fn serve_as(
         version = env!("CARGO_PKG_VERSION"),
         %jid,
         store = shown(&path),
+        nodes = service.node_count(),
+        pending_entries = service.log_window().size().0,
+        recovery_ms = began.elapsed().as_millis() as u64,
         "service started"
     );
 

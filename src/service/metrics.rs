@@ -274,7 +274,7 @@ impl Service {
         let (backlog_entries, backlog_bytes) = self.memory.outbox.size();
         let (oldest, now) = (self.memory.outbox.oldest(), (self.clock)().0);
         let tasks = tokio::runtime::Handle::current().metrics().num_alive_tasks();
-        let nodes = self.memory.census.total();
+        let nodes = self.node_count();
         let metrics = &self.memory.metrics;
         metrics.measure(GaugeValues {
             is_unconfirmed: !self.memory.outbox.is_confirmed(),

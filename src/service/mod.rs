@@ -193,6 +193,12 @@ impl Service {
         &self.memory.outbox
     }
 
+    /// The number of nodes.
+    #[must_use]
+    pub fn node_count(&self) -> u64 {
+        self.memory.census.total()
+    }
+
     /// Who is available.
     #[must_use]
     pub fn presence_tracker(&self) -> &Arc<PresenceTracker> {

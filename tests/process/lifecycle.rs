@@ -592,6 +592,34 @@ async fn the_log_at_info_has_no_payloads_and_no_requesters() {
     }
 }
 
+#[tokio::test]
+async fn the_line_of_the_start_has_the_size_of_the_store() {
+    let mut served = ServiceProcess::start(&[("LOG_FORMAT", "json")], &[]).await;
+    for node in ["m", "n"] {
+        served.granted("owner@localhost", &format!("<create node='{node}'/>")).await;
+    }
+    served.subscribe_many("owner@localhost", "n", 1).await;
+    while served.stat("log_backlog_entries").await > 0 {
+        served.ask("owner@localhost", "get", "<ping xmlns='urn:xmpp:ping'/>").await;
+    }
+    served.link.hold_barriers();
+    served.publish("owner@localhost", "n", "1").await;
+    served.kill_and_restart().await;
+    let log = served.log();
+    let lines = log.lines().map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap());
+    let started: Vec<_> = lines.filter(|line| line["event"] == "service_started").collect();
+    assert_eq!(started.len(), 2, "{log}");
+    for (line, nodes, pending_entries) in [(&started[0], 0, 0), (&started[1], 2, 1)] {
+        assert_eq!(line["level"], "INFO");
+        assert_eq!(line["version"], env!("CARGO_PKG_VERSION"));
+        assert_eq!(line["jid"], "pubsub.localhost");
+        assert_eq!(line["store"], format!("sled:{}", served.store().display()));
+        assert_eq!(line["nodes"], nodes);
+        assert_eq!(line["pending_entries"], pending_entries);
+        assert!(line["recovery_ms"].as_u64().is_some_and(|time| time < 60_000), "{line}");
+    }
+}
+
 #[test]
 fn administrators_only_is_said_at_the_start() {
     let folder = tempfile::tempdir().unwrap();
