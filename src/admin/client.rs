@@ -29,12 +29,12 @@ pub struct Snapshot {
 #[derive(Debug, Error)]
 pub enum ControlError {
     /// No service answers at the socket.
-    #[error("no running service answers at {path}: {error}")]
+    #[error("no running service answers at {path}")]
     Unreachable {
         /// The socket.
         path: PathBuf,
         /// Why.
-        error: io::Error,
+        source: io::Error,
     },
     /// It says why.
     #[error("the running service says: {0}")]
@@ -49,7 +49,7 @@ impl AdminClient {
     pub fn connect(path: &Path) -> Result<Self, ControlError> {
         match UnixStream::connect(path) {
             Ok(stream) => Ok(Self(BufReader::new(stream))),
-            Err(error) => Err(ControlError::Unreachable { path: path.to_owned(), error }),
+            Err(source) => Err(ControlError::Unreachable { path: path.to_owned(), source }),
         }
     }
 

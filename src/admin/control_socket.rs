@@ -60,7 +60,10 @@ impl ControlSocket {
     pub fn listen(path: &Path, folder: &Path, jid: Jid) -> io::Result<Self> {
         match std::fs::symlink_metadata(path) {
             Ok(there) if !there.file_type().is_socket() => {
-                return Err(io::Error::new(io::ErrorKind::AlreadyExists, "it is no socket"));
+                return Err(io::Error::new(
+                    io::ErrorKind::AlreadyExists,
+                    "the path exists and is not a socket",
+                ));
             }
             Ok(_) => std::fs::remove_file(path)?,
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),

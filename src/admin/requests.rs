@@ -44,11 +44,11 @@ const PAGE: usize = 1000;
 /// Why something was not done.
 #[derive(Debug, Error)]
 pub(crate) enum AdminError {
-    #[error("{0}")]
+    #[error(transparent)]
     Service(service::Error),
     #[error("{0}")]
     Argument(String),
-    #[error("the connection broke: {0}")]
+    #[error("the connection failed")]
     Broken(#[from] io::Error),
 }
 
@@ -156,7 +156,7 @@ pub(crate) async fn answer(
         }
         AdminRequest::SetAffiliations { node, jids, affiliation } => {
             let affiliation = Affiliation::parse(&affiliation).ok_or_else(|| {
-                AdminError::Argument(format!("{affiliation}: no such affiliation"))
+                AdminError::Argument(format!("{affiliation}: unknown affiliation"))
             })?;
             let jids = distinct(jids.into_iter());
             let entries = jids.into_iter().map(|jid| (jid, affiliation)).collect();
@@ -168,7 +168,7 @@ pub(crate) async fn answer(
             let state = SubscriptionState::parse(&subscription);
             let state = state.filter(|state| *state != SubscriptionState::Pending);
             let state = state.ok_or_else(|| {
-                AdminError::Argument(format!("{subscription}: subscribed or none"))
+                AdminError::Argument(format!("{subscription}: must be subscribed or none"))
             })?;
             let jids = distinct(jids.into_iter());
             let entries = jids.into_iter().map(|jid| (jid, None, Some(state))).collect();

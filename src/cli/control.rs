@@ -108,7 +108,7 @@ pub(super) fn stats(at: &ServiceArgs) -> Result<(), CliError> {
 /// Returns `true` if somebody types a name who was asked to.
 pub(super) fn confirmed(question: &str, name: &str) -> Result<bool, CliError> {
     if !io::stdin().is_terminal() {
-        return Err(CliError::Argument("add --yes to do this without being asked".into()));
+        return Err(CliError::Argument("confirmation required: repeat with --yes".into()));
     }
     eprint!("{question} ");
     io::stderr().flush()?;

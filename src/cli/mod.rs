@@ -14,7 +14,7 @@ mod subscription;
 mod top;
 
 use std::{
-    fmt::Display,
+    error::Error,
     io::{self, Write},
     path::PathBuf,
     process::ExitCode,
@@ -26,7 +26,7 @@ use gjallar::{
     config::{Config, ConfigError},
     migrate::MigrationError,
     migrate::archive::ArchiveError,
-    runtime::RunError,
+    runtime::{RunError, with_causes},
 };
 
 use self::control::ServiceArgs;
@@ -174,9 +174,9 @@ pub(crate) fn run() -> ExitCode {
 /// Why something was not done.
 #[derive(Debug, thiserror::Error)]
 enum CliError {
-    #[error("{0}")]
+    #[error(transparent)]
     Run(#[from] RunError),
-    #[error("{0}")]
+    #[error(transparent)]
     Client(#[from] ClientError),
     #[error("{0}")]
     Argument(String),
@@ -186,7 +186,7 @@ enum CliError {
     Degraded(String),
     #[error("{0}")]
     Failed(String),
-    #[error("{0}")]
+    #[error(transparent)]
     Output(#[from] io::Error),
 }
 
@@ -215,8 +215,8 @@ impl CliError {
     }
 }
 
-fn exit_with(code: u8, error: &dyn Display) -> ExitCode {
-    eprintln!("gjallar: {error}");
+fn exit_with(code: u8, error: &dyn Error) -> ExitCode {
+    eprintln!("gjallar: {}", with_causes(error));
     ExitCode::from(code)
 }
 

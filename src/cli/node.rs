@@ -119,6 +119,6 @@ impl AnnounceArgs {
 }
 
 fn field(text: &str) -> Result<(String, String), String> {
-    let (name, value) = text.split_once('=').ok_or("it has to be FIELD=VALUE")?;
+    let (name, value) = text.split_once('=').ok_or("must be FIELD=VALUE")?;
     Ok((name.to_owned(), value.to_owned()))
 }

@@ -35,7 +35,7 @@ pub(super) fn serve(source: &ConfigArgs) -> ExitCode {
         let (tell, stop) = watch::channel(false);
         let signals = [SignalKind::terminate(), SignalKind::interrupt(), SignalKind::hangup()];
         let [Ok(mut terminate), Ok(mut interrupt), Ok(mut hangup)] = signals.map(signal) else {
-            return exit_with(1, &"signals cannot be handled");
+            return exit_with(1, &CliError::Failed("failed to handle signals".into()));
         };
         let (tell_config, configs) = watch::channel(config);
         let serving = run(configs, stop);

@@ -110,7 +110,9 @@ impl Import {
         let config = self.at.config()?;
         let configured = || BareJid::new(&config.jid).ok();
         let Some(service) = self.service.clone().or_else(configured) else {
-            return Err(CliError::Argument("--service: which service is to be read?".into()));
+            return Err(CliError::Argument(
+                "--service is required: the JID of the service to import".into(),
+            ));
         };
         let origin = MigrationSource { kind, source, service };
         let bar = bar(Some(0), "{bar:40} {pos} of {len} nodes, {eta} left");
@@ -137,8 +139,7 @@ impl Import {
             return print(&format!("{report}\n"));
         }
         if remarks.iter().next().is_some() {
-            let mut table =
-                table(&["times", "what does not come over, or otherwise", "for example at"]);
+            let mut table = table(&["times", "not imported, or changed", "for example at"]);
             for (what, remark) in remarks.iter() {
                 let times = remark.times.to_string();
                 table.add_row([times, what.to_owned(), remark.places.join(", ")]);

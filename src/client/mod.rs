@@ -80,7 +80,7 @@ pub enum ClientError {
         reason: String,
     },
     /// The connection is lost.
-    #[error("the connection is lost")]
+    #[error("the connection was lost")]
     Lost,
     /// The answer has an element that cannot be received.
     #[error(
@@ -88,7 +88,7 @@ pub enum ClientError {
     )]
     TooLong,
     /// No answer came in time; it may be done all the same.
-    #[error("no answer within 30 s")]
+    #[error("no reply within 30 s")]
     Timeout,
     /// The service refuses it.
     #[error("refused: {condition}{}{}", more(.application.as_ref()), more(.text.as_ref()))]
@@ -101,13 +101,13 @@ pub enum ClientError {
         text: Option<String>,
     },
     /// A JID is none.
-    #[error("{0}")]
+    #[error(transparent)]
     Jid(#[from] jid::Error),
     /// A payload is not one element with a namespace.
-    #[error("{0}")]
+    #[error(transparent)]
     Payload(#[from] gjallar_pubsub::Error),
     /// An answer is not what the protocol says.
-    #[error("the answer is not what it should be")]
+    #[error("the reply is not valid")]
     Answer,
 }
 

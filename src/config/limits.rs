@@ -101,13 +101,13 @@ impl LimitsConfig {
             return Err(invalid("limits.max_reply_bytes", reason));
         }
         if self.max_node_bytes < self.max_reply_bytes as u64 {
-            return Err(invalid("limits.max_node_bytes", "not below limits.max_reply_bytes"));
+            return Err(invalid("limits.max_node_bytes", "at least limits.max_reply_bytes"));
         }
         if self.max_queued_stanzas_per_jid == 0 {
             return Err(invalid("limits.max_queued_stanzas_per_jid", "at least 1"));
         }
         if self.max_queued_bytes_per_jid < max_stanza_bytes {
-            let least = "not below link.max_stanza_bytes";
+            let least = "at least link.max_stanza_bytes";
             return Err(invalid("limits.max_queued_bytes_per_jid", least));
         }
         if self.max_queued_bytes / 2 < self.max_queued_bytes_per_jid {

@@ -27,7 +27,7 @@ impl Config {
     pub fn load(file: Option<&Path>) -> Result<Self, ConfigError> {
         let text = match file {
             Some(path) => fs::read_to_string(path)
-                .map_err(|error| ConfigError::File { path: path.to_owned(), error })?,
+                .map_err(|source| ConfigError::File { path: path.to_owned(), source })?,
             None => String::new(),
         };
         let variables = env::vars_os().filter_map(|(name, value)| {
@@ -74,7 +74,7 @@ fn without_values(text: &str, error: &toml::de::Error) -> String {
             if ["invalid ", "unknown variant "].iter().any(|kind| message.starts_with(kind)) =>
         {
             let expected = message.rsplit_once(", expected ").map_or("something else", |(_, e)| e);
-            format!("a value that cannot stand there; expected {expected}")
+            format!("invalid value; expected {expected}")
         }
         message => message.to_owned(),
     };
@@ -93,7 +93,7 @@ pub(crate) fn state_directory() -> Result<PathBuf, ConfigError> {
     of("STATE_DIRECTORY")
         .or_else(|| of("XDG_STATE_HOME").map(|home| home.join("gjallar")))
         .or_else(|| of("HOME").map(|home| home.join(".local/state/gjallar")))
-        .ok_or_else(|| invalid("store", "not set, and there is no home directory"))
+        .ok_or_else(|| invalid("store", "not set, and no home directory found"))
 }
 
 /// Sets a key from a variable, as the kind of value that the default has.
@@ -103,16 +103,17 @@ fn set(table: &mut Table, known: &Table, key: &str, value: &str) -> Result<(), S
         if let Value::Table(inner) = default {
             if let Some(rest) = key.strip_prefix(&format!("{upper}_")) {
                 let inner_table = table.entry(name).or_insert_with(|| Value::Table(Table::new()));
-                let inner_table = inner_table.as_table_mut().ok_or("not a table in the file")?;
+                let inner_table =
+                    inner_table.as_table_mut().ok_or("must be a table in the file")?;
                 return set(inner_table, inner, rest, value);
             }
         } else if upper == key {
             let parsed = match default {
-                Value::Integer(_) => Value::Integer(value.parse().map_err(|_| "not a number")?),
+                Value::Integer(_) => Value::Integer(value.parse().map_err(|_| "must be a number")?),
                 Value::Boolean(_) => Value::Boolean(match value {
                     "1" | "true" => true,
                     "0" | "false" => false,
-                    _ => return Err("neither true nor false".into()),
+                    _ => return Err("must be true or false".into()),
                 }),
                 Value::Array(_) => {
                     let parts = value.split(',').map(str::trim).filter(|part| !part.is_empty());
@@ -124,5 +125,5 @@ fn set(table: &mut Table, known: &Table, key: &str, value: &str) -> Result<(), S
             return Ok(());
         }
     }
-    Err("no such option".into())
+    Err("unknown key".into())
 }

@@ -158,12 +158,12 @@ impl Default for LinkConfig {
 #[derive(Debug, Error)]
 pub enum ConfigError {
     /// The file cannot be read.
-    #[error("{path}: {error}")]
+    #[error("failed to read {path}")]
     File {
         /// Which file.
         path: PathBuf,
         /// Why.
-        error: std::io::Error,
+        source: std::io::Error,
     },
     /// The file is not TOML, or a key or value in it or in a variable is not known.
     #[error("{0}")]
@@ -288,7 +288,7 @@ impl Config {
             Ok(address) if address.ip().is_loopback() => Ok(Some(address)),
             _ => Err(invalid(
                 "monitoring.listen",
-                format!("{listen:?} is no loopback address with a port"),
+                format!("{listen:?} is not a loopback address with a port"),
             )),
         }
     }
@@ -299,9 +299,9 @@ impl Config {
     /// If there is none, or the file cannot be read.
     pub fn secret(&self) -> Result<String, ConfigError> {
         let secret = match (self.secret.0.is_empty(), self.secret_file.is_empty()) {
-            (false, false) => return Err(invalid("secret_file", "secret is set too")),
+            (false, false) => return Err(invalid("secret_file", "secret is also set")),
             (false, true) => return Ok(self.secret.0.clone()),
-            (true, true) => return Err(invalid("secret", "not set, nor secret_file")),
+            (true, true) => return Err(invalid("secret", "not set: set secret or secret_file")),
             (true, false) => fs::read_to_string(&self.secret_file).map_err(|error| {
                 invalid("secret_file", format!("{}: {error}", self.secret_file))
             })?,

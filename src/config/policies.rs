@@ -127,7 +127,7 @@ impl Config {
 
     fn policy(&self, policy: &PolicyConfig) -> Result<Policy, String> {
         if policy.nodes.is_empty() {
-            return Err("no node has an empty name; * fits all".into());
+            return Err("nodes must not be empty: use * for all nodes".into());
         }
         let policy = Policy {
             creators: self.creators(policy.creators.as_ref().unwrap_or(&self.creators))?,

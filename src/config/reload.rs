@@ -12,7 +12,10 @@ use crate::{
     xmpp::QueueLimits,
 };
 
-use crate::{config::Config, runtime::logging};
+use crate::{
+    config::Config,
+    runtime::logging::{self, with_causes},
+};
 
 /// What is taken up: these keys, and all of `[limits]`.
 const RELOADABLE_KEYS: [&str; 5] = ["admins", "compare_and_publish", "creators", "log", "policies"];
@@ -80,7 +83,7 @@ pub(crate) async fn follow(
 pub fn log_failed_reload(error: &dyn Error) {
     error!(
         event = "config_reload_failed",
-        %error,
+        error = %with_causes(error),
         "configuration reload failed; keeping the current configuration"
     );
 }

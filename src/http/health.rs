@@ -15,7 +15,7 @@ pub(super) async fn live() -> &'static str {
 pub(super) async fn ready(State(service): State<Arc<Service>>) -> impl IntoResponse {
     match (service.metrics().connected.get(), service.log_window().is_confirmed()) {
         (1, true) => (StatusCode::OK, "ready\n"),
-        (1, _) => (StatusCode::SERVICE_UNAVAILABLE, "the server confirms nothing that is sent\n"),
+        (1, _) => (StatusCode::SERVICE_UNAVAILABLE, "the server returns no pings of the service\n"),
         _ => (StatusCode::SERVICE_UNAVAILABLE, "not connected to the server\n"),
     }
 }

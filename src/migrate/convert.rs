@@ -56,7 +56,7 @@ pub(super) fn convert(
         return None;
     }
     let Ok(id) = NodeId::parse(&name) else {
-        remarks.add("a node whose name is empty, too long, or cannot stand in XML", name);
+        remarks.add("a node whose id is empty, too long, or not allowed in XML", name);
         return None;
     };
     let mut place = NodeWarnings { node: &name, remarks };
@@ -66,7 +66,7 @@ pub(super) fn convert(
     let creator = match owner {
         Some((owner, _)) => owner.clone(),
         None => {
-            place.remark("a node that nobody owns: only administrators can change it");
+            place.remark("a node without owner: only administrators can change it");
             here.service.clone()
         }
     };
@@ -77,9 +77,8 @@ pub(super) fn convert(
     let items = items_within_limits(items, &config, &mut place);
     let (items, sequence) = assign_sequences(items, &creator, epoch, &mut place);
     if !is_kept_here(&items, &config, &(here.limits)(&id)) {
-        place.remark(
-            "more, or more bytes, than a node keeps here: the oldest go with the next publish",
-        );
+        place
+            .remark("more items or bytes than a node may have: the next publish evicts the oldest");
     }
     let node = Node::new(id, epoch, config, creator, created);
     let now = here.now;
@@ -174,23 +173,17 @@ fn configured(fields: &[(String, String)], place: &mut NodeWarnings<'_>) -> Node
         match set {
             Ok(set) => config = set,
             Err(_) if var == "pubsub#access_model" => {
-                place.remark_of(
-                    "an access model that is not known: only those on the list come in",
-                    value,
-                );
+                place.remark_of("an unknown access model: whitelist is used", value);
                 let closed = ConfigField::AccessModel(AccessModel::Whitelist);
                 config = with(&[closed]).unwrap_or(config);
             }
             Err(_) if var == "pubsub#max_items" => {
-                place.remark_of("pubsub#max_items is not understood: all are kept", value);
+                place.remark_of("pubsub#max_items is invalid: all items are kept", value);
                 config = with(&[ConfigField::MaxItems(MaxItems::Max)]).unwrap_or(config);
             }
             Err(_) => {
                 let var = shortened(var);
-                place.remark_of(
-                    format!("{var} is not understood, or cannot be so: the default counts"),
-                    value,
-                );
+                place.remark_of(format!("{var} is unknown or invalid: the default is used"), value);
             }
         }
     }
@@ -208,14 +201,14 @@ fn affiliated(
             (Some(affiliation), Ok(entity)) => {
                 let other = affiliations.remove(&entity);
                 if other.is_some() {
-                    place.remark_of("an entity with two affiliations: the lower counts", &jid);
+                    place.remark_of("an entity with two affiliations: the lower one is used", &jid);
                 }
                 let lower =
                     RANKS.into_iter().find(|rank| *rank == affiliation || Some(*rank) == other);
                 affiliations.insert(entity, lower.unwrap_or(affiliation));
             }
-            (None, _) => place.remark_of(format!("the affiliation {}", shortened(&name)), &jid),
-            (_, Err(_)) => place.remark_of("an affiliation of what is no bare JID", &jid),
+            (None, _) => place.remark_of(format!("unknown affiliation {}", shortened(&name)), &jid),
+            (_, Err(_)) => place.remark_of("an affiliation without a valid bare JID", &jid),
         }
     }
     affiliations
@@ -242,16 +235,16 @@ fn subscribed(
     });
     for SourceSubscription { jid: text, state, options } in found {
         let Ok(jid) = Jid::stamped(&text) else {
-            place.remark_of("a subscription of what is no JID", &text);
+            place.remark_of("a subscription with an invalid JID", &text);
             continue;
         };
         let affiliation = affiliations.get(&jid.to_bare()).copied().unwrap_or(Affiliation::None);
         let options = agreed(&options, place);
         let state = SubscriptionState::parse(&state);
         if seen.contains(&jid) {
-            place.remark_of("a further subscription of the same JID", &text);
+            place.remark_of("another subscription of the same JID", &text);
         } else if !may_stay(config, affiliation) {
-            place.remark_of("a subscription of somebody whom the node does not admit", &text);
+            place.remark_of("a subscription of an entity that has no access to the node", &text);
         } else if matches!(options.expire, Expire::At(end) if end <= now) {
             place.remark_of("a subscription whose lease is over", &text);
         } else if state == Some(SubscriptionState::Subscribed) {
@@ -263,7 +256,7 @@ fn subscribed(
             seen.insert(jid.clone());
             pending.push((jid, options));
         } else {
-            place.remark_of("a subscription that is not complete", &text);
+            place.remark_of("a subscription with missing data", &text);
         }
     }
     (subscriptions, pending)
@@ -274,7 +267,8 @@ fn agreed(fields: &[(String, String)], place: &mut NodeWarnings<'_>) -> Subscrip
     for (var, value) in fields {
         match subscribe_options::setting(var, value) {
             Ok(setting) => settings.push(setting),
-            Err(_) => place.remark_of(format!("the subscription option {}", shortened(var)), value),
+            Err(_) => place
+                .remark_of(format!("unsupported subscription option {}", shortened(var)), value),
         }
     }
     SubscriptionOptions::restored(settings)
@@ -292,7 +286,7 @@ fn items_within_limits(
     let newest: Vec<_> = items.iter().rev().map(&mut is_newest).collect();
     let mut newest = newest.into_iter().rev();
     for item in items.extract_if(.., |_| newest.next() == Some(false)) {
-        place.remark_of("an item that a newer one of the same name replaced", &item.id);
+        place.remark_of("an item replaced by a newer one with the same id", &item.id);
     }
     let most = match (config.persist_items, config.max_items) {
         (false, _) => 0,
@@ -300,7 +294,7 @@ fn items_within_limits(
         (true, MaxItems::Number(number)) => usize::try_from(number).unwrap_or(usize::MAX),
     };
     for item in items.drain(..items.len().saturating_sub(most)) {
-        place.remark_of("an item more than the node is configured to keep", &item.id);
+        place.remark_of("an item beyond pubsub#max_items", &item.id);
     }
     items
 }
@@ -329,15 +323,11 @@ fn assign_sequences(
     for (nth, item) in found.into_iter().enumerate() {
         let Some((created, sequence)) = positions.get(&nth).copied() else { continue };
         let Ok(id) = ItemId::parse(&item.id) else {
-            place.remark_of(
-                "an item whose name is empty, too long, or cannot stand in XML",
-                &item.id,
-            );
+            place.remark_of("an item whose id is empty, too long, or not allowed in XML", &item.id);
             continue;
         };
         let Ok(payload) = item.payload.as_deref().map(payload::of_item).transpose() else {
-            let what =
-                "an item whose payload is not one element of elements and text, at most 64 deep";
+            let what = "an item whose payload is not one element of at most 64 levels";
             place.remark_of(what, &item.id);
             continue;
         };
@@ -345,7 +335,10 @@ fn assign_sequences(
         let publisher = match publisher {
             Some(Ok(jid)) => jid.to_bare(),
             Some(Err(_)) | None => {
-                place.remark_of("an item of an unknown publisher: it is the creator's", &item.id);
+                place.remark_of(
+                    "an item of an unknown publisher: the creator is its publisher",
+                    &item.id,
+                );
                 creator.clone()
             }
         };

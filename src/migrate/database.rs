@@ -32,7 +32,7 @@ impl Database {
         match (is_url, is_other) {
             (true, _) => Self::connect(source).await,
             (false, true) => {
-                Err(MigrationError::Source("only URLs that begin with postgres:// are read"))
+                Err(MigrationError::Source("only URLs that begin with postgres:// are supported"))
             }
             (false, false) => Self::file(Path::new(source)),
         }
@@ -59,7 +59,7 @@ impl Database {
     fn file(path: &Path) -> Result<Self, MigrationError> {
         // SQLite's own words for this do not help.
         std::fs::metadata(path)
-            .map_err(|error| MigrationError::File { path: path.display().to_string(), error })?;
+            .map_err(|source| MigrationError::File { path: path.display().to_string(), source })?;
         let flags = OpenFlags::SQLITE_OPEN_READ_ONLY;
         let connection = Connection::open_with_flags(path, flags)?;
         // What is read begins with the first row.

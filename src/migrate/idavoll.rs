@@ -50,7 +50,7 @@ impl SourceReader for IdavollReader {
         let columns = self.database.rows(sql, &[]).await?;
         let is_known = |column: &str| COLUMNS.contains(&column);
         if columns.into_iter().flatten().flatten().any(|column| !is_known(&column)) {
-            return Err(MigrationError::Source("these are not the tables of Idavoll 0.9"));
+            return Err(MigrationError::Source("not the tables of Idavoll 0.9"));
         }
         let sql = "SELECT node, node_type FROM nodes ORDER BY node";
         let mut names = Vec::new();

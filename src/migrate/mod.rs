@@ -50,24 +50,24 @@ pub struct MigrationSource {
 #[derive(Debug, Error)]
 pub enum MigrationError {
     /// A file cannot be read.
-    #[error("{path}: {error}")]
+    #[error("failed to read {path}")]
     File {
         /// Which.
         path: String,
         /// Why.
-        error: std::io::Error,
+        source: std::io::Error,
     },
     /// The database does not do what it is asked.
-    #[error("the database: {0}")]
+    #[error("database error: {0}")]
     Database(String),
     /// That is not what the service keeps.
     #[error("{0}")]
     Source(&'static str),
     /// The database is on another machine, to which only TLS would be safe.
-    #[error("{0} is on another machine: only a database of this one is read; a tunnel helps")]
+    #[error("{0} is not on this machine: only local databases are read, or those behind a tunnel")]
     NotLocal(String),
     /// Nothing is there of that service.
-    #[error("there are no nodes of {service}; of these there are: {others}")]
+    #[error("no nodes of {service}; the source has nodes of: {others}")]
     NoNodes {
         /// Of which.
         service: String,
@@ -75,7 +75,7 @@ pub enum MigrationError {
         others: String,
     },
     /// The store cannot be filled.
-    #[error("{0}")]
+    #[error(transparent)]
     Archive(#[from] ArchiveError),
 }
 
@@ -162,7 +162,7 @@ pub async fn migrate(
     let mut taken = MigrationReport::default();
     let names = reader.nodes(&mut taken.remarks).await?;
     if names.is_empty() {
-        return Err(MigrationError::Source("no nodes are there"));
+        return Err(MigrationError::Source("the source has no nodes"));
     }
     let here = convert::ConvertContext { service: &origin.service, limits, fresh, now };
     for (done, name) in (0..).zip(&names) {

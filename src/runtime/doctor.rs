@@ -25,9 +25,9 @@ pub fn running(config: &Config) -> Result<Option<Vec<Finding>>, RunError> {
     let Some(path) = config.control_path()? else { return Ok(None) };
     let mut client = match AdminClient::connect(&path) {
         Ok(client) => client,
-        Err(ControlError::Unreachable { error, .. })
+        Err(ControlError::Unreachable { source, .. })
             if matches!(
-                error.kind(),
+                source.kind(),
                 io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused
             ) =>
         {

@@ -1,6 +1,6 @@
 //! Logs: to standard error, for people or as JSON.
 
-use std::{io::IsTerminal, sync::OnceLock};
+use std::{error::Error, io::IsTerminal, iter, sync::OnceLock};
 
 use tracing::{Level, subscriber};
 use tracing_subscriber::{
@@ -48,6 +48,13 @@ pub fn print_warnings() {
         .with_max_level(Level::WARN);
     // In tests of one process a second start keeps the first.
     let _ = subscriber::set_global_default(lines.finish());
+}
+
+/// The text of an error and of its causes.
+#[must_use]
+pub fn with_causes(error: &dyn Error) -> String {
+    let causes = iter::successors(error.source(), |&cause| cause.source());
+    causes.fold(error.to_string(), |text, cause| format!("{text}: {cause}"))
 }
 
 /// Logs what a configuration that is in order says now.

@@ -9,7 +9,7 @@ pub mod store_tools;
 mod systemd;
 
 pub use clock::now;
-pub use logging::{print_warnings, start as start_telemetry};
+pub use logging::{print_warnings, start as start_telemetry, with_causes};
 pub use random::RandomIds;
 
 use std::sync::Arc;
@@ -33,24 +33,24 @@ use gjallar_pubsub::{Creators, IdGenerator};
 #[derive(Debug, Error)]
 pub enum RunError {
     /// The configuration is wrong.
-    #[error("{0}")]
+    #[error(transparent)]
     Config(#[from] ConfigError),
     /// The store cannot be opened.
-    #[error("{path}: {error}")]
+    #[error("failed to use the store {path}")]
     Store {
         /// Which store.
         path: String,
         /// Why.
-        error: StoreError,
+        source: StoreError,
     },
     /// The running service does not do what it is asked.
-    #[error("{0}")]
+    #[error(transparent)]
     Control(#[from] ControlError),
     /// A store cannot be written as text, or read from it.
-    #[error("{0}")]
+    #[error(transparent)]
     Archive(#[from] ArchiveError),
     /// What another service kept cannot be read, or be put into the store.
-    #[error("{0}")]
+    #[error(transparent)]
     Foreign(#[from] MigrationError),
 }
 
@@ -106,9 +106,9 @@ async fn serve_as(
     let fresh: Arc<dyn IdGenerator> = Arc::new(RandomIds::default());
     let service =
         Service::open(store, policies.limits().clone(), Arc::clone(&fresh), Arc::new(now)).await;
-    let service = service.map_err(|error| RunError::Store { path: shown(&path), error })?;
+    let service = service.map_err(|source| RunError::Store { path: shown(&path), source })?;
     let governed = service.set_policies(policies).await;
-    governed.map_err(|error| RunError::Store { path: shown(&path), error })?;
+    governed.map_err(|source| RunError::Store { path: shown(&path), source })?;
     let service = Arc::new(service.with_auditor(Arc::new(audit_log::log)));
     info!(
         event = "service_started",
@@ -255,7 +255,7 @@ fn open(path: &StorePath, cache_mib: u16) -> Result<Arc<dyn Store>, RunError> {
         }
         StorePath::Sled(directory) => match SledStore::open_with_cache(directory, cache_mib) {
             Ok(store) => Ok(Arc::new(store)),
-            Err(error) => Err(RunError::Store { path: shown(path), error }),
+            Err(source) => Err(RunError::Store { path: shown(path), source }),
         },
     }
 }

@@ -140,7 +140,7 @@ fn existing(config: &Config) -> Result<(SledStore, Option<Snapshot>), RunError> 
     match is_ours(&directory) {
         Err(error) => copied(client(config).map_err(|_| failed(config, error))?),
         Ok(()) => match open(&directory) {
-            Err(RunError::Store { error: StoreError::Locked, .. }) => copied(client(config)?),
+            Err(RunError::Store { source: StoreError::Locked, .. }) => copied(client(config)?),
             opened => Ok((opened?, None)),
         },
     }
@@ -166,10 +166,10 @@ pub fn client(config: &Config) -> Result<AdminClient, RunError> {
 }
 
 fn keeps_nothing() -> RunError {
-    invalid("store", "memory: keeps nothing").into()
+    invalid("store", "memory: is not persistent").into()
 }
 
-fn failed(config: &Config, error: StoreError) -> RunError {
+fn failed(config: &Config, source: StoreError) -> RunError {
     let path = config.store_path().map(|path| shown(&path)).unwrap_or_default();
-    RunError::Store { path, error }
+    RunError::Store { path, source }
 }

@@ -8,19 +8,19 @@ use crate::store::StoreError;
 #[derive(Debug, Error)]
 pub enum Error {
     /// The rules say no; nothing has changed.
-    #[error("{0}")]
+    #[error(transparent)]
     Refused(#[from] gjallar_pubsub::Error),
     /// What is stored of the node is damaged; nothing has changed.
-    #[error("the node is closed")]
+    #[error("the node is quarantined")]
     Quarantined,
     /// Too much is waiting; nothing has changed, and later it may be granted.
-    #[error("the backlog has no room ({limit})")]
+    #[error("the backlog is full: {limit}")]
     Busy {
         /// The configuration key of the exceeded limit.
         limit: &'static str,
     },
     /// The store failed: what became of the request is unknown.
-    #[error("{0}")]
+    #[error(transparent)]
     Unknown(StoreError),
 }
 

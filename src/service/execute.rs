@@ -260,7 +260,7 @@ impl Service {
             // The semaphore is never closed.
             let Ok(underway) = Arc::clone(&self.underway).acquire_owned().await else {
                 return Err(
-                    Error::Unknown(StoreError::Failed("the service has ended".into())).into()
+                    Error::Unknown(StoreError::Failed("the service has stopped".into())).into()
                 );
             };
             let changes = Arc::new(changes);

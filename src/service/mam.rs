@@ -88,7 +88,7 @@ impl Service {
         budget: &ItemBudget,
     ) -> Result<ItemPage, Error> {
         if listing.order.by == OrderField::Creation && self.item_count(id).await? > MAX_SORTED {
-            let what = format!("the order of creation of more than {MAX_SORTED} items");
+            let what = format!("ordering more than {MAX_SORTED} items by creation");
             return Err(gjallar_pubsub::Error::NotImplemented(what).into());
         }
         let listed = self.store.list(id, listing, budget).await;

@@ -236,7 +236,7 @@ impl StoredNode {
         });
         positions.sort_unstable();
         let positions = positions.into_iter().map(|(_, position)| Ok(position));
-        let gone = || StoreError::Failed("an item is gone".into());
+        let gone = || StoreError::Failed("an item is missing".into());
         let read = |position| self.items.get(&position).cloned().ok_or_else(gone);
         Some(paginate(listing, self.items.len(), positions, read, read, fits))
     }
@@ -265,7 +265,7 @@ impl Store for MemoryStore {
 
     fn commit(&self, commit: Commit, then: OnCommit) {
         if commit.chain.is_poisoned() {
-            return then(Err(StoreError::Failed("a commit before it failed".into())));
+            return then(Err(StoreError::Failed("an earlier commit failed".into())));
         }
         let evicted = self.shelf().commit(&commit.node, &commit.changes);
         then(Ok(CommitReceipt { debts: Vec::new(), evicted, sync: None }));

@@ -72,7 +72,7 @@ pub trait Store: Send + Sync {
         let (done, committed) = oneshot::channel();
         // If nobody waits any more, nobody is told.
         self.commit(commit, Box::new(move |result| drop(done.send(result))));
-        let ended = |_| Err(StoreError::Failed("the store has ended".into()));
+        let ended = |_| Err(StoreError::Failed("the store is closed".into()));
         committed.await.unwrap_or_else(ended)
     }
 
@@ -386,13 +386,13 @@ pub enum StoreError {
     #[error("the store is in use by another process")]
     Locked,
     /// It belongs to a user who could not open what root makes there.
-    #[error("the store belongs to the user with the number {0}: run as that user")]
+    #[error("the store belongs to the user with id {0}: run as that user")]
     WrongOwner(u32),
     /// A record is not what was written.
     #[error("damaged record: {0}")]
     Corrupt(String),
     /// A binary of another version wrote it.
-    #[error("the store has layout version {found}, this binary reads {expected}: {}", advice(*found))]
+    #[error("the store has layout version {found}, this version reads {expected}: {}", advice(*found))]
     Version {
         /// The version of the store.
         found: u8,
@@ -411,7 +411,7 @@ pub enum StoreError {
 fn advice(found: u8) -> &'static str {
     match found {
         // Before there was a way to export; no release had it.
-        1 => "there is no way to carry it over; begin a new one",
-        _ => "export it with a binary that reads it, and import that into a new one",
+        1 => "this layout cannot be read any more: create a new store",
+        _ => "export it with a version that reads it, then import the archive into a new store",
     }
 }

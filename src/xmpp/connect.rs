@@ -58,7 +58,7 @@ impl Transport {
             roots.add(certificate).map_err(|error| error.to_string())?;
         }
         if roots.is_empty() {
-            return Err("no certificate is in it".into());
+            return Err("the file has no certificate".into());
         }
         let config = ClientConfig::builder().with_root_certificates(roots).with_no_client_auth();
         Ok(Self::Tls(Arc::new(config)))

@@ -21,13 +21,11 @@ pub(crate) fn service_error(service: &Service, error: &Error) -> StanzaError {
         }
         Error::Busy { limit } => {
             service.metrics().count_rejection("max_backlog");
-            StanzaError::new("wait", "resource-constraint").text(format!(
-                "max_backlog: the events that wait for delivery take all their room ({limit}): \
-                 retry later"
-            ))
+            StanzaError::new("wait", "resource-constraint")
+                .text(format!("max_backlog: the backlog is full ({limit}): retry later"))
         }
         Error::Quarantined => StanzaError::new("wait", "internal-server-error")
-            .text("the node is closed, for what is stored of it is damaged"),
+            .text("the node is unavailable: its stored data is damaged"),
         Error::Unknown(error) => {
             let incident = format!("{:08x}", service.next_u64() >> 32);
             error!(
@@ -36,7 +34,8 @@ pub(crate) fn service_error(service: &Service, error: &Error) -> StanzaError {
                 incident,
                 "request failed; its outcome is unknown"
             );
-            StanzaError::new("wait", "internal-server-error").text(format!("incident {incident}"))
+            StanzaError::new("wait", "internal-server-error")
+                .text(format!("internal error, incident {incident}"))
         }
     }
 }

@@ -127,7 +127,7 @@ impl Router {
         }
         let Some(sender) = header.sender() else {
             let error = StanzaError::new("modify", "jid-malformed");
-            self.refuse(header, &error.text("the address of the sender is not a JID"));
+            self.refuse(header, &error.text("the address of the sender is not a valid JID"));
             return None;
         };
         self.service.resources().is_there(&sender);
@@ -189,7 +189,7 @@ impl Router {
             | ("ping", ns::PING, true)
             | ("metadata", ns::MAM, true)
             | ("command", ns::COMMANDS, false) => Err(StanzaError::new("modify", "bad-request")
-                .text("a request of the other type: get asks, set changes")),
+                .text("wrong iq type: get retrieves, set changes")),
             _ => Err(StanzaError::new("cancel", "service-unavailable")
                 .text("the service does not implement this protocol")),
         };
@@ -260,7 +260,10 @@ impl Router {
             Some("get") => false,
             _ => {
                 let error = StanzaError::new("modify", "bad-request");
-                self.refuse(header, &error.text("the type of an iq is get, set, result or error"));
+                self.refuse(
+                    header,
+                    &error.text("the type of an iq must be get, set, result or error"),
+                );
                 return None;
             }
         };
@@ -272,12 +275,17 @@ impl Router {
         }
         if header.id.is_none() || stanza.children().count() != 1 {
             let error = StanzaError::new("modify", "bad-request");
-            self.refuse(header, &error.text("a request has an id and one child element"));
+            self.refuse(header, &error.text("a request must have an id and one child element"));
             return None;
         }
         if !self.is_to_service(header) {
             let error = StanzaError::new("cancel", "service-unavailable");
-            self.refuse(header, &error.text("the service has this JID only, without a resource"));
+            self.refuse(
+                header,
+                &error.text(
+                    "requests must be addressed to the JID of the service, without a resource",
+                ),
+            );
             return None;
         }
         Some(is_set)
@@ -565,7 +573,7 @@ impl Router {
     pub(super) fn send(&self, header: &Envelope, stanza: String) {
         if !self.fits(&stanza) {
             let error = StanzaError::new("modify", "policy-violation").text(format!(
-                "max_stanza_bytes: the answer has more than {} bytes; ask for pages",
+                "max_stanza_bytes: the reply has more than {} bytes: request pages",
                 self.max_stanza_bytes
             ));
             self.refuse_at_limit(header, "answer_bytes", &error);

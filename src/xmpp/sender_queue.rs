@@ -300,7 +300,7 @@ impl SenderQueues {
         error!(event = "stanza_handler_panicked", stanza = header.name, "stanza handler panicked");
         let error = StanzaError::new("wait", "internal-server-error");
         self.dispatch
-            .refuse(header, &error.text("a defect of the service: the outcome is unknown"));
+            .refuse(header, &error.text("internal error: the outcome of the request is unknown"));
     }
 
     fn senders(&self) -> MutexGuard<'_, SenderQueueTable> {

@@ -79,31 +79,31 @@ const FAILURES_AFTER_LOGIN: u32 = 1;
 #[derive(Debug, Error)]
 pub enum DisconnectReason {
     /// It could not be made, or broke.
-    #[error("{0}")]
+    #[error(transparent)]
     Io(#[from] io::Error),
     /// The server's stream cannot be read on.
-    #[error("{0}")]
+    #[error(transparent)]
     Stream(#[from] StreamFault),
     /// The server refused the login.
-    #[error("the server refuses the secret or the JID: {0}")]
+    #[error("the server refused the login: {0}")]
     NotAuthorized(String),
     /// The server ended the stream with an error.
     #[error("the server ended the stream: {0}")]
     StreamError(String),
     /// The server is elsewhere, and nothing protects the way there.
     #[error(
-        "plain TCP to {0} would show the secret and every stanza: set link.tls_ca, or \
-         link.allow_plain_tcp where the network is trusted"
+        "plain TCP to {0} would expose the secret and all stanzas: set link.tls_ca, or \
+         link.allow_plain_tcp if the network is trusted"
     )]
     Unprotected(SocketAddr),
     /// The server closed the stream.
     #[error("the server closed the stream")]
     Closed,
     /// The server did not answer in time.
-    #[error("the server is silent")]
+    #[error("the server did not respond in time")]
     Silent,
     /// No barrier returned in time.
-    #[error("the server confirms nothing that is sent")]
+    #[error("the server returned no ping of the service")]
     Unconfirmed,
 }
 

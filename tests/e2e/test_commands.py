@@ -55,7 +55,7 @@ def test_the_client_half(server, gjallar, tmp_path):
         return done.stderr if code else done.stdout
 
     assert run("owner", "create", NODE) == f"{NODE}\n"
-    assert run("owner", "create", NODE, code=1) == "gjallar: refused: conflict, the node exists\n"
+    assert run("owner", "create", NODE, code=1) == "gjallar: refused: conflict, the node already exists\n"
     gjallar.run("affiliation", "set", NODE, "publisher", f"bot@{DOMAIN}")
     assert run("owner", "publish", NODE, "--id", "0", input="<x xmlns='urn:x'>zero</x>\n") == "0\n"
     listening = subprocess.Popen(

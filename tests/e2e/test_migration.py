@@ -156,8 +156,8 @@ async def test_what_a_server_kept_comes_over(postgres, tmp_path, name):
         assert report["nodes"] == len(nodes)
         assert report["items"] == len(there["news/a"][3]) + 1
         # ejabberd keeps the last item even where it shall keep none.
-        expected = {"a node of an account (PEP), which stays with the server": "owner@localhost",
-                    "an item more than the node is configured to keep": "closed: gone"}
+        expected = {"a node of an account (PEP): not imported": "owner@localhost",
+                    "an item beyond pubsub#max_items": "closed: gone"}
         assert {what: remark["places"][0] for what, remark in left.items()} == (
             expected if kind == "ejabberd" else {})
 
@@ -192,12 +192,12 @@ def test_what_idavoll_kept_comes_over(postgres, tmp_path):
     assert (report["nodes"], report["subscriptions"], report["items"]) == (3, 2, 3)
     assert left == {
         "a collection": {"what": "a collection", "times": 1, "places": ["of others"]},
-        "a node that nobody owns: only administrators can change it": {
-            "what": "a node that nobody owns: only administrators can change it", "times": 1, "places": ["lost"]},
-        "a subscription that is not complete": {
-            "what": "a subscription that is not complete", "times": 1, "places": [f"news/a: bot@{DOMAIN}"]},
-        "a subscription of somebody whom the node does not admit": {
-            "what": "a subscription of somebody whom the node does not admit", "times": 1,
+        "a node without owner: only administrators can change it": {
+            "what": "a node without owner: only administrators can change it", "times": 1, "places": ["lost"]},
+        "a subscription with missing data": {
+            "what": "a subscription with missing data", "times": 1, "places": [f"news/a: bot@{DOMAIN}"]},
+        "a subscription of an entity that has no access to the node": {
+            "what": "a subscription of an entity that has no access to the node", "times": 1,
             "places": [f"news/a: mallory@{DOMAIN}"]},
         "an item that cannot be read": {
             "what": "an item that cannot be read", "times": 1, "places": ["news/a"]},
@@ -232,21 +232,21 @@ def test_what_cannot_be_read_is_said_and_nothing_is_made(postgres, tmp_path):
     connection.close()
     (tmp_path / "data" / "other%2elocalhost" / "pubsub_nodes").mkdir(parents=True)
     for kind, source, reason in [
-        ("idavoll", empty, "no nodes are there"),
-        ("idavoll", other, "these are not the tables of Idavoll 0.9"),
-        ("ejabberd", empty, 'the database: relation "pubsub_node" does not exist'),
-        ("ejabberd", lite, f"there are no nodes of {OWN}; of these there are: other.localhost"),
-        ("prosody", tmp_path / "data", f"there are no nodes of {OWN}; of these there are: other.localhost"),
-        ("prosody", "/", "Prosody keeps no nodes in this folder"),
-        ("prosody", "/nowhere", "/nowhere: No such file or directory (os error 2)"),
-        ("prosody", "/etc/passwd", "the database: file is not a database"),
-        ("prosody", "mysql://u:secret@localhost/x", "only URLs that begin with postgres:// are read"),
+        ("idavoll", empty, "the source has no nodes"),
+        ("idavoll", other, "not the tables of Idavoll 0.9"),
+        ("ejabberd", empty, 'database error: relation "pubsub_node" does not exist'),
+        ("ejabberd", lite, f"no nodes of {OWN}; the source has nodes of: other.localhost"),
+        ("prosody", tmp_path / "data", f"no nodes of {OWN}; the source has nodes of: other.localhost"),
+        ("prosody", "/", "the folder has no nodes of Prosody"),
+        ("prosody", "/nowhere", "failed to read /nowhere: No such file or directory (os error 2)"),
+        ("prosody", "/etc/passwd", "database error: file is not a database"),
+        ("prosody", "mysql://u:secret@localhost/x", "only URLs that begin with postgres:// are supported"),
         ("prosody", "postgres://u@db.example.org/x",
-         "db.example.org is on another machine: only a database of this one is read; a tunnel helps"),
+         "db.example.org is not on this machine: only local databases are read, or those behind a tunnel"),
         ("prosody", "postgres://u@localhost/x?hostaddr=192.0.2.7",
-         "192.0.2.7 is on another machine: only a database of this one is read; a tunnel helps"),
+         "192.0.2.7 is not on this machine: only local databases are read, or those behind a tunnel"),
         ("prosody", "postgres://u@127.0.0.1:1/x",
-         "the database: error connecting to server: Connection refused (os error 111)"),
+         "database error: error connecting to server: Connection refused (os error 111)"),
     ]:
         done = subprocess.run(
             [binaries() / "gjallar", "import", "--from", kind, "--store", f"sled:{tmp_path}/store", "--service", OWN],

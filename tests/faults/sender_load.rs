@@ -492,10 +492,7 @@ async fn a_backlog_that_is_full_names_its_limit() {
         }
         let refused = component.publish(BOT, "n", "4").await;
         assert_eq!(error(&refused), "wait resource-constraint");
-        let text = format!(
-            "max_backlog: the events that wait for delivery take all their room (limits.{limit}): \
-             retry later"
-        );
+        let text = format!("max_backlog: the backlog is full (limits.{limit}): retry later");
         assert!(shown(&refused).contains(&text), "{}", shown(&refused));
         assert_eq!(component.items(BOT, "n").await, ["1", "2", "3"]);
     }
@@ -514,7 +511,7 @@ async fn a_request_beyond_the_whole_backlog_is_a_policy_violation() {
     let publish = format!("<publish node='n'>{items}</publish>");
     let refused = component.pubsub(BOT, "set", &publish).await;
     assert_eq!(error(&refused), "modify policy-violation");
-    let text = "max_backlog: this request has more to notify subscribers of";
+    let text = "max_backlog: the notifications of this request exceed the backlog";
     assert!(shown(&refused).contains(text), "{}", shown(&refused));
     assert!(component.items(BOT, "n").await.is_empty());
 }

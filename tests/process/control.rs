@@ -62,7 +62,7 @@ async fn nodes_are_administered_from_the_command_line() {
     assert_eq!(said(&served, &created).await, "news/a\n");
     assert_eq!(said(&served, &["node", "create", "b", "--as", "bot@localhost"]).await, "b\n");
     let exists = refused(&served, &["node", "create", "b"], 1).await;
-    assert_eq!(exists, "gjallar: the running service says: the node exists\n");
+    assert_eq!(exists, "gjallar: the running service says: the node already exists\n");
     assert_eq!(
         said(&served, &["node", "list"]).await,
         "NODE    TITLE         ACCESS_MODEL  TYPE\n\
@@ -74,7 +74,7 @@ async fn nodes_are_administered_from_the_command_line() {
     let configured = ["node", "configure", "b", "title=B", "pubsub#access_model=whitelist"];
     assert_eq!(said(&served, &configured).await, "configured\n");
     let unknown = refused(&served, &["node", "configure", "b", "nonsense=1"], 1).await;
-    assert!(unknown.contains("pubsub#nonsense: no such field"), "{unknown}");
+    assert!(unknown.contains("pubsub#nonsense: unknown field"), "{unknown}");
     assert!(
         refused(&served, &["node", "configure", "b", "title"], 2).await.contains("FIELD=VALUE")
     );
@@ -175,7 +175,7 @@ async fn affiliations_and_subscriptions_are_administered_from_the_command_line()
     let last = refused(&served, &["affiliation", "set", "n", "none", "owner@localhost"], 1).await;
     assert_eq!(
         last,
-        "gjallar: the running service says: not set: owner@localhost (a node keeps at least one owner)\n"
+        "gjallar: the running service says: not set: owner@localhost (a node must have an owner)\n"
     );
     assert!(
         refused(&served, &["affiliation", "set", "n", "king", "a@b"], 2).await.contains("king")

@@ -111,14 +111,14 @@ fn check_config_says_what_is_wrong() {
         (("GJALLAR_STORE", "paper:"), "store: \"paper:\" is neither sled:PATH nor memory:"),
         (("GJALLAR_ADMINS", "@"), "admins: \"@\""),
         (("GJALLAR_CREATORS", "alice@localhost"), "creators: \"alice@localhost\" is not a domain"),
-        (("GJALLAR_SECRET_FILE", "/nowhere"), "secret_file: secret is set too"),
+        (("GJALLAR_SECRET_FILE", "/nowhere"), "secret_file: secret is also set"),
         (("GJALLAR_LOG", "a=b=c"), "log: "),
         (("GJALLAR_LINK_PING_AFTER_SECONDS", "0"), "link.ping_after_seconds: from 1 to 86400"),
         (
             ("GJALLAR_LIMITS_MAX_PAYLOAD_BYTES", "500000"),
             "limits.max_payload_bytes: at most 252144: half",
         ),
-        (("GJALLAR_UNHEARD_OF", "x"), "GJALLAR_UNHEARD_OF: no such option"),
+        (("GJALLAR_UNHEARD_OF", "x"), "GJALLAR_UNHEARD_OF: unknown key"),
         (("GJALLAR_CONFIG", "/nowhere.toml"), "/nowhere.toml: No such file"),
     ] {
         let (code, said) = run(&["check-config"], &[good.as_slice(), &[variable]].concat());

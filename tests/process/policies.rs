@@ -542,7 +542,7 @@ fn nodes_that_move_in_are_judged_by_their_policies() {
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     let report: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
     assert_eq!(report["items"], 11);
-    let what = "more, or more bytes, than a node keeps here: the oldest go with the next publish";
+    let what = "more items or bytes than a node may have: the next publish evicts the oldest";
     assert_eq!(report["left"][0]["what"], what);
     assert_eq!(report["left"][0]["places"], serde_json::json!(["few", "others"]));
     assert_eq!(report["left"].as_array().unwrap().len(), 1);

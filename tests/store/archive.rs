@@ -179,10 +179,10 @@ async fn an_invalid_archive_is_refused_with_the_line() {
     for (text, expected) in [
         ("", "line 1: not an archive"),
         ("{}\n", "line 1: "),
-        ("{\"kind\":\"archive\",\"format\":9}\n", "line 1: format 9, this binary reads 1"),
-        (&half, "line 6: the end is missing"),
-        (&missing, "lines were written"),
-        (&text[..text.len() - 1], "it is cut"),
+        ("{\"kind\":\"archive\",\"format\":9}\n", "line 1: format 9, this version reads 1"),
+        (&half, "line 6: the archive has no end"),
+        (&missing, "the archive is incomplete"),
+        (&text[..text.len() - 1], "the line is cut"),
         (&text.replace("\"owner\"", "\"king\""), "king"),
     ] {
         let error =
@@ -210,10 +210,10 @@ async fn stores_of_every_version_are_opened_or_refused() {
         let folder = copy(&format!("store-{version}"));
         let before = std::fs::read(folder.path().join("db")).unwrap();
         let refused = SledStore::open(folder.path()).unwrap_err().to_string();
-        let expected = format!("layout version {version}, this binary reads 10: ");
+        let expected = format!("layout version {version}, this version reads 10: ");
         assert!(refused.contains(&expected), "{refused}");
         // A binary of version 1 could not export.
-        let advice = if version == 1 { "begin a new one" } else { "export it" };
+        let advice = if version == 1 { "create a new store" } else { "export it" };
         assert!(refused.contains(advice), "{refused}");
         assert_eq!(std::fs::read(folder.path().join("db")).unwrap(), before);
     }
@@ -223,7 +223,7 @@ async fn stores_of_every_version_are_opened_or_refused() {
     let sum = crc32c::crc32c(marker.as_bytes());
     std::fs::write(folder.path().join("gjallar.store"), format!("{marker} {sum:08x}\n")).unwrap();
     let refused = SledStore::open(folder.path()).unwrap_err().to_string();
-    assert!(refused.contains("layout version 11, this binary reads 10: "), "{refused}");
+    assert!(refused.contains("layout version 11, this version reads 10: "), "{refused}");
 
     // A store of layout 9 is opened, and from then on a binary of that layout refuses it.
     let folder = copy("store-9");

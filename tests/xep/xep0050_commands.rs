@@ -524,7 +524,7 @@ async fn affiliations_and_subscriptions_are_shown_and_set() {
     affiliations.fill(&[("jids", "owner@localhost"), ("affiliation", "none")]).await;
     assert_eq!(
         affiliations.note(),
-        "Not set: owner@localhost is still owner (a node keeps at least one owner)."
+        "Not set: owner@localhost is still owner (a node must have an owner)."
     );
     assert!(shown(&affiliations.answer).contains("<note type='warn'>"));
 

@@ -69,7 +69,7 @@ async fn items_of_other_publishers_are_neither_overwritten_nor_retracted() {
             assert_eq!(error(&refused), "auth forbidden", "{model} {affiliation} {content}");
             let text = refused.get_child("error", STREAM).unwrap();
             let text = text.children().find(|child| child.name() == "text").unwrap().text();
-            assert!(text.starts_with("the item is another publisher's"), "{text}");
+            assert!(text.starts_with("the item has another publisher"), "{text}");
         }
         assert_eq!(texts(&mut component).await, ["by romeo"], "{model} {affiliation}");
         // Its own item, and an item without a name, are not concerned.

@@ -101,7 +101,7 @@ async fn a_deleted_node_is_created_again_by_its_owners_and_administrators() {
             let refused = component.publish(by, "closed", "secret").await;
             assert_eq!(error(&refused), "cancel item-not-found");
             let text = refused_name(&mut component, by).await;
-            assert!(text.starts_with("a node of this name was deleted: for 30 days"), "{text}");
+            assert!(text.starts_with("the node was deleted: for 30 days"), "{text}");
         }
         let items = component.pubsub(STRANGER, "get", "<items node='closed'/>").await;
         assert_eq!(error(&items), "cancel item-not-found");

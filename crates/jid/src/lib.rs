@@ -32,25 +32,25 @@ const MAX_PART_BYTES: usize = 1023;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub enum Error {
     /// A part that is empty.
-    #[error("an address has no empty part")]
+    #[error("a part of the address is empty")]
     Empty,
     /// A part that is too long.
-    #[error("a part of an address has at most {MAX_PART_BYTES} bytes")]
+    #[error("a part of the address has more than {MAX_PART_BYTES} bytes")]
     TooLong,
     /// A character that separates parts, a control character, or a space outside the resource.
-    #[error("a character that cannot stand in an address")]
+    #[error("the address contains a character that is not allowed")]
     Character,
     /// A localpart that the profile UsernameCaseMapped refuses (RFC 7622 §3.3).
-    #[error("a localpart that RFC 7622 does not allow")]
+    #[error("the localpart is not allowed by RFC 7622")]
     Localpart,
     /// A domain that is no internationalised domain name (RFC 7622 §3.2).
-    #[error("a domain that RFC 7622 does not allow")]
+    #[error("the domain is not allowed by RFC 7622")]
     Domain,
     /// A resource that the profile OpaqueString refuses (RFC 7622 §3.4).
-    #[error("a resource that RFC 7622 does not allow")]
+    #[error("the resource is not allowed by RFC 7622")]
     Resource,
     /// A resource where a bare address is needed.
-    #[error("a bare address has no resource")]
+    #[error("a bare JID has no resource")]
     NotBare,
 }
 

@@ -28,17 +28,17 @@ pub enum Error {
         max: usize,
     },
     /// A form that shows another configuration than the node has by now.
-    #[error("the configuration was changed meanwhile: ask for the form again")]
+    #[error("the node configuration has changed since this form was requested: request it again")]
     ChangedMeanwhile,
     /// Subscribing or retrieving where only listed entities may (§6.1.3.4, §6.5.9.8).
-    #[error("only those on the node's list have access")]
+    #[error("the entity is not on the whitelist of the node")]
     ClosedNode,
     /// A subscription without a lease where each needs one (§6.1.5).
-    #[error("a subscription needs a lease here: say when it ends, by pubsub#expire")]
+    #[error("the node requires a lease for each subscription: pubsub#expire")]
     ConfigurationRequired,
     /// Overwriting or retracting an item of another publisher (§7.1.2, §7.2.3.1).
     #[error(
-        "the item is another publisher's: only its publisher, and the owners and publishers of the node, may change it"
+        "the item has another publisher: only that publisher and the owners and publishers of the node may change it"
     )]
     ForeignItem,
     /// A submitted form with more fields and values than the service reads.
@@ -48,7 +48,7 @@ pub enum Error {
         max: usize,
     },
     /// The actor's standing does not allow it (fourteen clauses).
-    #[error("not allowed for this entity")]
+    #[error("the entity has insufficient privileges")]
     Forbidden,
     /// The node was deleted, and something took its place (§6.1.3.11, §8.4.2).
     #[error("the node has moved")]
@@ -57,7 +57,7 @@ pub enum Error {
         uri: String,
     },
     /// The name of a node or an item is too long.
-    #[error("a name has at most {max} bytes")]
+    #[error("a node or item id has at most {max} bytes")]
     IdTooLong {
         /// The limit in bytes.
         max: usize,
@@ -69,16 +69,16 @@ pub enum Error {
     #[error("no subscription has this SubID")]
     InvalidSubId,
     /// Subscription options of a JID that is not subscribed (§6.3.4.2).
-    #[error("not subscribed, so there are no options")]
+    #[error("not subscribed: there are no subscription options")]
     NoOptions,
     /// The JID to subscribe is not the actor's (§6.1.3.1).
-    #[error("the JID is not that of the sender")]
+    #[error("the JID does not match the sender")]
     InvalidJid,
     /// Not exactly one payload element (§7.1.3.6).
     #[error("{0}")]
     InvalidPayload(&'static str),
     /// An item where the node takes none (§7.1.3.7).
-    #[error("this node takes no items, only bare events")]
+    #[error("the node does not accept items, only notifications without items")]
     ItemForbidden,
     /// No such item (§7.2.3.2).
     #[error("no such item")]
@@ -101,27 +101,27 @@ pub enum Error {
         max: usize,
     },
     /// The actor has as many nodes as the service takes of one.
-    #[error("the service takes no more nodes of one entity")]
+    #[error("the entity has the maximum number of nodes")]
     MaxNodesOfOwnerExceeded,
     /// The service has as many nodes as it takes.
-    #[error("the service takes no more nodes")]
+    #[error("the service has the maximum number of nodes")]
     MaxNodesExceeded,
     /// Creating a node whose name is reserved after a deletion (§8.4).
     #[error(
-        "a node of this name was deleted: for 30 days, or while it has a redirect, only its former owners and administrators may create it"
+        "the node was deleted: for 30 days, or while it has a redirect, only its former owners and administrators may create it again"
     )]
     NameReserved,
     /// A node that keeps no more items, and shall not drop one (§7.1.3.4).
     #[error("the node is full")]
     NodeFull,
     /// Creating a node that is there (§8.1.1).
-    #[error("the node exists")]
+    #[error("the node already exists")]
     NodeExists,
     /// A request at a node that does not say which (§7.2.3.3, §8.2.3.3).
     #[error("a node is required")]
     NodeIdRequired,
     /// The service does not choose names (§8.1.2).
-    #[error("the node has to be named")]
+    #[error("a node id is required: the service does not support instant nodes")]
     NoInstantNodes,
     /// No such node (fourteen clauses).
     #[error("no such node")]
@@ -133,7 +133,9 @@ pub enum Error {
     #[error("not implemented: {0}")]
     NotImplemented(String),
     /// Subscribing or retrieving without being in the right group of an owner's roster (§6.1.3.3, §6.5.9.7).
-    #[error("only those in some groups of an owner's roster have access")]
+    #[error(
+        "the entity is not in an allowed group of an owner's roster: pubsub#roster_groups_allowed"
+    )]
     NotInRosterGroup,
     /// Unsubscribing who is not subscribed (§6.2.3.2).
     #[error("not subscribed")]
@@ -156,10 +158,10 @@ pub enum Error {
         max: u32,
     },
     /// Subscribing again while an owner has not approved it (§6.1.3.7).
-    #[error("the subscription waits for an owner of the node")]
+    #[error("the subscription is pending: an owner has to approve it")]
     PendingSubscription,
     /// Subscribing or retrieving without a subscription to the presence of an owner (§6.1.3.2, §6.5.9.6).
-    #[error("only those with a subscription to the presence of an owner have access")]
+    #[error("a presence subscription to an owner of the node is required")]
     PresenceRequired,
     /// A node that is not configured as a publisher wants it (§7.1.5).
     #[error("publish-options do not match the node configuration: {field}")]
@@ -168,36 +170,34 @@ pub enum Error {
         field: &'static str,
     },
     /// Asking for the items of a publisher at a node that does not show publishers (§12.17, XEP-0313 §4.1.1).
-    #[error("the node does not show the publishers of its items (pubsub#itemreply)")]
+    #[error("the node does not show the publishers of its items: pubsub#itemreply")]
     PublisherHidden,
     /// Retrieving without a subscription where that has to be approved (§6.5.9.3).
-    #[error("only subscribers have access")]
+    #[error("a subscription is required")]
     SubscriptionRequired,
     /// A JID with several subscriptions, and it is not said which of them is meant (§6.2.3.1, §6.3.4.4, §6.5.9.1).
     #[error("a SubID is required: there are several subscriptions")]
     SubIdRequired,
     /// The notifications of one request exceed the backlog.
-    #[error(
-        "this request has more to notify subscribers of than can wait for delivery at once: split it"
-    )]
+    #[error("the notifications of this request exceed the backlog: split the request")]
     TooManyNotifications,
     /// Deleting a node with a redirect when the number of redirects, in total or of one owner, is at its limit
     /// (§8.4.2).
     #[error(
-        "the service keeps at most 1000000 redirects, and 10000 of one owner: delete the node without one"
+        "at most 1000000 redirects, and 10000 of one owner: delete the node without a redirect"
     )]
     TooManyRedirects,
     /// More subscriptions with options or SubIDs than the node takes, or more of one JID.
-    #[error("the node takes no more subscriptions with options or SubIDs")]
+    #[error("the node or the JID has the maximum number of subscriptions with options or SubIDs")]
     TooManySpecial,
     /// The actor has as many subscriptions as the service takes of one (§6.1.3.9).
-    #[error("the service takes no more subscriptions of one entity")]
+    #[error("the entity has the maximum number of subscriptions")]
     TooManyOwnSubscriptions,
     /// The node has as many subscriptions as it takes (§6.1.3.9).
-    #[error("the node takes no more subscriptions")]
+    #[error("the node has the maximum number of subscriptions")]
     TooManySubscriptions,
     /// A field of a form that has to be understood, and is not (§7.1.5).
-    #[error("{0}: no such field")]
+    #[error("{0}: unknown field")]
     UnknownField(String),
     /// An element that has no place where it stands.
     #[error("{0}")]
@@ -206,7 +206,7 @@ pub enum Error {
     #[error("not implemented: {}", .0.name())]
     Unsupported(Feature),
     /// An access model that the service does not have (§8.1.2).
-    #[error("not an access model of this service")]
+    #[error("pubsub#access_model: the service does not support this access model")]
     UnsupportedAccessModel,
 }
 

@@ -25,9 +25,9 @@ macro_rules! id {
             pub fn parse(name: &str) -> Result<Self, Error> {
                 match name.len() {
                     0 => Err($absent),
-                    1..=MAX_ID_BYTES if !is_xml(name) => {
-                        Err(Error::BadRequest("a name that cannot stand in XML"))
-                    }
+                    1..=MAX_ID_BYTES if !is_xml(name) => Err(Error::BadRequest(
+                        "the name contains a character that XML does not allow",
+                    )),
                     1..=MAX_ID_BYTES => Ok(Self(name.into())),
                     _ => Err(Error::IdTooLong { max: MAX_ID_BYTES }),
                 }

@@ -121,7 +121,7 @@ impl Policy {
                     && ![before, &set(forced)].contains(&&set(setting))
             };
             if settings.iter().any(is_other) {
-                let text = format!("{field}: the service's configuration says what it is");
+                let text = format!("{field} is fixed by server policy");
                 return Err(Error::NotAcceptable(text));
             }
         }

@@ -95,7 +95,7 @@ impl SubscriptionOptions {
                     )));
                 }
                 SubscriptionOption::Expire(Expire::At(end)) if *end <= now => {
-                    return Err(Error::InvalidOptions("pubsub#expire: the time is past".into()));
+                    return Err(Error::InvalidOptions("pubsub#expire: the time has passed".into()));
                 }
                 SubscriptionOption::Expire(Expire::At(end)) => {
                     self.expire = Expire::At(*end.min(&last))

@@ -51,7 +51,7 @@ pub async fn import(
     match lines.next()? {
         Some(ArchiveLine::Archive { format: FORMAT }) => {}
         Some(ArchiveLine::Archive { format }) => {
-            return Err(lines.wrong(format!("format {format}, this binary reads {FORMAT}")));
+            return Err(lines.wrong(format!("format {format}, this version reads {FORMAT}")));
         }
         _ => return Err(lines.wrong("not an archive of this service")),
     }
@@ -59,7 +59,7 @@ pub async fn import(
     let mut restored: Option<CurrentNode<'_>> = None;
     let mut refusals = Vec::new();
     loop {
-        let Some(line) = lines.next()? else { return Err(lines.wrong("the end is missing")) };
+        let Some(line) = lines.next()? else { return Err(lines.wrong("the archive has no end")) };
         if let (ArchiveLine::PresenceRefusal { jid }, None) = (&line, &restored) {
             refusals.push((jid.clone(), true));
             continue;
@@ -69,7 +69,9 @@ pub async fn import(
         }
         if let (ArchiveLine::End { lines: expected }, number) = (&line, lines.number) {
             if *expected != number - 1 {
-                return Err(lines.wrong(format!("{expected} lines were written")));
+                return Err(
+                    lines.wrong(format!("the archive is incomplete: {expected} lines expected"))
+                );
             }
             if let Some(restored) = restored.take() {
                 restored.finish().await?;
@@ -85,7 +87,9 @@ pub async fn import(
             restored = Some(begun.map_err(|why| lines.because(why))?);
             continue;
         }
-        let Some(restored) = &mut restored else { return Err(lines.wrong("no node before it")) };
+        let Some(restored) = &mut restored else {
+            return Err(lines.wrong("no node precedes this line"));
+        };
         restored.take(line, &mut summary).await.map_err(|why| lines.because(why))?;
     }
 }
@@ -104,7 +108,7 @@ impl<R: BufRead> ArchiveLines<'_, R> {
             return Ok(None);
         }
         if !line.ends_with('\n') {
-            return Err(self.wrong("it is cut, or too long"));
+            return Err(self.wrong("the line is cut or too long"));
         }
         serde_json::from_str(&line).map(Some).map_err(|error| self.wrong(error.to_string()))
     }
@@ -157,13 +161,13 @@ impl<'a> CurrentNode<'a> {
     ) -> Result<Self, LineError> {
         let mut node = line.to_node()?;
         if line.version() == u64::MAX || line.sequence == u64::MAX {
-            return Err(LineError::Form("a version or sequence that nothing can follow".into()));
+            return Err(LineError::Form("the version or sequence is too large".into()));
         }
         if let Epochs::New(fresh) = epochs {
             node.epoch = Epoch(fresh.next_u64());
         }
         if store.node(&node.id).await?.is_some() {
-            return Err(LineError::Form("there is a node of this name before".into()));
+            return Err(LineError::Form("the archive has two nodes of this name".into()));
         }
         Ok(Self {
             inheriting: line.inherits_revision().then(|| node.clone()),
@@ -223,7 +227,7 @@ impl<'a> CurrentNode<'a> {
             | ArchiveLine::Node(_)
             | ArchiveLine::PresenceRefusal { .. }
             | ArchiveLine::End { .. } => {
-                return Err(LineError::Form("not in the middle of a node".into()));
+                return Err(LineError::Form("this line must not be within a node".into()));
             }
         }
         Ok(())

@@ -275,7 +275,7 @@ impl NodeLine {
             return Ok(None);
         }
         if self.owners.len() > FormerNode::MAX_OWNERS {
-            return Err(format!("owners: more than {}", FormerNode::MAX_OWNERS));
+            return Err(format!("owners: at most {}", FormerNode::MAX_OWNERS));
         }
         let hash = |text: &String| OwnerHash::parse(text).ok_or_else(|| "owners".to_owned());
         let owners = self.owners.iter().map(hash).collect::<Result<_, _>>()?;

@@ -24,10 +24,10 @@ const FORMAT: u32 = 1;
 #[derive(Debug, Error)]
 pub enum ArchiveError {
     /// The text cannot be read or written.
-    #[error("{0}")]
+    #[error(transparent)]
     Io(#[from] std::io::Error),
     /// The store failed.
-    #[error("{0}")]
+    #[error(transparent)]
     Store(#[from] StoreError),
     /// A line is not what it should be.
     #[error("line {number}: {reason}")]

@@ -71,12 +71,9 @@ fn unknown_access_values_become_whitelist_and_others_default() {
     assert_eq!(
         what,
         [
+            ("an unknown access model: whitelist is used", &["n: friends".to_owned()][..]),
             (
-                "an access model that is not known: only those on the list come in",
-                &["n: friends".to_owned()][..]
-            ),
-            (
-                "pubsub#publish_model is not understood, or cannot be so: the default counts",
+                "pubsub#publish_model is unknown or invalid: the default is used",
                 &["n: anybody".to_owned()][..]
             ),
         ]
@@ -108,7 +105,7 @@ fn of_two_affiliations_the_lower_counts() {
     let affiliations = node.unwrap().affiliations;
     let of = |jid: &str| affiliations[&BareJid::new(jid).unwrap()];
     assert_eq!((of("out@x"), of("bot@x")), (Affiliation::Outcast, Affiliation::PublishOnly));
-    let what = "an entity with two affiliations: the lower counts";
+    let what = "an entity with two affiliations: the lower one is used";
     assert_eq!(remarks, only(what, &["n: OUT@x", "n: BOT@x"]));
 }
 
@@ -118,7 +115,7 @@ fn items_beyond_the_limits_are_reported() {
         let max_items = if node.as_str() == "few" { 2 } else { 3 };
         Limits { max_items, ..Limits::default() }
     };
-    let what = "more, or more bytes, than a node keeps here: the oldest go with the next publish";
+    let what = "more items or bytes than a node may have: the next publish evicts the oldest";
     for (name, expected) in [("few", only(what, &["few"])), ("more", Vec::new())] {
         let mut node = found(&[("pubsub#max_items", "max")]);
         node.name = name.into();
@@ -137,7 +134,7 @@ fn of_two_items_of_a_name_the_newer_comes() {
     let positions: Vec<_> =
         node.unwrap().items.iter().map(|item| (item.id.to_string(), item.published.0)).collect();
     assert_eq!(positions, [("b".to_owned(), 2), ("a".to_owned(), 3)]);
-    assert_eq!(remarks, only("an item that a newer one of the same name replaced", &["n: a"]));
+    assert_eq!(remarks, only("an item replaced by a newer one with the same id", &["n: a"]));
 }
 
 #[test]
@@ -159,7 +156,7 @@ fn subscriptions_without_access_end() {
     let (node, remarks) = converted(closed);
     let jids: Vec<_> = node.unwrap().subscriptions.iter().map(|(jid, _)| jid.to_string()).collect();
     assert_eq!(jids, ["member@x/1", "owner@x"]);
-    let what = "a subscription of somebody whom the node does not admit";
+    let what = "a subscription of an entity that has no access to the node";
     assert_eq!(remarks, only(what, &["n: out@x", "n: other@x"]));
     // Whom only a roster can admit keeps what it has.
     let mut roster = found(&[("pubsub#access_model", "presence")]);
@@ -189,11 +186,11 @@ fn a_subscription_keeps_its_options_and_ends_with_its_lease() {
     assert_eq!(
         what,
         [
-            "a further subscription of the same JID",
-            "a subscription of what is no JID",
-            "a subscription that is not complete",
             "a subscription whose lease is over",
-            "the subscription option pubsub#x",
+            "a subscription with an invalid JID",
+            "a subscription with missing data",
+            "another subscription of the same JID",
+            "unsupported subscription option pubsub#x",
         ]
     );
 }
@@ -245,14 +242,14 @@ fn no_more_items_come_than_the_node_keeps_and_none_that_cannot_be() {
         ..found(&[("pubsub#persist_items", "0")])
     });
     assert!(node.unwrap().items.is_empty());
-    assert_eq!(remarks, only("an item more than the node is configured to keep", &["n: 1"]));
+    assert_eq!(remarks, only("an item beyond pubsub#max_items", &["n: 1"]));
 }
 
 #[test]
 fn a_node_that_nobody_owns_is_the_services() {
     let (node, remarks) = converted(SourceNode { affiliations: Vec::new(), ..found(&[]) });
     assert_eq!(node.unwrap().node.creator.to_string(), "pubsub.x");
-    assert_eq!(remarks, only("a node that nobody owns: only administrators can change it", &["n"]));
+    assert_eq!(remarks, only("a node without owner: only administrators can change it", &["n"]));
 }
 
 #[test]

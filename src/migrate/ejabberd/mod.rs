@@ -94,7 +94,7 @@ impl SourceReader for EjabberdReader {
         let mut nodes: Vec<_> =
             self.database.rows(sql, &[]).await?.into_iter().filter_map(pair).collect();
         for (account, _) in nodes.extract_if(.., |(host, _)| host.contains('@')) {
-            remarks.add("a node of an account (PEP), which stays with the server", account);
+            remarks.add("a node of an account (PEP): not imported", account);
         }
         let sql = "SELECT subid FROM pubsub_subscription_opt LIMIT 1";
         self.has_options = !self.database.rows(sql, &[]).await?.is_empty();
@@ -114,7 +114,7 @@ impl SourceReader for EjabberdReader {
             return Ok(None);
         };
         if parent.is_some_and(|parent| !parent.is_empty()) {
-            remarks.add("a node in a tree, which stands alone here", name);
+            remarks.add("a node of a tree: imported without its parent", name);
         }
         let node = [id.as_str()];
         let mut found = SourceNode { name: name.to_owned(), ..SourceNode::default() };

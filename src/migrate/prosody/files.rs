@@ -54,7 +54,7 @@ impl SourceReader for ProsodyFileReader {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 let others = self.others().into_iter().map(|host| (host, String::new())).collect();
                 nodes_of(&self.service, others)?;
-                return Err(MigrationError::Source("Prosody keeps no nodes in this folder"));
+                return Err(MigrationError::Source("the folder has no nodes of Prosody"));
             }
             entries => entries.map_err(|error| failed(&folder, error))?,
         };
@@ -65,7 +65,7 @@ impl SourceReader for ProsodyFileReader {
             let Some(name) = file.strip_suffix(".dat") else { continue };
             match decoded(name).filter(|decoded| encoded(decoded, "") == name) {
                 Some(name) => names.push(name),
-                None => remarks.add("a file whose name Prosody did not write", file),
+                None => remarks.add("a file whose name is not one of Prosody", file),
             }
         }
         names.sort();
@@ -101,8 +101,8 @@ impl SourceReader for ProsodyFileReader {
     }
 }
 
-fn failed(path: &std::path::Path, error: io::Error) -> MigrationError {
-    MigrationError::File { path: path.display().to_string(), error }
+fn failed(path: &std::path::Path, source: io::Error) -> MigrationError {
+    MigrationError::File { path: path.display().to_string(), source }
 }
 
 /// A name as Prosody writes it into the names of files: letters, digits and these as they are, every other byte in

@@ -21,8 +21,7 @@ const DEFAULTS: &[(&str, &str)] = &[
 ];
 
 /// What is remarked if no node has items.
-pub(super) const NO_ITEMS: &str =
-    "no items are there: Prosody may keep them elsewhere (pubsub_data)";
+pub(super) const NO_ITEMS: &str = "no items: Prosody may store them elsewhere (pubsub_data)";
 
 /// The time that so many seconds since 1970 are.
 #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // it saturates

@@ -279,7 +279,7 @@ fn commit(
             let mut turn = WriteTx::new(&mut rows, &mut opened.ledger);
             let (result, done) = match write {
                 WriteRequest::Commit(Commit { chain, .. }, pending) if chain.is_poisoned() => (
-                    Err(failed("a commit before it failed")),
+                    Err(failed("an earlier commit failed")),
                     CommitWaiter::Commit(CommitReceipt::default(), pending),
                 ),
                 WriteRequest::Commit(commit, pending) => {

@@ -85,7 +85,8 @@ impl<'a> WriteBatch<'a> {
         let mut number = 0;
         for chunk in bytes.chunks(chunk_bytes) {
             self.put(&key(number), &chunk)?;
-            number = number.checked_add(1).ok_or_else(|| failed(&"a record of too many parts"))?;
+            number =
+                number.checked_add(1).ok_or_else(|| failed(&"a record with too many parts"))?;
         }
         Ok(number)
     }

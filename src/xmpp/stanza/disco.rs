@@ -109,9 +109,9 @@ pub fn filter(query: &Element) -> Result<Option<TypeFilter>, gjallar_pubsub::Err
         }
     }
     match (included, excluded) {
-        (Some(_), Some(_)) => {
-            Err(gjallar_pubsub::Error::BadRequest("types are included or excluded, not both"))
-        }
+        (Some(_), Some(_)) => Err(gjallar_pubsub::Error::BadRequest(
+            "included-types and excluded-types cannot be combined",
+        )),
         (Some(types), None) => Ok(Some(TypeFilter::Included(types))),
         (None, Some(types)) => Ok(Some(TypeFilter::Excluded(types))),
         (None, None) => Ok(None),

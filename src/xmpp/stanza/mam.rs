@@ -55,7 +55,7 @@ pub fn submitted(query: &Element) -> Result<MamRequest, gjallar_pubsub::Error> {
 
 fn filter(form: &Element, query: &mut QueryArchive) -> Result<(), gjallar_pubsub::Error> {
     if form.attr("type") != Some("submit") {
-        return Err(gjallar_pubsub::Error::BadRequest("the form is not submitted"));
+        return Err(gjallar_pubsub::Error::BadRequest("the form must have the type submit"));
     }
     let id = |text: &str| ArchiveId::parse(text).ok_or(gjallar_pubsub::Error::ItemNotFound);
     for (var, values) in forms::fields(form)? {
@@ -78,7 +78,7 @@ fn filter(form: &Element, query: &mut QueryArchive) -> Result<(), gjallar_pubsub
                 query.with = Some(Jid::prepare(jid).map_err(gjallar_pubsub::Error::MalformedJid)?)
             }
             ("after-id" | "before-id" | "end" | "start" | "with", _) => {
-                return Err(gjallar_pubsub::Error::BadRequest("a field of a query has one value"));
+                return Err(gjallar_pubsub::Error::BadRequest("a query field must have one value"));
             }
             // This form has a rule of its own for unknown fields (XEP-0313 §4.1.5).
             _ => {
@@ -108,7 +108,7 @@ fn millis(time: &DateTime<FixedOffset>) -> u64 {
 /// XEP-0082.
 fn time(text: &str) -> Result<DateTime<FixedOffset>, gjallar_pubsub::Error> {
     DateTime::parse_from_rfc3339(forms::collapsed(text))
-        .map_err(|_| gjallar_pubsub::Error::BadRequest("not a time of XEP-0082"))
+        .map_err(|_| gjallar_pubsub::Error::BadRequest("not a date and time of XEP-0082"))
 }
 
 /// Where the items of an answer come from, and who asked.

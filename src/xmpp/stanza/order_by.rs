@@ -19,13 +19,15 @@ fn one(order: &Element) -> Result<ItemOrder, gjallar_pubsub::Error> {
     let by = match order.attr("by") {
         Some("creation") => OrderField::Creation,
         Some("modification") => OrderField::Modification,
-        Some(_) => return Err(gjallar_pubsub::Error::NotImplemented("an order by this".into())),
-        None => return Err(gjallar_pubsub::Error::BadRequest("an order says what it goes by")),
+        Some(_) => {
+            return Err(gjallar_pubsub::Error::NotImplemented("this value of by in order".into()));
+        }
+        None => return Err(gjallar_pubsub::Error::BadRequest("order requires the attribute by")),
     };
     let is_descending = match order.attr("desc") {
         Some("true" | "1") => true,
         None | Some("false" | "0") => false,
-        Some(_) => return Err(gjallar_pubsub::Error::BadRequest("desc is true or false")),
+        Some(_) => return Err(gjallar_pubsub::Error::BadRequest("desc must be true or false")),
     };
     Ok(ItemOrder { by, is_descending })
 }

@@ -8,7 +8,7 @@ use crate::xmpp::{stanza::ns, xml::writer};
 use gjallar_pubsub::Payload;
 
 const REFUSAL: gjallar_pubsub::Error =
-    gjallar_pubsub::Error::InvalidPayload("the payload has to be one element with a namespace");
+    gjallar_pubsub::Error::InvalidPayload("the payload must be one element with a namespace");
 /// How many elements may stand in each other.
 const MAX_DEPTH: usize = 64;
 const TOO_DEEP: gjallar_pubsub::Error =

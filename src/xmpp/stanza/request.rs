@@ -117,10 +117,10 @@ pub fn parse(
         return Err(not_taken(pubsub, other));
     }
     let (action, companion) = match actions.as_slice() {
-        [] => return Err(gjallar_pubsub::Error::BadRequest("no action")),
+        [] => return Err(gjallar_pubsub::Error::BadRequest("the request has no action")),
         [action] => (*action, None),
         [action, companion] => (*action, Some(*companion)),
-        _ => return Err(gjallar_pubsub::Error::BadRequest("too many actions")),
+        _ => return Err(gjallar_pubsub::Error::BadRequest("the request has too many actions")),
     };
     let is_owner = namespace == ns::PUBSUB_OWNER;
     let kind = (is_owner, action.name(), companion.map(Element::name));
@@ -142,7 +142,9 @@ pub fn parse(
         (false, "options", None) if !is_set && action.has_child("x", ns::DATA_FORMS) => {
             parse_action(false, "options", iq, pubsub, action).map(PubsubRequest::Action)
         }
-        (_, _, Some(_)) => Err(gjallar_pubsub::Error::BadRequest("two actions")),
+        (_, _, Some(_)) => {
+            Err(gjallar_pubsub::Error::BadRequest("these two actions cannot be combined"))
+        }
         (_, name, None) if is_set => {
             parse_action(is_owner, name, iq, pubsub, action).map(PubsubRequest::Action)
         }
@@ -184,7 +186,7 @@ fn parse_action(
         (true, "purge") => SetRequest::Purge(Purge { node: node(action)? }),
         (true, "subscriptions") => SetRequest::SetSubscriptions(set_subscriptions(action, sender)?),
         _ => {
-            return Err(gjallar_pubsub::Error::BadRequest("no such action for an IQ of this type"));
+            return Err(gjallar_pubsub::Error::BadRequest("unknown action for an iq of this type"));
         }
     })
 }
@@ -219,7 +221,7 @@ fn parse_question(
         },
         (true, "subscriptions") => GetRequest::Subscriptions(node(question)?, page),
         _ => {
-            return Err(gjallar_pubsub::Error::BadRequest("no such action for an IQ of this type"));
+            return Err(gjallar_pubsub::Error::BadRequest("unknown action for an iq of this type"));
         }
     })
 }
@@ -231,7 +233,9 @@ fn is_pubsub(element: &Element) -> bool {
 
 fn not_taken(parent: &Element, child: &Element) -> gjallar_pubsub::Error {
     let (parent, child) = (forms::shortened(parent.name()), forms::shortened(child.name()));
-    gjallar_pubsub::Error::UnexpectedChild(format!("{parent} takes no {child} of this namespace"))
+    gjallar_pubsub::Error::UnexpectedChild(format!(
+        "{parent} must not contain {child} of this namespace"
+    ))
 }
 
 /// Refuses what an action does not take: elements of XEP-0060, and anything in an owner's list but its entries.
@@ -305,7 +309,7 @@ fn subscribe(
         |options: &Element| ["node", "jid"].iter().any(|name| options.attr(*name).is_some());
     if options.is_some_and(names) {
         return Err(gjallar_pubsub::Error::BadRequest(
-            "options that come with a subscription name nothing",
+            "options within a subscribe request must not have node or jid",
         ));
     }
     let settings = match options {
@@ -334,7 +338,7 @@ fn create(create: &Element, configure: Option<&Element>) -> Result<Create, gjall
     }
     if configure.is_some_and(|configure| configure.attr("node").is_some()) {
         return Err(gjallar_pubsub::Error::BadRequest(
-            "the node is named in create, not in configure",
+            "the node must be named in create, not in configure",
         ));
     }
     let settings = match configure.filter(|configure| configure.children().next().is_some()) {
@@ -361,7 +365,9 @@ fn publish(
         let payload = contents.next();
         let has_text = item.texts().any(|text| !text.trim().is_empty());
         if contents.next().is_some() || has_text {
-            return Err(gjallar_pubsub::Error::InvalidPayload("an item has one payload element"));
+            return Err(gjallar_pubsub::Error::InvalidPayload(
+                "an item must have one payload element",
+            ));
         }
         let id = item.attr("id").filter(|id| !id.is_empty()).map(ItemId::parse).transpose()?;
         let mut prefixes = prefixes.clone();
@@ -377,7 +383,7 @@ fn publish(
     let mut options = options.into_iter().chain(children(publish, "publish-options"));
     let preconditions = match (options.next(), options.next()) {
         (_, Some(_)) => {
-            return Err(gjallar_pubsub::Error::BadRequest("publish-options stand once"));
+            return Err(gjallar_pubsub::Error::BadRequest("publish-options may occur only once"));
         }
         (options, None) => options,
     };
@@ -422,7 +428,7 @@ fn retrieve(
     let number = items.attr("max_items").map(str::trim).filter(|number| !number.is_empty());
     let number = number.map(str::parse::<u32>).transpose();
     let number =
-        number.map_err(|_| gjallar_pubsub::Error::BadRequest("max_items is not a number"))?;
+        number.map_err(|_| gjallar_pubsub::Error::BadRequest("max_items must be a number"))?;
     let selection = match (page, number) {
         _ if by_name => Selection::Ids(ids),
         (None, number) => Selection::Recent(number.unwrap_or(u32::MAX)),
@@ -489,7 +495,7 @@ fn check_named_once(
         let subids = subids_of.entry(address).or_default();
         let has_own = subid.is_some() && !subids.contains(&None);
         if !subids.is_empty() && !has_own || !subids.insert(subid) {
-            let text = "two entries for the same entity: nothing is applied";
+            let text = "two entries for the same entity: no entry is applied";
             return Err(gjallar_pubsub::Error::BadRequest(text));
         }
     }

@@ -17,7 +17,7 @@ pub fn page(parent: &Element) -> Result<Option<PageRequest<String>>, gjallar_pub
     let text = |name| set.get_child(name, ns::RSM).map(Element::text);
     let number = |name| {
         let number = text(name).map(|text| text.trim().parse::<u32>()).transpose();
-        number.map_err(|_| gjallar_pubsub::Error::BadRequest("not a number in a result set"))
+        number.map_err(|_| gjallar_pubsub::Error::BadRequest("max and index must be numbers"))
     };
     let max = number("max")?.map_or(usize::MAX, |max| max as usize);
     let edge = match (text("after"), text("before"), number("index")?) {
@@ -25,7 +25,11 @@ pub fn page(parent: &Element) -> Result<Option<PageRequest<String>>, gjallar_pub
         (Some(entry), None, None) => PageBound::After(entry),
         (None, Some(entry), None) if entry.is_empty() => PageBound::Last,
         (None, Some(entry), None) => PageBound::Before(entry),
-        _ => return Err(gjallar_pubsub::Error::BadRequest("a result set has one edge")),
+        _ => {
+            return Err(gjallar_pubsub::Error::BadRequest(
+                "only one of after, before and index is allowed",
+            ));
+        }
     };
     Ok(Some(PageRequest { max, edge }))
 }

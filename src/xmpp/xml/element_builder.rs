@@ -113,7 +113,7 @@ impl ElementBuilder {
         bytes: usize,
     ) -> Result<Option<StreamElement>, StreamFault> {
         if tag.name.contains('/') {
-            return Err(fault("a name that is none"));
+            return Err(fault("invalid element name"));
         }
         self.depth += 1;
         self.path.push('/');
@@ -145,7 +145,7 @@ impl ElementBuilder {
         bytes: usize,
     ) -> Result<Option<StreamElement>, StreamFault> {
         if self.depth == 0 && !text.chars().all(char::is_whitespace) {
-            return Err(fault("text outside of the stream"));
+            return Err(fault("text outside of the stream element"));
         }
         self.count(bytes);
         if let Some((element, _)) = self.open.last_mut() {
@@ -157,7 +157,7 @@ impl ElementBuilder {
     fn end(&mut self, name: &str, bytes: usize) -> Result<Option<StreamElement>, StreamFault> {
         let around = self.path.strip_suffix(name).and_then(|path| path.strip_suffix('/'));
         let Some(around) = around.map(str::len).filter(|_| !name.contains('/')) else {
-            return Err(fault("an end tag of another element"));
+            return Err(fault("mismatched end tag"));
         };
         self.path.truncate(around);
         self.depth -= 1;
@@ -225,16 +225,16 @@ impl ElementBuilder {
             )));
         }
         let (prefix, name) = split(tag.name);
-        NcNameStr::from_str(name).map_err(|_| fault("a name that is none"))?;
+        NcNameStr::from_str(name).map_err(|_| fault("invalid element name"))?;
         let mut element = Element::bare(name, self.namespace(prefix)?);
         for (prefix, name, value) in attributes {
-            let name = NcName::try_from(name).map_err(|_| fault("a name that is none"))?;
+            let name = NcName::try_from(name).map_err(|_| fault("invalid element name"))?;
             let namespace = match prefix {
                 None => Namespace::NONE,
                 Some(_) => Namespace::from(self.namespace(prefix)?.to_owned()),
             };
             if prefix.is_some() && element.attr_ns(&namespace, &name).is_some() {
-                return Err(fault("an attribute stands twice").into());
+                return Err(fault("duplicate attribute").into());
             }
             element.set_attr(namespace, name, value.into_owned());
         }
@@ -261,7 +261,7 @@ impl ElementBuilder {
             }
         };
         if !is_allowed {
-            return Err(fault("a namespace that cannot be declared"));
+            return Err(fault("invalid namespace declaration"));
         }
         let prefix = prefix.map(str::to_owned);
         self.scope.push((prefix.clone(), namespace.to_owned()));
@@ -277,7 +277,7 @@ impl ElementBuilder {
         match (bound, prefix) {
             (Some((_, namespace)), _) => Ok(namespace),
             (None, None) => Ok(""),
-            (None, Some(_)) => Err(fault("a prefix is not declared")),
+            (None, Some(_)) => Err(fault("undeclared prefix")),
         }
     }
 

@@ -53,7 +53,7 @@ pub enum StreamElement {
 #[derive(Debug, Error)]
 pub enum StreamFault {
     /// The connection broke.
-    #[error("{0}")]
+    #[error(transparent)]
     Io(#[from] std::io::Error),
     /// The connection ended without a closing tag.
     #[error("the connection ended")]

@@ -139,7 +139,7 @@ fn begin(unread: &[u8]) -> Result<Option<TokenKind>, StreamFault> {
         }
     }
     if unread.starts_with(b"<!") {
-        return Err(fault("a document type"));
+        return Err(fault("document type declaration"));
     }
     Ok(Some(TokenKind::Tag(ElementParser::default())))
 }
@@ -179,14 +179,14 @@ fn piece(text: &[u8]) -> usize {
 }
 
 fn token(kind: TokenKind, bytes: &[u8], is_first: bool) -> Result<Token<'_>, StreamFault> {
-    let Ok(raw) = str::from_utf8(bytes) else { return Err(fault("no UTF-8")) };
+    let Ok(raw) = str::from_utf8(bytes) else { return Err(fault("invalid UTF-8")) };
     match kind {
         TokenKind::Tag(_) => tag(raw),
         TokenKind::Text => text(raw).map(Token::Text),
         TokenKind::Section(section) => match section.content {
             SectionKind::Comment => Ok(Token::Aside),
             SectionKind::Declaration if is_first && raw.starts_with("<?xml ") => Ok(Token::Aside),
-            SectionKind::Declaration => Err(fault("a processing instruction")),
+            SectionKind::Declaration => Err(fault("processing instruction")),
             SectionKind::CharacterData => {
                 let content = raw.get(section.opening.len()..raw.len() - section.closing.len());
                 let content = BytesText::from_escaped(content.unwrap_or_default()).xml10_content();
@@ -237,7 +237,7 @@ fn text(raw: &str) -> Result<Cow<'_, str>, StreamFault> {
         return Ok(Cow::Borrowed(raw));
     }
     if memmem::find(raw.as_bytes(), b"]]>").is_some() {
-        return Err(fault("an end of character data without its beginning"));
+        return Err(fault("`]]>` outside of a CDATA section"));
     }
     let lines = BytesText::from_escaped(raw).xml10_content();
     let meant = unescape(&lines).map_err(|error| fault(&error.to_string()))?;
@@ -250,7 +250,7 @@ pub(in crate::xmpp) fn value(attribute: Attribute<'_>) -> Result<Cow<'_, str>, S
         return Ok(attribute.value);
     }
     if memchr(b'<', attribute.value.as_bytes()).is_some() {
-        return Err(fault("a `<` in an attribute"));
+        return Err(fault("`<` in an attribute"));
     }
     let meant = attribute.normalized_value(XmlVersion::Implicit1_0);
     checked(meant.map_err(|error| fault(&error.to_string()))?)

@@ -144,7 +144,7 @@ pub fn set_affiliations(
     }
     let limit = cx.limits().max_affiliations;
     let full = is_full.then(|| format!("max_affiliations: at most {limit} at one node"));
-    let last = (!last_owners.is_empty()).then(|| "a node keeps at least one owner".to_owned());
+    let last = (!last_owners.is_empty()).then(|| "a node must have an owner".to_owned());
     let contradicts = (!contradicting.is_empty()).then(|| CONTRADICTING.to_owned());
     let invalid = request.invalid.iter().map(|entry| entry.reason.to_owned());
     let reason = joined(full.into_iter().chain(last).chain(contradicts).chain(invalid));

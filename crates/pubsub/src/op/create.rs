@@ -88,8 +88,8 @@ fn check_name(name: &NodeId) -> Result<(), Error> {
         return Err(Error::NotAcceptable("the name of the node is blank".into()));
     }
     if !jid::is_opaque_string(name) {
-        let reason = "the name of the node is not in the form of OpaqueString (RFC 8265): no control \
-                      characters, plain spaces, normalization form C";
+        let reason = "the name of the node does not conform to OpaqueString (RFC 8265): no control \
+                      characters, only ASCII spaces, normalization form C";
         return Err(Error::NotAcceptable(reason.into()));
     }
     Ok(())

@@ -88,7 +88,7 @@ pub fn delete(
 /// §8.4.2: "Typically this is an XMPP URI or IRI …, but it can be an HTTP URI or any other scheme."
 fn check_uri(uri: &str) -> Result<(), Error> {
     if uri.len() > MAX_URI_BYTES {
-        return Err(Error::BadRequest("the URI of the redirect has more than 2048 bytes"));
+        return Err(Error::BadRequest("the redirect URI has more than 2048 bytes"));
     }
     let is_scheme = |scheme: &str| {
         scheme.starts_with(|first: char| first.is_ascii_alphabetic())
@@ -102,7 +102,7 @@ fn check_uri(uri: &str) -> Result<(), Error> {
             Ok(())
         }
         _ => Err(Error::BadRequest(
-            "the redirect needs an absolute URI, such as xmpp:pubsub.example.org?;node=other",
+            "the redirect must be an absolute URI, such as xmpp:pubsub.example.org?;node=other",
         )),
     }
 }

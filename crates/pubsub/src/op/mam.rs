@@ -84,7 +84,7 @@ pub fn query(
         return Err(Error::PublisherHidden);
     }
     if matches!(request.page.edge, PageBound::At(index) if index > 0) {
-        return Err(Error::NotImplemented("a page of an archive by its index".into()));
+        return Err(Error::NotImplemented("paging through an archive by index".into()));
     }
     let position =
         |id: ArchiveId| match id.epoch == node.epoch && id.position.sequence <= node.sequence {

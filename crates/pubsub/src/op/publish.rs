@@ -181,7 +181,7 @@ fn publish_at(
         return Err(Error::BatchTooBig { max: cx.limits().max_reply_bytes });
     }
     if items.iter().map(|item| &item.id).collect::<BTreeSet<_>>().len() < items.len() {
-        return Err(Error::BadRequest("two items of one name"));
+        return Err(Error::BadRequest("two items have the same id"));
     }
 
     let evicted =

@@ -52,7 +52,7 @@ pub fn retract(
         return Err(Error::batch_too_long(cx.limits()));
     }
     if request.items.iter().collect::<BTreeSet<_>>().len() < request.items.len() {
-        return Err(Error::BadRequest("two items of one name"));
+        return Err(Error::BadRequest("two items have the same id"));
     }
     let names = request.items.iter().map(|id| RETRACTED_BYTES + written_len(id.as_str()));
     if names.sum::<usize>() > cx.limits().max_reply_bytes {

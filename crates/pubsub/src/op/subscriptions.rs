@@ -96,7 +96,7 @@ pub fn subscriptions(
     };
     let (entries, index) = match &page.edge {
         PageBound::At(index) if total.min(*index) > MAX_COUNTED => {
-            return Err(Error::NotImplemented(format!("a page from an index above {MAX_COUNTED}")));
+            return Err(Error::NotImplemented(format!("paging from an index above {MAX_COUNTED}")));
         }
         PageBound::At(index) => {
             (taken(&mut node.listed_from(None).skip(*index)), Some(total.min(*index)))
@@ -244,8 +244,9 @@ pub fn set_subscriptions(
             }
             (Some(SubscriptionState::Subscribed), _) if may_be_of_another(node, &entity, cx) => {
                 let other = entity.fold();
-                let reason =
-                    format!("a server may deliver to {other}: {entity} has to subscribe itself");
+                let reason = format!(
+                    "only {entity} itself may subscribe: a server may deliver to {other} instead"
+                );
                 fail(jid, subid, state, reason);
             }
             (Some(SubscriptionState::Subscribed), _) if admission.is_ok() && room > 0 => {
@@ -279,7 +280,7 @@ pub fn set_subscriptions(
                 Err(refusal) => fail(jid, subid, state, refusal.to_string()),
             },
             (Some(SubscriptionState::Pending) | None, _) => {
-                fail(jid, subid, state, "an owner sets subscribed or none".into());
+                fail(jid, subid, state, "an owner may only set subscribed or none".into());
             }
         }
     }

@@ -93,7 +93,7 @@ fn two_items_of_one_name_are_no_batch() {
     let request = publication(vec![item("a"), item("a")]);
     let decision =
         by("owner@x", |cx| publish(Some(&node), &request, &ExistingItems::default(), cx));
-    refuses(decision, &Error::BadRequest("two items of one name"));
+    refuses(decision, &Error::BadRequest("two items have the same id"));
 }
 
 #[test]

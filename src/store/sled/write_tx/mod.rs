@@ -89,7 +89,7 @@ impl<'a, 'tree> WriteTx<'a, 'tree> {
                 self.rows.put(&keys::node(next), &NodeRecord::of(node))?;
                 number = Some(next);
             }
-            let number = number.ok_or_else(|| failed("a change at no node"))?;
+            let number = number.ok_or_else(|| failed("a change without a node"))?;
             if let Change::Deleted(Some(deleted)) = change {
                 former = Some(deleted);
             }

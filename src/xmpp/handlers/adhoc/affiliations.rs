@@ -51,7 +51,7 @@ impl AdHocCommand for AffiliationsCommand {
             return Ok(CommandStep::last(&title, fields));
         };
         let affiliation = Affiliation::parse(wanted.needed("affiliation")?)
-            .ok_or_else(|| CommandError::Payload("no such affiliation".into()))?;
+            .ok_or_else(|| CommandError::Payload("unknown affiliation".into()))?;
         let entities = forms::distinct(wanted.jids("jids")?.into_iter().map(Jid::into_bare));
         let entries: Vec<_> = entities.into_iter().map(|entity| (entity, affiliation)).collect();
         let number = entries.len();

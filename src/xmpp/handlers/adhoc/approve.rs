@@ -48,7 +48,7 @@ impl AdHocCommand for ApproveCommand {
         let allow = match decided.needed("decision")? {
             "approve" => true,
             "refuse" => false,
-            _ => return Err(CommandError::Payload("no such decision".into())),
+            _ => return Err(CommandError::Payload("unknown decision".into())),
         };
         let jids = decided.jids("jids")?;
         let (mut decided, mut not_pending) = (0_usize, Vec::new());

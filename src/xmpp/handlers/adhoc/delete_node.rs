@@ -46,7 +46,7 @@ impl AdHocCommand for DeleteNodeCommand {
             return Ok(CommandStep::last("Delete a node", fields));
         };
         if confirmed.text("name") != node.as_str() {
-            return Err(CommandError::Payload("that is not the name of the node".into()));
+            return Err(CommandError::Payload("name: does not match the name of the node".into()));
         }
         let redirect = confirmed.one("redirect").map(str::to_owned);
         let request = Delete { node, redirect };

@@ -47,7 +47,7 @@ impl AdHocCommand for EraseCommand {
             return Ok(CommandStep::last(self.info().name, vec![fixed(&[goes]), required(again)]));
         };
         if confirmed.entity("again")? != entity {
-            return Err(CommandError::Payload("that is not the JID".into()));
+            return Err(CommandError::Payload("jid: does not match the JID to erase".into()));
         }
         let ErasureReport { nodes, affiliations, subscriptions, items } =
             asker.service.erase(asker.actor, &entity).await?;

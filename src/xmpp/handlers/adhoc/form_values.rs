@@ -97,7 +97,7 @@ impl FormValues {
         match self.one(var) {
             None | Some("0" | "false") => Ok(false),
             Some("1" | "true") => Ok(true),
-            Some(_) => Err(CommandError::Payload(format!("{var} is neither true nor false"))),
+            Some(_) => Err(CommandError::Payload(format!("{var} must be true or false"))),
         }
     }
 
@@ -108,7 +108,7 @@ impl FormValues {
 
     /// A number; nothing if the field is empty.
     pub(super) fn number(&self, var: &str) -> Result<Option<u64>, CommandError> {
-        let bad = |_| CommandError::Payload(format!("{var} is not a number"));
+        let bad = |_| CommandError::Payload(format!("{var} must be a number"));
         self.one(var).map(str::parse).transpose().map_err(bad)
     }
 
@@ -142,7 +142,7 @@ impl FormValues {
         let jids = self.jids(var)?;
         match jids.as_slice() {
             [jid] => Ok(jid.to_bare()),
-            _ => Err(CommandError::Payload(format!("{var} is one JID"))),
+            _ => Err(CommandError::Payload(format!("{var} must be one JID"))),
         }
     }
 }

@@ -210,7 +210,7 @@ impl AdHocCommands {
             // With an error, the requester would try again what is done.
             return reply.shortened(about, id, room).ok_or_else(|| {
                 StanzaError::new("modify", "policy-violation")
-                    .text(format!("max_stanza_bytes: the answer has more than {room} bytes"))
+                    .text(format!("max_stanza_bytes: the reply has more than {room} bytes"))
             });
         }
         if let CommandReply::Stage(session) = reply {
@@ -367,7 +367,7 @@ fn named(node: &str) -> Option<&'static dyn AdHocCommand> {
 fn bad_request(condition: &'static str) -> StanzaError {
     let text = match condition {
         "malformed-action" => "not an action of XEP-0050",
-        _ => "the command does not take this action now",
+        _ => "this action is not possible in this stage of the command",
     };
     StanzaError::new("modify", "bad-request").command(condition).text(text)
 }

@@ -122,7 +122,7 @@ impl CommandSessions {
         if waiting.sessions.get(&key).is_none_or(|session| session.command != command) {
             return Err(StanzaError::new("modify", "bad-request")
                 .command("bad-sessionid")
-                .text("no session of this command and requester has this id"));
+                .text("unknown session id for this command and requester"));
         }
         waiting.remove(&key).filter(|session| session.began.elapsed() < LIFETIME).ok_or_else(|| {
             StanzaError::new("cancel", "not-allowed")

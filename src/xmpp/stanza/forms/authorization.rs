@@ -54,7 +54,7 @@ pub fn answer(form: &Element) -> Result<Option<Authorize>, gjallar_pubsub::Error
     match form.attr("type") {
         Some("cancel") => return Ok(None),
         Some("submit") => {}
-        _ => return Err(gjallar_pubsub::Error::BadRequest("the form is not submitted")),
+        _ => return Err(gjallar_pubsub::Error::BadRequest("the form must have the type submit")),
     }
     let allow = forms::flag(value(ALLOW)?).ok_or_else(|| bad(ALLOW))?;
     let node = NodeId::parse(value(NODE)?)?;

@@ -257,7 +257,7 @@ pub fn preconditions(form: &Element) -> Result<NodeConfigForm, gjallar_pubsub::E
 
 fn settings(form: &Element, type_of_form: &str) -> Result<NodeConfigForm, gjallar_pubsub::Error> {
     if form.attr("type") != Some("submit") {
-        return Err(gjallar_pubsub::Error::BadRequest("the form is not submitted"));
+        return Err(gjallar_pubsub::Error::BadRequest("the form must have the type submit"));
     }
     settings_of(forms::fields(form)?, type_of_form)
 }

@@ -118,7 +118,7 @@ pub fn submitted(form: &Element) -> Result<Vec<SubscriptionOption>, gjallar_pubs
     match form.attr("type") {
         Some("cancel") => return Ok(Vec::new()),
         Some("submit") => {}
-        _ => return Err(gjallar_pubsub::Error::BadRequest("the form is not submitted")),
+        _ => return Err(gjallar_pubsub::Error::BadRequest("the form must have the type submit")),
     }
     let mut settings = Vec::new();
     for (var, values) in forms::fields(form)? {
