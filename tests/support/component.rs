@@ -30,6 +30,7 @@ pub const PUBSUB: &str = "http://jabber.org/protocol/pubsub";
 pub const OWNER: &str = "http://jabber.org/protocol/pubsub#owner";
 pub const EVENT: &str = "http://jabber.org/protocol/pubsub#event";
 pub const STREAM: &str = "jabber:component:accept";
+const STANZAS: &str = "urn:ietf:params:xml:ns:xmpp-stanzas";
 
 /// A component that serves, and the server's end of its stream: raw XML in and out.
 pub struct TestComponent {
@@ -484,6 +485,12 @@ pub fn error(answer: &Element) -> String {
         words.extend(child.attr("feature").map(str::to_owned));
     }
     words.join(" ")
+}
+
+/// The text of an error.
+pub fn error_text(answer: &Element) -> String {
+    let text = answer.get_child("error", STREAM).and_then(|error| error.get_child("text", STANZAS));
+    text.unwrap_or_else(|| panic!("no text: {}", shown(answer))).text()
 }
 
 /// A submitted form of node configuration; `title` stands for `pubsub#title`.
