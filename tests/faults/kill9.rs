@@ -21,7 +21,7 @@ use tokio::{
 
 use crate::support::{
     component::{EVENT, ServerStream, form, is_barrier, shown},
-    process::{ServiceProcess, lines_with_event},
+    process::ServiceProcess,
     rng::TestRng,
     service::all_items,
 };

@@ -20,7 +20,7 @@ use tokio::{sync::Semaphore, task::yield_now, time::Instant};
 use crate::support::{
     component::{PUBSUB, SERVICE, TestComponent, error, shown},
     failing_store::FailingStore,
-    process::{ServiceProcess, lines_with_event},
+    process::ServiceProcess,
     service::{TestService, actor, jid, node},
 };
 

@@ -6,7 +6,7 @@ use std::{
 };
 
 use serde_json::{Value, json};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::AsyncWriteExt;
 
 use crate::support::{component::shown, process::ServiceProcess};
 
@@ -398,84 +398,6 @@ async fn log_injection_is_escaped() {
     // What a sender chose stands in quotation marks, and what the service says does not.
     let forged = "request{stanza_id=\"c\\nFORGED request{control=0 uid=0}: changed\"}";
     assert!(log.contains(forged), "{log}");
-}
-
-/// What a web server on this machine answers: status and body.
-async fn get(port: u16, path: &str) -> (u16, String) {
-    let mut stream = tokio::net::TcpStream::connect(("127.0.0.1", port)).await.unwrap();
-    let request = format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
-    stream.write_all(request.as_bytes()).await.unwrap();
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).await.unwrap();
-    let status = answer.split(' ').nth(1).unwrap().parse().unwrap();
-    (status, answer.split_once("\r\n\r\n").unwrap().1.to_owned())
-}
-
-#[tokio::test]
-async fn metrics_and_health_are_shown_by_http() {
-    let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-    let listen = format!("127.0.0.1:{free}");
-    let mut served = ServiceProcess::start(&[("MONITORING_LISTEN", &listen)], &[]).await;
-    assert_eq!(get(free, "/healthz").await, (200, "alive\n".to_owned()));
-    assert_eq!(get(free, "/readyz").await, (200, "ready\n".to_owned()));
-    assert_eq!(get(free, "/").await.0, 404);
-    served.granted("owner@localhost", "<create node='n'/>").await;
-    served
-        .ask(
-            "owner@localhost",
-            "set",
-            "<pubsub xmlns='http://jabber.org/protocol/pubsub'><create node='n'/></pubsub>",
-        )
-        .await;
-    let (status, text) = get(free, "/metrics").await;
-    assert_eq!(status, 200);
-    for line in [
-        "gjallar_requests_total{operation=\"create\",result=\"granted\"} 1",
-        "gjallar_requests_total{operation=\"create\",result=\"conflict\"} 1",
-        "gjallar_commit_duration_seconds_count 1",
-        "gjallar_store_sync_duration_seconds_count 1",
-        "gjallar_link_up 1",
-        "gjallar_cached_nodes 1",
-        "gjallar_node_cache_misses_total 1",
-        "gjallar_cached_rosters 0",
-        "gjallar_available_entities 0",
-        "gjallar_caps_resources 0",
-        "gjallar_log_backlog_age_seconds 0",
-        "# EOF",
-    ] {
-        assert!(text.contains(line), "{line}: {text}");
-    }
-    let memory = text.lines().find_map(|line| line.strip_prefix("process_resident_memory_bytes "));
-    assert!(memory.unwrap().parse::<u64>().unwrap() > 1_000_000);
-    // Without a server it lives, and does not serve.
-    served.link.shut().await;
-    while get(free, "/readyz").await.0 == 200 {}
-    assert_eq!(get(free, "/healthz").await.0, 200);
-}
-
-/// The dashboard names metrics that there are.
-#[tokio::test]
-async fn the_dashboard_shows_what_is_counted() {
-    // What has no value yet is not shown.
-    let mut served = ServiceProcess::start(&[("LIMITS_MAX_NODES", "0")], &[]).await;
-    let create = "<pubsub xmlns='http://jabber.org/protocol/pubsub'><create node='n'/></pubsub>";
-    assert_eq!(served.ask("owner@localhost", "set", create).await.attr("type"), Some("error"));
-    let text = said(&served, &["stats"]).await;
-    let dashboard = include_str!("../../config/grafana.json");
-    let dashboard: Value = serde_json::from_str(dashboard).unwrap();
-    let panels = dashboard["panels"].as_array().unwrap();
-    assert_eq!(panels.len(), 11);
-    for panel in panels {
-        for target in panel["targets"].as_array().unwrap() {
-            let expression = target["expr"].as_str().unwrap();
-            let at =
-                ["gjallar_", "process_"].iter().find_map(|start| expression.find(start)).unwrap();
-            let is_name = |c: char| c.is_ascii_lowercase() || c == '_';
-            let name: String = expression[at..].chars().take_while(|c| is_name(*c)).collect();
-            let name = name.trim_end_matches("_total").trim_end_matches("_bucket");
-            assert!(text.contains(&format!("# TYPE {name} ")), "{name}: {text}");
-        }
-    }
 }
 
 #[test]

@@ -10,7 +10,7 @@ use tokio::net::TcpListener;
 
 use crate::support::{
     component::{SERVICE, ServerStream, is_barrier, shown},
-    process::{ServiceProcess, lines_with_event},
+    process::ServiceProcess,
 };
 
 const OWN: &str = "pubsub.localhost/barrier";

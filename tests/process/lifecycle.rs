@@ -278,84 +278,6 @@ fn a_stopped_store_is_checked_exported_and_imported() {
     assert_eq!(code, 3, "{said}");
 }
 
-/// Each limit that a request can be past is counted under its name.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn limits_that_were_reached_are_counted() {
-    let folder = tempfile::tempdir().unwrap();
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let port = listener.local_addr().unwrap().port();
-    let small = [
-        ("GJALLAR_LIMITS_MAX_NODES", "2"),
-        ("GJALLAR_LIMITS_MAX_NODES_PER_OWNER", "1"),
-        ("GJALLAR_LIMITS_MAX_SUBSCRIPTIONS", "1"),
-        ("GJALLAR_LIMITS_MAX_SUBSCRIPTIONS_PER_JID", "0"),
-        ("GJALLAR_LIMITS_MAX_AFFILIATIONS", "1"),
-        ("GJALLAR_LIMITS_MAX_BATCH", "1"),
-        ("GJALLAR_LIMITS_MAX_PAYLOAD_BYTES", "100"),
-        ("GJALLAR_LIMITS_MAX_REPLY_BYTES", "100"),
-        ("GJALLAR_LIMITS_MAX_NODE_BYTES", "100"),
-        ("GJALLAR_LINK_MAX_STANZA_BYTES", "21000"),
-    ];
-    let running = Running::serve(port, folder.path(), &small);
-    let mut link = ServerStream::accept(&listener).await;
-    let long = "x".repeat(1100);
-    for content in [
-        "<create node='n'/>".to_owned(),
-        "<create node='m'/>".to_owned(),
-        format!("<create node='{long}'/>"),
-        "<subscribe node='n' jid='owner@localhost'/>".to_owned(),
-        "<publish node='n'><item id='a'/><item id='b'/></publish>".to_owned(),
-        format!("<publish node='n'><item><x xmlns='x'>{long}</x></item></publish>"),
-        format!("<publish node='n'><item id='{}'><x xmlns='x'/></item></publish>", &long[..200]),
-        format!("<publish node='n'><item>{}</item></publish>", "<x xmlns='x'/>".repeat(2000)),
-        "<publish node='n'><item id='1'><x xmlns='x'/></item></publish>".to_owned(),
-        "<publish node='n'><item id='2'><x xmlns='x'/></item></publish>".to_owned(),
-    ] {
-        ask(&mut link, &content).await;
-    }
-    for content in [
-        "<affiliations node='n'><affiliation jid='a@b' affiliation='member'/></affiliations>",
-        "<subscriptions node='n'><subscription jid='a@b' subscription='subscribed'/><subscription \
-         jid='b@b' subscription='subscribed'/></subscriptions>",
-    ] {
-        link.send(&format!(
-            "<iq type='set' id='1' from='owner@localhost/x' to='pubsub.localhost'>\
-             <pubsub xmlns='{PUBSUB}#owner'>{content}</pubsub></iq>"
-        ))
-        .await;
-        while link.receive().await.unwrap().name() != "iq" {}
-    }
-    for from in ["other@localhost", "third@localhost"] {
-        link.send(&format!(
-            "<iq type='set' id='1' from='{from}' to='pubsub.localhost'>\
-             <pubsub xmlns='{PUBSUB}'><create node='{from}'/></pubsub></iq>"
-        ))
-        .await;
-        while link.receive().await.unwrap().name() != "iq" {}
-    }
-    let store = format!("sled:{}", folder.path().display());
-    let stats = tokio::task::spawn_blocking(move || run(&["stats", "--store", &store], &[]));
-    let (code, stats) = stats.await.unwrap();
-    assert_eq!(code, 0, "{stats}");
-    for limit in [
-        "max_nodes",
-        "max_nodes_per_owner",
-        "max_subscriptions",
-        "max_subscriptions_per_jid",
-        "max_affiliations",
-        "max_batch",
-        "max_payload_bytes",
-        "max_reply_bytes",
-        "name_bytes",
-        "stanza",
-    ] {
-        let line = format!("gjallar_limit_rejections_total{{limit=\"{limit}\"}} 1\n");
-        assert!(stats.contains(&line), "{limit}: {stats}");
-    }
-    assert!(stats.contains("gjallar_items_evicted_total 1\n"), "{stats}");
-    running.terminate();
-}
-
 /// The same, while the service runs and is published to.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_running_service_is_checked_and_exported_as_it_is_between_two_commits() {
@@ -627,26 +549,4 @@ fn administrators_only_is_said_at_the_start() {
     running.has_logged("creators_restricted");
     running.terminate();
     assert_eq!(running.ended().0, 0);
-}
-
-#[tokio::test]
-async fn systemd_is_notified_of_ready_watchdog_and_stopping() {
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("notify");
-    let systemd = tokio::net::UnixDatagram::bind(&path).unwrap();
-    let variables = [("NOTIFY_SOCKET", path.to_str().unwrap()), ("WATCHDOG_USEC", "300000")];
-    let mut service = ServiceProcess::start(&[], &variables).await;
-    let heard = async || {
-        let mut buffer = [0; 256];
-        let heard = tokio::time::timeout(Duration::from_secs(30), systemd.recv(&mut buffer));
-        let len = heard.await.expect("silence").unwrap();
-        String::from_utf8(buffer[..len].to_vec()).unwrap().trim_end().to_owned()
-    };
-    assert_eq!(heard().await, "READY=1");
-    for _ in 0..4 {
-        assert_eq!(heard().await, "WATCHDOG=1");
-    }
-    service.terminate();
-    while heard().await != "STOPPING=1" {}
-    service.restart().await;
 }

@@ -14,7 +14,7 @@ use tokio::sync::Semaphore;
 use crate::support::{
     component::{OWNER as OWNER_NS, PUBSUB, TestComponent, error, shown},
     failing_store::FailingStore,
-    process::{ServiceProcess, lines_with_event},
+    process::ServiceProcess,
     service::TestService,
 };
 

@@ -1,4 +1,4 @@
-//! What the configuration says of nodes by their names, and taking up another configuration while serving.
+//! Policies: limits, defaults and creators for nodes with names of one pattern.
 
 use std::{collections::BTreeMap, fs, process::Command, sync::Arc};
 
@@ -7,15 +7,12 @@ use gjallar::{
     store::MemoryStore,
 };
 
-use crate::support::{
-    component::{TestComponent, error, form, shown},
-    process::{ServiceProcess, lines_with_event},
-};
+use crate::support::component::{TestComponent, error, form, shown};
 
-const ADMIN: &str = "admin@localhost/x";
-const USER: &str = "user@localhost/x";
+pub const ADMIN: &str = "admin@localhost/x";
+pub const USER: &str = "user@localhost/x";
 
-fn policy(nodes: &str) -> PolicyConfig {
+pub fn policy(nodes: &str) -> PolicyConfig {
     PolicyConfig {
         nodes: nodes.into(),
         creators: None,
@@ -28,7 +25,7 @@ fn policy(nodes: &str) -> PolicyConfig {
     }
 }
 
-fn fields(fields: &[(&str, &str)]) -> BTreeMap<String, FieldValue> {
+pub fn fields(fields: &[(&str, &str)]) -> BTreeMap<String, FieldValue> {
     let text = |value: &str| FieldValue::Text(value.into());
     fields.iter().map(|(name, value)| ((*name).into(), text(value))).collect()
 }
@@ -39,7 +36,7 @@ async fn governed(policies: Vec<PolicyConfig>) -> TestComponent {
 }
 
 /// What the service shows of a field of a node's configuration, or of the default one.
-async fn field(component: &mut TestComponent, of: &str, name: &str) -> String {
+pub async fn field(component: &mut TestComponent, of: &str, name: &str) -> String {
     let shown = shown(&component.owner(ADMIN, "get", of).await);
     let (_, rest) = shown.split_once(&format!("pubsub#{name}")).expect("the field");
     // Options come first, and have values too.
@@ -240,151 +237,6 @@ async fn numbers_above_the_limits_of_a_policy_are_lowered() {
     component.create(USER, "large", &[("max_items", "50000")]).await;
     let answer = component.configure(USER, "large", &[("max_items", "50001")]).await;
     assert_eq!(error(&answer), "modify not-acceptable");
-}
-
-#[tokio::test]
-async fn a_reload_keeps_the_connection() {
-    let mut component = TestComponent::start().await;
-    component.create(USER, "n", &[]).await;
-    component.reload.send_modify(|config| {
-        config.admins = vec!["user@localhost".into()];
-        config.limits.max_batch = 1;
-        config.policies = vec![PolicyConfig { auto_create: false, ..policy("closed/*") }];
-    });
-    // It is taken up beside what is asked.
-    while component.publish(USER, "closed/1", "1").await.attr("type") == Some("result") {
-        component.owner(USER, "set", "<delete node='closed/1'/>").await;
-    }
-    let two = "<publish node='n'><item id='1'><x xmlns='x'/></item><item id='2'><x xmlns='x'/></item></publish>";
-    let refused = component.pubsub(USER, "set", two).await;
-    assert_eq!(error(&refused), "cancel not-allowed max-items-exceeded");
-    let configure = component.configure(ADMIN, "n", &[("title", "t")]).await;
-    assert_eq!(error(&configure), "auth forbidden");
-    // And back.
-    component.reload.send_modify(|config| {
-        config.admins = vec!["admin@localhost".into()];
-        config.policies = Vec::new();
-    });
-    while component.configure(ADMIN, "n", &[("title", "t")]).await.attr("type") == Some("error") {}
-    assert_eq!(component.publish(USER, "closed/1", "1").await.attr("type"), Some("result"));
-}
-
-/// Gives it another configuration, and waits until it is taken up.
-async fn take_up(component: &mut TestComponent, change: impl FnOnce(&mut Config)) {
-    component.reload.send_modify(|config| {
-        change(config);
-        config.limits.max_batch -= 1;
-    });
-    let limit = component.reload.borrow().limits.max_batch;
-    let items = "<item><x xmlns='x'/></item>".repeat(limit + 1);
-    let publish = format!("<publish node='probe'>{items}</publish>");
-    while component.pubsub(USER, "set", &publish).await.attr("type") == Some("result") {}
-}
-
-#[tokio::test]
-async fn a_node_that_is_there_keeps_what_others_may_not_have_any_more() {
-    let mut component = TestComponent::start().await;
-    component.create(USER, "probe", &[]).await;
-    component.create(USER, "n", &[("access_model", "authorize")]).await;
-    let open = PolicyConfig { forced: fields(&[("access_model", "open")]), ..policy("n") };
-    take_up(&mut component, |config| config.policies = vec![open]).await;
-    let of = "<configure node='n'/>";
-    let cancel = "<configure node='n'><x xmlns='jabber:x:data' type='cancel'/></configure>";
-    let cancelled = component.owner(USER, "set", cancel).await;
-    assert_eq!(cancelled.attr("type"), Some("result"));
-    let title = component.configure(USER, "n", &[("title", "t")]).await;
-    assert_eq!(title.attr("type"), Some("result"));
-    let whole = component.configure(USER, "n", &[("title", "u"), ("access_model", "authorize")]);
-    assert_eq!(whole.await.attr("type"), Some("result"));
-    assert_eq!(field(&mut component, of, "access_model").await, "authorize");
-    let third = component.configure(USER, "n", &[("access_model", "whitelist")]).await;
-    assert_eq!(error(&third), "modify not-acceptable");
-    let forced = component.configure(USER, "n", &[("access_model", "open")]).await;
-    assert_eq!(forced.attr("type"), Some("result"));
-    let back = component.configure(USER, "n", &[("access_model", "authorize")]).await;
-    assert_eq!(error(&back), "modify not-acceptable");
-}
-
-#[tokio::test]
-async fn lower_limits_hold_at_nodes_that_are_there() {
-    let mut component = TestComponent::start().await;
-    component.create(USER, "probe", &[]).await;
-    component.create(USER, "n", &[("max_items", "50")]).await;
-    component.publish(USER, "n", "1").await;
-    let limits =
-        NodeLimits { max_items: Some(10), max_payload_bytes: Some(100), ..NodeLimits::default() };
-    take_up(&mut component, |config| {
-        config.policies = vec![PolicyConfig { limits, ..policy("n") }];
-    })
-    .await;
-    let payload = format!("<item id='2'><x xmlns='urn:x'>{}</x></item>", "x".repeat(100));
-    let publish = |options: &str| format!("<publish node='n'>{payload}</publish>{options}");
-    let refused = component.pubsub(USER, "set", &publish("")).await;
-    assert_eq!(error(&refused), "modify not-acceptable payload-too-big");
-    let of = "<configure node='n'/>";
-    assert_eq!(field(&mut component, of, "max_items").await, "10");
-    assert_eq!(field(&mut component, of, "max_payload_size").await, "100");
-    for (max_items, is_met) in [("10", true), ("max", true), ("50", false), ("9", false)] {
-        let form = form(&[("max_items", max_items)]).replace("node_config", "publish-options");
-        let item = "<item id='3'><x xmlns='urn:x'/></item>";
-        let options = format!("<publish-options>{form}</publish-options>");
-        let content = format!("<publish node='n'>{item}</publish>{options}");
-        let answer = component.pubsub(USER, "set", &content).await;
-        assert_eq!(answer.attr("type") == Some("result"), is_met, "{}", shown(&answer));
-    }
-    let shown_and_sent = [("max_items", "10"), ("max_payload_size", "100"), ("title", "t")];
-    let whole = component.configure(USER, "n", &shown_and_sent).await;
-    assert_eq!(whole.attr("type"), Some("result"), "{}", shown(&whole));
-}
-
-#[tokio::test]
-async fn sighup_reads_the_file_again_and_says_what_changed_or_why_not() {
-    let folder = tempfile::tempdir().unwrap();
-    let file = folder.path().join("gjallar.toml");
-    let write = |text: &str| fs::write(&file, text).unwrap();
-    write("[limits]\nmax_items = 5\n");
-    let mut service = ServiceProcess::start(&[("CONFIG", file.to_str().unwrap())], &[]).await;
-    write(
-        "log = 'debug'\nstore_cache_mib = 25\n[limits]\nmax_items = 6\n[[policies]]\nnodes = 'a/*'\n",
-    );
-    service.hang_up();
-    service.has_logged_event("config_reloaded").await;
-    let log = service.log();
-    for said in [
-        "event=\"config_key_changed\" key=\"limits.max_items\" before=\"5\" after=\"6\"",
-        "event=\"config_key_changed\" key=\"log\"",
-        "event=\"config_key_changed\" key=\"policies\"",
-        "event=\"config_key_needs_restart\" key=\"store_cache_mib\"",
-    ] {
-        assert!(log.contains(said), "{said}: {log}");
-    }
-    service.granted(USER, "<create node='n'/>").await;
-    write("[limits]\nmax_items = 'many'\n");
-    service.hang_up();
-    service.has_logged_event("config_reload_failed").await;
-    write("[[policies]]\nnodes = 'b/*'\nforced = { access_model = 'ajar' }\n");
-    service.hang_up();
-    service.has_logged("policies: \"b/*\": ").await;
-    write("server = 'nowhere'\n[limits]\nmax_items = 7\n");
-    service.hang_up();
-    // The variable outweighs it.
-    service.has_logged("before=\"6\" after=\"7\"").await;
-    write("[link]\nmax_stanza_bytes = 5\n[limits]\nmax_items = 8\n");
-    service.hang_up();
-    service.has_logged("link.max_stanza_bytes: from").await;
-    write(
-        "link = { max_stanza_bytes = 1000000 }\nlimits = { max_items = 9, max_payload_bytes = 400000 }\n",
-    );
-    service.hang_up();
-    service.has_logged_event("config_reload_needs_restart").await;
-    write("admins = ['a@localhost']\n[limits]\nmax_items = 10\n");
-    service.hang_up();
-    service.has_logged("what=\"administrators\" before=\"\" after=\"a@localhost\"").await;
-    service.has_logged("before=\"7\" after=\"10\"").await;
-    service.granted(USER, "<create node='a/1'/>").await;
-    let log = service.log();
-    assert_eq!(lines_with_event(&log, "link_connected").len(), 1, "{log}");
-    assert!(service.is_alive());
 }
 
 /// The policies that `config/gjallar.toml` has, commented out, from a line on.

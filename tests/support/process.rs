@@ -141,12 +141,17 @@ impl ServiceProcess {
         line.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap() / 1024
     }
 
-    /// A number that `gjallar stats` shows.
-    pub async fn stat(&self, name: &str) -> u64 {
+    /// The output of `gjallar stats`.
+    pub async fn stats(&self) -> String {
         let mut command = gjallar();
         command.arg("stats").arg("--store").arg(format!("sled:{}", self.store().display()));
         let output = tokio::task::spawn_blocking(move || command.output()).await.unwrap().unwrap();
-        let text = String::from_utf8(output.stdout).unwrap();
+        String::from_utf8(output.stdout).unwrap()
+    }
+
+    /// One number of `gjallar stats`.
+    pub async fn stat(&self, name: &str) -> u64 {
+        let text = self.stats().await;
         let line = text.lines().find_map(|line| line.strip_prefix(&format!("gjallar_{name} ")));
         line.unwrap_or_else(|| panic!("{name}: {text}")).parse().unwrap()
     }
