@@ -11,16 +11,16 @@ use gjallar_pubsub::{AccessModel, ConfigField, PublishModel};
 use tokio::{sync::Semaphore, time::timeout};
 
 use crate::support::{
-    component::{ADMIN, PUBSUB, SERVICE, STREAM, TestComponent, error, event, shown},
+    component::{ADMIN, PUBSUB, SERVICE, STREAM, TestComponent, error, shown},
     failing_store::FailingStore,
     service::TestService,
 };
 
-const OWNER: &str = "owner@localhost/desk";
+pub const OWNER: &str = "owner@localhost/desk";
 const ROMEO: &str = "romeo@localhost/b";
-const NURSE: &str = "nurse@localhost/c";
+pub const NURSE: &str = "nurse@localhost/c";
 
-fn publish(id: &str, text: &str) -> String {
+pub fn publish(id: &str, text: &str) -> String {
     format!("<publish node='n'><item id='{id}'><x xmlns='urn:x'>{text}</x></item></publish>")
 }
 
@@ -222,140 +222,4 @@ async fn a_publish_waits_for_a_purge_before_it_and_not_for_evictions() {
     third.await.unwrap();
     assert_eq!(reads(), before + 3);
     assert_eq!(stage.ids("n").await, ["3"]);
-}
-
-/// §12.17: with `itemreply=none`, the default, nobody learns who published.
-#[tokio::test]
-async fn a_node_that_shows_no_publisher_discloses_none() {
-    let mut component = TestComponent::start().await;
-    component.create(OWNER, "n", &[("publish_model", "open"), ("notify_retract", "1")]).await;
-    component.subscribe(NURSE, "n").await;
-    let (reader, publisher) = (NURSE, "whistleblower@localhost");
-    component.granted(&format!("{publisher}/x"), &publish("1", "secret")).await;
-    component.subscribe("late@localhost/x", "n").await;
-    let mut seen: Vec<_> = component.messages().await.iter().map(shown).collect();
-    assert_eq!(seen.len(), 2);
-    for (kind, content) in [
-        ("get", "<pubsub xmlns='http://jabber.org/protocol/pubsub'><items node='n'/></pubsub>"),
-        ("get", "<query xmlns='http://jabber.org/protocol/disco#items' node='n'/>"),
-        ("get", "<query xmlns='http://jabber.org/protocol/disco#info' node='n'/>"),
-        ("set", "<query xmlns='urn:xmpp:mam:2' node='n'/>"),
-        ("get", "<metadata xmlns='urn:xmpp:mam:2' node='n'/>"),
-    ] {
-        let answer = component.ask(reader, kind, content).await;
-        assert_ne!(answer.attr("type"), Some("error"), "{}", shown(&answer));
-        seen.push(shown(&answer));
-    }
-    seen.extend(component.take_messages().iter().map(shown));
-    assert_eq!(seen.len(), 2 + 5 + 1);
-    for stanza in seen {
-        assert!(!stanza.contains(publisher) && !stanza.contains("publisher='"), "{stanza}");
-    }
-    // The filter would tell: whoever has published, the answer is the same.
-    for with in [publisher, "nobody@localhost"] {
-        let filter = format!(
-            "<query xmlns='urn:xmpp:mam:2' node='n'><x xmlns='jabber:x:data' type='submit'><field \
-             var='FORM_TYPE'><value>urn:xmpp:mam:2</value></field><field var='with'><value>{with}\
-             </value></field></x></query>"
-        );
-        let refused = component.ask(reader, "set", &filter).await;
-        assert_eq!(error(&refused), "auth forbidden");
-        assert!(shown(&refused).contains("does not show the publishers"), "{}", shown(&refused));
-    }
-}
-
-/// Those who may publish to a node see it, though they may not retrieve its items.
-#[tokio::test]
-async fn publishers_discover_closed_nodes() {
-    for (model, is_seen) in [("open", true), ("publishers", false)] {
-        let mut component = TestComponent::start().await;
-        let fields = [("access_model", "whitelist"), ("publish_model", model)];
-        component.create(OWNER, "n", &fields).await;
-        let outcast = "<affiliations node='n'><affiliation jid='out@localhost' affiliation='outcast'/>\
-                       </affiliations>";
-        component.owner(OWNER, "set", outcast).await;
-        let info = "<query xmlns='http://jabber.org/protocol/disco#info' node='n'/>";
-        let list = "<query xmlns='http://jabber.org/protocol/disco#items'/>";
-        for (jid, sees) in [(NURSE, is_seen), (OWNER, true), ("out@localhost/x", false)] {
-            let published = component.pubsub(jid, "set", &publish(jid, "x")).await;
-            assert_eq!(published.attr("type") == Some("result"), sees, "{jid} {model}");
-            let info = component.ask(jid, "get", info).await;
-            assert_eq!(info.attr("type") == Some("result"), sees, "{jid} {model}");
-            let list = shown(&component.ask(jid, "get", list).await);
-            assert_eq!(list.contains("node='n'"), sees, "{jid} {model}: {list}");
-        }
-        let items = component.pubsub(NURSE, "get", "<items node='n'/>").await;
-        assert_eq!(error(&items), "cancel not-allowed closed-node");
-    }
-}
-
-/// §12.14: the answer to a change of affiliations does not say what became of one's own subscription.
-#[tokio::test]
-async fn a_resigning_owner_is_notified_of_its_ended_subscription() {
-    let mut component = TestComponent::start().await;
-    component.create(OWNER, "n", &[("access_model", "whitelist")]).await;
-    let set = |jid: &str, affiliation: &str| {
-        let entry = format!("<affiliation jid='{jid}' affiliation='{affiliation}'/>");
-        format!("<affiliations node='n'>{entry}</affiliations>")
-    };
-    component.owner(OWNER, "set", &set("romeo@localhost", "owner")).await;
-    component.subscribe(OWNER, "n").await;
-    component.messages().await;
-    let resigned = component.owner(OWNER, "set", &set("owner@localhost", "none")).await;
-    assert_eq!(resigned.attr("type"), Some("result"));
-    let messages = component.messages().await;
-    assert_eq!(messages.len(), 1);
-    assert_eq!(messages[0].attr("to"), Some(OWNER));
-    let subscription = event(&messages[0]);
-    assert_eq!(subscription.attr("subscription"), Some("none"));
-    // At a node that lets it stay there is nothing to tell.
-    component.create(OWNER, "m", &[]).await;
-    let open = |content: String| content.replace("node='n'", "node='m'");
-    component.owner(OWNER, "set", &open(set("romeo@localhost", "owner"))).await;
-    component.subscribe(OWNER, "m").await;
-    component.owner(OWNER, "set", &open(set("owner@localhost", "none"))).await;
-    assert!(component.messages().await.is_empty());
-}
-
-/// §8.9.4 is a MAY, and some clients close their stream when they get a notice without having done anything.
-#[tokio::test]
-async fn affiliation_notices_go_to_related_entities() {
-    for (policy, expected) in [
-        (None, vec!["member@localhost", "pending@localhost", "reader@localhost"]),
-        (Some("related"), vec!["member@localhost", "pending@localhost", "reader@localhost"]),
-        (
-            Some("all"),
-            vec!["member@localhost", "pending@localhost", "reader@localhost", "stranger@localhost"],
-        ),
-        (Some("never"), vec![]),
-    ] {
-        let configure = |config: &mut gjallar::config::Config| {
-            let policy = policy.map(|notices| {
-                toml::from_str(&format!("nodes = 'n'\naffiliation_notices = '{notices}'")).unwrap()
-            });
-            config.policies.extend(policy);
-        };
-        let mut component = TestComponent::with(Arc::new(MemoryStore::new()), configure).await;
-        component.create(OWNER, "n", &[("access_model", "authorize")]).await;
-        let set = |jids: &[&str], affiliation: &str| {
-            let entry = |jid: &&str| {
-                format!("<affiliation jid='{jid}@localhost' affiliation='{affiliation}'/>")
-            };
-            let entries: String = jids.iter().map(entry).collect();
-            format!("<affiliations node='n'>{entries}</affiliations>")
-        };
-        component.owner(OWNER, "set", &set(&["member"], "member")).await;
-        let reader = "<subscription jid='reader@localhost' subscription='subscribed'/>";
-        let reader = format!("<subscriptions node='n'>{reader}</subscriptions>");
-        component.owner(OWNER, "set", &reader).await;
-        component.subscribe("pending@localhost", "n").await;
-        component.messages().await;
-        let all = set(&["member", "reader", "pending", "stranger"], "publisher");
-        assert_eq!(component.owner(OWNER, "set", &all).await.attr("type"), Some("result"));
-        let messages = component.messages().await;
-        let notices = messages.iter().filter(|message| message.has_child("pubsub", PUBSUB));
-        let mut told: Vec<_> = notices.map(|message| message.attr("to").unwrap()).collect();
-        told.sort_unstable();
-        assert_eq!(told, expected, "{policy:?}");
-    }
 }

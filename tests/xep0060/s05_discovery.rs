@@ -1,9 +1,10 @@
-//! Discovery (§5) beyond the scripts: own subscriptions and affiliations.
+//! Discovery (§5) beyond the scripts: meta-data, own subscriptions and affiliations.
 
-use crate::support::component::{PUBSUB, TestComponent};
-
-const OWNER: &str = "owner@localhost/desk";
-const READER: &str = "reader@localhost/phone";
+use super::{
+    s04_1_affiliations::{NURSE, publish},
+    s16_4_node_config::{OWNER, READER, values, with},
+};
+use crate::support::component::{PUBSUB, TestComponent, error, shown};
 
 /// §5.6, §5.7: a reply about one node names the node.
 #[tokio::test]
@@ -20,5 +21,52 @@ async fn s5_6_own_lists_at_one_node_name_the_node() {
         let reply = component.pubsub(READER, "get", list).await;
         let pubsub = reply.get_child("pubsub", PUBSUB).unwrap();
         assert_eq!(pubsub.children().next().unwrap().attr("node"), node, "{list}");
+    }
+}
+
+/// §5.4: "values for all configured options". Names of groups in an owner's roster are not shown to others.
+#[tokio::test]
+async fn meta_data_have_every_configured_option() {
+    let mut component = with(&[("title", "T"), ("notify_sub", "1")]).await;
+    let query = "<query xmlns='http://jabber.org/protocol/disco#info' node='n'/>";
+    let info = component.ask(READER, "get", query).await;
+    let data = info.children().next().unwrap().get_child("x", "jabber:x:data").unwrap();
+    let configured = component.owner(OWNER, "get", "<configure node='n'/>").await;
+    let configured = configured.get_child("pubsub", crate::support::component::OWNER).unwrap();
+    let form = configured.children().next().unwrap().children().next().unwrap();
+    for var in form.children().filter_map(|field| field.attr("var")) {
+        let expected = match var {
+            "FORM_TYPE" | "pubsub#roster_groups_allowed" | "x-gjallar#revision" => continue,
+            // XEP-0460 §4.2: where the number is known, it is shown.
+            "pubsub#max_items" => vec!["10000".to_owned()],
+            _ => values(form, var).unwrap(),
+        };
+        assert_eq!(values(data, var), Some(expected), "{var}");
+    }
+    assert_eq!(values(data, "pubsub#roster_groups_allowed"), None);
+}
+
+/// Those who may publish to a node see it, though they may not retrieve its items.
+#[tokio::test]
+async fn publishers_discover_closed_nodes() {
+    for (model, is_seen) in [("open", true), ("publishers", false)] {
+        let mut component = TestComponent::start().await;
+        let fields = [("access_model", "whitelist"), ("publish_model", model)];
+        component.create(OWNER, "n", &fields).await;
+        let outcast = "<affiliations node='n'><affiliation jid='out@localhost' affiliation='outcast'/>\
+                       </affiliations>";
+        component.owner(OWNER, "set", outcast).await;
+        let info = "<query xmlns='http://jabber.org/protocol/disco#info' node='n'/>";
+        let list = "<query xmlns='http://jabber.org/protocol/disco#items'/>";
+        for (jid, sees) in [(NURSE, is_seen), (OWNER, true), ("out@localhost/x", false)] {
+            let published = component.pubsub(jid, "set", &publish(jid, "x")).await;
+            assert_eq!(published.attr("type") == Some("result"), sees, "{jid} {model}");
+            let info = component.ask(jid, "get", info).await;
+            assert_eq!(info.attr("type") == Some("result"), sees, "{jid} {model}");
+            let list = shown(&component.ask(jid, "get", list).await);
+            assert_eq!(list.contains("node='n'"), sees, "{jid} {model}: {list}");
+        }
+        let items = component.pubsub(NURSE, "get", "<items node='n'/>").await;
+        assert_eq!(error(&items), "cancel not-allowed closed-node");
     }
 }

@@ -1,5 +1,4 @@
-//! Subscriptions that owners have to approve (§8.6, §8.7), and what those hear whose subscription or affiliation
-//! somebody else changes (§8.8.4, §8.9.4, §12.14).
+//! Subscriptions that owners have to approve (§8.6, §8.7).
 
 use std::sync::Arc;
 
@@ -10,7 +9,7 @@ use crate::support::component::{EVENT, PUBSUB, SERVICE, TestComponent, error, sh
 
 const OWNER: &str = "owner@localhost/desk";
 const OTHER: &str = "other@localhost/desk";
-const READER: &str = "reader@localhost/phone";
+pub const READER: &str = "reader@localhost/phone";
 const STRANGER: &str = "stranger@far.example/x";
 const AUTHORIZATION: &str = "http://jabber.org/protocol/pubsub#subscribe_authorization";
 const GET_PENDING: &str = "http://jabber.org/protocol/pubsub#get-pending";
@@ -30,7 +29,7 @@ async fn set_up(component: &mut TestComponent, fields: &[(&str, &str)]) {
     component.messages().await;
 }
 
-async fn affiliate(component: &mut TestComponent, entity: &str, affiliation: &str) {
+pub async fn affiliate(component: &mut TestComponent, entity: &str, affiliation: &str) {
     let entry = format!("<affiliation jid='{entity}' affiliation='{affiliation}'/>");
     let content = format!("<affiliations node='n'>{entry}</affiliations>");
     let answer = component.owner(OWNER, "set", &content).await;
@@ -42,7 +41,7 @@ async fn request(component: &mut TestComponent, jid: &str) -> Element {
 }
 
 /// The state in the answer to a subscription, or in an event about one.
-fn state(answer: &Element) -> String {
+pub fn state(answer: &Element) -> String {
     let outer = answer.get_child("pubsub", PUBSUB).or_else(|| answer.get_child("event", EVENT));
     let subscription = outer.unwrap_or_else(|| panic!("{}", shown(answer)));
     let subscription = subscription.children().next().unwrap();
@@ -52,7 +51,7 @@ fn state(answer: &Element) -> String {
 }
 
 /// Who was told what by now: the recipient, and the kind of message.
-async fn told(component: &mut TestComponent) -> Vec<String> {
+pub async fn told(component: &mut TestComponent) -> Vec<String> {
     let kind = |message: &Element| {
         let content = message.children().next().unwrap();
         let inner = content.children().next().unwrap();
@@ -346,53 +345,6 @@ async fn pending_entries_outlive_a_restart() {
     answer(&mut component, OWNER, READER, "1").await;
     let approved = [format!("{READER}: items"), format!("{READER}: n {READER} subscribed")];
     assert_eq!(told(&mut component).await, approved);
-}
-
-/// §12.14: the message goes to the JID that is subscribed; who did it is answered, and told nothing.
-#[tokio::test]
-async fn changes_by_others_are_notified() {
-    let mut component = TestComponent::start().await;
-    component.create(OWNER, "n", &[]).await;
-    let set = |jid: &str, state: &str| {
-        let entry = format!("<subscription jid='{jid}' subscription='{state}'/>");
-        format!("<subscriptions node='n'>{entry}</subscriptions>")
-    };
-    component.owner(OWNER, "set", &set(READER, "subscribed")).await;
-    let messages = component.messages().await;
-    assert_eq!(messages[0].attr("to"), Some(READER));
-    assert_eq!(messages[0].attr("type"), Some("normal"));
-    assert_eq!(state(&messages[0]), format!("n {READER} subscribed"));
-    component.owner(OWNER, "set", &set(READER, "none")).await;
-    assert_eq!(told(&mut component).await, [format!("{READER}: n {READER} none")]);
-    component.owner(OWNER, "set", &set(OWNER, "subscribed")).await;
-    component.subscribe(READER, "n").await;
-    affiliate(&mut component, "reader@localhost", "member").await;
-    assert_eq!(told(&mut component).await, ["reader@localhost: member"]);
-    affiliate(&mut component, "reader@localhost", "outcast").await;
-    let out = [format!("{READER}: n {READER} none"), "reader@localhost: outcast".to_owned()];
-    assert_eq!(told(&mut component).await, out);
-    affiliate(&mut component, "reader@localhost", "none").await;
-    assert_eq!(told(&mut component).await, ["reader@localhost: none"]);
-}
-
-#[tokio::test]
-async fn notify_sub_tells_owners() {
-    let mut component = TestComponent::start().await;
-    component.create(OWNER, "n", &[("notify_sub", "1")]).await;
-    component.subscribe(READER, "n").await;
-    component.granted(READER, &format!("<unsubscribe node='n' jid='{READER}'/>")).await;
-    let news = ["subscribed", "none"].map(|state| format!("n {READER} {state}"));
-    let messages = component.messages().await;
-    assert!(messages.iter().all(|message| message.attr("to") == Some("owner@localhost")));
-    assert_eq!(messages.iter().map(state).collect::<Vec<_>>(), news);
-    let ids: Vec<_> = messages.iter().map(|message| message.attr("id").unwrap()).collect();
-    assert_ne!(ids[0], ids[1]);
-    // An owner who did it knows it.
-    component.subscribe(OWNER, "n").await;
-    assert_eq!(told(&mut component).await, Vec::<String>::new());
-    component.configure(OWNER, "n", &[("notify_sub", "0")]).await;
-    component.subscribe(READER, "n").await;
-    assert_eq!(told(&mut component).await, Vec::<String>::new());
 }
 
 /// §8.6: which of a JID's subscriptions it is stands in the form, and the form comes back with it.

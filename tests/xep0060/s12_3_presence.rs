@@ -1,39 +1,35 @@
 //! Presence: who is watched, who hears of what in which state, and what ends with it (§12.3, §12.5).
 
-use std::{
-    sync::{Arc, atomic::Ordering},
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
 use gjallar::{
     service::{Availability, PresenceUpdate},
     store::{MemoryStore, SledStore, Store},
 };
-use gjallar_pubsub::{Affiliation, ConfigField, Limits, PublishModel, Show, ShowSet};
+use gjallar_pubsub::{ConfigField, Show, ShowSet};
 use minidom::Element;
 
 use crate::support::{
     component::{EVENT, SERVICE, TestComponent, error, event, is_barrier, shown},
-    failing_store::FailingStore,
     service::{TestService, jid},
 };
 
-const OWNER: &str = "owner@localhost/desk";
-const OTHER: &str = "other@localhost/desk";
-const READER: &str = "reader@localhost";
-const PHONE: &str = "reader@localhost/phone";
-const LAPTOP: &str = "reader@localhost/laptop";
+pub const OWNER: &str = "owner@localhost/desk";
+pub const OTHER: &str = "other@localhost/desk";
+pub const READER: &str = "reader@localhost";
+pub const PHONE: &str = "reader@localhost/phone";
+pub const LAPTOP: &str = "reader@localhost/laptop";
 const TABLET: &str = "reader@localhost/tablet";
 const OPTIONS: &str = "http://jabber.org/protocol/pubsub#subscribe_options";
 
-async fn with(fields: &[(&str, &str)]) -> TestComponent {
+pub async fn with(fields: &[(&str, &str)]) -> TestComponent {
     let mut component = TestComponent::start().await;
     component.create(OWNER, "n", fields).await;
     component
 }
 
 /// Sends presence, and waits until it was dealt with: what one sender sends is dealt with in order.
-async fn presence(component: &mut TestComponent, from: &str, kind: &str, show: &str) {
+pub async fn presence(component: &mut TestComponent, from: &str, kind: &str, show: &str) {
     let kind = if kind.is_empty() { String::new() } else { format!("type='{kind}'") };
     let show = if show.is_empty() { String::new() } else { format!("<show>{show}</show>") };
     component
@@ -43,7 +39,7 @@ async fn presence(component: &mut TestComponent, from: &str, kind: &str, show: &
 }
 
 /// Tells the service that no resource of an entity is available, and that it does not share its presence.
-async fn offline(component: &mut TestComponent, entity: &str) {
+pub async fn offline(component: &mut TestComponent, entity: &str) {
     let condition = "<item-not-found xmlns='urn:ietf:params:xml:ns:xmpp-stanzas'/>";
     let error = format!("<error type='cancel'>{condition}</error>");
     component
@@ -52,7 +48,7 @@ async fn offline(component: &mut TestComponent, entity: &str) {
     component.ask(entity, "get", "<ping xmlns='urn:xmpp:ping'/>").await;
 }
 
-async fn subscribe(component: &mut TestComponent, jid: &str, options: &[(&str, &[&str])]) {
+pub async fn subscribe(component: &mut TestComponent, jid: &str, options: &[(&str, &[&str])]) {
     let field = |(var, values): &(&str, &[&str])| {
         let values: String = values.iter().map(|value| format!("<value>{value}</value>")).collect();
         format!("<field var='pubsub#{var}'>{values}</field>")
@@ -70,11 +66,6 @@ async fn reaches(component: &mut TestComponent, id: &str) -> Vec<String> {
     component.publish(OWNER, "n", id).await;
     let messages = component.messages().await;
     messages.iter().map(|message| message.attr("to").unwrap().to_owned()).collect()
-}
-
-async fn is_subscribed(component: &mut TestComponent, jid: &str) -> bool {
-    let own = component.pubsub(jid, "get", "<subscriptions node='n'/>").await;
-    shown(&own).contains(&format!("jid='{jid}'"))
 }
 
 /// RFC 6121 §3.1.3, §4.3.2.
@@ -685,139 +676,6 @@ async fn presence_based_delivery_reaches_available_subscribers() {
 }
 
 #[tokio::test]
-async fn temporary_subscriptions_end_with_the_presence_of_their_subscriber() {
-    let mut component = with(&[("tempsub", "1"), ("notify_sub", "1")]).await;
-    component.subscribe(READER, "n").await;
-    component.subscribe(PHONE, "n").await;
-    component.messages().await;
-    presence(&mut component, PHONE, "", "").await;
-    presence(&mut component, LAPTOP, "", "").await;
-    presence(&mut component, PHONE, "unavailable", "").await;
-    assert!(!is_subscribed(&mut component, PHONE).await);
-    assert!(is_subscribed(&mut component, READER).await);
-    // The owner is told; whoever has gone is not.
-    let told = component.messages().await;
-    let told: Vec<_> =
-        told.iter().map(|message| (message.attr("to").unwrap(), event(message))).collect();
-    assert_eq!(told.len(), 1);
-    assert_eq!(told[0].0, "owner@localhost");
-    assert_eq!(told[0].1.attr("subscription"), Some("none"));
-    presence(&mut component, LAPTOP, "unavailable", "").await;
-    assert!(!is_subscribed(&mut component, READER).await);
-}
-
-/// Owners learn nothing of the presence of entities that they subscribed themselves.
-#[tokio::test]
-async fn subscriptions_that_owners_made_do_not_end_with_presence() {
-    let folder = tempfile::tempdir().unwrap();
-    let stores: [Arc<dyn Store>; 2] =
-        [Arc::new(MemoryStore::new()), Arc::new(SledStore::open(folder.path()).unwrap())];
-    for store in stores {
-        let mut component = TestComponent::with(store, |_| {}).await;
-        component.create(OWNER, "n", &[("tempsub", "1"), ("notify_sub", "1")]).await;
-        let entry = |jid: &str| format!("<subscription jid='{jid}' subscription='subscribed'/>");
-        let entries = entry(READER) + &entry(PHONE);
-        let list = format!("<subscriptions node='n'>{entries}</subscriptions>");
-        component.owner(OWNER, "set", &list).await;
-        component.subscribe(LAPTOP, "n").await;
-        component.messages().await;
-        for resource in [PHONE, LAPTOP] {
-            presence(&mut component, resource, "", "").await;
-        }
-        for resource in [PHONE, LAPTOP] {
-            presence(&mut component, resource, "unavailable", "").await;
-        }
-        assert!(is_subscribed(&mut component, READER).await);
-        assert!(is_subscribed(&mut component, PHONE).await);
-        assert!(!is_subscribed(&mut component, LAPTOP).await);
-        let told = component.messages().await;
-        assert_eq!(told.len(), 1, "{told:?}");
-        assert_eq!(event(&told[0]).attr("jid"), Some(LAPTOP));
-    }
-}
-
-#[tokio::test]
-async fn a_subscription_that_wants_it_ends_with_presence() {
-    let folder = tempfile::tempdir().unwrap();
-    let open = || Arc::new(SledStore::open(folder.path()).unwrap());
-    let mut component = TestComponent::with(open(), |_| {}).await;
-    component.create(OWNER, "n", &[]).await;
-    component.subscribe(PHONE, "n").await;
-    subscribe(&mut component, READER, &[("expire", &["presence"])]).await;
-    component.messages().await;
-    component.finish().await;
-    let mut component = TestComponent::with(open(), |_| {}).await;
-    // Its server says so when it is asked, if it was never there since.
-    component.messages().await;
-    let asked = component.link.take_presence();
-    assert!(asked.contains(&("subscribe".to_owned(), READER.to_owned())), "{asked:?}");
-    assert!(is_subscribed(&mut component, READER).await);
-    // Prosody says this when it takes the request, whether somebody is there or not.
-    presence(&mut component, READER, "unavailable", "").await;
-    assert!(is_subscribed(&mut component, READER).await);
-    presence(&mut component, READER, "subscribed", "").await;
-    presence(&mut component, READER, "unavailable", "").await;
-    assert!(!is_subscribed(&mut component, READER).await);
-    assert!(is_subscribed(&mut component, PHONE).await);
-    component.finish().await;
-    assert_eq!(open().check().await.unwrap(), Vec::<String>::new());
-}
-
-#[tokio::test]
-async fn possibly_available_entities_do_not_depart() {
-    let mut component = with(&[("tempsub", "1")]).await;
-    component.subscribe(READER, "n").await;
-    presence(&mut component, PHONE, "", "").await;
-    presence(&mut component, LAPTOP, "", "").await;
-    // After this it is not known who is there until they say so again.
-    component.reconnected_by_force().await;
-    presence(&mut component, PHONE, "unavailable", "").await;
-    assert!(is_subscribed(&mut component, READER).await);
-    let error = |condition: &str| {
-        let condition = format!("<{condition} xmlns='urn:ietf:params:xml:ns:xmpp-stanzas'/>");
-        let error = format!("<error type='cancel'>{condition}</error>");
-        format!("<presence type='error' from='{READER}' to='{SERVICE}'>{error}</presence>")
-    };
-    component.send(&error("remote-server-not-found")).await;
-    assert!(is_subscribed(&mut component, READER).await);
-    component.send(&error("item-not-found")).await;
-    assert!(!is_subscribed(&mut component, READER).await);
-}
-
-#[tokio::test]
-async fn purge_offline_removes_items_of_departed_publishers() {
-    let mut component = with(&[("purge_offline", "1"), ("publish_model", "open")]).await;
-    component.subscribe(READER, "n").await;
-    component.publish(OTHER, "n", "1").await;
-    component.messages().await;
-    let asked = component.link.take_presence();
-    assert!(asked.contains(&("subscribe".to_owned(), "other@localhost".to_owned())), "{asked:?}");
-    // A stranger may change its own items only, be they the newest or not.
-    for (publisher, id) in [(OWNER, "2"), (OTHER, "3")] {
-        component.publish(publisher, "n", id).await;
-        presence(&mut component, OTHER, "", "").await;
-        component.messages().await;
-        presence(&mut component, OTHER, "unavailable", "").await;
-        assert_eq!(component.items(READER, "n").await, ["2"]);
-        let events = component.messages().await;
-        assert_eq!(events.len(), 1);
-        assert!(event(&events[0]).children().all(|child| child.is("retract", EVENT)));
-    }
-    presence(&mut component, OWNER, "", "").await;
-    presence(&mut component, "owner@localhost/phone", "", "").await;
-    presence(&mut component, OWNER, "unavailable", "").await;
-    assert_eq!(component.items(READER, "n").await, ["2"]);
-    component.messages().await;
-    presence(&mut component, "owner@localhost/phone", "unavailable", "").await;
-    assert_eq!(component.items(READER, "n").await, [""; 0]);
-    let told = component.messages().await;
-    assert_eq!(
-        told.iter().map(|message| event(message).name().to_owned()).collect::<Vec<_>>(),
-        ["purge"]
-    );
-}
-
-#[tokio::test]
 async fn the_last_item_is_sent_to_entities_that_become_available() {
     let mut component = with(&[("send_last_published_item", "on_sub_and_presence")]).await;
     component.publish(OWNER, "n", "1").await;
@@ -883,183 +741,7 @@ async fn subscribers_that_are_online_receive_no_other_last_items() {
     }
 }
 
-/// XEP-0312: what was published while a resource was away, each item once, and to no other resource.
-#[tokio::test]
-async fn presence_with_ago_gets_missed_items() {
-    let come = async |component: &mut TestComponent, from: &str, away: &str| {
-        let ago = format!("<ago xmlns='urn:xmpp:ago:0' secs='{away}'/>");
-        component.send(&format!("<presence from='{from}' to='{SERVICE}'>{ago}</presence>")).await;
-        component.ask(from, "get", "<ping xmlns='urn:xmpp:ping'/>").await;
-        let told = component.messages().await.into_iter().map(|message| {
-            assert_eq!(message.attr("to"), Some(from));
-            assert!(message.children().any(|child| child.name() == "delay"));
-            let items: Vec<_> =
-                event(&message).children().map(|i| i.attr("id").unwrap().to_owned()).collect();
-            items.join("+")
-        });
-        told.collect::<Vec<_>>().join(" ")
-    };
-    let never = ("send_last_published_item", "never");
-    let mut component = with(&[("presence_based_delivery", "1"), never]).await;
-    component.subscribe(READER, "n").await;
-    offline(&mut component, READER).await;
-    for id in ["1", "2", "1"] {
-        component.publish(OWNER, "n", id).await;
-    }
-    let batch = "<item id='3'><x xmlns='urn:x'/></item><item id='4'><x xmlns='urn:x'/></item>";
-    component.granted(OWNER, &format!("<publish node='n'>{batch}</publish>")).await;
-    assert_eq!(component.messages().await.len(), 0);
-    assert_eq!(come(&mut component, PHONE, "3600").await, "2 1 3 4");
-    assert_eq!(come(&mut component, PHONE, "3600").await, "2 1 3 4", "its server did not notice");
-    component.reconnected_by_force().await;
-    // Unconfirmed events are sent again, to the resources that are available now.
-    answer_pings(&mut component, 1).await;
-    component.ask(PHONE, "get", "<ping xmlns='urn:xmpp:ping'/>").await;
-    component.messages().await;
-    assert_eq!(come(&mut component, PHONE, "3600").await, "2 1 3 4");
-    assert_eq!(come(&mut component, LAPTOP, "long").await, "");
-    presence(&mut component, PHONE, "unavailable", "").await;
-    component.configure(OWNER, "n", &[("presence_based_delivery", "0")]).await;
-    assert_eq!(come(&mut component, PHONE, "3600").await, "", "events came all the time");
-    // What is sent to whoever comes is sent once.
-    presence(&mut component, PHONE, "unavailable", "").await;
-    component.configure(OWNER, "n", &[("send_last_published_item", "on_sub_and_presence")]).await;
-    assert_eq!(come(&mut component, PHONE, "3600").await, "2 1 3 4");
-    // No more than a hundred.
-    presence(&mut component, PHONE, "unavailable", "").await;
-    let item = |n| format!("<item id='x{n}'><x xmlns='urn:x'/></item>");
-    let many: String = (0..100).map(item).collect();
-    component.granted(OWNER, &format!("<publish node='n'>{many}</publish>")).await;
-    component.publish(OWNER, "n", "last").await;
-    component.messages().await;
-    let missed = come(&mut component, PHONE, "18446744073709551615").await;
-    assert!(missed.starts_with("x1 x2 ") && missed.ends_with("x99 last"), "{missed}");
-}
-
-/// §9.1.3, §9.2: presence with capabilities makes a resource hear of the nodes that they name with `+notify`, if it may
-/// subscribe to them.
-#[tokio::test]
-async fn a_resource_receives_events_of_nodes_in_its_capabilities() {
-    let mut component = TestComponent::start().await;
-    for (node, model) in [("n", "open"), ("m", "open"), ("closed", "whitelist")] {
-        component.create(OWNER, node, &[("access_model", model), ("notify_delete", "1")]).await;
-        component.publish(OWNER, node, "before").await;
-    }
-    let come = async |component: &mut TestComponent, from: &str, ver: &str| {
-        let caps = format!(
-            "<c xmlns='http://jabber.org/protocol/caps' hash='sha-1' node='urn:client' ver='{ver}'/>"
-        );
-        component.send(&format!("<presence from='{from}' to='{SERVICE}'>{caps}</presence>")).await;
-    };
-    let can = |question: &Element, nodes: &[&str]| {
-        let (id, to) = (question.attr("id").unwrap(), question.attr("to").unwrap());
-        let feature = |node: &&str| format!("<feature var='{node}'/>");
-        let features: String = nodes.iter().map(feature).collect();
-        format!(
-            "<iq type='result' from='{to}' to='{SERVICE}' id='{id}'><query xmlns='{INFO}'>\
-             {features}</query></iq>"
-        )
-    };
-    let told = async |component: &mut TestComponent| {
-        let told = component.messages().await.into_iter().filter_map(|message| {
-            let to = message.attr("to").unwrap().rsplit('/').next().unwrap();
-            let items = message.get_child("event", EVENT)?.get_child("items", EVENT)?;
-            let item = items.children().next()?.attr("id")?;
-            Some(format!("{to} {} {item}", items.attr("node")?))
-        });
-        let mut told: Vec<_> = told.collect();
-        told.sort_unstable();
-        told
-    };
-    come(&mut component, PHONE, "1").await;
-    let question = component.answer().await;
-    assert_eq!(question.attr("to"), Some(PHONE));
-    assert_eq!(question.get_child("query", INFO).unwrap().attr("node"), Some("urn:client#1"));
-    // Nobody else answers, and no other question.
-    let names = ["n+notify", "closed+notify", "later+notify", "m", "+notify"];
-    let forged = can(&question, &names).replace(PHONE, LAPTOP);
-    component.send(&forged).await;
-    component.send(&can(&question, &names).replace("capabilities-", "capabilities-0")).await;
-    assert_eq!(told(&mut component).await, [""; 0]);
-    component.send(&can(&question, &names)).await;
-    component.ask(PHONE, "get", "<ping xmlns='urn:xmpp:ping'/>").await;
-    assert_eq!(told(&mut component).await, ["phone n before"]);
-    component.publish(OWNER, "n", "1").await;
-    component.publish(OWNER, "m", "1").await;
-    component.publish(OWNER, "closed", "1").await;
-    // Also of a node that was not there.
-    component.publish(OWNER, "later", "first").await;
-    assert_eq!(told(&mut component).await, ["phone later first", "phone n 1"]);
-    // The same capabilities are not asked for again; who subscribes is not told twice.
-    come(&mut component, PHONE, "1").await;
-    subscribe(&mut component, READER, &[]).await;
-    told(&mut component).await;
-    component.publish(OWNER, "n", "2").await;
-    assert_eq!(told(&mut component).await, [format!("{READER} n 2")]);
-    component.granted(READER, &format!("<unsubscribe node='n' jid='{READER}'/>")).await;
-    // Others name other nodes.
-    come(&mut component, PHONE, "2").await;
-    let question = component.answer().await;
-    component.send(&can(&question, &["m+notify"])).await;
-    component.ask(PHONE, "get", "<ping xmlns='urn:xmpp:ping'/>").await;
-    assert_eq!(told(&mut component).await, ["phone m 1"]);
-    component.publish(OWNER, "n", "3").await;
-    component.publish(OWNER, "m", "3").await;
-    assert_eq!(told(&mut component).await, ["phone m 3"]);
-    // Who has no access after a change does not hear of it.
-    component.configure(OWNER, "m", &[("notify_config", "1")]).await;
-    assert_eq!(component.messages().await.len(), 1);
-    component.configure(OWNER, "m", &[("access_model", "whitelist")]).await;
-    assert_eq!(component.messages().await.len(), 0);
-    component.configure(OWNER, "m", &[("access_model", "open"), ("notify_config", "0")]).await;
-    component.messages().await;
-    // Outcasts hear nothing, and who has gone hears nothing.
-    let outcast = |affiliation: &str| {
-        let entry = format!("<affiliation jid='{READER}' affiliation='{affiliation}'/>");
-        format!("<affiliations node='m'>{entry}</affiliations>")
-    };
-    component.owner(OWNER, "set", &outcast("outcast")).await;
-    told(&mut component).await;
-    component.publish(OWNER, "m", "4").await;
-    assert_eq!(told(&mut component).await, [""; 0]);
-    component.owner(OWNER, "set", &outcast("none")).await;
-    told(&mut component).await;
-    presence(&mut component, PHONE, "unavailable", "").await;
-    component.publish(OWNER, "m", "5").await;
-    assert_eq!(told(&mut component).await, [""; 0]);
-    // On a new connection nobody knows who is there.
-    come(&mut component, PHONE, "2").await;
-    let question = component.answer().await;
-    component.send(&can(&question, &["m+notify"])).await;
-    component.ask(PHONE, "get", "<ping xmlns='urn:xmpp:ping'/>").await;
-    assert_eq!(told(&mut component).await, ["phone m 5"]);
-    // So everybody is asked again; what could not be answered then stays as it was.
-    component.reconnected_by_force().await;
-    let question = component.answer().await;
-    assert_eq!(question.attr("to"), Some(PHONE));
-    let error = |question: &Element, kind: &str| {
-        let (id, to) = (question.attr("id").unwrap(), question.attr("to").unwrap());
-        format!("<iq type='error' from='{to}' to='{SERVICE}' id='{id}'><error type='{kind}'/></iq>")
-    };
-    component.send(&error(&question, "wait")).await;
-    component.publish(OWNER, "m", "6").await;
-    assert_eq!(told(&mut component).await, ["phone m 6"]);
-    come(&mut component, PHONE, "2").await;
-    let question = component.answer().await;
-    component.send(&can(&question, &["m+notify"])).await;
-    // It may have been away.
-    component.ask(PHONE, "get", "<ping xmlns='urn:xmpp:ping'/>").await;
-    assert_eq!(told(&mut component).await, ["phone m 6"]);
-    component.publish(OWNER, "m", "7").await;
-    assert_eq!(told(&mut component).await, ["phone m 7"]);
-    component.reconnected_by_force().await;
-    let question = component.answer().await;
-    component.send(&error(&question, "cancel")).await;
-    component.publish(OWNER, "m", "8").await;
-    assert_eq!(told(&mut component).await, [""; 0]);
-}
-
-const INFO: &str = "http://jabber.org/protocol/disco#info";
+pub const INFO: &str = "http://jabber.org/protocol/disco#info";
 
 /// A resource sends presence with capabilities that name nodes; everything that follows from that is done afterwards.
 pub async fn name_nodes(component: &mut TestComponent, from: &str, nodes: &[&str]) {
@@ -1085,7 +767,7 @@ async fn answer_question(component: &mut TestComponent, question: &Element, node
 }
 
 /// The items that resources were sent by now: `resource node item`.
-async fn sent_items(component: &mut TestComponent) -> Vec<String> {
+pub async fn sent_items(component: &mut TestComponent) -> Vec<String> {
     let sent = component.messages().await.into_iter().filter_map(|message| {
         let items = message.get_child("event", EVENT)?.get_child("items", EVENT)?;
         let item = items.children().next()?.attr("id")?;
@@ -1180,7 +862,7 @@ async fn only_the_answer_to_a_probe_ends_the_wait_for_it() {
 
 /// Answers the pings to resources of the reader that come on a new connection: the laptop is gone, and the tablet knows
 /// no pings.
-async fn answer_pings(component: &mut TestComponent, resources: usize) {
+pub async fn answer_pings(component: &mut TestComponent, resources: usize) {
     let mut pings = Vec::new();
     while pings.len() < 2 * resources {
         component.ask(OWNER, "get", "<ping xmlns='urn:xmpp:ping'/>").await;
@@ -1233,129 +915,6 @@ async fn events_wait_for_pings_of_resources_that_do_not_share_presence() {
     }
     assert_eq!(sent, to(&[PHONE, TABLET], "2"));
     assert_eq!(component.link.take_pings().len(), 0);
-}
-
-/// §12.5: the departure of the last resource is known on a new connection, too.
-#[tokio::test]
-async fn a_temporary_subscription_ends_with_presence_that_was_known_before_a_new_connection() {
-    let mut component = with(&[("tempsub", "1")]).await;
-    for resources in [&[PHONE][..], &[PHONE, LAPTOP]] {
-        component.subscribe(READER, "n").await;
-        for resource in resources {
-            presence(&mut component, resource, "", "").await;
-        }
-        component.reconnected_by_force().await;
-        component.messages().await;
-        assert!(is_subscribed(&mut component, READER).await);
-        answer_pings(&mut component, resources.len()).await;
-        presence(&mut component, PHONE, "unavailable", "").await;
-        assert!(!is_subscribed(&mut component, READER).await, "{resources:?}");
-    }
-    // Without an answer too.
-    component.subscribe(READER, "n").await;
-    presence(&mut component, PHONE, "", "").await;
-    component.reconnected_by_force().await;
-    component.messages().await;
-    presence(&mut component, PHONE, "unavailable", "").await;
-    assert!(!is_subscribed(&mut component, READER).await);
-}
-
-/// §12.2: a resource that comes again after the server was restarted is sent the last items of what it is interested in,
-/// although its capabilities are known.
-#[tokio::test]
-async fn a_resource_that_may_have_been_away_gets_last_items_by_capabilities() {
-    let mut component = with(&[]).await;
-    component.publish(OWNER, "n", "1").await;
-    name_nodes(&mut component, PHONE, &["n"]).await;
-    component.ask(PHONE, "get", "<ping xmlns='urn:xmpp:ping'/>").await;
-    assert_eq!(sent_items(&mut component).await, [format!("{PHONE} n 1")]);
-    component.reconnected_by_force().await;
-    component.answer().await;
-    sent_items(&mut component).await;
-    presence(&mut component, PHONE, "", "").await;
-    assert_eq!(sent_items(&mut component).await, [format!("{PHONE} n 1")]);
-}
-
-/// §12.2: whoever is eligible to subscribe, at every access model; rosters are in `it::xep::xep0356_privilege`.
-#[tokio::test]
-async fn s12_2_capabilities_count_for_entities_that_may_subscribe() {
-    const ENTITIES: [(&str, &str); 6] = [
-        ("owner", "owner"),
-        ("publisher", "publisher"),
-        ("publishonly", "publish-only"),
-        ("member", "member"),
-        ("outcast", "outcast"),
-        ("stranger", "none"),
-    ];
-    let mut component = TestComponent::start().await;
-    let mut entries = String::new();
-    for (entity, affiliation) in ENTITIES {
-        if !["owner", "none"].contains(&affiliation) {
-            let jid = format!("jid='{entity}@localhost'");
-            entries += &format!("<affiliation {jid} affiliation='{affiliation}'/>");
-        }
-    }
-    let listed = ["member", "owner", "publisher"].as_slice();
-    let with_stranger = ["member", "owner", "publisher", "stranger"].as_slice();
-    for (model, subscribe, expected) in [
-        ("open", "1", with_stranger),
-        ("whitelist", "1", listed),
-        ("authorize", "1", listed),
-        // Who may not subscribe gets nothing; owners and publishers always may (§12.12).
-        ("open", "0", &["owner", "publisher"]),
-        ("whitelist", "0", &["owner", "publisher"]),
-    ] {
-        let node = format!("{model}{subscribe}");
-        let fields = [("access_model", model), ("subscribe", subscribe)];
-        component.create(OWNER, &node, &fields).await;
-        let list = format!("<affiliations node='{node}'>{entries}</affiliations>");
-        assert_eq!(component.owner(OWNER, "set", &list).await.attr("type"), Some("result"));
-        component.publish(OWNER, &node, "before").await;
-        component.messages().await;
-        for (entity, _) in ENTITIES {
-            name_nodes(&mut component, &format!("{entity}@localhost/{node}"), &[&node]).await;
-        }
-        component.ask(OWNER, "get", "<ping xmlns='urn:xmpp:ping'/>").await;
-        let of_all = |item: &str| -> Vec<String> {
-            let one = |entity: &&str| format!("{entity}@localhost/{node} {node} {item}");
-            expected.iter().map(one).collect()
-        };
-        let mut last = Vec::new();
-        while last.len() < expected.len() {
-            last.extend(sent_items(&mut component).await);
-        }
-        last.sort_unstable();
-        assert_eq!(last, of_all("before"), "{node}");
-        component.publish(OWNER, &node, "live").await;
-        assert_eq!(sent_items(&mut component).await, of_all("live"), "{node}");
-    }
-    // Who gains access is sent the last item, and nobody else; so are those who become members.
-    component.configure(OWNER, "whitelist1", &[("access_model", "open")]).await;
-    let gained = "stranger@localhost/whitelist1 whitelist1 live";
-    assert_eq!(sent_items(&mut component).await, [gained]);
-    component.configure(OWNER, "open0", &[("subscribe", "1")]).await;
-    let gained = ["member", "stranger"].map(|who| format!("{who}@localhost/open0 open0 live"));
-    assert_eq!(sent_items(&mut component).await, gained);
-    let member = "<affiliation jid='stranger@localhost' affiliation='member'/>";
-    let list = format!("<affiliations node='authorize1'>{member}</affiliations>");
-    component.owner(OWNER, "set", &list).await;
-    let gained = "stranger@localhost/authorize1 authorize1 live";
-    assert_eq!(sent_items(&mut component).await, [gained]);
-    // Who subscribes is sent events as a subscriber, and who unsubscribes no last item.
-    component.subscribe("stranger@localhost/open1", "open1").await;
-    sent_items(&mut component).await;
-    component
-        .granted(
-            "stranger@localhost/open1",
-            "<unsubscribe node='open1' jid='stranger@localhost/open1'/>",
-        )
-        .await;
-    assert_eq!(sent_items(&mut component).await, [""; 0]);
-    // Who loses access is sent nothing.
-    component.configure(OWNER, "open1", &[("access_model", "whitelist")]).await;
-    component.publish(OWNER, "open1", "late").await;
-    let left = listed.iter().map(|who| format!("{who}@localhost/open1 open1 late"));
-    assert_eq!(sent_items(&mut component).await, left.collect::<Vec<_>>());
 }
 
 /// §12.3, §16.4.2: the states in which events are wanted hold for the last item too.
@@ -1473,184 +1032,13 @@ async fn the_last_item_comes_upon_an_approval_to_a_subscriber_that_shares_its_pr
     assert_eq!(sent_items(&mut component).await, [format!("{READER} n 1")]);
 }
 
-/// What follows from presence is tried again where the store fails.
-#[tokio::test]
-async fn a_departure_is_processed_when_the_store_can_be_read_again() {
-    let store = FailingStore::new(Arc::new(MemoryStore::new()), 0, false);
-    let mut component = TestComponent::with(Arc::clone(&store) as Arc<dyn Store>, |_| {}).await;
-    let last = ("send_last_published_item", "on_sub_and_presence");
-    component.create(OWNER, "n", &[("tempsub", "1"), ("notify_sub", "1"), last]).await;
-    component.publish(OWNER, "n", "1").await;
-    component.subscribe(READER, "n").await;
-    component.messages().await;
-    store.failing_lists.store(2, Ordering::Relaxed);
-    presence(&mut component, PHONE, "", "").await;
-    assert_eq!(event(&component.message().await).name(), "items");
-    store.failing_lists.store(2, Ordering::Relaxed);
-    presence(&mut component, PHONE, "unavailable", "").await;
-    // The owner is sent that the subscription has ended.
-    assert_eq!(event(&component.message().await).attr("subscription"), Some("none"));
-    assert_eq!(store.failing_lists.load(Ordering::Relaxed), 0);
-    // Who came back meanwhile keeps it.
-    component.subscribe(READER, "n").await;
-    component.messages().await;
-    presence(&mut component, PHONE, "", "").await;
-    component.messages().await;
-    store.failing_lists.store(usize::MAX, Ordering::Relaxed);
-    presence(&mut component, PHONE, "unavailable", "").await;
-    presence(&mut component, PHONE, "", "").await;
-    store.failing_lists.store(0, Ordering::Relaxed);
-    assert_eq!(event(&component.message().await).name(), "items");
-    assert!(is_subscribed(&mut component, READER).await);
-}
-
-/// Who comes and goes is not sent everything again each time.
-#[tokio::test]
-async fn missed_items_are_bounded() {
-    let mut component = TestComponent::start().await;
-    for node in (0..11).map(|number| format!("n{number}")) {
-        component.create(OWNER, &node, &[]).await;
-        component.subscribe(READER, &node).await;
-        for id in 0..100 {
-            component.publish(OWNER, &node, &id.to_string()).await;
-        }
-    }
-    component.messages().await;
-    let ago = "<ago xmlns='urn:xmpp:ago:0' secs='3600'/>";
-    component.send(&format!("<presence from='{PHONE}' to='{SERVICE}'>{ago}</presence>")).await;
-    component.ask(PHONE, "get", "<ping xmlns='urn:xmpp:ping'/>").await;
-    assert_eq!(component.messages().await.len(), 1000);
-}
-
-/// `purge_offline` holds for publishers who are neither subscribed nor affiliated, too.
-#[tokio::test]
-async fn items_of_a_stranger_are_retracted_upon_its_departure() {
-    let mut component = TestComponent::start().await;
-    let one = ("max_items", "1");
-    component.create(OWNER, "n", &[("publish_model", "open"), ("purge_offline", "1"), one]).await;
-    component.create(OWNER, "m", &[("publish_model", "open"), one]).await;
-    component.publish(PHONE, "n", "1").await;
-    component.publish(PHONE, "m", "1").await;
-    component.configure(OWNER, "m", &[("purge_offline", "1")]).await;
-    presence(&mut component, PHONE, "", "").await;
-    presence(&mut component, PHONE, "unavailable", "").await;
-    assert_eq!(component.items(OWNER, "n").await, Vec::<String>::new());
-    // Who published the newest item of the other one is looked for after the answer.
-    while !component.items(OWNER, "m").await.is_empty() {
-        presence(&mut component, PHONE, "", "").await;
-        presence(&mut component, PHONE, "unavailable", "").await;
-    }
-}
-
-/// A node with `purge_offline` that is open to all.
-async fn with_publishers(store: &Arc<dyn Store>, limits: Limits) -> TestService {
-    let stage = TestService::limited(Arc::clone(store), limits).await;
-    let open = ConfigField::PublishModel(PublishModel::Open);
-    let settings = vec![ConfigField::PurgeOffline(true), ConfigField::NotifyRetract(true), open];
-    stage.create_with("owner@localhost", "n", settings).await.unwrap();
-    stage.service.presence_tracker().connected();
-    stage
-}
-
 /// An entity of which the presence was requested is available for a moment.
-async fn pass_by(stage: &TestService, entity: &str) {
+pub async fn pass_by(stage: &TestService, entity: &str) {
     let request = || stage.service.next_presence_request();
     while tokio::time::timeout(Duration::ZERO, request()).await.is_ok() {}
     let resource = jid(&format!("{entity}/x"));
     stage.service.available(&resource, &ONLINE).await;
     stage.service.unavailable(&resource).await;
-}
-
-/// §16.4.4, §7.2: all items of a publisher that may change only its own are retracted, and no other items.
-#[tokio::test]
-async fn purge_offline_retracts_what_its_publisher_may_retract() {
-    let [owner, sensor, stranger] = ["owner@localhost", "sensor@localhost", "stranger@localhost"];
-    let banned = "banned@localhost";
-    let store: Arc<dyn Store> = Arc::new(MemoryStore::new());
-    let stage = with_publishers(&store, Limits::default()).await;
-    stage.affiliate(owner, "n", sensor, Affiliation::PublishOnly).await.unwrap();
-    stage.subscribe("reader@localhost", "n").await.unwrap();
-    let (mut number, mut own) = (0, Vec::new());
-    let mut publish = async |publisher: &str, items: usize| {
-        for _ in 0..items {
-            number += 1;
-            let id = format!("{number:05}");
-            stage.publish(publisher, "n", &id).await.unwrap();
-            own.push((publisher.to_owned(), id));
-        }
-        stage.drain_log();
-    };
-    for (publisher, items) in
-        [(sensor, 1), (stranger, 2), (owner, 2100), (sensor, 150), (banned, 1)]
-    {
-        publish(publisher, items).await;
-    }
-    stage.affiliate(owner, "n", banned, Affiliation::Outcast).await.unwrap();
-    let of = |publishers: &[&str]| {
-        let some = own.iter().filter(|(publisher, _)| publishers.contains(&publisher.as_str()));
-        some.map(|(_, id)| id.clone()).collect::<Vec<_>>()
-    };
-    stage.drain_log();
-    pass_by(&stage, banned).await;
-    assert_eq!(stage.ids("n").await.len(), own.len());
-    pass_by(&stage, sensor).await;
-    assert_eq!(stage.ids("n").await, of(&[stranger, owner, banned]));
-    let told = stage.drain_log();
-    let retracted = of(&[sensor]);
-    assert_eq!(told.len(), retracted.len());
-    for ((event, recipients), id) in told.iter().zip(&retracted) {
-        assert!(event.contains(&format!("Retracted([ItemId(\"{id}\")])")), "{event}");
-        assert_eq!(recipients, &["reader@localhost"]);
-    }
-    // After a start the publishers of the newest items are known.
-    let late = "late@localhost";
-    stage.publish(late, "n", "late").await.unwrap();
-    stage.publish(owner, "n", "newest").await.unwrap();
-    drop(stage);
-    let stage = TestService::new(store).await;
-    stage.service.presence_tracker().connected();
-    tokio::select! {
-        () = stage.service.run_timers() => {}
-        () = async { while next_request(&stage).await.expect("it is asked").0 != late {} } => {}
-    }
-    pass_by(&stage, late).await;
-    let mut left = of(&[stranger, owner, banned]);
-    left.push("newest".into());
-    assert_eq!(stage.ids("n").await, left);
-}
-
-/// Items are retracted in parts if there is no room for all notifications. A publisher that returns keeps the rest
-/// until it becomes unavailable again.
-#[tokio::test(start_paused = true)]
-async fn purge_offline_retracts_as_much_as_there_is_room_for() {
-    let store: Arc<dyn Store> = Arc::new(MemoryStore::new());
-    let limits = Limits { max_backlog_events: 40, ..Limits::default() };
-    let stage = with_publishers(&store, limits).await;
-    stage.subscribe("reader@localhost", "n").await.unwrap();
-    for id in 0..100 {
-        stage.publish("stranger@localhost", "n", &format!("{id:02}")).await.unwrap();
-        stage.drain_log();
-    }
-    pass_by(&stage, "stranger@localhost").await;
-    let left = stage.ids("n").await.len();
-    assert!((1..100).contains(&left), "{left}");
-    stage.service.available(&jid("stranger@localhost/x"), &ONLINE).await;
-    let room = async |until: usize| {
-        while stage.ids("n").await.len() > until {
-            stage.drain_log();
-            tokio::time::sleep(Duration::from_millis(100)).await;
-        }
-    };
-    tokio::select! {
-        () = stage.service.retry_presence() => {}
-        () = tokio::time::sleep(Duration::from_secs(10)) => {}
-    }
-    assert_eq!(stage.ids("n").await.len(), left);
-    stage.service.unavailable(&jid("stranger@localhost/x")).await;
-    tokio::select! {
-        () = stage.service.retry_presence() => {}
-        () = room(0) => {}
-    }
 }
 
 const READERS: [&str; 2] = ["a@localhost", "b@localhost"];
@@ -1672,11 +1060,11 @@ async fn with_available_readers(store: Arc<dyn Store>) -> TestService {
     stage
 }
 
-const ONLINE: PresenceUpdate =
+pub const ONLINE: PresenceUpdate =
     PresenceUpdate { show: Show::Online, away_seconds: None, stamp: None };
 
 /// Whose presence is requested next, and whether by a probe.
-async fn next_request(stage: &TestService) -> Option<(String, bool)> {
+pub async fn next_request(stage: &TestService) -> Option<(String, bool)> {
     let next = stage.service.next_presence_request();
     let request = tokio::time::timeout(Duration::from_secs(1), next).await.ok()?;
     Some((request.entity.to_string(), request.is_probe))

@@ -1,0 +1,174 @@
+//! Temporary subscriptions (§12.5), which end with the presence of their subscribers.
+
+use std::sync::{Arc, atomic::Ordering};
+
+use gjallar::store::{MemoryStore, SledStore, Store};
+
+use super::s12_3_presence::{
+    LAPTOP, OWNER, PHONE, READER, answer_pings, presence, subscribe, with,
+};
+use crate::support::{
+    component::{SERVICE, TestComponent, event, shown},
+    failing_store::FailingStore,
+};
+
+async fn is_subscribed(component: &mut TestComponent, jid: &str) -> bool {
+    let own = component.pubsub(jid, "get", "<subscriptions node='n'/>").await;
+    shown(&own).contains(&format!("jid='{jid}'"))
+}
+
+#[tokio::test]
+async fn temporary_subscriptions_end_with_the_presence_of_their_subscriber() {
+    let mut component = with(&[("tempsub", "1"), ("notify_sub", "1")]).await;
+    component.subscribe(READER, "n").await;
+    component.subscribe(PHONE, "n").await;
+    component.messages().await;
+    presence(&mut component, PHONE, "", "").await;
+    presence(&mut component, LAPTOP, "", "").await;
+    presence(&mut component, PHONE, "unavailable", "").await;
+    assert!(!is_subscribed(&mut component, PHONE).await);
+    assert!(is_subscribed(&mut component, READER).await);
+    // The owner is told; whoever has gone is not.
+    let told = component.messages().await;
+    let told: Vec<_> =
+        told.iter().map(|message| (message.attr("to").unwrap(), event(message))).collect();
+    assert_eq!(told.len(), 1);
+    assert_eq!(told[0].0, "owner@localhost");
+    assert_eq!(told[0].1.attr("subscription"), Some("none"));
+    presence(&mut component, LAPTOP, "unavailable", "").await;
+    assert!(!is_subscribed(&mut component, READER).await);
+}
+
+/// Owners learn nothing of the presence of entities that they subscribed themselves.
+#[tokio::test]
+async fn subscriptions_that_owners_made_do_not_end_with_presence() {
+    let folder = tempfile::tempdir().unwrap();
+    let stores: [Arc<dyn Store>; 2] =
+        [Arc::new(MemoryStore::new()), Arc::new(SledStore::open(folder.path()).unwrap())];
+    for store in stores {
+        let mut component = TestComponent::with(store, |_| {}).await;
+        component.create(OWNER, "n", &[("tempsub", "1"), ("notify_sub", "1")]).await;
+        let entry = |jid: &str| format!("<subscription jid='{jid}' subscription='subscribed'/>");
+        let entries = entry(READER) + &entry(PHONE);
+        let list = format!("<subscriptions node='n'>{entries}</subscriptions>");
+        component.owner(OWNER, "set", &list).await;
+        component.subscribe(LAPTOP, "n").await;
+        component.messages().await;
+        for resource in [PHONE, LAPTOP] {
+            presence(&mut component, resource, "", "").await;
+        }
+        for resource in [PHONE, LAPTOP] {
+            presence(&mut component, resource, "unavailable", "").await;
+        }
+        assert!(is_subscribed(&mut component, READER).await);
+        assert!(is_subscribed(&mut component, PHONE).await);
+        assert!(!is_subscribed(&mut component, LAPTOP).await);
+        let told = component.messages().await;
+        assert_eq!(told.len(), 1, "{told:?}");
+        assert_eq!(event(&told[0]).attr("jid"), Some(LAPTOP));
+    }
+}
+
+#[tokio::test]
+async fn a_subscription_that_wants_it_ends_with_presence() {
+    let folder = tempfile::tempdir().unwrap();
+    let open = || Arc::new(SledStore::open(folder.path()).unwrap());
+    let mut component = TestComponent::with(open(), |_| {}).await;
+    component.create(OWNER, "n", &[]).await;
+    component.subscribe(PHONE, "n").await;
+    subscribe(&mut component, READER, &[("expire", &["presence"])]).await;
+    component.messages().await;
+    component.finish().await;
+    let mut component = TestComponent::with(open(), |_| {}).await;
+    // Its server says so when it is asked, if it was never there since.
+    component.messages().await;
+    let asked = component.link.take_presence();
+    assert!(asked.contains(&("subscribe".to_owned(), READER.to_owned())), "{asked:?}");
+    assert!(is_subscribed(&mut component, READER).await);
+    // Prosody says this when it takes the request, whether somebody is there or not.
+    presence(&mut component, READER, "unavailable", "").await;
+    assert!(is_subscribed(&mut component, READER).await);
+    presence(&mut component, READER, "subscribed", "").await;
+    presence(&mut component, READER, "unavailable", "").await;
+    assert!(!is_subscribed(&mut component, READER).await);
+    assert!(is_subscribed(&mut component, PHONE).await);
+    component.finish().await;
+    assert_eq!(open().check().await.unwrap(), Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn possibly_available_entities_do_not_depart() {
+    let mut component = with(&[("tempsub", "1")]).await;
+    component.subscribe(READER, "n").await;
+    presence(&mut component, PHONE, "", "").await;
+    presence(&mut component, LAPTOP, "", "").await;
+    // After this it is not known who is there until they say so again.
+    component.reconnected_by_force().await;
+    presence(&mut component, PHONE, "unavailable", "").await;
+    assert!(is_subscribed(&mut component, READER).await);
+    let error = |condition: &str| {
+        let condition = format!("<{condition} xmlns='urn:ietf:params:xml:ns:xmpp-stanzas'/>");
+        let error = format!("<error type='cancel'>{condition}</error>");
+        format!("<presence type='error' from='{READER}' to='{SERVICE}'>{error}</presence>")
+    };
+    component.send(&error("remote-server-not-found")).await;
+    assert!(is_subscribed(&mut component, READER).await);
+    component.send(&error("item-not-found")).await;
+    assert!(!is_subscribed(&mut component, READER).await);
+}
+
+/// §12.5: the departure of the last resource is known on a new connection, too.
+#[tokio::test]
+async fn a_temporary_subscription_ends_with_presence_that_was_known_before_a_new_connection() {
+    let mut component = with(&[("tempsub", "1")]).await;
+    for resources in [&[PHONE][..], &[PHONE, LAPTOP]] {
+        component.subscribe(READER, "n").await;
+        for resource in resources {
+            presence(&mut component, resource, "", "").await;
+        }
+        component.reconnected_by_force().await;
+        component.messages().await;
+        assert!(is_subscribed(&mut component, READER).await);
+        answer_pings(&mut component, resources.len()).await;
+        presence(&mut component, PHONE, "unavailable", "").await;
+        assert!(!is_subscribed(&mut component, READER).await, "{resources:?}");
+    }
+    // Without an answer too.
+    component.subscribe(READER, "n").await;
+    presence(&mut component, PHONE, "", "").await;
+    component.reconnected_by_force().await;
+    component.messages().await;
+    presence(&mut component, PHONE, "unavailable", "").await;
+    assert!(!is_subscribed(&mut component, READER).await);
+}
+
+/// What follows from presence is tried again where the store fails.
+#[tokio::test]
+async fn a_departure_is_processed_when_the_store_can_be_read_again() {
+    let store = FailingStore::new(Arc::new(MemoryStore::new()), 0, false);
+    let mut component = TestComponent::with(Arc::clone(&store) as Arc<dyn Store>, |_| {}).await;
+    let last = ("send_last_published_item", "on_sub_and_presence");
+    component.create(OWNER, "n", &[("tempsub", "1"), ("notify_sub", "1"), last]).await;
+    component.publish(OWNER, "n", "1").await;
+    component.subscribe(READER, "n").await;
+    component.messages().await;
+    store.failing_lists.store(2, Ordering::Relaxed);
+    presence(&mut component, PHONE, "", "").await;
+    assert_eq!(event(&component.message().await).name(), "items");
+    store.failing_lists.store(2, Ordering::Relaxed);
+    presence(&mut component, PHONE, "unavailable", "").await;
+    // The owner is sent that the subscription has ended.
+    assert_eq!(event(&component.message().await).attr("subscription"), Some("none"));
+    assert_eq!(store.failing_lists.load(Ordering::Relaxed), 0);
+    // Who came back meanwhile keeps it.
+    component.subscribe(READER, "n").await;
+    component.messages().await;
+    presence(&mut component, PHONE, "", "").await;
+    component.messages().await;
+    store.failing_lists.store(usize::MAX, Ordering::Relaxed);
+    presence(&mut component, PHONE, "unavailable", "").await;
+    presence(&mut component, PHONE, "", "").await;
+    store.failing_lists.store(0, Ordering::Relaxed);
+    assert_eq!(event(&component.message().await).name(), "items");
+    assert!(is_subscribed(&mut component, READER).await);
+}

@@ -1,0 +1,169 @@
+//! Removal of the items of a publisher that becomes unavailable (§16.4.4, `pubsub#purge_offline`).
+
+use std::{sync::Arc, time::Duration};
+
+use gjallar::store::{MemoryStore, Store};
+use gjallar_pubsub::{Affiliation, ConfigField, Limits, PublishModel};
+
+use super::s12_3_presence::{
+    ONLINE, OTHER, OWNER, PHONE, READER, next_request, pass_by, presence, with,
+};
+use crate::support::{
+    component::{EVENT, TestComponent, event},
+    service::{TestService, jid},
+};
+
+/// A node with `purge_offline` that is open to all.
+async fn with_publishers(store: &Arc<dyn Store>, limits: Limits) -> TestService {
+    let stage = TestService::limited(Arc::clone(store), limits).await;
+    let open = ConfigField::PublishModel(PublishModel::Open);
+    let settings = vec![ConfigField::PurgeOffline(true), ConfigField::NotifyRetract(true), open];
+    stage.create_with("owner@localhost", "n", settings).await.unwrap();
+    stage.service.presence_tracker().connected();
+    stage
+}
+
+#[tokio::test]
+async fn purge_offline_removes_items_of_departed_publishers() {
+    let mut component = with(&[("purge_offline", "1"), ("publish_model", "open")]).await;
+    component.subscribe(READER, "n").await;
+    component.publish(OTHER, "n", "1").await;
+    component.messages().await;
+    let asked = component.link.take_presence();
+    assert!(asked.contains(&("subscribe".to_owned(), "other@localhost".to_owned())), "{asked:?}");
+    // A stranger may change its own items only, be they the newest or not.
+    for (publisher, id) in [(OWNER, "2"), (OTHER, "3")] {
+        component.publish(publisher, "n", id).await;
+        presence(&mut component, OTHER, "", "").await;
+        component.messages().await;
+        presence(&mut component, OTHER, "unavailable", "").await;
+        assert_eq!(component.items(READER, "n").await, ["2"]);
+        let events = component.messages().await;
+        assert_eq!(events.len(), 1);
+        assert!(event(&events[0]).children().all(|child| child.is("retract", EVENT)));
+    }
+    presence(&mut component, OWNER, "", "").await;
+    presence(&mut component, "owner@localhost/phone", "", "").await;
+    presence(&mut component, OWNER, "unavailable", "").await;
+    assert_eq!(component.items(READER, "n").await, ["2"]);
+    component.messages().await;
+    presence(&mut component, "owner@localhost/phone", "unavailable", "").await;
+    assert_eq!(component.items(READER, "n").await, [""; 0]);
+    let told = component.messages().await;
+    assert_eq!(
+        told.iter().map(|message| event(message).name().to_owned()).collect::<Vec<_>>(),
+        ["purge"]
+    );
+}
+
+/// `purge_offline` holds for publishers who are neither subscribed nor affiliated, too.
+#[tokio::test]
+async fn items_of_a_stranger_are_retracted_upon_its_departure() {
+    let mut component = TestComponent::start().await;
+    let one = ("max_items", "1");
+    component.create(OWNER, "n", &[("publish_model", "open"), ("purge_offline", "1"), one]).await;
+    component.create(OWNER, "m", &[("publish_model", "open"), one]).await;
+    component.publish(PHONE, "n", "1").await;
+    component.publish(PHONE, "m", "1").await;
+    component.configure(OWNER, "m", &[("purge_offline", "1")]).await;
+    presence(&mut component, PHONE, "", "").await;
+    presence(&mut component, PHONE, "unavailable", "").await;
+    assert_eq!(component.items(OWNER, "n").await, Vec::<String>::new());
+    // Who published the newest item of the other one is looked for after the answer.
+    while !component.items(OWNER, "m").await.is_empty() {
+        presence(&mut component, PHONE, "", "").await;
+        presence(&mut component, PHONE, "unavailable", "").await;
+    }
+}
+
+/// §16.4.4, §7.2: all items of a publisher that may change only its own are retracted, and no other items.
+#[tokio::test]
+async fn purge_offline_retracts_what_its_publisher_may_retract() {
+    let [owner, sensor, stranger] = ["owner@localhost", "sensor@localhost", "stranger@localhost"];
+    let banned = "banned@localhost";
+    let store: Arc<dyn Store> = Arc::new(MemoryStore::new());
+    let stage = with_publishers(&store, Limits::default()).await;
+    stage.affiliate(owner, "n", sensor, Affiliation::PublishOnly).await.unwrap();
+    stage.subscribe("reader@localhost", "n").await.unwrap();
+    let (mut number, mut own) = (0, Vec::new());
+    let mut publish = async |publisher: &str, items: usize| {
+        for _ in 0..items {
+            number += 1;
+            let id = format!("{number:05}");
+            stage.publish(publisher, "n", &id).await.unwrap();
+            own.push((publisher.to_owned(), id));
+        }
+        stage.drain_log();
+    };
+    for (publisher, items) in
+        [(sensor, 1), (stranger, 2), (owner, 2100), (sensor, 150), (banned, 1)]
+    {
+        publish(publisher, items).await;
+    }
+    stage.affiliate(owner, "n", banned, Affiliation::Outcast).await.unwrap();
+    let of = |publishers: &[&str]| {
+        let some = own.iter().filter(|(publisher, _)| publishers.contains(&publisher.as_str()));
+        some.map(|(_, id)| id.clone()).collect::<Vec<_>>()
+    };
+    stage.drain_log();
+    pass_by(&stage, banned).await;
+    assert_eq!(stage.ids("n").await.len(), own.len());
+    pass_by(&stage, sensor).await;
+    assert_eq!(stage.ids("n").await, of(&[stranger, owner, banned]));
+    let told = stage.drain_log();
+    let retracted = of(&[sensor]);
+    assert_eq!(told.len(), retracted.len());
+    for ((event, recipients), id) in told.iter().zip(&retracted) {
+        assert!(event.contains(&format!("Retracted([ItemId(\"{id}\")])")), "{event}");
+        assert_eq!(recipients, &["reader@localhost"]);
+    }
+    // After a start the publishers of the newest items are known.
+    let late = "late@localhost";
+    stage.publish(late, "n", "late").await.unwrap();
+    stage.publish(owner, "n", "newest").await.unwrap();
+    drop(stage);
+    let stage = TestService::new(store).await;
+    stage.service.presence_tracker().connected();
+    tokio::select! {
+        () = stage.service.run_timers() => {}
+        () = async { while next_request(&stage).await.expect("it is asked").0 != late {} } => {}
+    }
+    pass_by(&stage, late).await;
+    let mut left = of(&[stranger, owner, banned]);
+    left.push("newest".into());
+    assert_eq!(stage.ids("n").await, left);
+}
+
+/// Items are retracted in parts if there is no room for all notifications. A publisher that returns keeps the rest
+/// until it becomes unavailable again.
+#[tokio::test(start_paused = true)]
+async fn purge_offline_retracts_as_much_as_there_is_room_for() {
+    let store: Arc<dyn Store> = Arc::new(MemoryStore::new());
+    let limits = Limits { max_backlog_events: 40, ..Limits::default() };
+    let stage = with_publishers(&store, limits).await;
+    stage.subscribe("reader@localhost", "n").await.unwrap();
+    for id in 0..100 {
+        stage.publish("stranger@localhost", "n", &format!("{id:02}")).await.unwrap();
+        stage.drain_log();
+    }
+    pass_by(&stage, "stranger@localhost").await;
+    let left = stage.ids("n").await.len();
+    assert!((1..100).contains(&left), "{left}");
+    stage.service.available(&jid("stranger@localhost/x"), &ONLINE).await;
+    let room = async |until: usize| {
+        while stage.ids("n").await.len() > until {
+            stage.drain_log();
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    };
+    tokio::select! {
+        () = stage.service.retry_presence() => {}
+        () = tokio::time::sleep(Duration::from_secs(10)) => {}
+    }
+    assert_eq!(stage.ids("n").await.len(), left);
+    stage.service.unavailable(&jid("stranger@localhost/x")).await;
+    tokio::select! {
+        () = stage.service.retry_presence() => {}
+        () = room(0) => {}
+    }
+}
