@@ -74,10 +74,14 @@ class Container:
             known += children
         return None
 
+    def inside(self, *command, **environment):
+        """Arguments for subprocess: a command in there, with nothing of this machine's environment."""
+        return dict(
+            args=[*AS_ROOT, "nsenter", "--target", self.leader, "--all", "--wd=/", *map(str, command)],
+            env={"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", **environment}, text=True)
+
     def enter(self, *command, **more):
-        return subprocess.run(
-            [*AS_ROOT, "nsenter", "--target", self.leader, "--all", "--wd=/", *map(str, command)],
-            env={"PATH": "/usr/sbin:/usr/bin:/sbin:/bin"}, capture_output=True, text=True, check=False, **more)
+        return subprocess.run(**self.inside(*command), capture_output=True, check=False, **more)
 
     def ask(self, *command):
         """What a command prints in there, whether it fails or not."""
