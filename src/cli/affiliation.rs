@@ -8,19 +8,30 @@ use super::{CliError, control::ServiceArgs};
 
 #[derive(Debug, Subcommand)]
 pub(super) enum AffiliationSubcommand {
-    /// List affiliations
+    /// List the affiliations of a node
+    #[command(after_help = "\
+Examples:
+  gjallar affiliation list news")]
     List {
         #[command(flatten)]
         at: ServiceArgs,
+        /// Name of the node
         node: String,
     },
-    /// Set the affiliation of JIDs; the last owner stays
+    /// Set the affiliation of JIDs, but keep the last owner
+    #[command(after_help = "\
+Examples:
+  gjallar affiliation set news publisher bot@example.org
+  gjallar affiliation set news outcast mallory@example.net eve@example.net")]
     Set {
         #[command(flatten)]
         at: ServiceArgs,
+        /// Name of the node
         node: String,
+        /// Affiliation of the JIDs
         #[arg(value_parser = ["owner", "publisher", "publish-only", "member", "none", "outcast"])]
         affiliation: String,
+        /// Bare JIDs
         #[arg(value_name = "JID", required = true)]
         jids: Vec<BareJid>,
     },

@@ -1,4 +1,4 @@
-//! `client …`: a bot or a subscriber with an account, at a service of any kind.
+//! `client …`: a bot or a subscriber with an account, at any pubsub service.
 
 use std::{
     fs,
@@ -15,92 +15,127 @@ use jid::Jid;
 use serde_json::{Value, json};
 
 use super::{
-    CliError,
-    control::{readable, shown, table},
-    print,
+    CliError, print,
+    table::{readable, shown, table},
 };
 
 #[derive(Debug, Subcommand)]
 pub(super) enum ClientSubcommand {
-    /// Subscribe to nodes, and print their events as they come
+    /// Subscribe to nodes and print their events
     ///
-    /// Needs an account that no other program reads messages of: it gets all messages of the account, those stored by the
-    /// server included, and drops everything but events. The other commands get no messages.
+    /// The account must have no other program that reads messages: this command receives all messages of the account,
+    /// including those that the server has stored, and drops everything except events. The other commands receive no
+    /// messages.
+    #[command(after_help = "\
+Examples:
+  gjallar client subscribe news --jid alice@example.org --service pubsub.example.org \\
+      --password-file password
+  gjallar client subscribe news blog --json --number 10 --jid alice@example.org \\
+      --service pubsub.example.org --server localhost:5222")]
     Subscribe {
         #[command(flatten)]
         login: LoginArgs,
+        /// Names of the nodes
         #[arg(value_name = "NODE", required = true)]
         nodes: Vec<String>,
-        /// End after so many events
+        /// Exit after this many events [default: never]
         #[arg(long, short = 'n', value_name = "EVENTS")]
         number: Option<usize>,
     },
-    /// End the subscription to a node
+    /// Delete the own subscription to a node
+    #[command(after_help = "\
+Examples:
+  gjallar client unsubscribe news --jid alice@example.org --service pubsub.example.org")]
     Unsubscribe {
         #[command(flatten)]
         login: LoginArgs,
+        /// Name of the node
         node: String,
     },
-    /// Publish an item, whose payload is read from standard input
+    /// Publish an item
+    #[command(after_help = "\
+Examples:
+  gjallar client publish news --jid bot@example.org --service pubsub.example.org \\
+      --password-file password < item.xml
+  gjallar client publish news --id 1 --payload \"<x xmlns='urn:example'/>\" \\
+      --jid bot@example.org --service pubsub.example.org --server localhost:5222")]
     Publish {
         #[command(flatten)]
         login: LoginArgs,
+        /// Name of the node
         node: String,
-        /// Its name; without one the service chooses it
+        /// Publish under this item id [default: chosen by the service]
         #[arg(long)]
         id: Option<String>,
-        /// The payload, instead of standard input: an XML element with a namespace
+        /// Publish this XML element, which needs a namespace [default: standard input]
         #[arg(long, value_name = "XML")]
         payload: Option<String>,
     },
-    /// Retract an item
+    /// Delete an item of a node
+    #[command(after_help = "\
+Examples:
+  gjallar client retract news 1 --jid bot@example.org --service pubsub.example.org")]
     Retract {
         #[command(flatten)]
         login: LoginArgs,
+        /// Name of the node
         node: String,
+        /// Id of the item
         item: String,
     },
     /// List the newest items of a node
+    #[command(after_help = "\
+Examples:
+  gjallar client items news --max 5 --jid alice@example.org --service pubsub.example.org")]
     Items {
         #[command(flatten)]
         login: LoginArgs,
+        /// Name of the node
         node: String,
-        /// How many at the most
+        /// List at most this many items
         #[arg(long, short = 'n', default_value_t = 20)]
         max: u32,
     },
-    /// Create a node; without a name the service chooses it
+    /// Create a node
+    #[command(after_help = "\
+Examples:
+  gjallar client create news --jid alice@example.org --service pubsub.example.org")]
     Create {
         #[command(flatten)]
         login: LoginArgs,
+        /// Name of the node [default: chosen by the service]
         node: Option<String>,
     },
-    /// Delete a node
+    /// Delete a node with its items and subscriptions
+    #[command(after_help = "\
+Examples:
+  gjallar client delete news --jid alice@example.org --service pubsub.example.org")]
     Delete {
         #[command(flatten)]
         login: LoginArgs,
+        /// Name of the node
         node: String,
     },
 }
 
 #[derive(Debug, clap::Args)]
 pub(super) struct LoginArgs {
-    /// The account
+    /// Log in with this account
     #[arg(long, env = "GJALLAR_CLIENT_JID")]
     jid: Jid,
-    /// The service
+    /// Send the requests to this pubsub service
     #[arg(long, env = "GJALLAR_CLIENT_SERVICE")]
     service: Jid,
-    /// The password; rather give it by the environment or a file
+    /// Log in with this password (safer in the environment or in a file)
     #[arg(long, env = "GJALLAR_CLIENT_PASSWORD", hide_env_values = true)]
     password: Option<String>,
-    /// A file with the password in its first line
+    /// Read the password from the first line of this file
     #[arg(long, value_name = "FILE", conflicts_with = "password")]
     password_file: Option<PathBuf>,
-    /// Host and port of the server, if its domain does not tell; on this machine without TLS
+    /// Connect to this server, on the same machine without TLS [default: from DNS]
     #[arg(long, value_name = "HOST:PORT", env = "GJALLAR_CLIENT_SERVER")]
     server: Option<String>,
-    /// Print JSON: of a list an object in each line
+    /// Print JSON, one object per line
     #[arg(long)]
     json: bool,
 }
@@ -181,7 +216,7 @@ impl LoginArgs {
         Ok(client::Client::connect(account, self.service.clone()).await?)
     }
 
-    /// What was done, by its name.
+    /// Prints the name of the changed node or item.
     fn say(&self, what: &str, name: &str) -> Result<(), CliError> {
         match self.json {
             true => print(&format!("{}\n", json!({ what: name }))),

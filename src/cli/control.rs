@@ -1,11 +1,10 @@
-//! Asking the running service, and showing what it answers: tables for people, JSON for scripts.
+//! Requests to the running service, whose responses are printed as tables or JSON.
 
 use std::{
     io::{self, IsTerminal, Write},
     ops::ControlFlow,
 };
 
-use comfy_table::{Table, presets};
 use gjallar::{
     admin::AdminRequest,
     runtime::{RunError, store_tools},
@@ -13,23 +12,26 @@ use gjallar::{
 use jid::Jid;
 use serde_json::Value;
 
-use super::{CliError, StoreArgs, print};
+use super::{
+    CliError, StoreArgs, print,
+    table::{details, shown, table, text, value},
+};
 
-/// Where the running service is, and how its answers are shown.
+/// Arguments of a request to the running service.
 #[derive(Clone, Debug, clap::Args)]
 pub(super) struct ServiceArgs {
     #[command(flatten)]
     pub(super) at: StoreArgs,
-    /// In whose name; without it, in that of the service
+    /// Act as this JID [default: the service]
     #[arg(long = "as", value_name = "JID")]
     pub(super) actor: Option<Jid>,
-    /// Print JSON: of a list an object in each line
+    /// Print JSON, one object per line
     #[arg(long)]
     pub(super) json: bool,
 }
 
 impl ServiceArgs {
-    /// What the answer ends with; its lines are shown one by one.
+    /// Sends a request and returns the last line of the response; the other lines go to `show`.
     pub(super) fn ask(
         &self,
         request: AdminRequest,
@@ -41,7 +43,7 @@ impl ServiceArgs {
         })
     }
 
-    /// The same, as long as more lines are wanted.
+    /// As [`ask`](Self::ask), until `show` breaks.
     pub(super) fn watch(
         &self,
         request: AdminRequest,
@@ -51,7 +53,7 @@ impl ServiceArgs {
         Ok(client.ask(self.actor.clone(), request, show).map_err(RunError::from)?)
     }
 
-    /// Has something done, and says so.
+    /// Sends a request for a change and prints its outcome.
     pub(super) fn act(
         &self,
         request: AdminRequest,
@@ -61,7 +63,7 @@ impl ServiceArgs {
         if self.json { self.show(&answer) } else { print(&format!("{}\n", done(&answer))) }
     }
 
-    /// Shows a list: of each entry these values.
+    /// Prints a list; a table has these values of each entry.
     pub(super) fn list(&self, request: AdminRequest, columns: &[&str]) -> Result<(), CliError> {
         if self.json {
             let mut written = Ok(());
@@ -79,16 +81,13 @@ impl ServiceArgs {
         print(&shown(table))
     }
 
-    /// Shows one thing, each value in a line.
+    /// Prints one object; a table has one value per line.
     pub(super) fn one(&self, request: AdminRequest) -> Result<(), CliError> {
         let thing = self.ask(request, |_| ())?;
         if self.json {
             return self.show(&thing);
         }
-        let mut table = Table::new();
-        table.load_style(presets::NOTHING);
-        rows(&mut table, "", &thing);
-        print(&shown(table))
+        print(&shown(details(&thing)))
     }
 
     pub(super) fn show(&self, value: &Value) -> Result<(), CliError> {
@@ -96,7 +95,7 @@ impl ServiceArgs {
     }
 }
 
-/// What is counted: as a table, or as OpenMetrics text where a program reads it.
+/// Prints the metrics: a table on a terminal, OpenMetrics text elsewhere.
 pub(super) fn stats(at: &ServiceArgs) -> Result<(), CliError> {
     if at.json || io::stdout().is_terminal() {
         return at.list(AdminRequest::Figures, &["name", "value", "meaning"]);
@@ -105,7 +104,7 @@ pub(super) fn stats(at: &ServiceArgs) -> Result<(), CliError> {
     print(text.as_str().unwrap_or_default())
 }
 
-/// Returns `true` if somebody types a name who was asked to.
+/// Asks on the terminal for a name; returns `true` if the input is this name.
 pub(super) fn confirmed(question: &str, name: &str) -> Result<bool, CliError> {
     if !io::stdin().is_terminal() {
         return Err(CliError::Argument("confirmation required: repeat with --yes".into()));
@@ -115,69 +114,4 @@ pub(super) fn confirmed(question: &str, name: &str) -> Result<bool, CliError> {
     let mut typed = String::new();
     io::stdin().read_line(&mut typed)?;
     Ok(typed.trim_end_matches(['\r', '\n']) == name)
-}
-
-/// A value of an object; null if it is not there.
-pub(super) fn value<'a>(object: &'a Value, name: &str) -> &'a Value {
-    object.get(name).unwrap_or(&Value::Null)
-}
-
-pub(super) fn table(columns: &[&str]) -> Table {
-    let mut table = Table::new();
-    table.load_style(presets::NOTHING);
-    table.set_header(columns.iter().map(|column| column.to_uppercase()));
-    table
-}
-
-/// A table as it is printed: columns two spaces apart.
-pub(super) fn shown(mut table: Table) -> String {
-    for column in table.column_iter_mut() {
-        column.set_padding((0, 2));
-    }
-    format!("{}\n", table.trim_fmt())
-}
-
-/// Plain values first, then what has values of its own.
-fn rows(table: &mut Table, prefix: &str, thing: &Value) {
-    let (nested, plain): (Vec<_>, Vec<_>) =
-        thing.as_object().into_iter().flatten().partition(|(_, of)| is_nested(of));
-    for (name, of) in plain.into_iter().chain(nested) {
-        let name = name.strip_prefix("pubsub#").unwrap_or(name);
-        let name = format!("{prefix}{name}");
-        match of {
-            Value::Object(_) => rows(table, &format!("{name} "), of),
-            Value::Array(entries) if is_nested(of) => {
-                for entry in entries {
-                    let values = entry.as_object().into_iter().flatten().map(|(_, of)| text(of));
-                    table.add_row([name.clone(), values.collect::<Vec<_>>().join(" ")]);
-                }
-            }
-            of => {
-                table.add_row([name, text(of)]);
-            }
-        }
-    }
-}
-
-fn is_nested(of: &Value) -> bool {
-    match of {
-        Value::Array(entries) => entries.iter().any(Value::is_object),
-        of => of.is_object(),
-    }
-}
-
-/// A value as people read it.
-pub(super) fn text(value: &Value) -> String {
-    match value {
-        Value::Null => String::new(),
-        Value::String(text) => readable(text),
-        Value::Array(entries) => entries.iter().map(text).collect::<Vec<_>>().join(", "),
-        other => readable(&other.to_string()),
-    }
-}
-
-/// A text without what could steer a terminal.
-pub(super) fn readable(text: &str) -> String {
-    let is_steering = |c: char| c.is_control() && c != '\n';
-    text.chars().map(|c| if is_steering(c) { '\u{fffd}' } else { c }).collect()
 }

@@ -1,24 +1,27 @@
-//! `doctor`: whether the server offers what the service relies on.
+//! `doctor`: tests what gjallar needs of the server.
 
 use gjallar::runtime::doctor;
 use serde_json::json;
 
 use super::{
-    CliError, StoreArgs,
-    control::{readable, shown, table},
-    print,
+    CliError, StoreArgs, print,
+    table::{readable, shown, table},
 };
 
 #[derive(Debug, clap::Args)]
-pub(super) struct Examination {
+#[command(after_help = "\
+Examples:
+  gjallar doctor --config /etc/gjallar/gjallar.toml
+  gjallar doctor --store sled:/var/lib/gjallar/store --json")]
+pub(super) struct DoctorArgs {
     #[command(flatten)]
     at: StoreArgs,
-    /// Print JSON: an object in each line
+    /// Print JSON, one object per line
     #[arg(long)]
     json: bool,
 }
 
-impl Examination {
+impl DoctorArgs {
     pub(super) fn run(self) -> Result<(), CliError> {
         let config = self.at.config()?;
         let findings = match doctor::running(&config)? {

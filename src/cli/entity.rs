@@ -7,29 +7,42 @@ use serde_json::json;
 
 use super::{
     CliError,
-    control::{ServiceArgs, confirmed, value},
+    control::{ServiceArgs, confirmed},
+    table::value,
 };
 
 #[derive(Debug, Subcommand)]
 pub(super) enum EntitySubcommand {
     /// Show the affiliations and subscriptions of a JID
+    #[command(after_help = "\
+Examples:
+  gjallar entity show alice@example.org")]
     Show {
         #[command(flatten)]
         at: ServiceArgs,
+        /// Bare JID
         jid: BareJid,
     },
-    /// Print everything that the service has of a JID, as JSON: what it is, and its items in a line each
+    /// Print all data of a JID as JSON, first the entity and then one item per line
+    #[command(after_help = "\
+Examples:
+  gjallar entity export alice@example.org > alice.json")]
     Export {
         #[command(flatten)]
         at: ServiceArgs,
+        /// Bare JID
         jid: BareJid,
     },
-    /// Erase everything that the service has of a JID, with the nodes that it owns alone
+    /// Delete all data of a JID, including the nodes that it alone owns
+    #[command(after_help = "\
+Examples:
+  gjallar entity erase alice@example.org")]
     Erase {
         #[command(flatten)]
         at: ServiceArgs,
+        /// Bare JID
         jid: BareJid,
-        /// Do not ask
+        /// Delete without asking for the JID
         #[arg(long)]
         yes: bool,
     },

@@ -1,4 +1,4 @@
-//! `completions` and `man`: what shells and readers need to know of the command line.
+//! `completions` and `man`: completions and man pages, generated from the arguments.
 
 use std::{fs, io, path::PathBuf};
 
@@ -8,16 +8,24 @@ use clap_complete::Shell;
 use super::{Cli, CliError, print};
 
 #[derive(Debug, clap::Args)]
-pub(super) struct Completions {
+#[command(after_help = "\
+Examples:
+  gjallar completions bash > ~/.local/share/bash-completion/completions/gjallar")]
+pub(super) struct CompletionsArgs {
+    /// Shell of the completions
     shell: Shell,
 }
 
 #[derive(Debug, clap::Args)]
-pub(super) struct Man {
+#[command(after_help = "\
+Examples:
+  gjallar man /usr/local/share/man/man1")]
+pub(super) struct ManArgs {
+    /// Folder of the man pages, which is created if it is missing
     folder: PathBuf,
 }
 
-impl Completions {
+impl CompletionsArgs {
     pub(super) fn run(&self) -> Result<(), CliError> {
         let mut text = Vec::new();
         clap_complete::generate(self.shell, &mut Cli::command(), "gjallar", &mut text);
@@ -25,7 +33,7 @@ impl Completions {
     }
 }
 
-impl Man {
+impl ManArgs {
     pub(super) fn run(&self) -> Result<(), CliError> {
         fs::create_dir_all(&self.folder)?;
         let pages = clap_mangen::generate_to(Cli::command(), &self.folder);

@@ -7,43 +7,60 @@ use gjallar::admin::AdminRequest;
 
 use super::{
     CliError,
-    control::{ServiceArgs, text, value},
+    control::ServiceArgs,
+    table::{text, value},
 };
 
 #[derive(Debug, Subcommand)]
 pub(super) enum ItemSubcommand {
-    /// List items, the newest first
+    /// List the newest items of a node, the newest first
+    #[command(after_help = "\
+Examples:
+  gjallar item list news
+  gjallar item list news --max 100 --json")]
     List {
         #[command(flatten)]
         at: ServiceArgs,
+        /// Name of the node
         node: String,
-        /// How many at the most
+        /// List at most this many items
         #[arg(long, short = 'n', default_value_t = 20)]
         max: usize,
     },
-    /// Publish an item, whose payload is read from standard input
+    /// Publish an item
+    #[command(after_help = "\
+Examples:
+  gjallar item publish news < item.xml
+  gjallar item publish news --id 1 --payload \"<x xmlns='urn:example'/>\"")]
     Publish {
         #[command(flatten)]
         at: ServiceArgs,
+        /// Name of the node
         node: String,
-        /// Its name; without one the service chooses it
+        /// Publish under this item id [default: chosen by the service]
         #[arg(long)]
         id: Option<String>,
-        /// The payload, instead of standard input: an XML element with a namespace
+        /// Publish this XML element, which needs a namespace [default: standard input]
         #[arg(long, value_name = "XML")]
         payload: Option<String>,
     },
-    /// Retract items
+    /// Delete items of a node by id or by age
+    #[command(after_help = "\
+Examples:
+  gjallar item retract news 1 2
+  gjallar item retract news --older-than-days 30")]
     Retract {
         #[command(flatten)]
         at: ServiceArgs,
+        /// Name of the node
         node: String,
+        /// Ids of the items
         #[arg(value_name = "ITEM", required_unless_present = "older_than_days")]
         items: Vec<String>,
-        /// Tell subscribers in any case
+        /// Notify subscribers even if the node is configured not to
         #[arg(long)]
         notify: bool,
-        /// All that are older
+        /// Delete all items that are older than this many days
         #[arg(long, value_name = "DAYS", conflicts_with_all = ["items", "notify"])]
         older_than_days: Option<u64>,
     },

@@ -1,4 +1,4 @@
-//! The command line: arguments to work, and its end to an exit code.
+//! The command line: parses the arguments, runs the command, and returns its exit code.
 
 mod affiliation;
 mod client;
@@ -11,6 +11,7 @@ mod node;
 mod serve;
 mod store;
 mod subscription;
+mod table;
 mod top;
 
 use std::{
@@ -31,81 +32,101 @@ use gjallar::{
 
 use self::control::ServiceArgs;
 
-/// A standalone publish-subscribe service (XEP-0060) for any XMPP server.
+/// Standalone publish-subscribe service (XEP-0060) for any XMPP server
 #[derive(Debug, Parser)]
 #[command(name = "gjallar", version, about, after_help = AFTER_HELP, arg_required_else_help = true)]
 struct Cli {
     #[command(subcommand)]
-    command: CliCommand,
+    command: CliSubcommand,
 }
 
 #[derive(Debug, Subcommand)]
-enum CliCommand {
+enum CliSubcommand {
     /// Connect to the server and serve until SIGTERM or SIGINT
+    #[command(after_help = "\
+Examples:
+  gjallar serve
+  gjallar serve --config /etc/gjallar/gjallar.toml")]
     Serve(ConfigArgs),
-    /// Say whether the configuration is in order, without starting anything
+    /// Check the configuration without starting the service
+    #[command(after_help = "\
+Examples:
+  gjallar check-config --config /etc/gjallar/gjallar.toml")]
     CheckConfig(ConfigArgs),
-    /// Compare everything in a store: checksums, indexes, counts
+    /// Check the checksums, indexes and counts of a store
     ///
-    /// If a service runs at the store, a copy is compared that it makes between two commits.
+    /// While a service runs at the store, the check reads a copy that the service makes between two commits.
+    #[command(after_help = "\
+Examples:
+  gjallar check --config /etc/gjallar/gjallar.toml
+  gjallar check --store sled:/var/lib/gjallar/store")]
     Check(StoreArgs),
-    /// Write everything in a store to standard output, as text
+    /// Export a store to standard output as text
     ///
-    /// If a service runs at the store, a copy is written that it makes between two commits.
+    /// While a service runs at the store, the export reads a copy that the service makes between two commits.
+    #[command(after_help = "\
+Examples:
+  gjallar export --store sled:/var/lib/gjallar/store > backup
+  gjallar export --config /etc/gjallar/gjallar.toml | gzip > backup.gz")]
     Export(StoreArgs),
-    /// Fill an empty store with what was exported, from standard input, or with what another service kept
-    Import(store::Import),
-    /// Try whether the server offers what the service relies on
+    /// Import an export, or the data of another service, into an empty store
+    Import(store::ImportArgs),
+    /// Test what gjallar needs of the server
     ///
-    /// If a service runs at the store, it tries that on its own connection.
-    Doctor(doctor::Examination),
-    /// Work at a store that no service has open
+    /// While a service runs at the store, the service tests its own connection.
+    Doctor(doctor::DoctorArgs),
+    /// Maintain a store that no service has open
     #[command(subcommand)]
-    Store(store::Store),
-    /// Nodes of the running service
+    Store(store::StoreSubcommand),
+    /// Manage the nodes of the running service
     #[command(subcommand)]
     Node(node::NodeSubcommand),
-    /// Items of a node
+    /// Manage the items of a node
     #[command(subcommand)]
     Item(item::ItemSubcommand),
-    /// Affiliations at a node
+    /// Manage the affiliations of a node
     #[command(subcommand)]
     Affiliation(affiliation::AffiliationSubcommand),
-    /// Subscriptions at a node, and requests for them
+    /// Manage the subscriptions of a node and pending requests
     #[command(subcommand)]
     Subscription(subscription::SubscriptionSubcommand),
-    /// Everything of a JID
+    /// Show, export or erase the data of a JID
     #[command(subcommand)]
     Entity(entity::EntitySubcommand),
-    /// Say something to all subscribers of a node
+    /// Send a text message to the subscribers of a node
     Announce(node::AnnounceArgs),
-    /// Publish and subscribe with an account, at a service of any kind
+    /// Publish and subscribe with an account at any pubsub service
     ///
-    /// Elements with a name or a namespace of more than 8 192 bytes cannot be received: an answer that has one fails, and an event lacks the element.
+    /// The client cannot receive elements with a name or a namespace of more than 8 192 bytes: a reply with such an
+    /// element is an error, and an event is printed without it.
     #[command(subcommand)]
     Client(client::ClientSubcommand),
-    /// Show what the running service counts
+    /// Show the metrics of the running service
+    #[command(after_help = "\
+Examples:
+  gjallar stats --config /etc/gjallar/gjallar.toml
+  gjallar stats --store sled:/var/lib/gjallar/store | grep gjallar_link_up")]
     Stats(ServiceArgs),
-    /// Watch the running service: link, backlog, and the busiest nodes
-    Top(top::Top),
-    /// Print completions for a shell
-    Completions(generate::Completions),
-    /// Write man pages into a folder
-    Man(generate::Man),
+    /// Watch the link, the backlog and the busiest nodes of the running service
+    Top(top::TopArgs),
+    /// Print the completions for a shell
+    Completions(generate::CompletionsArgs),
+    /// Write the man pages to a folder
+    Man(generate::ManArgs),
 }
 
 #[derive(Clone, Debug, clap::Args)]
 struct StoreArgs {
     #[command(flatten)]
     source: ConfigArgs,
-    /// The store, such as sled:PATH; without it, the configured one
+    /// Use this store, such as sled:PATH [default: the configured store]
     #[arg(long, value_name = "STORE")]
     store: Option<String>,
 }
 
 #[derive(Clone, Debug, clap::Args)]
 struct ConfigArgs {
-    /// The configuration file; without it, only the environment counts
+    /// Read this configuration file [default: environment only]
     #[arg(long, short, value_name = "FILE", env = "GJALLAR_CONFIG")]
     config: Option<PathBuf>,
 }
@@ -121,49 +142,55 @@ impl StoreArgs {
 }
 
 const AFTER_HELP: &str = "\
-The shortest start needs no file:
-
-  GJALLAR_JID=pubsub.example.org     the component's JID, as the server knows it
-  GJALLAR_SERVER=localhost:5347      the server's component port
-  GJALLAR_SECRET=...                 what the server expects (or GJALLAR_SECRET_FILE)
-  GJALLAR_STORE=sled:PATH            where nodes are kept; by default in the state
-                                     directory; memory: keeps nothing
-  GJALLAR_ADMINS=a@example.org,...   who administers the service
-  gjallar serve
+Environment variables, enough to serve without a configuration file:
+  GJALLAR_JID=pubsub.example.org    JID of the component, as the server knows it
+  GJALLAR_SERVER=localhost:5347     component port of the server
+  GJALLAR_SECRET=...                secret of the component (or GJALLAR_SECRET_FILE)
+  GJALLAR_STORE=sled:PATH           store of the nodes [default: in the state directory];
+                                    memory: loses all nodes when the service stops
+  GJALLAR_ADMINS=a@example.org,...  administrators of the service
 
 Every key of the configuration file has such a variable: GJALLAR_LIMITS_MAX_ITEMS is
-max_items in [limits]. A variable outweighs the file. config/gjallar.toml and
+max_items in [limits]. A variable overrides the file. config/gjallar.toml and
 docs/CONFIGURATION.md explain every key.
 
-Exit codes: 0 done, or stopped in order; 2 wrong arguments or configuration; 3 the
-store cannot be opened or is damaged; 4 doctor found something degraded; 1 anything
-else, such as what a service refuses.";
+Exit codes:
+  0  done, or stopped by SIGTERM or SIGINT
+  1  refused by a service, or any other failure
+  2  wrong arguments or configuration
+  3  the store cannot be opened or is damaged
+  4  doctor found a degraded check
 
-/// Does what the arguments say.
+Examples:
+  gjallar doctor --config /etc/gjallar/gjallar.toml
+  gjallar serve --config /etc/gjallar/gjallar.toml
+  gjallar node create news --store sled:/var/lib/gjallar/store";
+
+/// Parses the arguments and runs the command.
 pub(crate) fn run() -> ExitCode {
     let done = match Cli::parse().command {
-        CliCommand::Serve(source) => return serve::serve(&source),
-        CliCommand::CheckConfig(source) => serve::check(&source),
-        CliCommand::Check(at) => store::check(&at),
-        CliCommand::Export(at) => store::export(&at),
-        CliCommand::Import(import) => import.run(),
-        CliCommand::Doctor(doctor) => doctor.run(),
-        CliCommand::Store(store) => store.run(),
-        CliCommand::Node(node) => node.run(),
-        CliCommand::Item(item) => item.run(),
-        CliCommand::Affiliation(affiliation) => affiliation.run(),
-        CliCommand::Subscription(subscription) => subscription.run(),
-        CliCommand::Entity(entity) => entity.run(),
-        CliCommand::Announce(announce) => announce.run(),
-        CliCommand::Client(client) => client.run(),
-        CliCommand::Stats(at) => control::stats(&at),
-        CliCommand::Top(top) => top.run(),
-        CliCommand::Completions(completions) => completions.run(),
-        CliCommand::Man(man) => man.run(),
+        CliSubcommand::Serve(source) => return serve::serve(&source),
+        CliSubcommand::CheckConfig(source) => serve::check(&source),
+        CliSubcommand::Check(at) => store::check(&at),
+        CliSubcommand::Export(at) => store::export(&at),
+        CliSubcommand::Import(import) => import.run(),
+        CliSubcommand::Doctor(doctor) => doctor.run(),
+        CliSubcommand::Store(store) => store.run(),
+        CliSubcommand::Node(node) => node.run(),
+        CliSubcommand::Item(item) => item.run(),
+        CliSubcommand::Affiliation(affiliation) => affiliation.run(),
+        CliSubcommand::Subscription(subscription) => subscription.run(),
+        CliSubcommand::Entity(entity) => entity.run(),
+        CliSubcommand::Announce(announce) => announce.run(),
+        CliSubcommand::Client(client) => client.run(),
+        CliSubcommand::Stats(at) => control::stats(&at),
+        CliSubcommand::Top(top) => top.run(),
+        CliSubcommand::Completions(completions) => completions.run(),
+        CliSubcommand::Man(man) => man.run(),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
-        // Who reads has enough.
+        // The reader of standard output has closed it.
         Err(CliError::Output(error)) if error.kind() == io::ErrorKind::BrokenPipe => {
             ExitCode::SUCCESS
         }
@@ -171,7 +198,7 @@ pub(crate) fn run() -> ExitCode {
     }
 }
 
-/// Why something was not done.
+/// The error of a command.
 #[derive(Debug, thiserror::Error)]
 enum CliError {
     #[error(transparent)]
@@ -227,12 +254,73 @@ fn print(text: &str) -> Result<(), CliError> {
 
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory;
+    use clap::{Command, CommandFactory};
 
     use super::*;
 
     #[test]
     fn the_arguments_of_every_command_are_in_order() {
         Cli::command().debug_assert();
+    }
+
+    /// Every command below one, with the words of its call.
+    fn commands(command: &Command, path: &[String]) -> Vec<(Vec<String>, Command)> {
+        let own = [path, &[command.get_name().to_owned()]].concat();
+        let below = command.get_subcommands().flat_map(|below| commands(below, &own));
+        below.chain([(own.clone(), command.clone())]).collect()
+    }
+
+    /// The arguments of a line as a shell splits it, up to a redirection or a pipe.
+    fn split(line: &str) -> Vec<String> {
+        let (mut words, mut quote) = (vec![String::new()], None);
+        for c in line.chars() {
+            let last = words.last_mut().unwrap();
+            match c {
+                _ if quote == Some(c) => quote = None,
+                '\'' | '"' if quote.is_none() => quote = Some(c),
+                ' ' if quote.is_none() => words.push(String::new()),
+                '<' | '>' | '|' if quote.is_none() => break,
+                c => last.push(c),
+            }
+        }
+        assert_eq!(quote, None, "{line}");
+        words.retain(|word| !word.is_empty());
+        words
+    }
+
+    #[test]
+    fn every_example_of_the_help_can_be_parsed() {
+        for (path, command) in commands(&Cli::command(), &[]) {
+            let help = command.get_after_help().map(ToString::to_string).unwrap_or_default();
+            let examples = help.split_once("Examples:\n").map_or("", |(_, examples)| examples);
+            // A group of commands has the examples of its commands.
+            let is_group = command.has_subcommands() && path.len() > 1;
+            assert_eq!(examples.is_empty(), is_group, "{path:?}");
+            for example in examples.replace("\\\n", "").lines() {
+                let words = split(example);
+                assert!(words.starts_with(&path), "{path:?}: {example}");
+                if let Err(error) = Cli::try_parse_from(&words) {
+                    panic!("{example}: {error}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn every_line_of_the_help_is_a_sentence_without_a_full_stop() {
+        for (path, command) in commands(&Cli::command(), &[]) {
+            let arguments = command
+                .get_arguments()
+                .filter(|argument| !matches!(argument.get_id().as_str(), "help" | "version"));
+            let helps = arguments.map(|argument| (argument.get_id().as_str(), argument.get_help()));
+            for (name, help) in helps.chain([("the command", command.get_about())]) {
+                let help = help.map(ToString::to_string).unwrap_or_default();
+                let is_plain = help.starts_with(|c: char| c.is_uppercase())
+                    && !help.ends_with('.')
+                    && !help.contains(['\n', ';'])
+                    && help.len() <= 90;
+                assert!(is_plain, "{path:?}, {name}: {help:?}");
+            }
+        }
     }
 }

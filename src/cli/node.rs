@@ -5,72 +5,104 @@ use gjallar::admin::{AdminRequest, ConfigFields};
 
 use super::{
     CliError,
-    control::{ServiceArgs, confirmed, text, value},
+    control::{ServiceArgs, confirmed},
+    table::{text, value},
 };
 
 #[derive(Debug, Subcommand)]
 pub(super) enum NodeSubcommand {
     /// List nodes
+    #[command(after_help = "\
+Examples:
+  gjallar node list
+  gjallar node list 'news/*' --json")]
     List {
         #[command(flatten)]
         at: ServiceArgs,
-        /// A part of the name, or a pattern with * and ?, of at most 127 characters
-        #[arg(default_value = "")]
+        /// Part of the name, or a pattern with * and ? of at most 127 characters [default: all nodes]
+        #[arg(default_value = "", hide_default_value = true)]
         pattern: String,
     },
-    /// Show all about a node
+    /// Show the configuration and the counts of a node
+    #[command(after_help = "\
+Examples:
+  gjallar node show news")]
     Show {
         #[command(flatten)]
         at: ServiceArgs,
+        /// Name of the node
         node: String,
     },
-    /// Create a node; it belongs to whom --as names
+    /// Create a node that the JID of --as owns
+    #[command(after_help = "\
+Examples:
+  gjallar node create news --as alice@example.org
+  gjallar node create news --set access_model=whitelist --set title='All the news'")]
     Create {
         #[command(flatten)]
         at: ServiceArgs,
-        /// Its name; without one the service chooses it
+        /// Name of the node [default: chosen by the service]
         node: Option<String>,
-        /// Fields of its configuration, such as access_model=whitelist
+        /// Set a configuration field, such as access_model=whitelist (may be repeated)
         #[arg(long = "set", short = 's', value_name = "FIELD=VALUE", value_parser = field)]
         fields: Vec<(String, String)>,
     },
-    /// Configure a node
+    /// Change configuration fields of a node
+    #[command(after_help = "\
+Examples:
+  gjallar node configure news max_items=100
+  gjallar node configure news access_model=whitelist title='All the news'")]
     Configure {
         #[command(flatten)]
         at: ServiceArgs,
+        /// Name of the node
         node: String,
-        /// Fields of its configuration, such as max_items=100
+        /// Configuration fields, such as max_items=100
         #[arg(value_name = "FIELD=VALUE", value_parser = field, required = true)]
         fields: Vec<(String, String)>,
     },
-    /// Delete a node with everything in it
+    /// Delete a node with its items, subscriptions and affiliations
+    #[command(after_help = "\
+Examples:
+  gjallar node delete news
+  gjallar node delete news --yes --redirect 'xmpp:pubsub.example.org?;node=stories'")]
     Delete {
         #[command(flatten)]
         at: ServiceArgs,
+        /// Name of the node
         node: String,
-        /// The URI of the node to turn to instead
+        /// Redirect later requests to the node at this URI
         #[arg(long, value_name = "URI")]
         redirect: Option<String>,
-        /// Do not ask
+        /// Delete without asking for the name
         #[arg(long)]
         yes: bool,
     },
-    /// Remove all items of a node
+    /// Delete all items of a node, but not the node
+    #[command(after_help = "\
+Examples:
+  gjallar node purge news")]
     Purge {
         #[command(flatten)]
         at: ServiceArgs,
+        /// Name of the node
         node: String,
-        /// Do not ask
+        /// Delete without asking for the name
         #[arg(long)]
         yes: bool,
     },
 }
 
 #[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  gjallar announce news 'The feed moves on Friday.'")]
 pub(super) struct AnnounceArgs {
     #[command(flatten)]
     at: ServiceArgs,
+    /// Name of the node
     node: String,
+    /// Text of the message
     text: String,
 }
 

@@ -1,4 +1,4 @@
-//! `check`, `export` and `import`: work at a store, with a bar that shows how far it is.
+//! `check`, `export`, `import` and `store …`: work on a whole store, with a progress bar.
 
 use std::{
     fs,
@@ -17,26 +17,28 @@ use jid::BareJid;
 use serde_json::json;
 
 use super::{
-    CliError, StoreArgs,
-    control::{shown, table},
-    print,
+    CliError, StoreArgs, print,
+    table::{shown, table},
 };
 
-/// What is done at a store that no service has open.
+/// Maintenance of a store that no service has open.
 #[derive(Clone, Debug, clap::Subcommand)]
-pub(super) enum Store {
-    /// Give every node a new epoch, after the folder was restored from a snapshot
+pub(super) enum StoreSubcommand {
+    /// Give every node a new epoch after the store was restored from a snapshot
     #[command(after_help = REBASE_HELP)]
     Rebase(StoreArgs),
 }
 
 const REBASE_HELP: &str = "\
-If it is interrupted, do it again: the service does not start before.
-A store that was restored from an older copy would give ids to new events that clients
-and archives know from events that it has lost. With new epochs no id names two events.
-`gjallar import` does the same by itself.";
+A store that was restored from an older copy would give new events the ids of events
+that it has lost and that clients and archives know. With new epochs no id names two
+events. `gjallar import` changes the epochs too. After an interruption repeat the
+command: the service does not start before it is complete.
 
-impl Store {
+Examples:
+  gjallar store rebase --store sled:/var/lib/gjallar/store";
+
+impl StoreSubcommand {
     pub(super) fn run(&self) -> Result<(), CliError> {
         let Self::Rebase(at) = self;
         let nodes = runtime()?.block_on(store_tools::rebase(&at.config()?))?;
@@ -46,34 +48,37 @@ impl Store {
 }
 
 #[derive(Clone, Debug, clap::Args)]
-#[command(after_help = AFTER_HELP)]
-pub(super) struct Import {
+#[command(after_help = IMPORT_HELP)]
+pub(super) struct ImportArgs {
     #[command(flatten)]
     at: StoreArgs,
-    /// Keep the epochs of the archive: only for a service that did not run on after the export
+    /// Keep the epochs of the export, whose service must not have run after it
     #[arg(long, conflicts_with = "from")]
     same_epoch: bool,
-    /// Read what another service kept, instead of standard input
+    /// Import the data of this service [default: an export from standard input]
     #[arg(long, value_name = "SERVICE", requires = "source")]
     from: Option<SourceService>,
-    /// Where that is: a postgres:// URL, a file of SQLite, or the folder of Prosody's data
+    /// Read this postgres:// URL, SQLite file, or data folder of Prosody
     #[arg(long, env = "GJALLAR_IMPORT_SOURCE", hide_env_values = true)]
     source: Option<String>,
-    /// The JID that the service has there; without it, the configured one
+    /// Import the service that has this JID [default: the configured JID]
     #[arg(long, value_name = "JID", requires = "from")]
     service: Option<BareJid>,
-    /// Only say what would come over and what not
+    /// Report what would be imported, and leave the store as it is
     #[arg(long, requires = "from")]
     dry_run: bool,
-    /// Print what came over, and what did not, as one JSON object
+    /// Print the report as one JSON object
     #[arg(long, requires = "from")]
     json: bool,
 }
 
-const AFTER_HELP: &str = "\
-Stop the other service before, or what it takes meanwhile is missing. Nothing is written to
-what it kept. A URL with a password is better in GJALLAR_IMPORT_SOURCE: others see arguments.
+const IMPORT_HELP: &str = "\
+Stop the other service before the import: later changes would be missing. The import only
+reads its data. Put a URL with a password into GJALLAR_IMPORT_SOURCE, since other users see
+the arguments of a command.
 
+Examples:
+  gjallar import --store sled:/var/lib/gjallar/store < backup
   gjallar import --from prosody --source /var/lib/prosody --service pubsub.example.org --dry-run
   gjallar import --from ejabberd --source postgres://ejabberd@localhost/ejabberd \\
       --service pubsub.example.org --store sled:/var/lib/gjallar/store";
@@ -98,15 +103,15 @@ impl SourceService {
     }
 }
 
-impl Import {
+impl ImportArgs {
     pub(super) fn run(self) -> Result<(), CliError> {
         match (self.from, &self.source) {
-            (Some(from), Some(source)) => self.take_over(from.kind(), source.clone()),
+            (Some(from), Some(source)) => self.migrate(from.kind(), source.clone()),
             _ => import(&self.at, self.same_epoch),
         }
     }
 
-    fn take_over(&self, kind: SourceKind, source: String) -> Result<(), CliError> {
+    fn migrate(&self, kind: SourceKind, source: String) -> Result<(), CliError> {
         let config = self.at.config()?;
         let configured = || BareJid::new(&config.jid).ok();
         let Some(service) = self.service.clone().or_else(configured) else {
@@ -139,7 +144,7 @@ impl Import {
             return print(&format!("{report}\n"));
         }
         if remarks.iter().next().is_some() {
-            let mut table = table(&["times", "not imported, or changed", "for example at"]);
+            let mut table = table(&["times", "not imported, or changed", "examples"]);
             for (what, remark) in remarks.iter() {
                 let times = remark.times.to_string();
                 table.add_row([times, what.to_owned(), remark.places.join(", ")]);

@@ -4,38 +4,56 @@ use clap::Subcommand;
 use gjallar::admin::AdminRequest;
 use jid::Jid;
 
-use super::{
-    CliError,
-    control::{ServiceArgs, value},
-};
+use super::{CliError, control::ServiceArgs, table::value};
 
 #[derive(Debug, Subcommand)]
 pub(super) enum SubscriptionSubcommand {
-    /// List subscriptions
+    /// List the subscriptions of a node
+    #[command(after_help = "\
+Examples:
+  gjallar subscription list news")]
     List {
         #[command(flatten)]
         at: ServiceArgs,
+        /// Name of the node
         node: String,
     },
-    /// Subscribe JIDs, or end their subscriptions
+    /// Subscribe JIDs to a node, or delete their subscriptions (none)
+    #[command(after_help = "\
+Examples:
+  gjallar subscription set news subscribed alice@example.org bob@example.org
+  gjallar subscription set news none alice@example.org")]
     Set {
         #[command(flatten)]
         at: ServiceArgs,
+        /// Name of the node
         node: String,
+        /// State of the subscriptions
         #[arg(value_parser = ["subscribed", "none"])]
         subscription: String,
+        /// JIDs of the subscribers
         #[arg(value_name = "JID", required = true)]
         jids: Vec<Jid>,
     },
-    /// List who waits for an owner's approval
+    /// List the subscription requests that wait for the approval of an owner
+    #[command(after_help = "\
+Examples:
+  gjallar subscription pending news")]
     Pending {
         #[command(flatten)]
         at: ServiceArgs,
+        /// Name of the node
         node: String,
     },
-    /// Approve those who wait
+    /// Approve pending subscription requests
+    #[command(after_help = "\
+Examples:
+  gjallar subscription approve news alice@example.org")]
     Approve(ApprovalArgs),
-    /// Refuse those who wait
+    /// Refuse pending subscription requests
+    #[command(after_help = "\
+Examples:
+  gjallar subscription refuse news mallory@example.net")]
     Refuse(ApprovalArgs),
 }
 
@@ -43,7 +61,9 @@ pub(super) enum SubscriptionSubcommand {
 pub(super) struct ApprovalArgs {
     #[command(flatten)]
     at: ServiceArgs,
+    /// Name of the node
     node: String,
+    /// JIDs of the requests
     #[arg(value_name = "JID", required = true)]
     jids: Vec<Jid>,
 }

@@ -1,4 +1,4 @@
-//! `top`: what the running service does, second by second.
+//! `top`: figures of the running service, each second.
 
 use std::{
     fmt::Write as _,
@@ -11,22 +11,27 @@ use serde_json::Value;
 
 use super::{
     CliError,
-    control::{ServiceArgs, shown, table, text, value},
+    control::ServiceArgs,
+    table::{shown, table, text, value},
 };
 
 /// Clears a terminal.
 const CLEAR: &str = "\x1b[H\x1b[2J";
 
 #[derive(Debug, clap::Args)]
-pub(super) struct Top {
+#[command(after_help = "\
+Examples:
+  gjallar top
+  gjallar top --seconds 60 --json")]
+pub(super) struct TopArgs {
     #[command(flatten)]
     at: ServiceArgs,
-    /// End after so many seconds
+    /// Exit after this many seconds [default: never]
     #[arg(long, short = 'n', value_name = "SECONDS")]
     seconds: Option<u64>,
 }
 
-impl Top {
+impl TopArgs {
     pub(super) fn run(self) -> Result<(), CliError> {
         let (mut times, mut before) = (0, None);
         let mut broken = None;
