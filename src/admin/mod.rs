@@ -10,5 +10,5 @@ mod top;
 pub use self::{
     client::{AdminClient, ControlError, Snapshot},
     control_socket::{ControlSocket, Examine},
-    protocol::{AdminRequest, ConfigFields, Finding},
+    protocol::{AdminRequest, ConfigFields, Finding, config_fields},
 };

@@ -1,10 +1,12 @@
 //! What is asked over the socket, and what is answered: a line of JSON, and lines of JSON.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, btree_map::Entry};
 
 use jid::{BareJid, Jid};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+
+use crate::xmpp::stanza::forms::node_config;
 
 /// A request, and in whose name it is made.
 #[derive(Debug, Serialize, Deserialize)]
@@ -49,6 +51,29 @@ impl Finding {
 
 /// Fields of the form `pubsub#node_config` and their values; of several values each in a line.
 pub type ConfigFields = BTreeMap<String, String>;
+
+/// Collects fields that are given one by one. Their names may lack `pubsub#`. A repeated list field adds a value.
+///
+/// # Errors
+/// The text of an error that names a repeated field with a single value.
+pub fn config_fields(given: Vec<(String, String)>) -> Result<ConfigFields, String> {
+    let mut fields = ConfigFields::new();
+    for (name, value) in given {
+        let name = if name.contains('#') { name } else { format!("pubsub#{name}") };
+        match fields.entry(name) {
+            Entry::Vacant(field) => {
+                field.insert(value);
+            }
+            Entry::Occupied(mut field) if node_config::is_list(field.key()) => {
+                field.get_mut().extend(["\n", &value]);
+            }
+            Entry::Occupied(field) => {
+                return Err(format!("{}: only one value is accepted", field.key()));
+            }
+        }
+    }
+    Ok(fields)
+}
 
 /// What can be asked.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

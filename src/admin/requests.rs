@@ -205,12 +205,8 @@ fn id(node: &str) -> Result<NodeId, gjallar_pubsub::Error> {
     NodeId::parse(node)
 }
 
-/// Fields may be named without `pubsub#`.
 fn settings(fields: &ConfigFields) -> Result<Vec<ConfigField>, gjallar_pubsub::Error> {
-    let setting = |(name, value): (&String, &String)| match name.contains('#') {
-        true => node_config::setting(name, value),
-        false => node_config::setting(&format!("pubsub#{name}"), value),
-    };
+    let setting = |(name, value): (&String, &String)| node_config::setting(name, value);
     let settings = fields.iter().map(setting).collect::<Result<Vec<_>, _>>()?;
     Ok(settings.into_iter().flatten().collect())
 }

@@ -1,7 +1,7 @@
 //! `node …` and `announce`.
 
 use clap::Subcommand;
-use gjallar::admin::{AdminRequest, ConfigFields};
+use gjallar::admin::{AdminRequest, config_fields};
 
 use super::{
     CliError,
@@ -43,7 +43,7 @@ Examples:
         at: ServiceArgs,
         /// Name of the node [default: chosen by the service]
         node: Option<String>,
-        /// Set a configuration field, such as access_model=whitelist (may be repeated)
+        /// Set a configuration field, such as access_model=whitelist; repeat contact or roster_groups_allowed to add values
         #[arg(long = "set", short = 's', value_name = "FIELD=VALUE", value_parser = field)]
         fields: Vec<(String, String)>,
     },
@@ -57,7 +57,7 @@ Examples:
         at: ServiceArgs,
         /// Name of the node
         node: String,
-        /// Configuration fields, such as max_items=100
+        /// Configuration fields, such as max_items=100; repeat contact or roster_groups_allowed to add values
         #[arg(value_name = "FIELD=VALUE", value_parser = field, required = true)]
         fields: Vec<(String, String)>,
     },
@@ -114,13 +114,13 @@ impl NodeSubcommand {
             }
             Self::Show { at, node } => at.one(AdminRequest::Node { node }),
             Self::Create { at, node, fields } => {
-                let request =
-                    AdminRequest::Create { node, fields: ConfigFields::from_iter(fields) };
+                let fields = config_fields(fields).map_err(CliError::Argument)?;
+                let request = AdminRequest::Create { node, fields };
                 at.act(request, |done| text(value(done, "node")))
             }
             Self::Configure { at, node, fields } => {
-                let request =
-                    AdminRequest::Configure { node, fields: ConfigFields::from_iter(fields) };
+                let fields = config_fields(fields).map_err(CliError::Argument)?;
+                let request = AdminRequest::Configure { node, fields };
                 at.act(request, |_| "configured".into())
             }
             Self::Delete { at, node, redirect, yes } => {

@@ -247,6 +247,28 @@ async fn affiliations_and_subscriptions_are_administered_from_the_command_line()
 }
 
 #[tokio::test]
+async fn repeated_fields_make_a_list_and_are_refused_for_a_single_value() {
+    let served = ServiceProcess::start(&[], &[]).await;
+    let contacts = ["-s", "contact=a@localhost", "--set", "pubsub#contact=b@localhost"];
+    said(&served, &[&["node", "create", "n"][..], &contacts].concat()).await;
+    let configure = ["node", "configure", "n"];
+    let groups =
+        ["roster_groups_allowed=Friends", "title=T", "roster_groups_allowed=Work, at home"];
+    said(&served, &[&configure[..], &groups].concat()).await;
+    let single = ["title=U", "roster_groups_allowed=Family", "pubsub#title=V"];
+    let error = "gjallar: pubsub#title: only one value is accepted\n";
+    assert_eq!(refused(&served, &[&configure[..], &single].concat(), 2).await, error);
+    let access = ["node", "create", "m", "-s", "access_model=whitelist", "-s", "access_model=open"];
+    let error = "gjallar: pubsub#access_model: only one value is accepted\n";
+    assert_eq!(refused(&served, &access, 2).await, error);
+    assert_eq!(listed(&served, &["node", "list"]).await.len(), 1);
+    let node = &listed(&served, &["node", "show", "n"]).await[0]["configuration"];
+    assert_eq!(node["pubsub#contact"], "a@localhost\nb@localhost");
+    assert_eq!(node["pubsub#roster_groups_allowed"], "Friends\nWork, at home");
+    assert_eq!(node["pubsub#title"], "T");
+}
+
+#[tokio::test]
 async fn an_entity_is_exported_with_its_options_and_erased_from_configurations() {
     let mut served = ServiceProcess::start(&[], &[]).await;
     for node in ["n", "m"] {
@@ -416,5 +438,8 @@ fn shells_and_readers_know_the_commands() {
     gjallar(&["man", folder.path().to_str().unwrap()]);
     let page = |name: &str| std::fs::read_to_string(Path::join(folder.path(), name)).unwrap();
     assert!(page("gjallar.1").contains("gjallar\\-node"));
-    assert!(page("gjallar-node-create.1").contains("FIELD=VALUE"));
+    for name in ["gjallar-node-create.1", "gjallar-node-configure.1"] {
+        let page = page(name);
+        assert!(page.contains("FIELD=VALUE") && page.contains("repeat contact or"), "{page}");
+    }
 }

@@ -290,7 +290,7 @@ fn settings_of<'a>(
                 submitted.settings.extend(setting(var, "").ok().flatten());
             }
             // No configuration can meet a precondition without a value.
-            (_, []) if !LISTS.contains(&var) => {
+            (_, []) if !is_list(var) => {
                 let text = format!("{}: a value is required", forms::shortened(var));
                 return Err(gjallar_pubsub::Error::NotAcceptable(text));
             }
@@ -308,7 +308,7 @@ fn settings_of<'a>(
                 // A form is filled in by programs that know other fields (XEP-0004 §3.1); a precondition has to be
                 // understood (§7.1.5).
                 Err(gjallar_pubsub::Error::UnknownField(_)) if is_config => {}
-                Ok(_) if values.len() > 1 && !LISTS.contains(&var) => {
+                Ok(_) if values.len() > 1 && !is_list(var) => {
                     let text = format!("{}: only one value is accepted", forms::shortened(var));
                     return Err(gjallar_pubsub::Error::NotAcceptable(text));
                 }
@@ -321,8 +321,12 @@ fn settings_of<'a>(
 
 const CONTACT: &str = "pubsub#contact";
 const GROUPS: &str = "pubsub#roster_groups_allowed";
-/// The fields that can have several values.
-const LISTS: [&str; 2] = [CONTACT, GROUPS];
+
+/// Returns `true` if a field can have several values.
+#[must_use]
+pub fn is_list(var: &str) -> bool {
+    [CONTACT, GROUPS].contains(&var)
+}
 
 fn invalid(var: &str, value: &str) -> gjallar_pubsub::Error {
     gjallar_pubsub::Error::NotAcceptable(forms::invalid(var, value))
