@@ -10,7 +10,7 @@ use gjallar_pubsub::{Limits, NodeConfig, SubscriptionOptions};
 use minidom::Element;
 
 use super::docs::tests;
-use crate::support::{component::TestComponent, process::lines_with_event};
+use crate::support::component::{TestComponent, assert_options_have_labels};
 
 const READER: &str = "reader@localhost/phone";
 
@@ -89,8 +89,9 @@ async fn the_registered_features_and_meta_data_are_announced() {
     assert_eq!(vars.map(str::to_owned).collect::<BTreeSet<_>>(), expected);
 }
 
-/// Every field of every form in an element that has a name with `pubsub#`, and its type.
+/// Every field of every form in an element that has a name with `pubsub#`, and its type. Options have labels.
 fn types(element: &Element, found: &mut Vec<(String, String)>) {
+    assert_options_have_labels(element);
     if element.is("field", "jabber:x:data")
         && let Some(var) = element.attr("var").and_then(|var| var.strip_prefix("pubsub#"))
     {

@@ -509,3 +509,10 @@ pub fn form(fields: &[(&str, &str)]) -> String {
 pub fn shown(element: &Element) -> String {
     gjallar::xmpp::xml::writer::stand_alone(element)
 }
+
+/// Options of forms have labels: clients such as Converse show an option without one as an empty line.
+pub fn assert_options_have_labels(element: &Element) {
+    let is_option = element.is("option", "jabber:x:data");
+    assert!(!is_option || element.attr("label").is_some(), "{}", shown(element));
+    element.children().for_each(assert_options_have_labels);
+}

@@ -5,7 +5,7 @@ use std::{collections::BTreeSet, sync::Arc};
 use gjallar::store::MemoryStore;
 use minidom::Element;
 
-use crate::support::component::{SERVICE, TestComponent, error, shown};
+use crate::support::component::{SERVICE, TestComponent, assert_options_have_labels, error, shown};
 
 const ADMIN: &str = "admin@localhost/desk";
 const OWNER: &str = "owner@localhost/desk";
@@ -26,6 +26,7 @@ struct CommandDialog<'a> {
 impl<'a> CommandDialog<'a> {
     async fn begin(component: &'a mut TestComponent, who: &'a str, command: &'a str) -> Self {
         let answer = component.ask(who, "set", &request(command, None, "", "")).await;
+        assert_options_have_labels(&answer);
         let id = stage(&answer).and_then(|stage| stage.attr("sessionid")).map(str::to_owned);
         Self { component, who, command, id, answer }
     }
@@ -34,15 +35,18 @@ impl<'a> CommandDialog<'a> {
     async fn act(&mut self, action: &str, fields: &[(&str, &str)]) -> &mut Self {
         let action = format!(" action='{action}'");
         let form = if fields.is_empty() { String::new() } else { form(fields) };
-        let content = request(self.command, self.id.as_deref(), &action, &form);
-        self.answer = self.component.ask(self.who, "set", &content).await;
-        self
+        self.send(&action, &form).await
     }
 
     /// Fills in the form, and does what is offered first.
     async fn fill(&mut self, fields: &[(&str, &str)]) -> &mut Self {
-        let content = request(self.command, self.id.as_deref(), "", &form(fields));
+        self.send("", &form(fields)).await
+    }
+
+    async fn send(&mut self, action: &str, form: &str) -> &mut Self {
+        let content = request(self.command, self.id.as_deref(), action, form);
         self.answer = self.component.ask(self.who, "set", &content).await;
+        assert_options_have_labels(&self.answer);
         self
     }
 
@@ -56,9 +60,7 @@ impl<'a> CommandDialog<'a> {
         }
         let action = format!(" action='{action}'");
         let form = shown(&form).replacen("type='form'", "type='submit'", 1);
-        let content = request(self.command, self.id.as_deref(), &action, &form);
-        self.answer = self.component.ask(self.who, "set", &content).await;
-        self
+        self.send(&action, &form).await
     }
 
     fn status(&self) -> &str {
@@ -556,7 +558,11 @@ async fn requests_are_approved_and_refused() {
     let mut approve = CommandDialog::begin(&mut component, OWNER, "approve").await;
     approve.fill(&[("node", "n")]).await;
     let offered = shown(&approve.field("jids"));
-    assert_eq!(offered.matches("<option>").count(), 4, "{offered}");
+    assert_eq!(offered.matches("<option ").count(), 4, "{offered}");
+    assert!(
+        offered.contains("<option label='a@localhost'><value>a@localhost</value>"),
+        "{offered}"
+    );
     approve.fill(&[("jids", "a@localhost\nb@localhost"), ("decision", "approve")]).await;
     assert_eq!(approve.note(), "Approved: 2.");
     let mut refuse = CommandDialog::begin(&mut component, OWNER, "approve").await;
@@ -572,6 +578,27 @@ async fn requests_are_approved_and_refused() {
     let mut there = CommandDialog::begin(&mut component, OWNER, "subscriptions").await;
     there.fill(&[("node", "n")]).await;
     assert_eq!(there.fixed(), "a@localhost\nb@localhost");
+}
+
+#[tokio::test]
+async fn options_that_a_form_leaves_out_are_counted() {
+    let mut component = TestComponent::start().await;
+    component.create(OWNER, "n", &[("access_model", "authorize")]).await;
+    for number in 0..203 {
+        let jid = format!("{number}@localhost");
+        component.pubsub(&jid, "set", &format!("<subscribe node='n' jid='{jid}'/>")).await;
+    }
+    for items in [0..100, 100..200, 200..201] {
+        let item = |id| format!("<item id='{id}'><x xmlns='urn:x'/></item>");
+        let items: String = items.map(item).collect();
+        component.granted(OWNER, &format!("<publish node='n'>{items}</publish>")).await;
+    }
+    for (command, list, left_out) in [("approve", "jids", 3), ("retract-items", "items", 1)] {
+        let mut dialog = CommandDialog::begin(&mut component, OWNER, command).await;
+        dialog.fill(&[("node", "n")]).await;
+        assert_eq!(shown(&dialog.field(list)).matches("<option ").count(), 200);
+        assert_eq!(dialog.fixed(), format!("… and {left_out} more"));
+    }
 }
 
 #[tokio::test]

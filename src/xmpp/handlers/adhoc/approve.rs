@@ -1,7 +1,7 @@
 //! Approving subscriptions that wait, or refusing them (§8.6).
 
 use async_trait::async_trait;
-use xmpp_parsers::data_forms::{Field, FieldType, Option_};
+use xmpp_parsers::data_forms::{Field, FieldType};
 
 use crate::xmpp::stanza::forms;
 use gjallar_pubsub::op::authorize::Authorize;
@@ -39,11 +39,11 @@ impl AdHocCommand for ApproveCommand {
             }
             let mut jids = Field::new("jids", FieldType::ListMulti);
             jids.label = Some("Who waits".into());
-            let option = |jid: &jid::Jid| Option_ { label: None, value: jid.to_string() };
-            jids.options = asker.offered(waiting.iter().map(option));
+            let options = waiting.iter().map(|jid| forms::option(jid.as_str(), jid.as_str()));
+            let mut fields = asker.offered(jids, waiting.len(), options);
             let options = [("approve", "Approve"), ("refuse", "Refuse")];
-            let decision = forms::choice("decision", "Decision", &options, "approve");
-            return Ok(CommandStep::last(&format!("Requests at {node}"), vec![jids, decision]));
+            fields.push(forms::choice("decision", "Decision", &options, "approve"));
+            return Ok(CommandStep::last(&format!("Requests at {node}"), fields));
         };
         let allow = match decided.needed("decision")? {
             "approve" => true,

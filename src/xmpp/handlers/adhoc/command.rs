@@ -186,9 +186,18 @@ impl CommandContext<'_> {
         self.service.policies().limits().max_reply_bytes
     }
 
-    /// The options of a list that fit in a reply, at least one.
-    pub(super) fn offered(&self, options: impl Iterator<Item = Option_>) -> Vec<Option_> {
-        options.take(MAX_SHOWN).take_while(byte_budget(self.max_bytes(), 1, option_len)).collect()
+    /// A list with those of so many options that fit in a reply, at least one; if options are left out, with a line that
+    /// says their number.
+    pub(super) fn offered(
+        &self,
+        mut list: Field,
+        number: usize,
+        options: impl Iterator<Item = Option_>,
+    ) -> Vec<Field> {
+        let options = options.take(MAX_SHOWN);
+        list.options = options.take_while(byte_budget(self.max_bytes(), 1, option_len)).collect();
+        let left_out = more(number.saturating_sub(list.options.len()));
+        [list].into_iter().chain(left_out.map(|line| fixed(&[line]))).collect()
     }
 
     /// The first of so many entries at a node, as lines to read; if entries are left out, with the number of these.

@@ -93,10 +93,9 @@ pub(super) fn option_len(option: &Option_) -> usize {
 }
 
 pub(super) fn option(node: &NodeSummary) -> Option_ {
-    // Some clients show no option that has no label.
     let label = match node.title.as_str() {
         "" => node.node.to_string(),
         title => format!("{} ({title})", node.node),
     };
-    Option_ { label: Some(label), value: node.node.to_string() }
+    forms::option(node.node.as_str(), &label)
 }

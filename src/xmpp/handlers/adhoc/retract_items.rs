@@ -3,9 +3,9 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use xmpp_parsers::data_forms::{Field, FieldType, Option_};
+use xmpp_parsers::data_forms::{Field, FieldType};
 
-use crate::xmpp::stanza::forms::field;
+use crate::xmpp::stanza::forms::{self, field};
 use gjallar_pubsub::{
     Item, ItemId, ItemOrder, PageRequest,
     op::{
@@ -60,14 +60,15 @@ impl AdHocCommand for RetractItemsCommand {
                     Some(publisher) => format!("{} ({publisher})", item.id),
                     None => item.id.to_string(),
                 };
-                Option_ { label: Some(label), value: item.id.to_string() }
+                forms::option(item.id.as_str(), &label)
             };
-            items.options = asker.offered(retrieved.part.entries.iter().rev().map(option));
-            let fields = vec![
-                items,
+            let number = retrieved.part.total.unwrap_or_default();
+            let options = retrieved.part.entries.iter().rev().map(option);
+            let mut fields = asker.offered(items, number, options);
+            fields.extend([
                 lines("others", "Others, each in a line", []),
                 field("notify", FieldType::Boolean, "Tell subscribers in any case", "false"),
-            ];
+            ]);
             return Ok(CommandStep::last(&format!("Items of {node}"), fields));
         };
         let names = wanted.all("items").chain(wanted.all("others"));

@@ -55,7 +55,7 @@ fn fill(tag: ElementWriter, field: &Field, is_asked: bool) -> ElementWriter {
         FieldType::TextPrivate => "text-private",
         FieldType::TextSingle => "text-single",
     };
-    let option = |tag: ElementWriter, option: &Option_| {
+    let render_option = |tag: ElementWriter, option: &Option_| {
         let tag = tag.attr_if("label", option.label.as_deref());
         tag.with("value", |value| value.text(&option.value))
     };
@@ -69,9 +69,10 @@ fn fill(tag: ElementWriter, field: &Field, is_asked: bool) -> ElementWriter {
     let is_open = is_asked && is_list && (field.options.is_empty() || field.validate.is_some());
     let is_option = |value: &&String| field.options.iter().any(|option| option.value == **value);
     let present = field.values.iter().filter(|value| is_open && !is_option(value));
-    let present: Vec<_> = present.map(|value| open_option(value)).collect();
+    let present: Vec<_> = present.map(|value| option(value, value)).collect();
     let options = field.options.iter().chain(&present);
-    let tag = options.fold(head, |tag, choice| tag.with("option", |tag| option(tag, choice)));
+    let tag =
+        options.fold(head, |tag, option| tag.with("option", |tag| render_option(tag, option)));
     let tag = field.values.iter().fold(tag, |tag, value| tag.with("value", |tag| tag.text(value)));
     tag.children(is_open.then(open_validation))
 }
@@ -112,11 +113,7 @@ pub fn jids<J: ToString>(var: &str, label: &str, jids: &[J]) -> Field {
 #[must_use]
 pub fn choice(var: &str, label: &str, options: &[(&str, &str)], value: &str) -> Field {
     let mut field = field(var, FieldType::ListSingle, label, value);
-    let option = |(value, label): &(&str, &str)| Option_ {
-        label: Some((*label).to_owned()),
-        value: (*value).to_owned(),
-    };
-    field.options = options.iter().map(option).collect();
+    field.options = options.iter().map(|(value, label)| option(value, label)).collect();
     field
 }
 
@@ -125,7 +122,7 @@ pub fn choice(var: &str, label: &str, options: &[(&str, &str)], value: &str) -> 
 pub fn open_choices(var: &str, label: &str, options: &[String], values: &[String]) -> Field {
     let mut field = Field::new(var, FieldType::ListMulti);
     field.label = Some(label.to_owned());
-    field.options = options.iter().map(|value| open_option(value)).collect();
+    field.options = options.iter().map(|value| option(value, value)).collect();
     field.values = values.to_vec();
     field.validate = Some(Validate {
         datatype: Some(Datatype::String),
@@ -135,9 +132,10 @@ pub fn open_choices(var: &str, label: &str, options: &[String], values: &[String
     field
 }
 
-/// An option of a list that takes any value. Some clients show no option without a label.
-fn open_option(value: &str) -> Option_ {
-    Option_ { label: Some(value.to_owned()), value: value.to_owned() }
+/// An option of a list. COMPAT: clients such as Converse show an option without a label as an empty line.
+#[must_use]
+pub fn option(value: &str, label: &str) -> Option_ {
+    Option_ { label: Some(label.to_owned()), value: value.to_owned() }
 }
 
 /// A form of a registered type (XEP-0068).

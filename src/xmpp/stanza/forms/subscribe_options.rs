@@ -1,7 +1,7 @@
 //! The form `pubsub#subscribe_options` (§6.3, §16.4.2): the options of a subscription, both ways.
 
 use minidom::Element;
-use xmpp_parsers::data_forms::{DataFormType, Field, FieldType, Option_};
+use xmpp_parsers::data_forms::{DataFormType, Field, FieldType};
 
 use crate::xmpp::{
     stanza::{
@@ -42,11 +42,7 @@ const SHOWS: [(&str, &str, Show); 5] = [
 fn show_values(shows: ShowSet) -> Field {
     let mut field = Field::new(SHOW_VALUES, FieldType::ListMulti);
     field.label = Some("In which states of availability events come; with all, in any".to_owned());
-    let option = |(value, label, _): (&str, &str, Show)| Option_ {
-        label: Some(label.to_owned()),
-        value: value.to_owned(),
-    };
-    field.options = SHOWS.into_iter().map(option).collect();
+    field.options = SHOWS.iter().map(|(value, label, _)| forms::option(value, label)).collect();
     field.values = show_names(shows).lines().map(str::to_owned).collect();
     field
 }
