@@ -105,7 +105,9 @@ def main():
             shown = configure(terminal, server)
     captures = []
     for typed, screen in shown:
-        lines = [line[: line.find("  " * 10)] if "  " * 10 in line else line for line in screen.splitlines()]
+        # Profanity ends no line after a list without a value, and shows contacts at the right.
+        screen = re.sub(r" \d\d:\d\d:\d\d - (?=\[field)", "\n", screen)
+        lines = [re.split(r"(?<=\S) {8,}", line)[0] for line in screen.splitlines()]
         lines = [re.sub(r"^\d\d:\d\d:\d\d [-!] ?", "", line).rstrip() for line in lines]
         start = next((n for n, line in enumerate(lines) if line.startswith("Form title")), 0)
         start = next((n for n, line in enumerate(lines) if "ad hoc commands" in line), start)
