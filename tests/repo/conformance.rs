@@ -31,6 +31,132 @@ const TYPES: &str = "access_model:list-single allow:boolean contact:jid-multi cr
     publish_model:list-single publish_node_full:list-single publisher:jid-multi purge_offline:boolean \
     roster_groups_allowed:list-multi send_last_published_item:list-single show-values:list-multi subscribe:boolean \
     subscriber_jid:jid-single tempsub:boolean";
+/// The labels of the registry (§16.4) for the fields of each form, but for collections.
+const LABELS: &[(&str, &[(&str, &str)])] = &[
+    (
+        "subscribe_authorization",
+        &[
+            ("allow", "Whether to allow the subscription"),
+            ("node", "The NodeID of the relevant node"),
+            ("subscriber_jid", "The address (JID) of the subscriber"),
+        ],
+    ),
+    (
+        "subscribe_options",
+        &[
+            ("deliver", "Whether an entity wants to receive or disable notifications"),
+            (
+                "digest",
+                "Whether an entity wants to receive digests (aggregations) of notifications or \
+                 all notifications individually",
+            ),
+            (
+                "digest_frequency",
+                "The minimum number of milliseconds between sending any two notification digests",
+            ),
+            ("expire", "The DateTime at which a leased subscription will end or has ended"),
+            (
+                "include_body",
+                "Whether an entity wants to receive an XMPP message body in addition to the \
+                 payload format",
+            ),
+            (
+                "show-values",
+                "The presence states for which an entity wants to receive notifications",
+            ),
+        ],
+    ),
+    (
+        "meta-data",
+        &[
+            ("access_model", "Access model"),
+            ("contact", "The JIDs of those to contact with questions"),
+            ("creation_date", "The datetime when the node was created"),
+            ("creator", "The JID of the node creator"),
+            ("description", "A description of the node"),
+            ("language", "The default language of the node"),
+            ("max_items", "Max # of items to persist"),
+            ("num_subscribers", "The number of subscribers to the node"),
+            ("owner", "The JIDs of those with an affiliation of owner"),
+            ("publish_model", "Publish model"),
+            ("publisher", "The JIDs of those with an affiliation of publisher"),
+            ("title", "The name of the node"),
+            ("type", "Payload semantic type information"),
+        ],
+    ),
+    (
+        "node_config",
+        &[
+            ("access_model", "Who may subscribe and retrieve items"),
+            (
+                "body_xslt",
+                "The URL of an XSL transformation which can be applied to payloads in order to \
+                 generate an appropriate message body element.",
+            ),
+            ("contact", "The JIDs of those to contact with questions"),
+            (
+                "dataform_xslt",
+                "The URL of an XSL transformation which can be applied to the payload format in \
+                 order to generate a valid Data Forms result that the client could display \
+                 using a generic Data Forms rendering engine",
+            ),
+            ("deliver_notifications", "Whether to deliver event notifications"),
+            (
+                "deliver_payloads",
+                "Whether to deliver payloads with event notifications; applies only to leaf nodes",
+            ),
+            ("description", "A description of the node"),
+            (
+                "item_expire",
+                "Number of seconds after which to automatically purge items. `max` for no \
+                 specific limit other than a server imposed maximum.",
+            ),
+            ("itemreply", "Whether owners or publisher should receive replies to items"),
+            ("language", "The default language of the node"),
+            (
+                "max_items",
+                "The maximum number of items to persist. `max` for no specific limit other than \
+                 a server imposed maximum.",
+            ),
+            ("max_payload_size", "The maximum payload size in bytes"),
+            ("notification_type", "Specify the delivery style for notifications"),
+            ("notify_config", "Whether to notify subscribers when the node configuration changes"),
+            ("notify_delete", "Whether to notify subscribers when the node is deleted"),
+            (
+                "notify_retract",
+                "Whether to notify subscribers when items are removed from the node",
+            ),
+            ("notify_sub", "Whether to notify owners about new subscribers and unsubscribes"),
+            ("persist_items", "Whether to persist items to storage"),
+            ("presence_based_delivery", "Whether to deliver notifications to available users only"),
+            ("publish_model", "The publisher model"),
+            (
+                "publish_node_full",
+                "Action to be performed by the service when publishing on a full node.",
+            ),
+            (
+                "purge_offline",
+                "Whether to purge all items when the relevant publisher goes offline",
+            ),
+            (
+                "roster_groups_allowed",
+                "The roster group(s) allowed to subscribe and retrieve items",
+            ),
+            ("send_last_published_item", "When to send the last published item"),
+            ("subscribe", "Whether to allow subscriptions"),
+            (
+                "tempsub",
+                "Whether to make all subscriptions temporary, based on subscriber presence",
+            ),
+            ("title", "A friendly name for the node"),
+            (
+                "type",
+                "The semantic type information of data in the node, usually specified by the \
+                 namespace of the payload (if any)",
+            ),
+        ],
+    ),
+];
 /// §16.3, but for collections, and for what profiles for accounts have. Of the five `access-…` that of the default
 /// model is announced (§10). And `since` of XEP-0312.
 const FEATURES: &str = "access-open auto-create auto-subscribe config-node config-node-max create-and-configure create-nodes \
@@ -89,20 +215,48 @@ async fn the_registered_features_and_meta_data_are_announced() {
     assert_eq!(vars.map(str::to_owned).collect::<BTreeSet<_>>(), expected);
 }
 
-/// Every field of every form in an element that has a name with `pubsub#`, and its type. Options have labels.
-fn types(element: &Element, found: &mut Vec<(String, String)>) {
+/// A field of a form that has a name with `pubsub#`.
+struct FormField {
+    form: String,
+    var: String,
+    kind: String,
+    label: Option<String>,
+}
+
+/// Collects these fields of every form in an element. Options have labels.
+fn collect_fields(element: &Element, found: &mut Vec<FormField>) {
     assert_options_have_labels(element);
-    if element.is("field", "jabber:x:data")
-        && let Some(var) = element.attr("var").and_then(|var| var.strip_prefix("pubsub#"))
-    {
-        found.push((var.to_owned(), element.attr("type").unwrap().to_owned()));
+    let form_type = element.children().find(|field| field.attr("var") == Some("FORM_TYPE"));
+    if let Some(form_type) = form_type {
+        let form = form_type.children().next().unwrap().text();
+        let form = form.strip_prefix("http://jabber.org/protocol/pubsub#").unwrap();
+        for field in element.children() {
+            let Some(var) = field.attr("var").and_then(|var| var.strip_prefix("pubsub#")) else {
+                continue;
+            };
+            found.push(FormField {
+                form: form.to_owned(),
+                var: var.to_owned(),
+                kind: field.attr("type").unwrap().to_owned(),
+                label: field.attr("label").map(str::to_owned),
+            });
+        }
     }
-    element.children().for_each(|child| types(child, found));
+    element.children().for_each(|child| collect_fields(child, found));
+}
+
+/// The label of a field in the registry, without a full stop. Meta-data include fields of the configuration.
+fn registered_label(form: &str, var: &str) -> Option<&'static str> {
+    let labels =
+        |form: &str| LABELS.iter().find(|(name, _)| *name == form).map(|(_, labels)| labels);
+    let label = |form| labels(form)?.iter().find(|(name, _)| *name == var).map(|(_, label)| *label);
+    let label = label(form).or_else(|| label("node_config").filter(|_| form == "meta-data"));
+    label.map(|label| label.trim_end_matches('.'))
 }
 
 /// Libraries check the type of each field, and refuse the form or close the connection if it is another (aioxmpp, Smack).
 #[tokio::test]
-async fn fields_have_the_types_of_the_registry() {
+async fn fields_have_the_types_and_labels_of_the_registry() {
     let owner = "owner@localhost/desk";
     let mut component = TestComponent::start().await;
     component.link.send("<message xmlns='jabber:component:accept' from='localhost' to='pubsub.localhost'>\
@@ -110,24 +264,29 @@ async fn fields_have_the_types_of_the_registry() {
     component.create(owner, "n", &[("access_model", "authorize"), ("notify_config", "1")]).await;
     let mut found = Vec::new();
     for question in ["<configure node='n'/>", "<default/>"] {
-        types(&component.owner(owner, "get", question).await, &mut found);
+        collect_fields(&component.owner(owner, "get", question).await, &mut found);
     }
     let subscribe = format!("<subscribe node='n' jid='{READER}'/>");
     component.pubsub(READER, "set", &subscribe).await;
     let asked = component.messages().await;
-    asked.iter().for_each(|message| types(message, &mut found));
-    types(&component.pubsub(READER, "get", "<default/>").await, &mut found);
+    asked.iter().for_each(|message| collect_fields(message, &mut found));
+    collect_fields(&component.pubsub(READER, "get", "<default/>").await, &mut found);
     let info = "<query xmlns='http://jabber.org/protocol/disco#info' node='n'/>";
-    types(&component.ask(owner, "get", info).await, &mut found);
+    collect_fields(&component.ask(owner, "get", info).await, &mut found);
     let pending = "<command xmlns='http://jabber.org/protocol/commands' \
         node='http://jabber.org/protocol/pubsub#get-pending'/>";
-    types(&component.ask(owner, "set", pending).await, &mut found);
+    collect_fields(&component.ask(owner, "set", pending).await, &mut found);
     let types: std::collections::BTreeMap<_, _> =
         TYPES.split_whitespace().map(|pair| pair.split_once(':').unwrap()).collect();
-    for (var, kind) in &found {
+    for FormField { form, var, kind, label } in &found {
         assert_eq!(types.get(var.as_str()).unwrap_or(&"text-single"), kind, "{var}");
+        let registered = registered_label(form, var);
+        assert!(registered.is_some(), "{form} {var} is not in the registry");
+        assert_eq!(label.as_deref(), registered, "{form} {var}");
     }
-    let seen: BTreeSet<_> = found.iter().map(|(var, _)| var.as_str()).collect();
+    let seen: BTreeSet<_> = found.iter().map(|field| field.var.as_str()).collect();
+    let forms: BTreeSet<_> = found.iter().map(|field| field.form.as_str()).collect();
+    assert_eq!(forms, LABELS.iter().map(|(form, _)| *form).collect());
     for var in types.keys().chain(&["node", "subscriber_jid", "expire", "language"]) {
         assert!(seen.contains(var), "{var} is in no form");
     }

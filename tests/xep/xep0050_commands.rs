@@ -261,7 +261,7 @@ async fn nodes_are_listed_page_by_page() {
     // Who completes at once gets the first page.
     let mut list = CommandDialog::begin(&mut component, OWNER, "list-nodes").await;
     list.act("complete", &[("max", "2")]).await;
-    assert_eq!(list.note(), "The list goes on after this page.");
+    assert_eq!(list.note(), "More entries follow on the next page.");
     assert_eq!(list.values("nodes").len(), 2);
     assert!(!list.has("after"));
 }
@@ -470,12 +470,12 @@ async fn a_node_is_created_configured_purged_and_deleted() {
 
     component.publish(OWNER, "n", "1").await;
     let mut purge = CommandDialog::begin(&mut component, OWNER, "purge-node").await;
-    assert_eq!(purge.fill(&[("node", "n")]).await.note(), "The items are removed.");
+    assert_eq!(purge.fill(&[("node", "n")]).await.note(), "The items are deleted.");
     assert_eq!(component.items(OWNER, "n").await, Vec::<String>::new());
 
     let mut delete = CommandDialog::begin(&mut component, OWNER, "delete-node").await;
     delete.fill(&[("node", "n")]).await;
-    assert_eq!(delete.fixed(), "n goes with all its items and 0 subscriptions.");
+    assert_eq!(delete.fixed(), "This deletes n with all its items and 0 subscriptions.");
     delete.fill(&[("name", "m")]).await;
     assert_eq!(error(&delete.answer), "modify bad-request bad-payload");
     delete.fill(&[("name", "n"), ("redirect", "xmpp:other?;node=o")]).await;
@@ -574,7 +574,7 @@ async fn requests_are_approved_and_refused() {
     assert_eq!(refuse.note(), "Refused: 1. Not pending any more: d@localhost.");
     assert!(shown(&refuse.answer).contains("<note type='warn'>"));
     let mut nobody = CommandDialog::begin(&mut component, OWNER, "approve").await;
-    assert_eq!(nobody.fill(&[("node", "n")]).await.note(), "Nobody waits.");
+    assert_eq!(nobody.fill(&[("node", "n")]).await.note(), "No pending requests.");
     let mut there = CommandDialog::begin(&mut component, OWNER, "subscriptions").await;
     there.fill(&[("node", "n")]).await;
     assert_eq!(there.fixed(), "a@localhost\nb@localhost");
@@ -657,7 +657,7 @@ async fn an_announcement_reaches_subscribers_with_deliveries_enabled() {
     announce.fill(&[("node", "n"), ("text", "")]).await;
     assert!(error(&announce.answer).contains("bad-request"));
     announce.fill(&[("node", "n"), ("text", "It ends\non Friday.")]).await;
-    assert_eq!(announce.note(), "Subscribers who are told: 2.");
+    assert_eq!(announce.note(), "Notified subscribers: 2.");
     let mut messages = component.messages().await;
     messages.sort_by_key(|message| message.attr("to").map(str::to_owned));
     let to: Vec<_> = messages.iter().map(|message| message.attr("to").unwrap()).collect();

@@ -183,12 +183,12 @@ pub fn metadata(ends: Option<&(Item, Item)>) -> ElementWriter {
 #[must_use]
 pub fn form() -> ElementWriter {
     let fields = [
-        ("with", FieldType::JidSingle, "Who published it"),
-        ("start", FieldType::TextSingle, "Published at this time or later"),
-        ("end", FieldType::TextSingle, "Published at this time or earlier"),
-        ("after-id", FieldType::TextSingle, "After this item"),
-        ("before-id", FieldType::TextSingle, "Before this item"),
-        ("ids", FieldType::ListMulti, "These items"),
+        ("with", FieldType::JidSingle, "JID of the publisher"),
+        ("start", FieldType::TextSingle, "Earliest time of publication"),
+        ("end", FieldType::TextSingle, "Latest time of publication"),
+        ("after-id", FieldType::TextSingle, "Archive id of the last item before the results"),
+        ("before-id", FieldType::TextSingle, "Archive id of the first item after the results"),
+        ("ids", FieldType::ListMulti, "Archive ids of the results"),
     ];
     let fields = fields.map(|(var, kind, label)| forms::field(var, kind, label, "")).into();
     let form = forms::form_of_type(DataFormType::Form, ns::MAM, fields);

@@ -127,7 +127,7 @@ def session(folder, service, node, title):
         # The only node of its own is chosen already.
         wait_for("the node", lambda: there("Stage", "combo box", node))
         click("Stage", "Next")
-        wait_for("the form", lambda: entry("Stage", "A name for people")).queryEditableText().setTextContents(title)
+        wait_for("the form", lambda: entry("Stage", "A friendly name for the node")).queryEditableText().setTextContents(title)
         click("Stage", "Complete")
         page = wait_for("the end", lambda: window("Completed"))
         print(*[thing.name for thing in below(page) if thing.getRoleName() == "label"], sep="\n")

@@ -92,7 +92,7 @@ def configure(terminal, server):
     step("/form submit", f"Form title: Configuration of {NODE}")
     terminal.wait_for("Use '/form submit' to save changes.")
     terminal.type('/field1 "Princely Musings"')
-    terminal.wait_for("A name for people: Princely Musings")
+    terminal.wait_for("A friendly name for the node: Princely Musings")
     step("/form submit", "The node is configured.")
     return shown
 

@@ -42,10 +42,10 @@ impl AdHocCommand for AffiliationsCommand {
             let line = |(jid, affiliation): (BareJid, Affiliation)| {
                 format!("{jid}: {}", affiliation.as_str())
             };
-            let title = format!("Affiliations at {node}");
+            let title = format!("Affiliations of {node}");
             let fields = vec![
                 asker.shown_list(there.len(), there.into_iter().map(line)),
-                jids_field("jids", "Whose affiliation to set"),
+                jids_field("jids", "JIDs with the new affiliation"),
                 choice(),
             ];
             return Ok(CommandStep::last(&title, fields));
@@ -71,14 +71,14 @@ impl AdHocCommand for AffiliationsCommand {
 
 fn choice() -> Field {
     let label = |affiliation| match affiliation {
-        Affiliation::Owner => "May do everything",
-        Affiliation::Publisher => "May publish and retrieve",
-        Affiliation::PublishOnly => "May publish only",
-        Affiliation::Member => "May subscribe and retrieve",
-        Affiliation::None => "As anyone",
-        Affiliation::Outcast => "Shut out",
+        Affiliation::Owner => "Owner (full control)",
+        Affiliation::Publisher => "Publisher (publishes, subscribes and retrieves)",
+        Affiliation::PublishOnly => "Publish-only (publishes)",
+        Affiliation::Member => "Member (subscribes and retrieves)",
+        Affiliation::None => "None (access by the access model)",
+        Affiliation::Outcast => "Outcast (no access)",
     };
     let options = Affiliation::ALL.map(|one| (one.as_str(), label(one)));
-    let field = forms::choice("affiliation", "Affiliation", &options, "member");
+    let field = forms::choice("affiliation", "New affiliation", &options, "member");
     Field { type_: FieldType::ListSingle, ..field }
 }

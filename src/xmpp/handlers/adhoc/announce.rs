@@ -28,13 +28,13 @@ impl AdHocCommand for AnnounceCommand {
         answers: &[FormValues],
     ) -> Result<CommandStep, CommandError> {
         let [written, ..] = answers else {
-            let text = required(lines("text", "What to say", []));
+            let text = required(lines("text", "Text of the message", []));
             let fields = vec![asker.node_field("node").await?, text];
-            return Ok(CommandStep::last("Announce", fields));
+            return Ok(CommandStep::last("Announce to the subscribers of a node", fields));
         };
         let (node, text) = (written.node("node")?, written.text("text"));
         let request = announce::Announce { node, text };
         let told = asker.service.announce(asker.actor, &request, |outcome| outcome);
-        Ok(CommandStep::done(format!("Subscribers who are told: {}.", told.await.await?)))
+        Ok(CommandStep::done(format!("Notified subscribers: {}.", told.await.await?)))
     }
 }

@@ -35,15 +35,15 @@ impl AdHocCommand for ApproveCommand {
         let [decided] = rest else {
             let waiting = asker.service.requests(asker.actor, &node).await?;
             if waiting.is_empty() {
-                return Ok(CommandStep::done("Nobody waits."));
+                return Ok(CommandStep::done("No pending requests."));
             }
             let mut jids = Field::new("jids", FieldType::ListMulti);
-            jids.label = Some("Who waits".into());
+            jids.label = Some("Pending subscribers".into());
             let options = waiting.iter().map(|jid| forms::option(jid.as_str(), jid.as_str()));
             let mut fields = asker.offered(jids, waiting.len(), options);
             let options = [("approve", "Approve"), ("refuse", "Refuse")];
             fields.push(forms::choice("decision", "Decision", &options, "approve"));
-            return Ok(CommandStep::last(&format!("Requests at {node}"), fields));
+            return Ok(CommandStep::last(&format!("Pending subscriptions of {node}"), fields));
         };
         let allow = match decided.needed("decision")? {
             "approve" => true,

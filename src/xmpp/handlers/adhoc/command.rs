@@ -145,7 +145,7 @@ impl CommandStep {
         let mut page = DataForm { type_: DataFormType::Result_, ..page };
         page.fields.retain(|field| field.type_ != FieldType::Hidden);
         let note =
-            CommandNote { is_warning: true, text: "The list goes on after this page.".into() };
+            CommandNote { is_warning: true, text: "More entries follow on the next page.".into() };
         Self::Done(CommandOutcome { note: Some(note), form: Some(page) })
     }
 

@@ -29,7 +29,7 @@ impl AdHocCommand for CreateNodeCommand {
         answers: &[FormValues],
     ) -> Result<CommandStep, CommandError> {
         let [name, rest @ ..] = answers else {
-            let label = "Name; without one the service chooses it";
+            let label = "Name of the node (empty: chosen by the service)";
             return Ok(CommandStep::next(
                 "Create a node",
                 vec![field("node", FieldType::TextSingle, label, "")],

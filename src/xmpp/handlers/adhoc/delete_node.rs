@@ -36,11 +36,17 @@ impl AdHocCommand for DeleteNodeCommand {
             let (service, none) = (asker.service, PageRequest::first(0));
             let there = service.subscriptions(asker.actor, &node, &none, |_| true).await?;
             let subscribed = there.total.unwrap_or_default();
-            let lost = format!("{node} goes with all its items and {subscribed} subscriptions.");
-            let uri = "URI of the node to turn to instead, if any";
+            let lost =
+                format!("This deletes {node} with all its items and {subscribed} subscriptions.");
+            let uri = "URI for the redirection of later requests (optional)";
             let fields = vec![
                 fixed(&[lost]),
-                required(field("name", FieldType::TextSingle, "Type the name of the node", "")),
+                required(field(
+                    "name",
+                    FieldType::TextSingle,
+                    "Name of the node, as confirmation",
+                    "",
+                )),
                 field("redirect", FieldType::TextSingle, uri, ""),
             ];
             return Ok(CommandStep::last("Delete a node", fields));

@@ -21,7 +21,7 @@ pub(super) struct EraseCommand;
 #[async_trait]
 impl AdHocCommand for EraseCommand {
     fn info(&self) -> CommandInfo {
-        let (node, name) = ("urn:gjallar:command:erase", "Erase everything of a JID");
+        let (node, name) = ("urn:gjallar:command:erase", "Erase all data of a JID");
         CommandInfo { node, name, audience: CommandAccess::Administrators }
     }
 
@@ -43,7 +43,7 @@ impl AdHocCommand for EraseCommand {
                 affiliations.len(),
                 subscriptions.len(),
             );
-            let again = field("again", FieldType::JidSingle, "Type the JID again", "");
+            let again = field("again", FieldType::JidSingle, "JID again, as confirmation", "");
             return Ok(CommandStep::last(self.info().name, vec![fixed(&[goes]), required(again)]));
         };
         if confirmed.entity("again")? != entity {

@@ -26,7 +26,7 @@ pub(super) struct ExportCommand;
 #[async_trait]
 impl AdHocCommand for ExportCommand {
     fn info(&self) -> CommandInfo {
-        let (node, name) = ("urn:gjallar:command:export", "Export everything of a JID");
+        let (node, name) = ("urn:gjallar:command:export", "Export all data of a JID");
         CommandInfo { node, name, audience: CommandAccess::Administrators }
     }
 
@@ -50,7 +50,7 @@ impl AdHocCommand for ExportCommand {
         let (items, cut) = fitting(items, &mut room, after);
         let further = cut.or(further);
         fields.push(lines("items", "Items", items));
-        let title = format!("Everything of {entity}");
+        let title = format!("Data of {entity}");
         Ok(match further {
             None => CommandStep::shown(&title, fields),
             Some(reached) => {

@@ -33,7 +33,8 @@ impl AdHocCommand for GetPendingCommand {
             // (§16.4.1) and in §8.6. One field has one type here, or Smack closes the connection.
             let field = asker.node_field("pubsub#node").await?;
             let nodes = field.options.iter().map(|option| option.value.clone()).collect::<Vec<_>>();
-            let node = Field { type_: FieldType::TextSingle, options: Vec::new(), ..field };
+            let label = Some(forms::authorization::NODE_LABEL.to_owned());
+            let node = Field { type_: FieldType::TextSingle, options: Vec::new(), label, ..field };
             let fields = match nodes.is_empty() {
                 true => vec![node],
                 false => vec![fixed(&nodes), node],
@@ -43,6 +44,6 @@ impl AdHocCommand for GetPendingCommand {
         };
         let node = chosen.node("pubsub#node")?;
         asker.service.pending(asker.actor, &node, |outcome| outcome).await.await?;
-        Ok(CommandStep::done("The requests are on their way."))
+        Ok(CommandStep::done("The requests follow in messages."))
     }
 }

@@ -47,7 +47,7 @@ impl AdHocCommand for ListNodesCommand {
                     "Part of the name, or a pattern with * and ?",
                     "",
                 ),
-                field("max", FieldType::TextSingle, "Nodes on a page", &PAGE.to_string()),
+                field("max", FieldType::TextSingle, "Nodes per page", &PAGE.to_string()),
             ];
             return Ok(CommandStep::Ask(asking("List nodes", fields), NextActions::List));
         };

@@ -32,11 +32,11 @@ impl AdHocCommand for PublishItemCommand {
         answers: &[FormValues],
     ) -> Result<CommandStep, CommandError> {
         let [written, ..] = answers else {
-            let id = "Name of the item; without one the service chooses it";
+            let id = "Id of the item (empty: chosen by the service)";
             let fields = vec![
                 asker.node_field("node").await?,
                 field("id", FieldType::TextSingle, id, ""),
-                lines("payload", "Payload: an XML element with a namespace", []),
+                lines("payload", "Payload, an XML element with a namespace", []),
             ];
             return Ok(CommandStep::last("Publish an item", fields));
         };

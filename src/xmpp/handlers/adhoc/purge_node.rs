@@ -16,7 +16,7 @@ pub(super) struct PurgeNodeCommand;
 #[async_trait]
 impl AdHocCommand for PurgeNodeCommand {
     fn info(&self) -> CommandInfo {
-        let (node, name) = ("urn:gjallar:command:purge-node", "Remove all items of a node");
+        let (node, name) = ("urn:gjallar:command:purge-node", "Delete all items of a node");
         CommandInfo { node, name, audience: CommandAccess::Owners }
     }
 
@@ -27,10 +27,10 @@ impl AdHocCommand for PurgeNodeCommand {
     ) -> Result<CommandStep, CommandError> {
         let [chosen, ..] = answers else {
             let node = asker.node_field("node").await?;
-            return Ok(CommandStep::last("Remove all items of a node", vec![node]));
+            return Ok(CommandStep::last("Delete all items of a node", vec![node]));
         };
         let request = Purge { node: chosen.node("node")? };
         asker.service.purge(asker.actor, &request, |outcome| outcome).await.await?;
-        Ok(CommandStep::done("The items are removed."))
+        Ok(CommandStep::done("The items are deleted."))
     }
 }

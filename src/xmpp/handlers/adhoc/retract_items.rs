@@ -52,7 +52,7 @@ impl AdHocCommand for RetractItemsCommand {
             // Owners see publishers that the node does not show.
             let owns = asker.service.configuration(asker.actor, &node).await.is_ok();
             let mut items = Field::new("items", FieldType::ListMulti);
-            items.label = Some("The newest items".into());
+            items.label = Some("Newest items".into());
             let option = |item: &Arc<Item>| {
                 let shown = retrieved.attribution.publisher_of(item);
                 let publisher = if owns { Some(&item.publisher) } else { shown };
@@ -66,8 +66,13 @@ impl AdHocCommand for RetractItemsCommand {
             let options = retrieved.part.entries.iter().rev().map(option);
             let mut fields = asker.offered(items, number, options);
             fields.extend([
-                lines("others", "Others, each in a line", []),
-                field("notify", FieldType::Boolean, "Tell subscribers in any case", "false"),
+                lines("others", "Ids of other items, one per line", []),
+                field(
+                    "notify",
+                    FieldType::Boolean,
+                    "Whether to notify subscribers in any case",
+                    "false",
+                ),
             ]);
             return Ok(CommandStep::last(&format!("Items of {node}"), fields));
         };

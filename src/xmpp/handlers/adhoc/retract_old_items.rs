@@ -30,7 +30,7 @@ impl AdHocCommand for RetractOldItemsCommand {
         answers: &[FormValues],
     ) -> Result<CommandStep, CommandError> {
         let [wanted, ..] = answers else {
-            let days = field("days", FieldType::TextSingle, "Older than so many days", "");
+            let days = field("days", FieldType::TextSingle, "Minimum age in days", "");
             let fields = vec![asker.node_field("node").await?, required(days)];
             return Ok(CommandStep::last("Retract old items", fields));
         };

@@ -45,10 +45,10 @@ impl AdHocCommand for SubscriptionsCommand {
             let options = [(states[0], "Subscribed"), (states[1], "Not subscribed")];
             let fields = vec![
                 asker.shown_list(there.total.unwrap_or_default(), jids),
-                jids_field("jids", "Whose subscription to set"),
-                forms::choice("subscription", "Subscription", &options, states[0]),
+                jids_field("jids", "JIDs with the new subscription state"),
+                forms::choice("subscription", "New subscription state", &options, states[0]),
             ];
-            return Ok(CommandStep::last(&format!("Subscriptions at {node}"), fields));
+            return Ok(CommandStep::last(&format!("Subscriptions of {node}"), fields));
         };
         let state = SubscriptionState::parse(wanted.needed("subscription")?);
         let entries: Vec<_> =

@@ -11,6 +11,8 @@ use crate::xmpp::{
 use gjallar_pubsub::{NodeId, SubId, op::authorize::Authorize};
 
 const NODE: &str = "pubsub#node";
+/// The label of the field `pubsub#node`.
+pub const NODE_LABEL: &str = "The NodeID of the relevant node";
 const SUBSCRIBER: &str = "pubsub#subscriber_jid";
 const SUBID: &str = "pubsub#subid";
 const ALLOW: &str = "pubsub#allow";
@@ -19,14 +21,19 @@ const ALLOW: &str = "pubsub#allow";
 #[must_use]
 pub fn request(node: &NodeId, jid: &Jid, subid: Option<&SubId>) -> ElementWriter {
     let mut fields = vec![
-        forms::field(NODE, FieldType::TextSingle, "Node", node.as_str()),
-        forms::field(SUBSCRIBER, FieldType::JidSingle, "Who wants to subscribe", jid.as_str()),
-        forms::field(ALLOW, FieldType::Boolean, "Whether that is allowed", "false"),
+        forms::field(NODE, FieldType::TextSingle, NODE_LABEL, node.as_str()),
+        forms::field(
+            SUBSCRIBER,
+            FieldType::JidSingle,
+            "The address (JID) of the subscriber",
+            jid.as_str(),
+        ),
+        forms::field(ALLOW, FieldType::Boolean, "Whether to allow the subscription", "false"),
     ];
     fields
         .extend(subid.map(|subid| Field::new(SUBID, FieldType::Hidden).with_value(subid.as_str())));
     let mut asked = forms::form_of_type(DataFormType::Form, ns::SUBSCRIBE_AUTHORIZATION, fields);
-    asked.title = Some("A request for a subscription".to_owned());
+    asked.title = Some("PubSub subscriber request".to_owned());
     forms::render(&asked)
 }
 

@@ -1,4 +1,4 @@
-//! The values of the fields of a node's configuration that are choices: their names, and what they mean.
+//! The values of the fields of a node's configuration that are choices, with the labels of the registry (§16.4.4).
 
 use gjallar_pubsub::{
     AccessModel, ItemExpire, ItemReply, NotificationType, PublishModel, PublishNodeFull,
@@ -6,33 +6,39 @@ use gjallar_pubsub::{
 };
 
 pub(super) const ACCESS_MODELS: &[(&str, &str)] = &[
-    ("authorize", "Those whom an owner approves may subscribe and retrieve items"),
+    ("authorize", "Subscription requests must be approved and only subscribers may retrieve items"),
     ("open", "Anyone may subscribe and retrieve items"),
-    ("presence", "Those who have the presence of an owner may subscribe and retrieve items"),
-    ("roster", "Those in some groups of an owner's roster may subscribe and retrieve items"),
-    ("whitelist", "Only those on a list may subscribe and retrieve items"),
+    (
+        "presence",
+        "Anyone with a presence subscription of both or from may subscribe and retrieve items",
+    ),
+    ("roster", "Anyone in the specified roster group(s) may subscribe and retrieve items"),
+    ("whitelist", "Only those on a whitelist may subscribe and retrieve items"),
 ];
 pub(super) const ITEM_REPLIES: &[(&str, &str)] = &[
-    ("none", "No publisher"),
-    ("owner", "The owner of the node"),
-    ("publisher", "The publisher of the item"),
+    ("none", "Specify no replyto"),
+    ("owner", "Statically specify a replyto of the node owner(s)"),
+    ("publisher", "Dynamically specify a replyto of the item publisher"),
 ];
 pub(super) const NOTIFICATION_TYPES: &[(&str, &str)] =
-    &[("headline", "Not kept for those who are offline"), ("normal", "Perhaps kept")];
+    &[("headline", "Messages of type headline"), ("normal", "Messages of type normal")];
 pub(super) const PUBLISH_MODELS: &[(&str, &str)] = &[
     ("open", "Anyone may publish"),
     ("publishers", "Only publishers may publish"),
-    ("subscribers", "Publishers and subscribers may publish"),
+    ("subscribers", "Subscribers may publish"),
 ];
 pub(super) const NODE_FULL: &[(&str, &str)] = &[
-    ("discard-oldest", "The oldest item goes"),
-    ("reject", "It is refused"),
-    ("retract-oldest", "The oldest item is retracted, and subscribers are told"),
+    ("discard-oldest", "Discard the oldest item alongside publishing the new item"),
+    ("reject", "Reject publication of the new item"),
+    ("retract-oldest", "Retract the oldest item alongside publishing the new item"),
 ];
 pub(super) const SEND_LAST: &[(&str, &str)] = &[
     ("never", "Never"),
-    ("on_sub", "When a subscription is made"),
-    ("on_sub_and_presence", "Then, and when a subscriber becomes available"),
+    ("on_sub", "When a new subscription is processed"),
+    (
+        "on_sub_and_presence",
+        "When a new subscription is processed and whenever a subscriber comes online",
+    ),
 ];
 
 /// How long items are kept, as a number or `max`.

@@ -1,4 +1,5 @@
-//! The form `pubsub#meta-data` (§5.4, §16.4.3): what a node is about.
+//! The form `pubsub#meta-data` (§5.4): what a node is about. The labels are those of the registry (§16.4.3) and of
+//! XEP-0460.
 
 use xmpp_parsers::data_forms::{DataFormType, Field, FieldType};
 
@@ -21,6 +22,15 @@ const CACHING: &str = "\
     <field var='{urn:xmpp:pubsub-caching:0}purge-keep-last-item' type='boolean'><value>false</value></field>\
     <field var='{urn:xmpp:pubsub-caching:0}allowed-for-suggestions' type='boolean'><value>false</value></field>";
 
+/// The fields of the configuration that have another label in the meta-data.
+const LABELS: [(&str, &str); 5] = [
+    ("pubsub#access_model", "Access model"),
+    ("pubsub#max_items", "Max # of items to persist"),
+    ("pubsub#publish_model", "Publish model"),
+    ("pubsub#title", "The name of the node"),
+    ("pubsub#type", "Payload semantic type information"),
+];
+
 /// The form for a node: its configuration, with the number of items even where that is `max` (XEP-0460 §4.2), and what
 /// comes of itself.
 #[must_use]
@@ -29,16 +39,35 @@ pub fn form(data: &MetaData) -> ElementWriter {
     let config = NodeConfig { max_items, ..data.config.clone() };
     let text = |var, label, value: &str| forms::field(var, FieldType::TextSingle, label, value);
     let mut fields = node_config::public_fields(&config);
+    for field in &mut fields {
+        let label = LABELS.iter().find(|(var, _)| field.var.as_deref() == Some(*var));
+        if let Some((_, label)) = label {
+            field.label = Some((*label).to_owned());
+        }
+    }
     fields.extend([
-        text("pubsub#creation_date", "When it was created", &date_time(data.created)),
-        forms::field("pubsub#creator", FieldType::JidSingle, "Its creator", data.creator.as_str()),
+        text(
+            "pubsub#creation_date",
+            "The datetime when the node was created",
+            &date_time(data.created),
+        ),
+        forms::field(
+            "pubsub#creator",
+            FieldType::JidSingle,
+            "The JID of the node creator",
+            data.creator.as_str(),
+        ),
         text(
             "pubsub#num_subscribers",
-            "How many subscriptions it has",
+            "The number of subscribers to the node",
             &data.subscribers.to_string(),
         ),
-        forms::jids("pubsub#owner", "Its owners", &data.owners),
-        forms::jids("pubsub#publisher", "Its publishers", &data.publishers),
+        forms::jids("pubsub#owner", "The JIDs of those with an affiliation of owner", &data.owners),
+        forms::jids(
+            "pubsub#publisher",
+            "The JIDs of those with an affiliation of publisher",
+            &data.publishers,
+        ),
         persistence(data),
         always_notify(data),
     ]);
@@ -52,7 +81,7 @@ fn persistence(data: &MetaData) -> Field {
         (false, _) => "transient",
     };
     let var = "{urn:xmpp:pubsub-caching:0}persistence";
-    forms::field(var, FieldType::ListSingle, "How items are kept", persistence)
+    forms::field(var, FieldType::ListSingle, "How items are stored", persistence)
 }
 
 /// Whether subscribers are notified of every modification. Another configuration may remove items (§8.2.5.3), so it has
@@ -61,6 +90,6 @@ fn always_notify(data: &MetaData) -> Field {
     let config = &data.config;
     let always = config.deliver_notifications && config.notify_retract && config.notify_config;
     let var = "{urn:xmpp:pubsub-caching:0}always-notify";
-    let label = "Whether every modification is announced";
+    let label = "Are notifications always sent";
     forms::field(var, FieldType::Boolean, label, if always { "true" } else { "false" })
 }

@@ -1,4 +1,5 @@
-//! The form `pubsub#node_config` (§16.4.4): every field of a node's configuration, both ways.
+//! The form `pubsub#node_config`: every field of a node's configuration, both ways. The labels are those of the
+//! registry (§16.4.4), without the full stop at the end of some.
 
 use jid::Jid;
 use minidom::Element;
@@ -113,15 +114,16 @@ fn show(config: &NodeConfig, offered_groups: &[String]) -> Vec<Field> {
     };
     let item_expire = item_expire(config.item_expire);
     vec![
-        text("pubsub#title", "A name for people", &config.title),
-        text("pubsub#description", "What the node is about", &config.description),
+        text("pubsub#title", "A friendly name for the node", &config.title),
+        text("pubsub#description", "A description of the node", &config.description),
         text(
             "pubsub#type",
-            "Semantic type of the payloads, usually their namespace",
+            "The semantic type information of data in the node, usually specified by the \
+             namespace of the payload (if any)",
             &config.r#type,
         ),
-        forms::choice("pubsub#language", "Language of the data", &[], &config.language),
-        forms::jids(CONTACT, "Whom to contact with questions", &config.contact),
+        forms::choice("pubsub#language", "The default language of the node", &[], &config.language),
+        forms::jids(CONTACT, "The JIDs of those to contact with questions", &config.contact),
         forms::choice(
             "pubsub#access_model",
             "Who may subscribe and retrieve items",
@@ -130,98 +132,115 @@ fn show(config: &NodeConfig, offered_groups: &[String]) -> Vec<Field> {
         ),
         forms::open_choices(
             GROUPS,
-            "The groups of an owner's roster that have access",
+            "The roster group(s) allowed to subscribe and retrieve items",
             offered_groups,
             &config.roster_groups_allowed,
         ),
         forms::choice(
             "pubsub#publish_model",
-            "Who may publish",
+            "The publisher model",
             PUBLISH_MODELS,
             publish_model(config.publish_model),
         ),
-        flag("pubsub#subscribe", "Whether anybody may subscribe", config.subscribe),
-        flag("pubsub#persist_items", "Whether items are kept", config.persist_items),
-        text("pubsub#item_expire", "How many seconds items are kept, or max", &item_expire),
-        text("pubsub#max_items", "How many items are kept: a number or max", &max_items),
+        flag("pubsub#subscribe", "Whether to allow subscriptions", config.subscribe),
+        flag("pubsub#persist_items", "Whether to persist items to storage", config.persist_items),
+        text(
+            "pubsub#item_expire",
+            "Number of seconds after which to automatically purge items. `max` for no specific \
+             limit other than a server imposed maximum",
+            &item_expire,
+        ),
+        text(
+            "pubsub#max_items",
+            "The maximum number of items to persist. `max` for no specific limit other than a \
+             server imposed maximum",
+            &max_items,
+        ),
         forms::choice(
             "pubsub#publish_node_full",
-            "What becomes of an item that is one too many",
+            "Action to be performed by the service when publishing on a full node",
             NODE_FULL,
             node_full(config.publish_node_full),
         ),
         text(
             "pubsub#max_payload_size",
-            "The largest payload in bytes",
+            "The maximum payload size in bytes",
             &config.max_payload_size.to_string(),
         ),
         flag(
             "pubsub#deliver_notifications",
-            "Whether events are sent",
+            "Whether to deliver event notifications",
             config.deliver_notifications,
         ),
-        flag("pubsub#deliver_payloads", "Whether events carry payloads", config.deliver_payloads),
+        flag(
+            "pubsub#deliver_payloads",
+            "Whether to deliver payloads with event notifications; applies only to leaf nodes",
+            config.deliver_payloads,
+        ),
         flag(
             "pubsub#notify_config",
-            "Whether a new configuration is announced",
+            "Whether to notify subscribers when the node configuration changes",
             config.notify_config,
         ),
         flag(
             "pubsub#notify_delete",
-            "Whether the node's deletion is announced",
+            "Whether to notify subscribers when the node is deleted",
             config.notify_delete,
         ),
         flag(
             "pubsub#notify_retract",
-            "Whether the end of items is announced",
+            "Whether to notify subscribers when items are removed from the node",
             config.notify_retract,
         ),
         flag(
             "pubsub#notify_sub",
-            "Whether owners are told of new and ended subscriptions",
+            "Whether to notify owners about new subscribers and unsubscribes",
             config.notify_sub,
         ),
         flag(
             "pubsub#presence_based_delivery",
-            "Whether events come only to those who are available",
+            "Whether to deliver notifications to available users only",
             config.presence_based_delivery,
         ),
         flag(
             "pubsub#tempsub",
-            "Whether subscriptions end when their subscriber is not available any more",
+            "Whether to make all subscriptions temporary, based on subscriber presence",
             config.tempsub,
         ),
         flag(
             "pubsub#purge_offline",
-            "Whether all items go when the publisher of the newest is not available any more",
+            "Whether to purge all items when the relevant publisher goes offline",
             config.purge_offline,
         ),
         forms::choice(
             "pubsub#notification_type",
-            "The type of event messages",
+            "Specify the delivery style for notifications",
             NOTIFICATION_TYPES,
             notification_type(config.notification_type),
         ),
         forms::choice(
             "pubsub#send_last_published_item",
-            "When the last item is sent",
+            "When to send the last published item",
             SEND_LAST,
             send_last(config.send_last_published_item),
         ),
         forms::choice(
             "pubsub#itemreply",
-            "The publisher that items show",
+            "Whether owners or publisher should receive replies to items",
             ITEM_REPLIES,
             item_reply(config.itemreply),
         ),
         text(
             "pubsub#body_xslt",
-            "Where a transformation of payloads to message bodies is; the service does not run it",
+            "The URL of an XSL transformation which can be applied to payloads in order to \
+             generate an appropriate message body element",
             &config.body_xslt,
         ),
         text(
             "pubsub#dataform_xslt",
-            "Where a transformation of payloads to data forms is; the service does not run it",
+            "The URL of an XSL transformation which can be applied to the payload format in \
+             order to generate a valid Data Forms result that the client could display using a \
+             generic Data Forms rendering engine",
             &config.dataform_xslt,
         ),
     ]

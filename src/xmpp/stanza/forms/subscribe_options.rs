@@ -1,4 +1,5 @@
-//! The form `pubsub#subscribe_options` (§6.3, §16.4.2): the options of a subscription, both ways.
+//! The form `pubsub#subscribe_options` (§6.3): the options of a subscription, both ways. The labels are those of the
+//! registry (§16.4.2).
 
 use minidom::Element;
 use xmpp_parsers::data_forms::{DataFormType, Field, FieldType};
@@ -30,18 +31,19 @@ pub fn form(kind: DataFormType, offered: &OptionsForm) -> ElementWriter {
 const INCLUDE_BODY: &str = "pubsub#include_body";
 const SHOW_VALUES: &str = "pubsub#show-values";
 
-/// The values of that field, and what they mean.
+/// The values of that field, with their labels.
 const SHOWS: [(&str, &str, Show); 5] = [
-    ("away", "Away", Show::Away),
-    ("chat", "Wants to chat", Show::Chat),
-    ("dnd", "Does not want to be disturbed", Show::Dnd),
-    ("online", "Available", Show::Online),
-    ("xa", "Away for long", Show::Xa),
+    ("away", "XMPP Show Value of Away", Show::Away),
+    ("chat", "XMPP Show Value of Chat", Show::Chat),
+    ("dnd", "XMPP Show Value of DND (Do Not Disturb)", Show::Dnd),
+    ("online", "Mere Availability in XMPP (No Show Value)", Show::Online),
+    ("xa", "XMPP Show Value of XA (Extended Away)", Show::Xa),
 ];
 
 fn show_values(shows: ShowSet) -> Field {
     let mut field = Field::new(SHOW_VALUES, FieldType::ListMulti);
-    field.label = Some("In which states of availability events come; with all, in any".to_owned());
+    field.label =
+        Some("The presence states for which an entity wants to receive notifications".to_owned());
     field.options = SHOWS.iter().map(|(value, label, _)| forms::option(value, label)).collect();
     field.values = show_names(shows).lines().map(str::to_owned).collect();
     field
@@ -76,17 +78,35 @@ fn show(options: &SubscriptionOptions) -> Vec<Field> {
         Expire::Presence => "presence".to_owned(),
     };
     vec![
-        flag("pubsub#deliver", "Whether events are sent", options.deliver),
-        flag("pubsub#digest", "Whether items come together, in digests", options.digest),
-        text("pubsub#digest_frequency", "The milliseconds between two digests", &frequency),
-        text("pubsub#expire", "When the subscription ends: a time, presence, or never", &expire),
-        flag(INCLUDE_BODY, "Whether events have their items in the body too", options.include_body),
-        show_values(options.show_values),
-        text(
-            KEYWORD,
-            "What the text of an item must have in it; anything if empty",
-            &options.keyword,
+        flag(
+            "pubsub#deliver",
+            "Whether an entity wants to receive or disable notifications",
+            options.deliver,
         ),
+        flag(
+            "pubsub#digest",
+            "Whether an entity wants to receive digests (aggregations) of notifications or all \
+             notifications individually",
+            options.digest,
+        ),
+        text(
+            "pubsub#digest_frequency",
+            "The minimum number of milliseconds between sending any two notification digests",
+            &frequency,
+        ),
+        text(
+            "pubsub#expire",
+            "The DateTime at which a leased subscription will end or has ended",
+            &expire,
+        ),
+        flag(
+            INCLUDE_BODY,
+            "Whether an entity wants to receive an XMPP message body in addition to the payload \
+             format",
+            options.include_body,
+        ),
+        show_values(options.show_values),
+        text(KEYWORD, "Text that items must contain (empty: all items)", &options.keyword),
     ]
 }
 
