@@ -49,7 +49,7 @@ async fn take(served: &mut ServiceProcess, number: usize) {
 /// Eviction, retraction, purge and deletion while ten thousand have not heard, and kills in the middle; a node
 /// of the same name inherits nothing.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn ten_thousand_hear_of_a_deleted_node_across_kills() {
+async fn deletion_reaches_ten_thousand_subscribers_across_kills() {
     let mut served = ServiceProcess::start(&[], &[]).await;
     let form = crate::support::component::form(&[("max_items", "1")]);
     served.granted(OWNER, &format!("<create node='n'/><configure>{form}</configure>")).await;
@@ -102,7 +102,7 @@ async fn ten_thousand_hear_of_a_deleted_node_across_kills() {
 /// A hundred events for a thousand, none of which the server confirms; who is made an outcast then hears
 /// nothing after the answer, not even after a kill.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_outcast_during_a_backlog_of_100_000_gets_no_notification() {
+async fn outcast_gets_no_notification_of_a_backlog_of_100_000() {
     const LAST: &str = "000999@far.example";
     for is_killed in [false, true] {
         let mut served = ServiceProcess::start(&[], &[]).await;
@@ -163,7 +163,7 @@ async fn an_outcast_during_a_backlog_of_100_000_gets_no_notification() {
 /// The server reads nothing for a while. Publishing goes on up to the limit of the backlog and is refused then;
 /// memory stays bounded; then everything arrives, in order.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_server_that_does_not_read_costs_no_more_than_the_backlog() {
+async fn stalled_server_causes_no_more_than_the_backlog_in_memory() {
     // The nodes of one creator may take half of the room.
     const LIMIT: usize = 1000;
     let variables = [
@@ -250,7 +250,7 @@ async fn unsubscribe_does_not_affect_previous_epoch() {
 
 /// A server may pass on what an earlier process had sent when it was killed.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_barrier_of_an_earlier_process_confirms_nothing() {
+async fn barrier_of_an_earlier_process_acknowledges_nothing() {
     let mut served = ServiceProcess::start(&[], &[]).await;
     served.granted(OWNER, "<create node='n'/>").await;
     served.subscribe_many(OWNER, "n", 5_000).await;

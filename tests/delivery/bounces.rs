@@ -64,7 +64,7 @@ fn error(condition: &str, kind: &str) -> String {
 }
 
 #[tokio::test]
-async fn a_subscription_ends_when_its_events_came_back_too_often() {
+async fn subscription_ends_after_too_many_bounces() {
     for (condition, kind, times) in [
         ("gone", "modify", 2),
         ("item-not-found", "cancel", 2),
@@ -93,7 +93,7 @@ async fn a_subscription_ends_when_its_events_came_back_too_often() {
 }
 
 #[tokio::test]
-async fn bounces_that_come_together_count_once_and_those_of_strangers_not_at_all() {
+async fn simultaneous_bounces_count_once_and_bounces_from_strangers_do_not_count() {
     let mut component = stage(6, 3600).await;
     for _ in 0..8 {
         assert!(bounce(&mut component, "gone", "cancel").await);
@@ -118,7 +118,7 @@ async fn bounces_that_come_together_count_once_and_those_of_strangers_not_at_all
 
 /// A store that fails when a subscription shall end does not keep it for ever.
 #[tokio::test]
-async fn a_bounced_subscription_ends_after_the_store_has_failed() {
+async fn bounced_subscription_ends_after_a_store_failure() {
     // Two nodes, three subscriptions, what asks for the messages, and two publishes come before.
     let fails_at = 2 + 3 + 3 * COMMITS_OF_MESSAGES + 2;
     let store = FailingStore::new(Arc::new(MemoryStore::new()), fails_at + 1, false);
@@ -162,7 +162,7 @@ async fn with_interested(settings: &[(&str, &str)]) -> TestComponent {
 
 /// §12.2: only an error that says so shows that an interested resource is not available any more.
 #[tokio::test]
-async fn s12_2_a_resource_stays_interested_while_its_server_is_unreachable() {
+async fn s12_2_resource_stays_interested_while_its_server_is_unreachable() {
     let others = [("forbidden", "auth"), ("policy-violation", "modify")];
     for (condition, kind) in UNREACHABLE.into_iter().chain(others) {
         let mut component = with_interested(&[]).await;
@@ -179,7 +179,7 @@ async fn s12_2_a_resource_stays_interested_while_its_server_is_unreachable() {
 /// §12.2: the same applies to the query for the capabilities of known resources on a new connection, which is repeated on
 /// the next one. At a presence-based node too the resource counts as before.
 #[tokio::test]
-async fn s12_2_a_resource_stays_interested_whose_capabilities_cannot_be_queried() {
+async fn s12_2_resource_stays_interested_if_its_capabilities_cannot_be_queried() {
     let errors = UNREACHABLE.into_iter().chain(ABSENT);
     for ((condition, kind), delivery) in errors.flat_map(|error| [(error, "0"), (error, "1")]) {
         let mut component = with_interested(&[("presence_based_delivery", delivery)]).await;

@@ -33,7 +33,7 @@ async fn publish(component: &mut TestComponent, node: &str, id: &str, payload: &
 /// Nothing else is sent that would push the tag through the parser: without white space after it, all of these would
 /// wait for the pings of an idle link.
 #[tokio::test]
-async fn answers_and_archive_results_with_long_tags_stay_in_no_parser() {
+async fn replies_and_archive_results_with_long_tags_leave_the_parser_at_once() {
     let mut component = deferring().await;
     component.create(OWNER, "n", &[]).await;
     for bytes in [5_000, 9_000, 20_000, 36_000, 60_000] {
@@ -54,7 +54,7 @@ async fn answers_and_archive_results_with_long_tags_stay_in_no_parser() {
 }
 
 #[tokio::test]
-async fn events_with_long_tags_delay_nobody_by_a_second() {
+async fn events_with_long_tags_arrive_within_a_second() {
     let mut component = deferring().await;
     component.create(OWNER, "n", &[]).await;
     component.subscribe(READER, "n").await;
@@ -74,7 +74,7 @@ async fn events_with_long_tags_delay_nobody_by_a_second() {
 
 /// A parser that waits for whatever other reason gets more and more white space.
 #[tokio::test]
-async fn while_no_barrier_returns_more_and_more_spaces_are_sent() {
+async fn spaces_increase_while_no_barrier_returns() {
     let mut component = TestComponent::start().await;
     component.create(OWNER, "n", &[]).await;
     component.subscribe(READER, "n").await;
@@ -99,7 +99,7 @@ async fn while_no_barrier_returns_more_and_more_spaces_are_sent() {
 
 /// Spaces count until the tag before them is parsed, so a server takes no more of both than of a stanza.
 #[tokio::test]
-async fn large_answers_fit_with_the_spaces_after_them() {
+async fn large_replies_and_their_spaces_fit_into_a_stanza() {
     const MAX_STANZA: usize = 524_288;
     let mut component = deferring().await;
     component.create(OWNER, "n", &[]).await;

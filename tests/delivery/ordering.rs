@@ -18,7 +18,7 @@ fn sequence(message: &minidom::Element) -> u64 {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn events_of_many_publishers_arrive_in_the_order_that_the_store_has() {
+async fn events_of_many_publishers_arrive_in_commit_order() {
     let folder = tempfile::tempdir().unwrap();
     let store: Arc<dyn Store> = Arc::new(SledStore::open(folder.path()).unwrap());
     let mut component = TestComponent::with(store, |_| {}).await;
@@ -57,7 +57,7 @@ async fn events_of_many_publishers_arrive_in_the_order_that_the_store_has() {
 }
 
 #[tokio::test]
-async fn answers_overtake_a_large_audience() {
+async fn replies_overtake_notifications_to_a_large_audience() {
     let mut component = TestComponent::start().await;
     component.create(OWNER, "n", &[]).await;
     component.subscribe_many(OWNER, "n", 1000).await;
@@ -92,7 +92,7 @@ async fn publish_to_a_large_audience(component: &mut TestComponent) {
 }
 
 #[tokio::test]
-async fn after_the_answer_to_a_revocation_no_event_goes_to_that_party() {
+async fn revoked_entity_gets_no_event_after_the_reply() {
     let mut component = TestComponent::start().await;
     component.create(OWNER, "n", &[]).await;
     publish_to_a_large_audience(&mut component).await;
@@ -113,7 +113,7 @@ async fn after_the_answer_to_a_revocation_no_event_goes_to_that_party() {
 }
 
 #[tokio::test]
-async fn every_event_carries_its_place() {
+async fn every_event_has_its_event_id() {
     let mut component = TestComponent::start().await;
     let reader = "reader@localhost/r";
     let mut lives = Vec::new();
@@ -147,7 +147,7 @@ async fn every_event_carries_its_place() {
 
 /// What is decided does not depend on whether requests come one by one or all at once.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn requests_that_meet_at_a_node_are_decided_one_after_the_other() {
+async fn concurrent_requests_at_a_node_are_serialized() {
     let stage = Arc::new(TestService::new(Arc::new(MemoryStore::new())).await);
     stage.create("owner@localhost", "n").await.unwrap();
     stage.subscribe("reader@localhost", "n").await.unwrap();
@@ -176,7 +176,7 @@ async fn requests_that_meet_at_a_node_are_decided_one_after_the_other() {
 
 /// An ad-hoc command is no way around it.
 #[tokio::test]
-async fn after_the_answer_to_a_command_that_revokes_neither() {
+async fn entity_revoked_by_a_command_gets_no_event_after_the_reply() {
     const COMMANDS: &str = "http://jabber.org/protocol/commands";
     let mut component = TestComponent::start().await;
     component.create(OWNER, "n", &[]).await;
@@ -205,7 +205,7 @@ async fn after_the_answer_to_a_command_that_revokes_neither() {
 
 /// SIGTERM in the middle of a large audience: what was begun is finished, once, and well-formed.
 #[tokio::test]
-async fn a_stop_tears_nothing() {
+async fn stop_leaves_no_partial_stanza() {
     let mut component = TestComponent::start().await;
     component.create(OWNER, "n", &[]).await;
     component.subscribe_many(OWNER, "n", 2000).await;
@@ -284,7 +284,7 @@ async fn pipelined_equals_sequential() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_hundred_first_publishers_make_one_node() {
+async fn hundred_concurrent_first_publishes_create_one_node() {
     let folder = tempfile::tempdir().unwrap();
     let store: Arc<dyn Store> = Arc::new(SledStore::open(folder.path()).unwrap());
     let mut component = TestComponent::with(store, |_| {}).await;
@@ -310,7 +310,7 @@ async fn a_hundred_first_publishers_make_one_node() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn pipelining_does_not_pass_the_limit_of_nodes() {
+async fn pipelined_creates_do_not_exceed_max_nodes() {
     let folder = tempfile::tempdir().unwrap();
     let store: Arc<dyn Store> = Arc::new(SledStore::open(folder.path()).unwrap());
     let mut component = TestComponent::with(store, |config| {

@@ -36,7 +36,7 @@ fn answer(ping: &Element) -> Option<String> {
 }
 
 #[tokio::test]
-async fn subscriptions_of_resources_that_are_gone_for_long_end() {
+async fn subscriptions_of_long_gone_resources_end() {
     let store = Arc::new(MemoryStore::new());
     let configure = |config: &mut gjallar::config::Config| config.limits.dead_resource_seconds = 1;
     let mut component = TestComponent::with(store, configure).await;

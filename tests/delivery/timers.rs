@@ -38,7 +38,7 @@ async fn pass<F: Future<Output = bool>>(stage: &TestService, mut holds: impl FnM
 
 /// A hundred items expire at once, and only some of the notifications can wait.
 #[tokio::test(start_paused = true)]
-async fn expired_items_go_a_few_at_a_time_if_there_is_no_room_for_all() {
+async fn expired_items_are_retracted_in_parts_when_the_backlog_is_full() {
     let limits = Limits { max_subids: 8, max_backlog_bytes: 100_000, ..Limits::default() };
     let stage = stage(limits).await;
     stage.create(OWNER, "n").await.unwrap();
@@ -62,7 +62,7 @@ async fn expired_items_go_a_few_at_a_time_if_there_is_no_room_for_all() {
 /// The share of the owner is used up, and nothing of it is delivered: a lease ends all the same. What has expired goes
 /// when there is room again.
 #[tokio::test(start_paused = true)]
-async fn leases_end_while_there_is_no_room_for_anything() {
+async fn leases_end_while_the_backlog_is_full() {
     leases_end_at(Limits { max_backlog_events: 20, ..Limits::default() }).await;
     leases_end_at(Limits { max_backlog_notifications: 40, ..Limits::default() }).await;
 }
@@ -100,7 +100,7 @@ async fn leases_end_at(limits: Limits) {
 
 /// Of several subscriptions of a JID the one with a lease ends, and the subscriber stays.
 #[tokio::test(start_paused = true)]
-async fn one_of_several_subscriptions_ends_while_there_is_no_room() {
+async fn lease_of_one_of_several_subscriptions_ends_while_the_backlog_is_full() {
     let limits = Limits { max_subids: 3, max_backlog_events: 20, ..Limits::default() };
     let stage = stage(limits).await;
     stage.create(OWNER, "n").await.unwrap();

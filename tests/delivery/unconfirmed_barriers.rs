@@ -29,7 +29,7 @@ async fn barrier(component: &mut TestComponent) -> Element {
 
 /// The addresses are tried in turn. The one that answers is used from then on, and confirms what was sent before.
 #[tokio::test]
-async fn a_barrier_goes_to_the_servers_domain_when_its_own_address_is_silent() {
+async fn barrier_falls_back_to_the_domain_of_the_server() {
     let store = std::sync::Arc::new(gjallar::store::MemoryStore::new());
     let mut component = TestComponent::with(store, |config| {
         // A second for each address.
@@ -67,7 +67,7 @@ async fn a_barrier_goes_to_the_servers_domain_when_its_own_address_is_silent() {
 
 /// A server with much to do returns barriers in turn, each later than an address has time: no other address is tried.
 #[tokio::test(start_paused = true)]
-async fn a_slow_server_that_returns_one_barrier_after_the_other_is_no_silent_one() {
+async fn slow_server_that_returns_barriers_is_not_silent() {
     let mut component = TestComponent::start().await;
     component.create(OWNER, "n", &[]).await;
     component.subscribe(READER, "n").await;
@@ -117,7 +117,7 @@ async fn ask(
 }
 
 #[tokio::test]
-async fn an_answer_to_a_barrier_shows_another_service_of_the_same_jid() {
+async fn reply_to_a_barrier_reveals_another_service_of_the_same_jid() {
     let mut served = ServiceProcess::start(&[], &[]).await;
     served.granted(OWNER, "<create node='n'/>").await;
     served.granted(READER, &format!("<subscribe node='n' jid='{READER}'/>")).await;
@@ -137,7 +137,7 @@ async fn an_answer_to_a_barrier_shows_another_service_of_the_same_jid() {
 }
 
 #[tokio::test]
-async fn where_none_returns_notifications_pause_and_the_connection_is_made_anew() {
+async fn missing_barriers_pause_notifications_and_cause_a_reconnect() {
     let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
     let listen = format!("127.0.0.1:{free}");
     let variables = [
@@ -208,7 +208,7 @@ async fn where_none_returns_notifications_pause_and_the_connection_is_made_anew(
 
 /// Where nothing else comes in, the addresses are tried before the server counts as dead.
 #[tokio::test]
-async fn a_quiet_link_on_which_no_barrier_returns_is_unconfirmed_and_not_silent() {
+async fn quiet_link_without_barriers_is_unconfirmed_but_not_dead() {
     let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
     let listen = format!("127.0.0.1:{free}");
     // By itself the service would ask after three of four seconds, with a second for each address.

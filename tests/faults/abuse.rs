@@ -226,7 +226,7 @@ async fn is_unharmed(mut served: ServiceProcess, memory: u64) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_corpus_and_what_chance_makes_of_it_harm_nobody() {
+async fn mutated_stanzas_of_the_corpus_harm_no_other_sender() {
     let requests =
         std::env::var("HOSTILE_REQUESTS").map_or(2_000, |number| number.parse().unwrap());
     let mut served = with_node().await;
@@ -303,7 +303,7 @@ async fn one_sender_cannot_starve_others() {
 /// An owner shuts out a crowd that thousands of events wait for. They are passed over, and others are answered
 /// meanwhile.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_crowd_that_is_shut_out_during_a_backlog_delays_nobody() {
+async fn ban_of_thousands_during_a_backlog_delays_no_other_requests() {
     let mut served = ServiceProcess::start(&[], &[]).await;
     served.granted(OWNER, "<create node='n'/>").await;
     served.subscribe_many(OWNER, "n", 20_000).await;
@@ -342,7 +342,7 @@ async fn a_crowd_that_is_shut_out_during_a_backlog_delays_nobody() {
 
 /// Small requests with large answers, from many, that nobody reads: no more are made than may wait.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn answers_that_nobody_reads_are_not_made() {
+async fn unread_replies_are_bounded() {
     let mut served = ServiceProcess::start(&[("LINK_PING_AFTER_SECONDS", "600")], &[]).await;
     served.granted(OWNER, "<create node='n'/>").await;
     for id in 0..4 {
@@ -374,7 +374,7 @@ async fn answers_that_nobody_reads_are_not_made() {
 
 /// A server that breaks off in the middle of a stanza is a dead one.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn half_a_stanza_and_silence_end_in_a_new_connection() {
+async fn partial_stanza_followed_by_silence_causes_a_reconnect() {
     let silence = [("LINK_PING_AFTER_SECONDS", "1"), ("LINK_PING_DEADLINE_SECONDS", "1")];
     let mut served = ServiceProcess::start(&silence, &[]).await;
     let whole = publish("<item><x xmlns='urn:x'/></item>");
@@ -403,7 +403,7 @@ fn a_service_without_the_depth_limit() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn without_the_depth_limit_the_corpus_ends_the_process() {
+async fn corpus_ends_a_process_without_the_depth_limit() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let mut child = Command::new(std::env::current_exe().unwrap())
         .args(["faults::abuse::a_service_without_the_depth_limit", "--exact", "--nocapture"])

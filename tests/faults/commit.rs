@@ -28,7 +28,7 @@ fn faulty(fails_at: u64, commits_all_the_same: bool) -> Arc<dyn Store> {
 /// An erasure in which one commit fails is completed by the next call: at a node with an affiliation, and at one with an
 /// item only.
 #[tokio::test]
-async fn an_erasure_that_failed_is_completed_by_the_next_one() {
+async fn failed_erasure_is_completed_by_the_next_one() {
     let (admin, erased) = (actor("admin@localhost"), jid("a@localhost").to_bare());
     let contact = || ConfigField::Contact(vec![jid("a@localhost"), jid("b@localhost")]);
     for fails_at in 6..=10 {
@@ -55,7 +55,7 @@ async fn an_erasure_that_failed_is_completed_by_the_next_one() {
 
 /// Every kind of change, each at the commit that fails: after the failure, memory and store agree.
 #[tokio::test]
-async fn after_a_failed_commit_memory_shows_what_the_store_has() {
+async fn memory_equals_the_store_after_a_failed_commit() {
     for commits_all_the_same in [false, true] {
         for fails_at in 1..=7 {
             let stage = TestService::new(faulty(fails_at, commits_all_the_same)).await;
@@ -105,7 +105,7 @@ async fn a_failed_publish_is_not_delivered() {
 }
 
 #[tokio::test]
-async fn a_failure_is_answered_and_the_same_request_may_be_repeated() {
+async fn failed_request_gets_an_error_and_can_be_repeated() {
     let mut component = TestComponent::with(faulty(2, true), |_| {}).await;
     component.create(OWNER, "n", &[]).await;
     let failed = component.publish(OWNER, "n", "1").await;
@@ -116,7 +116,7 @@ async fn a_failure_is_answered_and_the_same_request_may_be_repeated() {
 }
 
 #[tokio::test]
-async fn a_full_outbox_refuses_before_anything_changes() {
+async fn full_backlog_refuses_requests_before_any_change() {
     let limits = Limits { max_backlog_events: 100, ..Limits::default() };
     let stage = TestService::limited(Arc::new(MemoryStore::new()), limits).await;
     for (owner, node) in [(OWNER, "a"), ("second@localhost", "b"), ("third@localhost", "c")] {
@@ -160,7 +160,7 @@ async fn a_full_outbox_refuses_before_anything_changes() {
 
 /// Publishes that are under way at the same time have one audience, and it counts once.
 #[tokio::test]
-async fn a_large_audience_counts_once_however_many_publishes_are_under_way() {
+async fn audience_of_concurrent_publishes_counts_once() {
     // Two of the audience, of 100 bytes for each, do not fit into the half that one creator has.
     let limits = Limits { max_backlog_bytes: 350_000, ..Limits::default() };
     let gate = Arc::new(Semaphore::new(1));
@@ -188,7 +188,7 @@ async fn a_large_audience_counts_once_however_many_publishes_are_under_way() {
 
 /// Memory has a subscription that the store does not have, for its commit failed. That is no damage.
 #[tokio::test(start_paused = true)]
-async fn a_departure_after_a_commit_that_failed_closes_no_node() {
+async fn unavailable_presence_after_a_failed_commit_quarantines_no_node() {
     let folder = tempfile::tempdir().unwrap();
     let (store, gate) = (SledStore::open(folder.path()).unwrap(), Arc::new(Semaphore::new(1)));
     let stage = TestService::new(FailingStore::begin(Arc::new(store), 3..4, false, &gate)).await;
@@ -210,7 +210,7 @@ async fn a_departure_after_a_commit_that_failed_closes_no_node() {
 /// The first request shuts somebody out and fails, though it happened; the second changes nothing. What waited
 /// is not told to who was shut out.
 #[tokio::test]
-async fn a_revocation_that_failed_still_stops_notifications() {
+async fn failed_revocation_still_stops_notifications() {
     let stage = TestService::new(faulty(4, true)).await;
     stage.create(OWNER, "a").await.unwrap();
     stage.subscribe("x@localhost", "a").await.unwrap();
@@ -252,7 +252,7 @@ async fn dependent_commits_fail_after_failed_commit() {
 
 /// Nobody is told of what may not become true: neither that a node is there, nor that one is not.
 #[tokio::test]
-async fn an_answer_waits_until_what_it_rests_on_is_true() {
+async fn reply_waits_for_the_commits_that_it_depends_on() {
     let gate = Arc::new(Semaphore::new(1));
     let store = FailingStore::begin(Arc::new(MemoryStore::new()), 2..3, false, &gate);
     let mut component = TestComponent::with(store, |_| {}).await;
@@ -360,7 +360,7 @@ fn publish_request(node: &str, id: &str) -> String {
 
 /// Without the return of a barrier no more goes out than a kill may repeat; answers go on.
 #[tokio::test]
-async fn a_server_that_confirms_nothing_gets_no_more_than_may_be_repeated() {
+async fn unacknowledged_notifications_are_bounded() {
     let mut component = TestComponent::start().await;
     component.create(OWNER, "n", &[]).await;
     component.subscribe_many(OWNER, "n", 20_000).await;
@@ -386,7 +386,7 @@ async fn a_server_that_confirms_nothing_gets_no_more_than_may_be_repeated() {
 
 /// A failure that hits many nodes has what is owed read once for all of them.
 #[tokio::test(start_paused = true)]
-async fn nodes_in_doubt_are_read_together() {
+async fn uncertain_nodes_are_reloaded_together() {
     let gate = Arc::new(Semaphore::new(1));
     let store = FailingStore::begin(Arc::new(MemoryStore::new()), 51..101, false, &gate);
     let stage = TestService::new(Arc::clone(&store) as Arc<dyn Store>).await;

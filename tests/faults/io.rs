@@ -83,7 +83,7 @@ fn item_ids(items: &Element) -> Vec<String> {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_full_disk_costs_no_more_than_errors_until_there_is_room() {
+async fn full_disk_causes_only_errors_until_space_is_free() {
     let mut service = FaultyDiskService::start().await;
     service.ask("set", "<create node='n'/>").await;
     service.ask("set", &format!("<subscribe node='n' jid='{OWNER}'/>")).await;
@@ -105,7 +105,7 @@ async fn a_full_disk_costs_no_more_than_errors_until_there_is_room() {
 
 /// After a failed sync the system may call pages clean that it did not write: nothing is trusted.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn after_a_failed_sync_nothing_is_taken_until_a_restart() {
+async fn failed_sync_refuses_all_changes_until_a_restart() {
     for how in ["sync", "space"] {
         let mut service = FaultyDiskService::start().await;
         service.ask("set", "<create node='n'/>").await;
@@ -123,7 +123,7 @@ async fn after_a_failed_sync_nothing_is_taken_until_a_restart() {
 
 /// Whichever write or sync fails, what was acknowledged is there after it, and the store is in order.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_nth_operation_fails_and_nothing_acknowledged_is_lost() {
+async fn acknowledged_changes_survive_the_failure_of_any_operation() {
     let mut failures = 0;
     for number in 1..=16 {
         let mut service = FaultyDiskService::start().await;
@@ -159,7 +159,7 @@ async fn the_nth_operation_fails_and_nothing_acknowledged_is_lost() {
 /// Many are shut out in several commits. Whatever fails or when the process is killed, either all of them are, or
 /// nobody is and the node is open; what was acknowledged stays.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn many_are_shut_out_or_nobody_whatever_fails() {
+async fn ban_of_many_entities_is_atomic_under_faults() {
     let close = format!(
         "<pubsub xmlns='{OWNER_NS}'><configure node='n'>{}</configure></pubsub>",
         crate::support::component::form(&[("access_model", "whitelist")])
@@ -203,7 +203,7 @@ async fn many_are_shut_out_or_nobody_whatever_fails() {
 
 /// The order is that of the commits, whatever the clock says.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_clock_jumps_and_the_order_stays() {
+async fn event_order_survives_clock_jumps() {
     let mut service = FaultyDiskService::start().await;
     service.ask("set", "<create node='n'/>").await;
     service.ask("set", &format!("<subscribe node='n' jid='{OWNER}'/>")).await;
@@ -227,7 +227,7 @@ async fn the_clock_jumps_and_the_order_stays() {
 
 /// Found when it is read: the node is closed, the log says which record it was, and other nodes go on.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_damaged_record_is_named_in_the_log() {
+async fn corrupt_record_is_named_in_the_log() {
     let mut served = ServiceProcess::start(&[], &[]).await;
     for node in ["n", "m"] {
         served.granted(OWNER, &format!("<create node='{node}'/>")).await;
@@ -317,7 +317,7 @@ fn read_all(folder: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
 /// Every file flipped and cut at many places: intact, or refused; never wrong data, never a panic that
 /// reaches anyone.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn damaged_files_are_noticed() {
+async fn corrupt_files_are_detected() {
     let mut dice = TestRng(0xF11B);
     for is_killed in [false, true] {
         let files = full_store(is_killed).await;

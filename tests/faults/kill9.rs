@@ -294,7 +294,7 @@ fn serve(listener: &TcpListener, store: &Path) -> Child {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn kills_lose_nothing() {
+async fn kills_lose_no_acknowledged_changes_or_notifications() {
     let rounds = std::env::var("CRASH_ROUNDS").map_or(30, |rounds| rounds.parse().unwrap());
     let mut checker = Checker::start().await;
     for round in 0..rounds {
@@ -311,7 +311,7 @@ async fn kills_lose_nothing() {
 /// What was acknowledged and is not there or was not heard, what was retracted and is there, gaps, and an event
 /// that says something else when it is repeated.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_checker_finds_what_is_missing() {
+async fn checker_detects_losses_gaps_and_contradictions() {
     let mut checker = Checker::start().await;
     checker
         .ask(OWNER, "0/i1", "<publish node='n0'><item id='i1'><x xmlns='urn:x'/></item></publish>")
@@ -336,7 +336,7 @@ async fn the_checker_finds_what_is_missing() {
 
 /// A server that says that it has everything before it has.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn without_the_barrier_the_checker_finds_gaps() {
+async fn checker_detects_gaps_without_barriers() {
     let mut served = ServiceProcess::start(&[], &[]).await;
     served.granted(OWNER, "<create node='n'/>").await;
     served.subscribe_many(OWNER, "n", 500).await;

@@ -60,7 +60,7 @@ async fn malformed_iq_envelopes() {
 }
 
 #[tokio::test]
-async fn stanzas_that_nobody_answers() {
+async fn stanzas_without_a_request_get_no_reply() {
     let mut component = with_node().await;
     for stanza in [
         "<iq type='result' id='1' to='pubsub.localhost' from='a@b'/>",
@@ -79,7 +79,7 @@ async fn stanzas_that_nobody_answers() {
 }
 
 #[tokio::test]
-async fn actions_that_are_none() {
+async fn invalid_actions_are_bad_requests() {
     let mut component = with_node().await;
     for (kind, content, expected) in [
         ("set", "", "modify bad-request"),
@@ -101,7 +101,7 @@ async fn actions_that_are_none() {
 }
 
 #[tokio::test]
-async fn a_thousand_nested_elements() {
+async fn deeply_nested_payloads_are_refused() {
     let mut component = with_node().await;
     for levels in [200, 1000, 100_000] {
         let (open, close) = ("<x>".repeat(levels), "</x>".repeat(levels));
@@ -119,7 +119,7 @@ async fn a_thousand_nested_elements() {
 }
 
 #[tokio::test]
-async fn very_many_and_very_long_attributes() {
+async fn many_and_long_attributes_are_limited_by_size() {
     let mut component = with_node().await;
     component.create(OWNER, "large", &[]).await;
     let many: String = (0..10_000).map(|n| format!(" a{n}='v'")).collect();
@@ -142,7 +142,7 @@ async fn very_many_and_very_long_attributes() {
 }
 
 #[tokio::test]
-async fn very_many_namespaces() {
+async fn many_namespace_declarations_of_one_element_are_refused() {
     let mut component = with_node().await;
     let many: String = (0..1000).map(|n| format!(" xmlns:p{n}='urn:{n}'")).collect();
     let item = format!("<item id='many'><x xmlns='urn:x'{many}/></item>");
@@ -155,7 +155,7 @@ async fn very_many_namespaces() {
 }
 
 #[tokio::test]
-async fn a_payload_of_a_mebibyte_and_a_name_of_a_hundred_kilobytes() {
+async fn oversized_payloads_and_names_are_refused() {
     let mut component = with_node().await;
     let large = format!("<item id='1'><x xmlns='urn:x'>{}</x></item>", "x".repeat(1 << 20));
     let answer = component.ask(OWNER, "set", &publish(&large)).await;
@@ -177,7 +177,7 @@ async fn a_payload_of_a_mebibyte_and_a_name_of_a_hundred_kilobytes() {
 }
 
 #[tokio::test]
-async fn a_batch_that_would_make_an_event_that_no_server_takes() {
+async fn batch_with_an_event_beyond_the_stanza_limit_is_refused() {
     let mut component = with_node().await;
     component.subscribe(STRANGER, NODE).await;
     let prefixes: String =
@@ -193,7 +193,7 @@ async fn a_batch_that_would_make_an_event_that_no_server_takes() {
 }
 
 #[tokio::test]
-async fn an_id_that_no_answer_can_carry_costs_nothing() {
+async fn stanza_id_too_long_for_any_reply_harms_no_connection() {
     let mut component = with_node().await;
     // Each apostrophe is five characters in the answer.
     let id = "'".repeat(120_000);
@@ -203,7 +203,7 @@ async fn an_id_that_no_answer_can_carry_costs_nothing() {
 }
 
 #[tokio::test]
-async fn names_of_nodes_and_items_may_be_anything() {
+async fn names_of_nodes_and_items_may_have_any_characters() {
     let mut component = TestComponent::start().await;
     let names = [
         "🎺 horn",
@@ -236,7 +236,7 @@ async fn names_of_nodes_and_items_may_be_anything() {
 
 /// What is published, and what must come back, in an item and in an event.
 #[tokio::test]
-async fn payloads_keep_their_meaning() {
+async fn payloads_are_returned_with_the_same_meaning() {
     let mut component = with_node().await;
     component.subscribe(STRANGER, NODE).await;
     for payload in [
@@ -286,7 +286,7 @@ fn same(element: &Element) -> String {
 }
 
 #[tokio::test]
-async fn prefixes_and_language_from_around_a_payload_hold_in_it() {
+async fn payload_inherits_prefixes_and_language() {
     let mut component = with_node().await;
     let content = format!(
         "<pubsub xmlns='{PUBSUB}' xmlns:q='urn:q'><publish node='{NODE}' xml:lang='de'>\
@@ -303,7 +303,7 @@ async fn prefixes_and_language_from_around_a_payload_hold_in_it() {
 
 /// Prosody and ejabberd make `<xml:x/>` an element that no parser takes.
 #[tokio::test]
-async fn elements_in_the_reserved_namespace() {
+async fn elements_in_the_reserved_xml_namespace_are_accepted_in_payloads() {
     let mut component = with_node().await;
     for content in [
         "<x xmlns='http://www.w3.org/XML/1998/namespace'><y/></x>",
@@ -367,7 +367,7 @@ async fn text_around_a_payload_is_refused() {
 
 /// A stanza's id is also its answer's, whatever it is.
 #[tokio::test]
-async fn ids_come_back_as_they_were() {
+async fn stanza_ids_are_returned_unchanged() {
     let mut component = TestComponent::start().await;
     component.send(&iq("type='get' id='&lt;&apos;&#10;🎺'", "<ping xmlns='urn:xmpp:ping'/>")).await;
     let answer = component.answer().await;

@@ -620,7 +620,7 @@ async fn acknowledged_changes_survive_power_loss() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn without_the_sync_a_loss_of_power_is_noticed() {
+async fn checker_detects_power_loss_without_sync() {
     let folder = tempfile::tempdir().unwrap();
     let work = work(folder.path(), 100, &[("POWER_NO_SYNC", "1")]).await;
     let (complaints, _) = lose_power_often(&work, 40).await;

@@ -105,7 +105,7 @@ async fn a_thousand_disco_info_requests_at_once_are_answered() {
 
 /// 70 wait, and what comes after that is refused until the burst is over: its beginning is accepted.
 #[tokio::test]
-async fn a_full_sender_queue_names_its_limit_and_leaves_no_holes() {
+async fn full_sender_queue_names_its_limit_and_leaves_no_holes() {
     let gate = Arc::new(Semaphore::new(1));
     let store = FailingStore::gated(Arc::new(MemoryStore::new()), &gate);
     let configure =
@@ -139,7 +139,7 @@ async fn a_burst_is_over() {
 
 /// The queue is emptied while the burst still comes.
 #[tokio::test]
-async fn a_burst_past_a_limit_has_no_holes_while_it_is_dealt_with() {
+async fn burst_beyond_a_limit_has_no_holes_while_the_queue_drains() {
     const NUMBER: usize = 300;
     let gate = Arc::new(Semaphore::new(1));
     let store = FailingStore::gated(Arc::new(MemoryStore::new()), &gate);
@@ -175,7 +175,7 @@ async fn a_burst_past_a_limit_has_no_holes_while_it_is_dealt_with() {
 
 /// Presence is neither answered nor sent again, so it is taken behind a burst of its sender that exceeds a limit.
 #[tokio::test]
-async fn a_burst_past_a_limit_costs_no_presence() {
+async fn presence_behind_a_refused_burst_is_processed() {
     let gate = Arc::new(Semaphore::new(1));
     let store = FailingStore::gated(Arc::new(MemoryStore::new()), &gate);
     let few = |config: &mut gjallar::config::Config| {
@@ -237,7 +237,7 @@ async fn sixty_four_publishes_to_a_thousand_subids_are_accepted() {
 /// A recipient with a SubID takes less than 200 bytes of an event in the backlog, so that a hundred thousand leave room
 /// for several events.
 #[tokio::test]
-async fn subids_take_little_of_the_backlog() {
+async fn recipients_with_subids_use_little_of_the_backlog() {
     const SUBSCRIBERS: usize = 12_000;
     let limits = Limits { max_subids: 8, ..Limits::default() };
     let half = limits.max_backlog_bytes / 2;
@@ -268,7 +268,7 @@ async fn subids_take_little_of_the_backlog() {
 /// Large answers to one sender go out in turn with stanzas to others, and few of them are in the connection already, where
 /// everything else is behind them.
 #[tokio::test]
-async fn large_answers_to_one_sender_hold_up_no_others() {
+async fn large_replies_to_one_sender_delay_no_others() {
     const ASKED: usize = 600;
     let mut component = TestComponent::start().await;
     component.create(BOT, "large", &[]).await;
@@ -304,7 +304,7 @@ async fn large_answers_to_one_sender_hold_up_no_others() {
 
 /// Large replies to many senders of one domain stay within the memory of that domain, and do not block other domains.
 #[tokio::test]
-async fn large_answers_to_many_of_one_domain_hold_up_no_other_domain() {
+async fn large_replies_to_one_domain_delay_no_other_domain() {
     const SENDERS: usize = 64;
     let mut component = TestComponent::start().await;
     component.create(BOT, "large", &[]).await;
@@ -397,7 +397,7 @@ async fn create_for_fifty(stage: &TestService, owner: &str, name: &str) {
 const NOTIFICATIONS: &str = "limits.max_backlog_notifications";
 
 #[tokio::test]
-async fn items_times_subscribers_count_before_the_commit() {
+async fn items_times_subscribers_are_counted_before_the_commit() {
     let limits = Limits { max_backlog_notifications: 1000, ..Limits::default() };
     let stage = TestService::limited(Arc::new(MemoryStore::new()), limits).await;
     create_for_fifty(&stage, BOT, "n").await;
@@ -441,7 +441,7 @@ async fn items_times_subscribers_count_before_the_commit() {
 }
 
 #[tokio::test]
-async fn a_single_event_for_more_than_the_limit_fits_when_nothing_is_pending() {
+async fn event_beyond_the_backlog_limit_is_accepted_when_nothing_is_pending() {
     let limits = Limits { max_backlog_notifications: 40, ..Limits::default() };
     let stage = TestService::limited(Arc::new(MemoryStore::new()), limits).await;
     create_for_fifty(&stage, BOT, "n").await;
@@ -454,7 +454,7 @@ async fn a_single_event_for_more_than_the_limit_fits_when_nothing_is_pending() {
 
 /// What was pending before a restart counts, and for no creator.
 #[tokio::test]
-async fn notifications_count_after_a_restart() {
+async fn pending_notifications_count_after_a_restart() {
     let folder = tempfile::tempdir().unwrap();
     let open = async || {
         let limits = Limits { max_backlog_notifications: 1000, ..Limits::default() };
@@ -474,7 +474,7 @@ async fn notifications_count_after_a_restart() {
 
 /// The error is defined, and names the limit.
 #[tokio::test]
-async fn a_backlog_that_is_full_names_its_limit() {
+async fn full_backlog_error_names_its_limit() {
     for limit in ["max_backlog_events", "max_backlog_notifications"] {
         let configure = |config: &mut gjallar::config::Config| match limit {
             "max_backlog_events" => config.limits.max_backlog_events = 6,
@@ -499,7 +499,7 @@ async fn a_backlog_that_is_full_names_its_limit() {
 }
 
 #[tokio::test]
-async fn a_request_beyond_the_whole_backlog_is_a_policy_violation() {
+async fn request_beyond_the_whole_backlog_is_a_policy_violation() {
     let configure = |config: &mut gjallar::config::Config| {
         config.limits.max_backlog_events = 20;
     };
@@ -518,7 +518,7 @@ async fn a_request_beyond_the_whole_backlog_is_a_policy_violation() {
 
 /// Items that have the same keywords have the same recipients, in one list.
 #[tokio::test]
-async fn items_share_the_recipients_whose_keywords_they_have() {
+async fn items_with_equal_keywords_share_a_recipient_list() {
     const READERS: usize = 100;
     let limits = Limits { max_backlog_bytes: 400_000, ..Limits::default() };
     let stage = TestService::limited(Arc::new(MemoryStore::new()), limits).await;
@@ -544,7 +544,7 @@ async fn items_share_the_recipients_whose_keywords_they_have() {
 /// While a bot's burst is dealt with, the slowest hundredth of another sender's publishes takes at most twice as long
 /// as without it. The machine may have other work too, which only adds: one of ten attempts has to show it.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_burst_of_one_sender_hardly_delays_others() {
+async fn burst_of_one_sender_at_most_doubles_the_latency_of_others() {
     // Ten attempts may be more requests than a sender has in that time.
     let unlimited = [("LIMITS_MAX_JID_REQUESTS_PER_SECOND", "0")];
     let mut served = ServiceProcess::start(&unlimited, &[]).await;
@@ -624,7 +624,7 @@ async fn presence_requests_take_turns_between_creators() {
 
 /// Other tasks run while the names of an owner's nodes are compared with a pattern.
 #[tokio::test]
-async fn a_list_of_nodes_lets_others_run() {
+async fn node_listing_yields_to_other_tasks() {
     const NODES: usize = 640;
     let stage = TestService::new(Arc::new(MemoryStore::new())).await;
     for number in 0..NODES {

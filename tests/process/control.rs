@@ -137,7 +137,7 @@ async fn items_and_announcements_reach_subscribers() {
 
 /// A list of several pages is whole, although items have ids of the form of UIDs.
 #[tokio::test]
-async fn items_with_ids_like_uids_hide_no_others() {
+async fn item_list_with_ids_in_uid_form_is_complete() {
     let mut served = ServiceProcess::start(&[("LIMITS_MAX_REPLY_BYTES", "2000")], &[]).await;
     said(&served, &["node", "create", "n", "--set", "publish_model=open"]).await;
     let payload = format!("<x xmlns='urn:x'>{}</x>", "y".repeat(600));
@@ -310,7 +310,7 @@ async fn an_entity_is_exported_with_its_options_and_erased_from_configurations()
 }
 
 #[tokio::test]
-async fn the_service_is_watched() {
+async fn stats_and_top_show_the_running_service() {
     let served = ServiceProcess::start(&[], &[]).await;
     said(&served, &["node", "create", "n"]).await;
     let statistics = listed(&served, &["stats"]).await;
@@ -423,7 +423,7 @@ async fn log_injection_is_escaped() {
 }
 
 #[test]
-fn shells_and_readers_know_the_commands() {
+fn completions_and_manual_pages_have_the_commands() {
     let gjallar = |arguments: &[&str]| {
         let output = Command::new(env!("CARGO_BIN_EXE_gjallar")).args(arguments).output().unwrap();
         assert!(output.status.success(), "{arguments:?}");

@@ -147,7 +147,7 @@ fn with(verdicts: &BTreeMap<String, String>, verdict: &str) -> Vec<String> {
 }
 
 #[tokio::test]
-async fn everything_is_ok_where_the_server_offers_all() {
+async fn all_checks_pass_at_a_server_with_all_features() {
     let (verdicts, code) = Server::default().examined().await;
     assert_eq!((with(&verdicts, "ok"), code), (CHECKS.map(str::to_owned).to_vec(), 0));
 }
@@ -168,7 +168,7 @@ async fn missing_features_are_degraded_or_failed() {
 }
 
 #[tokio::test]
-async fn another_service_of_the_same_jid_is_found() {
+async fn another_service_of_the_same_jid_is_detected() {
     let server = Server { is_shared: true, ..Server::default() };
     let (verdicts, code) = server.examined().await;
     assert_eq!((with(&verdicts, "failed"), code), (vec!["jid".to_owned()], 1));
@@ -176,7 +176,7 @@ async fn another_service_of_the_same_jid_is_found() {
 }
 
 #[tokio::test]
-async fn a_server_that_returns_nothing_or_is_not_there_fails() {
+async fn silent_or_unreachable_server_fails() {
     let server = Server { drops_own: true, ..Server::default() };
     let (verdicts, code) = server.examined().await;
     let failed = ["barrier", "stanza-size"].map(str::to_owned);
@@ -190,7 +190,7 @@ async fn a_server_that_returns_nothing_or_is_not_there_fails() {
 }
 
 #[tokio::test]
-async fn beside_a_running_service_its_own_connection_is_examined() {
+async fn connection_of_a_running_service_is_examined() {
     let mut served = ServiceProcess::start(&[("ADMINS", "admin@localhost")], &[]).await;
     let store = format!("sled:{}", served.store().display());
     let mut command = Command::new(env!("CARGO_BIN_EXE_gjallar"));

@@ -88,7 +88,7 @@ async fn ask(link: &mut ServerStream, content: &str) -> minidom::Element {
 }
 
 #[test]
-fn help_explains() {
+fn help_lists_commands_variables_and_exit_codes() {
     let (code, help) = run(&["--help"], &[]);
     assert_eq!(code, 0);
     for word in ["serve", "check-config", "GJALLAR_JID", "GJALLAR_STORE", "Exit codes"] {
@@ -101,7 +101,7 @@ fn help_explains() {
 }
 
 #[test]
-fn check_config_says_what_is_wrong() {
+fn check_config_names_the_invalid_key() {
     let good = [("GJALLAR_JID", "pubsub.localhost"), ("GJALLAR_SECRET", "s"), ("HOME", "/tmp")];
     let (code, said) = run(&["check-config"], &good);
     assert_eq!((code, said.as_str()), (0, "the configuration is in order\n"));
@@ -135,7 +135,7 @@ fn check_config_says_what_is_wrong() {
 }
 
 #[test]
-fn a_secret_may_stand_in_a_file() {
+fn secret_is_read_from_a_file() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("secret");
     std::fs::write(&file, "s3cret\n").unwrap();
@@ -150,7 +150,7 @@ fn a_secret_may_stand_in_a_file() {
 }
 
 #[tokio::test]
-async fn the_shortest_start_has_its_secret_in_a_file_and_its_store_in_the_state_directory() {
+async fn service_starts_with_a_secret_file_and_a_state_directory() {
     let folder = tempfile::tempdir().unwrap();
     let (secret, state) = (folder.path().join("secret"), folder.path().join("state"));
     std::fs::write(&secret, "secret\n").unwrap();
@@ -172,7 +172,7 @@ async fn the_shortest_start_has_its_secret_in_a_file_and_its_store_in_the_state_
 }
 
 #[tokio::test]
-async fn starts_before_the_server_serves_and_stops_in_order() {
+async fn service_starts_before_the_server_and_stops_in_order() {
     let folder = tempfile::tempdir().unwrap();
     // A port that is taken, but at which nobody listens yet.
     let socket = TcpSocket::new_v4().unwrap();
@@ -193,7 +193,7 @@ async fn starts_before_the_server_serves_and_stops_in_order() {
 }
 
 #[tokio::test]
-async fn a_file_is_enough_and_memory_leaves_nothing_behind() {
+async fn configuration_file_suffices_and_a_memory_store_leaves_no_files() {
     let folder = tempfile::tempdir().unwrap();
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let file = folder.path().join("gjallar.toml");
@@ -280,7 +280,7 @@ fn a_stopped_store_is_checked_exported_and_imported() {
 
 /// The same, while the service runs and is published to.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_running_service_is_checked_and_exported_as_it_is_between_two_commits() {
+async fn running_service_is_checked_and_exported_from_a_snapshot() {
     let folder = tempfile::tempdir().unwrap();
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let running = Running::serve(listener.local_addr().unwrap().port(), folder.path(), &[]);
@@ -343,7 +343,7 @@ async fn a_running_service_is_checked_and_exported_as_it_is_between_two_commits(
 }
 
 #[tokio::test]
-async fn after_sigterm_nothing_is_repeated() {
+async fn sigterm_repeats_no_notifications() {
     let folder = tempfile::tempdir().unwrap();
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let port = listener.local_addr().unwrap().port();
@@ -382,7 +382,7 @@ async fn after_sigterm_nothing_is_repeated() {
 
 /// More waits than the server takes in time: what it has is not repeated, the rest is told at the next start.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_stop_during_a_large_backlog_repeats_nothing() {
+async fn stop_during_a_large_backlog_repeats_no_notifications() {
     let mut served = ServiceProcess::start(&[("LOG", "warn")], &[]).await;
     served.granted("owner@localhost", "<create node='n'/>").await;
     served.subscribe_many("owner@localhost", "n", 1000).await;
@@ -412,7 +412,7 @@ async fn a_stop_during_a_large_backlog_repeats_nothing() {
 }
 
 #[tokio::test]
-async fn a_second_copy_on_one_store_says_so_and_ends() {
+async fn second_process_on_one_store_exits_with_an_error() {
     let folder = tempfile::tempdir().unwrap();
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let port = listener.local_addr().unwrap().port();
@@ -424,7 +424,7 @@ async fn a_second_copy_on_one_store_says_so_and_ends() {
 }
 
 #[tokio::test]
-async fn a_store_whose_file_is_gone_is_no_new_store() {
+async fn store_without_its_database_file_is_refused() {
     let folder = tempfile::tempdir().unwrap();
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let port = listener.local_addr().unwrap().port();
@@ -440,7 +440,7 @@ async fn a_store_whose_file_is_gone_is_no_new_store() {
 }
 
 #[tokio::test]
-async fn a_dead_link_is_noticed() {
+async fn dead_link_is_detected() {
     let folder = tempfile::tempdir().unwrap();
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let port = listener.local_addr().unwrap().port();
@@ -465,7 +465,7 @@ async fn a_dead_link_is_noticed() {
 }
 
 #[tokio::test]
-async fn a_wrong_secret_is_a_loud_line_and_no_end() {
+async fn wrong_secret_is_logged_as_an_error_without_an_exit() {
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     let folder = tempfile::tempdir().unwrap();
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -543,7 +543,7 @@ async fn the_line_of_the_start_has_the_size_of_the_store() {
 }
 
 #[test]
-fn administrators_only_is_said_at_the_start() {
+fn restriction_of_creators_to_administrators_is_logged_at_the_start() {
     let folder = tempfile::tempdir().unwrap();
     let mut running = Running::serve(1, folder.path(), &[("GJALLAR_JID", "pubsub.net")]);
     running.has_logged("creators_restricted");

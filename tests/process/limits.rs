@@ -49,7 +49,7 @@ fn text(answer: &Element) -> String {
 }
 
 #[tokio::test]
-async fn max_nodes() {
+async fn max_nodes_is_enforced() {
     let mut component = limited("max_nodes", 2).await;
     component.create(OWNER, "a", &[]).await;
     component.create(OWNER, "b", &[]).await;
@@ -60,7 +60,7 @@ async fn max_nodes() {
 }
 
 #[tokio::test]
-async fn max_nodes_per_owner() {
+async fn max_nodes_per_owner_is_enforced() {
     let mut component = limited("max_nodes_per_owner", 2).await;
     component.create(OWNER, "a", &[]).await;
     component.create(OWNER, "b", &[]).await;
@@ -76,7 +76,7 @@ async fn max_nodes_per_owner() {
 const NAMES: [&str; 4] = ["ssss@localhost", "ssß@localhost", "ßss@localhost", "ßß@localhost"];
 
 #[tokio::test]
-async fn an_account_has_one_allowance_under_all_its_names() {
+async fn max_nodes_per_owner_counts_all_names_of_an_account_together() {
     let store = Arc::new(MemoryStore::new());
     let limits = |config: &mut Config| {
         config.limits.max_nodes_per_owner = 2;
@@ -119,7 +119,7 @@ async fn an_account_has_one_allowance_under_all_its_names() {
 
 /// IDNA 2008: two domains of two owners. A domain has one allowance in both spellings.
 #[tokio::test]
-async fn domains_that_are_alike_have_allowances_of_their_own() {
+async fn similar_domains_are_counted_separately() {
     let limits = |config: &mut Config| {
         config.creators = vec!["anyone".into()];
         config.limits.max_nodes_per_owner = 1;
@@ -140,7 +140,7 @@ async fn domains_that_are_alike_have_allowances_of_their_own() {
 }
 
 #[tokio::test]
-async fn max_subscriptions_per_jid() {
+async fn max_subscriptions_per_jid_is_enforced() {
     let mut component = limited("max_subscriptions_per_jid", 2).await;
     component.create(OWNER, "n", &[]).await;
     component.subscribe("a@localhost/1", "n").await;
@@ -153,7 +153,7 @@ async fn max_subscriptions_per_jid() {
 
 /// Ten seconds' worth at once, and one over it.
 #[tokio::test]
-async fn requests_per_second() {
+async fn requests_per_second_is_enforced() {
     let ping = |from: &str, id: usize| {
         format!(
             "<iq type='get' id='{id}' from='{from}' to='pubsub.localhost'><ping xmlns='urn:xmpp:ping'/></iq>"
@@ -183,7 +183,7 @@ async fn requests_per_second() {
 
 /// None is settled: 4 MiB of one sender, half of 64 MiB of a domain, 64 MiB in all.
 #[tokio::test]
-async fn bytes_of_stanzas_that_wait() {
+async fn bytes_of_queued_stanzas_are_limited() {
     let gate = Arc::new(Semaphore::new(1));
     let mut component =
         TestComponent::with(FailingStore::gated(Arc::new(MemoryStore::new()), &gate), |_| {}).await;
@@ -243,7 +243,7 @@ async fn bytes_of_stanzas_that_wait() {
 }
 
 #[tokio::test]
-async fn depth_of_a_stanza_and_namespaces() {
+async fn stanza_depth_and_namespaces_are_limited() {
     let mut component = TestComponent::start().await;
     component.create(OWNER, "n", &[]).await;
     // Around what is nested stand iq, pubsub, publish, item and the payload.
@@ -269,7 +269,7 @@ async fn depth_of_a_stanza_and_namespaces() {
 }
 
 #[tokio::test]
-async fn max_payload_size_and_what_a_batch_may_have() {
+async fn max_payload_size_and_batch_bytes_are_enforced() {
     let mut component = TestComponent::with(Arc::new(MemoryStore::new()), |config| {
         config.limits.max_reply_bytes = 1000;
     })
@@ -295,7 +295,7 @@ async fn max_payload_size_and_what_a_batch_may_have() {
 }
 
 #[tokio::test]
-async fn max_backlog_bytes() {
+async fn max_backlog_bytes_is_enforced() {
     // An event counts as its payload and 1000 bytes, an audience 100 for each.
     let limits = Limits { max_backlog_bytes: 10_000, ..Limits::default() };
     let stage = TestService::limited(Arc::new(MemoryStore::new()), limits).await;
@@ -318,9 +318,9 @@ async fn max_backlog_bytes() {
     assert_eq!(stage.service.log_window().size(), (0, 0));
 }
 
-/// What is not counted in `process::limits_that_were_reached_are_counted`.
+/// What is not counted in `process::monitoring::rejections_are_counted_by_limit`.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn forms_rates_answers_and_the_backlog_are_counted() {
+async fn rejections_of_forms_rates_replies_and_the_backlog_are_counted() {
     let small = [
         ("LIMITS_MAX_JID_REQUESTS_PER_SECOND", "1"),
         ("LIMITS_MAX_DOMAIN_REQUESTS_PER_SECOND", "2"),
@@ -374,7 +374,7 @@ async fn forms_rates_answers_and_the_backlog_are_counted() {
 }
 
 #[tokio::test]
-async fn ids_of_requests_have_1024_bytes() {
+async fn request_ids_have_at_most_1024_bytes() {
     let mut component = TestComponent::start().await;
     for (bytes, expected) in [(1024, "result"), (1025, "error")] {
         let id = "i".repeat(bytes);
@@ -393,7 +393,7 @@ async fn ids_of_requests_have_1024_bytes() {
 
 /// A request is answered as what it did, even if the whole of the answer would be larger than a stanza may be.
 #[tokio::test]
-async fn an_answer_to_a_change_says_less_if_all_would_be_too_large() {
+async fn oversized_reply_to_a_change_is_shortened() {
     let mut component = TestComponent::start().await;
     component.create(OWNER, "n", &[]).await;
     // An apostrophe is written as five bytes.
@@ -417,7 +417,7 @@ async fn an_answer_to_a_change_says_less_if_all_would_be_too_large() {
 
 /// A dead domain may send back more than it may ask.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn notifications_that_come_back_are_no_requests() {
+async fn bounced_notifications_do_not_count_as_requests() {
     let one = [
         ("LIMITS_MAX_JID_REQUESTS_PER_SECOND", "1"),
         ("LIMITS_MAX_DOMAIN_REQUESTS_PER_SECOND", "1"),
@@ -432,7 +432,7 @@ async fn notifications_that_come_back_are_no_requests() {
 
 /// Whom others subscribe keeps room for subscriptions of its own.
 #[tokio::test]
-async fn owners_do_not_use_up_what_another_may_have() {
+async fn subscriptions_set_by_owners_leave_room_for_own_subscriptions() {
     let mut component = limited("max_subscriptions_per_jid", 2).await;
     component.create(OWNER, "n", &[]).await;
     for resource in ["1", "2", "3"] {
@@ -449,7 +449,7 @@ async fn owners_do_not_use_up_what_another_may_have() {
 }
 
 #[tokio::test]
-async fn fields_of_a_form() {
+async fn form_fields_are_limited() {
     let mut component = TestComponent::start().await;
     component.create(OWNER, "n", &[]).await;
     // Each field has one value, and the form's type is one of them.
@@ -461,7 +461,7 @@ async fn fields_of_a_form() {
 }
 
 #[tokio::test]
-async fn max_items() {
+async fn max_items_is_enforced() {
     let mut component = limited("max_items", 3).await;
     component.create(OWNER, "n", &[("max_items", "3")]).await;
     let refused = component.configure(OWNER, "n", &[("max_items", "4")]).await;
@@ -474,7 +474,7 @@ async fn max_items() {
 }
 
 #[tokio::test]
-async fn max_batch() {
+async fn max_batch_is_enforced() {
     let mut component = limited("max_batch", 3).await;
     component.create(OWNER, "n", &[]).await;
     let batch = |number: usize| {
@@ -495,7 +495,7 @@ async fn max_batch() {
 }
 
 #[tokio::test]
-async fn max_payload_bytes() {
+async fn max_payload_bytes_is_enforced() {
     let mut component = limited("max_payload_bytes", 100).await;
     component.create(OWNER, "n", &[("max_payload_size", "100")]).await;
     let refused = component.configure(OWNER, "n", &[("max_payload_size", "101")]).await;
@@ -504,7 +504,7 @@ async fn max_payload_bytes() {
 
 /// A node keeps the number that it was created with, and an error names the limit that is lower.
 #[tokio::test]
-async fn a_payload_is_refused_with_the_name_of_the_lower_limit() {
+async fn oversized_payload_error_names_the_lower_limit() {
     let mut component = limited("max_payload_bytes", 100).await;
     component.create(OWNER, "by_service", &[]).await;
     component.create(OWNER, "by_node", &[("max_payload_size", "50")]).await;
@@ -525,7 +525,7 @@ async fn a_payload_is_refused_with_the_name_of_the_lower_limit() {
 }
 
 #[tokio::test]
-async fn max_subscriptions() {
+async fn max_subscriptions_is_enforced() {
     let mut component = limited("max_subscriptions", 2).await;
     component.create(OWNER, "n", &[]).await;
     component.subscribe("a@localhost", "n").await;
@@ -541,7 +541,7 @@ async fn max_subscriptions() {
 }
 
 #[tokio::test]
-async fn max_affiliations() {
+async fn max_affiliations_is_enforced() {
     let mut component = limited("max_affiliations", 2).await;
     component.create(OWNER, "n", &[]).await;
     let set = |jid: &str| {
@@ -558,7 +558,7 @@ async fn max_affiliations() {
 }
 
 #[tokio::test]
-async fn max_reply_bytes() {
+async fn max_reply_bytes_is_enforced() {
     let mut component = limited("max_reply_bytes", 100).await;
     component.create(OWNER, "n", &[]).await;
     for id in ["1", "2", "3", "4"] {
@@ -569,7 +569,7 @@ async fn max_reply_bytes() {
 }
 
 #[tokio::test]
-async fn max_stanza_bytes_in() {
+async fn max_stanza_bytes_limits_incoming_stanzas() {
     let mut component = limited("max_stanza_bytes", 20_000).await;
     component.create(OWNER, "n", &[]).await;
     let publish = |bytes: usize| {
@@ -595,7 +595,7 @@ async fn max_stanza_bytes_in() {
 }
 
 #[tokio::test]
-async fn max_stanza_bytes_out() {
+async fn max_stanza_bytes_limits_outgoing_stanzas() {
     let mut component = limited("max_stanza_bytes", 20_000).await;
     component.create(OWNER, "n", &[]).await;
     for number in 0..300 {
@@ -608,7 +608,7 @@ async fn max_stanza_bytes_out() {
 }
 
 #[tokio::test]
-async fn names_have_1023_bytes() {
+async fn names_have_at_most_1023_bytes() {
     let mut component = TestComponent::start().await;
     let (longest, longer) = ("n".repeat(1023), "n".repeat(1024));
     component.create(OWNER, &longest, &[]).await;
@@ -620,7 +620,7 @@ async fn names_have_1023_bytes() {
 }
 
 #[tokio::test]
-async fn texts_of_a_configuration() {
+async fn configuration_texts_are_limited() {
     let mut component = TestComponent::start().await;
     component.create(OWNER, "n", &[]).await;
     for (field, max) in [("title", 200), ("description", 512), ("type", 200)] {
@@ -633,7 +633,7 @@ async fn texts_of_a_configuration() {
 
 /// A node has to fit into a row of the store, whatever each of its texts may have.
 #[tokio::test]
-async fn texts_of_a_node_together() {
+async fn texts_of_one_node_are_limited_together() {
     let folder = tempfile::tempdir().unwrap();
     let store = Arc::new(SledStore::open(folder.path()).unwrap());
     let mut component = TestComponent::with(store, |_| {}).await;
@@ -654,7 +654,7 @@ async fn texts_of_a_node_together() {
 
 /// An error that is larger than a stanza may be is sent without what it says beside its conditions.
 #[tokio::test]
-async fn an_error_past_max_stanza_bytes_is_shortened() {
+async fn error_beyond_max_stanza_bytes_is_shortened() {
     let mut component = limited("max_stanza_bytes", 10_000).await;
     component.create(OWNER, "n", &[]).await;
     // Each of these takes five bytes, in the request and in the error.

@@ -63,7 +63,7 @@ async fn metrics_and_health_are_shown_by_http() {
 
 /// The dashboard names metrics that there are.
 #[tokio::test]
-async fn the_dashboard_shows_what_is_counted() {
+async fn dashboard_names_existing_metrics() {
     // What has no value yet is not shown.
     let mut served = ServiceProcess::start(&[("LIMITS_MAX_NODES", "0")], &[]).await;
     let create = "<pubsub xmlns='http://jabber.org/protocol/pubsub'><create node='n'/></pubsub>";
@@ -88,7 +88,7 @@ async fn the_dashboard_shows_what_is_counted() {
 
 /// Each limit that a request can be past is counted under its name.
 #[tokio::test]
-async fn limits_that_were_reached_are_counted() {
+async fn rejections_are_counted_by_limit() {
     let small = [
         ("LIMITS_MAX_NODES", "2"),
         ("LIMITS_MAX_NODES_PER_OWNER", "1"),

@@ -70,7 +70,7 @@ async fn the_first_matching_pattern_decides_the_creators() {
 }
 
 #[tokio::test]
-async fn there_are_no_more_nodes_of_a_pattern_than_its_quota() {
+async fn max_nodes_limits_the_nodes_of_a_pattern() {
     let quota = |max_nodes| NodeLimits { max_nodes: Some(max_nodes), ..NodeLimits::default() };
     let few = |max_nodes| PolicyConfig { limits: quota(max_nodes), ..policy("few/*") };
     let mut component = governed(vec![policy("few/but/*"), few(2)]).await;
@@ -170,7 +170,7 @@ async fn a_policy_for_all_names_is_the_default_configuration() {
 }
 
 #[tokio::test]
-async fn nodes_have_the_quotas_of_their_pattern() {
+async fn max_items_and_max_subscriptions_apply_to_the_nodes_of_a_pattern() {
     let limits =
         NodeLimits { max_items: Some(2), max_subscriptions: Some(1), ..NodeLimits::default() };
     let mut component = governed(vec![PolicyConfig { limits, ..policy("small/*") }]).await;
@@ -300,7 +300,7 @@ async fn social_nodes_are_open_to_all() {
 
 /// Neither by their number nor by their bytes.
 #[tokio::test]
-async fn nobody_removes_items_of_others_from_a_social_node_by_filling_it() {
+async fn filling_a_social_node_removes_no_items_of_others() {
     let mut policies = shipped("Social nodes:");
     policies.retain(|policy| policy.nodes.starts_with("urn:"));
     let defaults = Config::default().limits;
@@ -355,7 +355,7 @@ async fn block_lists_are_read_by_all_and_written_by_publishers() {
 }
 
 #[test]
-fn nodes_that_move_in_are_judged_by_their_policies() {
+fn imported_nodes_are_subject_to_their_policies() {
     let folder = tempfile::tempdir().unwrap();
     let host = folder.path().join("data/old%2elocalhost");
     fs::create_dir_all(host.join("pubsub_nodes")).unwrap();

@@ -50,7 +50,7 @@ async fn take_up(component: &mut TestComponent, change: impl FnOnce(&mut Config)
 }
 
 #[tokio::test]
-async fn a_node_that_is_there_keeps_what_others_may_not_have_any_more() {
+async fn existing_node_keeps_values_that_a_new_policy_forbids() {
     let mut component = TestComponent::start().await;
     component.create(USER, "probe", &[]).await;
     component.create(USER, "n", &[("access_model", "authorize")]).await;
@@ -74,7 +74,7 @@ async fn a_node_that_is_there_keeps_what_others_may_not_have_any_more() {
 }
 
 #[tokio::test]
-async fn lower_limits_hold_at_nodes_that_are_there() {
+async fn lower_limits_apply_to_existing_nodes() {
     let mut component = TestComponent::start().await;
     component.create(USER, "probe", &[]).await;
     component.create(USER, "n", &[("max_items", "50")]).await;
@@ -106,7 +106,7 @@ async fn lower_limits_hold_at_nodes_that_are_there() {
 }
 
 #[tokio::test]
-async fn sighup_reads_the_file_again_and_says_what_changed_or_why_not() {
+async fn sighup_reloads_the_file_and_logs_changes_or_errors() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("gjallar.toml");
     let write = |text: &str| fs::write(&file, text).unwrap();

@@ -56,7 +56,7 @@ async fn terminate(folder: &Path, plain: u16) -> u16 {
 
 /// Not a packet goes there: the address is that of no machine.
 #[test]
-fn plain_tcp_to_another_machine_is_refused_in_the_log() {
+fn plain_tcp_to_another_machine_is_refused() {
     let mut service = serve("192.0.2.1:5347", &[]);
     let line = line_with(&mut service, "link_unprotected");
     service.kill().unwrap();
@@ -88,7 +88,7 @@ fn line_with(service: &mut Child, event: &str) -> String {
 }
 
 #[tokio::test]
-async fn a_server_of_the_configured_authority_is_trusted() {
+async fn server_of_the_configured_authority_is_trusted() {
     let folder = tempfile::tempdir().unwrap();
     certify(folder.path(), "localhost");
     let plain = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -107,7 +107,7 @@ async fn a_server_of_the_configured_authority_is_trusted() {
 
 /// One of another authority, or for another name: nothing is sent there, and the log says why.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn another_server_is_not() {
+async fn server_of_another_authority_or_name_is_refused() {
     for (name, is_own, expected) in [
         ("localhost", false, "invalid peer certificate"),
         ("elsewhere", true, "not valid for name"),

@@ -219,7 +219,7 @@ fn the_rules_depend_on_few_crates() {
 }
 
 #[test]
-fn the_check_of_arrows_sees_every_form_of_use() {
+fn dependency_check_finds_every_form_of_use() {
     let module = ["a".to_owned(), "b".to_owned()];
     let used =
         |text| used(&module, text).into_iter().map(|path| path.join("::")).collect::<Vec<_>>();
@@ -235,7 +235,7 @@ fn the_check_of_arrows_sees_every_form_of_use() {
 }
 
 #[test]
-fn heavy_crates_are_named_where_they_belong() {
+fn heavy_crates_are_used_only_in_allowed_modules() {
     for (module, _, external) in ARROWS {
         for (path, text) in files_of(module) {
             for heavy in HEAVY.iter().filter(|heavy| !external.contains(heavy)) {
@@ -246,7 +246,7 @@ fn heavy_crates_are_named_where_they_belong() {
 }
 
 #[test]
-fn stanzas_are_rendered_and_read_by_pure_functions() {
+fn stanza_modules_have_only_pure_functions() {
     for (path, text) in files_of("xmpp::stanza") {
         for word in ["async ", ".await", "tracing::", "std::time", "std::env", "std::fs", "Mutex"] {
             assert!(!text.contains(word), "{}: {word}", path.display());
@@ -255,7 +255,7 @@ fn stanzas_are_rendered_and_read_by_pure_functions() {
 }
 
 #[test]
-fn the_first_line_of_a_file_says_what_it_holds() {
+fn every_file_begins_with_a_module_comment() {
     for folder in ["src", "crates", "tests", "examples"] {
         for (path, text) in files(&root().join(folder), "rs") {
             let head = text.lines().find(|line| !line.starts_with("#!")).unwrap_or_default();

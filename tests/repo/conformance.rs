@@ -178,7 +178,7 @@ fn fields(values: Vec<(String, String)>) -> BTreeSet<String> {
 }
 
 #[test]
-fn the_registered_fields_are_there_and_no_others() {
+fn forms_have_exactly_the_registered_fields() {
     let config = NodeConfig::initial(&Limits::default());
     assert_eq!(fields(node_config::values(&config)), listed(NODE_CONFIG));
     assert_eq!(
@@ -188,7 +188,7 @@ fn the_registered_fields_are_there_and_no_others() {
 }
 
 #[tokio::test]
-async fn the_registered_features_and_meta_data_are_announced() {
+async fn registered_features_and_meta_data_are_announced() {
     let configure = |config: &mut gjallar::config::Config| config.limits.max_subids = 2;
     let mut component = TestComponent::with(Arc::new(MemoryStore::new()), configure).await;
     let query = "<query xmlns='http://jabber.org/protocol/disco#info'/>";
@@ -329,7 +329,7 @@ fn walk(folder: &Path) -> Vec<std::path::PathBuf> {
 
 /// `GJALLAR_BLESS=1 cargo test conformance` writes the deviations and the choices into the document.
 #[test]
-fn the_document_has_every_choice() {
+fn document_has_every_deviation_and_choice() {
     let path = root().join("docs/CONFORMANCE.md");
     let document = fs::read_to_string(&path).unwrap();
     let mut expected = document.clone();

@@ -32,9 +32,9 @@ pub fn tests() -> BTreeSet<String> {
 
 /// A document that names a test or a file names one that is there.
 #[test]
-fn documents_name_what_is_there() {
+fn documents_name_existing_tests_and_files() {
     let tests = tests();
-    assert!(tests.contains("it::repo::docs::documents_name_what_is_there"));
+    assert!(tests.contains("it::repo::docs::documents_name_existing_tests_and_files"));
     let mut named = 0;
     for (path, text) in files(&root().join("docs"), "md") {
         let name = path.display();
@@ -127,7 +127,7 @@ fn every_warning_is_explained() {
 
 /// Every XEP that the code names is in the description of the project, and no other.
 #[test]
-fn the_description_of_the_project_has_every_xep() {
+fn doap_has_exactly_the_xeps_in_the_code() {
     let mut named = BTreeSet::new();
     for (_, text) in sources() {
         named.extend(text.match_indices("XEP-").map(|(at, _)| text[at + 4..at + 8].to_owned()));

@@ -133,7 +133,7 @@ fn retired_names_are_not_defined() {
 }
 
 #[test]
-fn the_check_of_names_sees_every_definition() {
+fn name_check_finds_every_definition() {
     assert_eq!(retired("pub(crate) struct Outbox<T> {"), ["Outbox"]);
     assert_eq!(retired("    async fn settle(&self) {"), ["settle"]);
     assert_eq!(retired("    pub(super) own_nodes: u64,"), ["own_nodes"]);

@@ -120,7 +120,7 @@ async fn told(store: &dyn Store) -> Vec<String> {
 }
 
 #[tokio::test]
-async fn a_store_goes_to_text_and_back() {
+async fn export_and_import_preserve_a_store() {
     let (from, to) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     let stage = fill(open(from.path())).await;
     let (text, summary) = exported(&*stage.store).await;
@@ -161,7 +161,7 @@ async fn a_store_goes_to_text_and_back() {
 }
 
 #[tokio::test]
-async fn any_store_takes_it() {
+async fn archive_is_imported_into_every_kind_of_store() {
     let stage = fill(Arc::new(MemoryStore::new())).await;
     let (text, _) = exported(&*stage.store).await;
     let copy = MemoryStore::new();
@@ -311,7 +311,7 @@ async fn a_banned_resource_gets_no_events_of_a_deleted_node_from_an_archive() {
 /// What a binary of layout 9 left pending, in its store and in its archive, comes as that binary would have sent it:
 /// options of every kind, a half-delivered event, a deleted node, a node that has moved, requests, notices.
 #[tokio::test]
-async fn pending_events_of_layout_9_come_as_they_would_have_come() {
+async fn pending_events_of_layout_9_are_delivered_as_by_layout_9() {
     let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures");
     let text = std::fs::read_to_string(fixtures.join("store-9-pending.stanzas")).unwrap();
     // What happens after the start is not pending: digests, and leases that have ended meanwhile.
@@ -406,7 +406,7 @@ type Edit<'a> = &'a dyn Fn(&mut Value);
 
 /// Numbers that no export writes: later events or commits of the node would have the same numbers, or never reach them.
 #[tokio::test]
-async fn numbers_that_a_node_has_not_reached_are_refused() {
+async fn import_refuses_numbers_that_a_node_has_not_reached() {
     let folder = tempfile::tempdir().unwrap();
     let stage = fill(open(folder.path())).await;
     let (text, _) = exported(&*stage.store).await;
@@ -450,7 +450,7 @@ async fn numbers_that_a_node_has_not_reached_are_refused() {
 
 /// What waits for many long addresses is written in lines that an import takes.
 #[tokio::test]
-async fn an_archive_has_no_line_that_is_too_long_for_an_import() {
+async fn exported_lines_are_short_enough_for_an_import() {
     let (folder, other) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     let stage = TestService::new(open(folder.path())).await;
     stage.create(OWNER, "n").await.unwrap();
@@ -485,7 +485,7 @@ impl IdGenerator for Few {
 
 /// A store of which some nodes may have new epochs and others not is not opened before all have.
 #[tokio::test]
-async fn an_interrupted_rebase_is_done_again_before_the_store_is_opened() {
+async fn interrupted_rebase_is_completed_before_the_store_opens() {
     let folder = tempfile::tempdir().unwrap();
     let stage = fill(open(folder.path())).await;
     stage.store.close().await;
@@ -499,7 +499,7 @@ async fn an_interrupted_rebase_is_done_again_before_the_store_is_opened() {
 
 /// Every row removed, and one like it added, one by one: the check finds each.
 #[tokio::test]
-async fn the_check_finds_every_row_that_is_not_as_it_was() {
+async fn check_detects_every_changed_row() {
     let folder = tempfile::tempdir().unwrap();
     let stage = fill(open(folder.path())).await;
     stage.retract(OWNER, "gone", item("1").as_str()).await.unwrap();

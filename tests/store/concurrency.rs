@@ -104,7 +104,7 @@ async fn mutual_eviction_quarantines_no_node() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_export_of_an_entity_beside_publishing_closes_no_node() {
+async fn export_of_an_entity_during_publishes_quarantines_no_node() {
     let busy = Busy::new(2, &[]).await;
     let admin = actor(ADMIN);
     busy.beside(OWNER, async |_| {
@@ -117,7 +117,7 @@ async fn an_export_of_an_entity_beside_publishing_closes_no_node() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_retraction_of_old_items_beside_publishing_closes_no_node() {
+async fn retraction_of_old_items_during_publishes_quarantines_no_node() {
     let busy = Busy::new(30, &[]).await;
     let (owner, day) = (actor(OWNER), Duration::from_secs(86_400));
     busy.beside(OWNER, async |_| {
@@ -129,7 +129,7 @@ async fn a_retraction_of_old_items_beside_publishing_closes_no_node() {
 
 /// Reads of the store itself: by name, in pages, in the order of creation, by a filter, and names only.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn every_list_of_items_can_be_read_beside_evictions() {
+async fn item_lists_are_readable_during_evictions() {
     let busy = Busy::new(3, &[]).await;
     let store = Arc::clone(&busy.stage.store);
     let (id, budget) = (node("n"), ItemBudget::stored(usize::MAX));

@@ -77,34 +77,34 @@ macro_rules! store_contract {
 }
 
 store_contract! {
-    keeps_nodes_with_all_that_belongs_to_them
-    keeps_the_newest_items_and_their_order
-    an_item_of_the_same_name_replaces_and_is_the_newest
-    selects_items_by_name
-    selects_items_by_page
-    lists_items_in_an_order_and_by_a_filter
-    remembers_deleted_nodes
-    counts_deleted_nodes_by_account
-    forgets_deleted_nodes_whose_names_are_free
-    lists_subscribed_aliases
+    nodes_are_kept_with_all_their_data
+    newest_items_are_kept_in_order
+    item_of_the_same_name_replaces_the_old_one_and_is_the_newest
+    items_are_selected_by_name
+    items_are_selected_by_page
+    items_are_listed_in_an_order_and_by_a_filter
+    deleted_nodes_are_remembered
+    deleted_nodes_are_counted_by_account
+    deleted_nodes_with_free_names_are_forgotten
+    subscribed_aliases_are_listed
     deleted_nodes_of_one_owner_take_no_room_of_others
     refusals_of_presence_are_stored
-    gives_the_newest_items_that_fit
-    keeps_so_many_bytes
-    counts_what_an_entity_has
-    forgets_everything_of_a_deleted_node
-    knows_where_an_entity_stands_and_is_subscribed
-    lists_nodes_in_pages
-    keeps_large_payloads
-    carries_out_nothing_that_rests_on_a_failure
+    newest_items_that_fit_are_returned
+    oldest_items_beyond_max_node_bytes_are_evicted
+    nodes_and_subscriptions_of_an_entity_are_counted
+    data_of_a_deleted_node_is_forgotten
+    affiliations_and_subscriptions_of_an_entity_are_listed
+    nodes_are_listed_in_pages
+    large_payloads_are_kept
+    commits_after_a_failed_commit_are_not_applied
     the_longest_names_and_jids_fit
-    commits_of_many_nodes_meet
-    is_durable
+    concurrent_commits_of_many_nodes_are_all_applied
+    commits_are_durable
 }
 
 const OWNER: &str = "owner@localhost";
 
-async fn keeps_nodes_with_all_that_belongs_to_them(kind: impl StoreUnderTest) {
+async fn nodes_are_kept_with_all_their_data(kind: impl StoreUnderTest) {
     let stage = TestService::new(kind.open()).await;
     let settings = vec![
         ConfigField::Title("a title".into()),
@@ -134,7 +134,7 @@ async fn nodes(stage: &TestService) -> u64 {
     stage.store.node_counts().await.unwrap().values().sum()
 }
 
-async fn keeps_the_newest_items_and_their_order(kind: impl StoreUnderTest) {
+async fn newest_items_are_kept_in_order(kind: impl StoreUnderTest) {
     let stage = TestService::new(kind.open()).await;
     let three = vec![ConfigField::MaxItems(MaxItems::Number(3))];
     stage.create_with(OWNER, "a", three).await.unwrap();
@@ -149,7 +149,7 @@ async fn keeps_the_newest_items_and_their_order(kind: impl StoreUnderTest) {
     assert_eq!(stage.ids("a").await, [""; 0]);
 }
 
-async fn an_item_of_the_same_name_replaces_and_is_the_newest(kind: impl StoreUnderTest) {
+async fn item_of_the_same_name_replaces_the_old_one_and_is_the_newest(kind: impl StoreUnderTest) {
     let stage = TestService::new(kind.open()).await;
     stage.create(OWNER, "a").await.unwrap();
     for id in ["1", "2", "3"] {
@@ -169,7 +169,7 @@ async fn an_item_of_the_same_name_replaces_and_is_the_newest(kind: impl StoreUnd
     assert_eq!(stage.ids("a").await, ["9"]);
 }
 
-async fn selects_items_by_name(kind: impl StoreUnderTest) {
+async fn items_are_selected_by_name(kind: impl StoreUnderTest) {
     let stage = TestService::new(kind.open()).await;
     stage.create(OWNER, "a").await.unwrap();
     for id in ["1", "2", "3"] {
@@ -193,7 +193,7 @@ async fn selects_items_by_name(kind: impl StoreUnderTest) {
     assert!(stage.store.publishers(&node("a"), &some).await.unwrap().is_empty());
 }
 
-async fn selects_items_by_page(kind: impl StoreUnderTest) {
+async fn items_are_selected_by_page(kind: impl StoreUnderTest) {
     let stage = TestService::new(kind.open()).await;
     stage.create(OWNER, "a").await.unwrap();
     for id in ["0", "1", "2", "3", "4", "5"] {
@@ -233,7 +233,7 @@ async fn selects_items_by_page(kind: impl StoreUnderTest) {
 }
 
 /// XEP-0413's example: A, B, C and D come, then C again, then A again.
-async fn lists_items_in_an_order_and_by_a_filter(kind: impl StoreUnderTest) {
+async fn items_are_listed_in_an_order_and_by_a_filter(kind: impl StoreUnderTest) {
     let stage = TestService::new(kind.open()).await;
     stage
         .create_with(OWNER, "n", vec![ConfigField::PublishModel(PublishModel::Open)])
@@ -335,7 +335,7 @@ async fn lists_items_in_an_order_and_by_a_filter(kind: impl StoreUnderTest) {
     assert_eq!(stage.store.check().await.unwrap(), Vec::<String>::new());
 }
 
-async fn remembers_deleted_nodes(kind: impl StoreUnderTest) {
+async fn deleted_nodes_are_remembered(kind: impl StoreUnderTest) {
     let stage = TestService::new(kind.open()).await;
     for name in ["moved", "gone", "again"] {
         stage.create(OWNER, name).await.unwrap();
@@ -464,7 +464,7 @@ async fn deleted_nodes_of_one_owner_take_no_room_of_others(kind: impl StoreUnder
 }
 
 /// A node counts for the account of its owner, whose hash may not be that of the owner.
-async fn counts_deleted_nodes_by_account(kind: impl StoreUnderTest) {
+async fn deleted_nodes_are_counted_by_account(kind: impl StoreUnderTest) {
     let store = kind.open();
     let entity = |name: &str| jid(name).to_bare();
     for owner in ["ss@x", "ß@x"] {
@@ -490,7 +490,7 @@ async fn counts_deleted_nodes_by_account(kind: impl StoreUnderTest) {
     assert_eq!(store.check().await.unwrap(), Vec::<String>::new());
 }
 
-async fn lists_subscribed_aliases(kind: impl StoreUnderTest) {
+async fn subscribed_aliases_are_listed(kind: impl StoreUnderTest) {
     let stage = TestService::new(kind.open()).await;
     stage.create(OWNER, "a").await.unwrap();
     let approved = vec![ConfigField::AccessModel(AccessModel::Authorize)];
@@ -514,7 +514,7 @@ async fn lists_subscribed_aliases(kind: impl StoreUnderTest) {
     assert_eq!(store.subscribed_aliases().await.unwrap(), aliases);
 }
 
-async fn forgets_deleted_nodes_whose_names_are_free(kind: impl StoreUnderTest) {
+async fn deleted_nodes_with_free_names_are_forgotten(kind: impl StoreUnderTest) {
     const DAY: u64 = 24 * 60 * 60 * 1000;
     let store = kind.open();
     let names = async || {
@@ -532,7 +532,7 @@ async fn forgets_deleted_nodes_whose_names_are_free(kind: impl StoreUnderTest) {
 }
 
 #[tokio::test]
-async fn of_deleted_nodes_the_newest_hundred_thousand_are_remembered() {
+async fn newest_hundred_thousand_deleted_nodes_are_remembered() {
     let store = MemoryStore::new();
     for number in 0..=MAX_FORMER_NODES as u64 {
         delete_at(&store, &number.to_string(), Timestamp(number + 1), None).await;
@@ -562,7 +562,7 @@ async fn refusals_of_presence_are_stored(kind: impl StoreUnderTest) {
     assert_eq!(store.check().await.unwrap(), Vec::<String>::new());
 }
 
-async fn gives_the_newest_items_that_fit(kind: impl StoreUnderTest) {
+async fn newest_items_that_fit_are_returned(kind: impl StoreUnderTest) {
     let stage = TestService::new(kind.open()).await;
     stage.create(OWNER, "a").await.unwrap();
     for id in ["1", "2", "3"] {
@@ -583,7 +583,7 @@ async fn gives_the_newest_items_that_fit(kind: impl StoreUnderTest) {
     assert_eq!(fitting(0).await, 1);
 }
 
-async fn keeps_so_many_bytes(kind: impl StoreUnderTest) {
+async fn oldest_items_beyond_max_node_bytes_are_evicted(kind: impl StoreUnderTest) {
     // Each item is 40 bytes, its name, its publisher, and its payload.
     let size = |payload: usize| 40 + 1 + OWNER.len() as u64 + payload as u64;
     let xml = |bytes: usize| format!("<x xmlns='urn:x'>{}</x>", "x".repeat(bytes - 21));
@@ -614,7 +614,7 @@ async fn keeps_so_many_bytes(kind: impl StoreUnderTest) {
     assert!(stage.service.stats().contains("gjallar_items_evicted_total 4\n"));
 }
 
-async fn counts_what_an_entity_has(kind: impl StoreUnderTest) {
+async fn nodes_and_subscriptions_of_an_entity_are_counted(kind: impl StoreUnderTest) {
     let limits =
         Limits { max_nodes_per_owner: 2, max_subscriptions_per_jid: 3, ..Limits::default() };
     let stage = TestService::limited(kind.open(), limits).await;
@@ -660,7 +660,7 @@ async fn counts_what_an_entity_has(kind: impl StoreUnderTest) {
     assert_eq!(own.unwrap().found, 1);
 }
 
-async fn forgets_everything_of_a_deleted_node(kind: impl StoreUnderTest) {
+async fn data_of_a_deleted_node_is_forgotten(kind: impl StoreUnderTest) {
     let stage = TestService::new(kind.open()).await;
     stage.create(OWNER, "a").await.unwrap();
     stage.subscribe("x@localhost", "a").await.unwrap();
@@ -680,7 +680,7 @@ async fn forgets_everything_of_a_deleted_node(kind: impl StoreUnderTest) {
     assert_eq!(stage.ids("a").await, [""; 0]);
 }
 
-async fn knows_where_an_entity_stands_and_is_subscribed(kind: impl StoreUnderTest) {
+async fn affiliations_and_subscriptions_of_an_entity_are_listed(kind: impl StoreUnderTest) {
     let stage = TestService::new(kind.open()).await;
     for name in ["a", "b"] {
         stage.create(OWNER, name).await.unwrap();
@@ -706,7 +706,7 @@ async fn knows_where_an_entity_stands_and_is_subscribed(kind: impl StoreUnderTes
     assert_eq!(subscribed, [at_a.as_slice(), at_b.as_slice()].concat());
 }
 
-async fn lists_nodes_in_pages(kind: impl StoreUnderTest) {
+async fn nodes_are_listed_in_pages(kind: impl StoreUnderTest) {
     let stage = TestService::new(kind.open()).await;
     for name in ["c", "a", "b"] {
         stage.create(OWNER, name).await.unwrap();
@@ -727,7 +727,7 @@ async fn lists_nodes_in_pages(kind: impl StoreUnderTest) {
     assert_eq!(stage.store.summary(&node("x")).await.unwrap(), None);
 }
 
-async fn keeps_large_payloads(kind: impl StoreUnderTest) {
+async fn large_payloads_are_kept(kind: impl StoreUnderTest) {
     let stage = TestService::new(kind.open()).await;
     stage.create(OWNER, "a").await.unwrap();
     for bytes in [0, 899, 900, 901, 4096, 65_000] {
@@ -766,7 +766,7 @@ async fn the_longest_names_and_jids_fit(kind: impl StoreUnderTest) {
     assert_eq!(nodes(&stage).await, 301);
 }
 
-async fn commits_of_many_nodes_meet(kind: impl StoreUnderTest) {
+async fn concurrent_commits_of_many_nodes_are_all_applied(kind: impl StoreUnderTest) {
     let stage = Arc::new(TestService::new(kind.open()).await);
     let tasks: Vec<_> = (0..20)
         .map(|number| {
@@ -790,7 +790,7 @@ async fn commits_of_many_nodes_meet(kind: impl StoreUnderTest) {
     }
 }
 
-async fn is_durable(kind: impl StoreUnderTest) {
+async fn commits_are_durable(kind: impl StoreUnderTest) {
     let stage = TestService::new(kind.open()).await;
     stage.create(OWNER, "a").await.unwrap();
     stage.subscribe("x@localhost/r", "a").await.unwrap();
@@ -819,16 +819,16 @@ async fn a_second_sled_store_in_the_same_folder_is_refused() {
 }
 
 #[tokio::test]
-async fn no_row_is_so_large_that_sled_writes_it_elsewhere() {
+async fn rows_are_small_enough_for_the_log_of_sled() {
     let kind = SledBackend::new();
     the_longest_names_and_jids_fit(&kind).await;
-    keeps_large_payloads(&kind).await;
+    large_payloads_are_kept(&kind).await;
     let blobs = kind.0.path().join("blobs");
     assert_eq!(blobs.read_dir().map(Iterator::count).unwrap_or(0), 0);
 }
 
 #[tokio::test]
-async fn a_store_of_another_version_or_of_somebody_else_is_refused() {
+async fn store_of_another_version_or_program_is_refused() {
     let kind = SledBackend::new();
     let db = raw(kind.0.path());
     db.insert("a", "foreign").unwrap();
@@ -864,7 +864,7 @@ fn damage(folder: &Path, table: &[u8]) {
 }
 
 #[tokio::test]
-async fn a_damaged_record_closes_its_node_and_no_other() {
+async fn corrupt_record_quarantines_only_its_node() {
     let kind = SledBackend::new();
     let stage = TestService::new(kind.open()).await;
     stage.create(OWNER, "a").await.unwrap();
@@ -887,7 +887,7 @@ async fn a_damaged_record_closes_its_node_and_no_other() {
 
 /// Each table that a list is made from: the list has what is sound, and the nodes of the rest are closed.
 #[tokio::test]
-async fn a_list_that_meets_a_damaged_record_closes_its_node_and_shows_the_others() {
+async fn list_with_a_corrupt_record_quarantines_its_node_and_shows_the_others() {
     for table in [b"A", b"S", b"s"] {
         let kind = SledBackend::new();
         let stage = TestService::new(kind.open()).await;
@@ -922,7 +922,7 @@ async fn a_list_that_meets_a_damaged_record_closes_its_node_and_shows_the_others
     }
 }
 
-async fn carries_out_nothing_that_rests_on_a_failure(kind: impl StoreUnderTest) {
+async fn commits_after_a_failed_commit_are_not_applied(kind: impl StoreUnderTest) {
     let stage = TestService::new(kind.open()).await;
     stage.create(OWNER, "a").await.unwrap();
     let x = jid("x@localhost").to_bare();

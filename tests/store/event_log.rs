@@ -98,7 +98,7 @@ async fn with_readers(names: &[&str]) -> RestartableService {
 }
 
 #[tokio::test]
-async fn subscribers_at_the_event_that_still_are_get_it() {
+async fn event_goes_to_subscribers_at_its_commit_that_are_still_subscribed() {
     let mut process = with_readers(&["a", "b", "c"]).await;
     let stage = process.stage();
     stage.publish(OWNER, "n", "1").await.unwrap();
@@ -310,7 +310,7 @@ async fn an_explicit_subscription_survives_the_end_of_interest() {
 
 /// After a restart as before, a ban holds for other spellings of the outcast's domain and for addresses with the same fold.
 #[tokio::test]
-async fn resources_of_an_outcast_by_another_address_are_sent_nothing_that_waits() {
+async fn resources_of_an_outcast_in_another_spelling_get_no_pending_entries() {
     for (banned, alike) in [
         ("strasse@x", "straße@x/phone"),
         ("straße@x", "strasse@x/phone"),
@@ -338,7 +338,7 @@ async fn resources_of_an_outcast_by_another_address_are_sent_nothing_that_waits(
 /// A debt of a later process must not be taken for the one that was told in part.
 /// A request has many items, and those whom they go to are in the store, and in memory after a restart, a few times.
 #[tokio::test]
-async fn items_of_one_request_share_their_recipients_after_a_restart() {
+async fn items_of_one_request_share_recipient_lists_after_a_restart() {
     const READERS: usize = 300;
     let limits = Limits { max_subids: 8, ..Limits::default() };
     let mut process = RestartableService::limited(limits).await;
@@ -528,7 +528,7 @@ async fn told_until_now(stage: &TestService) -> Vec<(String, Vec<String>)> {
 /// The same notifications go out live and after a kill, whatever happened between commit and delivery: one rule decides
 /// who gets an entry.
 #[tokio::test]
-async fn the_audience_after_a_restart_is_the_audience_live() {
+async fn audience_after_a_restart_equals_the_live_audience() {
     let changes = [
         Between::Nothing,
         Between::Ban("plain@x"),

@@ -170,7 +170,7 @@ async fn purged_items_are_garbage_collected() {
 
 /// Names that were there may come again, and go again, while the first items of these names are on their way.
 #[tokio::test]
-async fn names_of_purged_items_may_come_again() {
+async fn names_of_purged_items_can_be_reused() {
     let process = GcFixture::start(tempfile::tempdir().unwrap()).await;
     let stage = &process.stage;
     stage.create(OWNER, "n").await.unwrap();
@@ -240,7 +240,7 @@ async fn only_the_member_is_left(process: &GcFixture) {
 /// Not before all of them are gone is it answered, for then nobody of them may hear of anything; but others
 /// are answered meanwhile, and a kill takes nothing back.
 #[tokio::test]
-async fn many_subscriptions_that_go_at_once_are_gone_with_the_answer_and_nobody_else_waits() {
+async fn removal_of_many_subscriptions_ends_before_the_reply_and_delays_no_others() {
     let process = with_a_crowd().await;
     let stage = &process.stage;
     let closed = ConfigField::AccessModel(AccessModel::Whitelist);
@@ -271,7 +271,7 @@ async fn a_stop_waits_for_revocations() {
 
 /// A node that has lost subscriptions which cannot be removed is closed: nobody who was shut out is told.
 #[tokio::test]
-async fn a_node_whose_lost_subscriptions_cannot_be_removed_is_closed() {
+async fn node_is_quarantined_if_its_lost_subscriptions_cannot_be_removed() {
     let process = with_a_crowd().await;
     let closed = ConfigField::AccessModel(AccessModel::Whitelist);
     let configured = process.stage.configure(OWNER, "n", closed);

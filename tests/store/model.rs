@@ -131,7 +131,7 @@ proptest! {
     #![proptest_config(Config { cases: 40, failure_persistence: None, ..Config::default() })]
 
     #[test]
-    fn a_store_on_disk_behaves_as_one_in_memory(
+    fn sled_store_behaves_like_the_memory_store(
         steps in prop::collection::vec(
             (select(ACTORS.as_slice()), select(NODES.as_slice()), step()), 1..60),
     ) {

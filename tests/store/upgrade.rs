@@ -96,7 +96,7 @@ async fn subscribers(stage: &TestService, name: &str) -> Vec<String> {
 /// With one owner left its roster goes on to give access, and items go on to show that owner. Which one that is does
 /// not depend on changes after the upgrade.
 #[tokio::test]
-async fn the_only_owner_takes_the_place_of_a_creator_that_had_left() {
+async fn only_owner_replaces_a_creator_that_had_left() {
     let some = |name: &str| Some(name.to_owned());
     let folder = folder();
     let store = open(folder.path());
@@ -130,7 +130,7 @@ async fn the_only_owner_takes_the_place_of_a_creator_that_had_left() {
 /// The roster of the only owner that has one goes on to give access at nodes that the service created. Where the creator
 /// has its account at another server, subscribers keep their access.
 #[tokio::test(start_paused = true)]
-async fn an_owner_that_has_no_roster_ends_no_subscriptions() {
+async fn owner_without_a_roster_ends_no_subscriptions() {
     let archive = std::fs::read_to_string(fixture("store-9-owners.ndjson")).unwrap();
     let (before, kept) = archive.split_once("\"node\":\"kept\"").unwrap();
     for (creator, is_replaced) in [("pubsub.localhost", true), ("a@other.example", false)] {
@@ -164,7 +164,7 @@ async fn an_owner_that_has_no_roster_ends_no_subscriptions() {
 
 /// §8.9.2: where no roster is read, a member that an owner removes loses its subscription.
 #[tokio::test]
-async fn a_former_member_keeps_no_access_where_no_roster_is_read() {
+async fn former_member_loses_access_where_no_roster_is_read() {
     const MEMBER: &str = "m@localhost";
     let folder = folder();
     let stage = stage(open(folder.path())).await;
@@ -178,7 +178,7 @@ async fn a_former_member_keeps_no_access_where_no_roster_is_read() {
 
 /// A node with a damaged record is closed, and the others are converted.
 #[tokio::test]
-async fn a_damaged_node_does_not_keep_others_from_being_converted() {
+async fn corrupt_node_does_not_prevent_the_conversion_of_others() {
     let folder = folder();
     let db = raw(folder.path());
     let (affiliation, _) = db.scan_prefix(b"a").next().unwrap().unwrap();
@@ -193,7 +193,7 @@ async fn a_damaged_node_does_not_keep_others_from_being_converted() {
 /// Contacts of the only owner keep and gain access. Where several owners are left, nobody gains or loses it until one of
 /// them chooses.
 #[tokio::test(start_paused = true)]
-async fn contacts_of_owners_keep_their_access_over_the_upgrade() {
+async fn contacts_of_owners_keep_their_access_after_the_upgrade() {
     let archive = std::fs::read_to_string(fixture("store-9-owners.ndjson")).unwrap();
     let store = MemoryStore::new();
     import(&store, &mut archive.as_bytes(), Epochs::Same).await.unwrap();

@@ -143,7 +143,7 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 20_000, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn reads_what_rxml_reads(pieces in prop::collection::vec(select(PIECES), 1..8), piece in 1..40_usize) {
+    fn stream_reader_equals_rxml(pieces in prop::collection::vec(select(PIECES), 1..8), piece in 1..40_usize) {
         let content = pieces.concat();
         let stream = format!("{OPENING}<m>{content}</m></stream:stream>");
         let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
@@ -154,7 +154,7 @@ proptest! {
 
 /// Long text is understood in pieces, wherever they end.
 #[tokio::test]
-async fn long_text_comes_whole() {
+async fn long_text_is_read_completely() {
     for unit in ["é]\r\n&#x1F3BA;🎺 text", "]", "\r", "é", "&amp;", "a]]&gt;"] {
         for shift in 0..8 {
             let text = format!("{}{}", "x".repeat(shift), unit.repeat(200_000 / unit.len()));

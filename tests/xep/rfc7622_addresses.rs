@@ -34,7 +34,7 @@ fn an_address_has_three_parts() {
 }
 
 #[test]
-fn an_address_of_the_server_is_taken_as_it_stands() {
+fn address_stamped_by_the_server_is_kept_unchanged() {
     let long = "x".repeat(1023);
     for text in [
         "a@localhost/🎉",
@@ -204,7 +204,7 @@ fn addresses_of_all_characters() -> impl Iterator<Item = (char, String)> {
 }
 
 #[test]
-fn an_identity_form_is_its_own_and_that_of_the_prepared_address() {
+fn identity_form_is_idempotent_and_equals_that_of_the_prepared_address() {
     for (c, text) in addresses_of_all_characters() {
         let one = BareJid::stamped(&text).unwrap();
         assert_eq!(BareJid::stamped(one.as_str()).as_ref(), Ok(&one), "{text}");
@@ -256,7 +256,7 @@ fn a_fold_makes_equal_what_stringprep_or_rfc_7622_makes_equal() {
 }
 
 #[test]
-fn the_own_address_of_a_sender_is_known_in_every_case() {
+fn own_address_in_a_request_is_recognized_in_every_case() {
     let sender = "MALLORY@LocalHost/🎉☃";
     let own = |text| Jid::prepare_from(text, sender).map(|jid| jid.to_string());
     for text in [sender, "mallory@localhost/🎉☃", "ｍallory@localhost./🎉☃"] {
@@ -270,7 +270,7 @@ fn the_own_address_of_a_sender_is_known_in_every_case() {
 }
 
 #[test]
-fn the_own_address_of_a_sender_is_taken_as_the_server_stamped_it() {
+fn own_address_in_a_request_is_replaced_by_the_stamped_address() {
     let sender = "☃@xn--mnchen-3ya.example/A";
     let own = |text| Jid::prepare_from(text, sender).map(|jid| jid.to_string());
     for text in [sender, "☃@xn--mnchen-3ya.example", "☃@xn--mnchen-3ya.example/B"] {
@@ -324,7 +324,7 @@ const TYPED: [&str; 7] = [
 
 /// §4.1: an outcast stays an outcast in every spelling of its address, and an owner can name it.
 #[tokio::test]
-async fn an_outcast_is_shut_out_in_every_spelling() {
+async fn outcast_is_forbidden_in_every_spelling() {
     for named in ["mallory@localhost", "MALLORY@LocalHost", "𝓶allory@localhost"] {
         let mut component = TestComponent::start().await;
         component.create(OWNER, "n", &[("publish_model", "open")]).await;
@@ -411,7 +411,7 @@ async fn presence_capabilities_and_errors_count_in_every_spelling() {
 
 /// Administrators are named in the configuration.
 #[tokio::test]
-async fn an_administrator_is_one_in_every_spelling() {
+async fn administrator_is_recognized_in_every_spelling() {
     let configure = |config: &mut Config| config.admins.push("Root@LocalHost".into());
     let mut component = TestComponent::with(Arc::new(MemoryStore::new()), configure).await;
     component.create(OWNER, "n", &[]).await;
@@ -463,7 +463,7 @@ async fn limits_count_every_spelling_once() {
 }
 
 #[test]
-fn a_fold_is_that_of_stringprep() {
+fn fold_equals_that_of_stringprep() {
     let fold = |text| BareJid::new(text).unwrap().fold().into_owned();
     for (text, expected) in [
         ("mallory@localhost", "mallory@localhost"),
@@ -535,7 +535,7 @@ async fn many_outcasts_of_internationalised_domains_are_set_at_once() {
 }
 
 #[tokio::test]
-async fn a_ban_ends_with_the_last_outcast_that_is_alike() {
+async fn ban_ends_with_the_last_outcast_of_the_same_fold() {
     let mut component = TestComponent::start().await;
     component.create(OWNER, "n", &[("publish_model", "open")]).await;
     let outcasts = ["ςσ@localhost", "σς@localhost"];
@@ -584,7 +584,7 @@ async fn an_owner_cannot_subscribe_an_address_that_a_server_may_fold() {
 
 /// RFC 7622: ß is a letter of its own, so the address with `ss` is another entity.
 #[tokio::test]
-async fn letters_that_rfc_7622_tells_apart_are_two_entities() {
+async fn letters_distinct_in_rfc_7622_are_distinct_entities() {
     let mut component = TestComponent::start().await;
     for (one, other) in [
         ("straße@localhost/x", "strasse@localhost/x"),
@@ -639,7 +639,7 @@ async fn an_address_in_a_request_is_prepared() {
 
 /// §4.6.2, §5.3: no new node has a name of which others look alike, or that service discovery has for itself.
 #[tokio::test]
-async fn names_that_look_alike_or_are_reserved_are_refused() {
+async fn confusable_and_reserved_node_names_are_refused() {
     let mut component = TestComponent::start().await;
     for name in [
         "é",
@@ -705,7 +705,7 @@ async fn forms_headers_and_result_sets_are_announced() {
 
 /// An entity with an address that RFC 7622 does not allow, but its server does, can be banned and unsubscribed.
 #[tokio::test]
-async fn an_entity_with_another_address_can_be_shut_out() {
+async fn entity_with_an_invalid_address_can_be_banned() {
     let mut component = TestComponent::start().await;
     component.create(OWNER, "n", &[("publish_model", "open")]).await;
     let odd = "☃@localhost";
@@ -770,7 +770,7 @@ fn a_domain_has_two_spellings() {
 }
 
 #[test]
-fn the_own_address_of_a_sender_is_known_in_both_spellings() {
+fn own_address_in_a_request_is_recognized_in_both_spellings() {
     let own = |text| Jid::prepare_from(text, STAMPED).map(|jid| jid.to_string());
     for (text, expected) in [
         (U_LABELS, A_LABELS),

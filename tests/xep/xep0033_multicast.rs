@@ -169,7 +169,7 @@ async fn recipients_that_may_be_unavailable_receive_a_separate_stanza() {
 /// The module for Prosody is found at the server's domain. It takes a line for each recipient, and its barriers are
 /// answered by the domain.
 #[tokio::test]
-async fn the_module_of_prosody_is_sent_recipients_in_lines() {
+async fn prosody_module_gets_one_line_for_each_recipient() {
     let mut component = TestComponent::start().await;
     let asked = question(&mut component, "localhost", INFO).await;
     let features = format!("<feature var='{ADDRESS}'/><feature var='{FANOUT}'/>");
@@ -210,7 +210,7 @@ async fn the_module_of_prosody_is_sent_recipients_in_lines() {
 
 /// Who is not trusted by the module is refused; then each recipient gets its own stanza.
 #[tokio::test]
-async fn a_refusal_by_the_module_of_prosody_makes_events_go_directly() {
+async fn refusal_by_the_prosody_module_switches_to_direct_delivery() {
     let mut component = TestComponent::start().await;
     let asked = question(&mut component, "localhost", INFO).await;
     answer(&mut component, &asked, "result", &format!("<feature var='{FANOUT}'/>")).await;
@@ -241,7 +241,7 @@ async fn a_refusal_by_the_module_of_prosody_makes_events_go_directly() {
 /// The module is at a host with users, which subscribes too where Prosody's modules read a block list. What the host says
 /// of an event is no refusal of the module's.
 #[tokio::test]
-async fn the_host_of_the_module_of_prosody_and_its_users_hear() {
+async fn host_of_the_prosody_module_and_its_users_get_events() {
     const HOST: &str = "im.company.example";
     let store = Arc::new(MemoryStore::new());
     let named = |config: &mut Config| config.link.multicast = HOST.into();
@@ -270,7 +270,7 @@ async fn the_host_of_the_module_of_prosody_and_its_users_hear() {
 }
 
 #[tokio::test]
-async fn a_service_that_takes_one_recipient_is_not_used() {
+async fn service_limited_to_one_recipient_is_not_used() {
     for said in ["0", "1"] {
         let mut component = offered(&limit(said), 3).await;
         component.publish(OWNER, "n", "i").await;
@@ -281,7 +281,7 @@ async fn a_service_that_takes_one_recipient_is_not_used() {
 }
 
 #[tokio::test]
-async fn a_service_may_be_named_and_the_servers_domain_may_be_one() {
+async fn configured_service_may_be_the_domain_of_the_server() {
     for (named, jid, users) in [
         ("post.near.example", "post.near.example", "near.example"),
         ("post.example", "post.example", "post.example"),
@@ -374,7 +374,7 @@ async fn addresses_that_stringprep_may_refuse_bypass_the_service() {
 
 /// Messages wait for the answer, but not for long: a server may drop the question.
 #[tokio::test]
-async fn events_wait_a_moment_for_the_answer_and_a_late_answer_counts() {
+async fn events_wait_briefly_for_discovery_and_a_late_reply_counts() {
     let mut component = TestComponent::start().await;
     let asked = question(&mut component, "localhost", INFO).await;
     component.link.on_questions(Questions::Dropped);
@@ -396,7 +396,7 @@ async fn events_wait_a_moment_for_the_answer_and_a_late_answer_counts() {
 
 /// ejabberd 24.12 with mod_privilege drops each question to its domain, and each to a bare address.
 #[tokio::test]
-async fn where_the_domain_is_silent_the_usual_name_is_asked() {
+async fn usual_name_is_queried_if_the_domain_is_silent() {
     let mut component = TestComponent::start().await;
     let asked = question(&mut component, ASKED, INFO).await;
     answer(&mut component, &asked, "result", &format!("<feature var='{ADDRESS}'/>")).await;
@@ -415,7 +415,7 @@ async fn where_the_domain_is_silent_the_usual_name_is_asked() {
 }
 
 #[tokio::test]
-async fn a_service_without_resources_is_asked_at_its_bare_address() {
+async fn service_without_resources_is_queried_at_its_bare_address() {
     let mut component = TestComponent::start().await;
     let asked = question(&mut component, "localhost", INFO).await;
     answer(&mut component, &asked, "error", "").await;
@@ -435,7 +435,7 @@ async fn a_service_without_resources_is_asked_at_its_bare_address() {
 
 /// ejabberd may have answered on a connection that was broken.
 #[tokio::test]
-async fn a_question_is_repeated_until_it_is_answered() {
+async fn query_is_repeated_until_it_is_answered() {
     let mut component = TestComponent::start().await;
     let asked = question(&mut component, "localhost", INFO).await;
     let again = question(&mut component, "localhost", INFO).await;
@@ -449,7 +449,7 @@ async fn a_question_is_repeated_until_it_is_answered() {
 }
 
 #[tokio::test]
-async fn one_recipient_goes_directly_unless_something_may_be_on_its_way_by_multicast() {
+async fn single_recipient_is_sent_directly_unless_multicast_stanzas_are_in_flight() {
     let mut component = offered("", 2).await;
     component.create(OWNER, "one", &[]).await;
     component.subscribe("a@localhost/r", "one").await;
@@ -610,7 +610,7 @@ async fn impatient() -> TestComponent {
 /// The service answers questions and no pings. Events go directly while the link lives, and answers that wait for its
 /// barrier go.
 #[tokio::test]
-async fn a_service_that_returns_no_barrier_fails_before_a_quiet_link_counts_as_dead() {
+async fn service_that_returns_no_barrier_fails_before_a_quiet_link_counts_as_dead() {
     let mut component = impatient().await;
     let began = tokio::time::Instant::now();
     let out = "<unsubscribe node='n' jid='0@localhost'/>";
@@ -638,7 +638,7 @@ async fn a_service_that_returns_no_barrier_fails_before_a_quiet_link_counts_as_d
 
 /// The service failed, and nobody else returns barriers either: its recipients are not told twice on each connection.
 #[tokio::test]
-async fn a_service_that_failed_is_not_used_while_nothing_is_confirmed() {
+async fn failed_service_is_not_used_while_no_barrier_returns() {
     let mut component = impatient().await;
     let mut told = 0;
     while let Some(stanza) = component.link.receive_any().await {
@@ -671,7 +671,7 @@ async fn forged_barrier_replies_acknowledge_nothing() {
 }
 
 #[tokio::test]
-async fn a_refusal_that_is_larger_than_a_stanza_is_noticed() {
+async fn refusal_beyond_the_stanza_limit_is_detected() {
     let (mut component, _) = unconfirmed(2).await;
     let much = "x".repeat(600_000);
     component
@@ -683,7 +683,7 @@ async fn a_refusal_that_is_larger_than_a_stanza_is_noticed() {
 }
 
 #[tokio::test]
-async fn strangers_and_the_service_as_a_subscriber_change_nothing() {
+async fn replies_of_strangers_and_a_subscribed_service_change_nothing() {
     let mut component = TestComponent::start().await;
     let asked = question(&mut component, "localhost", INFO).await;
     component.link.on_questions(Questions::Dropped);

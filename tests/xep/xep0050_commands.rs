@@ -267,7 +267,7 @@ async fn nodes_are_listed_page_by_page() {
 }
 
 #[tokio::test]
-async fn a_form_with_many_options_may_be_given_back() {
+async fn form_with_many_options_can_be_submitted_unchanged() {
     let mut component = TestComponent::start().await;
     for number in 0..300 {
         component.create(OWNER, &format!("n{number}"), &[]).await;
@@ -281,7 +281,7 @@ async fn a_form_with_many_options_may_be_given_back() {
 }
 
 #[tokio::test]
-async fn a_page_may_be_given_back() {
+async fn page_form_can_be_submitted_unchanged() {
     let mut component = TestComponent::with(Arc::new(MemoryStore::new()), |config| {
         config.limits.max_payload_bytes = 25_000;
         config.limits.max_reply_bytes = 30_000;
@@ -317,7 +317,7 @@ async fn a_page_may_be_given_back() {
 }
 
 #[tokio::test]
-async fn a_form_takes_long_lists() {
+async fn form_accepts_long_lists() {
     let mut component = component().await;
     let list = |entry: &dyn Fn(u32) -> String| (0..300).map(entry).collect::<Vec<_>>().join("\n");
     let payload = format!("&lt;x xmlns='urn:x'&gt;\n{}\n&lt;/x&gt;", list(&|n| n.to_string()));
@@ -337,7 +337,7 @@ async fn a_form_takes_long_lists() {
 
 /// XEP-0050 §4.1: the responder chooses a session id "if not provided". Movim sends one of its own with the first request.
 #[tokio::test]
-async fn a_requester_may_choose_the_session_id() {
+async fn requester_may_choose_the_session_id() {
     let mut component = component().await;
     let pending = "http://jabber.org/protocol/pubsub#get-pending";
     let own = Some("3c9f8a52-movim");
@@ -486,7 +486,7 @@ async fn a_node_is_created_configured_purged_and_deleted() {
 
 /// Two who edit one form do not overwrite each other's work.
 #[tokio::test]
-async fn a_change_made_meanwhile_is_a_conflict() {
+async fn concurrent_change_is_a_conflict() {
     let mut component = component().await;
     let mut configure = CommandDialog::begin(&mut component, OWNER, "configure-node").await;
     configure.fill(&[("node", "n")]).await;
@@ -602,7 +602,7 @@ async fn options_that_a_form_leaves_out_are_counted() {
 }
 
 #[tokio::test]
-async fn items_are_published_and_retracted_by_hand() {
+async fn items_are_published_and_retracted_by_commands() {
     let mut component = component().await;
     let mut publish = CommandDialog::begin(&mut component, OWNER, "publish-item").await;
     publish.fill(&[("node", "n"), ("id", "2"), ("payload", "&lt;x&gt;")]).await;
@@ -786,7 +786,7 @@ async fn items_beyond_a_reply_are_on_the_next_page() {
 
 /// Payloads are written as text in a form: their markup is escaped, which takes up to five times the bytes.
 #[tokio::test]
-async fn a_page_of_an_export_fits_into_an_answer() {
+async fn page_of_an_export_fits_into_a_reply() {
     let mut component = TestComponent::start().await;
     let large = format!("<x xmlns='urn:x'>{}</x>", "y".repeat(60_000));
     let marked = format!("<x xmlns='urn:x'>{}</x>", "<b/>&amp;".repeat(500));
@@ -812,7 +812,7 @@ async fn a_page_of_an_export_fits_into_an_answer() {
 }
 
 #[tokio::test]
-async fn long_lists_and_large_items_fit_into_an_answer() {
+async fn long_lists_and_large_items_fit_into_a_reply() {
     let mut component = TestComponent::with(Arc::new(MemoryStore::new()), |config| {
         config.link.max_stanza_bytes = 50_000;
         config.limits.max_payload_bytes = 25_000;
@@ -858,7 +858,7 @@ async fn long_lists_and_large_items_fit_into_an_answer() {
 }
 
 #[tokio::test]
-async fn a_session_stays_where_it_was_if_the_answer_is_too_large() {
+async fn session_keeps_its_step_if_the_reply_is_too_large() {
     let mut component = TestComponent::with(Arc::new(MemoryStore::new()), |config| {
         config.link.max_stanza_bytes = 2_000;
     })
@@ -875,7 +875,7 @@ async fn a_session_stays_where_it_was_if_the_answer_is_too_large() {
 
 /// A command that made a change ends its session, and says so with a part of its note if the whole one does not fit.
 #[tokio::test]
-async fn a_command_that_made_a_change_is_completed_whatever_fits() {
+async fn command_that_made_a_change_completes_with_an_oversized_reply() {
     let mut component = TestComponent::with(Arc::new(MemoryStore::new()), |config| {
         config.link.max_stanza_bytes = 3_000;
         config.limits.max_subscriptions = 1;
@@ -909,7 +909,7 @@ async fn statistics_and_limits_are_shown() {
 
 /// A form may come with the first request; `prev` shows what was answered before.
 #[tokio::test]
-async fn forms_go_forth_and_back() {
+async fn prev_returns_to_the_previous_form() {
     let mut component = component().await;
     let at_once = request("configure-node", None, "", &form(&[("node", "n")]));
     let answer = component.ask(OWNER, "set", &at_once).await;

@@ -81,7 +81,7 @@ fn both(names: &str, said: &str) -> (String, String) {
 }
 
 #[tokio::test]
-async fn items_of_a_node_and_their_names() {
+async fn items_and_names_of_items_are_paged() {
     let mut component = TestComponent::start().await;
     component.create(OWNER, "n", &[]).await;
     for id in ["a", "b", "c", "d", "e"] {
@@ -124,7 +124,7 @@ async fn items_of_a_node_and_their_names() {
 
 /// XEP-0059 §2.2: no item is left out because the edge of a page was published again or retracted meanwhile.
 #[tokio::test]
-async fn paging_goes_on_where_its_edge_was() {
+async fn paging_of_items_continues_where_its_edge_was() {
     let mut component = TestComponent::start().await;
     component.create(OWNER, "n", &[]).await;
     for id in ["a", "b", "c", "d", "e"] {
@@ -157,7 +157,7 @@ async fn paging_goes_on_where_its_edge_was() {
 
 /// XEP-0059 §2.2: nor is a subscription because of the options that the edge of a page was given meanwhile.
 #[tokio::test]
-async fn paging_of_subscriptions_goes_on_where_its_edge_was() {
+async fn paging_of_subscriptions_continues_where_its_edge_was() {
     let mut component = TestComponent::start().await;
     component.create(OWNER, "n", &[]).await;
     let jids: Vec<_> = (0..6).map(|number| format!("u{number}@localhost")).collect();
@@ -185,7 +185,7 @@ async fn paging_of_subscriptions_goes_on_where_its_edge_was() {
 
 /// XEP-0413: in the order of creation an item that is published again keeps its place.
 #[tokio::test]
-async fn paging_by_creation_goes_on_where_its_edge_was() {
+async fn paging_by_creation_continues_where_its_edge_was() {
     let mut component = TestComponent::start().await;
     component.create(OWNER, "n", &[]).await;
     for id in ["a", "b", "c", "b"] {
@@ -205,7 +205,7 @@ async fn paging_by_creation_goes_on_where_its_edge_was() {
 
 /// §6.5.4: every answer that leaves items out has a `<set/>`, from which the others are reached.
 #[tokio::test]
-async fn an_answer_that_leaves_items_out_has_a_set() {
+async fn reply_that_omits_items_has_a_set() {
     let mut component = TestComponent::start().await;
     component.create(OWNER, "n", &[]).await;
     let retrieve =
@@ -247,7 +247,7 @@ async fn an_answer_that_leaves_items_out_has_a_set() {
 
 /// Movim asks for the page before the last item that it has, and for the one after the first.
 #[tokio::test]
-async fn both_ends_of_a_page_lead_to_the_next_one() {
+async fn both_ends_of_a_page_lead_to_the_next_page() {
     let mut component = TestComponent::start().await;
     component.create(OWNER, "n", &[]).await;
     for id in ["a", "b", "c", "d", "e", "f"] {
@@ -282,7 +282,7 @@ async fn both_ends_of_a_page_lead_to_the_next_one() {
 
 /// A reader that does not page, such as one of a block list, cannot see what is missing; the operator can.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn cut_answers_for_requesters_without_pages_are_counted_and_logged_once() {
+async fn truncated_replies_without_paging_are_counted_and_logged_once() {
     let mut service = ServiceProcess::start(&[("LIMITS_MAX_REPLY_BYTES", "1000")], &[]).await;
     service.granted(OWNER, "<create node='list'/>").await;
     for number in 0..20 {
@@ -329,7 +329,7 @@ const REPORT: &str = "<report xmlns='urn:xmpp:reporting:1' reason='urn:xmpp:repo
 /// Items fill an answer up to `max_reply_bytes` by what it shows of them: with the publisher that the node shows, or
 /// without one, and with what tells their content.
 #[tokio::test]
-async fn answers_are_filled_by_what_they_show_of_items() {
+async fn size_of_a_reply_counts_the_shown_parts_of_items() {
     const LIMIT: usize = 10_000;
     let long = format!("{}@localhost/x", "o".repeat(200));
     for (owner, publisher) in [(OWNER, long.as_str()), (long.as_str(), OWNER)] {
@@ -368,7 +368,7 @@ async fn answers_are_filled_by_what_they_show_of_items() {
 
 /// The numbers of docs/OPERATING.md, "Running a block list"; the JID of the publisher makes no difference.
 #[tokio::test]
-async fn a_block_list_of_twelve_thousand_is_read_in_one_answer() {
+async fn block_list_of_twelve_thousand_is_read_in_one_reply() {
     let entries = async |max_stanza_bytes, max_reply_bytes| {
         let configure = |config: &mut Config| {
             config.link.max_stanza_bytes = max_stanza_bytes;
@@ -431,7 +431,7 @@ async fn lists_of_names_are_cut_at_max_reply_bytes() {
 }
 
 #[tokio::test]
-async fn nodes_of_the_service() {
+async fn nodes_of_the_service_are_paged() {
     let mut component = TestComponent::start().await;
     for (name, model) in
         [("a", "open"), ("b", "whitelist"), ("c", "open"), ("d", "open"), ("e", "whitelist")]
@@ -465,7 +465,7 @@ async fn nodes_of_the_service() {
 /// XEP-0059 §2.2: a node that was deleted and created again is not the edge that it was; the client begins again, and
 /// misses none.
 #[tokio::test]
-async fn paging_of_nodes_ends_at_an_edge_that_was_created_again() {
+async fn paging_of_nodes_fails_at_an_edge_that_was_created_again() {
     let mut component = TestComponent::start().await;
     let names = ["a", "b", "c", "d", "d-e"];
     for name in names {
@@ -494,7 +494,7 @@ async fn paging_of_nodes_ends_at_an_edge_that_was_created_again() {
 
 /// In a service with many nodes a page of the list reads what it shows, and one more.
 #[tokio::test]
-async fn a_page_of_many_nodes_reads_no_more_than_it_needs() {
+async fn page_of_nodes_reads_one_more_node_than_it_shows() {
     let memory: Arc<dyn Store> = Arc::new(MemoryStore::new());
     let stage = TestService::new(Arc::clone(&memory)).await;
     for number in 0..1001 {
@@ -530,7 +530,7 @@ async fn a_page_of_many_nodes_reads_no_more_than_it_needs() {
 /// One's own lists are in the order of names, so that one's new relation to a new node of the same name is where the
 /// old one was.
 #[tokio::test]
-async fn paging_of_own_lists_goes_on_after_a_node_that_was_created_again() {
+async fn paging_of_own_lists_continues_after_a_node_that_was_created_again() {
     let mut component = TestComponent::start().await;
     for node in ["d", "c", "b", "a"] {
         component.create(OWNER, node, &[]).await;
@@ -552,7 +552,7 @@ async fn paging_of_own_lists_goes_on_after_a_node_that_was_created_again() {
 }
 
 #[tokio::test]
-async fn subscriptions_and_affiliations() {
+async fn own_subscriptions_and_affiliations_are_paged() {
     let mut component = TestComponent::start().await;
     for node in ["m", "n"] {
         component.create(OWNER, node, &[]).await;
@@ -605,7 +605,7 @@ async fn subscriptions_and_affiliations() {
 
 /// XEP-0462: nodes of some types; pages and counts are of those.
 #[tokio::test]
-async fn nodes_of_some_types() {
+async fn nodes_are_filtered_by_type() {
     let mut component = TestComponent::start().await;
     for (name, kind) in [("a", "urn:blog"), ("b", ""), ("c", "urn:blog"), ("d", "urn:notes")] {
         component.create(OWNER, name, &[("type", kind)]).await;

@@ -84,7 +84,7 @@ async fn filled(component: &mut TestComponent) -> Vec<String> {
 }
 
 #[tokio::test]
-async fn the_archive_of_a_node_is_queried() {
+async fn archive_of_a_node_is_queried() {
     let folder = tempfile::tempdir().unwrap();
     let store: Arc<dyn Store> = Arc::new(SledStore::open(folder.path()).unwrap());
     let mut component = TestComponent::with(store, |_| {}).await;
@@ -152,7 +152,7 @@ async fn the_archive_of_a_node_is_queried() {
 }
 
 #[tokio::test]
-async fn the_archive_says_what_it_has_and_how_to_ask() {
+async fn archive_describes_its_extent_and_its_form() {
     let mut component = TestComponent::start().await;
     let ids = filled(&mut component).await;
     let answer = component.ask(READER, "get", &format!("<metadata xmlns='{MAM}' node='n'/>")).await;
@@ -215,7 +215,7 @@ async fn the_archive_says_what_it_has_and_how_to_ask() {
 
 /// XEP-0313 §8.1: whoever may not retrieve items is forbidden to query.
 #[tokio::test]
-async fn the_archive_is_only_for_those_with_access() {
+async fn archive_query_without_access_is_forbidden() {
     let mut component = TestComponent::start().await;
     filled(&mut component).await;
     let outcast = "<affiliations node='n'><affiliation jid='reader@localhost' affiliation='outcast'/></affiliations>";
@@ -234,7 +234,7 @@ async fn the_archive_is_only_for_those_with_access() {
 
 /// Items of one event are results of their own, and each looks as the notification did.
 #[tokio::test]
-async fn results_look_as_the_notifications_did() {
+async fn archive_results_equal_the_notifications() {
     let mut component = TestComponent::start().await;
     let fields = [("deliver_payloads", "false"), ("notification_type", "normal")];
     component.create(OWNER, "n", &fields).await;
@@ -300,7 +300,7 @@ async fn an_acknowledged_stanza_id_is_a_position_for_catch_up() {
 
 /// What a filter lets through may stand far apart: a page ends where enough was looked at, and says so.
 #[tokio::test]
-async fn a_filter_that_lets_little_through_is_gone_through_in_pages() {
+async fn selective_filter_is_evaluated_in_pages() {
     let folder = tempfile::tempdir().unwrap();
     let store: Arc<dyn Store> = Arc::new(SledStore::open(folder.path()).unwrap());
     let mut component = TestComponent::with(store, |_| {}).await;
@@ -354,7 +354,7 @@ async fn a_filter_that_lets_little_through_is_gone_through_in_pages() {
 
 /// XEP-0413 §4.1 to §4.5.
 #[tokio::test]
-async fn items_are_retrieved_in_an_order() {
+async fn items_are_retrieved_in_the_requested_order() {
     let mut component = TestComponent::start().await;
     component.create(OWNER, "n", &[]).await;
     for id in ["A", "B", "C", "D", "C", "A"] {
@@ -409,7 +409,7 @@ async fn items_are_retrieved_in_an_order() {
 
 /// XEP-0395: an item is only published if the newest one is the one that the publisher knows.
 #[tokio::test]
-async fn items_are_compared_and_published() {
+async fn compare_and_publish_requires_the_newest_item() {
     let configure = |config: &mut gjallar::config::Config| config.compare_and_publish = true;
     let store = Arc::new(gjallar::store::MemoryStore::new());
     let mut component = TestComponent::with(store, configure).await;

@@ -160,7 +160,7 @@ async fn an_empty_name_is_no_roster_group() {
 }
 
 #[tokio::test]
-async fn rosters_decide_who_has_access() {
+async fn rosters_decide_access() {
     for version in [1, 2] {
         let mut server = start(60).await;
         server.grant("localhost", version, ROSTER).await;
@@ -202,7 +202,7 @@ async fn rosters_decide_who_has_access() {
 }
 
 #[tokio::test]
-async fn without_the_servers_leave_these_models_are_refused() {
+async fn roster_access_models_are_refused_without_the_privilege() {
     let mut server = start(60).await;
     let refused = "modify not-acceptable unsupported-access-model";
     let is_refused =
@@ -473,7 +473,7 @@ async fn send_roster(server: &mut Server, asked: &Element, items: &str) {
 
 /// Rosters are awaited while the node is not locked. If the node has other owners afterwards, theirs are read too.
 #[tokio::test]
-async fn a_roster_that_does_not_come_delays_no_publish_at_the_node() {
+async fn missing_roster_delays_no_publish_at_the_node() {
     let mut server = start(60).await;
     server.grant("localhost", 2, ROSTER).await;
     server.create("n", &field("access_model", &["presence"])).await;
@@ -602,7 +602,7 @@ async fn s12_2_contacts_that_gain_access_by_a_roster_are_sent_the_last_item() {
 
 /// The server says at once which rosters may be read, and at any time that none may be any more.
 #[tokio::test]
-async fn a_permission_that_was_withdrawn_is_not_waited_for() {
+async fn withdrawn_permission_ends_the_wait_for_rosters() {
     let refused = "auth not-authorized presence-subscription-required";
     let mut server = start(60).await;
     server.grant("localhost", 2, ROSTER).await;
@@ -627,7 +627,7 @@ async fn a_permission_that_was_withdrawn_is_not_waited_for() {
 
 /// A roster that the server sends in a stanza larger than one may be is one that cannot be read: nobody waits for it.
 #[tokio::test]
-async fn a_roster_that_is_too_large_is_not_waited_for() {
+async fn oversized_roster_ends_the_wait() {
     let mut server = start(60).await;
     server.grant("localhost", 2, ROSTER).await;
     server.create("n", &field("access_model", &["presence"])).await;
@@ -642,7 +642,7 @@ async fn a_roster_that_is_too_large_is_not_waited_for() {
 
 /// §12.13: administrators may subscribe anywhere, and stay subscribed wherever others are shut out.
 #[tokio::test]
-async fn administrators_stay_where_others_are_shut_out() {
+async fn administrators_stay_subscribed_where_others_lose_access() {
     let mut component = TestComponent::start().await;
     component.create(OWNER, "n", &[]).await;
     for jid in [crate::support::component::ADMIN, FOLLOWER] {
@@ -671,7 +671,7 @@ const WAITING: usize = 80;
 
 /// However many requests wait for rosters, the others are answered.
 #[tokio::test]
-async fn requests_that_wait_for_rosters_take_nobody_elses_place() {
+async fn requests_that_wait_for_rosters_do_not_block_other_senders() {
     let mut server = start(60).await;
     server.grant("localhost", 2, ROSTER).await;
     server.create("n", &field("access_model", &["presence"])).await;
@@ -728,7 +728,7 @@ async fn requests_of_one_sender_keep_their_order_while_one_waits_for_a_roster() 
 
 /// Rosters that do not come delay what time does at no other node, and nothing else at their own nodes.
 #[tokio::test]
-async fn rosters_that_do_not_come_delay_time_at_no_other_node() {
+async fn missing_rosters_delay_no_timers_at_other_nodes() {
     let mut server = start(1).await;
     server.grant("localhost", 2, ROSTER).await;
     server.roster = entry("friend@localhost", "both", "Friends");
@@ -798,7 +798,7 @@ fn offered(reply: &Element) -> (Vec<String>, bool) {
 
 /// Clients such as Psi and Converse choose among the options of a list, and unset a field without options.
 #[tokio::test]
-async fn groups_that_a_node_allows_and_those_of_ones_own_roster_are_options() {
+async fn roster_groups_field_offers_allowed_and_own_groups() {
     let mut server = start(60).await;
     server.grant("localhost", 2, ROSTER).await;
     let default = format!("<pubsub xmlns='{OWNERS}'><default/></pubsub>");

@@ -7,7 +7,7 @@ use crate::{
 
 /// XEP-0460.
 #[tokio::test]
-async fn meta_data_say_how_items_may_be_kept_by_others() {
+async fn meta_data_have_caching_hints() {
     let caching = |name: &str| format!("{{urn:xmpp:pubsub-caching:0}}{name}");
     let mut component = with(&[("item_expire", "60")]).await;
     for (name, expected) in [
@@ -40,7 +40,7 @@ async fn meta_data_say_how_items_may_be_kept_by_others() {
 
 /// Where `always-notify` is true, an event says what became of items that a configuration removes.
 #[tokio::test]
-async fn a_configuration_that_removes_items_is_announced_if_subscribers_rely_on_it() {
+async fn removal_by_a_configuration_is_announced_at_nodes_with_always_notify() {
     let mut component = with(&[("notify_config", "1")]).await;
     for id in ["1", "2", "3"] {
         component.publish(OWNER, NODE, id).await;

@@ -7,7 +7,7 @@ use crate::{
 
 /// XEP-0485 §4, §5: an open first-level leaf node that keeps one item, which the server's bot replaces.
 #[tokio::test]
-async fn a_server_publishes_its_information() {
+async fn server_publishes_its_information() {
     let mut component = TestComponent::start().await;
     let fields = [("access_model", "open"), ("max_items", "1")];
     component.create(OWNER, "serverinfo", &fields).await;

@@ -55,7 +55,7 @@ async fn texts(component: &mut TestComponent) -> Vec<String> {
 
 /// §4.1, §7.1.2: an entity that may publish by the publish model or as publish-only changes only its own items.
 #[tokio::test]
-async fn items_of_other_publishers_are_neither_overwritten_nor_retracted() {
+async fn s4_1_items_of_other_publishers_are_neither_overwritten_nor_retracted() {
     for (model, affiliation) in [
         ("open", "none"),
         ("open", "member"),
@@ -88,7 +88,7 @@ async fn items_of_other_publishers_are_neither_overwritten_nor_retracted() {
 }
 
 #[tokio::test]
-async fn one_foreign_item_refuses_the_whole_batch() {
+async fn s7_1_2_item_of_another_publisher_refuses_the_whole_batch() {
     let mut component = shared("open", "none").await;
     let item = |id: &str| format!("<item id='{id}'><x xmlns='urn:x'/></item>");
     let batch = format!("<publish node='n'>{}{}{}</publish>", item("a"), item("c1"), item("b"));
@@ -99,7 +99,7 @@ async fn one_foreign_item_refuses_the_whole_batch() {
 
 /// §4.1; administrators have an owner's rights.
 #[tokio::test]
-async fn owners_publishers_and_administrators_overwrite_items_of_all() {
+async fn s4_1_owners_publishers_and_administrators_overwrite_all_items() {
     let mut component = shared("open", "none").await;
     let bot = "<affiliations node='n'><affiliation jid='bot@localhost' affiliation='publisher'/>\
                </affiliations>";
@@ -115,7 +115,7 @@ async fn owners_publishers_and_administrators_overwrite_items_of_all() {
 
 /// A node that makes room for new items by itself knows their publishers all the same.
 #[tokio::test]
-async fn a_full_node_keeps_items_of_other_publishers() {
+async fn s4_1_full_node_keeps_items_of_other_publishers() {
     for full in ["reject", "retract-oldest", "discard-oldest"] {
         let mut component = shared("open", "none").await;
         let fields = [("max_items", "1"), ("publish_node_full", full)];
@@ -130,7 +130,7 @@ async fn a_full_node_keeps_items_of_other_publishers() {
 /// Requests that do not wait for each other's answers are decided like requests that do: what is on its way to the disk
 /// counts.
 #[tokio::test]
-async fn items_that_are_not_on_disk_yet_have_a_publisher() {
+async fn s4_1_items_of_uncommitted_publishes_have_a_publisher() {
     let gate = Arc::new(Semaphore::new(1));
     let store = FailingStore::gated(Arc::new(MemoryStore::new()), &gate);
     let mut component = TestComponent::with(store, |_| {}).await;
@@ -171,7 +171,7 @@ async fn items_that_are_not_on_disk_yet_have_a_publisher() {
 
 /// Nothing is read of items that the actor may not know about.
 #[tokio::test]
-async fn a_refused_request_reads_no_publishers() {
+async fn s4_1_refused_request_reads_no_publishers() {
     let store = FailingStore::new(Arc::new(MemoryStore::new()), 0, false);
     let stage = TestService::new(store.clone()).await;
     let closed = vec![ConfigField::AccessModel(AccessModel::Whitelist)];
@@ -188,7 +188,7 @@ async fn a_refused_request_reads_no_publishers() {
 
 /// Publishers are read once a purge in progress is committed; evictions are not waited for.
 #[tokio::test]
-async fn a_publish_waits_for_a_purge_before_it_and_not_for_evictions() {
+async fn s4_1_publish_waits_for_an_earlier_purge_but_not_for_evictions() {
     let gate = Arc::new(Semaphore::new(1));
     let store = FailingStore::gated(Arc::new(MemoryStore::new()), &gate);
     let stage = TestService::new(store.clone()).await;

@@ -26,7 +26,7 @@ async fn s5_6_own_lists_at_one_node_name_the_node() {
 
 /// §5.4: "values for all configured options". Names of groups in an owner's roster are not shown to others.
 #[tokio::test]
-async fn meta_data_have_every_configured_option() {
+async fn s5_4_meta_data_have_every_configured_option() {
     let mut component = with(&[("title", "T"), ("notify_sub", "1")]).await;
     let query = "<query xmlns='http://jabber.org/protocol/disco#info' node='n'/>";
     let info = component.ask(READER, "get", query).await;
@@ -48,7 +48,7 @@ async fn meta_data_have_every_configured_option() {
 
 /// Those who may publish to a node see it, though they may not retrieve its items.
 #[tokio::test]
-async fn publishers_discover_closed_nodes() {
+async fn s5_3_publishers_discover_closed_nodes() {
     for (model, is_seen) in [("open", true), ("publishers", false)] {
         let mut component = TestComponent::start().await;
         let fields = [("access_model", "whitelist"), ("publish_model", model)];

@@ -37,7 +37,7 @@ fn subids(message: &Element) -> Vec<String> {
 
 /// §6.1.6, §6.2.3, §6.3.4, §6.5.9, §12.16.
 #[tokio::test]
-async fn a_jid_with_several_subscriptions_gets_one_notification_with_all_subids() {
+async fn s6_1_6_jid_with_several_subscriptions_gets_one_notification_with_all_subids() {
     let mut component = TestComponent::with(Arc::new(MemoryStore::new()), many).await;
     component.create(OWNER, "n", &[]).await;
     let a = subscribe_again(&mut component, "one").await;
@@ -122,7 +122,7 @@ async fn s12_16_events_about_the_node_itself_have_no_subid() {
 
 /// §6.1.6, §8.8.4.
 #[tokio::test]
-async fn notices_of_owners_name_the_subid() {
+async fn s8_8_4_notification_of_a_changed_subscription_has_the_subid() {
     let mut component = TestComponent::with(Arc::new(MemoryStore::new()), many).await;
     component.create(OWNER, "n", &[]).await;
     let mut set = async |state: &str, subid: &str| {
@@ -148,7 +148,7 @@ async fn notices_of_owners_name_the_subid() {
 }
 
 #[tokio::test]
-async fn several_subscriptions_are_announced_where_there_can_be_some() {
+async fn s6_1_6_multi_subscribe_is_announced_if_max_subids_allows_it() {
     for (max, is_announced) in [(1, false), (2, true)] {
         let configure = |config: &mut Config| config.limits.max_subids = max;
         let mut component = TestComponent::with(Arc::new(MemoryStore::new()), configure).await;

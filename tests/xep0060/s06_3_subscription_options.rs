@@ -87,7 +87,7 @@ pub fn from_now(millis: i64) -> String {
 }
 
 #[tokio::test]
-async fn deliver_false_suppresses_events() {
+async fn s6_3_deliver_false_suppresses_events() {
     let mut component = stage(|_| {}, &[]).await;
     assert_eq!(option(&mut component, "pubsub#deliver").await.as_deref(), Some("true"));
     granted(&mut component, &[("deliver", "0")]).await;
@@ -111,7 +111,7 @@ async fn deliver_false_suppresses_events() {
 
 /// §6.3.4, §6.3.6.2.
 #[tokio::test]
-async fn options_that_cannot_be_shown_or_set_are_refused_by_the_book() {
+async fn s6_3_4_requests_for_options_have_the_specified_errors() {
     let mut component = stage(|_| {}, &[]).await;
     let options = |content: &str| format!("<options {content}/>");
     for (by, content, expected) in [
@@ -156,7 +156,7 @@ async fn options_that_cannot_be_shown_or_set_are_refused_by_the_book() {
 
 /// §6.3.7.
 #[tokio::test]
-async fn a_subscription_comes_with_its_options() {
+async fn s6_3_7_subscribe_sets_options_in_the_same_request() {
     let mut component = TestComponent::start().await;
     component.create(OWNER, "n", &[]).await;
     publish(&mut component, "0", "<x xmlns='urn:x'>nothing</x>").await;
@@ -196,7 +196,7 @@ async fn a_subscription_comes_with_its_options() {
 /// XEP-0004 §3.1: a form may have fields that the service does not know, such as the registered ones of collections, which
 /// gloox and QXmpp send, and the filter of §12.20.
 #[tokio::test]
-async fn unknown_fields_of_options_are_ignored() {
+async fn s6_3_unknown_fields_of_options_are_ignored() {
     let mut component = stage(|_| {}, &[]).await;
     let unknown = [
         ("subscription_type", "items"),
@@ -225,7 +225,7 @@ async fn unknown_fields_of_options_are_ignored() {
 
 /// §6.4.
 #[tokio::test]
-async fn default_options_are_shown() {
+async fn s6_4_default_options_are_returned() {
     let mut component = TestComponent::start().await;
     component.create(OWNER, "n", &[("type", "urn:x")]).await;
     component.create(OWNER, "listed", &[("access_model", "whitelist")]).await;
@@ -259,7 +259,7 @@ async fn default_options_are_shown() {
 
 /// §12.8.
 #[tokio::test]
-async fn include_body_renders_an_atom_entry_as_body() {
+async fn s12_8_include_body_renders_an_atom_entry_as_body() {
     let mut component = stage(|_| {}, &[]).await;
     granted(&mut component, &[("include_body", "1")]).await;
     publish(&mut component, "1", ATOM).await;
@@ -276,7 +276,7 @@ async fn include_body_renders_an_atom_entry_as_body() {
 }
 
 #[tokio::test]
-async fn items_come_together_in_digests() {
+async fn s6_3_digest_delivers_several_items_in_one_notification() {
     let mut component = stage(|_| {}, &[]).await;
     granted(&mut component, &[("digest", "1"), ("digest_frequency", "1000")]).await;
     for id in ["1", "2", "3"] {
@@ -305,7 +305,7 @@ async fn items_come_together_in_digests() {
 }
 
 #[tokio::test]
-async fn new_options_keep_the_pending_digest() {
+async fn s6_3_new_options_keep_the_pending_digest() {
     let mut component = stage(|_| {}, &[]).await;
     granted(&mut component, &[("digest", "1"), ("digest_frequency", "2000")]).await;
     publish(&mut component, "1", "<x xmlns='urn:x'/>").await;
@@ -322,7 +322,7 @@ async fn new_options_keep_the_pending_digest() {
 }
 
 #[tokio::test]
-async fn one_entity_does_not_take_all_the_places_for_options() {
+async fn s6_3_configured_subscriptions_of_one_entity_are_limited() {
     let mut component = stage(|_| {}, &[]).await;
     let options = form(&[("deliver", "0")]);
     let content =
@@ -338,7 +338,7 @@ async fn one_entity_does_not_take_all_the_places_for_options() {
 
 /// Together they are more than a creator may have waiting.
 #[tokio::test]
-async fn many_digests_that_are_due_at_once_all_come() {
+async fn s6_3_many_digests_due_at_once_are_all_delivered() {
     let small = |config: &mut Config| config.limits.max_backlog_bytes = 4 * 1024 * 1024;
     let mut component = TestComponent::with(Arc::new(MemoryStore::new()), small).await;
     component.create(OWNER, "n", &[]).await;

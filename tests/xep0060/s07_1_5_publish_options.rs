@@ -6,7 +6,7 @@ use crate::support::component::{error, error_text, form, shown};
 /// §7.1.5: a precondition is compared as it is meant. Fields with several values are sets, `max` is a number, and a text
 /// names the field that has another value.
 #[tokio::test]
-async fn preconditions_are_compared_by_their_meaning() {
+async fn s7_1_5_preconditions_are_compared_by_their_meaning() {
     let mut component = with(&[("max_items", "10000")]).await;
     let field = |var: &str, values: &[&str]| {
         let values: String = values.iter().map(|value| format!("<value>{value}</value>")).collect();

@@ -47,7 +47,7 @@ async fn submit(component: &mut TestComponent, by: &str, title: &str, revision: 
 
 /// Two owners fill in the same form: the second one gets an error, and changes nothing.
 #[tokio::test]
-async fn two_owners_do_not_overwrite_each_other_unknowingly() {
+async fn s8_2_second_owner_that_submits_an_outdated_form_gets_a_conflict() {
     let mut component = with_two_owners().await;
     let seen = revision(&mut component, OWNER, NODE).await;
     assert_eq!(revision(&mut component, OTHER_OWNER, NODE).await, seen);
@@ -71,7 +71,7 @@ async fn two_owners_do_not_overwrite_each_other_unknowingly() {
 
 /// §8.2.5.1: programs keep a form and submit it again, and make a form for one node of that for another.
 #[tokio::test]
-async fn a_form_can_be_submitted_again_and_for_another_node() {
+async fn s8_2_form_is_accepted_again_and_for_another_node() {
     let mut component = with_two_owners().await;
     component.create(OWNER, "template", &[("title", "T")]).await;
     let seen = revision(&mut component, OWNER, NODE).await;
@@ -101,7 +101,7 @@ async fn a_form_can_be_submitted_again_and_for_another_node() {
 /// Only changes of the configuration by others are a conflict: neither those of the requester, who may be an administrator,
 /// nor changes of affiliations.
 #[tokio::test]
-async fn an_administrator_may_submit_a_form_again() {
+async fn s8_2_form_of_an_administrator_is_accepted_again() {
     let mut component = with(&[]).await;
     for requester in [ADMIN, OWNER] {
         let seen = revision(&mut component, requester, NODE).await;
@@ -117,7 +117,7 @@ async fn an_administrator_may_submit_a_form_again() {
 
 /// The revision is kept with the node.
 #[tokio::test]
-async fn a_conflict_of_configurations_outlives_a_restart() {
+async fn s8_2_configuration_conflict_is_detected_after_a_restart() {
     let folder = tempfile::tempdir().unwrap();
     let open = || Arc::new(SledStore::open(folder.path()).unwrap());
     let mut component = TestComponent::with(open(), |_| {}).await;
@@ -135,7 +135,7 @@ async fn a_conflict_of_configurations_outlives_a_restart() {
 /// XEP-0004 §3.6: a field without a value unsets a text or a list, so a form of the defaults or of another node leaves
 /// nothing of what was there; a flag, a number or a choice keeps its value.
 #[tokio::test]
-async fn a_field_without_a_value_unsets_it() {
+async fn s8_2_field_without_a_value_is_unset() {
     let mut component = with(&[("title", "T"), ("type", "urn:x"), ("max_items", "7")]).await;
     let empty = |vars: &[&str], form_type: &str| {
         let fields: String = vars.iter().map(|var| format!("<field var='{var}'/>")).collect();
@@ -179,7 +179,7 @@ async fn a_field_without_a_value_unsets_it() {
 
 /// XEP-0004 §3.3: a field that is unset has no value, for an empty one is no JID, time or number.
 #[tokio::test]
-async fn fields_that_are_unset_have_no_value() {
+async fn s8_2_unset_fields_have_no_value() {
     let mut component = with(&[]).await;
     let no_empty_value = |answer: &Element| {
         let text = shown(answer);
@@ -203,7 +203,7 @@ async fn fields_that_are_unset_have_no_value() {
 /// XEP-0004 §3.1: "the form-processing entity MUST ignore any fields that it does not understand". The first request is
 /// what Wokkel's users send for each node of comments, tickets or forums.
 #[tokio::test]
-async fn unknown_fields_of_a_configuration_are_ignored() {
+async fn s8_2_unknown_fields_of_a_configuration_are_ignored() {
     let mut component = TestComponent::start().await;
     let unknown = "<field var='pubsub#send_item_subscribe'><value>1</value></field>\
                    <field var='x-example#frob'><value>a</value><value>b</value></field>\
@@ -222,7 +222,7 @@ async fn unknown_fields_of_a_configuration_are_ignored() {
 }
 
 #[tokio::test]
-async fn wrong_values_of_known_fields_are_refused_by_name() {
+async fn s8_2_error_names_the_field_with_an_invalid_value() {
     let mut component = with(&[("node_type", "leaf"), ("node_type", "leaf")]).await;
     for (field, value) in [
         ("tempsub", "perhaps"),
@@ -247,7 +247,7 @@ async fn wrong_values_of_known_fields_are_refused_by_name() {
 
 /// The lexical space of XML Schema's types: white space around a value is no part of it, a plus sign and leading zeros are.
 #[tokio::test]
-async fn numbers_and_flags_are_read_as_xml_schema_has_them() {
+async fn s8_2_numbers_and_booleans_have_the_lexical_space_of_xml_schema() {
     let mut component = with(&[]).await;
     for (value, number) in [(" 5 ", "5"), ("+6", "6"), ("007", "7"), ("&#13;&#10;\t8", "8")] {
         let fields = [("max_items", value), ("item_expire", value), ("persist_items", " true\n")];
@@ -259,7 +259,7 @@ async fn numbers_and_flags_are_read_as_xml_schema_has_them() {
 
 /// §8.1.3: the text names the type of the form that was sent, and the one that is expected.
 #[tokio::test]
-async fn a_form_of_another_type_is_refused_by_its_name() {
+async fn s8_1_3_error_names_the_type_of_a_wrong_form() {
     let mut component = with(&[]).await;
     let other = "http://jabber.org/protocol/pubsub#publish-options";
     let form = form(&[]).replace("http://jabber.org/protocol/pubsub#node_config", other);

@@ -43,7 +43,7 @@ const REDIRECT: &str = "<redirect uri='xmpp:pubsub.localhost?;node=closed2'/>";
 
 /// Movim creates and deletes a node to find out whether its user may create nodes.
 #[tokio::test]
-async fn the_name_of_a_node_that_was_not_used_is_free() {
+async fn s8_4_name_of_an_unused_deleted_node_is_free() {
     let mut component = TestComponent::start().await;
     let delete = "<delete node='closed'/>";
     for by in [OWNER, BOT, OWNER] {
@@ -68,7 +68,7 @@ async fn the_name_of_a_node_that_was_not_used_is_free() {
 
 /// §8.4.1, §6.1.3.11: a publisher that goes on publishing learns where the node is, and creates no open one.
 #[tokio::test]
-async fn a_node_with_a_redirect_is_not_created_by_a_publisher() {
+async fn s8_4_node_with_a_redirect_is_not_created_by_a_publisher() {
     let mut component = with_bot(|_| {}).await;
     delete(&mut component, REDIRECT).await;
     let publish = "<publish node='closed'><item><x xmlns='urn:x'/></item></publish>";
@@ -93,7 +93,7 @@ async fn a_node_with_a_redirect_is_not_created_by_a_publisher() {
 
 /// A node that was deleted is not made again, and open, by whoever goes on publishing to it.
 #[tokio::test]
-async fn a_deleted_node_is_created_again_by_its_owners_and_administrators() {
+async fn s8_4_deleted_node_is_created_again_by_its_owners_and_administrators() {
     for owner in [OWNER, ADMIN] {
         let mut component = with_bot(|_| {}).await;
         delete(&mut component, "").await;
@@ -112,7 +112,7 @@ async fn a_deleted_node_is_created_again_by_its_owners_and_administrators() {
 
 /// A policy that says who creates nodes of such names says so of deleted ones too.
 #[tokio::test]
-async fn a_policy_with_creators_gives_a_deleted_name_to_them() {
+async fn s8_4_creators_of_a_policy_may_create_a_deleted_node_again() {
     for (creators, gets_it) in [(Some(vec!["anyone".to_owned()]), true), (None, false)] {
         let policy = PolicyConfig {
             nodes: "clos*".into(),
@@ -136,7 +136,7 @@ async fn a_policy_with_creators_gives_a_deleted_name_to_them() {
 
 /// §8.4.2: `uri=''` told subscribers that the node is gone without saying where.
 #[tokio::test]
-async fn a_redirect_without_an_absolute_uri_is_refused() {
+async fn s8_4_2_redirect_without_an_absolute_uri_is_refused() {
     let mut component = with_bot(|_| {}).await;
     for redirect in ["<redirect uri=''/>", "<redirect/>", "<redirect uri='over there'/>"] {
         let content = format!("<delete node='closed'>{redirect}</delete>");
@@ -149,7 +149,7 @@ async fn a_redirect_without_an_absolute_uri_is_refused() {
 
 /// A redirect from a node to itself would send clients in a circle.
 #[tokio::test]
-async fn a_redirect_to_the_node_itself_is_refused() {
+async fn s8_4_2_redirect_to_the_node_itself_is_refused() {
     let mut component = with_bot(|_| {}).await;
     let deleted = async |component: &mut TestComponent, uri: &str| {
         let content = format!("<delete node='closed'><redirect uri='{uri}'/></delete>");

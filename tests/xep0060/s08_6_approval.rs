@@ -99,7 +99,7 @@ async fn message(component: &mut TestComponent, by: &str, content: &str) {
 }
 
 #[tokio::test]
-async fn an_owner_approves_a_subscription() {
+async fn s8_6_owner_approves_a_subscription() {
     let mut component = stage(&[]).await;
     let pending = request(&mut component, READER).await;
     assert_eq!(state(&pending), format!("n {READER} pending"));
@@ -137,7 +137,7 @@ async fn an_owner_approves_a_subscription() {
 }
 
 #[tokio::test]
-async fn an_owner_denies_a_subscription_or_puts_it_off() {
+async fn s8_6_owner_denies_or_postpones_a_subscription() {
     let mut component = stage(&[]).await;
     request(&mut component, READER).await;
     component.messages().await;
@@ -150,7 +150,7 @@ async fn an_owner_denies_a_subscription_or_puts_it_off() {
 }
 
 #[tokio::test]
-async fn an_answer_that_cannot_be_taken_changes_nothing() {
+async fn s8_6_invalid_submission_changes_nothing() {
     let mut component = stage(&[]).await;
     request(&mut component, READER).await;
     component.messages().await;
@@ -193,7 +193,7 @@ async fn an_answer_that_cannot_be_taken_changes_nothing() {
 
 /// §6.1.4, §8.7.4: who is on the list, or comes onto it, needs no approval; who is shut out gets none.
 #[tokio::test]
-async fn affiliations_decide_without_an_owner() {
+async fn s6_1_4_affiliation_admits_or_rejects_without_approval() {
     let mut component = stage(&[]).await;
     for (jid, affiliation, becomes) in [
         (READER, "member", "subscribed"),
@@ -220,7 +220,7 @@ async fn affiliations_decide_without_an_owner() {
 }
 
 #[tokio::test]
-async fn another_access_model_settles_what_waits() {
+async fn s8_6_new_access_model_admits_or_ends_pending_subscriptions() {
     let mut component = stage(&[]).await;
     request(&mut component, READER).await;
     component.messages().await;
@@ -238,7 +238,7 @@ async fn another_access_model_settles_what_waits() {
 
 /// §6.1.7: a configuration that drops all items leaves no last item for those whom it lets in.
 #[tokio::test]
-async fn new_subscribers_get_no_removed_items() {
+async fn s6_1_7_new_subscribers_get_no_removed_items() {
     for dropping in ["persist_items", "max_items"] {
         let mut component = stage(&[]).await;
         request(&mut component, READER).await;
@@ -249,7 +249,7 @@ async fn new_subscribers_get_no_removed_items() {
 }
 
 #[tokio::test]
-async fn owners_manage_what_waits() {
+async fn s8_8_owners_manage_pending_subscriptions() {
     let mut component = stage(&[]).await;
     for jid in ["a@localhost", "b@localhost", "c@localhost"] {
         request(&mut component, jid).await;
@@ -292,7 +292,7 @@ async fn owners_manage_what_waits() {
 }
 
 #[tokio::test]
-async fn an_owner_asks_for_what_waits() {
+async fn s8_7_owner_retrieves_pending_subscriptions() {
     let mut component = stage(&[]).await;
     let command = |session: &str, form: &str| {
         format!(
@@ -329,7 +329,7 @@ async fn an_owner_asks_for_what_waits() {
 }
 
 #[tokio::test]
-async fn pending_entries_outlive_a_restart() {
+async fn s8_6_pending_subscription_survives_a_restart() {
     let folder = tempfile::tempdir().unwrap();
     let open = || Arc::new(SledStore::open(folder.path()).unwrap());
     let mut component = TestComponent::with(open(), |_| {}).await;
@@ -349,7 +349,7 @@ async fn pending_entries_outlive_a_restart() {
 
 /// §8.6: which of a JID's subscriptions it is stands in the form, and the form comes back with it.
 #[tokio::test]
-async fn owners_are_asked_about_a_subscription_with_its_subid() {
+async fn s8_6_authorization_form_has_the_subid() {
     let configure = |config: &mut gjallar::config::Config| config.limits.max_subids = 2;
     let store = Arc::new(gjallar::store::MemoryStore::new());
     let mut component = TestComponent::with(store, configure).await;
@@ -381,7 +381,7 @@ async fn owners_are_asked_about_a_subscription_with_its_subid() {
 
 /// A digest begins with the subscription, not with the request for it.
 #[tokio::test]
-async fn a_digest_has_no_items_from_before_the_approval() {
+async fn s8_6_digest_has_no_items_from_before_the_approval() {
     let mut component = stage(&[("send_last_published_item", "never")]).await;
     let options = "http://jabber.org/protocol/pubsub#subscribe_options";
     let field =

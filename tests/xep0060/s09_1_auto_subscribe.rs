@@ -10,7 +10,7 @@ use crate::support::component::{EVENT, SERVICE, TestComponent};
 /// §9.1.3, §9.2: presence with capabilities makes a resource hear of the nodes that they name with `+notify`, if it may
 /// subscribe to them.
 #[tokio::test]
-async fn a_resource_receives_events_of_nodes_in_its_capabilities() {
+async fn s9_1_3_resource_receives_events_of_nodes_in_its_capabilities() {
     let mut component = TestComponent::start().await;
     for (node, model) in [("n", "open"), ("m", "open"), ("closed", "whitelist")] {
         component.create(OWNER, node, &[("access_model", model), ("notify_delete", "1")]).await;
@@ -133,7 +133,7 @@ async fn a_resource_receives_events_of_nodes_in_its_capabilities() {
 /// §12.2: a resource that comes again after the server was restarted is sent the last items of what it is interested in,
 /// although its capabilities are known.
 #[tokio::test]
-async fn a_resource_that_may_have_been_away_gets_last_items_by_capabilities() {
+async fn s12_2_resource_that_may_have_been_away_gets_last_items() {
     let mut component = with(&[]).await;
     component.publish(OWNER, "n", "1").await;
     name_nodes(&mut component, PHONE, &["n"]).await;

@@ -12,7 +12,7 @@ use crate::support::component::{PUBSUB, TestComponent, event};
 
 /// §12.14: the answer to a change of affiliations does not say what became of one's own subscription.
 #[tokio::test]
-async fn a_resigning_owner_is_notified_of_its_ended_subscription() {
+async fn s12_14_resigning_owner_is_notified_of_its_ended_subscription() {
     let mut component = TestComponent::start().await;
     component.create(OWNER, "n", &[("access_model", "whitelist")]).await;
     let set = |jid: &str, affiliation: &str| {
@@ -40,7 +40,7 @@ async fn a_resigning_owner_is_notified_of_its_ended_subscription() {
 
 /// §8.9.4 is a MAY, and some clients close their stream when they get a notice without having done anything.
 #[tokio::test]
-async fn affiliation_notices_go_to_related_entities() {
+async fn s8_9_4_affiliation_changes_are_sent_to_related_entities() {
     for (policy, expected) in [
         (None, vec!["member@localhost", "pending@localhost", "reader@localhost"]),
         (Some("related"), vec!["member@localhost", "pending@localhost", "reader@localhost"]),
@@ -83,7 +83,7 @@ async fn affiliation_notices_go_to_related_entities() {
 
 /// §12.14: the message goes to the JID that is subscribed; who did it is answered, and told nothing.
 #[tokio::test]
-async fn changes_by_others_are_notified() {
+async fn s12_14_changes_by_others_are_notified() {
     let mut component = TestComponent::start().await;
     component.create(OWNER, "n", &[]).await;
     let set = |jid: &str, state: &str| {
@@ -109,7 +109,7 @@ async fn changes_by_others_are_notified() {
 }
 
 #[tokio::test]
-async fn notify_sub_tells_owners() {
+async fn s16_4_4_notify_sub_notifies_owners_of_subscriptions() {
     let mut component = TestComponent::start().await;
     component.create(OWNER, "n", &[("notify_sub", "1")]).await;
     component.subscribe(READER, "n").await;

@@ -8,7 +8,7 @@ use crate::support::component::{ADMIN, PUBSUB, TestComponent, error, event, form
 
 /// §12.17, §7.1.2.3: what an event shows every form of retrieval shows too, and nothing else is said of publishers.
 #[tokio::test]
-async fn itemreply_says_which_publisher_items_show() {
+async fn s12_17_itemreply_selects_the_publisher_of_items() {
     for (value, jid) in
         [("owner", Some("owner@localhost")), ("publisher", Some("bot@localhost")), ("none", None)]
     {
@@ -49,7 +49,7 @@ async fn itemreply_says_which_publisher_items_show() {
 /// The owner that items show is the creator of the node, as long as that owns it; then the owner who changed the
 /// configuration last, whatever an administrator changed since. An owner appointed by others is not shown.
 #[tokio::test]
-async fn itemreply_owner_is_one_that_is_responsible_for_the_node() {
+async fn s12_17_itemreply_owner_names_the_responsible_owner() {
     let mut component = with(&[("itemreply", "owner")]).await;
     let set = |owner: &str, jid: &str, affiliation: &str| {
         let entry = format!("<affiliation jid='{jid}' affiliation='{affiliation}'/>");
@@ -93,7 +93,7 @@ async fn itemreply_owner_is_one_that_is_responsible_for_the_node() {
 
 /// §12.17: with `itemreply=none`, the default, nobody learns who published.
 #[tokio::test]
-async fn a_node_that_shows_no_publisher_discloses_none() {
+async fn s12_17_itemreply_none_discloses_no_publisher() {
     let mut component = TestComponent::start().await;
     component.create(OWNER, "n", &[("publish_model", "open"), ("notify_retract", "1")]).await;
     component.subscribe(NURSE, "n").await;

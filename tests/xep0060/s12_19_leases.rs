@@ -15,7 +15,7 @@ use crate::support::component::{TestComponent, error, event, shown};
 
 /// §12.19: a lease is cut to what the service grants, announced before it ends, renewed, and ends.
 #[tokio::test]
-async fn a_lease_ends_with_a_notice_unless_it_is_renewed() {
+async fn s12_19_lease_ends_with_a_notification_unless_it_is_renewed() {
     let mut component =
         stage(|config| config.limits.max_lease_seconds = 2, &[("notify_sub", "1")]).await;
     heard(&mut component, READER).await;
@@ -52,7 +52,7 @@ async fn a_lease_ends_with_a_notice_unless_it_is_renewed() {
 }
 
 #[tokio::test]
-async fn a_lease_and_its_options_outlive_a_restart() {
+async fn s12_19_lease_and_its_options_survive_a_restart() {
     let folder = tempfile::tempdir().unwrap();
     let open = || Arc::new(SledStore::open(folder.path()).unwrap());
     let mut component = TestComponent::with(open(), |_| {}).await;
@@ -80,7 +80,7 @@ async fn a_lease_and_its_options_outlive_a_restart() {
 
 /// §6.1.5: where every subscription needs a lease, one without is not made, and none is set free of it.
 #[tokio::test]
-async fn a_subscription_may_have_to_be_configured() {
+async fn s6_1_5_subscription_without_a_required_lease_is_refused() {
     let configure = |config: &mut Config| config.limits.require_lease = true;
     let mut component = TestComponent::with(Arc::new(MemoryStore::new()), configure).await;
     component.create(OWNER, "n", &[]).await;

@@ -31,7 +31,7 @@ async fn become_interested(stage: &TestService, resource: &str, name: &str) {
 
 /// §4.2: after a restart nothing is known of the presence of resources. They were available when the event happened.
 #[tokio::test]
-async fn pending_events_of_presence_based_nodes_are_sent_after_a_restart() {
+async fn s4_2_pending_events_of_presence_based_nodes_are_sent_after_a_restart() {
     let folder = tempfile::tempdir().unwrap();
     let open = || Arc::new(SledStore::open(folder.path()).unwrap());
     let reader = "a@x/phone";
@@ -82,7 +82,7 @@ enum Subscriptions {
 /// Requests have one list for a thousand resources, and one for a thousand subscribers with options, leases or SubIDs: 64
 /// of them in flight take little of the backlog.
 #[tokio::test]
-async fn requests_share_their_recipients() {
+async fn s12_2_requests_share_their_recipient_lists() {
     const READERS: usize = 1_000;
     const PUBLISHES: usize = 64;
     let lease = Expire::At(Timestamp(1_700_000_000_000 + 86_400_000 * 30));
@@ -129,7 +129,7 @@ async fn requests_share_their_recipients() {
 
 /// Whatever changes between two events, each goes to the resources that are interested then and have access.
 #[tokio::test]
-async fn s12_2_events_go_to_resources_with_an_implicit_subscription_now() {
+async fn s12_2_events_go_to_resources_with_a_current_implicit_subscription() {
     let stage = TestService::new(Arc::new(MemoryStore::new())).await;
     stage.create(OWNER, "n").await.unwrap();
     become_interested(&stage, "a@x/phone", "n").await;
@@ -180,7 +180,7 @@ async fn s12_2_events_go_to_resources_with_an_implicit_subscription_now() {
 /// A subscription concerns the resources of one entity, however many others are interested in the node; and so does an
 /// event after it, where these have no access.
 #[tokio::test]
-async fn subscriptions_do_not_look_at_all_interested_resources() {
+async fn s12_2_subscribe_reads_no_interested_resources_of_other_entities() {
     const RESOURCES: usize = 20_000;
     const READER: &str = "reader@x";
     let stage = TestService::new(Arc::new(MemoryStore::new())).await;
@@ -218,7 +218,7 @@ async fn subscriptions_do_not_look_at_all_interested_resources() {
 
 /// Changes of access concern all interested resources, and other requests run meanwhile.
 #[tokio::test]
-async fn changes_of_access_let_others_run() {
+async fn s12_2_access_changes_yield_to_other_requests() {
     const RESOURCES: usize = 10_000;
     const PAGES: usize = RESOURCES / 500;
     let stage = TestService::new(Arc::new(MemoryStore::new())).await;

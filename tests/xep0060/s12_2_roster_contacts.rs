@@ -210,7 +210,7 @@ async fn s12_2_new_contacts_are_sent_the_last_item() {
 /// A contact that leaves a roster receives neither pending nor later events; after its return, the last item and later
 /// events.
 #[tokio::test(start_paused = true)]
-async fn contacts_that_left_a_roster_get_no_pending_entries() {
+async fn s12_2_contacts_that_left_a_roster_get_no_pending_entries() {
     let fixture = Fixture::new(60, true).await;
     fixture.publish("2").await;
     fixture.set_friend([false, false]);
@@ -227,7 +227,7 @@ async fn contacts_that_left_a_roster_get_no_pending_entries() {
 
 /// The same for a resource that has gone and may come back before it is delivered.
 #[tokio::test(start_paused = true)]
-async fn a_resource_that_has_gone_is_sent_nothing_that_waits_after_it_left_the_roster() {
+async fn s12_2_offline_resource_that_left_a_roster_gets_no_pending_entries() {
     let fixture = Fixture::new(60, true).await;
     fixture.publish("2").await;
     fixture.stage.service.interests().remove(&jid(PHONE));
@@ -238,7 +238,7 @@ async fn a_resource_that_has_gone_is_sent_nothing_that_waits_after_it_left_the_r
 
 /// Contacts keep their implicit subscriptions on a new connection: an event before the roster is read there reaches them.
 #[tokio::test(start_paused = true)]
-async fn contacts_are_sent_events_before_rosters_are_read_on_a_new_connection() {
+async fn s12_2_contacts_get_events_before_rosters_are_read_on_a_new_connection() {
     let fixture = Fixture::new(HOUR, true).await;
     fixture.pass_seconds(5).await;
     fixture.connect();
@@ -251,7 +251,7 @@ async fn contacts_are_sent_events_before_rosters_are_read_on_a_new_connection() 
 
 /// A roster that is read for one request is applied at all nodes of its owner.
 #[tokio::test(start_paused = true)]
-async fn a_roster_that_is_read_for_a_request_is_applied_at_all_nodes() {
+async fn s12_2_roster_read_for_a_request_is_applied_at_all_nodes() {
     let fixture = Fixture::new(HOUR, false).await;
     fixture.pass_seconds(5).await;
     fixture.connect();
@@ -268,7 +268,7 @@ async fn a_roster_that_is_read_for_a_request_is_applied_at_all_nodes() {
 
 /// Access by a roster begins when an owner chooses its own, and ends when another owner does.
 #[tokio::test(start_paused = true)]
-async fn contacts_gain_and_lose_access_with_the_choice_of_a_roster() {
+async fn s12_2_contacts_gain_and_lose_access_with_the_choice_of_a_roster() {
     let fixture = Fixture::new(HOUR, false).await;
     fixture.set_friend([false, true]);
     fixture.affiliate(OWNER, OTHER, Affiliation::Owner).await;
@@ -293,7 +293,7 @@ async fn contacts_gain_and_lose_access_with_the_choice_of_a_roster() {
 /// After the former owner has left, its roster gives nobody access, although no roster is read instead. An owner who
 /// submits the access model as it is chooses its own roster.
 #[tokio::test(start_paused = true)]
-async fn contacts_of_a_former_owner_lose_access() {
+async fn s12_2_contacts_of_a_former_owner_lose_access() {
     let fixture = Fixture::new(HOUR, true).await;
     fixture.subscribe(DESK).await;
     fixture.affiliate(OWNER, OTHER, Affiliation::Owner).await;
@@ -315,7 +315,7 @@ async fn contacts_of_a_former_owner_lose_access() {
 /// The same after an erasure, also for members that are taken off the list later. An owner whose address is the one that
 /// replaces erased owners changes nothing.
 #[tokio::test(start_paused = true)]
-async fn contacts_of_an_erased_owner_lose_access() {
+async fn s12_2_contacts_of_an_erased_owner_lose_access() {
     const MEMBER: &str = "member@localhost";
     let fixture = Fixture::new(HOUR, true).await;
     let stage = &fixture.stage;
@@ -353,7 +353,7 @@ async fn contacts_of_an_erased_owner_lose_access() {
 
 /// Interest in a name outlives the node: at another node of that name the rosters are looked at anew.
 #[tokio::test(start_paused = true)]
-async fn contacts_have_access_to_a_node_that_is_created_later() {
+async fn s12_2_contacts_have_access_to_a_node_that_is_created_later() {
     let fixture = Fixture::new(HOUR, true).await;
     for has_friend in [true, false] {
         fixture.set_friend([has_friend, false]);
@@ -372,7 +372,7 @@ async fn contacts_have_access_to_a_node_that_is_created_later() {
 
 /// The implicit subscriptions of contacts do not depend on how many rosters the service keeps.
 #[tokio::test(start_paused = true)]
-async fn contacts_of_more_owners_than_rosters_are_kept_are_sent_events() {
+async fn s12_2_contacts_of_owners_beyond_the_roster_cache_get_events() {
     const OWNERS: usize = 1300;
     let fixture = Fixture::new(60, true).await;
     let stage = &fixture.stage;
@@ -396,7 +396,7 @@ async fn contacts_of_more_owners_than_rosters_are_kept_are_sent_events() {
 /// Resources that left a roster are remembered: events that were pending then go to them neither before nor after a
 /// restart, also if they are in the roster again.
 #[tokio::test]
-async fn the_store_records_contacts_that_left_a_roster() {
+async fn s12_2_store_records_contacts_that_left_a_roster() {
     let folder = tempfile::tempdir().unwrap();
     let store: Arc<dyn Store> = Arc::new(SledStore::open(folder.path()).unwrap());
     let fixture = Fixture::with(Arc::clone(&store), HOUR, true).await;
@@ -425,7 +425,7 @@ async fn the_store_records_contacts_that_left_a_roster() {
 
 /// After a restart, pending events for contacts wait for the roster too.
 #[tokio::test]
-async fn former_contacts_are_sent_nothing_pending_after_a_restart() {
+async fn s12_2_former_contacts_get_no_pending_entries_after_a_restart() {
     for has_friend in [true, false] {
         let folder = tempfile::tempdir().unwrap();
         let open = || Arc::new(SledStore::open(folder.path()).unwrap());

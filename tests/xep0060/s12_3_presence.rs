@@ -70,7 +70,7 @@ async fn reaches(component: &mut TestComponent, id: &str) -> Vec<String> {
 
 /// RFC 6121 §3.1.3, §4.3.2.
 #[tokio::test]
-async fn anyone_may_have_the_presence_of_the_service() {
+async fn s12_3_presence_of_the_service_is_sent_to_every_subscriber_of_it() {
     let mut component = TestComponent::start().await;
     for (kind, expected) in [
         ("subscribe", vec!["subscribed", "available"]),
@@ -87,7 +87,7 @@ async fn anyone_may_have_the_presence_of_the_service() {
 }
 
 #[tokio::test]
-async fn entities_are_watched_if_their_presence_matters() {
+async fn s12_3_presence_is_requested_where_a_node_needs_it() {
     let mut component = with(&[]).await;
     component.subscribe(OTHER, "n").await;
     component.messages().await;
@@ -124,7 +124,7 @@ async fn asked_by_now(component: &mut TestComponent) -> Vec<String> {
 
 /// RFC 6121 §3.1.5: a refusal holds, whatever is started again, until the subscriber asks for what needs its presence.
 #[tokio::test]
-async fn a_refusal_of_presence_is_remembered() {
+async fn s12_3_refused_presence_request_is_remembered() {
     let folder = tempfile::tempdir().unwrap();
     let open = || Arc::new(SledStore::open(folder.path()).unwrap());
     let mut component = TestComponent::with(open(), |_| {}).await;
@@ -160,7 +160,7 @@ async fn a_refusal_of_presence_is_remembered() {
 }
 
 #[tokio::test]
-async fn presence_is_not_requested_when_no_node_needs_it() {
+async fn s12_3_presence_is_not_requested_when_no_node_needs_it() {
     let mut component = with(&[("tempsub", "1")]).await;
     let silent = ("notify_delete", "0");
     component.create(OWNER, "m", &[("presence_based_delivery", "1"), silent]).await;
@@ -180,7 +180,7 @@ async fn presence_is_not_requested_when_no_node_needs_it() {
 
 /// §4.2: on a new connection events wait for the presence of those who let the service have it.
 #[tokio::test]
-async fn events_wait_for_the_answers_to_probes_on_a_new_connection() {
+async fn s4_2_events_wait_for_probe_replies_on_a_new_connection() {
     let never = ("send_last_published_item", "never");
     let mut component = with(&[("presence_based_delivery", "1"), never]).await;
     for name in [READER, "away@localhost", "mute@localhost", "stranger@localhost"] {
@@ -212,7 +212,7 @@ async fn events_wait_for_the_answers_to_probes_on_a_new_connection() {
 
 /// Entries that waited for presence count in what a kill may repeat, and go on as the server confirms them.
 #[tokio::test]
-async fn no_more_deferred_notifications_are_sent_than_may_be_repeated() {
+async fn s4_2_unacknowledged_deferred_notifications_are_bounded() {
     const SUBSCRIBERS: usize = 300;
     const EVENTS: usize = 40;
     let never = ("send_last_published_item", "never");
@@ -257,7 +257,7 @@ async fn no_more_deferred_notifications_are_sent_than_may_be_repeated() {
 
 /// Events of other nodes do not wait with those of a node where somebody's presence is awaited.
 #[tokio::test]
-async fn events_of_other_nodes_do_not_wait_for_presence() {
+async fn s4_2_events_of_other_nodes_do_not_wait_for_presence() {
     let mut component = with(&[("presence_based_delivery", "1")]).await;
     component.create(OWNER, "other", &[]).await;
     for (node, name) in [("n", READER), ("n", "mute@localhost"), ("other", OTHER)] {
@@ -299,7 +299,7 @@ async fn events_of_other_nodes_do_not_wait_for_presence() {
 
 /// A stop does not wait for presence, which is not read any more: deferred events are sent after the next start.
 #[tokio::test]
-async fn a_stop_leaves_what_waits_for_presence_to_the_next_start() {
+async fn s4_2_deferred_events_are_sent_after_a_stop_and_a_start() {
     let folder = tempfile::tempdir().unwrap();
     let open = || Arc::new(SledStore::open(folder.path()).unwrap());
     let mut component = TestComponent::with(open(), |_| {}).await;
@@ -330,7 +330,7 @@ async fn a_stop_leaves_what_waits_for_presence_to_the_next_start() {
 /// A stop records what was sent after deferred events, and to which of their recipients they were sent. Another stop
 /// before the presence of the others is known keeps the record.
 #[tokio::test]
-async fn a_stop_repeats_nothing_that_was_sent_after_deferred_events() {
+async fn s4_2_stop_repeats_no_event_that_was_sent_after_deferred_events() {
     const NODES: [&str; 3] = ["n1", "n2", "n3"];
     let folder = tempfile::tempdir().unwrap();
     let open = || Arc::new(SledStore::open(folder.path()).unwrap());
@@ -383,7 +383,7 @@ async fn a_stop_repeats_nothing_that_was_sent_after_deferred_events() {
 /// What was set aside goes on though as many notifications as a kill may repeat follow it: nothing of them counts as
 /// confirmed before.
 #[tokio::test]
-async fn deferred_entries_are_delivered_after_many_later_ones() {
+async fn s4_2_deferred_entries_are_delivered_after_many_later_ones() {
     const AUDIENCE: usize = 10_100;
     let mut component = with(&[("presence_based_delivery", "1")]).await;
     component.subscribe(READER, "n").await;
@@ -427,7 +427,7 @@ async fn repeated(component: &mut TestComponent, from: &str, stamp: &str) {
 /// §16.4.4: whoever was online all the time has not come online. That is known from what a server repeats; who may have
 /// been away is sent the last item.
 #[tokio::test]
-async fn a_new_connection_brings_no_available_resource_online() {
+async fn s16_4_4_available_resource_does_not_come_online_again_on_a_new_connection() {
     const EARLIER: &str = "2000-01-01T00:00:00Z";
     let mut component = with(&[("send_last_published_item", "on_sub_and_presence")]).await;
     component.publish(OWNER, "n", "1").await;
@@ -469,7 +469,7 @@ async fn a_new_connection_brings_no_available_resource_online() {
 
 /// Questions after a reconnection are paced, and requests are answered meanwhile.
 #[tokio::test]
-async fn a_reconnection_requests_presence_at_a_limited_rate() {
+async fn s12_3_presence_requests_are_paced_after_a_reconnection() {
     let mut component = with(&[]).await;
     component.subscribe_many(OWNER, "n", 4000).await;
     component.configure(OWNER, "n", &[("presence_based_delivery", "1")]).await;
@@ -522,7 +522,7 @@ async fn answer_until(component: &mut TestComponent, id: &str) {
 /// After a reconnection with many known entities, events of other nodes and answers are not delayed, and events that depend
 /// on presence wait no longer than the timeout. `make presence` runs the long form; `PRESENCE_ENTITIES` sets the number.
 #[tokio::test]
-async fn a_reconnection_with_many_entities_delays_nobody() {
+async fn s12_3_reconnection_with_many_entities_delays_no_other_events() {
     #[allow(clippy::disallowed_methods)] // the long form is asked for by a variable
     let entities = std::env::var("PRESENCE_ENTITIES").map_or(ENTITIES, |all| all.parse().unwrap());
     // No domain may take all places.
@@ -622,7 +622,7 @@ async fn a_reconnection_with_many_entities_delays_nobody() {
 }
 
 #[tokio::test]
-async fn events_come_in_the_states_that_a_subscriber_wants() {
+async fn s16_4_2_events_are_sent_in_the_requested_show_states() {
     let mut component = with(&[]).await;
     subscribe(&mut component, READER, &[("show-values", &["chat", "online"])]).await;
     presence(&mut component, READER, "subscribed", "").await;
@@ -657,7 +657,7 @@ async fn events_come_in_the_states_that_a_subscriber_wants() {
 }
 
 #[tokio::test]
-async fn presence_based_delivery_reaches_available_subscribers() {
+async fn s4_2_presence_based_delivery_reaches_available_subscribers() {
     let never = ("send_last_published_item", "never");
     let mut component = with(&[("presence_based_delivery", "1"), never]).await;
     for jid in [READER, PHONE, OTHER] {
@@ -676,7 +676,7 @@ async fn presence_based_delivery_reaches_available_subscribers() {
 }
 
 #[tokio::test]
-async fn the_last_item_is_sent_to_entities_that_become_available() {
+async fn s12_2_last_item_is_sent_to_entities_that_become_available() {
     let mut component = with(&[("send_last_published_item", "on_sub_and_presence")]).await;
     component.publish(OWNER, "n", "1").await;
     component.subscribe(READER, "n").await;
@@ -701,7 +701,7 @@ async fn the_last_item_is_sent_to_entities_that_become_available() {
 
 /// §16.4.4: an entity that was online before the service needed its presence does not count as coming online.
 #[tokio::test]
-async fn subscribers_that_are_online_receive_no_other_last_items() {
+async fn s16_4_4_online_subscribers_receive_no_further_last_items() {
     const EARLIER: &str = "2000-01-01T00:00:00Z";
     const LATER: &str = "2999-01-01T00:00:00Z";
     let based = ("presence_based_delivery", "1");
@@ -781,7 +781,7 @@ pub async fn sent_items(component: &mut TestComponent) -> Vec<String> {
 /// §4.2, §12.2: on a new connection events wait for the resources that are interested, and for those of subscribers that
 /// sent their presence, where it is needed.
 #[tokio::test]
-async fn events_wait_for_resources_that_answer_on_a_new_connection() {
+async fn s4_2_events_wait_for_replies_of_resources_on_a_new_connection() {
     let mut component = with(&[("presence_based_delivery", "1")]).await;
     component.publish(OWNER, "n", "1").await;
     component.subscribe(READER, "n").await;
@@ -827,7 +827,7 @@ async fn events_wait_for_resources_that_answer_on_a_new_connection() {
 /// §4.2, §12.3: presence that does not answer the probe of a new connection ends no wait for the answer: neither
 /// capabilities of a resource, whose state may have changed, nor presence of another resource.
 #[tokio::test]
-async fn only_the_answer_to_a_probe_ends_the_wait_for_it() {
+async fn s12_3_other_presence_does_not_end_the_wait_for_a_probe_reply() {
     let never = ("send_last_published_item", "never");
     let mut component = with(&[("presence_based_delivery", "1"), never]).await;
     component.create(OWNER, "shown", &[never]).await;
@@ -887,7 +887,7 @@ pub async fn answer_pings(component: &mut TestComponent, resources: usize) {
 /// §4.2, §12.3: a resource that sent its presence, and whose server is not asked for it, is pinged on a new connection, and
 /// events wait for the answer.
 #[tokio::test]
-async fn events_wait_for_pings_of_resources_that_do_not_share_presence() {
+async fn s12_3_events_wait_for_ping_replies_of_resources_that_share_no_presence() {
     let never = ("send_last_published_item", "never");
     let mut component = with(&[("presence_based_delivery", "1"), never]).await;
     component.create(OWNER, "else", &[]).await;
@@ -919,7 +919,7 @@ async fn events_wait_for_pings_of_resources_that_do_not_share_presence() {
 
 /// §12.3, §16.4.2: the states in which events are wanted hold for the last item too.
 #[tokio::test]
-async fn s16_4_2_the_last_item_comes_in_the_states_that_a_subscriber_wants() {
+async fn s16_4_2_last_item_is_sent_in_the_requested_show_states() {
     let mut component = with(&[("send_last_published_item", "on_sub_and_presence")]).await;
     component.publish(OWNER, "n", "1").await;
     // Whoever subscribes is there.
@@ -946,7 +946,7 @@ async fn s16_4_2_the_last_item_comes_in_the_states_that_a_subscriber_wants() {
 
 /// The same for the last item that an approval sends: its subscriber may have gone since it asked.
 #[tokio::test]
-async fn s16_4_2_the_last_item_of_an_approval_comes_in_the_states_that_a_subscriber_wants() {
+async fn s16_4_2_last_item_after_an_approval_is_sent_in_the_requested_show_states() {
     let config = [("access_model", "authorize"), ("send_last_published_item", "on_sub")];
     let mut component = with(&config).await;
     component.publish(OWNER, "n", "1").await;
@@ -974,7 +974,7 @@ async fn s16_4_2_the_last_item_of_an_approval_comes_in_the_states_that_a_subscri
 
 /// §4.2: a new subscriber counts as available, and receives events published before its presence arrives.
 #[tokio::test]
-async fn events_come_before_the_presence_of_a_new_subscriber_is_known() {
+async fn s4_2_new_subscriber_receives_events_before_its_presence_is_known() {
     let never = ("send_last_published_item", "never");
     let mut component = with(&[("presence_based_delivery", "1"), never]).await;
     component.subscribe(READER, "n").await;
@@ -991,7 +991,7 @@ async fn events_come_before_the_presence_of_a_new_subscriber_is_known() {
 /// §4.2, RFC 6121 §8.5.2.2.1: a server stores a message of type `normal` for a user who is offline. So an event is a
 /// headline, whatever the node's type is, for a recipient of which the presence is not known.
 #[tokio::test]
-async fn events_for_possibly_unavailable_entities_are_headlines() {
+async fn s4_2_events_for_possibly_unavailable_entities_are_headlines() {
     let fields = ["presence_based_delivery", "notification_type", "send_last_published_item"];
     let values = ["1", "normal", "never"];
     let fields: Vec<_> = fields.into_iter().zip(values).collect();
@@ -1017,7 +1017,7 @@ async fn events_for_possibly_unavailable_entities_are_headlines() {
 
 /// §12.2, §8.6: presence is requested when a subscription is, so that it is known when an owner approves it.
 #[tokio::test]
-async fn the_last_item_comes_upon_an_approval_to_a_subscriber_that_shares_its_presence() {
+async fn s12_2_approved_subscriber_that_shares_its_presence_gets_the_last_item() {
     let last = ("send_last_published_item", "on_sub");
     let based = ("presence_based_delivery", "1");
     let mut component = with(&[("access_model", "authorize"), based, last]).await;
@@ -1073,7 +1073,7 @@ pub async fn next_request(stage: &TestService) -> Option<(String, bool)> {
 /// §4.2, §8.4.2: pending events need the presence of their recipients, whatever becomes of the node before that is
 /// requested.
 #[tokio::test(start_paused = true)]
-async fn presence_is_requested_for_pending_events_of_a_node_that_does_not_need_it_any_more() {
+async fn s4_2_presence_is_requested_for_pending_events_of_a_node_that_no_longer_needs_it() {
     let end = async |stage: &TestService, is_deleted| match is_deleted {
         true => stage.delete("owner@localhost", "n").await.unwrap(),
         false => {
@@ -1127,7 +1127,7 @@ async fn presence_is_requested_for_pending_events_of_a_node_that_does_not_need_i
 /// §4.2: after a start those are asked for their presence for whom something is pending, whatever else has to be done at
 /// nodes then, and all of them at once.
 #[tokio::test]
-async fn a_start_requests_presence_of_recipients_of_pending_entries() {
+async fn s4_2_presence_of_recipients_of_pending_entries_is_requested_at_the_start() {
     let folder = tempfile::tempdir().unwrap();
     let open = || Arc::new(SledStore::open(folder.path()).unwrap());
     let [gone, there] = ["a@localhost", "b@localhost"];

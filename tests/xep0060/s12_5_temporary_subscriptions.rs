@@ -18,7 +18,7 @@ async fn is_subscribed(component: &mut TestComponent, jid: &str) -> bool {
 }
 
 #[tokio::test]
-async fn temporary_subscriptions_end_with_the_presence_of_their_subscriber() {
+async fn s12_5_temporary_subscription_ends_when_its_subscriber_becomes_unavailable() {
     let mut component = with(&[("tempsub", "1"), ("notify_sub", "1")]).await;
     component.subscribe(READER, "n").await;
     component.subscribe(PHONE, "n").await;
@@ -41,7 +41,7 @@ async fn temporary_subscriptions_end_with_the_presence_of_their_subscriber() {
 
 /// Owners learn nothing of the presence of entities that they subscribed themselves.
 #[tokio::test]
-async fn subscriptions_that_owners_made_do_not_end_with_presence() {
+async fn s12_5_subscription_set_by_an_owner_survives_unavailable_presence() {
     let folder = tempfile::tempdir().unwrap();
     let stores: [Arc<dyn Store>; 2] =
         [Arc::new(MemoryStore::new()), Arc::new(SledStore::open(folder.path()).unwrap())];
@@ -70,7 +70,7 @@ async fn subscriptions_that_owners_made_do_not_end_with_presence() {
 }
 
 #[tokio::test]
-async fn a_subscription_that_wants_it_ends_with_presence() {
+async fn s12_5_expire_presence_ends_the_subscription_at_unavailable_presence() {
     let folder = tempfile::tempdir().unwrap();
     let open = || Arc::new(SledStore::open(folder.path()).unwrap());
     let mut component = TestComponent::with(open(), |_| {}).await;
@@ -97,7 +97,7 @@ async fn a_subscription_that_wants_it_ends_with_presence() {
 }
 
 #[tokio::test]
-async fn possibly_available_entities_do_not_depart() {
+async fn s12_5_possibly_available_entity_keeps_its_temporary_subscription() {
     let mut component = with(&[("tempsub", "1")]).await;
     component.subscribe(READER, "n").await;
     presence(&mut component, PHONE, "", "").await;
@@ -119,7 +119,7 @@ async fn possibly_available_entities_do_not_depart() {
 
 /// §12.5: the departure of the last resource is known on a new connection, too.
 #[tokio::test]
-async fn a_temporary_subscription_ends_with_presence_that_was_known_before_a_new_connection() {
+async fn s12_5_temporary_subscription_ends_by_presence_known_before_a_new_connection() {
     let mut component = with(&[("tempsub", "1")]).await;
     for resources in [&[PHONE][..], &[PHONE, LAPTOP]] {
         component.subscribe(READER, "n").await;
@@ -144,7 +144,7 @@ async fn a_temporary_subscription_ends_with_presence_that_was_known_before_a_new
 
 /// What follows from presence is tried again where the store fails.
 #[tokio::test]
-async fn a_departure_is_processed_when_the_store_can_be_read_again() {
+async fn s12_5_unavailable_presence_is_processed_when_the_store_is_readable_again() {
     let store = FailingStore::new(Arc::new(MemoryStore::new()), 0, false);
     let mut component = TestComponent::with(Arc::clone(&store) as Arc<dyn Store>, |_| {}).await;
     let last = ("send_last_published_item", "on_sub_and_presence");

@@ -11,7 +11,7 @@ use super::s06_3_subscription_options::{OWNER, READER, ids, publish};
 use crate::support::component::{TestComponent, event, shown};
 
 #[tokio::test]
-async fn expired_items_are_retracted_with_notifications() {
+async fn s16_4_4_expired_items_are_retracted_with_notifications() {
     let folder = tempfile::tempdir().unwrap();
     let open = || Arc::new(SledStore::open(folder.path()).unwrap());
     let mut component = TestComponent::with(open(), |_| {}).await;
@@ -46,7 +46,7 @@ async fn expired_items_are_retracted_with_notifications() {
 }
 
 #[tokio::test]
-async fn items_expire_that_are_not_read_at_once() {
+async fn s16_4_4_expired_items_beyond_one_read_are_retracted() {
     let few = |config: &mut Config| config.limits.max_reply_bytes = 2000;
     let mut component = TestComponent::with(Arc::new(MemoryStore::new()), few).await;
     component.create(OWNER, "n", &[("item_expire", "1")]).await;

@@ -49,19 +49,19 @@ pub fn form_in(reply: &Element) -> &Element {
 }
 
 #[tokio::test]
-async fn title_names_the_node() {
+async fn s16_4_4_title_is_the_name_in_disco() {
     assert_eq!(title_of(&mut with(&[("title", "T")]).await).await.as_deref(), Some("T"));
     assert_eq!(title_of(&mut with(&[]).await).await, None);
 }
 
 #[tokio::test]
-async fn description_is_shown() {
+async fn s16_4_4_description_is_in_the_meta_data() {
     let mut component = with(&[("description", "D")]).await;
     assert_eq!(meta_data(&mut component, "pubsub#description").await, "D");
 }
 
 #[tokio::test]
-async fn language_and_contact_are_shown() {
+async fn s16_4_4_language_and_contact_are_in_the_meta_data() {
     let mut component = with(&[("language", "da")]).await;
     assert_eq!(meta_data(&mut component, "pubsub#language").await, "da");
     let shown = component.owner(OWNER, "get", &format!("<configure node='{NODE}'/>")).await;
@@ -100,7 +100,7 @@ async fn language_and_contact_are_shown() {
 
 /// §6.1.3.10, §12.12: subscribers stay, owners and publishers may subscribe, and an owner may subscribe others.
 #[tokio::test]
-async fn subscribe_lets_others_come_or_not() {
+async fn s16_4_4_subscribe_false_refuses_new_subscribers() {
     let mut component = with(&[]).await;
     component.configure(OWNER, NODE, &[("subscribe", "0")]).await;
     let request = |jid: &str| format!("<subscribe node='{NODE}' jid='{jid}'/>");
@@ -137,7 +137,7 @@ async fn subscribe_lets_others_come_or_not() {
 
 /// The service does not run them.
 #[tokio::test]
-async fn body_xslt_and_dataform_xslt_are_kept_for_others() {
+async fn s16_4_4_body_xslt_and_dataform_xslt_are_only_stored() {
     let mut component = with(&[("body_xslt", "http://b"), ("dataform_xslt", "http://d")]).await;
     let form = component.owner(OWNER, "get", &format!("<configure node='{NODE}'/>")).await;
     let text = shown(&form);
@@ -148,7 +148,7 @@ async fn body_xslt_and_dataform_xslt_are_kept_for_others() {
 
 /// §16.4.4: it says what the data means.
 #[tokio::test]
-async fn type_is_shown_and_limits_no_payload() {
+async fn s16_4_4_type_is_in_the_meta_data_and_restricts_no_payload() {
     let mut component = with(&[("type", "urn:x")]).await;
     assert_eq!(meta_data(&mut component, "pubsub#type").await, "urn:x");
     assert!(is_granted(&component.publish(OWNER, NODE, "1").await));
@@ -157,14 +157,14 @@ async fn type_is_shown_and_limits_no_payload() {
 }
 
 #[tokio::test]
-async fn access_model_open_lets_anyone_in() {
+async fn s16_4_4_access_model_open_admits_all_entities() {
     let mut component = with(&[("access_model", "open")]).await;
     component.subscribe("stranger@far.example/x", NODE).await;
     assert!(component.items("stranger@far.example/x", NODE).await.is_empty());
 }
 
 #[tokio::test]
-async fn access_model_whitelist_admits_listed_entities() {
+async fn s16_4_4_access_model_whitelist_admits_listed_entities() {
     let mut component = TestComponent::start().await;
     component.create(OWNER, NODE, &[("access_model", "whitelist")]).await;
     let subscribe = format!("<subscribe node='n' jid='{READER}'/>");
@@ -181,7 +181,7 @@ async fn access_model_whitelist_admits_listed_entities() {
 }
 
 #[tokio::test]
-async fn a_whitelist_ends_subscriptions_of_unlisted_entities() {
+async fn s16_4_4_new_whitelist_ends_subscriptions_of_unlisted_entities() {
     let mut component = with(&[]).await;
     component.publish(OWNER, NODE, "1").await;
     component.configure(OWNER, NODE, &[("access_model", "whitelist")]).await;
@@ -195,13 +195,13 @@ async fn a_whitelist_ends_subscriptions_of_unlisted_entities() {
 }
 
 #[tokio::test]
-async fn publish_model_publishers_refuses_others() {
+async fn s16_4_4_publish_model_publishers_refuses_subscribers() {
     let mut component = with(&[("publish_model", "publishers")]).await;
     assert_eq!(error(&component.publish(READER, NODE, "1").await), "auth forbidden");
 }
 
 #[tokio::test]
-async fn publish_model_subscribers_takes_items_of_subscribers() {
+async fn s16_4_4_publish_model_subscribers_accepts_items_of_subscribers() {
     let mut component = with(&[("publish_model", "subscribers")]).await;
     assert!(is_granted(&component.publish(READER, NODE, "1").await));
     assert!(is_granted(&component.publish("reader@localhost/other", NODE, "2").await));
@@ -211,13 +211,13 @@ async fn publish_model_subscribers_takes_items_of_subscribers() {
 }
 
 #[tokio::test]
-async fn publish_model_open_takes_items_of_anyone() {
+async fn s16_4_4_publish_model_open_accepts_items_of_all_entities() {
     let mut component = with(&[("publish_model", "open")]).await;
     assert!(is_granted(&component.publish("stranger@far.example/x", NODE, "1").await));
 }
 
 #[tokio::test]
-async fn persist_items_keeps_items_or_not() {
+async fn s16_4_4_persist_items_stores_items() {
     let mut component = with(&[("persist_items", "1")]).await;
     component.publish(OWNER, NODE, "1").await;
     assert_eq!(component.items(READER, NODE).await, ["1"]);
@@ -231,7 +231,7 @@ async fn persist_items_keeps_items_or_not() {
 }
 
 #[tokio::test]
-async fn max_items_keeps_the_newest() {
+async fn s16_4_4_max_items_keeps_the_newest() {
     let mut component = with(&[("max_items", "2")]).await;
     for id in ["1", "2", "3"] {
         component.publish(OWNER, NODE, id).await;
@@ -248,7 +248,7 @@ async fn max_items_keeps_the_newest() {
 }
 
 #[tokio::test]
-async fn max_payload_size_is_the_limit() {
+async fn s16_4_4_max_payload_size_limits_payloads() {
     let payload = |bytes: usize| {
         let text = "x".repeat(bytes - "<x xmlns='urn:x'></x>".len());
         format!("<publish node='n'><item><x xmlns='urn:x'>{text}</x></item></publish>")
@@ -260,7 +260,7 @@ async fn max_payload_size_is_the_limit() {
 }
 
 #[tokio::test]
-async fn deliver_notifications_sends_events_or_none() {
+async fn s16_4_4_deliver_notifications_enables_events() {
     let mut component = with(&[("deliver_notifications", "0"), ("notify_config", "1")]).await;
     component.publish(OWNER, NODE, "1").await;
     component.subscribe("late@localhost/x", NODE).await;
@@ -275,7 +275,7 @@ async fn deliver_notifications_sends_events_or_none() {
 
 /// §8.4.2: "the service MUST also send notification of node deletion to all subscribers (which SHOULD include pending …)".
 #[tokio::test]
-async fn deletion_is_delivered_without_deliver_notifications() {
+async fn s8_4_2_deletion_is_delivered_without_deliver_notifications() {
     for (notify_delete, expected) in [("1", vec!["mem@localhost", "pend@localhost"]), ("0", vec![])]
     {
         let mut component = TestComponent::start().await;
@@ -300,7 +300,7 @@ async fn deletion_is_delivered_without_deliver_notifications() {
 }
 
 #[tokio::test]
-async fn deliver_payloads_puts_them_into_events_or_not() {
+async fn s16_4_4_deliver_payloads_adds_payloads_to_events() {
     for (value, delivered) in [("1", true), ("0", false)] {
         let mut component = with(&[("deliver_payloads", value)]).await;
         component.publish(OWNER, NODE, "1").await;
@@ -315,7 +315,7 @@ async fn deliver_payloads_puts_them_into_events_or_not() {
 }
 
 #[tokio::test]
-async fn notify_config_announces_a_configuration_or_not() {
+async fn s16_4_4_notify_config_enables_configuration_events() {
     for (value, events) in [("1", 1), ("0", 0)] {
         let mut component = with(&[("notify_config", value)]).await;
         component.configure(OWNER, NODE, &[("title", "T")]).await;
@@ -324,7 +324,7 @@ async fn notify_config_announces_a_configuration_or_not() {
 }
 
 #[tokio::test]
-async fn notify_delete_announces_the_end_or_not() {
+async fn s16_4_4_notify_delete_enables_deletion_events() {
     for (value, events) in [("1", 1), ("0", 0)] {
         let mut component = with(&[("notify_delete", value)]).await;
         component.owner(OWNER, "set", "<delete node='n'/>").await;
@@ -333,7 +333,7 @@ async fn notify_delete_announces_the_end_or_not() {
 }
 
 #[tokio::test]
-async fn notify_retract_announces_what_goes_or_not() {
+async fn s16_4_4_notify_retract_enables_retraction_events() {
     for (value, events) in [("1", 3), ("0", 1)] {
         let mut component = with(&[("notify_retract", value)]).await;
         component.publish(OWNER, NODE, "1").await;
@@ -349,7 +349,7 @@ async fn notify_retract_announces_what_goes_or_not() {
 }
 
 #[tokio::test]
-async fn notification_type_is_that_of_the_messages() {
+async fn s16_4_4_notification_type_is_the_message_type() {
     for (value, has_hint) in [("headline", true), ("normal", false)] {
         let mut component = with(&[("notification_type", value)]).await;
         component.publish(OWNER, NODE, "1").await;
@@ -360,7 +360,7 @@ async fn notification_type_is_that_of_the_messages() {
 }
 
 #[tokio::test]
-async fn send_last_published_item_greets_a_new_subscriber_or_not() {
+async fn s16_4_4_send_last_published_item_sends_new_subscribers_the_last_item() {
     for (value, events) in [("on_sub", 1), ("never", 0)] {
         let mut component = with(&[("send_last_published_item", value)]).await;
         component.publish(OWNER, NODE, "1").await;
@@ -378,7 +378,7 @@ async fn send_last_published_item_greets_a_new_subscriber_or_not() {
 
 /// §7.1.2.1, §7.1.3.4.
 #[tokio::test]
-async fn publish_node_full_makes_room_or_does_not() {
+async fn s16_4_4_publish_node_full_evicts_items_or_refuses() {
     let told = |messages: &[Element]| {
         let one = |message: &Element| {
             let event = event(message);

@@ -24,7 +24,7 @@ async fn with_publishers(store: &Arc<dyn Store>, limits: Limits) -> TestService 
 }
 
 #[tokio::test]
-async fn purge_offline_removes_items_of_departed_publishers() {
+async fn s16_4_4_purge_offline_removes_items_of_unavailable_publishers() {
     let mut component = with(&[("purge_offline", "1"), ("publish_model", "open")]).await;
     component.subscribe(READER, "n").await;
     component.publish(OTHER, "n", "1").await;
@@ -58,7 +58,7 @@ async fn purge_offline_removes_items_of_departed_publishers() {
 
 /// `purge_offline` holds for publishers who are neither subscribed nor affiliated, too.
 #[tokio::test]
-async fn items_of_a_stranger_are_retracted_upon_its_departure() {
+async fn s16_4_4_purge_offline_retracts_items_of_unaffiliated_publishers() {
     let mut component = TestComponent::start().await;
     let one = ("max_items", "1");
     component.create(OWNER, "n", &[("publish_model", "open"), ("purge_offline", "1"), one]).await;
@@ -78,7 +78,7 @@ async fn items_of_a_stranger_are_retracted_upon_its_departure() {
 
 /// §16.4.4, §7.2: all items of a publisher that may change only its own are retracted, and no other items.
 #[tokio::test]
-async fn purge_offline_retracts_what_its_publisher_may_retract() {
+async fn s16_4_4_purge_offline_retracts_items_that_the_publisher_may_retract() {
     let [owner, sensor, stranger] = ["owner@localhost", "sensor@localhost", "stranger@localhost"];
     let banned = "banned@localhost";
     let store: Arc<dyn Store> = Arc::new(MemoryStore::new());
@@ -137,7 +137,7 @@ async fn purge_offline_retracts_what_its_publisher_may_retract() {
 /// Items are retracted in parts if there is no room for all notifications. A publisher that returns keeps the rest
 /// until it becomes unavailable again.
 #[tokio::test(start_paused = true)]
-async fn purge_offline_retracts_as_much_as_there_is_room_for() {
+async fn s16_4_4_purge_offline_retracts_in_parts_when_the_backlog_is_full() {
     let store: Arc<dyn Store> = Arc::new(MemoryStore::new());
     let limits = Limits { max_backlog_events: 40, ..Limits::default() };
     let stage = with_publishers(&store, limits).await;
