@@ -259,7 +259,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_arguments_of_every_command_are_in_order() {
+    fn command_line_definition_is_valid() {
         Cli::command().debug_assert();
     }
 

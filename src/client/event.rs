@@ -108,7 +108,7 @@ mod tests {
     }
 
     #[test]
-    fn every_kind_of_event_is_understood() {
+    fn every_kind_of_event_is_parsed() {
         let item = |id: &str, payload: Option<&str>| Item {
             id: id.into(),
             publisher: None,

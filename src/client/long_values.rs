@@ -292,7 +292,7 @@ mod tests {
 
     /// Somebody who knows how values are sent past the parser cannot put one elsewhere.
     #[test]
-    fn values_of_others_stay_where_they_are() {
+    fn markers_of_other_senders_are_not_replaced() {
         let xml = format!(
             "<x xmlns='urn:x' a='{}'><value>other</value><left-out/></x>",
             "v".repeat(20_000)

@@ -15,13 +15,13 @@ fn creators(jid: &str, creators: &[&str]) -> Creators {
 }
 
 #[test]
-fn the_file_that_is_shipped_says_what_holds_without_it() {
+fn shipped_file_has_the_default_values() {
     let shipped = include_str!("../../config/gjallar.toml");
     assert_eq!(with(shipped, &[]).unwrap(), Config::default());
 }
 
 #[test]
-fn every_key_has_a_variable_that_outweighs_the_file() {
+fn variable_of_every_key_overrides_the_file() {
     let config = with(
         "jid = 'a.example'\n[limits]\nmax_items = 5",
         &[
@@ -124,7 +124,7 @@ fn creators_are_by_default_the_users_of_the_server() {
 }
 
 #[test]
-fn no_error_shows_what_stands_in_the_file() {
+fn errors_disclose_no_content_of_the_file() {
     for text in [
         "jid = 'x'\nsecret = hunter2",
         "secret = 12345678",
@@ -149,13 +149,13 @@ fn no_error_shows_what_stands_in_the_file() {
 }
 
 #[test]
-fn no_debug_output_shows_the_secret() {
+fn debug_output_does_not_disclose_the_secret() {
     let config = with("secret = 'hunter2'", &[]).unwrap();
     assert!(!format!("{config:?}").contains("hunter2"));
 }
 
 #[test]
-fn the_policies_of_the_documentation_are_understood() {
+fn policies_of_the_documentation_are_parsed() {
     let page = include_str!("../../docs/CONFIGURATION.md");
     let shown = page.split("```toml\n").nth(1).and_then(|rest| rest.split("```").next()).unwrap();
     let shipped = include_str!("../../config/gjallar.toml");
@@ -173,7 +173,7 @@ fn the_policies_of_the_documentation_are_understood() {
 }
 
 #[test]
-fn a_policy_that_cannot_hold_is_refused() {
+fn contradictory_policy_is_refused() {
     for (policy, expected) in [
         ("creators = ['a@b']", "is not a domain"),
         ("forced = { colour = 'red' }", "pubsub#colour: unknown field"),

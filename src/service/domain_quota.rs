@@ -57,7 +57,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn no_domain_takes_it_all() {
+    fn domain_cannot_use_the_whole_quota() {
         let mut domains = DomainQuota::new(100);
         let take = |domains: &mut DomainQuota, domain| {
             (0..100).filter(|_| domains.try_acquire(domain)).count()

@@ -116,7 +116,7 @@ mod tests {
     }
 
     #[test]
-    fn matches_are_those_of_the_definition() {
+    fn matches_equal_the_definition() {
         let words = |letters: &[char], longest: usize| {
             let mut words = vec![Vec::new()];
             for begun in 0.. {

@@ -407,7 +407,7 @@ mod tests {
     }
 
     #[test]
-    fn the_node_goes_that_nobody_asked_for_longest() {
+    fn least_recently_used_node_is_evicted() {
         let nodes = NodeCache::new(4, Counter::default());
         for number in [0, 1, 2, 3, 0, 2] {
             drop(nodes.cell(&id(number)));
@@ -425,7 +425,7 @@ mod tests {
     }
 
     #[test]
-    fn nodes_in_use_stay_and_the_bound_is_kept_again_after_that() {
+    fn nodes_in_use_are_not_evicted_before_their_release() {
         let nodes = NodeCache::new(100, Counter::default());
         let mut held: Vec<_> = (0..200).map(|number| nodes.cell(&id(number))).collect();
         assert_eq!(nodes.len(), 200);

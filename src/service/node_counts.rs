@@ -170,7 +170,7 @@ mod tests {
     }
 
     #[test]
-    fn nodes_that_come_and_go_while_the_store_is_read_are_counted_once_or_not() {
+    fn nodes_created_and_deleted_during_the_scan_are_counted_correctly() {
         let owner = BareJid::new("owner@x").unwrap();
         let census = NodeCounts::new(HashMap::from([(owner.clone(), 3)]));
         let few = Policy { max_nodes: Some(9), ..Policy::default() };

@@ -130,7 +130,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn more_than_was_added_is_noticed_and_leaves_nothing() {
+    fn removal_of_more_than_was_added_leaves_zero() {
         let owner = AccountKey::of(&BareJid::new("a@b").unwrap());
         let load = |entries, bytes, notifications| Load { entries, bytes, notifications };
         let mut shares = Shares::new(load(10, 1000, 100));

@@ -75,7 +75,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn attempts_without_room_do_less_and_less_often_and_are_news_once() {
+    fn attempts_without_room_back_off_and_are_reported_once() {
         let (delays, node) = (Delays::default(), NodeId::parse("n").unwrap());
         let mut now = Timestamp(0);
         assert_eq!(delays.extent(&node, now), EVERYTHING);

@@ -130,7 +130,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn without_tls_the_secret_stays_on_this_machine() {
+    fn secret_is_not_sent_to_other_machines_without_tls() {
         let protects =
             |transport: Transport, server: &str| transport.protects(server.parse().unwrap());
         for here in ["127.0.0.1:5347", "127.8.0.1:5347", "[::1]:5347", "[::ffff:127.0.0.1]:5347"] {
@@ -154,7 +154,7 @@ mod tests {
 
     /// A container that comes back has another address.
     #[tokio::test]
-    async fn each_attempt_looks_the_server_up_and_tries_every_address() {
+    async fn each_attempt_resolves_the_server_and_tries_every_address() {
         // Taken, but nobody listens: whoever connects is refused.
         let socket = TcpSocket::new_v4().unwrap();
         socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();

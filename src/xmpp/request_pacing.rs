@@ -38,7 +38,7 @@ mod tests {
     use super::*;
 
     #[tokio::test(start_paused = true)]
-    async fn questions_are_paced_after_a_burst() {
+    async fn queries_are_paced_after_a_burst() {
         let pace = Pace::default();
         let began = Instant::now();
         for _ in 0..1050 {

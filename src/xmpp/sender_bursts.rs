@@ -85,7 +85,7 @@ mod tests {
     const MILLI: Duration = Duration::from_millis(1);
 
     #[test]
-    fn a_burst_is_over_after_a_pause_with_all_settled() {
+    fn burst_ends_after_a_pause_without_requests_in_flight() {
         let (mut bursts, mut now) = (Bursts::default(), Instant::now());
         assert_eq!(bursts.limit_passed("a@x", true, now), None);
         bursts.add("a@x", LIMIT, now, |_| true);

@@ -427,7 +427,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn pauses_double_and_differ() {
+    fn retry_intervals_double_with_jitter() {
         for random in [0, 1, 99, u64::MAX] {
             for (failures, longest) in [(0, 200), (1, 400), (5, 6_400), (8, 30_000), (999, 30_000)]
             {

@@ -128,7 +128,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_id_of_an_item_in_the_archive_has_one_form() {
+    fn archive_id_has_one_form() {
         let id = |(sequence, index)| ArchiveId {
             epoch: Epoch(10),
             position: ItemPosition { sequence: Sequence(sequence), index },

@@ -162,7 +162,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_domain_has_its_users_and_those_below_it() {
+    fn domain_of_creators_contains_its_subdomains() {
         let creators = Creators::Domains(vec!["example.org".into()]);
         for (domain, may_create) in [
             ("example.org", true),

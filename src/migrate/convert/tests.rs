@@ -85,14 +85,14 @@ fn unknown_access_values_become_whitelist_and_others_default() {
 }
 
 #[test]
-fn a_collection_does_not_come() {
+fn collections_are_not_converted() {
     let (node, remarks) = converted(found(&[("pubsub#node_type", "collection")]));
     assert!(node.is_none());
     assert_eq!(remarks, only("a collection", &["n"]));
 }
 
 #[test]
-fn of_two_affiliations_the_lower_counts() {
+fn lower_of_two_affiliations_is_converted() {
     let mut node = found(&[]);
     node.affiliations.extend(fields(&[
         ("out@x", "outcast"),
@@ -127,7 +127,7 @@ fn items_beyond_the_limits_are_reported() {
 }
 
 #[test]
-fn of_two_items_of_a_name_the_newer_comes() {
+fn newer_of_two_items_of_one_name_is_converted() {
     let mut node = found(&[]);
     node.items = vec![item("a", 3, 3), item("a", 1, 1), item("b", 2, 2)];
     let (node, remarks) = converted(node);
@@ -138,7 +138,7 @@ fn of_two_items_of_a_name_the_newer_comes() {
 }
 
 #[test]
-fn a_name_that_cannot_be_keeps_a_node_out() {
+fn node_with_an_invalid_name_is_not_converted() {
     for name in ["", "a\u{1}", &"a".repeat(1024)] {
         let (node, remarks) = converted(SourceNode { name: name.into(), ..found(&[]) });
         assert!(node.is_none());
@@ -206,7 +206,7 @@ fn a_pending_subscription_stays_pending() {
 }
 
 #[test]
-fn items_have_places_as_they_were_created_and_modified() {
+fn items_keep_their_order_of_creation_and_modification() {
     let mut node = found(&[("pubsub#max_items", "max")]);
     node.items = vec![item("b", 20, 20), item("a", 10, 30), item("c", 25, 25)];
     let (node, remarks) = converted(node);
@@ -224,7 +224,7 @@ fn items_have_places_as_they_were_created_and_modified() {
 }
 
 #[test]
-fn no_more_items_come_than_the_node_keeps_and_none_that_cannot_be() {
+fn items_beyond_max_items_and_invalid_items_are_not_converted() {
     let mut node = found(&[("pubsub#max_items", "5")]);
     node.items = (1..=6).map(|n| item(&n.to_string(), n, n)).collect();
     node.items[1].payload = Some("<a><!-- --></a>".into());
@@ -246,14 +246,14 @@ fn no_more_items_come_than_the_node_keeps_and_none_that_cannot_be() {
 }
 
 #[test]
-fn a_node_that_nobody_owns_is_the_services() {
+fn node_without_owners_belongs_to_the_service() {
     let (node, remarks) = converted(SourceNode { affiliations: Vec::new(), ..found(&[]) });
     assert_eq!(node.unwrap().node.creator.to_string(), "pubsub.x");
     assert_eq!(remarks, only("a node without owner: only administrators can change it", &["n"]));
 }
 
 #[test]
-fn of_each_remark_the_first_places_are_kept() {
+fn each_warning_keeps_its_first_places() {
     let mut remarks = MigrationWarnings::default();
     (0..10).for_each(|n| remarks.add("what", n.to_string()));
     let (what, remark) = remarks.iter().next().unwrap();

@@ -74,7 +74,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn values_are_read_and_nothing_else() {
+    fn values_are_parsed_and_other_terms_are_refused() {
         for (term, expected) in [
             ("true", "true"),
             ("10", "10"),

@@ -186,7 +186,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_moment_has_three_parts() {
+    fn timestamp_has_three_parts() {
         assert_eq!(moment("001700:123456:654321"), Some(Timestamp(1_700_123_456_654)));
         for text in ["", "1:2", "1:2:x", "1:2:3:4", "99999999999999:0:0"] {
             assert_eq!(moment(text), None, "{text}");

@@ -191,7 +191,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_of_files_are_read_as_they_are_written() {
+    fn names_of_files_are_decoded() {
         for (name, written) in [("pubsub.x", "pubsub%2ex"), ("a/b_c", "a%2fb%5fc"), ("ä", "%c3%a4")]
         {
             assert_eq!(encoded(name, ""), written);

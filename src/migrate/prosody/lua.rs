@@ -218,7 +218,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_else_is_understood() {
+    fn other_lua_code_is_refused() {
         for bad in [
             "",
             "return",

@@ -86,7 +86,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_access_value_that_is_no_string_opens_nothing() {
+    fn access_value_that_is_no_string_does_not_become_open() {
         let last = |config: &LuaValue| {
             let found = node("n", config, &LuaValue::Nil, &LuaValue::Nil);
             let mut models = found.config.iter().filter(|(var, _)| var == "pubsub#access_model");

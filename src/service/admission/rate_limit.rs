@@ -138,7 +138,7 @@ mod tests {
     }
 
     #[test]
-    fn a_sender_has_ten_seconds_worth_at_once_and_then_so_many_a_second() {
+    fn burst_of_a_sender_is_ten_seconds_of_its_rate() {
         let (mut meter, now) = (meter(5, 0), Instant::now());
         for request in 0..50 {
             let resource = format!("a@x/{request}");
@@ -166,7 +166,7 @@ mod tests {
     }
 
     #[test]
-    fn another_rate_holds_from_then_on() {
+    fn new_rate_applies_at_once() {
         let (rates, held) = watch::channel(RateLimits { per_jid: 1, per_domain: 0 });
         let (mut meter, now) = (RequestLimiter::new(held), Instant::now());
         let taken = |meter: &mut RequestLimiter| {

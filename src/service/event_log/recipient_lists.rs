@@ -64,7 +64,7 @@ mod tests {
 
     /// An event may have a list for each selection of options, and for each ten thousand recipients.
     #[test]
-    fn many_lists_are_shared() {
+    fn recipient_lists_are_shared() {
         let mut shared = SharedLists::default();
         let first: Vec<_> = (0..200).map(|number| shared.shared(&list(number))).collect();
         for (number, first) in first.iter().enumerate() {

@@ -214,7 +214,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_closed_store_is_free_even_if_a_child_still_has_its_file() {
+    fn closed_store_is_unlocked_although_a_child_process_has_its_file() {
         let folder = tempfile::tempdir().unwrap();
         let marker = Manifest::open(folder.path()).unwrap();
         let of_child = marker.file.try_clone().unwrap();

@@ -112,7 +112,7 @@ mod tests {
     use crate::store::sled::write_batch::MAX_ROW_BYTES;
 
     #[test]
-    fn rows_have_their_size_whatever_the_length_of_jids_and_numbers() {
+    fn rows_stay_within_their_size_for_all_lengths_of_jids() {
         for len in [3, 8, 20, 200, 3071] {
             let number = if len > 200 { 3 } else { 400 };
             let jid = |index: usize| format!("{index:0len$}");

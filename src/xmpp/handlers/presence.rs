@@ -317,7 +317,7 @@ mod tests {
 
     /// §12.3: an error while the other server cannot be reached does not end the presence-based events of its users.
     #[tokio::test(start_paused = true)]
-    async fn a_subscriber_is_asked_again_whose_server_was_unreachable() {
+    async fn presence_is_requested_again_after_the_server_was_unreachable() {
         let stage = TestRouter::with_subscriber("pubsub#presence_based_delivery").await;
         let is_sent = async |kind: &str| stage.requests().await.contains(&format!("type='{kind}'"));
         assert!(is_sent("subscribe").await);
@@ -334,7 +334,7 @@ mod tests {
 
     /// §12.2: a resource of another server is queried again after its server was unreachable, and counts as before.
     #[tokio::test(start_paused = true)]
-    async fn resources_are_queried_again_whose_server_was_unreachable() {
+    async fn capabilities_are_queried_again_after_the_server_was_unreachable() {
         let stage = TestRouter::with_subscriber("pubsub#presence_based_delivery").await;
         stage.send(&request("b@x/r", "<subscribe node='n' jid='b@x/r'/>")).await;
         let caps = format!("<c xmlns='{}' node='n' ver='v' hash='sha-1'/>", ns::CAPS);

@@ -550,7 +550,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn an_hour_without_a_failure_ends_a_row_of_failures() {
+    async fn failure_count_is_reset_after_an_hour_without_failures() {
         let at = MulticastConfig::At { jid: POST.into(), host: HOST.into() };
         let multicast = MulticastDiscovery::new(at, "pubsub.bücher.example".into());
         offer(&multicast, &multicast.start_discovery("1".into(), true).unwrap());

@@ -367,7 +367,7 @@ mod tests {
     }
 
     #[test]
-    fn however_much_is_held_for_a_barrier_it_can_be_read() {
+    fn replies_held_for_a_barrier_do_not_stop_reading() {
         let answers = answers();
         answers.send("a@x/r", "x".repeat(MAX_BYTES_WHILE_READING + 1));
         assert!(answers.wait_read_capacity().now_or_never().is_none());

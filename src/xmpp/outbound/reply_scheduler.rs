@@ -238,7 +238,7 @@ mod tests {
     }
 
     #[test]
-    fn domains_have_their_turn_and_in_them_entities() {
+    fn domains_and_their_entities_take_turns() {
         let mut queue = AnswerQueue::default();
         for (to, answer) in [
             ("bot@far", "b1"),
@@ -330,7 +330,7 @@ mod tests {
     }
 
     #[test]
-    fn each_has_its_room() {
+    fn entities_domains_and_small_replies_have_room_of_their_own() {
         let mut queue = AnswerQueue::default();
         let small = |queue: &AnswerQueue, to| queue.has_room(to, false);
         let large = |queue: &AnswerQueue, to| queue.has_room(to, true);

@@ -399,14 +399,14 @@ mod tests {
     use gjallar_pubsub::{Audience, DeliveryVariant, Epoch, EventId, Recipients, Sequence};
 
     #[test]
-    fn times_are_written_as_xep_0082_says() {
+    fn timestamps_have_the_format_of_xep_0082() {
         assert_eq!(date_time(Timestamp(0)), "1970-01-01T00:00:00.000Z");
         assert_eq!(date_time(Timestamp(1_700_000_000_123)), "2023-11-14T22:13:20.123Z");
         assert!(date_time(Timestamp(u64::MAX)).ends_with('Z'));
     }
 
     #[test]
-    fn a_late_event_has_its_time() {
+    fn late_event_has_its_timestamp() {
         let jid = jid::Jid::new("a@b").unwrap();
         let notification = LogEntry {
             node: NodeId::parse("to=''").unwrap(),

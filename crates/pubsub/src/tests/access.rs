@@ -24,7 +24,7 @@ const PRIVILEGES: [(Affiliation, [bool; 5]); 6] = [
 ];
 
 #[test]
-fn the_table_of_privileges_holds() {
+fn privileges_equal_the_table_of_the_specification() {
     for (affiliation, expected) in PRIVILEGES {
         let node = node().with("a@x", affiliation).0;
         let actor = actor("a@x/r");
@@ -102,7 +102,7 @@ fn administrators_are_owners_everywhere() {
 }
 
 #[test]
-fn refusals_are_asked_in_one_order() {
+fn errors_have_a_fixed_precedence() {
     // No node, before no right.
     let request = subscribe::Subscribe {
         node: node().0.id,

@@ -33,7 +33,7 @@ fn an_outcast_loses_every_subscription() {
 }
 
 #[test]
-fn the_last_owner_stays_whatever_the_order_of_entries() {
+fn last_owner_stays_for_every_order_of_entries() {
     let node = node().with("b@x", Affiliation::Owner).0;
     let none = Affiliation::None;
     for entries in [[("owner@x", none), ("b@x", none)], [("b@x", none), ("owner@x", none)]] {
@@ -67,7 +67,7 @@ fn an_owner_beyond_the_limit_does_not_replace_the_last_one() {
 }
 
 #[test]
-fn a_whitelist_keeps_the_subscriptions_of_those_on_it() {
+fn whitelist_keeps_the_subscriptions_of_listed_entities() {
     let node = node()
         .with("m@x", Affiliation::Member)
         .subscribed("m@x/r")
@@ -82,7 +82,7 @@ fn a_whitelist_keeps_the_subscriptions_of_those_on_it() {
 }
 
 #[test]
-fn a_configuration_that_is_the_same_changes_nothing() {
+fn unchanged_configuration_makes_no_changes() {
     let node = node().0;
     let settings = vec![ConfigField::PersistItems(true), ConfigField::Title(String::new())];
     let request = Configure { node: node.id.clone(), settings, seen: None };
@@ -91,7 +91,7 @@ fn a_configuration_that_is_the_same_changes_nothing() {
 }
 
 #[test]
-fn fewer_items_are_kept_from_the_moment_that_fewer_are_wanted() {
+fn lower_max_items_evicts_items_at_once() {
     let node = node().0;
     for (setting, keep) in [
         (ConfigField::MaxItems(MaxItems::Number(3)), Some(3)),
@@ -168,7 +168,7 @@ fn entries_for_all_and_for_some_subscriptions_are_applied_together() {
 }
 
 #[test]
-fn a_deletion_takes_a_place_too() {
+fn deletion_takes_a_sequence() {
     let node = node().0;
     let request = Delete { node: node.id.clone(), redirect: None };
     let decision =
@@ -179,7 +179,7 @@ fn a_deletion_takes_a_place_too() {
 
 /// One requester's changes in a row are known to that requester; whatever somebody else changed is not.
 #[test]
-fn a_revision_tells_whose_changes_a_requester_has_not_seen() {
+fn revision_reveals_changes_by_others_since_the_form() {
     let (one, other) = (bare("one@x"), bare("other@x"));
     let first = ConfigRevision::first(one.clone());
     let own = first.next(&one, true).next(&one, true);

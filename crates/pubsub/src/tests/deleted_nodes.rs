@@ -89,7 +89,7 @@ fn left_by(who: &str, node: Node) -> FormerNode {
 
 /// Nodes of other services and of layout 9 begin at version 0, and may have been used.
 #[test]
-fn only_a_node_of_which_nothing_changed_since_its_creation_leaves_no_record() {
+fn deletion_of_an_unchanged_node_leaves_no_record() {
     let (plain, shared) = (node().0, node().with("bot@x", Affiliation::Publisher).0);
     let leaves = |node: &Node, version| record_of("owner@x", node.clone(), version).is_some();
     assert_eq!([0, 1, 2].map(|version| leaves(&plain, version)), [true, false, true]);

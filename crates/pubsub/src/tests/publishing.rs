@@ -13,7 +13,7 @@ use crate::{
 use super::{applied, bare, by, changes_of, item, jid, node, publication, refuses};
 
 #[test]
-fn the_four_kinds_of_node_take_what_they_should() {
+fn four_kinds_of_node_accept_items_and_payloads_as_specified() {
     let empty = || NewItem { id: None, payload: None };
     // Persistent, with payloads in events; then none, an item without payload, one with.
     for (persist, payloads, expected) in [
@@ -69,7 +69,7 @@ fn each_item_of_one_request_takes_the_next_sequence() {
 
 /// §6.1.7: with the place that it had, and the time when it came.
 #[test]
-fn a_new_subscriber_gets_the_last_item_as_it_was_delivered() {
+fn new_subscriber_gets_the_last_item_as_it_was_delivered() {
     let node = node().0;
     let request = publication(vec![item("a")]);
     let published =
@@ -88,7 +88,7 @@ fn a_new_subscriber_gets_the_last_item_as_it_was_delivered() {
 }
 
 #[test]
-fn two_items_of_one_name_are_no_batch() {
+fn batch_with_a_repeated_item_id_is_refused() {
     let node = node().0;
     let request = publication(vec![item("a"), item("a")]);
     let decision =
@@ -97,7 +97,7 @@ fn two_items_of_one_name_are_no_batch() {
 }
 
 #[test]
-fn a_node_that_keeps_no_item_still_announces_each() {
+fn transient_node_announces_each_item() {
     let node = node().set(ConfigField::MaxItems(MaxItems::Number(0))).0;
     let request = publication(vec![item("a"), item("b")]);
     let decision =
@@ -108,7 +108,7 @@ fn a_node_that_keeps_no_item_still_announces_each() {
 }
 
 #[test]
-fn an_event_is_not_larger_than_a_stanza_may_be() {
+fn event_does_not_exceed_the_stanza_limit() {
     let node = node().0;
     let items = (0..20).map(|n| {
         let xml = format!("<x xmlns='urn:x'>{}</x>", "x".repeat(30_000));
@@ -121,7 +121,7 @@ fn an_event_is_not_larger_than_a_stanza_may_be() {
 }
 
 #[test]
-fn a_first_publisher_creates_the_node_as_it_wants_it() {
+fn first_publisher_creates_the_node_with_its_options() {
     let mut request = publication(vec![item("1")]);
     request.options = vec![ConfigField::MaxItems(MaxItems::Number(7))];
     let decision =
@@ -209,7 +209,7 @@ fn an_event_for_many_subids_is_one_event() {
 
 /// §7.1.5: fields with several values are sets, and `max` is the number of the service.
 #[test]
-fn preconditions_are_met_by_configurations_that_mean_the_same() {
+fn preconditions_are_met_by_equivalent_configurations() {
     let limits = Limits::default();
     let groups = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect();
     let config = NodeConfig {

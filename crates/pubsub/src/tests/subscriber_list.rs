@@ -63,7 +63,7 @@ proptest! {
 }
 
 #[test]
-fn a_list_of_recipients_shares_what_did_not_change_since() {
+fn recipient_list_shares_unchanged_chunks() {
     let mut list = SubscriberList::default();
     for number in 0..2000 {
         list.insert(Jid::new(&format!("{number:04}@x")).unwrap(), 0);
@@ -134,7 +134,7 @@ fn pages_of_subscriptions_are_parts_of_the_list() {
 }
 
 #[test]
-fn a_page_of_subscriptions_takes_time_for_its_entries() {
+fn page_of_subscriptions_takes_time_proportional_to_its_entries() {
     let mut node = node().0;
     for number in 0..100_000 {
         let jid = Jid::new(&format!("{number:06}@x")).unwrap();

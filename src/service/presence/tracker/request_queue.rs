@@ -180,7 +180,7 @@ mod tests {
     }
 
     #[test]
-    fn creators_have_their_turn() {
+    fn creators_take_turns() {
         let mut requests = Requests::default();
         let [many, few] = shares(&mut requests, ["many", "few"]);
         for name in ["a", "b", "c", "d"] {
@@ -214,7 +214,7 @@ mod tests {
 
     /// An entity that one creator put on a long list is requested in the turn of another one whose node needs it too.
     #[test]
-    fn an_entity_is_in_the_smallest_share() {
+    fn entity_is_in_the_smallest_share() {
         let mut requests = Requests::default();
         let mut shares = Vec::new();
         for name in ["a", "b", "c", "reader"] {

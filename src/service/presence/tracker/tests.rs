@@ -10,7 +10,7 @@ fn creator() -> AccountKey {
 }
 
 #[tokio::test(start_paused = true)]
-async fn events_wait_ten_seconds_at_the_most_and_what_is_withheld_is_counted() {
+async fn events_wait_at_most_ten_seconds_and_withheld_events_are_counted() {
     let withheld = Withheld::default();
     let presences = PresenceTracker::counting(withheld.clone());
     let node = NodeId::parse("n").unwrap();
@@ -42,7 +42,7 @@ async fn events_wait_ten_seconds_at_the_most_and_what_is_withheld_is_counted() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn only_older_presence_shows_that_a_resource_was_there_all_the_time() {
+async fn only_older_presence_proves_continuous_availability() {
     let seconds = Duration::from_secs;
     let jid = Jid::new("a@x/r").unwrap();
     for (interruption, age, comes) in [
@@ -168,7 +168,7 @@ async fn entities_that_may_have_missed_events_before_their_watch_come_online() {
 }
 
 #[test]
-fn a_resource_that_was_away_always_comes() {
+fn resource_that_was_away_comes_online() {
     let presences = PresenceTracker::default();
     let jid = Jid::new("a@x/r").unwrap();
     let back = PresenceUpdate { away_seconds: Some(60), ..ONLINE };
@@ -184,7 +184,7 @@ fn a_resource_that_was_away_always_comes() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_resource_that_answers_is_there_as_before() {
+async fn resource_that_replies_is_available_as_before() {
     let presences = PresenceTracker::default();
     let jid = |name: &str| Jid::new(name).unwrap();
     let is = |name: &str| presences.availability(&jid(name), ShowSet::ALL, false);
@@ -363,7 +363,7 @@ async fn an_entity_without_answer_to_a_probe_departs_if_its_server_answers() {
 
 /// After a start with many entities: a resource that leaves says nothing about those that were not heard of yet.
 #[tokio::test(start_paused = true)]
-async fn a_departure_before_the_request_is_not_the_last_one() {
+async fn unavailable_presence_before_the_request_is_not_the_last() {
     let presences = PresenceTracker::default();
     let node = NodeId::parse("n").unwrap();
     let (user, phone) = (Jid::new("u@x").unwrap(), Jid::new("u@x/phone").unwrap());
@@ -519,7 +519,7 @@ async fn presence_is_requested_again_after_an_error() {
 
 /// One entity of a domain is requested again at a time, and the others when a stanza of the domain arrives.
 #[tokio::test(start_paused = true)]
-async fn a_domain_that_cannot_be_reached_is_asked_for_one_entity_at_a_time() {
+async fn unreachable_domain_is_requested_one_entity_at_a_time() {
     let names = ["a@far.example", "b@far.example", "c@far.example", "d@other.example"];
     let presences = watching(&names);
     let fail = |names: &[&str]| {

@@ -182,7 +182,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn sessions_are_bounded_and_ones_own() {
+    async fn sessions_are_bounded_and_belong_to_their_requester() {
         let (sessions, asker) = (CommandSessions::default(), actor("a@b/c"));
         for number in 0..=MAX_SESSIONS_OF_ONE {
             sessions.put(&number.to_string(), session(&asker));

@@ -146,7 +146,7 @@ fn is_answer_to_ban(stanza: &Element) -> bool {
 /// The server reads nothing, so the multicast service seems to fail. The reply that acknowledges a ban is not written
 /// before the service has processed all events that were written earlier.
 #[tokio::test(start_paused = true)]
-async fn a_link_that_stalls_does_not_let_events_come_after_the_answer_to_a_ban() {
+async fn stalled_link_sends_no_events_after_the_reply_to_a_ban() {
     for answers_question in [true, false] {
         let mut stage = TestWriter::with_ban().await;
         let written = stage.written(30 * SECOND).await;
@@ -220,7 +220,7 @@ async fn few_notifications_are_sent_before_a_barrier_until_barriers_return() {
 
 /// Those that the server cannot have seen are kept.
 #[tokio::test(start_paused = true)]
-async fn only_begun_replies_are_dropped() {
+async fn only_partially_written_replies_are_dropped() {
     let (_dispatch, answers, mut writer) = writer(MulticastConfig::None).await;
     for number in 0..5 {
         answers.send("a@x/r", format!("<reply id='{number}'>{}</reply>", "x".repeat(10_000)));
@@ -242,7 +242,7 @@ async fn only_begun_replies_are_dropped() {
 
 /// An entity that reads large lists leaves notifications as many bytes as its replies take.
 #[tokio::test(start_paused = true)]
-async fn notifications_have_as_many_bytes_as_large_replies() {
+async fn notifications_get_as_many_bytes_as_large_replies() {
     const SUBSCRIBERS: usize = 150;
     let mut stage = TestWriter::with(MulticastConfig::None).await;
     stage.request("create", ns::PUBSUB, "<create node='n'/>").await;
