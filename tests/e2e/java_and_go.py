@@ -29,7 +29,7 @@ def java(tmp_path_factory):
     return ["java", "-cp", classpath.read_text()]
 
 
-def test_smacks_integration_tests(server, gjallar, java, tmp_path):
+def test_smack_integration_tests_pass(server, gjallar, java, tmp_path):
     settings = {
         "service": "localhost", "host": "127.0.0.1", "securityMode": "disabled", "defaultConnection": "port",
         "enabledConnections": "port", "enabledTests": "PubSubIntegrationTest"}
@@ -40,11 +40,11 @@ def test_smacks_integration_tests(server, gjallar, java, tmp_path):
     assert "finished: 2/2" in said
 
 
-def test_a_walk_through_smack(server, gjallar, java, tmp_path):
+def test_smack_performs_its_pubsub_operations(server, gjallar, java, tmp_path):
     said = run(*java, f"-Dport={server.client_port}", f"-Dpassword={PASSWORD}", f"-Dservice={SERVICE}",
                HERE / "smack/Walk.java", folder=tmp_path)
     assert "done" in said.splitlines(), said
 
 
-def test_a_walk_through_mellium(server, gjallar):
+def test_mellium_performs_its_pubsub_operations(server, gjallar):
     run("go", "run", ".", str(server.client_port), "alice", PASSWORD, SERVICE, folder=HERE / "mellium")

@@ -118,7 +118,7 @@ def rights(client):
     return [client.pubsub("set", subscribe), client.pubsub("set", PUBLISH.format("x")), client.pubsub("get", "<items node='n'/>")]
 
 
-def test_an_outcast_is_shut_out_however_it_logs_in(port, owner):
+def test_outcast_is_forbidden_in_every_spelling_at_login(port, owner):
     with Raw(port, "MALLORY") as mallory:
         assert rights(mallory) == ["result"] * 3
     assert owner.ban("mallory@localhost") == "result"
@@ -127,7 +127,7 @@ def test_an_outcast_is_shut_out_however_it_logs_in(port, owner):
             assert rights(mallory) == ["forbidden"] * 3, mallory.full
 
 
-def test_an_owner_keeps_its_rights_however_it_logs_in(port, owner):
+def test_owner_keeps_its_rights_in_every_spelling_at_login(port, owner):
     for user, domain in [("OWNER", DOMAIN), ("oWner", "LocalHost"), ("ｏwner", DOMAIN)]:
         with Raw(port, user, domain, resource="other") as same:
             assert same.owner("get", "<configure node='n'/>") == "result", same.full
@@ -142,26 +142,26 @@ def test_an_owner_keeps_its_rights_however_it_logs_in(port, owner):
             assert same.pubsub("set", f"<unsubscribe node='n' jid='{same.full}'/>") == "result"
 
 
-def test_an_account_with_a_hangul_filler_is_another_entity(port, owner):
+def test_account_with_a_hangul_filler_is_another_entity(port, owner):
     for user in (FILLER, "owner\u3164"):
         with Raw(port, user) as other:
             assert other.owner("get", "<configure node='n'/>") == "forbidden", ascii(other.full)
             assert "affiliation=" not in ET.tostring(other.ask("get", f"<pubsub xmlns='{PUBSUB}'><affiliations/></pubsub>"), "unicode")
 
 
-def test_a_ban_holds_for_all_that_the_server_takes_for_the_outcast(port, owner):
+def test_ban_holds_for_addresses_that_the_server_folds(port, owner):
     assert owner.ban("strasse@localhost") == "result"
     with Raw(port, "straße") as outcast:
         assert rights(outcast) == ["forbidden"] * 3, outcast.full
 
 
-def test_an_owner_subscribes_nobody_who_is_somebody_else_for_the_server(owner):
+def test_owner_cannot_subscribe_an_address_that_the_server_folds(owner):
     entry = "<subscription jid='{}' subscription='subscribed'/>"
     for jid, answer in [("jeßica@localhost", "not-acceptable"), ("jessica@localhost", "result")]:
         content = f"<subscriptions node='n'>{entry.format(jid)}</subscriptions>"
         assert owner.owner("set", content) == answer
 
 
-def test_the_service_is_addressed_in_capitals(owner):
+def test_service_replies_to_its_address_in_capitals(owner):
     answer = owner.ask("get", "<ping xmlns='urn:xmpp:ping'/>", to="PubSub.LocalHost")
     assert answer.get("type") == "result"

@@ -20,7 +20,7 @@ pytestmark = [pytest.mark.parametrize("server", ["ejabberd", "prosody"], indirec
 
 
 @with_loop
-async def test_the_typed_form_configures_a_node_twice(server, gjallar):
+async def test_typed_form_configures_a_node_twice(server, gjallar):
     client = aioxmpp.PresenceManagedClient(
         aioxmpp.JID.fromstr("owner@localhost"), aioxmpp.make_security_layer(PASSWORD, no_verify=True)._replace(tls_required=False),
         override_peer=[("127.0.0.1", server.client_port, aioxmpp.connector.STARTTLSConnector())])

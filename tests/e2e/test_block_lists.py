@@ -184,7 +184,7 @@ async def becomes(server, owner, client, banned):
 
 @pytest.mark.parametrize("kind", KINDS.values(), ids=KINDS.keys())
 @with_loop
-async def test_a_block_list_of_five_thousand_is_read_in_one_answer(kind, tmp_path):
+async def test_block_list_of_five_thousand_is_read_in_one_reply(kind, tmp_path):
     with (kind(["owner", "alice", "mallory"]) as server,
           Gjallar(server.component_port, tmp_path, **LIMITS) as gjallar):
         async with clients(server.client_port, "owner", "alice", "mallory") as (owner, alice, mallory):

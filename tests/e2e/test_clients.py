@@ -40,7 +40,7 @@ def operations():
 
 
 @with_loop
-async def test_every_operation_of_slixmpp(server, gjallar):
+async def test_slixmpp_performs_all_its_pubsub_operations(server, gjallar):
     async with clients(server.client_port, "owner", "alice") as (owner, alice):
         used = set()
         mine, hers = Used(owner.pubsub, used), Used(alice.pubsub, used)
@@ -116,7 +116,7 @@ async def test_every_operation_of_slixmpp(server, gjallar):
 
 
 @with_loop
-async def test_slixmpp_hears_every_item_of_a_batch(server, gjallar):
+async def test_slixmpp_receives_every_item_of_a_batch(server, gjallar):
     async with clients(server.client_port, "owner", "alice") as (owner, alice):
         heard, ended = [], asyncio.Event()
 
@@ -171,7 +171,7 @@ async def test_slixmpp_pages_past_an_item_that_is_published_again(server, gjalla
 
 
 @with_loop
-async def test_the_newest_items_come_with_their_place_among_all(server, gjallar):
+async def test_newest_items_have_their_index_and_count(server, gjallar):
     async with clients(server.client_port, "owner", "alice") as (owner, alice):
         ids = [f"i{number:02}" for number in range(32)]
         await owner.pubsub.create_node(SERVICE, NODE, config=form(owner, max_items="max"))
@@ -201,14 +201,14 @@ def node(server, gjallar):
     return NODE
 
 
-def test_libstrophe(server, node, tmp_path):
+def test_libstrophe_subscribes_and_publishes(server, node, tmp_path):
     program = tmp_path / "strophe"
     subprocess.run(["cc", "-Wall", "-Wextra", "-Werror", "-o", program, HERE / "clients" / "strophe.c", "-lstrophe"], check=True)
     said = lines([program, str(server.client_port), "alice@localhost", PASSWORD, SERVICE, node])
     assert sorted(said) == ["event from-strophe", "published from-strophe", "subscription subscribed"]
 
 
-def test_xmpp_js(server, node):
+def test_xmpp_js_subscribes_and_publishes(server, node):
     said = lines(["node", HERE / "xmppjs/client.mjs", str(server.client_port), "alice", PASSWORD, SERVICE, node])
     assert said == ["subscription subscribed", "published from-xmppjs", "event from-xmppjs",
                     "refused item-not-found cancel"]

@@ -45,7 +45,7 @@ def client_of(server, gjallar, folder):
     return client
 
 
-def test_the_client_half(server, gjallar, tmp_path):
+def test_client_performs_all_its_commands(server, gjallar, tmp_path):
     """`gjallar client` with two accounts: everything that it offers, and events as they come."""
     client = client_of(server, gjallar, tmp_path)
 
@@ -116,7 +116,7 @@ def encrypted(request, tmp_path):
         yield running
 
 
-def test_the_client_uses_tls(encrypted, tmp_path):
+def test_client_uses_tls(encrypted, tmp_path):
     """At servers that require it; a failed login names the obstacle."""
     with Gjallar(encrypted.component_port, tmp_path) as gjallar:
         client = client_of(encrypted, gjallar, tmp_path)
@@ -147,7 +147,7 @@ def resuming(request):
         yield running
 
 
-def test_the_client_receives_long_values_and_says_what_it_cannot_receive(resuming, tmp_path):
+def test_client_receives_long_values_and_reports_longer_names(resuming, tmp_path):
     """Values longer than the client's parser accepts arrive. With a longer name a request fails, and a subscriber goes on."""
     with Gjallar(resuming.component_port, tmp_path, admins="admin@localhost") as gjallar:
         receives_long_values(resuming, gjallar, tmp_path)
@@ -211,7 +211,7 @@ def storing(request):
 
 @pytest.mark.one_release
 @with_loop
-async def test_the_client_leaves_stored_messages_to_others(storing, tmp_path):
+async def test_client_leaves_stored_messages_to_other_clients(storing, tmp_path):
     """Only `client subscribe` gets messages."""
     with Gjallar(storing.component_port, tmp_path) as gjallar:
         client = client_of(storing, gjallar, tmp_path)
@@ -250,7 +250,7 @@ async def resource_of(client, command):
 
 
 @with_loop
-async def test_the_client_replies_to_requests(server, gjallar, tmp_path):
+async def test_client_replies_to_requests(server, gjallar, tmp_path):
     gjallar.run("node", "create", NODE, "--as", f"owner@{DOMAIN}")
     subscribe = client_of(server, gjallar, tmp_path)("alice", "subscribe", NODE)
     async with clients(server.client_port, "alice") as (alice,):
@@ -274,7 +274,7 @@ def pinging():
 
 @pytest.mark.one_release
 @with_loop
-async def test_the_client_stays_at_a_server_that_pings(pinging, tmp_path):
+async def test_client_stays_connected_to_a_server_that_pings(pinging, tmp_path):
     with Gjallar(pinging.component_port, tmp_path) as gjallar:
         gjallar.run("node", "create", NODE, "--as", f"owner@{DOMAIN}")
         subscribe = client_of(pinging, gjallar, tmp_path)("alice", "subscribe", NODE)

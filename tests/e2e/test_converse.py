@@ -99,7 +99,7 @@ def post(number, size):
 
 @pytest.mark.parametrize(("posts", "size", "requests"), [(250, 10, 13), (60, 12_000, 4)], ids=["many", "long"])
 @with_loop
-async def test_a_feed_longer_than_a_page_is_read_to_its_end(server, gjallar, tmp_path, posts, size, requests):
+async def test_feed_longer_than_a_page_is_read_to_its_end(server, gjallar, tmp_path, posts, size, requests):
     ids = [f"p{number:03}" for number in range(posts)]
     async with clients(server.client_port, "owner") as (owner,):
         await owner.pubsub.create_node(SERVICE, "feed", config=form(owner, max_items="max"))
@@ -110,7 +110,7 @@ async def test_a_feed_longer_than_a_page_is_read_to_its_end(server, gjallar, tmp
 
 
 @with_loop
-async def test_comments_and_likes(server, gjallar, tmp_path):
+async def test_converse_adds_comments_and_likes(server, gjallar, tmp_path):
     node = "urn:xmpp:microblog:0:comments/post"
     async with clients(server.client_port, "owner", "bob") as (owner, bob):
         await owner.pubsub.create_node(SERVICE, node, config=form(owner, **COMMENTS))
@@ -122,14 +122,14 @@ async def test_comments_and_likes(server, gjallar, tmp_path):
     assert done["items"] == [["bobs", "bob@localhost", "Post 1 "], ["mine", "alice@localhost", "A comment"]]
 
 
-def test_a_configuration_is_submitted_twice(server, gjallar, tmp_path):
+def test_converse_submits_a_configuration_twice(server, gjallar, tmp_path):
     done = converse(server, tmp_path, "configure", "alice", node="configured")
     assert done["title"] == "Second"
     assert (done["max_items"], done["notify_retract"]) == ("max", True)
 
 
 @with_loop
-async def test_the_node_browser_lists_every_node(server, gjallar, tmp_path):
+async def test_node_browser_lists_every_node(server, gjallar, tmp_path):
     names = [f"node{number:03}" for number in range(130)]
     async with clients(server.client_port, "owner") as (owner,):
         for name in names:

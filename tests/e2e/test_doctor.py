@@ -19,7 +19,7 @@ def examine(*arguments, **options):
     return {finding["check"]: finding for finding in findings}, done.returncode
 
 
-def test_the_doctor_tries_the_server(server, tmp_path):
+def test_doctor_checks_the_server(server, tmp_path):
     store = f"sled:{tmp_path}/store"
     options = dict(
         jid=SERVICE, server=f"127.0.0.1:{server.component_port}", secret=SECRET, store=store,

@@ -55,7 +55,7 @@ async def test_users_get_every_event_once_and_in_order(fanout, gjallar):
 
 
 @with_loop
-async def test_a_ban_holds_and_a_bounce_comes_back(fanout, gjallar):
+async def test_ban_holds_and_bounces_return(fanout, gjallar):
     async with clients(fanout.client_port, "owner", "alice", "bob") as (owner, alice, bob):
         await owner.pubsub.create_node(SERVICE, NODE, config=form(owner, notification_type="normal"))
         for reader in (alice, bob):
@@ -79,7 +79,7 @@ async def test_a_ban_holds_and_a_bounce_comes_back(fanout, gjallar):
 
 
 @with_loop
-async def test_nobody_else_may_use_the_module(fanout, gjallar):
+async def test_module_refuses_other_senders(fanout, gjallar):
     async with clients(fanout.client_port, "mallory", "bob") as (mallory, bob):
         came = []
         bob.xmpp.register_handler(Callback("any", StanzaPath("message"), lambda message: came.append(message)))
@@ -98,7 +98,7 @@ async def test_nobody_else_may_use_the_module(fanout, gjallar):
 
 
 @with_loop
-async def test_only_components_that_may_use_the_module_see_it(fanout, tmp_path):
+async def test_module_is_visible_only_to_allowed_components(fanout, tmp_path):
     async with clients(fanout.client_port, "mallory") as (mallory,):
         info = await mallory.xmpp.plugin["xep_0030"].get_info("localhost", timeout=30)
         assert FANOUT not in info["disco_info"]["features"]

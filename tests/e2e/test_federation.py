@@ -51,7 +51,7 @@ async def publish_to_all(near, far):
             return delays
 
 
-def test_a_dead_or_slow_server_delays_nobody(servers, tmp_path):
+def test_dead_or_slow_server_delays_no_other_domain(servers, tmp_path):
     near, far = servers
     with Gjallar(near.component_port, tmp_path, jid=SERVICE, creators="anyone", link_multicast="off") as gjallar:
         delays = publish_to_all(near, far)

@@ -21,7 +21,7 @@ def entries(said):
     return json.loads(said)[0]
 
 
-def test_a_blog_with_comments_and_reactions_and_a_list(server, gjallar, tmp_path):
+def test_blog_has_comments_reactions_and_a_list(server, gjallar, tmp_path):
     with Libervia(tmp_path) as libervia:
         for user in ("alice", "bob"):
             libervia.connect(user, server.client_port)

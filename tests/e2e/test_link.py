@@ -22,7 +22,7 @@ def own_server(request):
         yield running
 
 
-def test_the_server_goes_and_comes_back(own_server, tmp_path):
+def test_service_reconnects_after_a_server_restart(own_server, tmp_path):
     own_server.halt()
     gjallar = Gjallar(own_server.component_port, tmp_path)
     gjallar.start()
@@ -57,7 +57,7 @@ async def items(server):
 
 @pytest.mark.one_release
 @with_loop
-async def test_a_server_that_reads_nothing_for_a_while(own_server, tmp_path):
+async def test_server_that_reads_nothing_loses_no_items(own_server, tmp_path):
     """It is left and found again, and all that was acknowledged is heard, in order. STOPPED_SECONDS sets how
     long: 6, or 60 in `make crash`."""
     seconds = float(os.environ.get("STOPPED_SECONDS", "6"))
@@ -112,7 +112,7 @@ class WithoutPrivilege(Ejabberd):
 
 @pytest.mark.parametrize("kind", [*SERVERS.values(), WithoutPrivilege], ids=lambda kind: kind.name)
 @with_loop
-async def test_notifications_are_confirmed_and_a_quiet_connection_lasts(kind, tmp_path):
+async def test_notifications_are_acknowledged_and_a_quiet_connection_lasts(kind, tmp_path):
     """Within 5 s of a publish the backlog is empty, 10 s without traffic break no connection, and after SIGTERM
     nothing is repeated."""
     with kind(USERS) as server:
@@ -164,7 +164,7 @@ async def test_two_components_share_a_listener_of_ejabberd(tmp_path):
                     assert {node for _, node, _ in listed} == {f"{number} at {service}" for number in range(10)}
 
 
-def test_a_wrong_secret_is_said(server, tmp_path):
+def test_wrong_secret_is_logged_as_an_error(server, tmp_path):
     gjallar = Gjallar(server.component_port, tmp_path, secret="hunter2")
     gjallar.start()
     gjallar.wait_for_log(logged_as("login_failed"))
@@ -196,7 +196,7 @@ def answers_to(client):
 
 
 @with_loop
-async def test_what_strangers_send_ends_no_connection(server, gjallar):
+async def test_stanzas_of_strangers_end_no_connection(server, gjallar):
     values = dict(to=SERVICE, long="v" * 9000, deep="<x>" * 400 + "</x>" * 400, wide="<y/>" * 3000)
     async with clients(server.client_port, "mallory", "owner") as (mallory, owner):
         await owner.pubsub.create_node(SERVICE, NODE)

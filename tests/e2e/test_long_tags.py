@@ -59,7 +59,7 @@ def prosody():
 
 
 @with_loop
-async def test_a_long_tag_delays_nobody(prosody, tmp_path):
+async def test_long_tag_delays_no_other_entity(prosody, tmp_path):
     with Gjallar(prosody.component_port, tmp_path) as gjallar:
         async with clients(prosody.client_port, "mallory", "owner", "alice", "bob") as (
                 mallory, owner, alice, bob):
@@ -118,7 +118,7 @@ class DefaultLimit(Prosody):
 
 
 @with_loop
-async def test_spaces_count_for_the_servers_limit(tmp_path):
+async def test_spaces_count_for_the_stanza_limit_of_the_server(tmp_path):
     with DefaultLimit(USERS) as prosody, Gjallar(prosody.component_port, tmp_path) as gjallar:
         async with clients(prosody.client_port, "mallory") as (mallory,):
             came = answers(mallory)
@@ -136,7 +136,7 @@ async def test_spaces_count_for_the_servers_limit(tmp_path):
         assert gjallar.logged().count(CONNECTED) == 1
 
 
-def test_the_client_half_publishes_long_tags(prosody, tmp_path):
+def test_client_publishes_long_tags(prosody, tmp_path):
     """`gjallar client` has a parser before it, too, that of its own stream."""
     password = tmp_path / "password"
     password.write_text(PASSWORD)

@@ -132,7 +132,7 @@ def compare_export(tmp_path, kind, began):
 @pytest.mark.parametrize("name", ["prosody-files", "prosody-sqlite", "prosody-postgres", "ejabberd-sqlite",
                                   "ejabberd-postgres", "ejabberd-mnesia"])
 @with_loop
-async def test_what_a_server_kept_comes_over(postgres, tmp_path, name):
+async def test_store_of_a_server_is_imported(postgres, tmp_path, name):
     server, source = storages(postgres, name)
     kind = name.split("-")[0]
     nodes = ["news/a", "closed", ODD]
@@ -186,7 +186,7 @@ async def test_what_a_server_kept_comes_over(postgres, tmp_path, name):
 
 
 @pytest.mark.one_release
-def test_what_idavoll_kept_comes_over(postgres, tmp_path):
+def test_database_of_idavoll_is_imported(postgres, tmp_path):
     url = postgres.create("idavoll", IDAVOLL)
     report, left = imported(tmp_path, "idavoll", url, "--dry-run")
     assert (report["nodes"], report["subscriptions"], report["items"]) == (3, 2, 3)
@@ -222,7 +222,7 @@ def test_what_idavoll_kept_comes_over(postgres, tmp_path):
         f"alice@{DOMAIN}", f"alice@{DOMAIN}/desk"}
 
 
-def test_what_cannot_be_read_is_said_and_nothing_is_made(postgres, tmp_path):
+def test_unreadable_source_is_reported_and_no_store_created(postgres, tmp_path):
     empty, other = postgres.create("empty", "CREATE TABLE nodes (node text, node_type text)"), postgres.create(
         "began_as_idavoll", IDAVOLL + "ALTER TABLE nodes ADD COLUMN access_model text;")
     lite = tmp_path / "own.sqlite"
@@ -262,7 +262,7 @@ def debian():
 
 
 @pytest.mark.one_release
-def test_mnesia_of_debians_ejabberd_comes_over(debian):
+def test_mnesia_of_the_ejabberd_of_debian_is_imported(debian):
     """With the commands of docs/OPERATING.md and the configuration of the package."""
     def sh(*lines):
         return "".join(debian.run("sh", "-c", line) for line in lines)

@@ -125,7 +125,7 @@ async def refusal(coroutine):
 
 
 @with_loop
-async def test_a_community_and_its_older_posts(server, gjallar):
+async def test_community_has_its_older_posts(server, gjallar):
     async with clients(server.client_port, "owner", "alice") as (owner, alice):
         # Whether the user may create communities.
         for user in (owner, alice, owner):
@@ -158,7 +158,7 @@ async def test_a_community_and_its_older_posts(server, gjallar):
 
 
 @with_loop
-async def test_comments_and_likes_of_a_post(server, gjallar):
+async def test_post_has_comments_and_likes(server, gjallar):
     async with clients(server.client_port, "owner", "alice", "bob") as (owner, alice, bob):
         thread = f"{COMMENTS}/post"
         await create(owner, thread, THREAD)
@@ -175,7 +175,7 @@ async def test_comments_and_likes_of_a_post(server, gjallar):
 
 
 @with_loop
-async def test_whoever_comments_first_locks_nobody_out(server, tmp_path):
+async def test_first_commenter_does_not_lock_out_others(server, tmp_path):
     """Bots link to comments and make no node for them."""
     config = shipped_policies(tmp_path, "urn:xmpp:microblog:0:comments/")
     with Gjallar(server.component_port, tmp_path, config=config):
@@ -190,7 +190,7 @@ async def test_whoever_comments_first_locks_nobody_out(server, tmp_path):
 
 
 @with_loop
-async def test_a_story_is_for_contacts(server, gjallar):
+async def test_story_is_visible_to_contacts_only(server, gjallar):
     async with clients(server.client_port, "owner", "alice", "mallory") as (owner, alice, mallory):
         await befriend(owner, alice)
         await publish(owner, STORIES, "story", post(owner, "story", "A story"), submitted(STORY, OPTIONS))
@@ -211,7 +211,7 @@ async def befriend(owner, friend):
 
 
 @with_loop
-async def test_a_space_its_rooms_and_who_waits_for_it(server, gjallar):
+async def test_space_has_rooms_and_pending_subscribers(server, gjallar):
     async with clients(server.client_port, "owner", "alice", "bob") as (owner, alice, bob):
         forms = []
         asked = asyncio.Event()

@@ -32,7 +32,7 @@ async def said(client):
 
 
 @with_loop
-async def test_every_item_and_every_retraction_of_a_batch(server, gjallar):
+async def test_nbxmpp_receives_every_item_and_retraction_of_a_batch(server, gjallar):
     async with clients(server.client_port, "owner") as (owner,), asyncio.timeout(TIMEOUT):
         await owner.pubsub.create_node(SERVICE, NODE, config=form(owner, max_items="10"))
         lines = []
@@ -49,6 +49,6 @@ async def test_every_item_and_every_retraction_of_a_batch(server, gjallar):
 
 
 @with_loop
-async def test_a_form_is_submitted_twice(server, gjallar):
+async def test_nbxmpp_submits_a_form_twice(server, gjallar):
     async with asyncio.timeout(TIMEOUT):
         assert [line async for line in said(await nbxmpp(server.client_port, "configure", NODE))] == ["title Second"]

@@ -47,7 +47,7 @@ def run_documented(debian, section):
     debian.run("sh", "-ec", text.split("```text\n")[1].split("```")[0])
 
 
-def test_the_package_from_its_installation_to_its_end(debian):
+def test_package_is_installed_upgraded_and_purged(debian):
     (package,) = PACKAGE.glob("*.deb")
     debian.copy(package, "/root/gjallar.deb")
 

@@ -47,7 +47,7 @@ class Privileged(Ejabberd):
 @pytest.mark.parametrize(
     "privilege, multicast", [(row[1], row[2]) for row in TABLE if row[0] == generation()])
 @with_loop
-async def test_delivery_and_confirmation(tmp_path, privilege, multicast):
+async def test_notifications_are_delivered_and_acknowledged(tmp_path, privilege, multicast):
     with Privileged(USERS, privilege) as server:
         options = dict(
             link_multicast=multicast, link_ping_after_seconds=2, link_ping_deadline_seconds=2)

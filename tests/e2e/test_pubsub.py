@@ -22,7 +22,7 @@ async def refused(coroutine):
 
 
 @with_loop
-async def test_the_life_of_a_node(server, gjallar):
+async def test_node_is_created_used_and_deleted(server, gjallar):
     async with clients(server.client_port, "owner", "bot", "alice", "mallory") as (
             owner, bot, alice, mallory):
         made = await owner.pubsub.create_node(SERVICE, NODE, config=form(owner, title="Musings"))
@@ -77,7 +77,7 @@ async def test_the_life_of_a_node(server, gjallar):
 
 
 @with_loop
-async def test_discovery(server, gjallar):
+async def test_service_and_nodes_are_discovered(server, gjallar):
     async with clients(server.client_port, "owner", "alice") as (owner, alice):
         disco = alice.xmpp.plugin["xep_0030"]
         info = (await disco.get_info(SERVICE))["disco_info"]
@@ -104,7 +104,7 @@ async def test_discovery(server, gjallar):
 
 
 @with_loop
-async def test_affiliations_and_subscriptions(server, gjallar):
+async def test_owner_manages_affiliations_and_subscriptions(server, gjallar):
     async with clients(server.client_port, "owner", "alice", "bob") as (owner, alice, bob):
         await owner.pubsub.create_node(SERVICE, NODE)
         await owner.pubsub.modify_affiliations(
@@ -130,7 +130,7 @@ async def test_affiliations_and_subscriptions(server, gjallar):
 
 
 @with_loop
-async def test_an_outcast_hears_nothing_more(server, gjallar):
+async def test_outcast_receives_no_further_notifications(server, gjallar):
     async with clients(server.client_port, "owner", "alice", "bob") as (owner, alice, bob):
         await owner.pubsub.create_node(SERVICE, NODE)
         for subscriber in (alice, bob):
@@ -151,7 +151,7 @@ async def test_an_outcast_hears_nothing_more(server, gjallar):
 
 
 @with_loop
-async def test_a_hundred_subscribers_hear_ten_items_once_and_in_order(server, gjallar):
+async def test_hundred_subscribers_receive_ten_items_once_and_in_order(server, gjallar):
     """And by multicast none of them learns of another."""
     users = [f"u{n}" for n in range(100)]
     async with clients(server.client_port, "owner", *users) as (owner, *subscribers):
@@ -175,7 +175,7 @@ async def test_a_hundred_subscribers_hear_ten_items_once_and_in_order(server, gj
 
 
 @with_loop
-async def test_what_was_acknowledged_survives_kill_9(server, gjallar):
+async def test_acknowledged_changes_survive_kill_9(server, gjallar):
     async with clients(server.client_port, "owner") as (owner,):
         await owner.pubsub.create_node(SERVICE, NODE)
         acknowledged = []
@@ -247,7 +247,7 @@ async def test_subscribers_miss_nothing_across_kills(server, gjallar):
 
 
 @with_loop
-async def test_options_and_presence(server, gjallar):
+async def test_options_and_presence_take_effect(server, gjallar):
     async with clients(server.client_port, "owner", "alice") as (owner, alice):
         await owner.pubsub.create_node(SERVICE, NODE)
         defaults = await alice.pubsub.get_subscription_options(SERVICE, NODE)
@@ -296,7 +296,7 @@ async def test_options_and_presence(server, gjallar):
 
 
 @with_loop
-async def test_interests_by_capabilities(server, gjallar):
+async def test_capabilities_create_implicit_subscriptions(server, gjallar):
     """§9.1.3, §9.2: alice has not subscribed; her client says +notify, and sends the service its presence."""
     async with clients(server.client_port, "owner", "alice") as (owner, alice):
         for node in (NODE, "other"):
@@ -319,7 +319,7 @@ async def test_interests_by_capabilities(server, gjallar):
 
 
 @with_loop
-async def test_access_by_roster(server, gjallar):
+async def test_roster_grants_access(server, gjallar):
     """XEP-0356 in the version of each server: urn:xmpp:privilege:1 in ejabberd, :2 in Prosody."""
     async with clients(server.client_port, "owner", "alice", "bot") as (owner, alice, bot):
         await owner.xmpp.update_roster(alice.jid, groups=["Friends"])
@@ -342,7 +342,7 @@ async def test_access_by_roster(server, gjallar):
 
 
 @with_loop
-async def test_ad_hoc_commands(server, gjallar):
+async def test_ad_hoc_commands_are_listed_and_executed(server, gjallar):
     async with clients(server.client_port, "owner", "admin", "alice") as (owner, admin, alice):
         await owner.pubsub.create_node(SERVICE, NODE)
         commands = await owner.xmpp.plugin["xep_0050"].get_commands(SERVICE)

@@ -9,7 +9,7 @@ from servers import HERE, RELEASE, ROOT, SECRET, SERVICE, Ejabberd, Fanout, Gjal
 from test_doctor import examine
 
 
-def test_every_package_of_the_set_up_can_be_installed():
+def test_every_setup_package_can_be_installed():
     packages = [name for file in ("packages.txt", "server-packages.txt") for name in (HERE / file).read_text().split()]
     if not (ROOT / "usr/bin/npm").exists():
         packages += ["nodejs", "npm"]
@@ -19,7 +19,7 @@ def test_every_package_of_the_set_up_can_be_installed():
 
 
 @pytest.mark.parametrize("kind", [Prosody, Fanout])
-def test_prosody_finds_nothing_wrong_with_what_is_pasted(kind):
+def test_prosody_accepts_the_shipped_configuration(kind):
     with kind([]) as prosody:
         def check():
             config = str(prosody.folder / "prosody.cfg.lua")
@@ -49,7 +49,7 @@ class OwnPubsubElsewhere(OwnPubsub):
     options = '    host: "pep.@HOST@"\n'
 
 
-def test_two_services_of_one_jid_are_found_out():
+def test_doctor_detects_two_services_of_one_jid():
     for kind in (OwnPubsub, OwnPubsubElsewhere):
         with kind([]) as ejabberd:
             # As config/ejabberd.yml says.

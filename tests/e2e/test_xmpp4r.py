@@ -32,7 +32,7 @@ def options_form(kind, **values):
 
 
 @with_loop
-async def test_the_defaults_of_xmpp4r(server, gjallar):
+async def test_requests_of_xmpp4r_are_accepted(server, gjallar):
     async with clients(server.client_port, "owner", "alice") as (owner, alice):
         # A node with a name, and one without: a configuration without a form comes with both.
         await request(owner, asked("create", "node"), asked("configure"))
