@@ -12,10 +12,10 @@ use crate::support::{component::event, process::ServiceProcess};
 
 const OWNER: &str = "owner@localhost/desk";
 const AUDIENCE: usize = 10_000;
-const PATIENCE: Duration = Duration::from_secs(60);
+const TIMEOUT: Duration = Duration::from_secs(60);
 
-/// What an event says, in a word or two.
-fn said(message: &Element) -> String {
+/// The kind of an event, and the id of its item: `item 1`.
+fn kind_and_id(message: &Element) -> String {
     let event = event(message);
     match event.children().next() {
         Some(child) if event.name() == "items" => {
@@ -30,7 +30,7 @@ fn sequence(message: &Element) -> u64 {
     id.split_once('-').unwrap().1.parse().unwrap()
 }
 
-async fn all_is_told(served: &mut ServiceProcess) {
+async fn backlog_is_delivered(served: &mut ServiceProcess) {
     while served.stat("log_backlog_entries").await > 0 {
         served.ask(OWNER, "get", "<ping xmlns='urn:xmpp:ping'/>").await;
     }
@@ -75,7 +75,7 @@ async fn deletion_reaches_ten_thousand_subscribers_across_kills() {
     // In the order in which each was first told; what was told again is the same and comes in order too.
     let mut heard = BTreeMap::<&str, Vec<(u64, String)>>::new();
     for message in &served.messages {
-        let (place, said) = (sequence(message), said(message));
+        let (place, said) = (sequence(message), kind_and_id(message));
         let known = heard.entry(message.attr("to").unwrap()).or_default();
         match known.iter().find(|(other, _)| *other == place) {
             Some((_, before)) => assert_eq!(*before, said),
@@ -93,7 +93,7 @@ async fn deletion_reaches_ten_thousand_subscribers_across_kills() {
     let repeats = served.messages.len() - 6 * AUDIENCE - 1;
     assert!(repeats <= 4 * 10_000, "{repeats} repeats after four kills");
     // Nothing of the first node is left when all was told, and forgotten: after a stop nothing is owed.
-    tokio::time::timeout(PATIENCE, all_is_told(&mut served)).await.expect("it never ends");
+    tokio::time::timeout(TIMEOUT, backlog_is_delivered(&mut served)).await.expect("it never ends");
     served.stop_and_restart().await;
     assert_eq!(served.stat("log_backlog_entries").await, 0);
     assert_eq!(served.check().await, "the store is in order\n");
@@ -187,7 +187,7 @@ async fn stalled_server_causes_no_more_than_the_backlog_in_memory() {
         served.request(&from, &format!("p{number}"), "set", &content).await;
     }
     let full = async { while served.stat("log_backlog_entries").await < LIMIT as u64 {} };
-    tokio::time::timeout(PATIENCE, full).await.expect("the backlog never fills");
+    tokio::time::timeout(TIMEOUT, full).await.expect("the backlog never fills");
     let grown = served.memory().saturating_sub(memory);
     assert!(grown < 64, "{grown} MiB more");
     let (mut granted, mut refused, mut heard) = (0, 0, BTreeMap::<String, Vec<u64>>::new());
@@ -241,8 +241,8 @@ async fn unsubscribe_does_not_affect_previous_epoch() {
     while heard.len() < 2 {
         take(&mut served, looked_at + 1).await;
         let news = &served.messages[looked_at..];
-        let theirs = news.iter().filter(|message| message.attr("to") == Some(READER));
-        heard.extend(theirs.map(said));
+        let received = news.iter().filter(|message| message.attr("to") == Some(READER));
+        heard.extend(received.map(kind_and_id));
         looked_at = served.messages.len();
     }
     assert_eq!(heard, ["item old", "delete"]);
@@ -270,5 +270,5 @@ async fn barrier_of_an_earlier_process_acknowledges_nothing() {
     served.ask(OWNER, "get", "<ping xmlns='urn:xmpp:ping'/>").await;
     assert_eq!(served.stat("log_backlog_entries").await, 1);
     served.link.release_barriers().await;
-    tokio::time::timeout(PATIENCE, all_is_told(&mut served)).await.expect("it never ends");
+    tokio::time::timeout(TIMEOUT, backlog_is_delivered(&mut served)).await.expect("it never ends");
 }

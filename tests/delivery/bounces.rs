@@ -23,11 +23,15 @@ const OTHER: &str = "other@localhost";
 /// Those of [`Component::messages`]: a node, a subscription, a publish, its end, the node's.
 const COMMITS_OF_MESSAGES: u64 = 5;
 
-async fn stage(max_bounces: u32, interval: u64) -> TestComponent {
-    stage_on(Arc::new(MemoryStore::new()), max_bounces, interval).await
+async fn component_with_subscriptions(max_bounces: u32, interval: u64) -> TestComponent {
+    component_with_subscriptions_in(Arc::new(MemoryStore::new()), max_bounces, interval).await
 }
 
-async fn stage_on(store: Arc<dyn Store>, max_bounces: u32, interval: u64) -> TestComponent {
+async fn component_with_subscriptions_in(
+    store: Arc<dyn Store>,
+    max_bounces: u32,
+    interval: u64,
+) -> TestComponent {
     let configure = |config: &mut Config| {
         config.limits.max_bounces = max_bounces;
         config.limits.bounce_interval_seconds = interval;
@@ -70,7 +74,7 @@ async fn subscription_ends_after_too_many_bounces() {
         ("item-not-found", "cancel", 2),
         ("remote-server-timeout", "wait", 6),
     ] {
-        let mut component = stage(6, 0).await;
+        let mut component = component_with_subscriptions(6, 0).await;
         for _ in 0..times {
             assert!(bounce(&mut component, condition, kind).await, "{condition}");
         }
@@ -94,7 +98,7 @@ async fn subscription_ends_after_too_many_bounces() {
 
 #[tokio::test]
 async fn simultaneous_bounces_count_once_and_bounces_from_strangers_do_not_count() {
-    let mut component = stage(6, 3600).await;
+    let mut component = component_with_subscriptions(6, 3600).await;
     for _ in 0..8 {
         assert!(bounce(&mut component, "gone", "cancel").await);
     }
@@ -110,7 +114,7 @@ async fn simultaneous_bounces_count_once_and_bounces_from_strangers_do_not_count
         }
     }
     assert!(bounce(&mut component, "gone", "cancel").await);
-    let mut component = stage(0, 0).await;
+    let mut component = component_with_subscriptions(0, 0).await;
     for _ in 0..8 {
         assert!(bounce(&mut component, "gone", "cancel").await);
     }
@@ -122,7 +126,7 @@ async fn bounced_subscription_ends_after_a_store_failure() {
     // Two nodes, three subscriptions, what asks for the messages, and two publishes come before.
     let fails_at = 2 + 3 + 3 * COMMITS_OF_MESSAGES + 2;
     let store = FailingStore::new(Arc::new(MemoryStore::new()), fails_at + 1, false);
-    let mut component = stage_on(store, 6, 0).await;
+    let mut component = component_with_subscriptions_in(store, 6, 0).await;
     for _ in 0..2 {
         assert!(bounce(&mut component, "gone", "cancel").await);
     }

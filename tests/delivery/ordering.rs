@@ -266,8 +266,8 @@ async fn pipelined_equals_sequential() {
         // Those of one node, for those of two may meet.
         let messages = component.messages().await;
         let told = |to: &str, node: &str| {
-            let theirs = messages.iter().filter(|message| message.attr("to") == Some(to));
-            let told = theirs.map(event).filter(|event| event.attr("node") == Some(node));
+            let received = messages.iter().filter(|message| message.attr("to") == Some(to));
+            let told = received.map(event).filter(|event| event.attr("node") == Some(node));
             told.map(|event| shown(&event)).collect::<Vec<_>>()
         };
         assert!(told("reader@localhost", "a").len() > 50);

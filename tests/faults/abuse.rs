@@ -35,7 +35,7 @@ const STRANGER: &str = "stranger@far.example/x";
 const OTHER: &str = "other@localhost/phone";
 const PING: &str = "<ping xmlns='urn:xmpp:ping'/>";
 /// How long another sender may wait, on a machine that does much else.
-const PATIENCE: Duration = Duration::from_secs(2);
+const MAX_LATENCY: Duration = Duration::from_secs(2);
 
 /// A request of a stranger.
 fn iq(kind: &str, content: &str) -> String {
@@ -212,7 +212,7 @@ async fn others_notice_nothing(served: &mut ServiceProcess, after: &str) -> Dura
     let (pong, took) = served.timed(OTHER, "get", PING).await;
     assert_eq!(pong.attr("type"), Some("result"));
     let shown: String = after.chars().take(200).collect();
-    assert!(took < PATIENCE, "{took:?} after {shown}");
+    assert!(took < MAX_LATENCY, "{took:?} after {shown}");
     took
 }
 
@@ -292,7 +292,7 @@ async fn one_sender_cannot_starve_others() {
         at(99),
         at(100)
     );
-    assert!(at(99) < PATIENCE, "{latencies:?}");
+    assert!(at(99) < MAX_LATENCY, "{latencies:?}");
     // What was too much was said, and counted.
     let limit = "limit_rejections_total{limit=\"max_jid_requests_per_second\"}";
     let limited = served.stat(limit).await;

@@ -30,7 +30,7 @@ pub fn fields(fields: &[(&str, &str)]) -> BTreeMap<String, FieldValue> {
     fields.iter().map(|(name, value)| ((*name).into(), text(value))).collect()
 }
 
-async fn governed(policies: Vec<PolicyConfig>) -> TestComponent {
+async fn component_with_policies(policies: Vec<PolicyConfig>) -> TestComponent {
     let configure = |config: &mut Config| config.policies = policies;
     TestComponent::with(Arc::new(MemoryStore::new()), configure).await
 }
@@ -49,7 +49,7 @@ pub async fn field(component: &mut TestComponent, of: &str, name: &str) -> Strin
 async fn the_first_matching_pattern_decides_the_creators() {
     let admins = PolicyConfig { creators: Some(vec!["admins".into()]), ..policy("news/*") };
     let open = PolicyConfig { creators: Some(vec!["anyone".into()]), ..policy("news/open/?") };
-    let mut component = governed(vec![open, admins]).await;
+    let mut component = component_with_policies(vec![open, admins]).await;
     let create = |node: &str| format!("<create node='{node}'/>");
     for (from, node, expected) in [
         (USER, "news/1", Some("auth forbidden")),
@@ -73,7 +73,7 @@ async fn the_first_matching_pattern_decides_the_creators() {
 async fn max_nodes_limits_the_nodes_of_a_pattern() {
     let quota = |max_nodes| NodeLimits { max_nodes: Some(max_nodes), ..NodeLimits::default() };
     let few = |max_nodes| PolicyConfig { limits: quota(max_nodes), ..policy("few/*") };
-    let mut component = governed(vec![policy("few/but/*"), few(2)]).await;
+    let mut component = component_with_policies(vec![policy("few/but/*"), few(2)]).await;
     let create = |node: &str| format!("<create node='{node}'/>");
     for (node, is_granted) in [
         ("few/1", true),
@@ -121,7 +121,7 @@ async fn forced_values_are_fixed_and_defaults_are_not() {
         forced: fields(&[("access_model", "whitelist")]),
         ..policy("private/*")
     };
-    let mut component = governed(vec![both]).await;
+    let mut component = component_with_policies(vec![both]).await;
     component.create(USER, "private/1", &[("title", "Mine")]).await;
     component.create(USER, "else", &[]).await;
     let of = |node: &str| format!("<configure node='{node}'/>");
@@ -157,7 +157,7 @@ async fn a_policy_for_all_names_is_the_default_configuration() {
         default: fields(&[("max_items", "7")]),
         ..policy("*")
     };
-    let mut component = governed(vec![all]).await;
+    let mut component = component_with_policies(vec![all]).await;
     assert_eq!(field(&mut component, "<default/>", "max_items").await, "7");
     let instant = component.pubsub(USER, "set", "<create/>").await;
     assert_eq!(error(&instant), "modify not-acceptable nodeid-required");
@@ -173,7 +173,8 @@ async fn a_policy_for_all_names_is_the_default_configuration() {
 async fn max_items_and_max_subscriptions_apply_to_the_nodes_of_a_pattern() {
     let limits =
         NodeLimits { max_items: Some(2), max_subscriptions: Some(1), ..NodeLimits::default() };
-    let mut component = governed(vec![PolicyConfig { limits, ..policy("small/*") }]).await;
+    let mut component =
+        component_with_policies(vec![PolicyConfig { limits, ..policy("small/*") }]).await;
     for node in ["small/1", "large"] {
         component.create(USER, node, &[]).await;
         for id in ["1", "2", "3"] {
@@ -199,7 +200,8 @@ async fn numbers_above_the_limits_of_a_policy_are_lowered() {
     let limits = NodeLimits { max_items: Some(50_000), ..NodeLimits::default() };
     let large = PolicyConfig { limits, ..policy("large") };
     let mut component =
-        governed(vec![small, PolicyConfig { forced, ..policy("forced") }, large]).await;
+        component_with_policies(vec![small, PolicyConfig { forced, ..policy("forced") }, large])
+            .await;
     let of = "<configure node='small/1'/>";
     let copied = [("max_items", "10000"), ("max_payload_size", "65536")];
     component.create(USER, "small/1", &copied).await;
@@ -260,7 +262,7 @@ fn publish(node: &str, item: &str, text: &str) -> String {
 /// Where the author's client created no node, the first comment or reaction does; everybody else comments and reacts too.
 #[tokio::test]
 async fn social_nodes_are_open_to_all() {
-    let mut component = governed(shipped("Social nodes:")).await;
+    let mut component = component_with_policies(shipped("Social nodes:")).await;
     let (romeo, nurse) = ("romeo@localhost/b", "nurse@localhost/c");
     for node in [
         "urn:xmpp:microblog:0:comments/post-1",
@@ -294,7 +296,7 @@ async fn social_nodes_are_open_to_all() {
     assert_eq!(error(&component.pubsub(far, "set", &first).await), "cancel item-not-found");
     let mut policies = shipped("Social nodes:");
     policies.iter_mut().for_each(|policy| policy.creators = Some(vec!["anyone".into()]));
-    let mut component = governed(policies).await;
+    let mut component = component_with_policies(policies).await;
     component.granted(far, &first).await;
 }
 
@@ -311,7 +313,7 @@ async fn filling_a_social_node_removes_no_items_of_others() {
         assert!(item * u64::from(items) <= defaults.max_node_bytes, "{}", policy.nodes);
         policy.limits.max_items = Some(3);
     }
-    let mut component = governed(policies).await;
+    let mut component = component_with_policies(policies).await;
     let (romeo, mallory) = ("romeo@localhost/b", "mallory@localhost/m");
     for node in ["urn:xmpp:microblog:0:comments/post-1", "urn:xmpp:pubsub-attachments:1/post-1"] {
         component.granted(romeo, &publish(node, "romeo", "a comment")).await;
@@ -330,7 +332,7 @@ async fn filling_a_social_node_removes_no_items_of_others() {
 
 #[tokio::test]
 async fn block_lists_are_read_by_all_and_written_by_publishers() {
-    let mut component = governed(shipped("Block lists (RTBL)")).await;
+    let mut component = component_with_policies(shipped("Block lists (RTBL)")).await;
     for node in ["muc_bans_sha256", "spam_source_domains", "spam_source_jids_sha256"] {
         let create = format!("<create node='{node}'/>");
         assert_eq!(error(&component.pubsub(USER, "set", &create).await), "auth forbidden");

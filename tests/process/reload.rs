@@ -38,7 +38,7 @@ async fn a_reload_keeps_the_connection() {
 }
 
 /// Gives it another configuration, and waits until it is taken up.
-async fn take_up(component: &mut TestComponent, change: impl FnOnce(&mut Config)) {
+async fn reload_with(component: &mut TestComponent, change: impl FnOnce(&mut Config)) {
     component.reload.send_modify(|config| {
         change(config);
         config.limits.max_batch -= 1;
@@ -55,7 +55,7 @@ async fn existing_node_keeps_values_that_a_new_policy_forbids() {
     component.create(USER, "probe", &[]).await;
     component.create(USER, "n", &[("access_model", "authorize")]).await;
     let open = PolicyConfig { forced: fields(&[("access_model", "open")]), ..policy("n") };
-    take_up(&mut component, |config| config.policies = vec![open]).await;
+    reload_with(&mut component, |config| config.policies = vec![open]).await;
     let of = "<configure node='n'/>";
     let cancel = "<configure node='n'><x xmlns='jabber:x:data' type='cancel'/></configure>";
     let cancelled = component.owner(USER, "set", cancel).await;
@@ -81,7 +81,7 @@ async fn lower_limits_apply_to_existing_nodes() {
     component.publish(USER, "n", "1").await;
     let limits =
         NodeLimits { max_items: Some(10), max_payload_bytes: Some(100), ..NodeLimits::default() };
-    take_up(&mut component, |config| {
+    reload_with(&mut component, |config| {
         config.policies = vec![PolicyConfig { limits, ..policy("n") }];
     })
     .await;

@@ -114,7 +114,7 @@ async fn exported(store: &dyn Store) -> (String, ArchiveSummary) {
     (String::from_utf8(text).unwrap(), summary)
 }
 
-async fn told(store: &dyn Store) -> Vec<String> {
+async fn pending_entries(store: &dyn Store) -> Vec<String> {
     let owed = store.poll(None).await.unwrap();
     owed.iter().map(|owed| format!("{:?} {:?}", owed.notification, owed.recipients)).collect()
 }
@@ -146,8 +146,8 @@ async fn export_and_import_preserve_a_store() {
     assert_eq!(redirects.collect::<Vec<_>>(), [Some("xmpp:a"), Some("xmpp:b"), None, None]);
     assert!(former.iter().any(|(_, former)| former.account.is_some()));
     assert_eq!(copy.presence_refusals().await.unwrap().len(), 2);
-    let mut expected = told(&*stage.store).await;
-    let mut found = told(&*copy).await;
+    let mut expected = pending_entries(&*stage.store).await;
+    let mut found = pending_entries(&*copy).await;
     // The order holds within a node; those of different nodes may change places.
     expected.sort();
     found.sort();

@@ -23,7 +23,7 @@ use tokio::{
 
 pub const SERVICE: &str = "pubsub.localhost";
 pub const ADMIN: &str = "admin@localhost/desk";
-const PATIENCE: Duration = Duration::from_secs(20);
+const TIMEOUT: Duration = Duration::from_secs(20);
 
 /// The namespaces that tests look for.
 pub const PUBSUB: &str = "http://jabber.org/protocol/pubsub";
@@ -74,7 +74,7 @@ pub enum Questions {
 impl ServerStream {
     /// Plays the server's part of XEP-0114 for the next connection.
     pub async fn accept(listener: &TcpListener) -> Self {
-        let (tcp, _) = timeout(PATIENCE, listener.accept()).await.unwrap().unwrap();
+        let (tcp, _) = timeout(TIMEOUT, listener.accept()).await.unwrap().unwrap();
         Self::welcome(tcp).await
     }
 
@@ -218,7 +218,7 @@ impl ServerStream {
     /// The next stanza, whatever it is.
     pub async fn receive_any(&mut self) -> Option<Element> {
         loop {
-            match timeout(PATIENCE, self.reader.next()).await.expect("silence") {
+            match timeout(TIMEOUT, self.reader.next()).await.expect("silence") {
                 Ok(StreamElement::Stanza(asked))
                     if is_question(&asked) && self.questions == Questions::Dropped => {}
                 Ok(StreamElement::Stanza(asked))
@@ -415,8 +415,8 @@ impl TestComponent {
     /// The contents of the events that a JID was told by now.
     pub async fn events_for(&mut self, jid: &str) -> Vec<Element> {
         let messages = self.messages().await;
-        let theirs = messages.into_iter().filter(|message| message.attr("to") == Some(jid));
-        theirs.map(|message| event(&message)).collect()
+        let received = messages.into_iter().filter(|message| message.attr("to") == Some(jid));
+        received.map(|message| event(&message)).collect()
     }
 
     /// The next event, if it did not come while an answer was waited for.
@@ -441,7 +441,7 @@ impl TestComponent {
         while let Some(stanza) = self.link.receive().await {
             rest.push(stanza);
         }
-        timeout(PATIENCE, self.task).await.expect("it does not stop").unwrap();
+        timeout(TIMEOUT, self.task).await.expect("it does not stop").unwrap();
         rest
     }
 }

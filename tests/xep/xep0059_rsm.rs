@@ -76,7 +76,7 @@ fn uid(answer: &Element, end: &str) -> String {
     set.get_child(end, RSM).unwrap().text()
 }
 
-fn both(names: &str, said: &str) -> (String, String) {
+fn expected_page(names: &str, said: &str) -> (String, String) {
     (names.to_owned(), said.to_owned())
 }
 
@@ -97,9 +97,13 @@ async fn items_and_names_of_items_are_paged() {
         ("<max>0</max>", "", "- - - 5"),
         ("", "a b c d e", "0 1 5 5"),
     ] {
-        assert_eq!(read_items(&items(&mut component, set).await, "id"), both(names, said), "{set}");
+        assert_eq!(
+            read_items(&items(&mut component, set).await, "id"),
+            expected_page(names, said),
+            "{set}"
+        );
         let answer = discovered(&mut component, OWNER, " node='n'", set).await;
-        assert_eq!(read_items(&answer, "name"), both(names, said), "{set}");
+        assert_eq!(read_items(&answer, "name"), expected_page(names, said), "{set}");
     }
     for (set, refused) in [
         ("<after>x</after>", "cancel item-not-found"),
@@ -119,7 +123,7 @@ async fn items_and_names_of_items_are_paged() {
         asked("<max>3</max><after>b</after>")
     );
     let answer = component.ask(OWNER, "get", &content).await;
-    assert_eq!(read_items(&answer, "id"), both("c", "2 3 3 5"));
+    assert_eq!(read_items(&answer, "id"), expected_page("c", "2 3 3 5"));
 }
 
 /// XEP-0059 §2.2: no item is left out because the edge of a page was published again or retracted meanwhile.
@@ -131,13 +135,13 @@ async fn paging_of_items_continues_where_its_edge_was() {
         component.publish(OWNER, "n", id).await;
     }
     let page = items(&mut component, "<max>2</max>").await;
-    assert_eq!(read_items(&page, "id"), both("a b", "0 1 2 5"));
+    assert_eq!(read_items(&page, "id"), expected_page("a b", "0 1 2 5"));
     component.publish(OWNER, "n", "b").await;
     let after = format!("<max>2</max><after>{}</after>", uid(&page, "last"));
     let page = items(&mut component, &after).await;
-    assert_eq!(read_items(&page, "id"), both("c d", "1 3 4 5"));
+    assert_eq!(read_items(&page, "id"), expected_page("c d", "1 3 4 5"));
     let names = discovered(&mut component, OWNER, " node='n'", &after).await;
-    assert_eq!(read_items(&names, "name"), both("c d", "1 3 4 5"));
+    assert_eq!(read_items(&names, "name"), expected_page("c d", "1 3 4 5"));
     component.granted(OWNER, "<retract node='n'><item id='d'/></retract>").await;
     let after = format!("<max>9</max><after>{}</after>", uid(&page, "last"));
     let page = items(&mut component, &after).await;
@@ -198,9 +202,9 @@ async fn paging_by_creation_continues_where_its_edge_was() {
         component.ask(OWNER, "get", &content).await
     };
     let first = page("<max>2</max>").await;
-    assert_eq!(read_items(&first, "id"), both("a b", "0 1 2 3"));
+    assert_eq!(read_items(&first, "id"), expected_page("a b", "0 1 2 3"));
     let rest = page(&format!("<after>{}</after>", uid(&first, "last"))).await;
-    assert_eq!(read_items(&rest, "id"), both("c", "2 3 3 3"));
+    assert_eq!(read_items(&rest, "id"), expected_page("c", "2 3 3 3"));
 }
 
 /// §6.5.4: every answer that leaves items out has a `<set/>`, from which the others are reached.
@@ -222,11 +226,11 @@ async fn reply_that_omits_items_has_a_set() {
     {
         let newest = retrieve(&format!(" max_items='{max}'/>"));
         let answer = component.ask(OWNER, "get", &newest).await;
-        assert_eq!(read_items(&answer, "id"), both(names, said));
+        assert_eq!(read_items(&answer, "id"), expected_page(names, said));
     }
     let answer = component.ask(OWNER, "get", &retrieve(" max_items='2'/>")).await;
     let older = items(&mut component, &format!("<before>{}</before>", uid(&answer, "first"))).await;
-    assert_eq!(read_items(&older, "id"), both("a", "0 1 1 3"));
+    assert_eq!(read_items(&older, "id"), expected_page("a", "0 1 1 3"));
 
     let text = "x".repeat(60_000);
     for id in ["1", "2", "3", "4", "5", "6", "7", "8", "9"] {
@@ -235,14 +239,14 @@ async fn reply_that_omits_items_has_a_set() {
         component.granted(OWNER, &publish).await;
     }
     let answer = component.ask(OWNER, "get", &plain).await;
-    assert_eq!(read_items(&answer, "id"), both("2 3 4 5 6 7 8 9", "4 5 12 12"));
+    assert_eq!(read_items(&answer, "id"), expected_page("2 3 4 5 6 7 8 9", "4 5 12 12"));
     // The others are reached from there.
     let before = format!("<before>{}</before>", uid(&answer, "first"));
     let answer = items(&mut component, &before).await;
-    assert_eq!(read_items(&answer, "id"), both("a b c 1", "0 1 4 12"));
+    assert_eq!(read_items(&answer, "id"), expected_page("a b c 1", "0 1 4 12"));
     let wanted: String = (1..=9).map(|id| format!("<item id='{id}'/>")).collect();
     let answer = component.ask(OWNER, "get", &retrieve(&format!(">{wanted}</items>"))).await;
-    assert_eq!(read_items(&answer, "id"), both("2 3 4 5 6 7 8 9", "- 5 12 9"));
+    assert_eq!(read_items(&answer, "id"), expected_page("2 3 4 5 6 7 8 9", "- 5 12 9"));
 }
 
 /// Movim asks for the page before the last item that it has, and for the one after the first.
@@ -255,29 +259,29 @@ async fn both_ends_of_a_page_lead_to_the_next_page() {
     }
     let newest = format!("<pubsub xmlns='{PUBSUB}'><items node='n' max_items='2'/></pubsub>");
     let newest = component.ask(OWNER, "get", &newest).await;
-    assert_eq!(read_items(&newest, "id"), both("e f", "4 5 6 6"));
+    assert_eq!(read_items(&newest, "id"), expected_page("e f", "4 5 6 6"));
     let mut page = async |edge: &str, uid: String| {
         let set = format!("<max>2</max><{edge}>{uid}</{edge}>");
         items(&mut component, &set).await
     };
     for end in ["first", "last"] {
         let older = page("before", uid(&newest, end)).await;
-        assert_eq!(read_items(&older, "id"), both("c d", "2 3 4 6"), "{end}");
+        assert_eq!(read_items(&older, "id"), expected_page("c d", "2 3 4 6"), "{end}");
         for other in ["first", "last"] {
             let oldest = page("before", uid(&older, other)).await;
-            assert_eq!(read_items(&oldest, "id"), both("a b", "0 1 2 6"), "{end} {other}");
+            assert_eq!(read_items(&oldest, "id"), expected_page("a b", "0 1 2 6"), "{end} {other}");
             let newer = page("after", uid(&older, other)).await;
-            assert_eq!(read_items(&newer, "id"), both("e f", "4 5 6 6"), "{end} {other}");
+            assert_eq!(read_items(&newer, "id"), expected_page("e f", "4 5 6 6"), "{end} {other}");
         }
     }
     // A page that was filled from its first entry has plain UIDs, so that a page may overlap it.
     let forward = page("after", uid(&newest, "first").split('~').next().unwrap().to_owned()).await;
-    assert_eq!(read_items(&forward, "id"), both("f", "5 6 6 6"));
+    assert_eq!(read_items(&forward, "id"), expected_page("f", "5 6 6 6"));
     let oldest = items(&mut component, "<max>3</max>").await;
     let overlapping =
         items(&mut component, &format!("<max>3</max><after>{}</after>", uid(&oldest, "first")))
             .await;
-    assert_eq!(read_items(&overlapping, "id"), both("b c d", "1 2 4 6"));
+    assert_eq!(read_items(&overlapping, "id"), expected_page("b c d", "1 2 4 6"));
 }
 
 /// A reader that does not page, such as one of a block list, cannot see what is missing; the operator can.
@@ -451,7 +455,7 @@ async fn nodes_of_the_service_are_paged() {
     ] {
         for (by, (names, said)) in [(OWNER, owner), (STRANGER, stranger)] {
             let answer = discovered(&mut component, by, "", set).await;
-            assert_eq!(read_nodes(&answer), both(names, said), "{by} {set}");
+            assert_eq!(read_nodes(&answer), expected_page(names, said), "{by} {set}");
         }
     }
     // A node that is not shown is no edge either.
@@ -472,10 +476,10 @@ async fn paging_of_nodes_fails_at_an_edge_that_was_created_again() {
         component.create(OWNER, name, &[]).await;
     }
     let page = discovered(&mut component, OWNER, "", "<max>2</max>").await;
-    assert_eq!(read_nodes(&page), both("a b", "0 a b 5"));
+    assert_eq!(read_nodes(&page), expected_page("a b", "0 a b 5"));
     let after = format!("<max>2</max><after>{}</after>", uid(&page, "last"));
     let page = discovered(&mut component, OWNER, "", &after).await;
-    assert_eq!(read_nodes(&page), both("c d", "2 c d 5"));
+    assert_eq!(read_nodes(&page), expected_page("c d", "2 c d 5"));
     let before = format!("<before>{}</before>", uid(&page, "first"));
     for name in ["b", "c"] {
         component.owner(OWNER, "set", &format!("<delete node='{name}'/>")).await;
@@ -568,19 +572,19 @@ async fn own_subscriptions_and_affiliations_are_paged() {
     let answer = ask(OWNER, OWNER_NS, of_node, "<max>2</max>").await;
     assert_eq!(
         read(&answer, "jid"),
-        both("a@localhost/x a@localhost/y", "0 a@localhost/x a@localhost/y 3")
+        expected_page("a@localhost/x a@localhost/y", "0 a@localhost/x a@localhost/y 3")
     );
     let answer = ask(OWNER, OWNER_NS, of_node, "<max>2</max><after>a@localhost/y</after>").await;
-    assert_eq!(read(&answer, "jid"), both("b@localhost", "2 b@localhost b@localhost 3"));
+    assert_eq!(read(&answer, "jid"), expected_page("b@localhost", "2 b@localhost b@localhost 3"));
     let answer = ask(OWNER, OWNER_NS, of_node, "<after>c@localhost</after>").await;
     assert_eq!(error(&answer), "cancel item-not-found");
     let answer = ask(OWNER, OWNER_NS, "<affiliations node='n'/>", "<max>1</max>").await;
     assert_eq!(
         read(&answer, "jid"),
-        both("owner@localhost", "0 owner@localhost owner@localhost 1")
+        expected_page("owner@localhost", "0 owner@localhost owner@localhost 1")
     );
     let answer = ask(OWNER, PUBSUB, "<affiliations/>", "<max>1</max><before/>").await;
-    assert_eq!(read(&answer, "node"), both("n", "1 n n 2"));
+    assert_eq!(read(&answer, "node"), expected_page("n", "1 n n 2"));
 
     // One's own, over all nodes: each once, whatever the size of the pages.
     let (mut found, mut after) = (Vec::new(), String::new());

@@ -3,7 +3,7 @@
 use crate::{
     support::component::{SERVICE, TestComponent, event},
     xep0060::s12_3_presence::{
-        LAPTOP, OWNER, PHONE, READER, answer_pings, offline, presence, with,
+        LAPTOP, OWNER, PHONE, READER, answer_pings, component_with_node, offline, presence,
     },
 };
 
@@ -24,7 +24,7 @@ async fn presence_with_ago_gets_missed_items() {
         told.collect::<Vec<_>>().join(" ")
     };
     let never = ("send_last_published_item", "never");
-    let mut component = with(&[("presence_based_delivery", "1"), never]).await;
+    let mut component = component_with_node(&[("presence_based_delivery", "1"), never]).await;
     component.subscribe(READER, "n").await;
     offline(&mut component, READER).await;
     for id in ["1", "2", "1"] {

@@ -63,7 +63,7 @@ async fn found(component: &mut TestComponent, content: &str) -> (String, String)
     (names.join(" "), format!("{is_complete} {}", text("count")))
 }
 
-fn both(names: &str, said: &str) -> (String, String) {
+fn expected_page(names: &str, said: &str) -> (String, String) {
     (names.to_owned(), said.to_owned())
 }
 
@@ -116,7 +116,7 @@ async fn archive_of_a_node_is_queried() {
         (form(&[("start", &[]), ("with", &[])]), "a b c d e", "true 5"),
         (format!("{ORDER} by='modification' desc='true'/>"), "e d c b a", "true 5"),
     ] {
-        assert_eq!(found(&mut component, &content).await, both(names, said), "{content}");
+        assert_eq!(found(&mut component, &content).await, expected_page(names, said), "{content}");
     }
     let long = "x".repeat(257);
     for (content, refused) in [
@@ -259,7 +259,7 @@ async fn archive_results_equal_the_notifications() {
         assert_eq!(event(message).children().next(), event(told).children().next());
     }
     let page = format!("<set xmlns='{RSM}'><max>1</max><after>{}</after></set>", stanza_ids[0]);
-    assert_eq!(found(&mut component, &page).await, both("2", "true 2"));
+    assert_eq!(found(&mut component, &page).await, expected_page("2", "true 2"));
 }
 
 /// An id that was told can be gone on from, whatever became of its item; and the last item has its own.

@@ -2,14 +2,14 @@
 
 use crate::{
     support::component::shown,
-    xep0060::s16_4_node_config::{NODE, OWNER, meta_data, with},
+    xep0060::s16_4_node_config::{NODE, OWNER, component_with_subscriber, meta_data},
 };
 
 /// XEP-0460.
 #[tokio::test]
 async fn meta_data_have_caching_hints() {
     let caching = |name: &str| format!("{{urn:xmpp:pubsub-caching:0}}{name}");
-    let mut component = with(&[("item_expire", "60")]).await;
+    let mut component = component_with_subscriber(&[("item_expire", "60")]).await;
     for (name, expected) in [
         ("persistence", "semi-persistent"),
         ("consistent-items", "true"),
@@ -41,7 +41,7 @@ async fn meta_data_have_caching_hints() {
 /// Where `always-notify` is true, an event says what became of items that a configuration removes.
 #[tokio::test]
 async fn removal_by_a_configuration_is_announced_at_nodes_with_always_notify() {
-    let mut component = with(&[("notify_config", "1")]).await;
+    let mut component = component_with_subscriber(&[("notify_config", "1")]).await;
     for id in ["1", "2", "3"] {
         component.publish(OWNER, NODE, id).await;
     }

@@ -29,7 +29,7 @@ fn retract(id: &str) -> String {
 }
 
 /// A node where `ROMEO` has published `c1`, and `NURSE` may publish in this way.
-async fn shared(publish_model: &str, affiliation: &str) -> TestComponent {
+async fn component_with_shared_node(publish_model: &str, affiliation: &str) -> TestComponent {
     let mut component = TestComponent::start().await;
     component.create(OWNER, "n", &[("publish_model", publish_model)]).await;
     for jid in ["romeo@localhost", "nurse@localhost"] {
@@ -63,7 +63,7 @@ async fn s4_1_items_of_other_publishers_are_neither_overwritten_nor_retracted() 
         ("publishers", "publish-only"),
         ("open", "publish-only"),
     ] {
-        let mut component = shared(model, affiliation).await;
+        let mut component = component_with_shared_node(model, affiliation).await;
         for content in [publish("c1", "by nurse"), retract("c1")] {
             let refused = component.pubsub(NURSE, "set", &content).await;
             assert_eq!(error(&refused), "auth forbidden", "{model} {affiliation} {content}");
@@ -89,7 +89,7 @@ async fn s4_1_items_of_other_publishers_are_neither_overwritten_nor_retracted() 
 
 #[tokio::test]
 async fn s7_1_2_item_of_another_publisher_refuses_the_whole_batch() {
-    let mut component = shared("open", "none").await;
+    let mut component = component_with_shared_node("open", "none").await;
     let item = |id: &str| format!("<item id='{id}'><x xmlns='urn:x'/></item>");
     let batch = format!("<publish node='n'>{}{}{}</publish>", item("a"), item("c1"), item("b"));
     let refused = component.pubsub(NURSE, "set", &batch).await;
@@ -100,7 +100,7 @@ async fn s7_1_2_item_of_another_publisher_refuses_the_whole_batch() {
 /// §4.1; administrators have an owner's rights.
 #[tokio::test]
 async fn s4_1_owners_publishers_and_administrators_overwrite_all_items() {
-    let mut component = shared("open", "none").await;
+    let mut component = component_with_shared_node("open", "none").await;
     let bot = "<affiliations node='n'><affiliation jid='bot@localhost' affiliation='publisher'/>\
                </affiliations>";
     component.owner(OWNER, "set", bot).await;
@@ -117,7 +117,7 @@ async fn s4_1_owners_publishers_and_administrators_overwrite_all_items() {
 #[tokio::test]
 async fn s4_1_full_node_keeps_items_of_other_publishers() {
     for full in ["reject", "retract-oldest", "discard-oldest"] {
-        let mut component = shared("open", "none").await;
+        let mut component = component_with_shared_node("open", "none").await;
         let fields = [("max_items", "1"), ("publish_node_full", full)];
         let set = component.configure(OWNER, "n", &fields).await;
         assert_eq!(set.attr("type"), Some("result"), "{}", shown(&set));

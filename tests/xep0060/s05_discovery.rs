@@ -2,7 +2,7 @@
 
 use super::{
     s04_1_affiliations::{NURSE, publish},
-    s16_4_node_config::{OWNER, READER, values, with},
+    s16_4_node_config::{OWNER, READER, component_with_subscriber, values},
 };
 use crate::support::component::{PUBSUB, TestComponent, error, shown};
 
@@ -27,7 +27,7 @@ async fn s5_6_own_lists_at_one_node_name_the_node() {
 /// §5.4: "values for all configured options". Names of groups in an owner's roster are not shown to others.
 #[tokio::test]
 async fn s5_4_meta_data_have_every_configured_option() {
-    let mut component = with(&[("title", "T"), ("notify_sub", "1")]).await;
+    let mut component = component_with_subscriber(&[("title", "T"), ("notify_sub", "1")]).await;
     let query = "<query xmlns='http://jabber.org/protocol/disco#info' node='n'/>";
     let info = component.ask(READER, "get", query).await;
     let data = info.children().next().unwrap().get_child("x", "jabber:x:data").unwrap();

@@ -8,10 +8,12 @@ use gjallar::{
 };
 use minidom::Element;
 
-use super::s06_3_subscription_options::{ATOM, OWNER, PLAIN, READER, form, heard, publish, value};
+use super::s06_3_subscription_options::{
+    ATOM, OWNER, PLAIN, READER, form, messages_for, publish, value,
+};
 use crate::support::component::{EVENT, PUBSUB, TestComponent, error, event, shown};
 
-fn many(config: &mut Config) {
+fn allow_three_subids(config: &mut Config) {
     config.limits.max_subids = 3;
 }
 
@@ -38,7 +40,7 @@ fn subids(message: &Element) -> Vec<String> {
 /// §6.1.6, §6.2.3, §6.3.4, §6.5.9, §12.16.
 #[tokio::test]
 async fn s6_1_6_jid_with_several_subscriptions_gets_one_notification_with_all_subids() {
-    let mut component = TestComponent::with(Arc::new(MemoryStore::new()), many).await;
+    let mut component = TestComponent::with(Arc::new(MemoryStore::new()), allow_three_subids).await;
     component.create(OWNER, "n", &[]).await;
     let a = subscribe_again(&mut component, "one").await;
     let b = subscribe_again(&mut component, "two").await;
@@ -51,7 +53,7 @@ async fn s6_1_6_jid_with_several_subscriptions_gets_one_notification_with_all_su
         [("1", "one two", vec![&a, &b, &c]), ("2", "two", vec![&b, &c]), ("3", "three", vec![&c])]
     {
         publish(&mut component, id, &format!("<x xmlns='urn:x'>{text}</x>")).await;
-        let told = heard(&mut component, READER).await;
+        let told = messages_for(&mut component, READER).await;
         assert_eq!(told.len(), 1);
         assert_eq!(subids(&told[0]), expected.into_iter().cloned().collect::<Vec<_>>());
     }
@@ -84,19 +86,19 @@ async fn s6_1_6_jid_with_several_subscriptions_gets_one_notification_with_all_su
     let entries = format!("<subscriptions node='n'>{entry}</subscriptions>");
     assert_eq!(component.owner(OWNER, "set", &entries).await.attr("type"), Some("result"));
     publish(&mut component, "4", "<x xmlns='urn:x'>one two</x>").await;
-    let told = heard(&mut component, READER).await;
+    let told = messages_for(&mut component, READER).await;
     assert_eq!(subids(told.last().unwrap()), std::slice::from_ref(&b));
     // The last one needs no name.
     let gone = component.pubsub(READER, "set", &with("unsubscribe", "")).await;
     assert!(shown(&gone).contains(&format!("subid='{b}' subscription='none'")), "{}", shown(&gone));
     publish(&mut component, "5", "<x xmlns='urn:x'>two</x>").await;
-    assert!(heard(&mut component, READER).await.is_empty());
+    assert!(messages_for(&mut component, READER).await.is_empty());
 }
 
 /// §12.16; §7.1.2.4: headers are the last child.
 #[tokio::test]
 async fn s12_16_events_about_the_node_itself_have_no_subid() {
-    let mut component = TestComponent::with(Arc::new(MemoryStore::new()), many).await;
+    let mut component = TestComponent::with(Arc::new(MemoryStore::new()), allow_three_subids).await;
     component.create(OWNER, "n", &[("notify_config", "1"), ("notify_retract", "1")]).await;
     let subid = subscribe_again(&mut component, "").await;
     publish(&mut component, "1", ATOM).await;
@@ -108,7 +110,7 @@ async fn s12_16_events_about_the_node_itself_have_no_subid() {
         let answer = component.owner(OWNER, "set", content).await;
         assert_eq!(answer.attr("type"), Some("result"), "{}", shown(&answer));
     }
-    let events = heard(&mut component, READER).await;
+    let events = messages_for(&mut component, READER).await;
     let kinds = events.iter().map(|message| (event(message).name().to_owned(), subids(message)));
     let with_subid = || ("items".to_owned(), vec![subid.clone()]);
     let without = |name: &str| (name.to_owned(), vec![]);
@@ -123,7 +125,7 @@ async fn s12_16_events_about_the_node_itself_have_no_subid() {
 /// §6.1.6, §8.8.4.
 #[tokio::test]
 async fn s8_8_4_notification_of_a_changed_subscription_has_the_subid() {
-    let mut component = TestComponent::with(Arc::new(MemoryStore::new()), many).await;
+    let mut component = TestComponent::with(Arc::new(MemoryStore::new()), allow_three_subids).await;
     component.create(OWNER, "n", &[]).await;
     let mut set = async |state: &str, subid: &str| {
         let subid = if subid.is_empty() { String::new() } else { format!("subid='{subid}'") };
@@ -167,7 +169,7 @@ async fn s6_1_6_multi_subscribe_is_announced_if_max_subids_allows_it() {
 async fn log_entries_of_configured_subscriptions_outlive_a_broken_stream() {
     let folder = tempfile::tempdir().unwrap();
     let open = || Arc::new(SledStore::open(folder.path()).unwrap());
-    let mut component = TestComponent::with(open(), many).await;
+    let mut component = TestComponent::with(open(), allow_three_subids).await;
     component.create(OWNER, "n", &[]).await;
     component.subscribe(PLAIN, "n").await;
     component.messages().await;
@@ -177,7 +179,7 @@ async fn log_entries_of_configured_subscriptions_outlive_a_broken_stream() {
     let first = tokio::time::timeout(Duration::from_secs(10), component.message()).await.unwrap();
     assert!(event(&first).is("items", EVENT));
     component.finish().await;
-    let mut component = TestComponent::with(open(), many).await;
+    let mut component = TestComponent::with(open(), allow_three_subids).await;
     let told = component.messages().await;
     let told: Vec<_> =
         told.iter().map(|message| (message.attr("to").unwrap(), subids(message))).collect();

@@ -27,7 +27,10 @@ pub fn form(fields: &[(&str, &str)]) -> String {
 }
 
 /// A node with two subscribers, one of whom will have options.
-pub async fn stage(configure: impl FnOnce(&mut Config), fields: &[(&str, &str)]) -> TestComponent {
+pub async fn component_with_subscribers(
+    configure: impl FnOnce(&mut Config),
+    fields: &[(&str, &str)],
+) -> TestComponent {
     let mut component = TestComponent::with(Arc::new(MemoryStore::new()), configure).await;
     component.create(OWNER, "n", fields).await;
     for jid in [READER, PLAIN] {
@@ -36,13 +39,13 @@ pub async fn stage(configure: impl FnOnce(&mut Config), fields: &[(&str, &str)])
     component
 }
 
-async fn set(component: &mut TestComponent, by: &str, fields: &[(&str, &str)]) -> Element {
+async fn set_options(component: &mut TestComponent, by: &str, fields: &[(&str, &str)]) -> Element {
     let content = format!("<options node='n' jid='{READER}'>{}</options>", form(fields));
     component.pubsub(by, "set", &content).await
 }
 
-pub async fn granted(component: &mut TestComponent, fields: &[(&str, &str)]) {
-    let answer = set(component, READER, fields).await;
+pub async fn configure_options(component: &mut TestComponent, fields: &[(&str, &str)]) {
+    let answer = set_options(component, READER, fields).await;
     assert_eq!(answer.attr("type"), Some("result"), "{}", shown(&answer));
 }
 
@@ -67,12 +70,12 @@ pub async fn publish(component: &mut TestComponent, id: &str, payload: &str) {
 }
 
 /// The messages that came by now for a JID.
-pub async fn heard(component: &mut TestComponent, jid: &str) -> Vec<Element> {
+pub async fn messages_for(component: &mut TestComponent, jid: &str) -> Vec<Element> {
     let messages = component.messages().await;
     messages.into_iter().filter(|message| message.attr("to") == Some(jid)).collect()
 }
 
-pub fn ids(message: &Element) -> Vec<String> {
+pub fn item_ids(message: &Element) -> Vec<String> {
     event(message).children().filter_map(|item| item.attr("id").map(str::to_owned)).collect()
 }
 
@@ -88,23 +91,23 @@ pub fn from_now(millis: i64) -> String {
 
 #[tokio::test]
 async fn s6_3_deliver_false_suppresses_events() {
-    let mut component = stage(|_| {}, &[]).await;
+    let mut component = component_with_subscribers(|_| {}, &[]).await;
     assert_eq!(option(&mut component, "pubsub#deliver").await.as_deref(), Some("true"));
-    granted(&mut component, &[("deliver", "0")]).await;
+    configure_options(&mut component, &[("deliver", "0")]).await;
     assert_eq!(option(&mut component, "pubsub#deliver").await.as_deref(), Some("false"));
     publish(&mut component, "1", "<x xmlns='urn:x'/>").await;
-    assert!(heard(&mut component, READER).await.is_empty());
-    granted(&mut component, &[("deliver", "true")]).await;
+    assert!(messages_for(&mut component, READER).await.is_empty());
+    configure_options(&mut component, &[("deliver", "true")]).await;
     publish(&mut component, "2", "<x xmlns='urn:x'/>").await;
     let messages = component.messages().await;
     let told: Vec<_> =
-        messages.iter().map(|message| (message.attr("to").unwrap(), ids(message))).collect();
+        messages.iter().map(|message| (message.attr("to").unwrap(), item_ids(message))).collect();
     assert_eq!(told, [(PLAIN, vec!["2".to_owned()]), (READER, vec!["2".to_owned()])]);
     assert_ne!(messages[0].attr("id"), messages[1].attr("id"));
     // Everything that is told to subscribers goes to those with options too.
     component.owner(OWNER, "set", "<purge node='n'/>").await;
     component.owner(OWNER, "set", "<delete node='n'/>").await;
-    let told: Vec<_> = heard(&mut component, READER).await;
+    let told: Vec<_> = messages_for(&mut component, READER).await;
     let told: Vec<_> = told.iter().map(|message| event(message).name().to_owned()).collect();
     assert_eq!(told, ["purge", "delete"]);
 }
@@ -112,7 +115,7 @@ async fn s6_3_deliver_false_suppresses_events() {
 /// §6.3.4, §6.3.6.2.
 #[tokio::test]
 async fn s6_3_4_requests_for_options_have_the_specified_errors() {
-    let mut component = stage(|_| {}, &[]).await;
+    let mut component = component_with_subscribers(|_| {}, &[]).await;
     let options = |content: &str| format!("<options {content}/>");
     for (by, content, expected) in [
         ("other@localhost/x", format!("node='n' jid='{READER}'"), "auth forbidden"),
@@ -137,7 +140,7 @@ async fn s6_3_4_requests_for_options_have_the_specified_errors() {
         ("expire", "2001-01-01T00:00:00Z"),
         ("x-gjallar#keyword", &"k".repeat(65)),
     ] {
-        let answer = set(&mut component, READER, &[("digest", "1"), wrong]).await;
+        let answer = set_options(&mut component, READER, &[("digest", "1"), wrong]).await;
         assert_eq!(error(&answer), "modify bad-request invalid-options", "{wrong:?}");
     }
     let without =
@@ -145,7 +148,7 @@ async fn s6_3_4_requests_for_options_have_the_specified_errors() {
     assert_eq!(error(&without), "modify bad-request");
     assert_eq!(option(&mut component, "pubsub#digest").await.as_deref(), Some("false"));
     // An administrator may (§6.3.4.1).
-    let answer = set(&mut component, "admin@localhost/x", &[("deliver", "0")]).await;
+    let answer = set_options(&mut component, "admin@localhost/x", &[("deliver", "0")]).await;
     assert_eq!(answer.attr("type"), Some("result"));
     // A form that is cancelled changes nothing.
     let cancel = "<x xmlns='jabber:x:data' type='cancel'/>";
@@ -180,11 +183,11 @@ async fn s6_3_7_subscribe_sets_options_in_the_same_request() {
     assert!(shown(&answer).contains("type='result'"), "{}", shown(&answer));
     assert_eq!(value(&answer, "x-gjallar#keyword").as_deref(), Some("Something"));
     // They hold from the beginning: the last item is none that is wanted.
-    assert!(heard(&mut component, READER).await.is_empty());
+    assert!(messages_for(&mut component, READER).await.is_empty());
     publish(&mut component, "1", "<x xmlns='urn:x'>SOME<b>THING</b> &amp; more</x>").await;
     publish(&mut component, "2", "<something xmlns='urn:x' at='something'/>").await;
-    let told = heard(&mut component, READER).await;
-    assert_eq!(told.iter().map(ids).collect::<Vec<_>>(), [["1"]]);
+    let told = messages_for(&mut component, READER).await;
+    assert_eq!(told.iter().map(item_ids).collect::<Vec<_>>(), [["1"]]);
     // Who is subscribed is told so again, and its options are set if it says some.
     let again = component.pubsub(READER, "set", &subscribe("")).await;
     assert_eq!(value(&again, "x-gjallar#keyword"), None);
@@ -197,7 +200,7 @@ async fn s6_3_7_subscribe_sets_options_in_the_same_request() {
 /// gloox and QXmpp send, and the filter of §12.20.
 #[tokio::test]
 async fn s6_3_unknown_fields_of_options_are_ignored() {
-    let mut component = stage(|_| {}, &[]).await;
+    let mut component = component_with_subscribers(|_| {}, &[]).await;
     let unknown = [
         ("subscription_type", "items"),
         ("subscription_depth", "all"),
@@ -205,7 +208,7 @@ async fn s6_3_unknown_fields_of_options_are_ignored() {
         ("unheard_of", "1</value><value>2"),
     ];
     let fields = [&unknown[..], &[("digest", "1")]].concat();
-    granted(&mut component, &fields).await;
+    configure_options(&mut component, &fields).await;
     assert_eq!(option(&mut component, "pubsub#digest").await.as_deref(), Some("true"));
     let options = form(&unknown);
     let content = format!("<subscribe node='n' jid='{OWNER}'/><options>{options}</options>");
@@ -214,11 +217,12 @@ async fn s6_3_unknown_fields_of_options_are_ignored() {
     // What is known has to be right all the same.
     for wrong in [("deliver", "perhaps"), ("deliver", "1</value><value>1")] {
         let fields = [&unknown[..], &[wrong]].concat();
-        let answer = set(&mut component, READER, &fields).await;
+        let answer = set_options(&mut component, READER, &fields).await;
         assert_eq!(error(&answer), "modify bad-request invalid-options");
         assert!(shown(&answer).contains("pubsub#deliver: "), "{}", shown(&answer));
     }
-    granted(&mut component, &[("digest_frequency", " +02000\n"), ("deliver", " 0 ")]).await;
+    configure_options(&mut component, &[("digest_frequency", " +02000\n"), ("deliver", " 0 ")])
+        .await;
     assert_eq!(option(&mut component, "pubsub#digest_frequency").await.as_deref(), Some("2000"));
     assert_eq!(option(&mut component, "pubsub#deliver").await.as_deref(), Some("false"));
 }
@@ -253,15 +257,15 @@ async fn s6_4_default_options_are_returned() {
     let listed = component.pubsub(READER, "get", "<default node='listed'/>").await;
     assert_eq!(error(&listed), "auth forbidden");
     component.subscribe(READER, "n").await;
-    let answer = set(&mut component, READER, &[("include_body", "1")]).await;
+    let answer = set_options(&mut component, READER, &[("include_body", "1")]).await;
     assert_eq!(error(&answer), "modify bad-request invalid-options");
 }
 
 /// §12.8.
 #[tokio::test]
 async fn s12_8_include_body_renders_an_atom_entry_as_body() {
-    let mut component = stage(|_| {}, &[]).await;
-    granted(&mut component, &[("include_body", "1")]).await;
+    let mut component = component_with_subscribers(|_| {}, &[]).await;
+    configure_options(&mut component, &[("include_body", "1")]).await;
     publish(&mut component, "1", ATOM).await;
     publish(&mut component, "2", "<x xmlns='urn:x'>To be</x>").await;
     let messages = component.messages().await;
@@ -272,13 +276,13 @@ async fn s12_8_include_body_renders_an_atom_entry_as_body() {
         messages.iter().map(|message| (message.attr("to").unwrap(), body(message))).collect();
     let said = Some("To be, or <not> to be.".to_owned());
     assert_eq!(told, [(PLAIN, None), (READER, said), (PLAIN, None), (READER, None)]);
-    assert_eq!(ids(&messages[1]), ["1"]);
+    assert_eq!(item_ids(&messages[1]), ["1"]);
 }
 
 #[tokio::test]
 async fn s6_3_digest_delivers_several_items_in_one_notification() {
-    let mut component = stage(|_| {}, &[]).await;
-    granted(&mut component, &[("digest", "1"), ("digest_frequency", "1000")]).await;
+    let mut component = component_with_subscribers(|_| {}, &[]).await;
+    configure_options(&mut component, &[("digest", "1"), ("digest_frequency", "1000")]).await;
     for id in ["1", "2", "3"] {
         publish(&mut component, id, "<x xmlns='urn:x'/>").await;
     }
@@ -289,7 +293,7 @@ async fn s6_3_digest_delivers_several_items_in_one_notification() {
         let is_retraction = event(&message).children().any(|child| child.name() == "retract");
         if message.attr("to") == Some(READER) && !is_retraction {
             assert!(message.has_child("delay", "urn:xmpp:delay"));
-            digest.extend(ids(&message));
+            digest.extend(item_ids(&message));
         }
     }
     assert_eq!(digest, ["1", "3"]);
@@ -301,21 +305,21 @@ async fn s6_3_digest_delivers_several_items_in_one_notification() {
             break message;
         }
     };
-    assert_eq!(ids(&digest), ["4"]);
+    assert_eq!(item_ids(&digest), ["4"]);
 }
 
 #[tokio::test]
 async fn s6_3_new_options_keep_the_pending_digest() {
-    let mut component = stage(|_| {}, &[]).await;
-    granted(&mut component, &[("digest", "1"), ("digest_frequency", "2000")]).await;
+    let mut component = component_with_subscribers(|_| {}, &[]).await;
+    configure_options(&mut component, &[("digest", "1"), ("digest_frequency", "2000")]).await;
     publish(&mut component, "1", "<x xmlns='urn:x'/>").await;
-    granted(&mut component, &[("expire", &from_now(600_000))]).await;
+    configure_options(&mut component, &[("expire", &from_now(600_000))]).await;
     publish(&mut component, "2", "<x xmlns='urn:x'/>").await;
     let mut digest = Vec::new();
     while digest.len() < 2 {
         let message = component.message().await;
         if message.attr("to") == Some(READER) {
-            digest.extend(ids(&message));
+            digest.extend(item_ids(&message));
         }
     }
     assert_eq!(digest, ["1", "2"]);
@@ -323,7 +327,7 @@ async fn s6_3_new_options_keep_the_pending_digest() {
 
 #[tokio::test]
 async fn s6_3_configured_subscriptions_of_one_entity_are_limited() {
-    let mut component = stage(|_| {}, &[]).await;
+    let mut component = component_with_subscribers(|_| {}, &[]).await;
     let options = form(&[("deliver", "0")]);
     let content =
         |jid: &str| format!("<subscribe node='n' jid='{jid}'/><options>{options}</options>");
@@ -355,7 +359,7 @@ async fn s6_3_many_digests_due_at_once_are_all_delivered() {
     let mut told = Vec::new();
     while told.len() < 3 * readers.len() {
         let message = component.message().await;
-        told.push((message.attr("to").unwrap().to_owned(), ids(&message).join(" ")));
+        told.push((message.attr("to").unwrap().to_owned(), item_ids(&message).join(" ")));
     }
     told.sort();
     let items = |reader: &String| ["0", "1", "2"].map(|id| (reader.clone(), id.to_owned()));

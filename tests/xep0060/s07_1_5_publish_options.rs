@@ -1,13 +1,13 @@
 //! Preconditions of a publish request (§7.1.5), compared with the node configuration.
 
-use super::s16_4_node_config::{NODE, OWNER, is_granted, with};
+use super::s16_4_node_config::{NODE, OWNER, component_with_subscriber, is_granted};
 use crate::support::component::{error, error_text, form, shown};
 
 /// §7.1.5: a precondition is compared as it is meant. Fields with several values are sets, `max` is a number, and a text
 /// names the field that has another value.
 #[tokio::test]
 async fn s7_1_5_preconditions_are_compared_by_their_meaning() {
-    let mut component = with(&[("max_items", "10000")]).await;
+    let mut component = component_with_subscriber(&[("max_items", "10000")]).await;
     let field = |var: &str, values: &[&str]| {
         let values: String = values.iter().map(|value| format!("<value>{value}</value>")).collect();
         format!("<field var='pubsub#{var}'>{values}</field>")

@@ -6,7 +6,8 @@ use gjallar::store::SledStore;
 use minidom::Element;
 
 use super::s16_4_node_config::{
-    NODE, OWNER, READER, form_in, is_granted, meta_data, title_of, values, with,
+    NODE, OWNER, READER, component_with_subscriber, form_in, is_granted, meta_data, title_of,
+    values,
 };
 use crate::support::component::{ADMIN, TestComponent, error, error_text, form, shown};
 
@@ -14,7 +15,7 @@ const OTHER_OWNER: &str = "other@localhost/desk";
 
 /// A node with two owners.
 async fn with_two_owners() -> TestComponent {
-    let mut component = with(&[]).await;
+    let mut component = component_with_subscriber(&[]).await;
     add_owner(&mut component).await;
     component
 }
@@ -102,7 +103,7 @@ async fn s8_2_form_is_accepted_again_and_for_another_node() {
 /// nor changes of affiliations.
 #[tokio::test]
 async fn s8_2_form_of_an_administrator_is_accepted_again() {
-    let mut component = with(&[]).await;
+    let mut component = component_with_subscriber(&[]).await;
     for requester in [ADMIN, OWNER] {
         let seen = revision(&mut component, requester, NODE).await;
         for title in ["first", "second"] {
@@ -136,7 +137,8 @@ async fn s8_2_configuration_conflict_is_detected_after_a_restart() {
 /// nothing of what was there; a flag, a number or a choice keeps its value.
 #[tokio::test]
 async fn s8_2_field_without_a_value_is_unset() {
-    let mut component = with(&[("title", "T"), ("type", "urn:x"), ("max_items", "7")]).await;
+    let mut component =
+        component_with_subscriber(&[("title", "T"), ("type", "urn:x"), ("max_items", "7")]).await;
     let empty = |vars: &[&str], form_type: &str| {
         let fields: String = vars.iter().map(|var| format!("<field var='{var}'/>")).collect();
         let form_type = format!("http://jabber.org/protocol/pubsub#{form_type}");
@@ -180,7 +182,7 @@ async fn s8_2_field_without_a_value_is_unset() {
 /// XEP-0004 §3.3: a field that is unset has no value, for an empty one is no JID, time or number.
 #[tokio::test]
 async fn s8_2_unset_fields_have_no_value() {
-    let mut component = with(&[]).await;
+    let mut component = component_with_subscriber(&[]).await;
     let no_empty_value = |answer: &Element| {
         let text = shown(answer);
         assert!(text.contains("<field"), "{text}");
@@ -223,7 +225,8 @@ async fn s8_2_unknown_fields_of_a_configuration_are_ignored() {
 
 #[tokio::test]
 async fn s8_2_error_names_the_field_with_an_invalid_value() {
-    let mut component = with(&[("node_type", "leaf"), ("node_type", "leaf")]).await;
+    let mut component =
+        component_with_subscriber(&[("node_type", "leaf"), ("node_type", "leaf")]).await;
     for (field, value) in [
         ("tempsub", "perhaps"),
         ("item_expire", "0"),
@@ -248,7 +251,7 @@ async fn s8_2_error_names_the_field_with_an_invalid_value() {
 /// The lexical space of XML Schema's types: white space around a value is no part of it, a plus sign and leading zeros are.
 #[tokio::test]
 async fn s8_2_numbers_and_booleans_have_the_lexical_space_of_xml_schema() {
-    let mut component = with(&[]).await;
+    let mut component = component_with_subscriber(&[]).await;
     for (value, number) in [(" 5 ", "5"), ("+6", "6"), ("007", "7"), ("&#13;&#10;\t8", "8")] {
         let fields = [("max_items", value), ("item_expire", value), ("persist_items", " true\n")];
         assert!(is_granted(&component.configure(OWNER, NODE, &fields).await), "{value:?}");
@@ -260,7 +263,7 @@ async fn s8_2_numbers_and_booleans_have_the_lexical_space_of_xml_schema() {
 /// §8.1.3: the text names the type of the form that was sent, and the one that is expected.
 #[tokio::test]
 async fn s8_1_3_error_names_the_type_of_a_wrong_form() {
-    let mut component = with(&[]).await;
+    let mut component = component_with_subscriber(&[]).await;
     let other = "http://jabber.org/protocol/pubsub#publish-options";
     let form = form(&[]).replace("http://jabber.org/protocol/pubsub#node_config", other);
     let create = format!("<create node='new'/><configure>{form}</configure>");

@@ -15,13 +15,13 @@ const AUTHORIZATION: &str = "http://jabber.org/protocol/pubsub#subscribe_authori
 const GET_PENDING: &str = "http://jabber.org/protocol/pubsub#get-pending";
 
 /// A node with two owners who have to approve subscriptions, and an item.
-async fn stage(fields: &[(&str, &str)]) -> TestComponent {
+async fn component_with_authorize_node(fields: &[(&str, &str)]) -> TestComponent {
     let mut component = TestComponent::start().await;
-    set_up(&mut component, fields).await;
+    create_authorize_node(&mut component, fields).await;
     component
 }
 
-async fn set_up(component: &mut TestComponent, fields: &[(&str, &str)]) {
+async fn create_authorize_node(component: &mut TestComponent, fields: &[(&str, &str)]) {
     let fields = [&[("access_model", "authorize")], fields].concat();
     component.create(OWNER, "n", &fields).await;
     affiliate(component, "other@localhost", "owner").await;
@@ -51,7 +51,7 @@ pub fn state(answer: &Element) -> String {
 }
 
 /// Who was told what by now: the recipient, and the kind of message.
-pub async fn told(component: &mut TestComponent) -> Vec<String> {
+pub async fn received_messages(component: &mut TestComponent) -> Vec<String> {
     let kind = |message: &Element| {
         let content = message.children().next().unwrap();
         let inner = content.children().next().unwrap();
@@ -100,7 +100,7 @@ async fn message(component: &mut TestComponent, by: &str, content: &str) {
 
 #[tokio::test]
 async fn s8_6_owner_approves_a_subscription() {
-    let mut component = stage(&[]).await;
+    let mut component = component_with_authorize_node(&[]).await;
     let pending = request(&mut component, READER).await;
     assert_eq!(state(&pending), format!("n {READER} pending"));
     let asked = component.messages().await;
@@ -122,36 +122,36 @@ async fn s8_6_owner_approves_a_subscription() {
     assert_eq!(error(&again), "auth not-authorized pending-subscription");
     let items = component.pubsub(READER, "get", "<items node='n'/>").await;
     assert_eq!(error(&items), "auth not-authorized not-subscribed");
-    assert_eq!(told(&mut component).await, Vec::<String>::new());
+    assert_eq!(received_messages(&mut component).await, Vec::<String>::new());
 
     answer(&mut component, OTHER, READER, "true").await;
     let approved = [format!("{READER}: items"), format!("{READER}: n {READER} subscribed")];
-    assert_eq!(told(&mut component).await, approved);
+    assert_eq!(received_messages(&mut component).await, approved);
     assert_eq!(component.items(READER, "n").await, ["1", "2"]);
     component.publish(OWNER, "n", "3").await;
-    assert_eq!(told(&mut component).await, [format!("{READER}: items")]);
+    assert_eq!(received_messages(&mut component).await, [format!("{READER}: items")]);
     // The other owner was too late, and nothing happens.
     answer(&mut component, OWNER, READER, "0").await;
-    assert_eq!(told(&mut component).await, Vec::<String>::new());
+    assert_eq!(received_messages(&mut component).await, Vec::<String>::new());
     assert_eq!(state(&request(&mut component, READER).await), format!("n {READER} subscribed"));
 }
 
 #[tokio::test]
 async fn s8_6_owner_denies_or_postpones_a_subscription() {
-    let mut component = stage(&[]).await;
+    let mut component = component_with_authorize_node(&[]).await;
     request(&mut component, READER).await;
     component.messages().await;
     message(&mut component, OWNER, &form("cancel", &[])).await;
     let again = request(&mut component, READER).await;
     assert_eq!(error(&again), "auth not-authorized pending-subscription");
     answer(&mut component, OWNER, READER, "false").await;
-    assert_eq!(told(&mut component).await, [format!("{READER}: n {READER} none")]);
+    assert_eq!(received_messages(&mut component).await, [format!("{READER}: n {READER} none")]);
     assert_eq!(state(&request(&mut component, READER).await), format!("n {READER} pending"));
 }
 
 #[tokio::test]
 async fn s8_6_invalid_submission_changes_nothing() {
-    let mut component = stage(&[]).await;
+    let mut component = component_with_authorize_node(&[]).await;
     request(&mut component, READER).await;
     component.messages().await;
     let fields = |node, jid, allow| {
@@ -194,7 +194,7 @@ async fn s8_6_invalid_submission_changes_nothing() {
 /// §6.1.4, §8.7.4: who is on the list, or comes onto it, needs no approval; who is shut out gets none.
 #[tokio::test]
 async fn s6_1_4_affiliation_admits_or_rejects_without_approval() {
-    let mut component = stage(&[]).await;
+    let mut component = component_with_authorize_node(&[]).await;
     for (jid, affiliation, becomes) in [
         (READER, "member", "subscribed"),
         ("a@localhost", "publisher", "subscribed"),
@@ -211,7 +211,7 @@ async fn s6_1_4_affiliation_admits_or_rejects_without_approval() {
         // Who is let in is sent the last item (§12.2).
         expected.extend((becomes == "subscribed").then(|| format!("{jid}: items")));
         expected.sort_unstable();
-        assert_eq!(told(&mut component).await, expected);
+        assert_eq!(received_messages(&mut component).await, expected);
     }
     affiliate(&mut component, "e@localhost", "member").await;
     assert_eq!(component.items("e@localhost/x", "n").await, ["1"]);
@@ -221,36 +221,39 @@ async fn s6_1_4_affiliation_admits_or_rejects_without_approval() {
 
 #[tokio::test]
 async fn s8_6_new_access_model_admits_or_ends_pending_subscriptions() {
-    let mut component = stage(&[]).await;
+    let mut component = component_with_authorize_node(&[]).await;
     request(&mut component, READER).await;
     component.messages().await;
     component.configure(OWNER, "n", &[("access_model", "open")]).await;
     let let_in = [format!("{READER}: items"), format!("{READER}: n {READER} subscribed")];
-    assert_eq!(told(&mut component).await, let_in);
+    assert_eq!(received_messages(&mut component).await, let_in);
     // Who is subscribed was not shut out, and stays.
     component.configure(OWNER, "n", &[("access_model", "authorize")]).await;
     request(&mut component, STRANGER).await;
     component.messages().await;
     component.configure(OWNER, "n", &[("access_model", "whitelist")]).await;
     let shut_out = [format!("{READER}: n {READER} none"), format!("{STRANGER}: n {STRANGER} none")];
-    assert_eq!(told(&mut component).await, shut_out);
+    assert_eq!(received_messages(&mut component).await, shut_out);
 }
 
 /// §6.1.7: a configuration that drops all items leaves no last item for those whom it lets in.
 #[tokio::test]
 async fn s6_1_7_new_subscribers_get_no_removed_items() {
     for dropping in ["persist_items", "max_items"] {
-        let mut component = stage(&[]).await;
+        let mut component = component_with_authorize_node(&[]).await;
         request(&mut component, READER).await;
         component.messages().await;
         component.configure(OWNER, "n", &[("access_model", "open"), (dropping, "0")]).await;
-        assert_eq!(told(&mut component).await, [format!("{READER}: n {READER} subscribed")]);
+        assert_eq!(
+            received_messages(&mut component).await,
+            [format!("{READER}: n {READER} subscribed")]
+        );
     }
 }
 
 #[tokio::test]
 async fn s8_8_owners_manage_pending_subscriptions() {
-    let mut component = stage(&[]).await;
+    let mut component = component_with_authorize_node(&[]).await;
     for jid in ["a@localhost", "b@localhost", "c@localhost"] {
         request(&mut component, jid).await;
     }
@@ -267,7 +270,7 @@ async fn s8_8_owners_manage_pending_subscriptions() {
     let answer = component.owner(OWNER, "set", &set).await;
     assert_eq!(answer.attr("type"), Some("result"), "{}", shown(&answer));
     assert_eq!(
-        told(&mut component).await,
+        received_messages(&mut component).await,
         [
             "a@localhost: items",
             "a@localhost: items",
@@ -277,7 +280,7 @@ async fn s8_8_owners_manage_pending_subscriptions() {
     );
     // A request is withdrawn by unsubscribing (§8.6), and nobody is told.
     component.granted("c@localhost/x", "<unsubscribe node='n' jid='c@localhost'/>").await;
-    assert_eq!(told(&mut component).await, Vec::<String>::new());
+    assert_eq!(received_messages(&mut component).await, Vec::<String>::new());
     assert_eq!(state(&request(&mut component, "c@localhost").await), "n c@localhost pending");
     component.messages().await;
     // Nobody can be made to wait.
@@ -288,12 +291,15 @@ async fn s8_8_owners_manage_pending_subscriptions() {
     assert!(shown(&refused).contains("subscription='subscribed'"), "{}", shown(&refused));
     // Who waits hears of a deletion too (§8.4.2).
     component.owner(OWNER, "set", "<delete node='n'/>").await;
-    assert_eq!(told(&mut component).await, ["a@localhost: delete", "c@localhost: delete"]);
+    assert_eq!(
+        received_messages(&mut component).await,
+        ["a@localhost: delete", "c@localhost: delete"]
+    );
 }
 
 #[tokio::test]
 async fn s8_7_owner_retrieves_pending_subscriptions() {
-    let mut component = stage(&[]).await;
+    let mut component = component_with_authorize_node(&[]).await;
     let command = |session: &str, form: &str| {
         format!(
             "<command xmlns='http://jabber.org/protocol/commands' node='{GET_PENDING}' \
@@ -325,7 +331,7 @@ async fn s8_7_owner_retrieves_pending_subscriptions() {
         }
     }
     let asked = [READER, STRANGER].map(|jid| format!("{OWNER}: asked about {jid}"));
-    assert_eq!(told(&mut component).await, asked);
+    assert_eq!(received_messages(&mut component).await, asked);
 }
 
 #[tokio::test]
@@ -333,7 +339,7 @@ async fn s8_6_pending_subscription_survives_a_restart() {
     let folder = tempfile::tempdir().unwrap();
     let open = || Arc::new(SledStore::open(folder.path()).unwrap());
     let mut component = TestComponent::with(open(), |_| {}).await;
-    set_up(&mut component, &[]).await;
+    create_authorize_node(&mut component, &[]).await;
     request(&mut component, READER).await;
     component.messages().await;
     component.finish().await;
@@ -341,10 +347,10 @@ async fn s8_6_pending_subscription_survives_a_restart() {
     let own = component.pubsub(READER, "get", "<subscriptions/>").await;
     assert!(shown(&own).contains("subscription='pending'"), "{}", shown(&own));
     component.publish(OWNER, "n", "2").await;
-    assert_eq!(told(&mut component).await, Vec::<String>::new());
+    assert_eq!(received_messages(&mut component).await, Vec::<String>::new());
     answer(&mut component, OWNER, READER, "1").await;
     let approved = [format!("{READER}: items"), format!("{READER}: n {READER} subscribed")];
-    assert_eq!(told(&mut component).await, approved);
+    assert_eq!(received_messages(&mut component).await, approved);
 }
 
 /// §8.6: which of a JID's subscriptions it is stands in the form, and the form comes back with it.
@@ -353,7 +359,7 @@ async fn s8_6_authorization_form_has_the_subid() {
     let configure = |config: &mut gjallar::config::Config| config.limits.max_subids = 2;
     let store = Arc::new(gjallar::store::MemoryStore::new());
     let mut component = TestComponent::with(store, configure).await;
-    set_up(&mut component, &[]).await;
+    create_authorize_node(&mut component, &[]).await;
     let pending = request(&mut component, READER).await;
     let pending = pending.get_child("pubsub", PUBSUB).unwrap().children().next().unwrap();
     let subid = pending.attr("subid").unwrap().to_owned();
@@ -382,7 +388,8 @@ async fn s8_6_authorization_form_has_the_subid() {
 /// A digest begins with the subscription, not with the request for it.
 #[tokio::test]
 async fn s8_6_digest_has_no_items_from_before_the_approval() {
-    let mut component = stage(&[("send_last_published_item", "never")]).await;
+    let mut component =
+        component_with_authorize_node(&[("send_last_published_item", "never")]).await;
     let options = "http://jabber.org/protocol/pubsub#subscribe_options";
     let field =
         |var: &str, value: &str| format!("<field var='{var}'><value>{value}</value></field>");

@@ -3,7 +3,8 @@
 use minidom::Element;
 
 use super::s12_3_presence::{
-    INFO, LAPTOP, OWNER, PHONE, READER, name_nodes, presence, sent_items, subscribe, with,
+    INFO, LAPTOP, OWNER, PHONE, READER, component_with_node, name_nodes, presence, sent_items,
+    subscribe,
 };
 use crate::support::component::{EVENT, SERVICE, TestComponent};
 
@@ -134,7 +135,7 @@ async fn s9_1_3_resource_receives_events_of_nodes_in_its_capabilities() {
 /// although its capabilities are known.
 #[tokio::test]
 async fn s12_2_resource_that_may_have_been_away_gets_last_items() {
-    let mut component = with(&[]).await;
+    let mut component = component_with_node(&[]).await;
     component.publish(OWNER, "n", "1").await;
     name_nodes(&mut component, PHONE, &["n"]).await;
     component.ask(PHONE, "get", "<ping xmlns='urn:xmpp:ping'/>").await;

@@ -6,7 +6,7 @@ use gjallar::store::MemoryStore;
 
 use super::{
     s04_1_affiliations::OWNER,
-    s08_6_approval::{READER, affiliate, state, told},
+    s08_6_approval::{READER, affiliate, received_messages, state},
 };
 use crate::support::component::{PUBSUB, TestComponent, event};
 
@@ -96,16 +96,16 @@ async fn s12_14_changes_by_others_are_notified() {
     assert_eq!(messages[0].attr("type"), Some("normal"));
     assert_eq!(state(&messages[0]), format!("n {READER} subscribed"));
     component.owner(OWNER, "set", &set(READER, "none")).await;
-    assert_eq!(told(&mut component).await, [format!("{READER}: n {READER} none")]);
+    assert_eq!(received_messages(&mut component).await, [format!("{READER}: n {READER} none")]);
     component.owner(OWNER, "set", &set(OWNER, "subscribed")).await;
     component.subscribe(READER, "n").await;
     affiliate(&mut component, "reader@localhost", "member").await;
-    assert_eq!(told(&mut component).await, ["reader@localhost: member"]);
+    assert_eq!(received_messages(&mut component).await, ["reader@localhost: member"]);
     affiliate(&mut component, "reader@localhost", "outcast").await;
     let out = [format!("{READER}: n {READER} none"), "reader@localhost: outcast".to_owned()];
-    assert_eq!(told(&mut component).await, out);
+    assert_eq!(received_messages(&mut component).await, out);
     affiliate(&mut component, "reader@localhost", "none").await;
-    assert_eq!(told(&mut component).await, ["reader@localhost: none"]);
+    assert_eq!(received_messages(&mut component).await, ["reader@localhost: none"]);
 }
 
 #[tokio::test]
@@ -122,8 +122,8 @@ async fn s16_4_4_notify_sub_notifies_owners_of_subscriptions() {
     assert_ne!(ids[0], ids[1]);
     // An owner who did it knows it.
     component.subscribe(OWNER, "n").await;
-    assert_eq!(told(&mut component).await, Vec::<String>::new());
+    assert_eq!(received_messages(&mut component).await, Vec::<String>::new());
     component.configure(OWNER, "n", &[("notify_sub", "0")]).await;
     component.subscribe(READER, "n").await;
-    assert_eq!(told(&mut component).await, Vec::<String>::new());
+    assert_eq!(received_messages(&mut component).await, Vec::<String>::new());
 }

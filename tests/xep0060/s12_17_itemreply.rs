@@ -2,7 +2,7 @@
 
 use super::{
     s04_1_affiliations::{NURSE, publish},
-    s16_4_node_config::{NODE, OWNER, READER, is_granted, with},
+    s16_4_node_config::{NODE, OWNER, READER, component_with_subscriber, is_granted},
 };
 use crate::support::component::{ADMIN, PUBSUB, TestComponent, error, event, form, shown};
 
@@ -12,7 +12,8 @@ async fn s12_17_itemreply_selects_the_publisher_of_items() {
     for (value, jid) in
         [("owner", Some("owner@localhost")), ("publisher", Some("bot@localhost")), ("none", None)]
     {
-        let mut component = with(&[("itemreply", value), ("publish_model", "open")]).await;
+        let mut component =
+            component_with_subscriber(&[("itemreply", value), ("publish_model", "open")]).await;
         component.publish("bot@localhost/x", NODE, "1").await;
         component.subscribe("late@localhost/x", NODE).await;
         let mut shown_items = Vec::new();
@@ -50,7 +51,7 @@ async fn s12_17_itemreply_selects_the_publisher_of_items() {
 /// configuration last, whatever an administrator changed since. An owner appointed by others is not shown.
 #[tokio::test]
 async fn s12_17_itemreply_owner_names_the_responsible_owner() {
-    let mut component = with(&[("itemreply", "owner")]).await;
+    let mut component = component_with_subscriber(&[("itemreply", "owner")]).await;
     let set = |owner: &str, jid: &str, affiliation: &str| {
         let entry = format!("<affiliation jid='{jid}' affiliation='{affiliation}'/>");
         (owner.to_owned(), format!("<affiliations node='{NODE}'>{entry}</affiliations>"))

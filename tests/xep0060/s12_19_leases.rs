@@ -9,23 +9,27 @@ use gjallar::{
 };
 
 use super::s06_3_subscription_options::{
-    OWNER, PLAIN, READER, form, from_now, granted, heard, ids, now, option, publish, stage,
+    OWNER, PLAIN, READER, component_with_subscribers, configure_options, form, from_now, item_ids,
+    messages_for, now, option, publish,
 };
 use crate::support::component::{TestComponent, error, event, shown};
 
 /// §12.19: a lease is cut to what the service grants, announced before it ends, renewed, and ends.
 #[tokio::test]
 async fn s12_19_lease_ends_with_a_notification_unless_it_is_renewed() {
-    let mut component =
-        stage(|config| config.limits.max_lease_seconds = 2, &[("notify_sub", "1")]).await;
-    heard(&mut component, READER).await;
-    granted(&mut component, &[("expire", &from_now(86_400_000))]).await;
+    let mut component = component_with_subscribers(
+        |config| config.limits.max_lease_seconds = 2,
+        &[("notify_sub", "1")],
+    )
+    .await;
+    messages_for(&mut component, READER).await;
+    configure_options(&mut component, &[("expire", &from_now(86_400_000))]).await;
     let end = option(&mut component, "pubsub#expire").await.unwrap();
     let end = DateTime::parse_from_rfc3339(&end).unwrap().with_timezone(&Utc);
     let left = end - now();
     assert!(left > chrono::Duration::zero() && left <= chrono::Duration::seconds(2), "{left}");
     // Renewed before it was told to end.
-    granted(&mut component, &[("expire", &from_now(1500))]).await;
+    configure_options(&mut component, &[("expire", &from_now(1500))]).await;
     let warning = component.message().await;
     assert_eq!(warning.attr("to"), Some(READER));
     let ending = event(&warning);
@@ -34,7 +38,7 @@ async fn s12_19_lease_ends_with_a_notification_unless_it_is_renewed() {
     let expiry = DateTime::parse_from_rfc3339(ending.attr("expiry").unwrap()).unwrap();
     assert!(expiry > now());
     publish(&mut component, "1", "<x xmlns='urn:x'/>").await;
-    assert_eq!(heard(&mut component, READER).await.len(), 1);
+    assert_eq!(messages_for(&mut component, READER).await.len(), 1);
     let mut ends = [component.message().await, component.message().await];
     ends.sort_by_key(|message| message.attr("to").unwrap().to_owned());
     assert_eq!(ends[0].attr("to"), Some("owner@localhost"));
@@ -45,7 +49,7 @@ async fn s12_19_lease_ends_with_a_notification_unless_it_is_renewed() {
     }
     assert!(now() >= expiry);
     publish(&mut component, "2", "<x xmlns='urn:x'/>").await;
-    assert!(heard(&mut component, READER).await.is_empty());
+    assert!(messages_for(&mut component, READER).await.is_empty());
     let gone =
         component.pubsub(READER, "get", &format!("<options node='n' jid='{READER}'/>")).await;
     assert_eq!(error(&gone), "modify unexpected-request not-subscribed");
@@ -59,7 +63,7 @@ async fn s12_19_lease_and_its_options_survive_a_restart() {
     component.create(OWNER, "n", &[]).await;
     component.subscribe(READER, "n").await;
     let expire = from_now(2000);
-    granted(&mut component, &[("expire", &expire), ("x-gjallar#keyword", "be")]).await;
+    configure_options(&mut component, &[("expire", &expire), ("x-gjallar#keyword", "be")]).await;
     component.finish().await;
     let store = open();
     assert_eq!(store.check().await.unwrap(), Vec::<String>::new());
@@ -68,7 +72,7 @@ async fn s12_19_lease_and_its_options_survive_a_restart() {
     assert_eq!(option(&mut component, "x-gjallar#keyword").await.as_deref(), Some("be"));
     publish(&mut component, "1", "<x xmlns='urn:x'>not</x>").await;
     publish(&mut component, "2", "<x xmlns='urn:x'>to be</x>").await;
-    assert_eq!(ids(&component.message().await), ["2"]);
+    assert_eq!(item_ids(&component.message().await), ["2"]);
     let (warning, end) = (component.message().await, component.message().await);
     assert!(event(&warning).attr("expiry").is_some(), "{}", shown(&warning));
     assert_eq!(event(&end).attr("subscription"), Some("none"));

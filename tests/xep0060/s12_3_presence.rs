@@ -22,7 +22,7 @@ pub const LAPTOP: &str = "reader@localhost/laptop";
 const TABLET: &str = "reader@localhost/tablet";
 const OPTIONS: &str = "http://jabber.org/protocol/pubsub#subscribe_options";
 
-pub async fn with(fields: &[(&str, &str)]) -> TestComponent {
+pub async fn component_with_node(fields: &[(&str, &str)]) -> TestComponent {
     let mut component = TestComponent::start().await;
     component.create(OWNER, "n", fields).await;
     component
@@ -62,7 +62,7 @@ pub async fn subscribe(component: &mut TestComponent, jid: &str, options: &[(&st
 }
 
 /// To whom an item goes now.
-async fn reaches(component: &mut TestComponent, id: &str) -> Vec<String> {
+async fn recipients_of_item(component: &mut TestComponent, id: &str) -> Vec<String> {
     component.publish(OWNER, "n", id).await;
     let messages = component.messages().await;
     messages.iter().map(|message| message.attr("to").unwrap().to_owned()).collect()
@@ -88,7 +88,7 @@ async fn s12_3_presence_of_the_service_is_sent_to_every_subscriber_of_it() {
 
 #[tokio::test]
 async fn s12_3_presence_is_requested_where_a_node_needs_it() {
-    let mut component = with(&[]).await;
+    let mut component = component_with_node(&[]).await;
     component.subscribe(OTHER, "n").await;
     component.messages().await;
     assert_eq!(component.link.take_presence(), []);
@@ -113,7 +113,7 @@ async fn s12_3_presence_is_requested_where_a_node_needs_it() {
 }
 
 /// Whom the service asked for presence by now.
-async fn asked_by_now(component: &mut TestComponent) -> Vec<String> {
+async fn presence_requests_until_now(component: &mut TestComponent) -> Vec<String> {
     component.messages().await;
     let mut asked = component.link.take_presence();
     asked.retain(|(kind, _)| kind == "subscribe" || kind == "probe");
@@ -132,28 +132,28 @@ async fn s12_3_refused_presence_request_is_remembered() {
     component.subscribe(READER, "n").await;
     component.subscribe("other@localhost", "n").await;
     let both = ["subscribe other@localhost", "subscribe reader@localhost"];
-    assert_eq!(asked_by_now(&mut component).await, both);
+    assert_eq!(presence_requests_until_now(&mut component).await, both);
     presence(&mut component, READER, "unsubscribed", "").await;
     // A stranger refuses nothing.
     presence(&mut component, "stranger@localhost", "unsubscribed", "").await;
     component.publish(OWNER, "n", "1").await;
-    assert_eq!(asked_by_now(&mut component).await, [""; 0]);
+    assert_eq!(presence_requests_until_now(&mut component).await, [""; 0]);
     component.reconnected_by_force().await;
     component.publish(OWNER, "n", "2").await;
-    assert_eq!(asked_by_now(&mut component).await, ["subscribe other@localhost"]);
+    assert_eq!(presence_requests_until_now(&mut component).await, ["subscribe other@localhost"]);
     component.configure(OWNER, "n", &[("title", "another")]).await;
-    assert_eq!(asked_by_now(&mut component).await, [""; 0]);
+    assert_eq!(presence_requests_until_now(&mut component).await, [""; 0]);
     component.finish().await;
     let store = open();
     assert_eq!(store.presence_refusals().await.unwrap().len(), 1);
     let mut component = TestComponent::with(store, |_| {}).await;
-    while asked_by_now(&mut component).await != ["subscribe other@localhost"] {}
+    while presence_requests_until_now(&mut component).await != ["subscribe other@localhost"] {}
     component.publish(OWNER, "n", "3").await;
-    assert_eq!(asked_by_now(&mut component).await, [""; 0]);
+    assert_eq!(presence_requests_until_now(&mut component).await, [""; 0]);
     // Now it asks for it.
     component.granted(READER, &format!("<unsubscribe node='n' jid='{READER}'/>")).await;
     component.subscribe(READER, "n").await;
-    assert_eq!(asked_by_now(&mut component).await, ["subscribe reader@localhost"]);
+    assert_eq!(presence_requests_until_now(&mut component).await, ["subscribe reader@localhost"]);
     component.finish().await;
     assert_eq!(open().presence_refusals().await.unwrap().len(), 0);
     assert_eq!(open().check().await.unwrap(), Vec::<String>::new());
@@ -161,20 +161,20 @@ async fn s12_3_refused_presence_request_is_remembered() {
 
 #[tokio::test]
 async fn s12_3_presence_is_not_requested_when_no_node_needs_it() {
-    let mut component = with(&[("tempsub", "1")]).await;
+    let mut component = component_with_node(&[("tempsub", "1")]).await;
     let silent = ("notify_delete", "0");
     component.create(OWNER, "m", &[("presence_based_delivery", "1"), silent]).await;
     for name in ["stays", "given", "gone"] {
         component.subscribe(&format!("{name}@localhost"), "n").await;
     }
     component.subscribe("deleted@localhost", "m").await;
-    assert_eq!(asked_by_now(&mut component).await.len(), 4);
+    assert_eq!(presence_requests_until_now(&mut component).await.len(), 4);
     presence(&mut component, "given@localhost", "subscribed", "").await;
     component.granted("gone@localhost", "<unsubscribe node='n' jid='gone@localhost'/>").await;
     component.owner(OWNER, "set", "<delete node='m'/>").await;
-    asked_by_now(&mut component).await;
+    presence_requests_until_now(&mut component).await;
     component.reconnected_by_force().await;
-    let asked = asked_by_now(&mut component).await;
+    let asked = presence_requests_until_now(&mut component).await;
     assert_eq!(asked, ["probe given@localhost", "subscribe stays@localhost"]);
 }
 
@@ -182,7 +182,7 @@ async fn s12_3_presence_is_not_requested_when_no_node_needs_it() {
 #[tokio::test]
 async fn s4_2_events_wait_for_probe_replies_on_a_new_connection() {
     let never = ("send_last_published_item", "never");
-    let mut component = with(&[("presence_based_delivery", "1"), never]).await;
+    let mut component = component_with_node(&[("presence_based_delivery", "1"), never]).await;
     for name in [READER, "away@localhost", "mute@localhost", "stranger@localhost"] {
         component.subscribe(name, "n").await;
     }
@@ -216,7 +216,7 @@ async fn s4_2_unacknowledged_deferred_notifications_are_bounded() {
     const SUBSCRIBERS: usize = 300;
     const EVENTS: usize = 40;
     let never = ("send_last_published_item", "never");
-    let mut component = with(&[("presence_based_delivery", "1"), never]).await;
+    let mut component = component_with_node(&[("presence_based_delivery", "1"), never]).await;
     let names: Vec<_> = (0..SUBSCRIBERS).map(|number| format!("u{number:03}@localhost")).collect();
     let said = |name: &str, kind: &str| format!("<presence {kind} from='{name}' to='{SERVICE}'/>");
     let ping = "<ping xmlns='urn:xmpp:ping'/>";
@@ -258,7 +258,7 @@ async fn s4_2_unacknowledged_deferred_notifications_are_bounded() {
 /// Events of other nodes do not wait with those of a node where somebody's presence is awaited.
 #[tokio::test]
 async fn s4_2_events_of_other_nodes_do_not_wait_for_presence() {
-    let mut component = with(&[("presence_based_delivery", "1")]).await;
+    let mut component = component_with_node(&[("presence_based_delivery", "1")]).await;
     component.create(OWNER, "other", &[]).await;
     for (node, name) in [("n", READER), ("n", "mute@localhost"), ("other", OTHER)] {
         component.subscribe(name, node).await;
@@ -385,7 +385,7 @@ async fn s4_2_stop_repeats_no_event_that_was_sent_after_deferred_events() {
 #[tokio::test]
 async fn s4_2_deferred_entries_are_delivered_after_many_later_ones() {
     const AUDIENCE: usize = 10_100;
-    let mut component = with(&[("presence_based_delivery", "1")]).await;
+    let mut component = component_with_node(&[("presence_based_delivery", "1")]).await;
     component.subscribe(READER, "n").await;
     presence(&mut component, READER, "subscribed", "").await;
     component.create(OWNER, "large", &[]).await;
@@ -418,7 +418,7 @@ async fn s4_2_deferred_entries_are_delivered_after_many_later_ones() {
 }
 
 /// Presence that a server repeats as the answer to a probe, with the time at which it was sent.
-async fn repeated(component: &mut TestComponent, from: &str, stamp: &str) {
+async fn send_delayed_presence(component: &mut TestComponent, from: &str, stamp: &str) {
     let delay = format!("<delay xmlns='urn:xmpp:delay' stamp='{stamp}'/>");
     component.send(&format!("<presence from='{from}' to='{SERVICE}'>{delay}</presence>")).await;
     component.ask(from, "get", "<ping xmlns='urn:xmpp:ping'/>").await;
@@ -429,7 +429,8 @@ async fn repeated(component: &mut TestComponent, from: &str, stamp: &str) {
 #[tokio::test]
 async fn s16_4_4_available_resource_does_not_come_online_again_on_a_new_connection() {
     const EARLIER: &str = "2000-01-01T00:00:00Z";
-    let mut component = with(&[("send_last_published_item", "on_sub_and_presence")]).await;
+    let mut component =
+        component_with_node(&[("send_last_published_item", "on_sub_and_presence")]).await;
     component.publish(OWNER, "n", "1").await;
     component.subscribe(READER, "n").await;
     presence(&mut component, PHONE, "", "").await;
@@ -440,11 +441,11 @@ async fn s16_4_4_available_resource_does_not_come_online_again_on_a_new_connecti
         component.reconnected_by_force().await;
         // What was not confirmed is sent again.
         component.messages().await;
-        repeated(&mut component, PHONE, EARLIER).await;
+        send_delayed_presence(&mut component, PHONE, EARLIER).await;
         presence(&mut component, PHONE, "", "away").await;
         assert_eq!(component.messages().await.len(), 0);
     }
-    repeated(&mut component, LAPTOP, EARLIER).await;
+    send_delayed_presence(&mut component, LAPTOP, EARLIER).await;
     assert_eq!(component.messages().await.len(), 0);
     // Another one comes, and one comes again.
     presence(&mut component, "reader@localhost/third", "", "").await;
@@ -458,7 +459,7 @@ async fn s16_4_4_available_resource_does_not_come_online_again_on_a_new_connecti
         component.messages().await;
         match stamp {
             None => presence(&mut component, PHONE, "", "").await,
-            Some(stamp) => repeated(&mut component, PHONE, stamp).await,
+            Some(stamp) => send_delayed_presence(&mut component, PHONE, stamp).await,
         }
         assert_eq!(component.messages().await.len(), times, "{stamp:?}");
         // Once on each connection.
@@ -470,7 +471,7 @@ async fn s16_4_4_available_resource_does_not_come_online_again_on_a_new_connecti
 /// Questions after a reconnection are paced, and requests are answered meanwhile.
 #[tokio::test]
 async fn s12_3_presence_requests_are_paced_after_a_reconnection() {
-    let mut component = with(&[]).await;
+    let mut component = component_with_node(&[]).await;
     component.subscribe_many(OWNER, "n", 4000).await;
     component.configure(OWNER, "n", &[("presence_based_delivery", "1")]).await;
     // The first questions go out while the component connects.
@@ -493,10 +494,10 @@ async fn s12_3_presence_requests_are_paced_after_a_reconnection() {
 
 /// Known entities in the test below, and how long it looks at most.
 const ENTITIES: usize = 2000;
-const LOOKED_AT: Duration = Duration::from_secs(120);
+const TIMEOUT: Duration = Duration::from_secs(120);
 
 /// Memory of this process in MiB, which includes the server's end of the stream.
-fn memory() -> u64 {
+fn resident_mebibytes() -> u64 {
     let status = std::fs::read_to_string("/proc/self/status").unwrap();
     let line = status.lines().find(|line| line.starts_with("VmRSS")).unwrap();
     line.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap() / 1024
@@ -528,7 +529,7 @@ async fn s12_3_reconnection_with_many_entities_delays_no_other_events() {
     // No domain may take all places.
     let name = |number: usize| format!("u{number}@d{}.example", number % 1000);
     let never = ("send_last_published_item", "never");
-    let mut component = with(&[("presence_based_delivery", "1"), never]).await;
+    let mut component = component_with_node(&[("presence_based_delivery", "1"), never]).await;
     component.create(OWNER, "other", &[]).await;
     component.subscribe(OTHER, "other").await;
     for first in (0..entities).step_by(2000) {
@@ -558,7 +559,7 @@ async fn s12_3_reconnection_with_many_entities_delays_no_other_events() {
             .await;
         answer_until(&mut component, "last").await;
     }
-    let before = memory();
+    let before = resident_mebibytes();
     component.reconnected_by_force().await;
     let began = tokio::time::Instant::now();
     let send = |node: &str| {
@@ -575,7 +576,7 @@ async fn s12_3_reconnection_with_many_entities_delays_no_other_events() {
     let (mut asked, mut pinged, mut sent, mut most) = (0, 0, 0, before);
     let (mut of_other, mut of_presence) = (None, None);
     let (mut took, mut ping_sent) = (Vec::new(), began);
-    while (asked < entities || sent <= entities / 2) && began.elapsed() < LOOKED_AT {
+    while (asked < entities || sent <= entities / 2) && began.elapsed() < TIMEOUT {
         let stanza = component.link.receive_any().await.unwrap();
         let (to, id) = (stanza.attr("to").unwrap(), stanza.attr("id").unwrap_or_default());
         if is_barrier(&stanza) {
@@ -600,7 +601,7 @@ async fn s12_3_reconnection_with_many_entities_delays_no_other_events() {
             ping_sent = tokio::time::Instant::now();
             component.send(&ping).await;
             if took.len().is_multiple_of(1000) {
-                most = most.max(memory());
+                most = most.max(resident_mebibytes());
             }
         }
     }
@@ -623,10 +624,10 @@ async fn s12_3_reconnection_with_many_entities_delays_no_other_events() {
 
 #[tokio::test]
 async fn s16_4_2_events_are_sent_in_the_requested_show_states() {
-    let mut component = with(&[]).await;
+    let mut component = component_with_node(&[]).await;
     subscribe(&mut component, READER, &[("show-values", &["chat", "online"])]).await;
     presence(&mut component, READER, "subscribed", "").await;
-    assert_eq!(reaches(&mut component, "unknown").await, [""; 0]);
+    assert_eq!(recipients_of_item(&mut component, "unknown").await, [""; 0]);
     for (from, kind, show, is_told) in [
         (PHONE, "", "", true),
         (PHONE, "", "away", false),
@@ -639,7 +640,7 @@ async fn s16_4_2_events_are_sent_in_the_requested_show_states() {
         (READER, "unavailable", "", false),
     ] {
         presence(&mut component, from, kind, show).await;
-        let told = reaches(&mut component, &format!("{from}{kind}{show}")).await;
+        let told = recipients_of_item(&mut component, &format!("{from}{kind}{show}")).await;
         assert_eq!(!told.is_empty(), is_told, "{from} {kind} {show}");
     }
     // With all of them it is not looked at.
@@ -647,7 +648,7 @@ async fn s16_4_2_events_are_sent_in_the_requested_show_states() {
     component.granted(READER, &format!("<unsubscribe node='n' jid='{READER}'/>")).await;
     subscribe(&mut component, READER, &[("show-values", &all)]).await;
     component.messages().await;
-    assert_eq!(reaches(&mut component, "any").await, [READER]);
+    assert_eq!(recipients_of_item(&mut component, "any").await, [READER]);
     let wrong = "<field var='pubsub#show-values'><value>busy</value></field>";
     let form_type = format!("<field var='FORM_TYPE'><value>{OPTIONS}</value></field>");
     let form = format!("<x xmlns='jabber:x:data' type='submit'>{form_type}{wrong}</x>");
@@ -659,25 +660,26 @@ async fn s16_4_2_events_are_sent_in_the_requested_show_states() {
 #[tokio::test]
 async fn s4_2_presence_based_delivery_reaches_available_subscribers() {
     let never = ("send_last_published_item", "never");
-    let mut component = with(&[("presence_based_delivery", "1"), never]).await;
+    let mut component = component_with_node(&[("presence_based_delivery", "1"), never]).await;
     for jid in [READER, PHONE, OTHER] {
         component.subscribe(jid, "n").await;
     }
     for jid in [READER, "other@localhost"] {
         offline(&mut component, jid).await;
     }
-    assert_eq!(reaches(&mut component, "1").await, [""; 0]);
+    assert_eq!(recipients_of_item(&mut component, "1").await, [""; 0]);
     presence(&mut component, LAPTOP, "", "xa").await;
-    assert_eq!(reaches(&mut component, "2").await, [READER]);
+    assert_eq!(recipients_of_item(&mut component, "2").await, [READER]);
     presence(&mut component, PHONE, "", "").await;
-    assert_eq!(reaches(&mut component, "3").await, [READER, PHONE]);
+    assert_eq!(recipients_of_item(&mut component, "3").await, [READER, PHONE]);
     component.configure(OWNER, "n", &[("presence_based_delivery", "0")]).await;
-    assert_eq!(reaches(&mut component, "4").await, [OTHER, READER, PHONE]);
+    assert_eq!(recipients_of_item(&mut component, "4").await, [OTHER, READER, PHONE]);
 }
 
 #[tokio::test]
 async fn s12_2_last_item_is_sent_to_entities_that_become_available() {
-    let mut component = with(&[("send_last_published_item", "on_sub_and_presence")]).await;
+    let mut component =
+        component_with_node(&[("send_last_published_item", "on_sub_and_presence")]).await;
     component.publish(OWNER, "n", "1").await;
     component.subscribe(READER, "n").await;
     let is_delayed = |message: &Element| message.children().any(|child| child.name() == "delay");
@@ -713,7 +715,7 @@ async fn s16_4_4_online_subscribers_receive_no_further_last_items() {
         (vec![], vec![based]),
         (vec![open], vec![purged]),
     ] {
-        let mut component = with(&fields).await;
+        let mut component = component_with_node(&fields).await;
         component.create(OTHER, "plain", &[]).await;
         component.publish(OTHER, "plain", "p").await;
         component.subscribe(READER, "plain").await;
@@ -724,15 +726,15 @@ async fn s16_4_4_online_subscribers_receive_no_further_last_items() {
         if !later.is_empty() {
             component.configure(OWNER, "n", &later).await;
         }
-        while asked_by_now(&mut component).await.is_empty() {}
+        while presence_requests_until_now(&mut component).await.is_empty() {}
         presence(&mut component, READER, "subscribed", "").await;
-        repeated(&mut component, PHONE, EARLIER).await;
+        send_delayed_presence(&mut component, PHONE, EARLIER).await;
         assert_eq!(sent_items(&mut component).await, [""; 0], "{fields:?}");
         let last = |jid: &str| format!("{jid} plain p");
         for (resource, stamp) in [(LAPTOP, None), (TABLET, Some(LATER))] {
             match stamp {
                 None => presence(&mut component, resource, "", "").await,
-                Some(stamp) => repeated(&mut component, resource, stamp).await,
+                Some(stamp) => send_delayed_presence(&mut component, resource, stamp).await,
             }
             let sent = sent_items(&mut component).await;
             assert!(sent.contains(&last(READER)), "{fields:?} {resource}: {sent:?}");
@@ -782,7 +784,7 @@ pub async fn sent_items(component: &mut TestComponent) -> Vec<String> {
 /// sent their presence, where it is needed.
 #[tokio::test]
 async fn s4_2_events_wait_for_replies_of_resources_on_a_new_connection() {
-    let mut component = with(&[("presence_based_delivery", "1")]).await;
+    let mut component = component_with_node(&[("presence_based_delivery", "1")]).await;
     component.publish(OWNER, "n", "1").await;
     component.subscribe(READER, "n").await;
     let desks = ["a@localhost/desk", "b@localhost/desk"];
@@ -829,7 +831,7 @@ async fn s4_2_events_wait_for_replies_of_resources_on_a_new_connection() {
 #[tokio::test]
 async fn s12_3_other_presence_does_not_end_the_wait_for_a_probe_reply() {
     let never = ("send_last_published_item", "never");
-    let mut component = with(&[("presence_based_delivery", "1"), never]).await;
+    let mut component = component_with_node(&[("presence_based_delivery", "1"), never]).await;
     component.create(OWNER, "shown", &[never]).await;
     component.subscribe(LAPTOP, "n").await;
     let values = "<field var='pubsub#show-values'><value>online</value></field>";
@@ -889,7 +891,7 @@ pub async fn answer_pings(component: &mut TestComponent, resources: usize) {
 #[tokio::test]
 async fn s12_3_events_wait_for_ping_replies_of_resources_that_share_no_presence() {
     let never = ("send_last_published_item", "never");
-    let mut component = with(&[("presence_based_delivery", "1"), never]).await;
+    let mut component = component_with_node(&[("presence_based_delivery", "1"), never]).await;
     component.create(OWNER, "else", &[]).await;
     for jid in [PHONE, LAPTOP, TABLET] {
         component.subscribe(jid, "n").await;
@@ -920,7 +922,8 @@ async fn s12_3_events_wait_for_ping_replies_of_resources_that_share_no_presence(
 /// §12.3, §16.4.2: the states in which events are wanted hold for the last item too.
 #[tokio::test]
 async fn s16_4_2_last_item_is_sent_in_the_requested_show_states() {
-    let mut component = with(&[("send_last_published_item", "on_sub_and_presence")]).await;
+    let mut component =
+        component_with_node(&[("send_last_published_item", "on_sub_and_presence")]).await;
     component.publish(OWNER, "n", "1").await;
     // Whoever subscribes is there.
     subscribe(&mut component, READER, &[("show-values", &["chat"])]).await;
@@ -948,7 +951,7 @@ async fn s16_4_2_last_item_is_sent_in_the_requested_show_states() {
 #[tokio::test]
 async fn s16_4_2_last_item_after_an_approval_is_sent_in_the_requested_show_states() {
     let config = [("access_model", "authorize"), ("send_last_published_item", "on_sub")];
-    let mut component = with(&config).await;
+    let mut component = component_with_node(&config).await;
     component.publish(OWNER, "n", "1").await;
     let approve = format!("<subscription jid='{READER}' subscription='subscribed'/>");
     let approve = format!("<subscriptions node='n'>{approve}</subscriptions>");
@@ -976,10 +979,10 @@ async fn s16_4_2_last_item_after_an_approval_is_sent_in_the_requested_show_state
 #[tokio::test]
 async fn s4_2_new_subscriber_receives_events_before_its_presence_is_known() {
     let never = ("send_last_published_item", "never");
-    let mut component = with(&[("presence_based_delivery", "1"), never]).await;
+    let mut component = component_with_node(&[("presence_based_delivery", "1"), never]).await;
     component.subscribe(READER, "n").await;
     component.publish(OWNER, "n", "1").await;
-    assert_eq!(asked_by_now(&mut component).await, [format!("subscribe {READER}")]);
+    assert_eq!(presence_requests_until_now(&mut component).await, [format!("subscribe {READER}")]);
     component.publish(OWNER, "n", "2").await;
     presence(&mut component, READER, "subscribed", "").await;
     component.publish(OWNER, "n", "3").await;
@@ -995,7 +998,7 @@ async fn s4_2_events_for_possibly_unavailable_entities_are_headlines() {
     let fields = ["presence_based_delivery", "notification_type", "send_last_published_item"];
     let values = ["1", "normal", "never"];
     let fields: Vec<_> = fields.into_iter().zip(values).collect();
-    let mut component = with(&fields).await;
+    let mut component = component_with_node(&fields).await;
     // The event waits for the presence of one that shares it, as long as events wait for presence after a connection.
     component.subscribe(OTHER, "n").await;
     presence(&mut component, "other@localhost", "subscribed", "").await;
@@ -1020,10 +1023,10 @@ async fn s4_2_events_for_possibly_unavailable_entities_are_headlines() {
 async fn s12_2_approved_subscriber_that_shares_its_presence_gets_the_last_item() {
     let last = ("send_last_published_item", "on_sub");
     let based = ("presence_based_delivery", "1");
-    let mut component = with(&[("access_model", "authorize"), based, last]).await;
+    let mut component = component_with_node(&[("access_model", "authorize"), based, last]).await;
     component.publish(OWNER, "n", "1").await;
     component.subscribe(READER, "n").await;
-    assert_eq!(asked_by_now(&mut component).await, [format!("subscribe {READER}")]);
+    assert_eq!(presence_requests_until_now(&mut component).await, [format!("subscribe {READER}")]);
     presence(&mut component, READER, "subscribed", "").await;
     presence(&mut component, PHONE, "", "").await;
     let approve = format!("<subscription jid='{READER}' subscription='subscribed'/>");
@@ -1033,7 +1036,7 @@ async fn s12_2_approved_subscriber_that_shares_its_presence_gets_the_last_item()
 }
 
 /// An entity of which the presence was requested is available for a moment.
-pub async fn pass_by(stage: &TestService, entity: &str) {
+pub async fn become_briefly_available(stage: &TestService, entity: &str) {
     let request = || stage.service.next_presence_request();
     while tokio::time::timeout(Duration::ZERO, request()).await.is_ok() {}
     let resource = jid(&format!("{entity}/x"));

@@ -5,7 +5,7 @@ use std::sync::{Arc, atomic::Ordering};
 use gjallar::store::{MemoryStore, SledStore, Store};
 
 use super::s12_3_presence::{
-    LAPTOP, OWNER, PHONE, READER, answer_pings, presence, subscribe, with,
+    LAPTOP, OWNER, PHONE, READER, answer_pings, component_with_node, presence, subscribe,
 };
 use crate::support::{
     component::{SERVICE, TestComponent, event, shown},
@@ -19,7 +19,7 @@ async fn is_subscribed(component: &mut TestComponent, jid: &str) -> bool {
 
 #[tokio::test]
 async fn s12_5_temporary_subscription_ends_when_its_subscriber_becomes_unavailable() {
-    let mut component = with(&[("tempsub", "1"), ("notify_sub", "1")]).await;
+    let mut component = component_with_node(&[("tempsub", "1"), ("notify_sub", "1")]).await;
     component.subscribe(READER, "n").await;
     component.subscribe(PHONE, "n").await;
     component.messages().await;
@@ -98,7 +98,7 @@ async fn s12_5_expire_presence_ends_the_subscription_at_unavailable_presence() {
 
 #[tokio::test]
 async fn s12_5_possibly_available_entity_keeps_its_temporary_subscription() {
-    let mut component = with(&[("tempsub", "1")]).await;
+    let mut component = component_with_node(&[("tempsub", "1")]).await;
     component.subscribe(READER, "n").await;
     presence(&mut component, PHONE, "", "").await;
     presence(&mut component, LAPTOP, "", "").await;
@@ -120,7 +120,7 @@ async fn s12_5_possibly_available_entity_keeps_its_temporary_subscription() {
 /// §12.5: the departure of the last resource is known on a new connection, too.
 #[tokio::test]
 async fn s12_5_temporary_subscription_ends_by_presence_known_before_a_new_connection() {
-    let mut component = with(&[("tempsub", "1")]).await;
+    let mut component = component_with_node(&[("tempsub", "1")]).await;
     for resources in [&[PHONE][..], &[PHONE, LAPTOP]] {
         component.subscribe(READER, "n").await;
         for resource in resources {

@@ -7,7 +7,7 @@ use gjallar::{
     store::{MemoryStore, SledStore},
 };
 
-use super::s06_3_subscription_options::{OWNER, READER, ids, publish};
+use super::s06_3_subscription_options::{OWNER, READER, item_ids, publish};
 use crate::support::component::{TestComponent, event, shown};
 
 #[tokio::test]
@@ -40,7 +40,7 @@ async fn s16_4_4_expired_items_are_retracted_with_notifications() {
     component.finish().await;
     let mut component = TestComponent::with(open(), |_| {}).await;
     let retracted = component.message().await;
-    assert_eq!(ids(&retracted), ["3"]);
+    assert_eq!(item_ids(&retracted), ["3"]);
     assert_eq!(component.items(READER, "n").await, Vec::<String>::new());
     component.finish().await;
 }
@@ -58,7 +58,9 @@ async fn s16_4_4_expired_items_beyond_one_read_are_retracted() {
     }
     while gone.len() < 3 {
         let message = component.message().await;
-        gone.extend(ids(&message).into_iter().filter(|_| shown(&message).contains("<retract")));
+        gone.extend(
+            item_ids(&message).into_iter().filter(|_| shown(&message).contains("<retract")),
+        );
     }
     assert_eq!(gone, ["1", "2", "3"]);
 }

@@ -9,7 +9,7 @@ pub const READER: &str = "reader@localhost/phone";
 pub const NODE: &str = "n";
 
 /// A node with this configuration, and a subscriber.
-pub async fn with(fields: &[(&str, &str)]) -> TestComponent {
+pub async fn component_with_subscriber(fields: &[(&str, &str)]) -> TestComponent {
     let mut component = TestComponent::start().await;
     component.create(OWNER, NODE, fields).await;
     component.subscribe(READER, NODE).await;
@@ -50,19 +50,22 @@ pub fn form_in(reply: &Element) -> &Element {
 
 #[tokio::test]
 async fn s16_4_4_title_is_the_name_in_disco() {
-    assert_eq!(title_of(&mut with(&[("title", "T")]).await).await.as_deref(), Some("T"));
-    assert_eq!(title_of(&mut with(&[]).await).await, None);
+    assert_eq!(
+        title_of(&mut component_with_subscriber(&[("title", "T")]).await).await.as_deref(),
+        Some("T")
+    );
+    assert_eq!(title_of(&mut component_with_subscriber(&[]).await).await, None);
 }
 
 #[tokio::test]
 async fn s16_4_4_description_is_in_the_meta_data() {
-    let mut component = with(&[("description", "D")]).await;
+    let mut component = component_with_subscriber(&[("description", "D")]).await;
     assert_eq!(meta_data(&mut component, "pubsub#description").await, "D");
 }
 
 #[tokio::test]
 async fn s16_4_4_language_and_contact_are_in_the_meta_data() {
-    let mut component = with(&[("language", "da")]).await;
+    let mut component = component_with_subscriber(&[("language", "da")]).await;
     assert_eq!(meta_data(&mut component, "pubsub#language").await, "da");
     let shown = component.owner(OWNER, "get", &format!("<configure node='{NODE}'/>")).await;
     let option = "<option label='da'><value>da</value></option>";
@@ -101,7 +104,7 @@ async fn s16_4_4_language_and_contact_are_in_the_meta_data() {
 /// §6.1.3.10, §12.12: subscribers stay, owners and publishers may subscribe, and an owner may subscribe others.
 #[tokio::test]
 async fn s16_4_4_subscribe_false_refuses_new_subscribers() {
-    let mut component = with(&[]).await;
+    let mut component = component_with_subscriber(&[]).await;
     component.configure(OWNER, NODE, &[("subscribe", "0")]).await;
     let request = |jid: &str| format!("<subscribe node='{NODE}' jid='{jid}'/>");
     for affiliation in ["publisher", "member", "publish-only"] {
@@ -138,7 +141,9 @@ async fn s16_4_4_subscribe_false_refuses_new_subscribers() {
 /// The service does not run them.
 #[tokio::test]
 async fn s16_4_4_body_xslt_and_dataform_xslt_are_only_stored() {
-    let mut component = with(&[("body_xslt", "http://b"), ("dataform_xslt", "http://d")]).await;
+    let mut component =
+        component_with_subscriber(&[("body_xslt", "http://b"), ("dataform_xslt", "http://d")])
+            .await;
     let form = component.owner(OWNER, "get", &format!("<configure node='{NODE}'/>")).await;
     let text = shown(&form);
     assert!(text.contains("http://b") && text.contains("http://d"), "{text}");
@@ -149,7 +154,7 @@ async fn s16_4_4_body_xslt_and_dataform_xslt_are_only_stored() {
 /// §16.4.4: it says what the data means.
 #[tokio::test]
 async fn s16_4_4_type_is_in_the_meta_data_and_restricts_no_payload() {
-    let mut component = with(&[("type", "urn:x")]).await;
+    let mut component = component_with_subscriber(&[("type", "urn:x")]).await;
     assert_eq!(meta_data(&mut component, "pubsub#type").await, "urn:x");
     assert!(is_granted(&component.publish(OWNER, NODE, "1").await));
     let other = "<publish node='n'><item><y xmlns='urn:y'/></item></publish>";
@@ -158,7 +163,7 @@ async fn s16_4_4_type_is_in_the_meta_data_and_restricts_no_payload() {
 
 #[tokio::test]
 async fn s16_4_4_access_model_open_admits_all_entities() {
-    let mut component = with(&[("access_model", "open")]).await;
+    let mut component = component_with_subscriber(&[("access_model", "open")]).await;
     component.subscribe("stranger@far.example/x", NODE).await;
     assert!(component.items("stranger@far.example/x", NODE).await.is_empty());
 }
@@ -182,7 +187,7 @@ async fn s16_4_4_access_model_whitelist_admits_listed_entities() {
 
 #[tokio::test]
 async fn s16_4_4_new_whitelist_ends_subscriptions_of_unlisted_entities() {
-    let mut component = with(&[]).await;
+    let mut component = component_with_subscriber(&[]).await;
     component.publish(OWNER, NODE, "1").await;
     component.configure(OWNER, NODE, &[("access_model", "whitelist")]).await;
     component.publish(OWNER, NODE, "2").await;
@@ -196,13 +201,13 @@ async fn s16_4_4_new_whitelist_ends_subscriptions_of_unlisted_entities() {
 
 #[tokio::test]
 async fn s16_4_4_publish_model_publishers_refuses_subscribers() {
-    let mut component = with(&[("publish_model", "publishers")]).await;
+    let mut component = component_with_subscriber(&[("publish_model", "publishers")]).await;
     assert_eq!(error(&component.publish(READER, NODE, "1").await), "auth forbidden");
 }
 
 #[tokio::test]
 async fn s16_4_4_publish_model_subscribers_accepts_items_of_subscribers() {
-    let mut component = with(&[("publish_model", "subscribers")]).await;
+    let mut component = component_with_subscriber(&[("publish_model", "subscribers")]).await;
     assert!(is_granted(&component.publish(READER, NODE, "1").await));
     assert!(is_granted(&component.publish("reader@localhost/other", NODE, "2").await));
     assert!(is_granted(&component.publish(OWNER, NODE, "3").await));
@@ -212,13 +217,13 @@ async fn s16_4_4_publish_model_subscribers_accepts_items_of_subscribers() {
 
 #[tokio::test]
 async fn s16_4_4_publish_model_open_accepts_items_of_all_entities() {
-    let mut component = with(&[("publish_model", "open")]).await;
+    let mut component = component_with_subscriber(&[("publish_model", "open")]).await;
     assert!(is_granted(&component.publish("stranger@far.example/x", NODE, "1").await));
 }
 
 #[tokio::test]
 async fn s16_4_4_persist_items_stores_items() {
-    let mut component = with(&[("persist_items", "1")]).await;
+    let mut component = component_with_subscriber(&[("persist_items", "1")]).await;
     component.publish(OWNER, NODE, "1").await;
     assert_eq!(component.items(READER, NODE).await, ["1"]);
     component.configure(OWNER, NODE, &[("persist_items", "0")]).await;
@@ -232,7 +237,7 @@ async fn s16_4_4_persist_items_stores_items() {
 
 #[tokio::test]
 async fn s16_4_4_max_items_keeps_the_newest() {
-    let mut component = with(&[("max_items", "2")]).await;
+    let mut component = component_with_subscriber(&[("max_items", "2")]).await;
     for id in ["1", "2", "3"] {
         component.publish(OWNER, NODE, id).await;
     }
@@ -253,7 +258,7 @@ async fn s16_4_4_max_payload_size_limits_payloads() {
         let text = "x".repeat(bytes - "<x xmlns='urn:x'></x>".len());
         format!("<publish node='n'><item><x xmlns='urn:x'>{text}</x></item></publish>")
     };
-    let mut component = with(&[("max_payload_size", "100")]).await;
+    let mut component = component_with_subscriber(&[("max_payload_size", "100")]).await;
     assert!(is_granted(&component.pubsub(OWNER, "set", &payload(100)).await));
     let refused = component.pubsub(OWNER, "set", &payload(101)).await;
     assert_eq!(error(&refused), "modify not-acceptable payload-too-big");
@@ -261,7 +266,8 @@ async fn s16_4_4_max_payload_size_limits_payloads() {
 
 #[tokio::test]
 async fn s16_4_4_deliver_notifications_enables_events() {
-    let mut component = with(&[("deliver_notifications", "0"), ("notify_config", "1")]).await;
+    let mut component =
+        component_with_subscriber(&[("deliver_notifications", "0"), ("notify_config", "1")]).await;
     component.publish(OWNER, NODE, "1").await;
     component.subscribe("late@localhost/x", NODE).await;
     component.configure(OWNER, NODE, &[("title", "T")]).await;
@@ -302,7 +308,7 @@ async fn s8_4_2_deletion_is_delivered_without_deliver_notifications() {
 #[tokio::test]
 async fn s16_4_4_deliver_payloads_adds_payloads_to_events() {
     for (value, delivered) in [("1", true), ("0", false)] {
-        let mut component = with(&[("deliver_payloads", value)]).await;
+        let mut component = component_with_subscriber(&[("deliver_payloads", value)]).await;
         component.publish(OWNER, NODE, "1").await;
         let events = component.events_for(READER).await;
         let item = events[0].get_child("item", EVENT).unwrap();
@@ -317,7 +323,7 @@ async fn s16_4_4_deliver_payloads_adds_payloads_to_events() {
 #[tokio::test]
 async fn s16_4_4_notify_config_enables_configuration_events() {
     for (value, events) in [("1", 1), ("0", 0)] {
-        let mut component = with(&[("notify_config", value)]).await;
+        let mut component = component_with_subscriber(&[("notify_config", value)]).await;
         component.configure(OWNER, NODE, &[("title", "T")]).await;
         assert_eq!(component.events_for(READER).await.len(), events);
     }
@@ -326,7 +332,7 @@ async fn s16_4_4_notify_config_enables_configuration_events() {
 #[tokio::test]
 async fn s16_4_4_notify_delete_enables_deletion_events() {
     for (value, events) in [("1", 1), ("0", 0)] {
-        let mut component = with(&[("notify_delete", value)]).await;
+        let mut component = component_with_subscriber(&[("notify_delete", value)]).await;
         component.owner(OWNER, "set", "<delete node='n'/>").await;
         assert_eq!(component.events_for(READER).await.len(), events);
     }
@@ -335,14 +341,14 @@ async fn s16_4_4_notify_delete_enables_deletion_events() {
 #[tokio::test]
 async fn s16_4_4_notify_retract_enables_retraction_events() {
     for (value, events) in [("1", 3), ("0", 1)] {
-        let mut component = with(&[("notify_retract", value)]).await;
+        let mut component = component_with_subscriber(&[("notify_retract", value)]).await;
         component.publish(OWNER, NODE, "1").await;
         component.granted(OWNER, "<retract node='n'><item id='1'/></retract>").await;
         component.owner(OWNER, "set", "<purge node='n'/>").await;
         assert_eq!(component.events_for(READER).await.len(), events);
     }
     // A request may ask for it all the same (§7.2.2.1).
-    let mut component = with(&[("notify_retract", "0")]).await;
+    let mut component = component_with_subscriber(&[("notify_retract", "0")]).await;
     component.publish(OWNER, NODE, "1").await;
     component.granted(OWNER, "<retract node='n' notify='true'><item id='1'/></retract>").await;
     assert_eq!(component.events_for(READER).await.len(), 2);
@@ -351,7 +357,7 @@ async fn s16_4_4_notify_retract_enables_retraction_events() {
 #[tokio::test]
 async fn s16_4_4_notification_type_is_the_message_type() {
     for (value, has_hint) in [("headline", true), ("normal", false)] {
-        let mut component = with(&[("notification_type", value)]).await;
+        let mut component = component_with_subscriber(&[("notification_type", value)]).await;
         component.publish(OWNER, NODE, "1").await;
         let message = component.messages().await.remove(0);
         assert_eq!(message.attr("type"), Some(value));
@@ -362,7 +368,7 @@ async fn s16_4_4_notification_type_is_the_message_type() {
 #[tokio::test]
 async fn s16_4_4_send_last_published_item_sends_new_subscribers_the_last_item() {
     for (value, events) in [("on_sub", 1), ("never", 0)] {
-        let mut component = with(&[("send_last_published_item", value)]).await;
+        let mut component = component_with_subscriber(&[("send_last_published_item", value)]).await;
         component.publish(OWNER, NODE, "1").await;
         component.publish(OWNER, NODE, "2").await;
         component.messages().await;
@@ -394,7 +400,8 @@ async fn s16_4_4_publish_node_full_evicts_items_or_refuses() {
         ("retract-oldest", vec!["item 3", "retract 1"], ["2", "3"]),
         ("reject", vec![], ["1", "2"]),
     ] {
-        let mut component = with(&[("publish_node_full", value), ("max_items", "2")]).await;
+        let mut component =
+            component_with_subscriber(&[("publish_node_full", value), ("max_items", "2")]).await;
         for id in ["1", "2"] {
             component.publish(OWNER, NODE, id).await;
         }

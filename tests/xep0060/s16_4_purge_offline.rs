@@ -6,7 +6,8 @@ use gjallar::store::{MemoryStore, Store};
 use gjallar_pubsub::{Affiliation, ConfigField, Limits, PublishModel};
 
 use super::s12_3_presence::{
-    ONLINE, OTHER, OWNER, PHONE, READER, next_request, pass_by, presence, with,
+    ONLINE, OTHER, OWNER, PHONE, READER, become_briefly_available, component_with_node,
+    next_request, presence,
 };
 use crate::support::{
     component::{EVENT, TestComponent, event},
@@ -25,7 +26,8 @@ async fn with_publishers(store: &Arc<dyn Store>, limits: Limits) -> TestService 
 
 #[tokio::test]
 async fn s16_4_4_purge_offline_removes_items_of_unavailable_publishers() {
-    let mut component = with(&[("purge_offline", "1"), ("publish_model", "open")]).await;
+    let mut component =
+        component_with_node(&[("purge_offline", "1"), ("publish_model", "open")]).await;
     component.subscribe(READER, "n").await;
     component.publish(OTHER, "n", "1").await;
     component.messages().await;
@@ -106,9 +108,9 @@ async fn s16_4_4_purge_offline_retracts_items_that_the_publisher_may_retract() {
         some.map(|(_, id)| id.clone()).collect::<Vec<_>>()
     };
     stage.drain_log();
-    pass_by(&stage, banned).await;
+    become_briefly_available(&stage, banned).await;
     assert_eq!(stage.ids("n").await.len(), own.len());
-    pass_by(&stage, sensor).await;
+    become_briefly_available(&stage, sensor).await;
     assert_eq!(stage.ids("n").await, of(&[stranger, owner, banned]));
     let told = stage.drain_log();
     let retracted = of(&[sensor]);
@@ -128,7 +130,7 @@ async fn s16_4_4_purge_offline_retracts_items_that_the_publisher_may_retract() {
         () = stage.service.run_timers() => {}
         () = async { while next_request(&stage).await.expect("it is asked").0 != late {} } => {}
     }
-    pass_by(&stage, late).await;
+    become_briefly_available(&stage, late).await;
     let mut left = of(&[stranger, owner, banned]);
     left.push("newest".into());
     assert_eq!(stage.ids("n").await, left);
@@ -146,7 +148,7 @@ async fn s16_4_4_purge_offline_retracts_in_parts_when_the_backlog_is_full() {
         stage.publish("stranger@localhost", "n", &format!("{id:02}")).await.unwrap();
         stage.drain_log();
     }
-    pass_by(&stage, "stranger@localhost").await;
+    become_briefly_available(&stage, "stranger@localhost").await;
     let left = stage.ids("n").await.len();
     assert!((1..100).contains(&left), "{left}");
     stage.service.available(&jid("stranger@localhost/x"), &ONLINE).await;
