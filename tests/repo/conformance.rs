@@ -181,6 +181,12 @@ fn fields(values: Vec<(String, String)>) -> BTreeSet<String> {
 fn forms_have_exactly_the_registered_fields() {
     let config = NodeConfig::initial(&Limits::default());
     assert_eq!(fields(node_config::values(&config)), listed(NODE_CONFIG));
+    let readme = fs::read_to_string(root().join("README.md")).unwrap();
+    let number = listed(NODE_CONFIG).len();
+    assert!(
+        readme.contains(&format!("- {number} configuration fields of the registry")),
+        "{number}"
+    );
     assert_eq!(
         fields(subscribe_options::values(&SubscriptionOptions::default())),
         listed(SUBSCRIBE_OPTIONS)
