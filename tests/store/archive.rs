@@ -257,10 +257,23 @@ async fn stores_of_every_version_are_opened_or_refused() {
 fn essence(message: &Element) -> Vec<String> {
     let attribute = |name| message.attr(name).unwrap_or_default().to_owned();
     let mut parts = vec![attribute("to"), attribute("type")];
-    let mut children: Vec<_> = message.children().map(without_forms).map(|c| shown(&c)).collect();
+    let child = |child: &Element| match child.is("x", "jabber:x:data") {
+        true => form_values(child),
+        false => shown(&without_forms(child)),
+    };
+    let mut children: Vec<_> = message.children().map(child).collect();
     children.sort();
     parts.append(&mut children);
     parts
+}
+
+fn form_values(form: &Element) -> String {
+    let fields = form.children().filter(|child| child.name() == "field");
+    let field = |field: &Element| {
+        let values: String = field.children().map(Element::text).collect();
+        format!("{}={values}", field.attr("var").unwrap_or_default())
+    };
+    fields.map(field).collect::<Vec<_>>().join(" ")
 }
 
 fn without_forms(element: &Element) -> Element {
