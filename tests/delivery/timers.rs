@@ -17,21 +17,21 @@ const READER: &str = "reader@localhost";
 const BEGIN: u64 = 1_700_000_000_000;
 
 /// A service whose clock is that of the paused runtime.
-async fn stage(limits: Limits) -> TestService {
+async fn service_with_paused_clock(limits: Limits) -> TestService {
     let begin = Instant::now();
     let clock = move || Timestamp(BEGIN + begin.elapsed().as_millis() as u64);
     TestService::clocked(Arc::new(MemoryStore::new()), limits, Arc::new(clock)).await
 }
 
 /// Lets time pass until something holds, which is looked at every 100 milliseconds.
-async fn pass<F: Future<Output = bool>>(stage: &TestService, mut holds: impl FnMut() -> F) {
+async fn pass<F: Future<Output = bool>>(fixture: &TestService, mut holds: impl FnMut() -> F) {
     let looking = async {
         while !holds().await {
             sleep(Duration::from_millis(100)).await;
         }
     };
     tokio::select! {
-        () = stage.service.run_timers() => {}
+        () = fixture.service.run_timers() => {}
         looked = timeout(Duration::from_secs(100), looking) => looked.expect("it holds in time"),
     }
 }
@@ -40,23 +40,23 @@ async fn pass<F: Future<Output = bool>>(stage: &TestService, mut holds: impl FnM
 #[tokio::test(start_paused = true)]
 async fn expired_items_are_retracted_in_parts_when_the_backlog_is_full() {
     let limits = Limits { max_subids: 8, max_backlog_bytes: 100_000, ..Limits::default() };
-    let stage = stage(limits).await;
-    stage.create(OWNER, "n").await.unwrap();
+    let fixture = service_with_paused_clock(limits).await;
+    fixture.create(OWNER, "n").await.unwrap();
     for id in 0..100 {
-        stage.publish(OWNER, "n", &format!("{id:02}")).await.unwrap();
+        fixture.publish(OWNER, "n", &format!("{id:02}")).await.unwrap();
     }
-    stage.subscribe_many(OWNER, "n", 100).await;
-    stage.configure(OWNER, "n", ConfigField::ItemExpire(ItemExpire::Seconds(1))).await.unwrap();
+    fixture.subscribe_many(OWNER, "n", 100).await;
+    fixture.configure(OWNER, "n", ConfigField::ItemExpire(ItemExpire::Seconds(1))).await.unwrap();
     let mut told = Vec::new();
     while told.len() < 100 {
-        pass(&stage, async || stage.service.log_window().size().0 > 0).await;
-        told.extend(stage.drain_log());
+        pass(&fixture, async || fixture.service.log_window().size().0 > 0).await;
+        told.extend(fixture.drain_log());
     }
     for (id, (event, recipients)) in told.iter().enumerate() {
         assert!(event.contains(&format!("Retracted([ItemId(\"{id:02}\")])")), "{event}");
         assert_eq!(recipients.len(), 100);
     }
-    assert!(stage.ids("n").await.is_empty());
+    assert!(fixture.ids("n").await.is_empty());
 }
 
 /// The share of the owner is used up, and nothing of it is delivered: a lease ends all the same. What has expired goes
@@ -68,61 +68,61 @@ async fn leases_end_while_the_backlog_is_full() {
 }
 
 async fn leases_end_at(limits: Limits) {
-    let stage = stage(limits).await;
-    stage.create(OWNER, "n").await.unwrap();
+    let fixture = service_with_paused_clock(limits).await;
+    fixture.create(OWNER, "n").await.unwrap();
     for reader in [READER, "other@localhost"] {
-        stage.subscribe(reader, "n").await.unwrap();
+        fixture.subscribe(reader, "n").await.unwrap();
     }
     let end = Timestamp(BEGIN + 5_000);
-    stage.set_options(READER, "n", SubscriptionOption::Expire(Expire::At(end))).await.unwrap();
-    stage.configure(OWNER, "n", ConfigField::ItemExpire(ItemExpire::Seconds(1))).await.unwrap();
+    fixture.set_options(READER, "n", SubscriptionOption::Expire(Expire::At(end))).await.unwrap();
+    fixture.configure(OWNER, "n", ConfigField::ItemExpire(ItemExpire::Seconds(1))).await.unwrap();
     let mut published = 0;
-    while stage.publish(OWNER, "n", &published.to_string()).await.is_ok() {
+    while fixture.publish(OWNER, "n", &published.to_string()).await.is_ok() {
         published += 1;
     }
-    let outbox = stage.service.log_window();
+    let outbox = fixture.service.log_window();
     let full = outbox.size();
     let last = outbox.get(outbox.next() - 1).unwrap();
     let reader = jid(READER);
-    pass(&stage, async || outbox.lost(&last).has(&reader, last.number, &last.notification)).await;
+    pass(&fixture, async || outbox.lost(&last).has(&reader, last.number, &last.notification)).await;
     assert_eq!(outbox.size().0, full.0);
-    assert!(stage.unsubscribe(READER, "n").await.is_err());
-    assert_eq!(stage.ids("n").await.len(), published);
-    stage.drain_log();
+    assert!(fixture.unsubscribe(READER, "n").await.is_err());
+    assert_eq!(fixture.ids("n").await.len(), published);
+    fixture.drain_log();
     let mut retracted = 0;
     while retracted < published {
-        pass(&stage, async || stage.service.log_window().size().0 > 0).await;
-        let told = stage.drain_log();
+        pass(&fixture, async || fixture.service.log_window().size().0 > 0).await;
+        let told = fixture.drain_log();
         retracted += told.iter().filter(|(event, _)| event.contains("Retracted")).count();
     }
-    assert!(stage.ids("n").await.is_empty());
+    assert!(fixture.ids("n").await.is_empty());
 }
 
 /// Of several subscriptions of a JID the one with a lease ends, and the subscriber stays.
 #[tokio::test(start_paused = true)]
 async fn lease_of_one_of_several_subscriptions_ends_while_the_backlog_is_full() {
     let limits = Limits { max_subids: 3, max_backlog_events: 20, ..Limits::default() };
-    let stage = stage(limits).await;
-    stage.create(OWNER, "n").await.unwrap();
+    let fixture = service_with_paused_clock(limits).await;
+    fixture.create(OWNER, "n").await.unwrap();
     let end = Timestamp(BEGIN + 5_000);
     for settings in [Vec::new(), vec![SubscriptionOption::Expire(Expire::At(end))]] {
         let (node, settings) = (node("n"), Some(settings));
         let request = Subscribe { node, jid: jid(READER), settings, is_public: false };
-        let subscribed = stage.service.subscribe(&actor(READER), &request, |answer| answer).await;
+        let subscribed = fixture.service.subscribe(&actor(READER), &request, |answer| answer).await;
         subscribed.await.unwrap();
     }
-    while stage.publish(OWNER, "n", "1").await.is_ok() {}
+    while fixture.publish(OWNER, "n", "1").await.is_ok() {}
     // With several, it has to be said which one is meant.
     assert!(matches!(
-        options(&stage).await,
+        options(&fixture).await,
         Err(Error::Refused(gjallar_pubsub::Error::SubIdRequired))
     ));
-    let is_over = async || options(&stage).await.is_ok();
-    pass(&stage, is_over).await;
+    let is_over = async || options(&fixture).await.is_ok();
+    pass(&fixture, is_over).await;
 }
 
-async fn options(stage: &TestService) -> Result<(), Error> {
-    stage.set_options(READER, "n", SubscriptionOption::Deliver(true)).await
+async fn options(fixture: &TestService) -> Result<(), Error> {
+    fixture.set_options(READER, "n", SubscriptionOption::Deliver(true)).await
 }
 
 /// More leases end soon than there can be notifications.
@@ -130,20 +130,23 @@ async fn options(stage: &TestService) -> Result<(), Error> {
 async fn each_subscriber_gets_one_lease_notice() {
     const READERS: usize = 300;
     let limits = Limits { max_backlog_events: 100, ..Limits::default() };
-    let stage = stage(limits).await;
-    stage.create(OWNER, "n").await.unwrap();
+    let fixture = service_with_paused_clock(limits).await;
+    fixture.create(OWNER, "n").await.unwrap();
     let end = Timestamp(BEGIN + 1_000_000);
     for number in 0..READERS {
         let reader = format!("{number:03}@localhost");
-        stage.subscribe(&reader, "n").await.unwrap();
-        stage.set_options(&reader, "n", SubscriptionOption::Expire(Expire::At(end))).await.unwrap();
+        fixture.subscribe(&reader, "n").await.unwrap();
+        fixture
+            .set_options(&reader, "n", SubscriptionOption::Expire(Expire::At(end)))
+            .await
+            .unwrap();
     }
-    stage.drain_log();
+    fixture.drain_log();
     sleep(Duration::from_secs(910)).await;
     let mut warned = Vec::new();
     while warned.len() < READERS {
-        pass(&stage, async || stage.service.log_window().size().0 > 0).await;
-        warned.extend(stage.drain_log().into_iter().flat_map(|(_, recipients)| recipients));
+        pass(&fixture, async || fixture.service.log_window().size().0 > 0).await;
+        warned.extend(fixture.drain_log().into_iter().flat_map(|(_, recipients)| recipients));
     }
     warned.sort();
     let readers: Vec<_> = (0..READERS).map(|number| format!("{number:03}@localhost")).collect();

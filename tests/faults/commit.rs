@@ -32,24 +32,24 @@ async fn failed_erasure_is_completed_by_the_next_one() {
     let (admin, erased) = (actor("admin@localhost"), jid("a@localhost").to_bare());
     let contact = || ConfigField::Contact(vec![jid("a@localhost"), jid("b@localhost")]);
     for fails_at in 6..=10 {
-        let stage = TestService::new(faulty(fails_at, false)).await;
-        stage.create(OWNER, "n").await.unwrap();
-        stage.affiliate(OWNER, "n", "a@localhost", Affiliation::Owner).await.unwrap();
-        stage.configure("a@localhost", "n", contact()).await.unwrap();
+        let fixture = TestService::new(faulty(fails_at, false)).await;
+        fixture.create(OWNER, "n").await.unwrap();
+        fixture.affiliate(OWNER, "n", "a@localhost", Affiliation::Owner).await.unwrap();
+        fixture.configure("a@localhost", "n", contact()).await.unwrap();
         let settings = vec![ConfigField::PublishModel(PublishModel::Open), contact()];
-        stage.create_with(OWNER, "m", settings).await.unwrap();
-        stage.publish("a@localhost", "m", "1").await.unwrap();
-        let failed = stage.service.erase(&admin, &erased).await;
+        fixture.create_with(OWNER, "m", settings).await.unwrap();
+        fixture.publish("a@localhost", "m", "1").await.unwrap();
+        let failed = fixture.service.erase(&admin, &erased).await;
         assert_eq!(failed.is_err(), fails_at < 10, "{fails_at}: {failed:?}");
-        stage.service.erase(&admin, &erased).await.unwrap();
+        fixture.service.erase(&admin, &erased).await.unwrap();
         for name in ["n", "m"] {
-            let there = stage.store.node(&node(name)).await.unwrap().unwrap();
+            let there = fixture.store.node(&node(name)).await.unwrap().unwrap();
             assert_eq!(there.config.contact, [jid("b@localhost")], "{fails_at}");
             assert_eq!(there.affiliation_of(&erased), Affiliation::None);
             let named = format!("{:?}", there.revision);
             assert!(!named.contains("a@localhost"), "{named}");
         }
-        assert_eq!(stage.ids("m").await, [""; 0]);
+        assert_eq!(fixture.ids("m").await, [""; 0]);
     }
 }
 
@@ -58,15 +58,15 @@ async fn failed_erasure_is_completed_by_the_next_one() {
 async fn memory_equals_the_store_after_a_failed_commit() {
     for commits_all_the_same in [false, true] {
         for fails_at in 1..=7 {
-            let stage = TestService::new(faulty(fails_at, commits_all_the_same)).await;
+            let fixture = TestService::new(faulty(fails_at, commits_all_the_same)).await;
             let results = [
-                stage.create(OWNER, "a").await.map(|_| ()),
-                stage.subscribe("x@localhost", "a").await,
-                stage.publish(OWNER, "a", "1").await.map(|_| ()),
-                stage.affiliate(OWNER, "a", "x@localhost", Affiliation::Outcast).await,
-                stage.retract(OWNER, "a", "1").await,
-                stage.purge(OWNER, "a").await,
-                stage.delete(OWNER, "a").await,
+                fixture.create(OWNER, "a").await.map(|_| ()),
+                fixture.subscribe("x@localhost", "a").await,
+                fixture.publish(OWNER, "a", "1").await.map(|_| ()),
+                fixture.affiliate(OWNER, "a", "x@localhost", Affiliation::Outcast).await,
+                fixture.retract(OWNER, "a", "1").await,
+                fixture.purge(OWNER, "a").await,
+                fixture.delete(OWNER, "a").await,
             ];
             let failed: Vec<_> =
                 (1..).zip(&results).filter(|(_, r)| matches!(r, Err(Error::Unknown(_)))).collect();
@@ -83,25 +83,25 @@ async fn memory_equals_the_store_after_a_failed_commit() {
                 (3, false) => assert!(refused(&results[4]), "{results:?}"),
                 _ => assert!(!results.iter().any(refused), "{fails_at}: {results:?}"),
             }
-            let there = stage.store.node(&node("a")).await.unwrap();
+            let there = fixture.store.node(&node("a")).await.unwrap();
             assert_eq!(there.is_some(), fails_at == 7 && !commits_all_the_same);
             // The failure is settled when the node is next looked at.
-            let _ = stage.items(OWNER, "a").await;
+            let _ = fixture.items(OWNER, "a").await;
             let nodes = format!("gjallar_nodes {}\n", usize::from(there.is_some()));
-            assert!(stage.service.stats().contains(&nodes), "{nodes}");
+            assert!(fixture.service.stats().contains(&nodes), "{nodes}");
         }
     }
 }
 
 #[tokio::test]
 async fn a_failed_publish_is_not_delivered() {
-    let stage = TestService::new(faulty(3, false)).await;
-    stage.create(OWNER, "a").await.unwrap();
-    stage.subscribe("x@localhost", "a").await.unwrap();
-    assert!(matches!(stage.publish(OWNER, "a", "1").await, Err(Error::Unknown(_))));
-    assert_eq!(stage.drain_log(), []);
-    stage.publish(OWNER, "a", "1").await.unwrap();
-    assert_eq!(stage.drain_log().len(), 1);
+    let fixture = TestService::new(faulty(3, false)).await;
+    fixture.create(OWNER, "a").await.unwrap();
+    fixture.subscribe("x@localhost", "a").await.unwrap();
+    assert!(matches!(fixture.publish(OWNER, "a", "1").await, Err(Error::Unknown(_))));
+    assert_eq!(fixture.drain_log(), []);
+    fixture.publish(OWNER, "a", "1").await.unwrap();
+    assert_eq!(fixture.drain_log().len(), 1);
 }
 
 #[tokio::test]
@@ -118,16 +118,16 @@ async fn failed_request_gets_an_error_and_can_be_repeated() {
 #[tokio::test]
 async fn full_backlog_refuses_requests_before_any_change() {
     let limits = Limits { max_backlog_events: 100, ..Limits::default() };
-    let stage = TestService::limited(Arc::new(MemoryStore::new()), limits).await;
+    let fixture = TestService::limited(Arc::new(MemoryStore::new()), limits).await;
     for (owner, node) in [(OWNER, "a"), ("second@localhost", "b"), ("third@localhost", "c")] {
-        stage.create(owner, node).await.unwrap();
+        fixture.create(owner, node).await.unwrap();
         for reader in ["x@localhost", "y@localhost"] {
-            stage.subscribe(reader, node).await.unwrap();
+            fixture.subscribe(reader, node).await.unwrap();
         }
     }
     let mut published = 0;
     let busy = loop {
-        match stage.publish(OWNER, "a", "1").await {
+        match fixture.publish(OWNER, "a", "1").await {
             Ok(_) => published += 1,
             Err(error) => break error,
         }
@@ -135,27 +135,27 @@ async fn full_backlog_refuses_requests_before_any_change() {
     assert!(matches!(busy, Error::Busy { .. }), "{busy:?}");
     assert_eq!(published, 50);
     // Who has to go can be sent away all the same.
-    stage.affiliate(OWNER, "a", "x@localhost", Affiliation::Outcast).await.unwrap();
-    stage.affiliate(OWNER, "a", "x@localhost", Affiliation::None).await.unwrap();
-    stage.subscribe("x@localhost", "a").await.unwrap_err();
-    assert_eq!(stage.items(OWNER, "a").await.unwrap()[0].event_id.sequence.0, published);
+    fixture.affiliate(OWNER, "a", "x@localhost", Affiliation::Outcast).await.unwrap();
+    fixture.affiliate(OWNER, "a", "x@localhost", Affiliation::None).await.unwrap();
+    fixture.subscribe("x@localhost", "a").await.unwrap_err();
+    assert_eq!(fixture.items(OWNER, "a").await.unwrap()[0].event_id.sequence.0, published);
     // And a node can be deleted, if that is not told.
-    let refused = stage.delete(OWNER, "a").await;
+    let refused = fixture.delete(OWNER, "a").await;
     assert!(matches!(refused, Err(Error::Busy { .. })), "{refused:?}");
-    stage.configure(OWNER, "a", ConfigField::NotifyDelete(false)).await.unwrap();
-    stage.delete(OWNER, "a").await.unwrap();
+    fixture.configure(OWNER, "a", ConfigField::NotifyDelete(false)).await.unwrap();
+    fixture.delete(OWNER, "a").await.unwrap();
     // Another creator has as much as is free, and the next one too.
     for (owner, node, share) in [("second@localhost", "b", 25), ("third@localhost", "c", 12)] {
         for _ in 0..share {
-            stage.publish(owner, node, "1").await.unwrap();
+            fixture.publish(owner, node, "1").await.unwrap();
         }
-        let busy = stage.publish(owner, node, "1").await;
+        let busy = fixture.publish(owner, node, "1").await;
         assert!(matches!(busy, Err(Error::Busy { .. })), "{busy:?}");
     }
-    assert_eq!(stage.drain_log().len() as u64, published + 25 + 12);
-    stage.create(OWNER, "a").await.unwrap();
-    stage.subscribe("x@localhost", "a").await.unwrap();
-    stage.publish(OWNER, "a", "1").await.unwrap();
+    assert_eq!(fixture.drain_log().len() as u64, published + 25 + 12);
+    fixture.create(OWNER, "a").await.unwrap();
+    fixture.subscribe("x@localhost", "a").await.unwrap();
+    fixture.publish(OWNER, "a", "1").await.unwrap();
 }
 
 /// Publishes that are under way at the same time have one audience, and it counts once.
@@ -164,18 +164,18 @@ async fn audience_of_concurrent_publishes_counts_once() {
     // Two of the audience, of 100 bytes for each, do not fit into the half that one creator has.
     let limits = Limits { max_backlog_bytes: 350_000, ..Limits::default() };
     let gate = Arc::new(Semaphore::new(1));
-    let stage =
+    let fixture =
         TestService::limited(FailingStore::gated(Arc::new(MemoryStore::new()), &gate), limits)
             .await;
-    stage.create(OWNER, "a").await.unwrap();
+    fixture.create(OWNER, "a").await.unwrap();
     for number in 0..1000 {
-        stage.subscribe(&format!("s{number}@localhost"), "a").await.unwrap();
+        fixture.subscribe(&format!("s{number}@localhost"), "a").await.unwrap();
     }
     let closed = gate.acquire().await.unwrap();
     let mut publishing = Vec::new();
     for number in 0..20 {
         let name = number.to_string();
-        let begun = stage.begin_to_publish(OWNER, "a", &name);
+        let begun = fixture.begin_to_publish(OWNER, "a", &name);
         // Without room it would wait until those before it are settled.
         publishing.push(timeout(Duration::from_secs(10), begun).await.expect("there is room"));
     }
@@ -183,7 +183,7 @@ async fn audience_of_concurrent_publishes_counts_once() {
     for published in publishing {
         published.await.unwrap();
     }
-    assert_eq!(stage.drain_log().len(), 20);
+    assert_eq!(fixture.drain_log().len(), 20);
 }
 
 /// Memory has a subscription that the store does not have, for its commit failed. That is no damage.
@@ -191,35 +191,35 @@ async fn audience_of_concurrent_publishes_counts_once() {
 async fn unavailable_presence_after_a_failed_commit_quarantines_no_node() {
     let folder = tempfile::tempdir().unwrap();
     let (store, gate) = (SledStore::open(folder.path()).unwrap(), Arc::new(Semaphore::new(1)));
-    let stage = TestService::new(FailingStore::begin(Arc::new(store), 3..4, false, &gate)).await;
-    stage.create_with(OWNER, "a", vec![ConfigField::Tempsub(true)]).await.unwrap();
-    stage.subscribe("x@localhost", "a").await.unwrap();
+    let fixture = TestService::new(FailingStore::begin(Arc::new(store), 3..4, false, &gate)).await;
+    fixture.create_with(OWNER, "a", vec![ConfigField::Tempsub(true)]).await.unwrap();
+    fixture.subscribe("x@localhost", "a").await.unwrap();
     let closed = gate.acquire().await.unwrap();
     let phone = "x@localhost/phone";
-    let mut subscribing = pin!(stage.subscribe(phone, "a"));
+    let mut subscribing = pin!(fixture.subscribe(phone, "a"));
     assert!(timeout(Duration::from_secs(1), &mut subscribing).await.is_err());
     let phone = jid(phone);
-    let mut departing = pin!(stage.service.unavailable(&phone));
+    let mut departing = pin!(fixture.service.unavailable(&phone));
     assert!(timeout(Duration::from_secs(1), &mut departing).await.is_err(), "it does not wait");
     drop(closed);
     departing.await;
     assert!(matches!(subscribing.await, Err(Error::Unknown(_))));
-    stage.publish(OWNER, "a", "1").await.unwrap();
+    fixture.publish(OWNER, "a", "1").await.unwrap();
 }
 
 /// The first request shuts somebody out and fails, though it happened; the second changes nothing. What waited
 /// is not told to who was shut out.
 #[tokio::test]
 async fn failed_revocation_still_stops_notifications() {
-    let stage = TestService::new(faulty(4, true)).await;
-    stage.create(OWNER, "a").await.unwrap();
-    stage.subscribe("x@localhost", "a").await.unwrap();
-    stage.publish(OWNER, "a", "1").await.unwrap();
+    let fixture = TestService::new(faulty(4, true)).await;
+    fixture.create(OWNER, "a").await.unwrap();
+    fixture.subscribe("x@localhost", "a").await.unwrap();
+    fixture.publish(OWNER, "a", "1").await.unwrap();
     let closed = ConfigField::AccessModel(AccessModel::Whitelist);
-    let failed = stage.configure(OWNER, "a", closed.clone()).await;
+    let failed = fixture.configure(OWNER, "a", closed.clone()).await;
     assert!(matches!(failed, Err(Error::Unknown(_))), "{failed:?}");
-    stage.configure(OWNER, "a", closed).await.unwrap();
-    assert_eq!(stage.drain_log()[0].1, [""; 0]);
+    fixture.configure(OWNER, "a", closed).await.unwrap();
+    assert_eq!(fixture.drain_log()[0].1, [""; 0]);
 }
 
 /// Three publishes are under way when the first of them fails. The others rest on it: they fail too, and leave
@@ -230,23 +230,23 @@ async fn dependent_commits_fail_after_failed_commit() {
         let gate = Arc::new(Semaphore::new(1));
         let inner = Arc::new(MemoryStore::new());
         let store = FailingStore::begin(inner, 3..4, commits_all_the_same, &gate);
-        let stage = TestService::new(store).await;
-        stage.create(OWNER, "a").await.unwrap();
-        stage.subscribe("x@localhost", "a").await.unwrap();
+        let fixture = TestService::new(store).await;
+        fixture.create(OWNER, "a").await.unwrap();
+        fixture.subscribe("x@localhost", "a").await.unwrap();
         let closed = gate.acquire().await.unwrap();
         let mut settling = Vec::new();
         for id in ["1", "2", "3"] {
-            settling.push(stage.begin_to_publish(OWNER, "a", id).await);
+            settling.push(fixture.begin_to_publish(OWNER, "a", id).await);
         }
         drop(closed);
         for outcome in settling {
             assert!(matches!(outcome.await, Err(Error::Unknown(_))));
         }
-        assert_eq!(stage.drain_log(), []);
-        stage.publish(OWNER, "a", "4").await.unwrap();
+        assert_eq!(fixture.drain_log(), []);
+        fixture.publish(OWNER, "a", "4").await.unwrap();
         let there: &[&str] = if commits_all_the_same { &["1", "4"] } else { &["4"] };
-        assert_eq!(stage.ids("a").await, there);
-        assert_eq!(stage.drain_log().len(), 1);
+        assert_eq!(fixture.ids("a").await, there);
+        assert_eq!(fixture.drain_log().len(), 1);
     }
 }
 
@@ -389,20 +389,20 @@ async fn unacknowledged_notifications_are_bounded() {
 async fn uncertain_nodes_are_reloaded_together() {
     let gate = Arc::new(Semaphore::new(1));
     let store = FailingStore::begin(Arc::new(MemoryStore::new()), 51..101, false, &gate);
-    let stage = TestService::new(Arc::clone(&store) as Arc<dyn Store>).await;
+    let fixture = TestService::new(Arc::clone(&store) as Arc<dyn Store>).await;
     let nodes: Vec<_> = (0..50).map(|number| number.to_string()).collect();
     for node in &nodes {
-        stage.create(OWNER, node).await.unwrap();
+        fixture.create(OWNER, node).await.unwrap();
     }
     for node in &nodes {
-        assert!(matches!(stage.publish(OWNER, node, "1").await, Err(Error::Unknown(_))));
+        assert!(matches!(fixture.publish(OWNER, node, "1").await, Err(Error::Unknown(_))));
     }
     let before = store.scans.load(Ordering::Relaxed);
-    let settled = timeout(Duration::from_secs(5), stage.service.reload_uncertain_nodes()).await;
+    let settled = timeout(Duration::from_secs(5), fixture.service.reload_uncertain_nodes()).await;
     assert!(settled.is_err(), "it goes on");
     assert_eq!(store.scans.load(Ordering::Relaxed) - before, 1);
     for node in &nodes {
-        stage.publish(OWNER, node, "1").await.unwrap();
+        fixture.publish(OWNER, node, "1").await.unwrap();
     }
     assert_eq!(store.scans.load(Ordering::Relaxed) - before, 1, "all were read");
 }

@@ -260,18 +260,18 @@ async fn corrupt_record_is_named_in_the_log() {
 async fn full_store(is_killed: bool) -> BTreeMap<PathBuf, Vec<u8>> {
     let folder = tempfile::tempdir().unwrap();
     let folder = folder.path();
-    let stage = TestService::new(std::sync::Arc::new(SledStore::open(folder).unwrap())).await;
+    let fixture = TestService::new(std::sync::Arc::new(SledStore::open(folder).unwrap())).await;
     for name in ["a", "b"] {
-        stage.create("owner@localhost", name).await.unwrap();
+        fixture.create("owner@localhost", name).await.unwrap();
         for number in 0..30 {
-            stage.subscribe(&format!("s{number}@localhost"), name).await.unwrap();
+            fixture.subscribe(&format!("s{number}@localhost"), name).await.unwrap();
             let xml = format!("<x xmlns='urn:x'>{}</x>", "y".repeat(number * 100));
             let id = number.to_string();
-            stage.publish_xml("owner@localhost", name, &id, &xml).await.unwrap();
+            fixture.publish_xml("owner@localhost", name, &id, &xml).await.unwrap();
         }
     }
     if !is_killed {
-        stage.service.close().await;
+        fixture.service.close().await;
     }
     read_all(folder)
 }

@@ -241,8 +241,8 @@ async fn recipients_with_subids_use_little_of_the_backlog() {
     const SUBSCRIBERS: usize = 12_000;
     let limits = Limits { max_subids: 8, ..Limits::default() };
     let half = limits.max_backlog_bytes / 2;
-    let stage = TestService::limited(Arc::new(MemoryStore::new()), limits).await;
-    stage.create(BOT, "n").await.unwrap();
+    let fixture = TestService::limited(Arc::new(MemoryStore::new()), limits).await;
+    fixture.create(BOT, "n").await.unwrap();
     for first in (0..SUBSCRIBERS).step_by(2_000) {
         let entry = |number: usize| {
             let subscriber = jid(&format!("{number:06}@far.example"));
@@ -250,18 +250,18 @@ async fn recipients_with_subids_use_little_of_the_backlog() {
         };
         let entries = (first..first + 2_000).map(entry).collect();
         let request = SetSubscriptions { node: node("n"), entries, invalid: Vec::new() };
-        let set = stage.service.set_subscriptions(&actor(BOT), &request, |answer| answer).await;
+        let set = fixture.service.set_subscriptions(&actor(BOT), &request, |answer| answer).await;
         assert!(set.await.unwrap().failed.is_empty());
-        stage.drain_log();
+        fixture.drain_log();
     }
     let xml = format!("<x xmlns='urn:x'>{}</x>", "x".repeat(379));
     for id in 0..4 {
-        stage.publish_xml(BOT, "n", &id.to_string(), &xml).await.unwrap();
+        fixture.publish_xml(BOT, "n", &id.to_string(), &xml).await.unwrap();
     }
-    let (_, bytes) = stage.service.log_window().size();
+    let (_, bytes) = fixture.service.log_window().size();
     assert!(bytes < 4 * SUBSCRIBERS * 200, "{bytes}");
     assert!(6 * 100_000 * 200 < half);
-    let told: usize = stage.drain_log().iter().map(|(_, recipients)| recipients.len()).sum();
+    let told: usize = fixture.drain_log().iter().map(|(_, recipients)| recipients.len()).sum();
     assert_eq!(told, 4 * SUBSCRIBERS);
 }
 
@@ -338,41 +338,41 @@ async fn large_replies_to_one_domain_delay_no_other_domain() {
 #[tokio::test]
 async fn a_batch_counts_its_recipients_once() {
     let limits = Limits { max_subids: 8, max_backlog_bytes: 400_000, ..Limits::default() };
-    let stage = TestService::limited(Arc::new(MemoryStore::new()), limits).await;
-    stage.create(BOT, "n").await.unwrap();
-    stage.subscribe_many(BOT, "n", 500).await;
+    let fixture = TestService::limited(Arc::new(MemoryStore::new()), limits).await;
+    fixture.create(BOT, "n").await.unwrap();
+    fixture.subscribe_many(BOT, "n", 500).await;
     let items =
         |bytes| (0..100).map(move |_| format!("<x xmlns='urn:x'>{}</x>", "x".repeat(bytes)));
-    stage.publish_all(BOT, "n", items(10)).await.unwrap();
-    let (events, bytes) = stage.service.log_window().size();
+    fixture.publish_all(BOT, "n", items(10)).await.unwrap();
+    let (events, bytes) = fixture.service.log_window().size();
     assert!(events == 100 && bytes < 100 * 1100 + 500 * 200, "{events} {bytes}");
-    assert_eq!(stage.service.log_window().notifications(), 100 * 500);
+    assert_eq!(fixture.service.log_window().notifications(), 100 * 500);
     // There is room for another one when the first is told.
-    let later = stage.publish_all(BOT, "n", items(10)).await;
+    let later = fixture.publish_all(BOT, "n", items(10)).await;
     assert!(matches!(later, Err(Error::Busy { .. })), "{later:?}");
-    let told = stage.drain_log();
+    let told = fixture.drain_log();
     assert!(told.iter().all(|(_, recipients)| recipients.len() == 500));
-    stage.publish_all(BOT, "n", items(10)).await.unwrap();
-    stage.drain_log();
-    assert_eq!(stage.service.log_window().notifications(), 0);
+    fixture.publish_all(BOT, "n", items(10)).await.unwrap();
+    fixture.drain_log();
+    assert_eq!(fixture.service.log_window().notifications(), 0);
     // For this one there is never.
-    let never = stage.publish_all(BOT, "n", items(1500)).await;
+    let never = fixture.publish_all(BOT, "n", items(1500)).await;
     assert!(
         matches!(never, Err(Error::Refused(gjallar_pubsub::Error::TooManyNotifications))),
         "{never:?}"
     );
-    assert_eq!(stage.service.log_window().size(), (0, 0));
+    assert_eq!(fixture.service.log_window().size(), (0, 0));
 }
 
 /// A batch of so many items that are all alike.
 async fn publish_batch(
-    stage: &TestService,
+    fixture: &TestService,
     by: &str,
     to: &str,
     number: usize,
 ) -> Result<(), Error> {
     let items = (0..number).map(|_| "<x xmlns='urn:x'/>".to_owned());
-    stage.publish_all(by, to, items).await.map(drop)
+    fixture.publish_all(by, to, items).await.map(drop)
 }
 
 /// The limit that leaves no room for a request.
@@ -384,12 +384,12 @@ fn full(outcome: &Result<(), Error>) -> &'static str {
 }
 
 /// A node of 50 subscribers.
-async fn create_for_fifty(stage: &TestService, owner: &str, name: &str) {
-    stage.create(owner, name).await.unwrap();
-    stage.subscribe_many(owner, name, 50).await;
+async fn create_for_fifty(fixture: &TestService, owner: &str, name: &str) {
+    fixture.create(owner, name).await.unwrap();
+    fixture.subscribe_many(owner, name, 50).await;
     // Behind all notices of the subscriptions.
-    publish_batch(stage, owner, name, 1).await.unwrap();
-    while !stage.drain_log().iter().any(|(_, recipients)| recipients.len() == 50) {
+    publish_batch(fixture, owner, name, 1).await.unwrap();
+    while !fixture.drain_log().iter().any(|(_, recipients)| recipients.len() == 50) {
         yield_now().await;
     }
 }
@@ -399,57 +399,57 @@ const NOTIFICATIONS: &str = "limits.max_backlog_notifications";
 #[tokio::test]
 async fn items_times_subscribers_are_counted_before_the_commit() {
     let limits = Limits { max_backlog_notifications: 1000, ..Limits::default() };
-    let stage = TestService::limited(Arc::new(MemoryStore::new()), limits).await;
-    create_for_fifty(&stage, BOT, "n").await;
-    create_for_fifty(&stage, OTHER, "of-other").await;
-    let outbox = stage.service.log_window();
+    let fixture = TestService::limited(Arc::new(MemoryStore::new()), limits).await;
+    create_for_fifty(&fixture, BOT, "n").await;
+    create_for_fifty(&fixture, OTHER, "of-other").await;
+    let outbox = fixture.service.log_window();
     // Half of the limit is 10 items for 50 subscribers. One more never fits.
-    let never = publish_batch(&stage, BOT, "n", 11).await;
+    let never = publish_batch(&fixture, BOT, "n", 11).await;
     assert!(
         matches!(never, Err(Error::Refused(gjallar_pubsub::Error::TooManyNotifications))),
         "{never:?}"
     );
-    publish_batch(&stage, BOT, "n", 10).await.unwrap();
+    publish_batch(&fixture, BOT, "n", 10).await.unwrap();
     assert_eq!((outbox.size().0, outbox.notifications()), (10, 500));
-    stage.drain_log();
+    fixture.drain_log();
     // Beside 4 items that wait, 6 fit and 7 do not.
-    publish_batch(&stage, BOT, "n", 4).await.unwrap();
-    let before = stage.store.node(&node("n")).await.unwrap();
-    let items = stage.items(BOT, "n").await.unwrap();
-    assert_eq!(full(&publish_batch(&stage, BOT, "n", 7).await), NOTIFICATIONS);
-    assert_eq!(stage.store.node(&node("n")).await.unwrap(), before);
-    assert_eq!(stage.items(BOT, "n").await.unwrap(), items);
+    publish_batch(&fixture, BOT, "n", 4).await.unwrap();
+    let before = fixture.store.node(&node("n")).await.unwrap();
+    let items = fixture.items(BOT, "n").await.unwrap();
+    assert_eq!(full(&publish_batch(&fixture, BOT, "n", 7).await), NOTIFICATIONS);
+    assert_eq!(fixture.store.node(&node("n")).await.unwrap(), before);
+    assert_eq!(fixture.items(BOT, "n").await.unwrap(), items);
     assert_eq!((outbox.size().0, outbox.notifications()), (4, 200));
-    publish_batch(&stage, BOT, "n", 6).await.unwrap();
-    assert_eq!(full(&publish_batch(&stage, BOT, "n", 1).await), NOTIFICATIONS);
+    publish_batch(&fixture, BOT, "n", 6).await.unwrap();
+    assert_eq!(full(&publish_batch(&fixture, BOT, "n", 1).await), NOTIFICATIONS);
     // Another creator has half of the rest.
-    assert_eq!(full(&publish_batch(&stage, OTHER, "of-other", 6).await), NOTIFICATIONS);
-    publish_batch(&stage, OTHER, "of-other", 5).await.unwrap();
+    assert_eq!(full(&publish_batch(&fixture, OTHER, "of-other", 6).await), NOTIFICATIONS);
+    publish_batch(&fixture, OTHER, "of-other", 5).await.unwrap();
     assert_eq!(outbox.notifications(), 750);
-    let figures = stage.service.values();
+    let figures = fixture.service.values();
     let figure = figures.iter().find(|(name, ..)| *name == "log_backlog_notifications");
     assert_eq!(figure.map(|(.., number)| *number), Some(750));
     // Access is revoked all the same.
     let reader = "000007@far.example";
-    stage.affiliate(BOT, "n", reader, Affiliation::Outcast).await.unwrap();
+    fixture.affiliate(BOT, "n", reader, Affiliation::Outcast).await.unwrap();
     assert_eq!(outbox.notifications(), 750);
-    let told: usize = stage.drain_log().iter().map(|(_, recipients)| recipients.len()).sum();
+    let told: usize = fixture.drain_log().iter().map(|(_, recipients)| recipients.len()).sum();
     assert_eq!(told, 750 - 10, "the outcast gets none of 10 items");
     assert_eq!(outbox.notifications(), 0);
-    publish_batch(&stage, BOT, "n", 10).await.unwrap();
+    publish_batch(&fixture, BOT, "n", 10).await.unwrap();
     assert_eq!(outbox.notifications(), 490);
 }
 
 #[tokio::test]
 async fn event_beyond_the_backlog_limit_is_accepted_when_nothing_is_pending() {
     let limits = Limits { max_backlog_notifications: 40, ..Limits::default() };
-    let stage = TestService::limited(Arc::new(MemoryStore::new()), limits).await;
-    create_for_fifty(&stage, BOT, "n").await;
-    publish_batch(&stage, BOT, "n", 1).await.unwrap();
-    assert_eq!(stage.service.log_window().notifications(), 50);
-    assert_eq!(full(&publish_batch(&stage, BOT, "n", 1).await), NOTIFICATIONS);
-    stage.drain_log();
-    publish_batch(&stage, BOT, "n", 1).await.unwrap();
+    let fixture = TestService::limited(Arc::new(MemoryStore::new()), limits).await;
+    create_for_fifty(&fixture, BOT, "n").await;
+    publish_batch(&fixture, BOT, "n", 1).await.unwrap();
+    assert_eq!(fixture.service.log_window().notifications(), 50);
+    assert_eq!(full(&publish_batch(&fixture, BOT, "n", 1).await), NOTIFICATIONS);
+    fixture.drain_log();
+    publish_batch(&fixture, BOT, "n", 1).await.unwrap();
 }
 
 /// What was pending before a restart counts, and for no creator.
@@ -460,16 +460,16 @@ async fn pending_notifications_count_after_a_restart() {
         let limits = Limits { max_backlog_notifications: 1000, ..Limits::default() };
         TestService::limited(Arc::new(SledStore::open(folder.path()).unwrap()), limits).await
     };
-    let stage = open().await;
-    create_for_fifty(&stage, BOT, "n").await;
-    publish_batch(&stage, BOT, "n", 4).await.unwrap();
-    stage.service.close().await;
-    drop(stage);
-    let stage = open().await;
-    assert_eq!(stage.service.log_window().notifications(), 200);
-    assert_eq!(full(&publish_batch(&stage, BOT, "n", 9).await), NOTIFICATIONS);
-    publish_batch(&stage, BOT, "n", 8).await.unwrap();
-    assert_eq!(stage.service.log_window().notifications(), 600);
+    let fixture = open().await;
+    create_for_fifty(&fixture, BOT, "n").await;
+    publish_batch(&fixture, BOT, "n", 4).await.unwrap();
+    fixture.service.close().await;
+    drop(fixture);
+    let fixture = open().await;
+    assert_eq!(fixture.service.log_window().notifications(), 200);
+    assert_eq!(full(&publish_batch(&fixture, BOT, "n", 9).await), NOTIFICATIONS);
+    publish_batch(&fixture, BOT, "n", 8).await.unwrap();
+    assert_eq!(fixture.service.log_window().notifications(), 600);
 }
 
 /// The error is defined, and names the limit.
@@ -521,22 +521,25 @@ async fn request_beyond_the_whole_backlog_is_a_policy_violation() {
 async fn items_with_equal_keywords_share_a_recipient_list() {
     const READERS: usize = 100;
     let limits = Limits { max_backlog_bytes: 400_000, ..Limits::default() };
-    let stage = TestService::limited(Arc::new(MemoryStore::new()), limits).await;
-    stage.create(BOT, "n").await.unwrap();
+    let fixture = TestService::limited(Arc::new(MemoryStore::new()), limits).await;
+    fixture.create(BOT, "n").await.unwrap();
     for number in 0..2 * READERS {
         let keyword = if number < READERS { "be" } else { "NOT" };
         let reader = format!("{number:03}@far.example");
-        stage.subscribe(&reader, "n").await.unwrap();
-        stage.set_options(&reader, "n", SubscriptionOption::Keyword(keyword.into())).await.unwrap();
+        fixture.subscribe(&reader, "n").await.unwrap();
+        fixture
+            .set_options(&reader, "n", SubscriptionOption::Keyword(keyword.into()))
+            .await
+            .unwrap();
     }
-    stage.drain_log();
+    fixture.drain_log();
     let texts = ["Be", "not", "or not to be", "that"].into_iter().cycle().take(100);
     let items = texts.map(|text| format!("<x xmlns='urn:x'>{text}</x>"));
-    stage.publish_all(BOT, "n", items).await.unwrap();
-    let (events, bytes) = stage.service.log_window().size();
+    fixture.publish_all(BOT, "n", items).await.unwrap();
+    let (events, bytes) = fixture.service.log_window().size();
     assert!(events == 75 && bytes < 75 * 1100 + 4 * READERS * 100 + 1, "{events} {bytes}");
     let told: Vec<_> =
-        stage.drain_log().into_iter().map(|(_, recipients)| recipients.len()).collect();
+        fixture.drain_log().into_iter().map(|(_, recipients)| recipients.len()).collect();
     let expected = [READERS, READERS, 2 * READERS].into_iter().cycle().take(75);
     assert_eq!(told, expected.collect::<Vec<_>>());
 }
@@ -598,20 +601,20 @@ async fn p99_of_publishes(served: &mut ServiceProcess, burst: usize) -> Duration
 #[tokio::test]
 async fn presence_requests_take_turns_between_creators() {
     const LISTED: &str = "000150@far.example";
-    let stage = TestService::new(Arc::new(MemoryStore::new())).await;
+    let fixture = TestService::new(Arc::new(MemoryStore::new())).await;
     let by_presence = || vec![ConfigField::PresenceBasedDelivery(true)];
-    stage.create_with(BOT, "listed", by_presence()).await.unwrap();
-    stage.create_with(OTHER, "n", by_presence()).await.unwrap();
-    stage.subscribe_many(BOT, "listed", 200).await;
+    fixture.create_with(BOT, "listed", by_presence()).await.unwrap();
+    fixture.create_with(OTHER, "n", by_presence()).await.unwrap();
+    fixture.subscribe_many(BOT, "listed", 200).await;
     for reader in ["reader@localhost", LISTED] {
-        stage.subscribe(reader, "n").await.unwrap();
+        fixture.subscribe(reader, "n").await.unwrap();
     }
-    let presences = stage.service.presence_tracker();
+    let presences = fixture.service.presence_tracker();
     for _ in 0..2 {
         presences.connected();
         let mut requested = Vec::new();
         for _ in 0..201 {
-            requested.push(stage.service.next_presence_request().await.entity.to_string());
+            requested.push(fixture.service.next_presence_request().await.entity.to_string());
         }
         for reader in ["reader@localhost", LISTED] {
             let place = requested.iter().position(|entity| entity == reader);
@@ -626,14 +629,14 @@ async fn presence_requests_take_turns_between_creators() {
 #[tokio::test]
 async fn node_listing_yields_to_other_tasks() {
     const NODES: usize = 640;
-    let stage = TestService::new(Arc::new(MemoryStore::new())).await;
+    let fixture = TestService::new(Arc::new(MemoryStore::new())).await;
     for number in 0..NODES {
-        stage.create("owner@localhost", &format!("{}{number}", "a".repeat(1000))).await.unwrap();
+        fixture.create("owner@localhost", &format!("{}{number}", "a".repeat(1000))).await.unwrap();
     }
     let pattern = NamePattern::parse(&format!("*{}b*", "a".repeat(124))).unwrap();
     let request = ManagedNodes { pattern, after: None, max: 100 };
     let owner = actor("owner@localhost");
-    let list = stage.service.managed_nodes(&owner, &request);
+    let list = fixture.service.managed_nodes(&owner, &request);
     let mut runs = 0;
     let others = async {
         loop {

@@ -298,24 +298,24 @@ async fn max_payload_size_and_batch_bytes_are_enforced() {
 async fn max_backlog_bytes_is_enforced() {
     // An event counts as its payload and 1000 bytes, an audience 100 for each.
     let limits = Limits { max_backlog_bytes: 10_000, ..Limits::default() };
-    let stage = TestService::limited(Arc::new(MemoryStore::new()), limits).await;
+    let fixture = TestService::limited(Arc::new(MemoryStore::new()), limits).await;
     for node in ["a", "b"] {
-        stage.create("owner@localhost", node).await.unwrap();
-        stage.subscribe("x@localhost", node).await.unwrap();
+        fixture.create("owner@localhost", node).await.unwrap();
+        fixture.subscribe("x@localhost", node).await.unwrap();
     }
     let xml = format!("<x xmlns='urn:x'>{}</x>", "x".repeat(200 - 21));
     // In turn at two nodes, each of whose audiences counts once: 2 * 100 + 4 * 1200 is half of it.
     for (id, node) in ["a", "b", "a", "b"].into_iter().enumerate() {
-        stage.publish_xml("owner@localhost", node, &id.to_string(), &xml).await.unwrap();
+        fixture.publish_xml("owner@localhost", node, &id.to_string(), &xml).await.unwrap();
     }
-    assert_eq!(stage.service.log_window().size(), (4, 5_000));
-    let refused = stage.publish_xml("owner@localhost", "a", "over", &xml).await;
+    assert_eq!(fixture.service.log_window().size(), (4, 5_000));
+    let refused = fixture.publish_xml("owner@localhost", "a", "over", &xml).await;
     assert!(matches!(refused, Err(Error::Busy { .. })), "{refused:?}");
-    stage.create("other@localhost", "c").await.unwrap();
-    stage.subscribe("x@localhost", "c").await.unwrap();
-    stage.publish_xml("other@localhost", "c", "1", &xml).await.unwrap();
-    assert_eq!(stage.drain_log().len(), 5);
-    assert_eq!(stage.service.log_window().size(), (0, 0));
+    fixture.create("other@localhost", "c").await.unwrap();
+    fixture.subscribe("x@localhost", "c").await.unwrap();
+    fixture.publish_xml("other@localhost", "c", "1", &xml).await.unwrap();
+    assert_eq!(fixture.drain_log().len(), 5);
+    assert_eq!(fixture.service.log_window().size(), (0, 0));
 }
 
 /// What is not counted in `process::monitoring::rejections_are_counted_by_limit`.

@@ -38,74 +38,77 @@ fn open(folder: &Path) -> Arc<dyn Store> {
 const FAR: Timestamp = Timestamp(4_000_000_000_000);
 
 async fn fill(store: Arc<dyn Store>) -> TestService {
-    let stage = TestService::new(store).await;
+    let fixture = TestService::new(store).await;
     let refusals = ["shy@x", "timid@x"].map(|name| (jid(name).to_bare(), true));
-    stage.store.set_presence_refusals(&refusals).await.unwrap();
+    fixture.store.set_presence_refusals(&refusals).await.unwrap();
     let settings = vec![
         ConfigField::Title("a \"title\" <&>".into()),
         ConfigField::MaxItems(MaxItems::Number(3)),
         ConfigField::NotifyRetract(true),
         ConfigField::NotifyConfig(true),
     ];
-    stage.create_with(OWNER, "a", settings).await.unwrap();
-    stage.affiliate(OWNER, "a", "out@x", Affiliation::Outcast).await.unwrap();
-    stage.subscribe("r@x/1", "a").await.unwrap();
-    stage.subscribe_other(OWNER, "a", "e@x").await.unwrap();
+    fixture.create_with(OWNER, "a", settings).await.unwrap();
+    fixture.affiliate(OWNER, "a", "out@x", Affiliation::Outcast).await.unwrap();
+    fixture.subscribe("r@x/1", "a").await.unwrap();
+    fixture.subscribe_other(OWNER, "a", "e@x").await.unwrap();
     for id in ["1", "2", "3", "4", "5"] {
         let xml = format!("<x xmlns='urn:x'>{}</x>", "long ".repeat(500));
-        stage.publish_xml(OWNER, "a", id, &xml).await.unwrap();
-        stage.subscribe(&format!("later{id}@x"), "a").await.unwrap();
+        fixture.publish_xml(OWNER, "a", id, &xml).await.unwrap();
+        fixture.subscribe(&format!("later{id}@x"), "a").await.unwrap();
     }
     // Plain first, so that what is owed already goes to it as to all.
-    stage.set_options("later5@x", "a", SubscriptionOption::Keyword("long".into())).await.unwrap();
-    stage.set_options("r@x/1", "a", SubscriptionOption::Expire(Expire::At(FAR))).await.unwrap();
-    stage.publish_xml(OWNER, "a", "6", "<x xmlns='urn:x'>long</x>").await.unwrap();
-    stage.retract(OWNER, "a", "4").await.unwrap();
-    stage.configure(OWNER, "a", ConfigField::Title("new".into())).await.unwrap();
-    stage.create(OWNER, "gone").await.unwrap();
-    stage.subscribe("r@x/1", "gone").await.unwrap();
-    stage.publish(OWNER, "gone", "1").await.unwrap();
-    stage.subscribe("r@x/2", "gone").await.unwrap();
-    stage.publish(OWNER, "gone", "2").await.unwrap();
-    stage.delete(OWNER, "gone").await.unwrap();
-    stage.create(OWNER, "gone").await.unwrap();
+    fixture.set_options("later5@x", "a", SubscriptionOption::Keyword("long".into())).await.unwrap();
+    fixture.set_options("r@x/1", "a", SubscriptionOption::Expire(Expire::At(FAR))).await.unwrap();
+    fixture.publish_xml(OWNER, "a", "6", "<x xmlns='urn:x'>long</x>").await.unwrap();
+    fixture.retract(OWNER, "a", "4").await.unwrap();
+    fixture.configure(OWNER, "a", ConfigField::Title("new".into())).await.unwrap();
+    fixture.create(OWNER, "gone").await.unwrap();
+    fixture.subscribe("r@x/1", "gone").await.unwrap();
+    fixture.publish(OWNER, "gone", "1").await.unwrap();
+    fixture.subscribe("r@x/2", "gone").await.unwrap();
+    fixture.publish(OWNER, "gone", "2").await.unwrap();
+    fixture.delete(OWNER, "gone").await.unwrap();
+    fixture.create(OWNER, "gone").await.unwrap();
     for id in ["1", "2", "1"] {
-        stage.publish(OWNER, "gone", id).await.unwrap();
+        fixture.publish(OWNER, "gone", id).await.unwrap();
     }
-    stage.subscribe_in_public("public@x", "gone").await.unwrap();
+    fixture.subscribe_in_public("public@x", "gone").await.unwrap();
     for (name, uri) in [("moved", "xmpp:a"), ("left", "xmpp:b")] {
-        stage.create(OWNER, name).await.unwrap();
-        stage.subscribe("r@x/1", name).await.unwrap();
-        stage.delete_with_redirect(OWNER, name, uri).await.unwrap();
+        fixture.create(OWNER, name).await.unwrap();
+        fixture.subscribe("r@x/1", name).await.unwrap();
+        fixture.delete_with_redirect(OWNER, name, uri).await.unwrap();
     }
     // The account of the second owner has another hash than the owner.
     for (owner, name) in [(OWNER, "deleted"), ("ß@x", "deleted too")] {
-        stage.create(owner, name).await.unwrap();
-        stage.configure(owner, name, ConfigField::Title("used".into())).await.unwrap();
-        stage.delete(owner, name).await.unwrap();
+        fixture.create(owner, name).await.unwrap();
+        fixture.configure(owner, name, ConfigField::Title("used".into())).await.unwrap();
+        fixture.delete(owner, name).await.unwrap();
     }
     let approved =
         vec![ConfigField::AccessModel(AccessModel::Authorize), ConfigField::NotifySub(true)];
-    stage.create_with(OWNER, "approved", approved).await.unwrap();
-    stage.affiliate(OWNER, "approved", "other@x", Affiliation::Owner).await.unwrap();
-    stage.configure("other@x", "approved", ConfigField::Title("by another".into())).await.unwrap();
-    stage.subscribe("r@x/1", "approved").await.unwrap();
-    stage.subscribe_other(OWNER, "approved", "e@x").await.unwrap();
-    stage.set_options("r@x/1", "approved", SubscriptionOption::Deliver(false)).await.unwrap();
-    stage.create(OWNER, "handed over").await.unwrap();
-    stage.affiliate(OWNER, "handed over", "other@x", Affiliation::Owner).await.unwrap();
-    stage.affiliate("other@x", "handed over", OWNER, Affiliation::None).await.unwrap();
-    let rosters = stage.service.rosters();
+    fixture.create_with(OWNER, "approved", approved).await.unwrap();
+    fixture.affiliate(OWNER, "approved", "other@x", Affiliation::Owner).await.unwrap();
+    fixture
+        .configure("other@x", "approved", ConfigField::Title("by another".into()))
+        .await
+        .unwrap();
+    fixture.subscribe("r@x/1", "approved").await.unwrap();
+    fixture.subscribe_other(OWNER, "approved", "e@x").await.unwrap();
+    fixture.set_options("r@x/1", "approved", SubscriptionOption::Deliver(false)).await.unwrap();
+    fixture.create(OWNER, "handed over").await.unwrap();
+    fixture.affiliate(OWNER, "handed over", "other@x", Affiliation::Owner).await.unwrap();
+    fixture.affiliate("other@x", "handed over", OWNER, Affiliation::None).await.unwrap();
+    let rosters = fixture.service.rosters();
     rosters.await_grant();
     rosters.set_privilege(Some("x".into()));
     let model = ConfigField::AccessModel(AccessModel::Presence);
-    let read = async { stage.service.on_roster_result(&rosters.next_request().await, None) };
-    let (configured, ()) = tokio::join!(stage.configure("other@x", "handed over", model), read);
+    let read = async { fixture.service.on_roster_result(&rosters.next_request().await, None) };
+    let (configured, ()) = tokio::join!(fixture.configure("other@x", "handed over", model), read);
     configured.unwrap();
     // An administrator who owns nothing.
     let title = ConfigField::Title("by an administrator".into());
-    stage.configure("admin@x", "handed over", title).await.unwrap();
-    stage
+    fixture.configure("admin@x", "handed over", title).await.unwrap();
+    fixture
 }
 
 async fn exported(store: &dyn Store) -> (String, ArchiveSummary) {
@@ -122,8 +125,8 @@ async fn pending_entries(store: &dyn Store) -> Vec<String> {
 #[tokio::test]
 async fn export_and_import_preserve_a_store() {
     let (from, to) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
-    let stage = fill(open(from.path())).await;
-    let (text, summary) = exported(&*stage.store).await;
+    let fixture = fill(open(from.path())).await;
+    let (text, summary) = exported(&*fixture.store).await;
     assert_eq!((summary.nodes, summary.items), (4, 4));
     assert!(summary.events > 10);
 
@@ -138,15 +141,15 @@ async fn export_and_import_preserve_a_store() {
         assert_eq!(responsible, Some(&jid(owner).to_bare()));
         let roster_owner = there.as_ref().and_then(Node::roster_owner);
         assert_eq!(roster_owner, responsible);
-        assert_eq!(there, stage.store.node(&node(name)).await.unwrap());
+        assert_eq!(there, fixture.store.node(&node(name)).await.unwrap());
     }
     let former = copy.former_nodes().await.unwrap();
-    assert_eq!(former, stage.store.former_nodes().await.unwrap());
+    assert_eq!(former, fixture.store.former_nodes().await.unwrap());
     let redirects = former.iter().map(|(_, former)| former.redirect.as_deref());
     assert_eq!(redirects.collect::<Vec<_>>(), [Some("xmpp:a"), Some("xmpp:b"), None, None]);
     assert!(former.iter().any(|(_, former)| former.account.is_some()));
     assert_eq!(copy.presence_refusals().await.unwrap().len(), 2);
-    let mut expected = pending_entries(&*stage.store).await;
+    let mut expected = pending_entries(&*fixture.store).await;
     let mut found = pending_entries(&*copy).await;
     // The order holds within a node; those of different nodes may change places.
     expected.sort();
@@ -162,8 +165,8 @@ async fn export_and_import_preserve_a_store() {
 
 #[tokio::test]
 async fn archive_is_imported_into_every_kind_of_store() {
-    let stage = fill(Arc::new(MemoryStore::new())).await;
-    let (text, _) = exported(&*stage.store).await;
+    let fixture = fill(Arc::new(MemoryStore::new())).await;
+    let (text, _) = exported(&*fixture.store).await;
     let copy = MemoryStore::new();
     import(&copy, &mut text.as_bytes(), Epochs::Same).await.unwrap();
     assert_eq!(exported(&copy).await.0, text);
@@ -171,8 +174,8 @@ async fn archive_is_imported_into_every_kind_of_store() {
 
 #[tokio::test]
 async fn an_invalid_archive_is_refused_with_the_line() {
-    let stage = fill(Arc::new(MemoryStore::new())).await;
-    let (text, _) = exported(&*stage.store).await;
+    let fixture = fill(Arc::new(MemoryStore::new())).await;
+    let (text, _) = exported(&*fixture.store).await;
     let half: String = text.lines().take(5).map(|line| format!("{line}\n")).collect();
     let missing: String =
         text.lines().enumerate().filter(|(n, _)| *n != 4).map(|(_, l)| format!("{l}\n")).collect();
@@ -189,7 +192,7 @@ async fn an_invalid_archive_is_refused_with_the_line() {
             import(&MemoryStore::new(), &mut text.as_bytes(), Epochs::Same).await.unwrap_err();
         assert!(error.to_string().contains(expected), "{error} is not {expected}");
     }
-    let full = import(&*stage.store, &mut text.as_bytes(), Epochs::Same).await.unwrap_err();
+    let full = import(&*fixture.store, &mut text.as_bytes(), Epochs::Same).await.unwrap_err();
     assert!(matches!(full, ArchiveError::NotEmpty));
 }
 
@@ -237,10 +240,10 @@ async fn stores_of_every_version_are_opened_or_refused() {
     assert_eq!(text, expected);
     let marker = std::fs::read_to_string(folder.path().join("gjallar.store")).unwrap();
     assert!(marker.starts_with("gjallar-store 10 "), "{marker}");
-    let stage = TestService::new(store).await;
-    stage.publish(OWNER, "a", "after").await.unwrap();
-    stage.store.close().await;
-    drop(stage);
+    let fixture = TestService::new(store).await;
+    fixture.publish(OWNER, "a", "after").await.unwrap();
+    fixture.store.close().await;
+    drop(fixture);
     assert_eq!(open(folder.path()).check().await.unwrap(), Vec::<String>::new());
 
     // Archives of binaries of layout 8 and 9 can be imported.
@@ -296,16 +299,16 @@ fn without_forms(element: &Element) -> Element {
 #[tokio::test]
 async fn a_banned_resource_gets_no_events_of_a_deleted_node_from_an_archive() {
     let folder = tempfile::tempdir().unwrap();
-    let stage = TestService::new(open(folder.path())).await;
-    stage.create(OWNER, "n").await.unwrap();
+    let fixture = TestService::new(open(folder.path())).await;
+    fixture.create(OWNER, "n").await.unwrap();
     for name in ["banned@x/phone", "reader@x/phone"].map(jid) {
-        assert!(stage.service.interests().on_caps(&name, "capabilities", "question"));
-        stage.service.set_interests(&name, vec![node("n")]).await;
+        assert!(fixture.service.interests().on_caps(&name, "capabilities", "question"));
+        fixture.service.set_interests(&name, vec![node("n")]).await;
     }
-    stage.publish(OWNER, "n", "1").await.unwrap();
-    stage.affiliate(OWNER, "n", "banned@x", Affiliation::Outcast).await.unwrap();
-    stage.delete(OWNER, "n").await.unwrap();
-    let (text, summary) = exported(&*stage.store).await;
+    fixture.publish(OWNER, "n", "1").await.unwrap();
+    fixture.affiliate(OWNER, "n", "banned@x", Affiliation::Outcast).await.unwrap();
+    fixture.delete(OWNER, "n").await.unwrap();
+    let (text, summary) = exported(&*fixture.store).await;
     for epochs in [Epochs::Same, Epochs::New(&CountingIds::default())] {
         let folder = tempfile::tempdir().unwrap();
         let copy = open(folder.path());
@@ -377,8 +380,8 @@ async fn pending_events_of_layout_9_are_delivered_as_by_layout_9() {
 #[tokio::test]
 async fn restored_stores_have_new_epochs() {
     let (original, folder) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
-    let stage = fill(open(original.path())).await;
-    let (text, _) = exported(&*stage.store).await;
+    let fixture = fill(open(original.path())).await;
+    let (text, _) = exported(&*fixture.store).await;
     let epoch = async |store: &dyn Store| store.node(&node("a")).await.unwrap().unwrap().epoch;
     let pending = async |store: &dyn Store| {
         let owed = store.poll(None).await.unwrap();
@@ -388,7 +391,7 @@ async fn restored_stores_have_new_epochs() {
         };
         owed.iter().map(entry).collect::<Vec<_>>()
     };
-    let before = epoch(&*stage.store).await;
+    let before = epoch(&*fixture.store).await;
     let fresh = CountingIds::default();
     // Numbers that no node has.
     for _ in 0..1000 {
@@ -401,9 +404,9 @@ async fn restored_stores_have_new_epochs() {
     copy.close().await;
     drop(copy);
 
-    let expected = pending(&*stage.store).await;
-    stage.store.close().await;
-    drop(stage);
+    let expected = pending(&*fixture.store).await;
+    fixture.store.close().await;
+    drop(fixture);
     assert_eq!(SledStore::rebase(original.path(), &fresh).unwrap(), 4);
     let store = open(original.path());
     assert_ne!(epoch(&*store).await, before);
@@ -421,8 +424,8 @@ type Edit<'a> = &'a dyn Fn(&mut Value);
 #[tokio::test]
 async fn import_refuses_numbers_that_a_node_has_not_reached() {
     let folder = tempfile::tempdir().unwrap();
-    let stage = fill(open(folder.path())).await;
-    let (text, _) = exported(&*stage.store).await;
+    let fixture = fill(open(folder.path())).await;
+    let (text, _) = exported(&*fixture.store).await;
     let lines: Vec<_> = text.lines().map(str::to_owned).collect();
     // Nodes that are there come after those that are deleted.
     let last = |what: &str| lines.iter().rposition(|line| line.contains(what)).unwrap();
@@ -465,8 +468,8 @@ async fn import_refuses_numbers_that_a_node_has_not_reached() {
 #[tokio::test]
 async fn exported_lines_are_short_enough_for_an_import() {
     let (folder, other) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
-    let stage = TestService::new(open(folder.path())).await;
-    stage.create(OWNER, "n").await.unwrap();
+    let fixture = TestService::new(open(folder.path())).await;
+    fixture.create(OWNER, "n").await.unwrap();
     let long = |number| {
         let jid = format!("{}{number}@x/{}", "l".repeat(900), "\\".repeat(1000));
         (jid::Jid::new(&jid).unwrap(), None, Some(SubscriptionState::Subscribed))
@@ -474,11 +477,11 @@ async fn exported_lines_are_short_enough_for_an_import() {
     let request = |entries| SetSubscriptions { node: node("n"), entries, invalid: Vec::new() };
     let owner = actor(OWNER);
     let all = request((0..6_000).map(long).collect());
-    let set = stage.service.set_subscriptions(&owner, &all, |outcome| outcome).await.await;
+    let set = fixture.service.set_subscriptions(&owner, &all, |outcome| outcome).await.await;
     assert!(set.unwrap().failed.is_empty());
-    stage.drain_log();
-    stage.configure(OWNER, "n", ConfigField::AccessModel(AccessModel::Whitelist)).await.unwrap();
-    let (text, written) = exported(&*stage.store).await;
+    fixture.drain_log();
+    fixture.configure(OWNER, "n", ConfigField::AccessModel(AccessModel::Whitelist)).await.unwrap();
+    let (text, written) = exported(&*fixture.store).await;
     let longest = text.lines().map(str::len).max().unwrap();
     assert!((4 << 20..16 << 20).contains(&longest), "{longest}");
     let copy = open(other.path());
@@ -500,9 +503,9 @@ impl IdGenerator for Few {
 #[tokio::test]
 async fn interrupted_rebase_is_completed_before_the_store_opens() {
     let folder = tempfile::tempdir().unwrap();
-    let stage = fill(open(folder.path())).await;
-    stage.store.close().await;
-    drop(stage);
+    let fixture = fill(open(folder.path())).await;
+    fixture.store.close().await;
+    drop(fixture);
     let few = AssertUnwindSafe(|| SledStore::rebase(folder.path(), &Few(2.into())));
     catch_unwind(few).unwrap_err();
     assert!(matches!(SledStore::open(folder.path()), Err(StoreError::Rebase)));
@@ -514,11 +517,11 @@ async fn interrupted_rebase_is_completed_before_the_store_opens() {
 #[tokio::test]
 async fn check_detects_every_changed_row() {
     let folder = tempfile::tempdir().unwrap();
-    let stage = fill(open(folder.path())).await;
-    stage.retract(OWNER, "gone", item("1").as_str()).await.unwrap();
-    assert_eq!(stage.store.check().await.unwrap(), Vec::<String>::new());
-    stage.store.close().await;
-    drop(stage);
+    let fixture = fill(open(folder.path())).await;
+    fixture.retract(OWNER, "gone", item("1").as_str()).await.unwrap();
+    assert_eq!(fixture.store.check().await.unwrap(), Vec::<String>::new());
+    fixture.store.close().await;
+    drop(fixture);
     let rows: Vec<(Vec<u8>, Vec<u8>)> = {
         let db = raw(folder.path());
         db.iter().map(|row| row.unwrap()).map(|(k, v)| (k.to_vec(), v.to_vec())).collect()

@@ -25,7 +25,7 @@ const AT_ONCE: usize = 40;
 
 /// A node that keeps few items, in a store on disk.
 struct Busy {
-    stage: Arc<TestService>,
+    fixture: Arc<TestService>,
     /// The number of the newest item.
     published: Arc<AtomicUsize>,
     _folder: tempfile::TempDir,
@@ -34,24 +34,24 @@ struct Busy {
 impl Busy {
     async fn new(max_items: u32, settings: &[ConfigField]) -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let stage = TestService::new(Arc::new(SledStore::open(folder.path()).unwrap())).await;
+        let fixture = TestService::new(Arc::new(SledStore::open(folder.path()).unwrap())).await;
         let mut all = vec![ConfigField::MaxItems(MaxItems::Number(max_items))];
         all.extend_from_slice(settings);
-        stage.create_with(OWNER, "n", all).await.unwrap();
-        Self { stage: Arc::new(stage), published: Arc::default(), _folder: folder }
+        fixture.create_with(OWNER, "n", all).await.unwrap();
+        Self { fixture: Arc::new(fixture), published: Arc::default(), _folder: folder }
     }
 
     /// Publishes items that evict each other, every second of which overwrites `r`, and reads until that is done, given
     /// the number of the newest item. The node is open and the store in order then.
     async fn beside(&self, publisher: &'static str, read: impl AsyncFn(usize)) {
-        let (stage, published) = (Arc::clone(&self.stage), Arc::clone(&self.published));
+        let (fixture, published) = (Arc::clone(&self.fixture), Arc::clone(&self.published));
         let publishing = tokio::spawn(async move {
             let xml = format!("<x xmlns='urn:x'>{}</x>", "y".repeat(3_000));
             for batch in 0..PUBLISHES / AT_ONCE {
                 let mut settling = Vec::new();
                 for number in batch * AT_ONCE..(batch + 1) * AT_ONCE {
                     let name = if number % 2 == 0 { number.to_string() } else { "r".into() };
-                    let begun = stage.begin_to_publish_xml(publisher, "n", &name, &xml).await;
+                    let begun = fixture.begin_to_publish_xml(publisher, "n", &name, &xml).await;
                     settling.push(begun);
                     published.store(number, Ordering::Relaxed);
                 }
@@ -65,9 +65,9 @@ impl Busy {
             tokio::task::yield_now().await;
         }
         publishing.await.unwrap();
-        self.stage.publish(OWNER, "n", "last").await.unwrap();
-        self.stage.items(OWNER, "n").await.unwrap();
-        assert_eq!(self.stage.store.check().await.unwrap(), [""; 0]);
+        self.fixture.publish(OWNER, "n", "last").await.unwrap();
+        self.fixture.items(OWNER, "n").await.unwrap();
+        assert_eq!(self.fixture.store.check().await.unwrap(), [""; 0]);
     }
 }
 
@@ -84,7 +84,8 @@ async fn requests_for_evicted_items_quarantine_no_node() {
         let items = (batch.saturating_sub(AT_ONCE)..batch.max(1)).map(new).collect();
         let request =
             Publish { node: node("n"), items, options: Vec::new(), expected_newest: None };
-        let refused = busy.stage.service.publish(&stranger, &request, |answer| answer).await.await;
+        let refused =
+            busy.fixture.service.publish(&stranger, &request, |answer| answer).await.await;
         assert!(
             matches!(refused, Err(Error::Refused(gjallar_pubsub::Error::Forbidden))),
             "{refused:?}"
@@ -98,7 +99,7 @@ async fn mutual_eviction_quarantines_no_node() {
     let busy = Busy::new(1, &[ConfigField::PublishModel(PublishModel::Open)]).await;
     let xml = format!("<x xmlns='urn:x'>{}</x>", "y".repeat(3_000));
     busy.beside("nurse@localhost/a", async |_| {
-        busy.stage.publish_xml("romeo@localhost/a", "n", "own", &xml).await.unwrap();
+        busy.fixture.publish_xml("romeo@localhost/a", "n", "own", &xml).await.unwrap();
     })
     .await;
 }
@@ -110,7 +111,7 @@ async fn export_of_an_entity_during_publishes_quarantines_no_node() {
     busy.beside(OWNER, async |_| {
         let entity = jid(OWNER).to_bare();
         let (items, _) =
-            busy.stage.service.items_published_by(&admin, &entity, None).await.unwrap();
+            busy.fixture.service.items_published_by(&admin, &entity, None).await.unwrap();
         assert!(items.len() <= 2, "{items:?}");
     })
     .await;
@@ -121,7 +122,7 @@ async fn retraction_of_old_items_during_publishes_quarantines_no_node() {
     let busy = Busy::new(30, &[]).await;
     let (owner, day) = (actor(OWNER), Duration::from_secs(86_400));
     busy.beside(OWNER, async |_| {
-        let retracted = busy.stage.service.retract_older(&owner, &node("n"), day).await;
+        let retracted = busy.fixture.service.retract_older(&owner, &node("n"), day).await;
         assert_eq!(retracted.unwrap(), 0);
     })
     .await;
@@ -131,7 +132,7 @@ async fn retraction_of_old_items_during_publishes_quarantines_no_node() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn item_lists_are_readable_during_evictions() {
     let busy = Busy::new(3, &[]).await;
-    let store = Arc::clone(&busy.stage.store);
+    let store = Arc::clone(&busy.fixture.store);
     let (id, budget) = (node("n"), ItemBudget::stored(usize::MAX));
     let by_creation = ItemOrder { by: OrderField::Creation, ..ItemOrder::default() };
     let page = || PageRequest { max: 10, edge: PageBound::At(0) };

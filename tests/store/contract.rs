@@ -105,17 +105,17 @@ store_contract! {
 const OWNER: &str = "owner@localhost";
 
 async fn nodes_are_kept_with_all_their_data(kind: impl StoreUnderTest) {
-    let stage = TestService::new(kind.open()).await;
+    let fixture = TestService::new(kind.open()).await;
     let settings = vec![
         ConfigField::Title("a title".into()),
         ConfigField::MaxItems(MaxItems::Number(3)),
         ConfigField::NotifyConfig(true),
     ];
-    stage.create_with(OWNER, "a", settings).await.unwrap();
-    stage.subscribe("x@localhost/r", "a").await.unwrap();
-    stage.affiliate(OWNER, "a", "y@localhost", Affiliation::PublishOnly).await.unwrap();
-    stage.publish(OWNER, "a", "1").await.unwrap();
-    let kept = stage.store.node(&node("a")).await.unwrap().unwrap();
+    fixture.create_with(OWNER, "a", settings).await.unwrap();
+    fixture.subscribe("x@localhost/r", "a").await.unwrap();
+    fixture.affiliate(OWNER, "a", "y@localhost", Affiliation::PublishOnly).await.unwrap();
+    fixture.publish(OWNER, "a", "1").await.unwrap();
+    let kept = fixture.store.node(&node("a")).await.unwrap().unwrap();
     assert_eq!(kept.config.title, "a title");
     assert_eq!(kept.config.max_items, MaxItems::Number(3));
     assert!(kept.config.notify_config);
@@ -125,86 +125,86 @@ async fn nodes_are_kept_with_all_their_data(kind: impl StoreUnderTest) {
     let affiliation = |who: &str| kept.affiliation_of(&jid(who).to_bare());
     assert_eq!(affiliation(OWNER), Affiliation::Owner);
     assert_eq!(affiliation("y@localhost"), Affiliation::PublishOnly);
-    assert_eq!(stage.store.node(&node("b")).await.unwrap(), None);
-    assert_eq!(nodes(&stage).await, 1);
+    assert_eq!(fixture.store.node(&node("b")).await.unwrap(), None);
+    assert_eq!(nodes(&fixture).await, 1);
 }
 
 /// How many nodes a store has.
-async fn nodes(stage: &TestService) -> u64 {
-    stage.store.node_counts().await.unwrap().values().sum()
+async fn nodes(fixture: &TestService) -> u64 {
+    fixture.store.node_counts().await.unwrap().values().sum()
 }
 
 async fn newest_items_are_kept_in_order(kind: impl StoreUnderTest) {
-    let stage = TestService::new(kind.open()).await;
+    let fixture = TestService::new(kind.open()).await;
     let three = vec![ConfigField::MaxItems(MaxItems::Number(3))];
-    stage.create_with(OWNER, "a", three).await.unwrap();
+    fixture.create_with(OWNER, "a", three).await.unwrap();
     for id in ["1", "2", "3", "4", "5"] {
-        stage.publish(OWNER, "a", id).await.unwrap();
+        fixture.publish(OWNER, "a", id).await.unwrap();
     }
-    assert_eq!(stage.ids("a").await, ["3", "4", "5"]);
-    stage.configure(OWNER, "a", ConfigField::MaxItems(MaxItems::Number(1))).await.unwrap();
-    assert_eq!(stage.ids("a").await, ["5"]);
-    stage.configure(OWNER, "a", ConfigField::MaxItems(MaxItems::Number(0))).await.unwrap();
-    stage.publish(OWNER, "a", "6").await.unwrap();
-    assert_eq!(stage.ids("a").await, [""; 0]);
+    assert_eq!(fixture.ids("a").await, ["3", "4", "5"]);
+    fixture.configure(OWNER, "a", ConfigField::MaxItems(MaxItems::Number(1))).await.unwrap();
+    assert_eq!(fixture.ids("a").await, ["5"]);
+    fixture.configure(OWNER, "a", ConfigField::MaxItems(MaxItems::Number(0))).await.unwrap();
+    fixture.publish(OWNER, "a", "6").await.unwrap();
+    assert_eq!(fixture.ids("a").await, [""; 0]);
 }
 
 async fn item_of_the_same_name_replaces_the_old_one_and_is_the_newest(kind: impl StoreUnderTest) {
-    let stage = TestService::new(kind.open()).await;
-    stage.create(OWNER, "a").await.unwrap();
+    let fixture = TestService::new(kind.open()).await;
+    fixture.create(OWNER, "a").await.unwrap();
     for id in ["1", "2", "3"] {
-        stage.publish(OWNER, "a", id).await.unwrap();
+        fixture.publish(OWNER, "a", id).await.unwrap();
     }
-    stage.publish_xml(OWNER, "a", "1", "<new xmlns='urn:x'/>").await.unwrap();
-    assert_eq!(stage.ids("a").await, ["2", "3", "1"]);
-    let items = stage.items(OWNER, "a").await.unwrap();
+    fixture.publish_xml(OWNER, "a", "1", "<new xmlns='urn:x'/>").await.unwrap();
+    assert_eq!(fixture.ids("a").await, ["2", "3", "1"]);
+    let items = fixture.items(OWNER, "a").await.unwrap();
     let newest = items.last().unwrap();
     assert_eq!(newest.payload.as_ref().unwrap().xml(), "<new xmlns='urn:x'/>");
     assert_eq!(newest.event_id.sequence, Sequence(4));
-    stage.retract(OWNER, "a", "3").await.unwrap();
-    assert_eq!(stage.ids("a").await, ["2", "1"]);
-    stage.purge(OWNER, "a").await.unwrap();
-    assert_eq!(stage.ids("a").await, [""; 0]);
-    stage.publish(OWNER, "a", "9").await.unwrap();
-    assert_eq!(stage.ids("a").await, ["9"]);
+    fixture.retract(OWNER, "a", "3").await.unwrap();
+    assert_eq!(fixture.ids("a").await, ["2", "1"]);
+    fixture.purge(OWNER, "a").await.unwrap();
+    assert_eq!(fixture.ids("a").await, [""; 0]);
+    fixture.publish(OWNER, "a", "9").await.unwrap();
+    assert_eq!(fixture.ids("a").await, ["9"]);
 }
 
 async fn items_are_selected_by_name(kind: impl StoreUnderTest) {
-    let stage = TestService::new(kind.open()).await;
-    stage.create(OWNER, "a").await.unwrap();
+    let fixture = TestService::new(kind.open()).await;
+    fixture.create(OWNER, "a").await.unwrap();
     for id in ["1", "2", "3"] {
-        stage.publish(OWNER, "a", id).await.unwrap();
+        fixture.publish(OWNER, "a", id).await.unwrap();
     }
     let some = [item("3"), item("nothing"), item("1"), item("3")];
     let items =
-        stage.store.items(&node("a"), &some, &ItemBudget::stored(usize::MAX)).await.unwrap();
+        fixture.store.items(&node("a"), &some, &ItemBudget::stored(usize::MAX)).await.unwrap();
     let names: Vec<_> = items.entries.iter().map(|item| item.id.to_string()).collect();
     assert_eq!((names, items.total), (vec!["1".to_owned(), "3".to_owned()], Some(2)));
-    let newest = stage.store.items(&node("a"), &some, &ItemBudget::stored(0)).await.unwrap();
+    let newest = fixture.store.items(&node("a"), &some, &ItemBudget::stored(0)).await.unwrap();
     assert_eq!((newest.entries.len(), newest.total), (1, Some(2)));
     let nowhere =
-        stage.store.items(&node("b"), &some, &ItemBudget::stored(usize::MAX)).await.unwrap();
+        fixture.store.items(&node("b"), &some, &ItemBudget::stored(usize::MAX)).await.unwrap();
     assert_eq!((nowhere.entries, nowhere.total), (Vec::new(), Some(0)));
-    let publishers = stage.store.publishers(&node("a"), &some).await.unwrap();
+    let publishers = fixture.store.publishers(&node("a"), &some).await.unwrap();
     let owner = jid(OWNER).to_bare();
     assert_eq!(publishers, [(item("1"), owner.clone()), (item("3"), owner)].into());
-    assert!(stage.store.publishers(&node("b"), &some).await.unwrap().is_empty());
-    stage.purge(OWNER, "a").await.unwrap();
-    assert!(stage.store.publishers(&node("a"), &some).await.unwrap().is_empty());
+    assert!(fixture.store.publishers(&node("b"), &some).await.unwrap().is_empty());
+    fixture.purge(OWNER, "a").await.unwrap();
+    assert!(fixture.store.publishers(&node("a"), &some).await.unwrap().is_empty());
 }
 
 async fn items_are_selected_by_page(kind: impl StoreUnderTest) {
-    let stage = TestService::new(kind.open()).await;
-    stage.create(OWNER, "a").await.unwrap();
+    let fixture = TestService::new(kind.open()).await;
+    fixture.create(OWNER, "a").await.unwrap();
     for id in ["0", "1", "2", "3", "4", "5"] {
-        stage.publish(OWNER, "a", id).await.unwrap();
+        fixture.publish(OWNER, "a", id).await.unwrap();
     }
-    stage.retract(OWNER, "a", "0").await.unwrap();
+    fixture.retract(OWNER, "a", "0").await.unwrap();
     let page = async |max, edge| {
         let (page, node) = (PageRequest { max, edge }, node("a"));
-        let part = stage.store.page(&node, &page, usize::MAX).await.unwrap();
+        let part = fixture.store.page(&node, &page, usize::MAX).await.unwrap();
         let page = page.map(ItemRef::Name);
-        let ids = stage.store.page_of_ids(&node, &page, 0, usize::MAX).await.unwrap();
+        let ids = fixture.store.page_of_ids(&node, &page, 0, usize::MAX).await.unwrap();
         let expected = part.clone().map(|part| part.map(|item| (item.id.clone(), item.position())));
         assert_eq!(expected, ids);
         let part = part?;
@@ -225,26 +225,26 @@ async fn items_are_selected_by_page(kind: impl StoreUnderTest) {
     assert_eq!(page(2, PageBound::Before(item("1"))).await, found(Some(0), ""));
     assert_eq!(page(2, PageBound::After(item("0"))).await, None);
     assert_eq!(page(2, PageBound::Before(item("x"))).await, None);
-    stage.purge(OWNER, "a").await.unwrap();
+    fixture.purge(OWNER, "a").await.unwrap();
     let gone = PageRequest { max: 2, edge: PageBound::After(item("2")) };
-    assert_eq!(stage.store.page(&node("a"), &gone, usize::MAX).await.unwrap(), None);
-    let nowhere = stage.store.page(&node("b"), &PageRequest::last(1), usize::MAX).await;
+    assert_eq!(fixture.store.page(&node("a"), &gone, usize::MAX).await.unwrap(), None);
+    let nowhere = fixture.store.page(&node("b"), &PageRequest::last(1), usize::MAX).await;
     assert_eq!(nowhere.unwrap(), Some(ResultPage::empty()));
 }
 
 /// XEP-0413's example: A, B, C and D come, then C again, then A again.
 async fn items_are_listed_in_an_order_and_by_a_filter(kind: impl StoreUnderTest) {
-    let stage = TestService::new(kind.open()).await;
-    stage
+    let fixture = TestService::new(kind.open()).await;
+    fixture
         .create_with(OWNER, "n", vec![ConfigField::PublishModel(PublishModel::Open)])
         .await
         .unwrap();
     for (who, id) in [(0, "A"), (1, "B"), (0, "C"), (1, "D"), (0, "C"), (0, "A")] {
-        stage.publish([OWNER, "x@localhost"][who], "n", id).await.unwrap();
+        fixture.publish([OWNER, "x@localhost"][who], "n", id).await.unwrap();
     }
     let (creation, modification) = (OrderField::Creation, OrderField::Modification);
     let name = |id: &str| ItemRef::Name(item(id));
-    let store = Arc::clone(&stage.store);
+    let store = Arc::clone(&fixture.store);
     let list = async |page: PageRequest<ItemRef>, by, is_descending, filter: ItemFilter| {
         let listing = ItemQuery { page, order: ItemOrder { by, is_descending }, filter };
         let listed =
@@ -324,26 +324,26 @@ async fn items_are_listed_in_an_order_and_by_a_filter(kind: impl StoreUnderTest)
         ItemFilter { after: Some(position(3, 0)), before: Some(position(99, 0)), ..none() };
     assert_eq!(list(PageRequest::first(9), modification, false, filter).await.unwrap(), "- DCA");
     // Gone and come again is new; after a purge nothing of before is there.
-    stage.retract(OWNER, "n", "A").await.unwrap();
-    stage.publish(OWNER, "n", "A").await.unwrap();
+    fixture.retract(OWNER, "n", "A").await.unwrap();
+    fixture.publish(OWNER, "n", "A").await.unwrap();
     assert_eq!(list(PageRequest::first(9), creation, false, none()).await.unwrap(), "0 BCDA");
-    stage.purge(OWNER, "n").await.unwrap();
-    stage.publish(OWNER, "n", "B").await.unwrap();
+    fixture.purge(OWNER, "n").await.unwrap();
+    fixture.publish(OWNER, "n", "B").await.unwrap();
     assert_eq!(list(PageRequest::first(9), creation, false, none()).await.unwrap(), "0 B");
     let filter = ItemFilter { only: Some(vec![b.position()]), ..none() };
     assert_eq!(list(PageRequest::first(9), creation, false, filter).await, None);
-    assert_eq!(stage.store.check().await.unwrap(), Vec::<String>::new());
+    assert_eq!(fixture.store.check().await.unwrap(), Vec::<String>::new());
 }
 
 async fn deleted_nodes_are_remembered(kind: impl StoreUnderTest) {
-    let stage = TestService::new(kind.open()).await;
+    let fixture = TestService::new(kind.open()).await;
     for name in ["moved", "gone", "again"] {
-        stage.create(OWNER, name).await.unwrap();
+        fixture.create(OWNER, name).await.unwrap();
     }
-    stage.affiliate(OWNER, "gone", "second@x", Affiliation::Owner).await.unwrap();
-    stage.affiliate(OWNER, "gone", "bot@x", Affiliation::Publisher).await.unwrap();
-    stage.delete_with_redirect(OWNER, "moved", "xmpp:there").await.unwrap();
-    stage.delete(OWNER, "gone").await.unwrap();
+    fixture.affiliate(OWNER, "gone", "second@x", Affiliation::Owner).await.unwrap();
+    fixture.affiliate(OWNER, "gone", "bot@x", Affiliation::Publisher).await.unwrap();
+    fixture.delete_with_redirect(OWNER, "moved", "xmpp:there").await.unwrap();
+    fixture.delete(OWNER, "gone").await.unwrap();
     let owners =
         |names: &[&str]| names.iter().map(|name| OwnerHash::of(&jid(name).to_bare())).collect();
     let deleted = Timestamp(1_700_000_000_000);
@@ -360,28 +360,28 @@ async fn deleted_nodes_are_remembered(kind: impl StoreUnderTest) {
     // What is there again is not remembered.
     for redirect in [Some("xmpp:here"), None] {
         match redirect {
-            Some(uri) => stage.delete_with_redirect(OWNER, "again", uri).await.unwrap(),
-            None => stage.delete(OWNER, "again").await.unwrap(),
+            Some(uri) => fixture.delete_with_redirect(OWNER, "again", uri).await.unwrap(),
+            None => fixture.delete(OWNER, "again").await.unwrap(),
         }
-        let former = stage.store.former(&node("again")).await.unwrap().unwrap();
+        let former = fixture.store.former(&node("again")).await.unwrap().unwrap();
         assert_eq!(former.redirect.as_deref(), redirect);
-        stage.create(OWNER, "again").await.unwrap();
-        assert_eq!(stage.store.former(&node("again")).await.unwrap(), None);
+        fixture.create(OWNER, "again").await.unwrap();
+        assert_eq!(fixture.store.former(&node("again")).await.unwrap(), None);
     }
-    assert_eq!(stage.store.former_nodes().await.unwrap(), all);
-    assert_eq!(stage.store.redirects_len().await.unwrap(), 1);
-    stage.service.close().await;
-    drop(stage);
+    assert_eq!(fixture.store.former_nodes().await.unwrap(), all);
+    assert_eq!(fixture.store.redirects_len().await.unwrap(), 1);
+    fixture.service.close().await;
+    drop(fixture);
     let Some(store) = kind.again() else { return };
     assert_eq!(store.check().await.unwrap(), Vec::<String>::new());
     assert_eq!(store.former_nodes().await.unwrap(), all);
     assert_eq!(store.redirects_len().await.unwrap(), 1);
-    let stage = TestService::new(store).await;
-    stage.create(OWNER, "moved").await.unwrap();
-    stage.create(OWNER, "gone").await.unwrap();
-    assert_eq!(stage.store.former_nodes().await.unwrap(), []);
-    assert_eq!(stage.store.redirects_len().await.unwrap(), 0);
-    assert_eq!(stage.store.check().await.unwrap(), Vec::<String>::new());
+    let fixture = TestService::new(store).await;
+    fixture.create(OWNER, "moved").await.unwrap();
+    fixture.create(OWNER, "gone").await.unwrap();
+    assert_eq!(fixture.store.former_nodes().await.unwrap(), []);
+    assert_eq!(fixture.store.redirects_len().await.unwrap(), 0);
+    assert_eq!(fixture.store.check().await.unwrap(), Vec::<String>::new());
 }
 
 fn position(sequence: u64, index: u16) -> ItemPosition {
@@ -491,10 +491,10 @@ async fn deleted_nodes_are_counted_by_account(kind: impl StoreUnderTest) {
 }
 
 async fn subscribed_aliases_are_listed(kind: impl StoreUnderTest) {
-    let stage = TestService::new(kind.open()).await;
-    stage.create(OWNER, "a").await.unwrap();
+    let fixture = TestService::new(kind.open()).await;
+    fixture.create(OWNER, "a").await.unwrap();
     let approved = vec![ConfigField::AccessModel(AccessModel::Authorize)];
-    stage.create_with(OWNER, "approved", approved).await.unwrap();
+    fixture.create_with(OWNER, "approved", approved).await.unwrap();
     for (name, subscriber) in [
         ("a", "ss@x/1"),
         ("a", "ßs@x/1"),
@@ -503,13 +503,13 @@ async fn subscribed_aliases_are_listed(kind: impl StoreUnderTest) {
         ("a", "gone.ß@x"),
         ("approved", "ß@x/1"),
     ] {
-        stage.subscribe(subscriber, name).await.unwrap();
+        fixture.subscribe(subscriber, name).await.unwrap();
     }
-    stage.unsubscribe("gone.ß@x", "a").await.unwrap();
+    fixture.unsubscribe("gone.ß@x", "a").await.unwrap();
     let aliases = BTreeSet::from(["ßs@x", "ß@x"].map(|alias| jid(alias).to_bare()));
-    assert_eq!(stage.store.subscribed_aliases().await.unwrap(), aliases);
-    stage.service.close().await;
-    drop(stage);
+    assert_eq!(fixture.store.subscribed_aliases().await.unwrap(), aliases);
+    fixture.service.close().await;
+    drop(fixture);
     let Some(store) = kind.again() else { return };
     assert_eq!(store.subscribed_aliases().await.unwrap(), aliases);
 }
@@ -563,14 +563,15 @@ async fn refusals_of_presence_are_stored(kind: impl StoreUnderTest) {
 }
 
 async fn newest_items_that_fit_are_returned(kind: impl StoreUnderTest) {
-    let stage = TestService::new(kind.open()).await;
-    stage.create(OWNER, "a").await.unwrap();
+    let fixture = TestService::new(kind.open()).await;
+    fixture.create(OWNER, "a").await.unwrap();
     for id in ["1", "2", "3"] {
-        stage.publish(OWNER, "a", id).await.unwrap();
+        fixture.publish(OWNER, "a", id).await.unwrap();
     }
-    let size = stage.items(OWNER, "a").await.unwrap()[0].size();
+    let size = fixture.items(OWNER, "a").await.unwrap()[0].size();
     let fitting = async |bytes| {
-        let page = async |page| stage.store.page(&node("a"), &page, bytes).await.unwrap().unwrap();
+        let page =
+            async |page| fixture.store.page(&node("a"), &page, bytes).await.unwrap().unwrap();
         let oldest = page(PageRequest::first(9)).await.map(|item| item.id.to_string()).entries;
         let newest = page(PageRequest::last(9)).await.map(|item| item.id.to_string()).entries;
         assert_eq!(oldest, ["1", "2", "3"][..oldest.len()]);
@@ -588,113 +589,113 @@ async fn oldest_items_beyond_max_node_bytes_are_evicted(kind: impl StoreUnderTes
     let size = |payload: usize| 40 + 1 + OWNER.len() as u64 + payload as u64;
     let xml = |bytes: usize| format!("<x xmlns='urn:x'>{}</x>", "x".repeat(bytes - 21));
     let limits = Limits { max_node_bytes: 3 * size(1000), ..Limits::default() };
-    let stage = TestService::limited(kind.open(), limits).await;
-    stage.create(OWNER, "a").await.unwrap();
+    let fixture = TestService::limited(kind.open(), limits).await;
+    fixture.create(OWNER, "a").await.unwrap();
     for id in ["1", "2", "3"] {
-        stage.publish_xml(OWNER, "a", id, &xml(1000)).await.unwrap();
+        fixture.publish_xml(OWNER, "a", id, &xml(1000)).await.unwrap();
     }
-    assert_eq!(stage.ids("a").await, ["1", "2", "3"]);
+    assert_eq!(fixture.ids("a").await, ["1", "2", "3"]);
     // One byte more, and the oldest goes; what takes the place of another counts once.
-    stage.publish_xml(OWNER, "a", "3", &xml(1001)).await.unwrap();
-    assert_eq!(stage.ids("a").await, ["2", "3"]);
-    stage.publish_xml(OWNER, "a", "4", &xml(999)).await.unwrap();
-    assert_eq!(stage.ids("a").await, ["2", "3", "4"]);
-    stage.publish_xml(OWNER, "a", "5", &xml(3000)).await.unwrap();
-    assert_eq!(stage.ids("a").await, ["5"]);
-    stage.retract(OWNER, "a", "5").await.unwrap();
+    fixture.publish_xml(OWNER, "a", "3", &xml(1001)).await.unwrap();
+    assert_eq!(fixture.ids("a").await, ["2", "3"]);
+    fixture.publish_xml(OWNER, "a", "4", &xml(999)).await.unwrap();
+    assert_eq!(fixture.ids("a").await, ["2", "3", "4"]);
+    fixture.publish_xml(OWNER, "a", "5", &xml(3000)).await.unwrap();
+    assert_eq!(fixture.ids("a").await, ["5"]);
+    fixture.retract(OWNER, "a", "5").await.unwrap();
     for id in ["1", "2", "3"] {
-        stage.publish_xml(OWNER, "a", id, &xml(1000)).await.unwrap();
+        fixture.publish_xml(OWNER, "a", id, &xml(1000)).await.unwrap();
     }
-    stage.purge(OWNER, "a").await.unwrap();
+    fixture.purge(OWNER, "a").await.unwrap();
     for id in ["1", "2", "3"] {
-        stage.publish_xml(OWNER, "a", id, &xml(1000)).await.unwrap();
+        fixture.publish_xml(OWNER, "a", id, &xml(1000)).await.unwrap();
     }
-    assert_eq!(stage.ids("a").await, ["1", "2", "3"]);
-    assert_eq!(stage.store.check().await.unwrap(), Vec::<String>::new());
-    assert!(stage.service.stats().contains("gjallar_items_evicted_total 4\n"));
+    assert_eq!(fixture.ids("a").await, ["1", "2", "3"]);
+    assert_eq!(fixture.store.check().await.unwrap(), Vec::<String>::new());
+    assert!(fixture.service.stats().contains("gjallar_items_evicted_total 4\n"));
 }
 
 async fn nodes_and_subscriptions_of_an_entity_are_counted(kind: impl StoreUnderTest) {
     let limits =
         Limits { max_nodes_per_owner: 2, max_subscriptions_per_jid: 3, ..Limits::default() };
-    let stage = TestService::limited(kind.open(), limits).await;
+    let fixture = TestService::limited(kind.open(), limits).await;
     let refused = |result: Result<(), Error>| match result {
         Err(Error::Refused(refusal)) => Some(refusal),
         _ => None,
     };
     for name in ["a", "b"] {
-        stage.create(OWNER, name).await.unwrap();
+        fixture.create(OWNER, name).await.unwrap();
     }
-    let third = stage.create(OWNER, "c").await.map(|_| ());
+    let third = fixture.create(OWNER, "c").await.map(|_| ());
     assert_eq!(refused(third), Some(gjallar_pubsub::Error::MaxNodesOfOwnerExceeded));
     // Who is made an owner by others keeps room for nodes of its own.
-    stage.affiliate(OWNER, "a", "other@localhost", Affiliation::Owner).await.unwrap();
-    stage.affiliate(OWNER, "b", "other@localhost", Affiliation::Owner).await.unwrap();
-    stage.create("other@localhost", "o").await.unwrap();
-    stage.delete("other@localhost", "a").await.unwrap();
-    stage.create(OWNER, "c").await.unwrap();
+    fixture.affiliate(OWNER, "a", "other@localhost", Affiliation::Owner).await.unwrap();
+    fixture.affiliate(OWNER, "b", "other@localhost", Affiliation::Owner).await.unwrap();
+    fixture.create("other@localhost", "o").await.unwrap();
+    fixture.delete("other@localhost", "a").await.unwrap();
+    fixture.create(OWNER, "c").await.unwrap();
     for name in ["admin-1", "admin-2", "admin-3"] {
-        stage.create("admin@localhost", name).await.unwrap();
+        fixture.create("admin@localhost", name).await.unwrap();
     }
     for resource in ["x@localhost", "x@localhost/1", "x@localhost/2"] {
-        stage.subscribe(resource, "c").await.unwrap();
+        fixture.subscribe(resource, "c").await.unwrap();
     }
-    let fourth = stage.subscribe("x@localhost/3", "b").await;
+    let fourth = fixture.subscribe("x@localhost/3", "b").await;
     assert_eq!(refused(fourth), Some(gjallar_pubsub::Error::TooManyOwnSubscriptions));
     // Nor does the same again count, nor what others have.
-    stage.subscribe("x@localhost/2", "c").await.unwrap();
-    stage.subscribe("xy@localhost", "b").await.unwrap();
-    stage.unsubscribe("x@localhost", "c").await.unwrap();
-    stage.subscribe("x@localhost/3", "b").await.unwrap();
+    fixture.subscribe("x@localhost/2", "c").await.unwrap();
+    fixture.subscribe("xy@localhost", "b").await.unwrap();
+    fixture.unsubscribe("x@localhost", "c").await.unwrap();
+    fixture.subscribe("x@localhost/3", "b").await.unwrap();
     for name in ["admin-1", "admin-2", "admin-3", "b", "c"] {
-        stage.subscribe("admin@localhost", name).await.unwrap();
+        fixture.subscribe("admin@localhost", name).await.unwrap();
     }
     // Nor whom an owner subscribed.
     for resource in ["z@localhost/1", "z@localhost/2", "z@localhost/3"] {
-        stage.subscribe_other(OWNER, "b", resource).await.unwrap();
+        fixture.subscribe_other(OWNER, "b", resource).await.unwrap();
     }
-    let own = stage.store.count_subscriptions_of(&jid("z@localhost").to_bare(), 9).await;
+    let own = fixture.store.count_subscriptions_of(&jid("z@localhost").to_bare(), 9).await;
     assert_eq!(own.unwrap().found, 0);
-    stage.subscribe("z@localhost", "b").await.unwrap();
-    let own = stage.store.count_subscriptions_of(&jid("z@localhost").to_bare(), 9).await;
+    fixture.subscribe("z@localhost", "b").await.unwrap();
+    let own = fixture.store.count_subscriptions_of(&jid("z@localhost").to_bare(), 9).await;
     assert_eq!(own.unwrap().found, 1);
 }
 
 async fn data_of_a_deleted_node_is_forgotten(kind: impl StoreUnderTest) {
-    let stage = TestService::new(kind.open()).await;
-    stage.create(OWNER, "a").await.unwrap();
-    stage.subscribe("x@localhost", "a").await.unwrap();
-    stage.publish(OWNER, "a", "1").await.unwrap();
-    let first = stage.store.node(&node("a")).await.unwrap().unwrap();
-    stage.delete(OWNER, "a").await.unwrap();
-    assert_eq!(stage.store.node(&node("a")).await.unwrap(), None);
-    assert_eq!(nodes(&stage).await, 0);
+    let fixture = TestService::new(kind.open()).await;
+    fixture.create(OWNER, "a").await.unwrap();
+    fixture.subscribe("x@localhost", "a").await.unwrap();
+    fixture.publish(OWNER, "a", "1").await.unwrap();
+    let first = fixture.store.node(&node("a")).await.unwrap().unwrap();
+    fixture.delete(OWNER, "a").await.unwrap();
+    assert_eq!(fixture.store.node(&node("a")).await.unwrap(), None);
+    assert_eq!(nodes(&fixture).await, 0);
     let owner = jid(OWNER).to_bare();
-    assert_eq!(stage.store.affiliations_of(&owner).await.unwrap().found, []);
+    assert_eq!(fixture.store.affiliations_of(&owner).await.unwrap().found, []);
     let subscriber = jid("x@localhost").to_bare();
-    assert_eq!(stage.store.subscriptions_of(&subscriber).await.unwrap().found, []);
-    stage.create(OWNER, "a").await.unwrap();
-    let second = stage.store.node(&node("a")).await.unwrap().unwrap();
+    assert_eq!(fixture.store.subscriptions_of(&subscriber).await.unwrap().found, []);
+    fixture.create(OWNER, "a").await.unwrap();
+    let second = fixture.store.node(&node("a")).await.unwrap().unwrap();
     assert_ne!(first.epoch, second.epoch);
     assert_eq!((second.sequence, second.subscribers_len()), (Sequence(0), 0));
-    assert_eq!(stage.ids("a").await, [""; 0]);
+    assert_eq!(fixture.ids("a").await, [""; 0]);
 }
 
 async fn affiliations_and_subscriptions_of_an_entity_are_listed(kind: impl StoreUnderTest) {
-    let stage = TestService::new(kind.open()).await;
+    let fixture = TestService::new(kind.open()).await;
     for name in ["a", "b"] {
-        stage.create(OWNER, name).await.unwrap();
-        stage.affiliate(OWNER, name, "x@localhost", Affiliation::Member).await.unwrap();
+        fixture.create(OWNER, name).await.unwrap();
+        fixture.affiliate(OWNER, name, "x@localhost", Affiliation::Member).await.unwrap();
         for who in ["x@localhost", "x@localhost/1", "x@localhost/2", "xy@localhost"] {
-            stage.subscribe(who, name).await.unwrap();
+            fixture.subscribe(who, name).await.unwrap();
         }
     }
-    stage.unsubscribe("x@localhost/1", "a").await.unwrap();
-    stage.affiliate(OWNER, "b", "x@localhost", Affiliation::None).await.unwrap();
+    fixture.unsubscribe("x@localhost/1", "a").await.unwrap();
+    fixture.affiliate(OWNER, "b", "x@localhost", Affiliation::None).await.unwrap();
     let x = jid("x@localhost").to_bare();
-    let stands = stage.store.affiliations_of(&x).await.unwrap().found;
+    let stands = fixture.store.affiliations_of(&x).await.unwrap().found;
     assert_eq!(stands, [(node("a"), Affiliation::Member)]);
-    let mut subscribed = stage.store.subscriptions_of(&x).await.unwrap().found;
+    let mut subscribed = fixture.store.subscriptions_of(&x).await.unwrap().found;
     subscribed.sort();
     let (bare, one, two) = (jid("x@localhost"), jid("x@localhost/1"), jid("x@localhost/2"));
     let state = SubscriptionState::Subscribed;
@@ -707,33 +708,33 @@ async fn affiliations_and_subscriptions_of_an_entity_are_listed(kind: impl Store
 }
 
 async fn nodes_are_listed_in_pages(kind: impl StoreUnderTest) {
-    let stage = TestService::new(kind.open()).await;
+    let fixture = TestService::new(kind.open()).await;
     for name in ["c", "a", "b"] {
-        stage.create(OWNER, name).await.unwrap();
+        fixture.create(OWNER, name).await.unwrap();
     }
-    stage.delete(OWNER, "a").await.unwrap();
-    stage.create(OWNER, "a").await.unwrap();
+    fixture.delete(OWNER, "a").await.unwrap();
+    fixture.create(OWNER, "a").await.unwrap();
     let page = async |max, edge| {
-        let found = stage.store.nodes(&PageRequest { max, edge }).await.unwrap().found;
+        let found = fixture.store.nodes(&PageRequest { max, edge }).await.unwrap().found;
         found.into_iter().map(|(_, summary)| summary.node.to_string()).collect::<String>()
     };
-    let (cursor, summary) = stage.store.summary(&node("b")).await.unwrap().unwrap();
+    let (cursor, summary) = fixture.store.summary(&node("b")).await.unwrap().unwrap();
     assert_eq!(summary.node, node("b"));
     assert_eq!(page(2, PageBound::At(0)).await, "cb");
     assert_eq!(page(2, PageBound::At(1)).await, "ba");
     assert_eq!(page(2, PageBound::After(cursor)).await, "a");
     assert_eq!(page(2, PageBound::Before(cursor)).await, "c");
     assert_eq!(page(2, PageBound::Last).await, "ba");
-    assert_eq!(stage.store.summary(&node("x")).await.unwrap(), None);
+    assert_eq!(fixture.store.summary(&node("x")).await.unwrap(), None);
 }
 
 async fn large_payloads_are_kept(kind: impl StoreUnderTest) {
-    let stage = TestService::new(kind.open()).await;
-    stage.create(OWNER, "a").await.unwrap();
+    let fixture = TestService::new(kind.open()).await;
+    fixture.create(OWNER, "a").await.unwrap();
     for bytes in [0, 899, 900, 901, 4096, 65_000] {
         let xml = format!("<x xmlns='urn:x'>{}</x>", "é".repeat(bytes / 2));
-        stage.publish_xml(OWNER, "a", "large", &xml).await.unwrap();
-        let items = stage.items(OWNER, "a").await.unwrap();
+        fixture.publish_xml(OWNER, "a", "large", &xml).await.unwrap();
+        let items = fixture.items(OWNER, "a").await.unwrap();
         let payload = items[0].payload.as_ref().unwrap();
         assert_eq!((payload.xml(), payload.namespace()), (xml.as_str(), "urn:x"));
         assert_eq!(items.len(), 1);
@@ -741,7 +742,7 @@ async fn large_payloads_are_kept(kind: impl StoreUnderTest) {
 }
 
 async fn the_longest_names_and_jids_fit(kind: impl StoreUnderTest) {
-    let stage = TestService::new(kind.open()).await;
+    let fixture = TestService::new(kind.open()).await;
     let long = |letter: &str| letter.repeat(1023);
     // A domain has at most 255 bytes in labels of at most 63, a local part and a resource 1 023 each.
     let domain = [&"d".repeat(63), &"e".repeat(63), &"f".repeat(63), "localhost"].join(".");
@@ -752,30 +753,30 @@ async fn the_longest_names_and_jids_fit(kind: impl StoreUnderTest) {
         ConfigField::Description("d".repeat(512)),
         ConfigField::Type("urn:x".into()),
     ];
-    stage.create_with(&owner, &long("n"), settings).await.unwrap();
-    stage.subscribe(&subscriber, &long("n")).await.unwrap();
+    fixture.create_with(&owner, &long("n"), settings).await.unwrap();
+    fixture.subscribe(&subscriber, &long("n")).await.unwrap();
     let xml = format!("<x xmlns='urn:x'>{}</x>", "p".repeat(870));
-    stage.publish_xml(&owner, &long("n"), &long("i"), &xml).await.unwrap();
-    assert_eq!(stage.ids(&long("n")).await, [long("i")]);
+    fixture.publish_xml(&owner, &long("n"), &long("i"), &xml).await.unwrap();
+    assert_eq!(fixture.ids(&long("n")).await, [long("i")]);
     let mut name = long("n");
     for number in 0..300 {
         name.replace_range(0..3, &format!("{number:03}"));
-        stage.create(&owner, &name).await.unwrap();
-        stage.subscribe(&subscriber, &name).await.unwrap();
+        fixture.create(&owner, &name).await.unwrap();
+        fixture.subscribe(&subscriber, &name).await.unwrap();
     }
-    assert_eq!(nodes(&stage).await, 301);
+    assert_eq!(nodes(&fixture).await, 301);
 }
 
 async fn concurrent_commits_of_many_nodes_are_all_applied(kind: impl StoreUnderTest) {
-    let stage = Arc::new(TestService::new(kind.open()).await);
+    let fixture = Arc::new(TestService::new(kind.open()).await);
     let tasks: Vec<_> = (0..20)
         .map(|number| {
-            let stage = Arc::clone(&stage);
+            let fixture = Arc::clone(&fixture);
             tokio::spawn(async move {
                 let name = format!("node-{number}");
-                stage.create(OWNER, &name).await.unwrap();
+                fixture.create(OWNER, &name).await.unwrap();
                 for id in 0..20 {
-                    stage.publish(OWNER, &name, &id.to_string()).await.unwrap();
+                    fixture.publish(OWNER, &name, &id.to_string()).await.unwrap();
                 }
             })
         })
@@ -783,30 +784,30 @@ async fn concurrent_commits_of_many_nodes_are_all_applied(kind: impl StoreUnderT
     for task in tasks {
         task.await.unwrap();
     }
-    assert_eq!(nodes(&stage).await, 20);
+    assert_eq!(nodes(&fixture).await, 20);
     for number in 0..20 {
         let expected: Vec<_> = (0..20).map(|id| id.to_string()).collect();
-        assert_eq!(stage.ids(&format!("node-{number}")).await, expected);
+        assert_eq!(fixture.ids(&format!("node-{number}")).await, expected);
     }
 }
 
 async fn commits_are_durable(kind: impl StoreUnderTest) {
-    let stage = TestService::new(kind.open()).await;
-    stage.create(OWNER, "a").await.unwrap();
-    stage.subscribe("x@localhost/r", "a").await.unwrap();
-    stage.publish(OWNER, "a", "1").await.unwrap();
+    let fixture = TestService::new(kind.open()).await;
+    fixture.create(OWNER, "a").await.unwrap();
+    fixture.subscribe("x@localhost/r", "a").await.unwrap();
+    fixture.publish(OWNER, "a", "1").await.unwrap();
     let (before, items) =
-        (stage.store.node(&node("a")).await.unwrap(), stage.items(OWNER, "a").await.unwrap());
-    stage.service.close().await;
-    drop(stage);
+        (fixture.store.node(&node("a")).await.unwrap(), fixture.items(OWNER, "a").await.unwrap());
+    fixture.service.close().await;
+    drop(fixture);
     let Some(again) = kind.again() else { return };
-    let stage = TestService::new(again).await;
-    assert_eq!(stage.store.node(&node("a")).await.unwrap(), before);
-    assert_eq!(stage.items(OWNER, "a").await.unwrap(), items);
+    let fixture = TestService::new(again).await;
+    assert_eq!(fixture.store.node(&node("a")).await.unwrap(), before);
+    assert_eq!(fixture.items(OWNER, "a").await.unwrap(), items);
     // Numbers of nodes go on, so that nothing of an old node is found under a new one.
-    stage.create(OWNER, "b").await.unwrap();
-    assert_eq!(stage.ids("b").await, [""; 0]);
-    assert_eq!(stage.ids("a").await, ["1"]);
+    fixture.create(OWNER, "b").await.unwrap();
+    assert_eq!(fixture.ids("b").await, [""; 0]);
+    assert_eq!(fixture.ids("a").await, ["1"]);
 }
 
 #[tokio::test]
@@ -866,23 +867,23 @@ fn damage(folder: &Path, table: &[u8]) {
 #[tokio::test]
 async fn corrupt_record_quarantines_only_its_node() {
     let kind = SledBackend::new();
-    let stage = TestService::new(kind.open()).await;
-    stage.create(OWNER, "a").await.unwrap();
-    stage.publish(OWNER, "a", "1").await.unwrap();
-    stage.create(OWNER, "b").await.unwrap();
-    stage.service.close().await;
-    drop(stage);
+    let fixture = TestService::new(kind.open()).await;
+    fixture.create(OWNER, "a").await.unwrap();
+    fixture.publish(OWNER, "a", "1").await.unwrap();
+    fixture.create(OWNER, "b").await.unwrap();
+    fixture.service.close().await;
+    drop(fixture);
     damage(kind.0.path(), b"i");
-    let stage = TestService::new(kind.open()).await;
+    let fixture = TestService::new(kind.open()).await;
     // What does not touch the record works until it is found.
-    stage.publish(OWNER, "a", "2").await.unwrap();
+    fixture.publish(OWNER, "a", "2").await.unwrap();
     for _ in 0..2 {
-        assert!(matches!(stage.items(OWNER, "a").await, Err(Error::Quarantined)));
-        assert!(matches!(stage.publish(OWNER, "a", "3").await, Err(Error::Quarantined)));
-        assert!(matches!(stage.delete(OWNER, "a").await, Err(Error::Quarantined)));
+        assert!(matches!(fixture.items(OWNER, "a").await, Err(Error::Quarantined)));
+        assert!(matches!(fixture.publish(OWNER, "a", "3").await, Err(Error::Quarantined)));
+        assert!(matches!(fixture.delete(OWNER, "a").await, Err(Error::Quarantined)));
     }
-    stage.publish(OWNER, "b", "1").await.unwrap();
-    assert!(stage.service.stats().contains("gjallar_nodes_quarantined_total 1\n"));
+    fixture.publish(OWNER, "b", "1").await.unwrap();
+    assert!(fixture.service.stats().contains("gjallar_nodes_quarantined_total 1\n"));
 }
 
 /// Each table that a list is made from: the list has what is sound, and the nodes of the rest are closed.
@@ -890,41 +891,42 @@ async fn corrupt_record_quarantines_only_its_node() {
 async fn list_with_a_corrupt_record_quarantines_its_node_and_shows_the_others() {
     for table in [b"A", b"S", b"s"] {
         let kind = SledBackend::new();
-        let stage = TestService::new(kind.open()).await;
-        stage.create(OWNER, "a").await.unwrap();
-        stage.subscribe(OWNER, "a").await.unwrap();
-        stage.service.close().await;
-        drop(stage);
+        let fixture = TestService::new(kind.open()).await;
+        fixture.create(OWNER, "a").await.unwrap();
+        fixture.subscribe(OWNER, "a").await.unwrap();
+        fixture.service.close().await;
+        drop(fixture);
         damage(kind.0.path(), table);
-        let stage = TestService::new(kind.open()).await;
-        stage.create(OWNER, "b").await.unwrap();
+        let fixture = TestService::new(kind.open()).await;
+        fixture.create(OWNER, "b").await.unwrap();
         let owner = actor(OWNER);
         let nodes = async || {
-            let nodes = stage.service.nodes(&owner, &PageRequest::first(usize::MAX), None, 0).await;
+            let nodes =
+                fixture.service.nodes(&owner, &PageRequest::first(usize::MAX), None, 0).await;
             nodes.unwrap().entries.len()
         };
         assert_eq!(nodes().await, if table == b"A" { 1 } else { 2 });
         let everywhere = OwnAffiliations { node: None };
-        let stands = stage.service.own_affiliations(&owner, &everywhere).await.unwrap();
+        let stands = fixture.service.own_affiliations(&owner, &everywhere).await.unwrap();
         assert_eq!(stands.len(), if table == b"A" { 1 } else { 2 });
         // Who cannot be counted counts.
-        stage.subscribe(OWNER, "b").await.unwrap();
+        fixture.subscribe(OWNER, "b").await.unwrap();
         let everywhere = OwnSubscriptions { node: None };
-        let subscribed = stage.service.own_subscriptions(&owner, &everywhere).await.unwrap();
+        let subscribed = fixture.service.own_subscriptions(&owner, &everywhere).await.unwrap();
         assert_eq!(subscribed.len(), if table == b"A" { 2 } else { 1 });
         let there = OwnSubscriptions { node: Some(node("a")) };
-        let there = stage.service.own_subscriptions(&owner, &there).await;
+        let there = fixture.service.own_subscriptions(&owner, &there).await;
         assert!(matches!(there, Err(Error::Quarantined)));
         assert_eq!(nodes().await, 1);
-        assert!(matches!(stage.items(OWNER, "a").await, Err(Error::Quarantined)));
-        assert!(stage.service.stats().contains("gjallar_nodes_quarantined_total 1\n"));
-        stage.publish(OWNER, "b", "1").await.unwrap();
+        assert!(matches!(fixture.items(OWNER, "a").await, Err(Error::Quarantined)));
+        assert!(fixture.service.stats().contains("gjallar_nodes_quarantined_total 1\n"));
+        fixture.publish(OWNER, "b", "1").await.unwrap();
     }
 }
 
 async fn commits_after_a_failed_commit_are_not_applied(kind: impl StoreUnderTest) {
-    let stage = TestService::new(kind.open()).await;
-    stage.create(OWNER, "a").await.unwrap();
+    let fixture = TestService::new(kind.open()).await;
+    fixture.create(OWNER, "a").await.unwrap();
     let x = jid("x@localhost").to_bare();
     let commit = |chain: &CommitChain| Commit {
         node: node("a"),
@@ -935,13 +937,13 @@ async fn commits_after_a_failed_commit_are_not_applied(kind: impl StoreUnderTest
     };
     let (broken, whole) = (CommitChain::default(), CommitChain::default());
     broken.poison();
-    stage.store.commit_now(commit(&broken)).await.unwrap_err();
-    assert_eq!(stage.store.affiliations_of(&x).await.unwrap().found, []);
+    fixture.store.commit_now(commit(&broken)).await.unwrap_err();
+    assert_eq!(fixture.store.affiliations_of(&x).await.unwrap().found, []);
     assert!(!whole.is_poisoned());
-    stage.store.commit_now(commit(&whole)).await.unwrap();
-    assert_eq!(stage.store.affiliations_of(&x).await.unwrap().found.len(), 1);
+    fixture.store.commit_now(commit(&whole)).await.unwrap();
+    assert_eq!(fixture.store.affiliations_of(&x).await.unwrap().found.len(), 1);
     // A store that has files takes nothing more once it is closed, and says so.
-    stage.store.close().await;
-    let late = stage.store.commit_now(commit(&whole)).await;
+    fixture.store.close().await;
+    let late = fixture.store.commit_now(commit(&whole)).await;
     assert_eq!(late.is_err(), whole.is_poisoned());
 }

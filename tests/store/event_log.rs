@@ -19,7 +19,7 @@ const OWNER: &str = "owner@localhost";
 struct RestartableService {
     limits: Limits,
     folder: tempfile::TempDir,
-    stage: Option<TestService>,
+    fixture: Option<TestService>,
 }
 
 impl RestartableService {
@@ -29,25 +29,25 @@ impl RestartableService {
 
     async fn limited(limits: Limits) -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let mut process = Self { limits, folder, stage: None };
+        let mut process = Self { limits, folder, fixture: None };
         process.restart().await;
         process
     }
 
     async fn restart(&mut self) {
-        if let Some(stage) = self.stage.take() {
-            stage.store.close().await;
+        if let Some(fixture) = self.fixture.take() {
+            fixture.store.close().await;
         }
         let store = SledStore::open(self.folder.path()).unwrap();
-        self.stage = Some(TestService::limited(Arc::new(store), self.limits.clone()).await);
+        self.fixture = Some(TestService::limited(Arc::new(store), self.limits.clone()).await);
     }
 
-    fn stage(&self) -> &TestService {
-        self.stage.as_ref().unwrap()
+    fn fixture(&self) -> &TestService {
+        self.fixture.as_ref().unwrap()
     }
 
     async fn owed(&self) -> Vec<Owed> {
-        self.stage().store.poll(None).await.unwrap()
+        self.fixture().store.poll(None).await.unwrap()
     }
 
     /// Starts again and says what is told then, and to whom.
@@ -71,18 +71,18 @@ impl RestartableService {
         };
         let owed = self.owed().await;
         // The service takes up the same.
-        assert_eq!(self.stage().drain_log().len(), owed.len());
+        assert_eq!(self.fixture().drain_log().len(), owed.len());
         owed.iter().map(shown).collect()
     }
 
     async fn forget(&self, debts: &[&Owed]) {
         let debts = debts.iter().map(|owed| owed.debt).collect();
-        self.stage().store.acknowledge(Told { debts, partly: Vec::new() }).await.unwrap();
+        self.fixture().store.acknowledge(Told { debts, partly: Vec::new() }).await.unwrap();
     }
 
     /// How many rows the store has, but for what it says of itself.
     async fn rows(mut self) -> usize {
-        self.stage.take().unwrap().store.close().await;
+        self.fixture.take().unwrap().store.close().await;
         let db = raw(self.folder.path());
         db.iter().keys().filter(|key| key.as_ref().unwrap().len() > 1).count()
     }
@@ -90,9 +90,9 @@ impl RestartableService {
 
 async fn with_readers(names: &[&str]) -> RestartableService {
     let process = RestartableService::start().await;
-    process.stage().create(OWNER, "n").await.unwrap();
+    process.fixture().create(OWNER, "n").await.unwrap();
     for name in names {
-        process.stage().subscribe(&format!("{name}@x"), "n").await.unwrap();
+        process.fixture().subscribe(&format!("{name}@x"), "n").await.unwrap();
     }
     process
 }
@@ -100,14 +100,14 @@ async fn with_readers(names: &[&str]) -> RestartableService {
 #[tokio::test]
 async fn event_goes_to_subscribers_at_its_commit_that_are_still_subscribed() {
     let mut process = with_readers(&["a", "b", "c"]).await;
-    let stage = process.stage();
-    stage.publish(OWNER, "n", "1").await.unwrap();
-    stage.subscribe("late@x", "n").await.unwrap();
-    stage.unsubscribe("a@x", "n").await.unwrap();
-    stage.affiliate(OWNER, "n", "b@x", Affiliation::Outcast).await.unwrap();
-    stage.publish(OWNER, "n", "2").await.unwrap();
+    let fixture = process.fixture();
+    fixture.publish(OWNER, "n", "1").await.unwrap();
+    fixture.subscribe("late@x", "n").await.unwrap();
+    fixture.unsubscribe("a@x", "n").await.unwrap();
+    fixture.affiliate(OWNER, "n", "b@x", Affiliation::Outcast).await.unwrap();
+    fixture.publish(OWNER, "n", "2").await.unwrap();
     // Who comes back does not hear of what was before.
-    stage.subscribe("a@x", "n").await.unwrap();
+    fixture.subscribe("a@x", "n").await.unwrap();
     // The newcomers were sent the last item, and it is owed to them alone.
     let expected = [
         "item 1 to c",
@@ -124,16 +124,16 @@ async fn event_goes_to_subscribers_at_its_commit_that_are_still_subscribed() {
 #[tokio::test]
 async fn log_entries_outlive_eviction_retraction_and_purge() {
     let mut process = with_readers(&["a"]).await;
-    let stage = process.stage();
-    stage.configure(OWNER, "n", ConfigField::MaxItems(MaxItems::Number(1))).await.unwrap();
-    stage.configure(OWNER, "n", ConfigField::NotifyRetract(true)).await.unwrap();
+    let fixture = process.fixture();
+    fixture.configure(OWNER, "n", ConfigField::MaxItems(MaxItems::Number(1))).await.unwrap();
+    fixture.configure(OWNER, "n", ConfigField::NotifyRetract(true)).await.unwrap();
     for id in ["1", "2", "3"] {
-        stage.publish(OWNER, "n", id).await.unwrap();
+        fixture.publish(OWNER, "n", id).await.unwrap();
     }
-    stage.retract(OWNER, "n", "3").await.unwrap();
-    stage.publish(OWNER, "n", "4").await.unwrap();
-    stage.purge(OWNER, "n").await.unwrap();
-    assert!(stage.ids("n").await.is_empty());
+    fixture.retract(OWNER, "n", "3").await.unwrap();
+    fixture.publish(OWNER, "n", "4").await.unwrap();
+    fixture.purge(OWNER, "n").await.unwrap();
+    assert!(fixture.ids("n").await.is_empty());
     let expected = [
         "item 1 to a",
         "item 2 to a",
@@ -148,12 +148,12 @@ async fn log_entries_outlive_eviction_retraction_and_purge() {
 #[tokio::test]
 async fn deletion_is_delivered_and_then_the_node_is_collected() {
     let mut process = with_readers(&["a", "b"]).await;
-    let stage = process.stage();
-    stage.publish(OWNER, "n", "old").await.unwrap();
-    stage.delete(OWNER, "n").await.unwrap();
-    stage.create(OWNER, "n").await.unwrap();
-    stage.subscribe("new@x", "n").await.unwrap();
-    stage.publish(OWNER, "n", "1").await.unwrap();
+    let fixture = process.fixture();
+    fixture.publish(OWNER, "n", "old").await.unwrap();
+    fixture.delete(OWNER, "n").await.unwrap();
+    fixture.create(OWNER, "n").await.unwrap();
+    fixture.subscribe("new@x", "n").await.unwrap();
+    fixture.publish(OWNER, "n", "1").await.unwrap();
     let expected = ["item old to a b", "delete to a b", "item 1 to new"];
     assert_eq!(process.told_after_restart().await, expected);
     let owed = process.owed().await;
@@ -166,10 +166,10 @@ async fn deletion_is_delivered_and_then_the_node_is_collected() {
 #[tokio::test]
 async fn deleted_node_entries_drain_without_notify_delete() {
     let mut process = with_readers(&["a"]).await;
-    let stage = process.stage();
-    stage.configure(OWNER, "n", ConfigField::NotifyDelete(false)).await.unwrap();
-    stage.publish(OWNER, "n", "1").await.unwrap();
-    stage.delete(OWNER, "n").await.unwrap();
+    let fixture = process.fixture();
+    fixture.configure(OWNER, "n", ConfigField::NotifyDelete(false)).await.unwrap();
+    fixture.publish(OWNER, "n", "1").await.unwrap();
+    fixture.delete(OWNER, "n").await.unwrap();
     assert_eq!(process.told_after_restart().await, ["item 1 to a"]);
     let owed = process.owed().await;
     process.forget(&[&owed[0]]).await;
@@ -180,11 +180,11 @@ async fn deleted_node_entries_drain_without_notify_delete() {
 #[tokio::test]
 async fn a_partly_acknowledged_audience_gets_the_rest() {
     let mut process = with_readers(&["a", "b", "c", "d"]).await;
-    process.stage().publish(OWNER, "n", "1").await.unwrap();
-    process.stage().publish(OWNER, "n", "2").await.unwrap();
+    process.fixture().publish(OWNER, "n", "1").await.unwrap();
+    process.fixture().publish(OWNER, "n", "2").await.unwrap();
     let debt = process.owed().await[0].debt;
     let partly = Told { debts: Vec::new(), partly: vec![(debt, jid("b@x"))] };
-    process.stage().store.acknowledge(partly).await.unwrap();
+    process.fixture().store.acknowledge(partly).await.unwrap();
     assert_eq!(process.told_after_restart().await, ["item 1 to c d", "item 2 to a b c d"]);
 }
 
@@ -193,19 +193,19 @@ async fn a_partly_acknowledged_audience_gets_the_rest() {
 async fn partly_sent_entries_stay_recorded_beside_other_entries() {
     let mut process = with_readers(&["a", "b", "c", "d"]).await;
     for item in ["1", "2", "3"] {
-        process.stage().publish(OWNER, "n", item).await.unwrap();
+        process.fixture().publish(OWNER, "n", item).await.unwrap();
     }
     let owed = process.owed().await;
     for (event, last) in [(0, "b@x"), (1, "a@x"), (0, "c@x")] {
         let partly = Told { debts: Vec::new(), partly: vec![(owed[event].debt, jid(last))] };
-        process.stage().store.acknowledge(partly).await.unwrap();
+        process.fixture().store.acknowledge(partly).await.unwrap();
     }
     let expected = ["item 1 to d", "item 2 to b c d", "item 3 to a b c d"];
     assert_eq!(process.told_after_restart().await, expected);
     process.forget(&[&owed[0]]).await;
     assert_eq!(process.told_after_restart().await, expected[1..]);
     process.forget(&[&owed[1]]).await;
-    process.stage.take().unwrap().store.close().await;
+    process.fixture.take().unwrap().store.close().await;
     let record = raw(process.folder.path()).get("w").unwrap().unwrap();
     assert!(!record.windows(3).any(|bytes| bytes == b"a@x"), "{record:?}");
 }
@@ -217,15 +217,15 @@ async fn many_partly_acknowledged_audiences_get_the_rest() {
     let names = [format!("a@{}.x", "long.".repeat(100)), "b@x".into()];
     let mut process = with_readers(&[]).await;
     for name in &names {
-        process.stage().subscribe(name, "n").await.unwrap();
+        process.fixture().subscribe(name, "n").await.unwrap();
     }
-    process.stage().drain_log();
+    process.fixture().drain_log();
     for number in 0..EVENTS {
-        process.stage().publish(OWNER, "n", &number.to_string()).await.unwrap();
+        process.fixture().publish(OWNER, "n", &number.to_string()).await.unwrap();
     }
     let owed = process.owed().await;
     let partly = owed.iter().map(|owed| (owed.debt, jid(&names[0]))).collect();
-    process.stage().store.acknowledge(Told { debts: Vec::new(), partly }).await.unwrap();
+    process.fixture().store.acknowledge(Told { debts: Vec::new(), partly }).await.unwrap();
     process.restart().await;
     let left: Vec<_> = process.owed().await.iter().map(|owed| owed.recipients.len()).collect();
     assert_eq!(left, [1, 1, 1, 1, 1, 1, 2, 2, 2, 2]);
@@ -235,13 +235,13 @@ async fn many_partly_acknowledged_audiences_get_the_rest() {
 async fn recipients_keep_their_subids_after_a_restart() {
     let mut process =
         RestartableService::limited(Limits { max_subids: 8, ..Limits::default() }).await;
-    process.stage().create(OWNER, "n").await.unwrap();
+    process.fixture().create(OWNER, "n").await.unwrap();
     for name in ["a@x", "b@x", "b@x", "c@x"] {
-        process.stage().subscribe(name, "n").await.unwrap();
+        process.fixture().subscribe(name, "n").await.unwrap();
     }
-    process.stage().drain_log();
-    process.stage().publish(OWNER, "n", "1").await.unwrap();
-    let outbox = process.stage().service.log_window();
+    process.fixture().drain_log();
+    process.fixture().publish(OWNER, "n", "1").await.unwrap();
+    let outbox = process.fixture().service.log_window();
     let live = loop {
         // It is there soon after the answer.
         match (0..outbox.next()).find_map(|number| outbox.get(number)) {
@@ -259,8 +259,8 @@ async fn recipients_keep_their_subids_after_a_restart() {
     assert_eq!(event.recipients, live);
     // After a part of them was told, and one is not subscribed any more.
     let partly = Told { debts: Vec::new(), partly: vec![(event.debt, jid("a@x"))] };
-    process.stage().store.acknowledge(partly).await.unwrap();
-    process.stage().affiliate(OWNER, "n", "c@x", Affiliation::Outcast).await.unwrap();
+    process.fixture().store.acknowledge(partly).await.unwrap();
+    process.fixture().affiliate(OWNER, "n", "c@x", Affiliation::Outcast).await.unwrap();
     process.restart().await;
     let owed = process.owed().await;
     let event = owed.iter().find(|other| other.debt == event.debt).unwrap();
@@ -272,18 +272,18 @@ async fn recipients_keep_their_subids_after_a_restart() {
 #[tokio::test]
 async fn missed_items_are_not_sent_after_a_revocation() {
     let process = with_readers(&[]).await;
-    let stage = process.stage();
+    let fixture = process.fixture();
     let always = ConfigField::SendLastPublishedItem(SendLastPublishedItem::OnSubAndPresence);
-    stage.configure(OWNER, "n", always).await.unwrap();
-    stage.publish(OWNER, "n", "1").await.unwrap();
-    stage.subscribe("a@x", "n").await.unwrap();
-    stage.drain_log();
+    fixture.configure(OWNER, "n", always).await.unwrap();
+    fixture.publish(OWNER, "n", "1").await.unwrap();
+    fixture.subscribe("a@x", "n").await.unwrap();
+    fixture.drain_log();
     for resource in ["a@x/phone", "a@x/desk"] {
         let shown = PresenceUpdate { show: Show::Online, away_seconds: Some(3600), stamp: None };
-        stage.service.available(&jid(resource), &shown).await;
+        fixture.service.available(&jid(resource), &shown).await;
     }
-    stage.affiliate(OWNER, "n", "a@x", Affiliation::Outcast).await.unwrap();
-    let told = stage.drain_log();
+    fixture.affiliate(OWNER, "n", "a@x", Affiliation::Outcast).await.unwrap();
+    let told = fixture.drain_log();
     let items: Vec<_> = told.iter().filter(|(event, _)| event.contains("Published")).collect();
     assert!(items.len() >= 2, "{told:?}");
     assert!(items.iter().all(|(_, to)| to.is_empty()), "{told:?}");
@@ -293,17 +293,17 @@ async fn missed_items_are_not_sent_after_a_revocation() {
 #[tokio::test]
 async fn an_explicit_subscription_survives_the_end_of_interest() {
     let process = RestartableService::start().await;
-    let stage = process.stage();
+    let fixture = process.fixture();
     let setting = vec![ConfigField::AccessModel(AccessModel::Authorize)];
-    stage.create_with(OWNER, "n", setting).await.unwrap();
-    stage.subscribe_other(OWNER, "n", "a@x/phone").await.unwrap();
+    fixture.create_with(OWNER, "n", setting).await.unwrap();
+    fixture.subscribe_other(OWNER, "n", "a@x/phone").await.unwrap();
     let phone = jid("a@x/phone");
-    assert!(stage.service.interests().on_caps(&phone, "capabilities", "question"));
-    stage.service.set_interests(&phone, vec![node("n")]).await;
-    stage.drain_log();
-    stage.publish(OWNER, "n", "1").await.unwrap();
-    stage.affiliate(OWNER, "n", "b@x", Affiliation::Outcast).await.unwrap();
-    let told = stage.drain_log();
+    assert!(fixture.service.interests().on_caps(&phone, "capabilities", "question"));
+    fixture.service.set_interests(&phone, vec![node("n")]).await;
+    fixture.drain_log();
+    fixture.publish(OWNER, "n", "1").await.unwrap();
+    fixture.affiliate(OWNER, "n", "b@x", Affiliation::Outcast).await.unwrap();
+    let told = fixture.drain_log();
     let (_, to) = told.iter().find(|(event, _)| event.contains("Published")).unwrap();
     assert_eq!(to, &["a@x/phone"], "{told:?}");
 }
@@ -318,18 +318,18 @@ async fn resources_of_an_outcast_in_another_spelling_get_no_pending_entries() {
     ] {
         for is_restarted in [false, true] {
             let mut process = RestartableService::start().await;
-            let stage = process.stage();
-            stage.create(OWNER, "n").await.unwrap();
+            let fixture = process.fixture();
+            fixture.create(OWNER, "n").await.unwrap();
             let phone = jid(alike);
-            assert!(stage.service.interests().on_caps(&phone, "capabilities", "question"));
-            stage.service.set_interests(&phone, vec![node("n")]).await;
-            stage.drain_log();
-            stage.publish(OWNER, "n", "1").await.unwrap();
-            stage.affiliate(OWNER, "n", banned, Affiliation::Outcast).await.unwrap();
+            assert!(fixture.service.interests().on_caps(&phone, "capabilities", "question"));
+            fixture.service.set_interests(&phone, vec![node("n")]).await;
+            fixture.drain_log();
+            fixture.publish(OWNER, "n", "1").await.unwrap();
+            fixture.affiliate(OWNER, "n", banned, Affiliation::Outcast).await.unwrap();
             if is_restarted {
                 process.restart().await;
             }
-            let told = process.stage().drain_log();
+            let told = process.fixture().drain_log();
             assert!(told.iter().all(|(_, to)| to.is_empty()), "{banned} {is_restarted}: {told:?}");
         }
     }
@@ -342,14 +342,14 @@ async fn items_of_one_request_share_recipient_lists_after_a_restart() {
     const READERS: usize = 300;
     let limits = Limits { max_subids: 8, ..Limits::default() };
     let mut process = RestartableService::limited(limits).await;
-    process.stage().create(OWNER, "n").await.unwrap();
-    process.stage().subscribe_many(OWNER, "n", READERS).await;
+    process.fixture().create(OWNER, "n").await.unwrap();
+    process.fixture().subscribe_many(OWNER, "n", READERS).await;
     let items = (0..100).map(|id| format!("<x xmlns='urn:x'>{id}</x>"));
-    process.stage().publish_all(OWNER, "n", items).await.unwrap();
+    process.fixture().publish_all(OWNER, "n", items).await.unwrap();
     let all = process.owed().await;
-    assert_eq!(process.stage().store.check().await.unwrap(), Vec::<String>::new());
+    assert_eq!(process.fixture().store.check().await.unwrap(), Vec::<String>::new());
     process.restart().await;
-    let outbox = process.stage().service.log_window();
+    let outbox = process.fixture().service.log_window();
     let (events, bytes) = outbox.size();
     assert_eq!(events, all.len());
     assert!(bytes < events * 1100 + READERS * 200, "{bytes}");
@@ -358,7 +358,7 @@ async fn items_of_one_request_share_recipient_lists_after_a_restart() {
     assert_eq!(last.recipients.subids(READERS - 1).len(), 1);
     // What is left of a group whose first entries are told has its recipients.
     let told = Told { debts: all[..70].iter().map(|owed| owed.debt).collect(), partly: Vec::new() };
-    process.stage().store.acknowledge(told).await.unwrap();
+    process.fixture().store.acknowledge(told).await.unwrap();
     process.restart().await;
     let left = process.owed().await;
     assert_eq!(left.len(), all.len() - 70);
@@ -367,28 +367,28 @@ async fn items_of_one_request_share_recipient_lists_after_a_restart() {
         assert_eq!(left.notification, before.notification);
         assert_eq!(left.recipients, before.recipients);
     }
-    assert_eq!(process.stage().store.check().await.unwrap(), Vec::<String>::new());
+    assert_eq!(process.fixture().store.check().await.unwrap(), Vec::<String>::new());
 }
 
 #[tokio::test]
 async fn partial_ack_applies_to_one_entry() {
     let mut process = with_readers(&["a", "b"]).await;
-    process.stage().publish(OWNER, "n", "1").await.unwrap();
+    process.fixture().publish(OWNER, "n", "1").await.unwrap();
     let owed = process.owed().await;
     let partly = Told { debts: Vec::new(), partly: vec![(owed[0].debt, jid("a@x"))] };
-    process.stage().store.acknowledge(partly).await.unwrap();
+    process.fixture().store.acknowledge(partly).await.unwrap();
     process.forget(&[&owed[0]]).await;
     process.restart().await;
-    process.stage().publish(OWNER, "n", "2").await.unwrap();
+    process.fixture().publish(OWNER, "n", "2").await.unwrap();
     assert_eq!(process.told_after_restart().await, ["item 2 to a b"]);
 }
 
 #[tokio::test]
 async fn events_without_an_audience_are_not_logged() {
     let process = with_readers(&[]).await;
-    process.stage().publish(OWNER, "n", "1").await.unwrap();
+    process.fixture().publish(OWNER, "n", "1").await.unwrap();
     assert!(process.owed().await.is_empty());
-    assert!(process.stage().drain_log().is_empty());
+    assert!(process.fixture().drain_log().is_empty());
 }
 
 /// Events of two nodes are owed by the same groups of commits. Those of one are told while those of the other are
@@ -396,14 +396,14 @@ async fn events_without_an_audience_are_not_logged() {
 #[tokio::test]
 async fn an_entry_acknowledged_before_older_ones_is_not_repeated() {
     let mut process = with_readers(&["a", "b"]).await;
-    let stage = process.stage();
-    stage.create(OWNER, "m").await.unwrap();
-    stage.subscribe("c@x", "m").await.unwrap();
-    stage.configure(OWNER, "m", ConfigField::NotifyDelete(false)).await.unwrap();
+    let fixture = process.fixture();
+    fixture.create(OWNER, "m").await.unwrap();
+    fixture.subscribe("c@x", "m").await.unwrap();
+    fixture.configure(OWNER, "m", ConfigField::NotifyDelete(false)).await.unwrap();
     let mut settling = Vec::new();
     for number in 0..40 {
         let node = ["n", "m"][number % 2];
-        settling.push(stage.begin_to_publish(OWNER, node, &number.to_string()).await);
+        settling.push(fixture.begin_to_publish(OWNER, node, &number.to_string()).await);
     }
     for settling in settling {
         settling.await.unwrap();
@@ -417,17 +417,17 @@ async fn an_entry_acknowledged_before_older_ones_is_not_repeated() {
     rest.for_each(|(number, told)| expected.insert(number - 10, told));
     assert_eq!(process.told_after_restart().await, expected);
     process.forget(&of_m[10..]).await;
-    process.stage().delete(OWNER, "m").await.unwrap();
+    process.fixture().delete(OWNER, "m").await.unwrap();
     // The last of what is left of it goes; a new node gets none of it.
-    process.stage().create(OWNER, "later").await.unwrap();
-    process.stage().subscribe("d@x", "later").await.unwrap();
+    process.fixture().create(OWNER, "later").await.unwrap();
+    process.fixture().subscribe("d@x", "later").await.unwrap();
     let partly = Told { debts: Vec::new(), partly: vec![(owed[4].debt, jid("a@x"))] };
-    process.stage().store.acknowledge(partly).await.unwrap();
+    process.fixture().store.acknowledge(partly).await.unwrap();
     let mut expected = others;
     expected[2] = "item 4 to b".into();
     for _ in 0..2 {
         assert_eq!(process.told_after_restart().await, expected);
-        assert_eq!(process.stage().store.check().await.unwrap(), Vec::<String>::new());
+        assert_eq!(process.fixture().store.check().await.unwrap(), Vec::<String>::new());
     }
     process.forget(&owed.iter().step_by(2).collect::<Vec<_>>()).await;
     assert!(process.told_after_restart().await.is_empty());
@@ -459,67 +459,67 @@ enum Between {
 }
 
 impl Between {
-    async fn happen(self, stage: &TestService) {
+    async fn happen(self, fixture: &TestService) {
         match self {
             Self::Nothing => {}
             Self::Ban(name) => {
-                stage.affiliate(OWNER, "n", name, Affiliation::Outcast).await.unwrap();
+                fixture.affiliate(OWNER, "n", name, Affiliation::Outcast).await.unwrap();
             }
             Self::Dismiss(name) => {
-                stage.affiliate(OWNER, "n", name, Affiliation::None).await.unwrap();
+                fixture.affiliate(OWNER, "n", name, Affiliation::None).await.unwrap();
             }
             Self::BanAndDelete(name) => {
-                stage.affiliate(OWNER, "n", name, Affiliation::Outcast).await.unwrap();
-                stage.delete(OWNER, "n").await.unwrap();
+                fixture.affiliate(OWNER, "n", name, Affiliation::Outcast).await.unwrap();
+                fixture.delete(OWNER, "n").await.unwrap();
             }
             Self::BanAndReadmit(name) => {
                 for affiliation in [Affiliation::Outcast, Affiliation::Member] {
-                    stage.affiliate(OWNER, "n", name, affiliation).await.unwrap();
+                    fixture.affiliate(OWNER, "n", name, affiliation).await.unwrap();
                 }
             }
             Self::CloseAndReopen => {
                 for is_open in [false, true] {
                     let setting = ConfigField::Subscribe(is_open);
-                    stage.configure(OWNER, "n", setting).await.unwrap();
+                    fixture.configure(OWNER, "n", setting).await.unwrap();
                 }
             }
-            Self::Unsubscribe(name) => stage.unsubscribe(name, "n").await.unwrap(),
+            Self::Unsubscribe(name) => fixture.unsubscribe(name, "n").await.unwrap(),
             Self::SubscribeAgain(name) => {
-                stage.unsubscribe(name, "n").await.unwrap();
-                stage.subscribe(name, "n").await.unwrap();
+                fixture.unsubscribe(name, "n").await.unwrap();
+                fixture.subscribe(name, "n").await.unwrap();
             }
             Self::SubscribeForNow(name) => {
-                stage.subscribe(name, "n").await.unwrap();
-                stage.unsubscribe(name, "n").await.unwrap();
+                fixture.subscribe(name, "n").await.unwrap();
+                fixture.unsubscribe(name, "n").await.unwrap();
             }
-            Self::Option(name, option) => stage.set_options(name, "n", option()).await.unwrap(),
+            Self::Option(name, option) => fixture.set_options(name, "n", option()).await.unwrap(),
             Self::AccessModel(model) => {
-                stage.configure(OWNER, "n", ConfigField::AccessModel(model)).await.unwrap();
+                fixture.configure(OWNER, "n", ConfigField::AccessModel(model)).await.unwrap();
             }
-            Self::Approve => stage.subscribe_other(OWNER, "n", "pending@x").await.unwrap(),
-            Self::Delete => stage.delete(OWNER, "n").await.unwrap(),
+            Self::Approve => fixture.subscribe_other(OWNER, "n", "pending@x").await.unwrap(),
+            Self::Delete => fixture.delete(OWNER, "n").await.unwrap(),
             Self::MakeAgain => {
-                stage.delete(OWNER, "n").await.unwrap();
-                stage.create(OWNER, "n").await.unwrap();
-                stage.subscribe("plain@x", "n").await.unwrap();
-                stage.publish(OWNER, "n", "new").await.unwrap();
+                fixture.delete(OWNER, "n").await.unwrap();
+                fixture.create(OWNER, "n").await.unwrap();
+                fixture.subscribe("plain@x", "n").await.unwrap();
+                fixture.publish(OWNER, "n", "new").await.unwrap();
             }
-            Self::Retract => stage.retract(OWNER, "n", "1").await.unwrap(),
+            Self::Retract => fixture.retract(OWNER, "n", "1").await.unwrap(),
             Self::Overwrite => {
-                stage.publish(OWNER, "n", "1").await.unwrap();
+                fixture.publish(OWNER, "n", "1").await.unwrap();
             }
-            Self::Purge => stage.purge(OWNER, "n").await.unwrap(),
+            Self::Purge => fixture.purge(OWNER, "n").await.unwrap(),
         }
     }
 }
 
 /// What was told by now, but for nothing to nobody: an event at another node is waited for, which comes last.
-async fn told_until_now(stage: &TestService) -> Vec<(String, Vec<String>)> {
-    stage.publish(OWNER, "z", "last").await.unwrap();
+async fn told_until_now(fixture: &TestService) -> Vec<(String, Vec<String>)> {
+    fixture.publish(OWNER, "z", "last").await.unwrap();
     let mut told = Vec::new();
     while !told.iter().any(|(_, to)| to == &["z@x"]) {
         tokio::task::yield_now().await;
-        told.extend(stage.drain_log());
+        told.extend(fixture.drain_log());
     }
     told.retain(|(_, to)| !to.is_empty() && to != &["z@x"]);
     told
@@ -561,31 +561,34 @@ async fn audience_after_a_restart_equals_the_live_audience() {
     ];
     for change in changes {
         let mut process = RestartableService::start().await;
-        let stage = process.stage();
+        let fixture = process.fixture();
         let settings =
             vec![ConfigField::AccessModel(AccessModel::Authorize), ConfigField::NotifyConfig(true)];
-        stage.create_with(OWNER, "n", settings).await.unwrap();
+        fixture.create_with(OWNER, "n", settings).await.unwrap();
         for name in ["plain@x", "keyword@x"] {
-            stage.subscribe_other(OWNER, "n", name).await.unwrap();
+            fixture.subscribe_other(OWNER, "n", name).await.unwrap();
         }
-        stage.set_options("keyword@x", "n", SubscriptionOption::Keyword("1".into())).await.unwrap();
-        stage.subscribe("pending@x", "n").await.unwrap();
-        stage.affiliate(OWNER, "n", "member@x", Affiliation::Member).await.unwrap();
+        fixture
+            .set_options("keyword@x", "n", SubscriptionOption::Keyword("1".into()))
+            .await
+            .unwrap();
+        fixture.subscribe("pending@x", "n").await.unwrap();
+        fixture.affiliate(OWNER, "n", "member@x", Affiliation::Member).await.unwrap();
         let interested = jid("member@x/phone");
-        assert!(stage.service.interests().on_caps(&interested, "capabilities", "question"));
-        stage.service.set_interests(&interested, vec![node("n")]).await;
-        stage.create(OWNER, "z").await.unwrap();
-        stage.subscribe("z@x", "z").await.unwrap();
-        told_until_now(stage).await;
+        assert!(fixture.service.interests().on_caps(&interested, "capabilities", "question"));
+        fixture.service.set_interests(&interested, vec![node("n")]).await;
+        fixture.create(OWNER, "z").await.unwrap();
+        fixture.subscribe("z@x", "z").await.unwrap();
+        told_until_now(fixture).await;
         let owed = process.owed().await;
         process.forget(&owed.iter().collect::<Vec<_>>()).await;
-        let stage = process.stage();
-        stage.publish(OWNER, "n", "1").await.unwrap();
-        change.happen(stage).await;
-        stage.publish(OWNER, "n", "1 later").await.ok();
-        let mut live = told_until_now(stage).await;
+        let fixture = process.fixture();
+        fixture.publish(OWNER, "n", "1").await.unwrap();
+        change.happen(fixture).await;
+        fixture.publish(OWNER, "n", "1 later").await.ok();
+        let mut live = told_until_now(fixture).await;
         process.restart().await;
-        let mut after = process.stage().drain_log();
+        let mut after = process.fixture().drain_log();
         after.retain(|(_, to)| !to.is_empty() && to != &["z@x"]);
         if let Between::MakeAgain = change {
             // The order holds within a node and its life.
@@ -602,18 +605,18 @@ async fn audience_after_a_restart_equals_the_live_audience() {
 async fn resources_that_regained_access_are_sent_only_later_events() {
     const MANY: usize = 300;
     let mut process = RestartableService::start().await;
-    let stage = process.stage();
-    stage.create(OWNER, "n").await.unwrap();
+    let fixture = process.fixture();
+    fixture.create(OWNER, "n").await.unwrap();
     for number in 0..MANY {
         let resource = jid(&format!("{number}@far.example/phone"));
-        assert!(stage.service.interests().on_caps(&resource, "capabilities", "question"));
-        stage.service.set_interests(&resource, vec![node("n")]).await;
+        assert!(fixture.service.interests().on_caps(&resource, "capabilities", "question"));
+        fixture.service.set_interests(&resource, vec![node("n")]).await;
     }
-    stage.publish(OWNER, "n", "1").await.unwrap();
+    fixture.publish(OWNER, "n", "1").await.unwrap();
     for affiliation in [Affiliation::Outcast, Affiliation::None] {
-        stage.affiliate(OWNER, "n", "7@far.example", affiliation).await.unwrap();
+        fixture.affiliate(OWNER, "n", "7@far.example", affiliation).await.unwrap();
     }
-    stage.publish(OWNER, "n", "2").await.unwrap();
+    fixture.publish(OWNER, "n", "2").await.unwrap();
     let counts = |told: Vec<(String, Vec<String>)>| {
         let events = told.into_iter().filter(|(event, _)| event.contains("Published"));
         events.map(|(_, to)| to.len()).collect::<Vec<_>>()
@@ -622,19 +625,19 @@ async fn resources_that_regained_access_are_sent_only_later_events() {
     let expected = [MANY - 1, 1, MANY];
     for _ in 0..2 {
         process.restart().await;
-        assert_eq!(counts(process.stage().drain_log()), expected);
-        assert_eq!(process.stage().store.check().await.unwrap(), Vec::<String>::new());
+        assert_eq!(counts(process.fixture().drain_log()), expected);
+        assert_eq!(process.fixture().store.check().await.unwrap(), Vec::<String>::new());
     }
     process.restart().await;
     for model in [AccessModel::Whitelist, AccessModel::Open] {
-        process.stage().configure(OWNER, "n", ConfigField::AccessModel(model)).await.unwrap();
+        process.fixture().configure(OWNER, "n", ConfigField::AccessModel(model)).await.unwrap();
     }
-    process.stage().publish(OWNER, "n", "3").await.unwrap();
+    process.fixture().publish(OWNER, "n", "3").await.unwrap();
     process.restart().await;
-    assert_eq!(counts(process.stage().drain_log()), [0; 3], "nobody is interested any more");
-    assert_eq!(process.stage().store.check().await.unwrap(), Vec::<String>::new());
+    assert_eq!(counts(process.fixture().drain_log()), [0; 3], "nobody is interested any more");
+    assert_eq!(process.fixture().store.check().await.unwrap(), Vec::<String>::new());
     let owed = process.owed().await;
     process.forget(&owed.iter().collect::<Vec<_>>()).await;
-    process.stage.take().unwrap().store.close().await;
+    process.fixture.take().unwrap().store.close().await;
     assert_eq!(raw(process.folder.path()).scan_prefix(b"R").count(), 0);
 }

@@ -29,7 +29,7 @@ const MANY: usize = 20_100;
 
 struct GcFixture {
     folder: tempfile::TempDir,
-    stage: TestService,
+    fixture: TestService,
 }
 
 impl GcFixture {
@@ -38,13 +38,13 @@ impl GcFixture {
         let (max_batch, max_items) = (MANY, u32::try_from(MANY).unwrap());
         let max_reply_bytes = usize::MAX;
         let limits = Limits { max_batch, max_items, max_reply_bytes, ..Limits::default() };
-        Self { folder, stage: TestService::limited(store, limits).await }
+        Self { folder, fixture: TestService::limited(store, limits).await }
     }
 
     /// What a kill at this moment would leave.
     async fn copy(&self) -> tempfile::TempDir {
         let folder = tempfile::tempdir().unwrap();
-        self.stage.store.snapshot_to(folder.path()).await.unwrap();
+        self.fixture.store.snapshot_to(folder.path()).await.unwrap();
         folder
     }
 
@@ -56,7 +56,7 @@ impl GcFixture {
     }
 
     async fn is_sound(&self) {
-        assert_eq!(self.stage.store.check().await.unwrap(), [""; 0]);
+        assert_eq!(self.fixture.store.check().await.unwrap(), [""; 0]);
     }
 
     async fn enrol_many(&self, name: &str) {
@@ -64,7 +64,7 @@ impl GcFixture {
             .map(|i| (jid(&format!("r{i}@x")), None, Some(SubscriptionState::Subscribed)))
             .collect();
         let request = SetSubscriptions { node: node(name), entries, invalid: Vec::new() };
-        let service = &self.stage.service;
+        let service = &self.fixture.service;
         service.set_subscriptions(&actor(OWNER), &request, |answer| answer.unwrap()).await.await;
     }
 
@@ -79,7 +79,7 @@ impl GcFixture {
             options: Vec::new(),
             expected_newest: None,
         };
-        self.stage.service.publish(&actor(OWNER), &request, |answer| answer.unwrap()).await.await;
+        self.fixture.service.publish(&actor(OWNER), &request, |answer| answer.unwrap()).await.await;
     }
 }
 
@@ -92,16 +92,16 @@ fn rows(folder: &tempfile::TempDir, tables: &str) -> usize {
 #[tokio::test]
 async fn deleted_node_rows_are_garbage_collected() {
     let process = GcFixture::start(tempfile::tempdir().unwrap()).await;
-    let stage = &process.stage;
+    let fixture = &process.fixture;
     for name in ["n", "other"] {
-        stage.create(OWNER, name).await.unwrap();
+        fixture.create(OWNER, name).await.unwrap();
     }
     process.enrol_many("n").await;
-    stage.subscribe("own@x", "n").await.unwrap();
-    stage.publish(OWNER, "n", "1").await.unwrap();
-    stage.delete(OWNER, "n").await.unwrap();
+    fixture.subscribe("own@x", "n").await.unwrap();
+    fixture.publish(OWNER, "n", "1").await.unwrap();
+    fixture.delete(OWNER, "n").await.unwrap();
 
-    let store = &stage.store;
+    let store = &fixture.store;
     let owed = store.poll(None).await.unwrap();
     let is_item = |owed: &&Owed| matches!(owed.notification.event, Event::Published(_));
     let item = owed.iter().find(is_item).unwrap();
@@ -115,18 +115,18 @@ async fn deleted_node_rows_are_garbage_collected() {
     let debts = owed.iter().map(|owed| owed.debt).collect();
     let (forgotten, published, killed) = tokio::join!(
         store.acknowledge(Told { debts, partly: Vec::new() }),
-        stage.publish(OWNER, "other", "1"),
+        fixture.publish(OWNER, "other", "1"),
         process.copy(),
     );
     forgotten.unwrap();
     published.unwrap();
     assert!(rows(&killed, "sS") > 0);
     for process in [process, GcFixture::start(killed).await] {
-        process.stage.create(OWNER, "n").await.unwrap();
-        process.stage.subscribe("own@x", "n").await.unwrap();
-        assert!(process.stage.ids("n").await.is_empty());
+        process.fixture.create(OWNER, "n").await.unwrap();
+        process.fixture.subscribe("own@x", "n").await.unwrap();
+        assert!(process.fixture.ids("n").await.is_empty());
         // Of each node N, n, q and its owner; one item at the most, and one subscription; each with its index.
-        let items = process.stage.ids("other").await.len();
+        let items = process.fixture.ids("other").await.len();
         process.swept("NnqdpaAsSixc", 2 * (3 + 2) + 2 + 2 * items).await;
         process.is_sound().await;
     }
@@ -135,16 +135,16 @@ async fn deleted_node_rows_are_garbage_collected() {
 #[tokio::test(flavor = "multi_thread")]
 async fn purged_items_are_garbage_collected() {
     let process = GcFixture::start(tempfile::tempdir().unwrap()).await;
-    process.stage.create(OWNER, "n").await.unwrap();
+    process.fixture.create(OWNER, "n").await.unwrap();
     process.publish_many("n").await;
-    let (purged, killed) = tokio::join!(process.stage.purge(OWNER, "n"), process.copy());
+    let (purged, killed) = tokio::join!(process.fixture.purge(OWNER, "n"), process.copy());
     purged.unwrap();
     assert!(rows(&killed, "ix") > 0);
     for process in [process, GcFixture::start(killed).await] {
-        let stage = &process.stage;
+        let fixture = &process.fixture;
         // Who asks for the last of them while they go finds none.
         let last: Vec<_> = (MANY - 100..MANY).map(|number| item(&number.to_string())).collect();
-        let store = Arc::clone(&stage.store);
+        let store = Arc::clone(&fixture.store);
         let is_over = Arc::new(AtomicBool::new(false));
         let asking = tokio::spawn({
             let is_over = Arc::clone(&is_over);
@@ -161,7 +161,7 @@ async fn purged_items_are_garbage_collected() {
                 }
             }
         });
-        assert!(stage.ids("n").await.is_empty());
+        assert!(fixture.ids("n").await.is_empty());
         process.swept("ixcp", 0).await;
         is_over.store(true, Ordering::Relaxed);
         asking.await.unwrap();
@@ -172,25 +172,25 @@ async fn purged_items_are_garbage_collected() {
 #[tokio::test]
 async fn names_of_purged_items_can_be_reused() {
     let process = GcFixture::start(tempfile::tempdir().unwrap()).await;
-    let stage = &process.stage;
-    stage.create(OWNER, "n").await.unwrap();
+    let fixture = &process.fixture;
+    fixture.create(OWNER, "n").await.unwrap();
     process.publish_many("n").await;
-    stage.purge(OWNER, "n").await.unwrap();
+    fixture.purge(OWNER, "n").await.unwrap();
     let again = async {
-        stage.publish(OWNER, "n", "20098").await.unwrap();
-        stage.publish(OWNER, "n", "20099").await.unwrap();
-        stage.retract(OWNER, "n", "20099").await.unwrap();
+        fixture.publish(OWNER, "n", "20098").await.unwrap();
+        fixture.publish(OWNER, "n", "20099").await.unwrap();
+        fixture.retract(OWNER, "n", "20099").await.unwrap();
         process.copy().await
     };
     let killed = again.await;
     assert!(rows(&killed, "ix") > 2);
     for process in [process, GcFixture::start(killed).await] {
-        assert_eq!(process.stage.ids("n").await, ["20098"]);
+        assert_eq!(process.fixture.ids("n").await, ["20098"]);
         process.is_sound().await;
-        process.stage.purge(OWNER, "n").await.unwrap();
-        process.stage.publish(OWNER, "n", "20097").await.unwrap();
+        process.fixture.purge(OWNER, "n").await.unwrap();
+        process.fixture.publish(OWNER, "n", "20097").await.unwrap();
         process.swept("ixcp", 2).await;
-        assert_eq!(process.stage.ids("n").await, ["20097"]);
+        assert_eq!(process.fixture.ids("n").await, ["20097"]);
         process.is_sound().await;
     }
 }
@@ -198,21 +198,21 @@ async fn names_of_purged_items_can_be_reused() {
 #[tokio::test]
 async fn items_evicted_by_a_configuration_are_garbage_collected() {
     let process = GcFixture::start(tempfile::tempdir().unwrap()).await;
-    let stage = &process.stage;
-    stage.create(OWNER, "n").await.unwrap();
+    let fixture = &process.fixture;
+    fixture.create(OWNER, "n").await.unwrap();
     process.publish_many("n").await;
     let few = ConfigField::MaxItems(MaxItems::Number(2));
-    let (configured, killed) = tokio::join!(stage.configure(OWNER, "n", few), process.copy());
+    let (configured, killed) = tokio::join!(fixture.configure(OWNER, "n", few), process.copy());
     configured.unwrap();
     assert!(rows(&killed, "ix") > 4);
     for process in [process, GcFixture::start(killed).await] {
-        assert_eq!(process.stage.ids("n").await, ["20098", "20099"]);
-        process.stage.publish(OWNER, "n", "1").await.unwrap();
-        assert_eq!(process.stage.ids("n").await, ["20099", "1"]);
+        assert_eq!(process.fixture.ids("n").await, ["20098", "20099"]);
+        process.fixture.publish(OWNER, "n", "1").await.unwrap();
+        assert_eq!(process.fixture.ids("n").await, ["20099", "1"]);
         process.swept("ixcp", 4).await;
         let none = ConfigField::MaxItems(MaxItems::Number(0));
-        process.stage.configure(OWNER, "n", none).await.unwrap();
-        assert!(process.stage.ids("n").await.is_empty());
+        process.fixture.configure(OWNER, "n", none).await.unwrap();
+        assert!(process.fixture.ids("n").await.is_empty());
         process.swept("ixcp", 0).await;
         process.is_sound().await;
     }
@@ -221,16 +221,16 @@ async fn items_evicted_by_a_configuration_are_garbage_collected() {
 async fn with_a_crowd() -> GcFixture {
     let process = GcFixture::start(tempfile::tempdir().unwrap()).await;
     for name in ["n", "other"] {
-        process.stage.create(OWNER, name).await.unwrap();
+        process.fixture.create(OWNER, name).await.unwrap();
     }
     process.enrol_many("n").await;
-    process.stage.affiliate(OWNER, "n", "member@x", Affiliation::Member).await.unwrap();
-    process.stage.subscribe("member@x", "n").await.unwrap();
+    process.fixture.affiliate(OWNER, "n", "member@x", Affiliation::Member).await.unwrap();
+    process.fixture.subscribe("member@x", "n").await.unwrap();
     process
 }
 
 async fn only_the_member_is_left(process: &GcFixture) {
-    let there = process.stage.store.node(&node("n")).await.unwrap().unwrap();
+    let there = process.fixture.store.node(&node("n")).await.unwrap().unwrap();
     assert_eq!(there.config.access_model, AccessModel::Whitelist);
     assert_eq!(there.subscribers().collect::<Vec<_>>(), [&jid("member@x")]);
     assert_eq!(rows(&process.copy().await, "usS"), 2);
@@ -242,13 +242,13 @@ async fn only_the_member_is_left(process: &GcFixture) {
 #[tokio::test]
 async fn removal_of_many_subscriptions_ends_before_the_reply_and_delays_no_others() {
     let process = with_a_crowd().await;
-    let stage = &process.stage;
+    let fixture = &process.fixture;
     let closed = ConfigField::AccessModel(AccessModel::Whitelist);
-    let mut configured = pin!(stage.configure(OWNER, "n", closed));
+    let mut configured = pin!(fixture.configure(OWNER, "n", closed));
     let (published, killed) = tokio::select! {
         biased;
         _ = &mut configured => panic!("others had to wait"),
-        meanwhile = async { tokio::join!(stage.publish(OWNER, "other", "1"), process.copy()) } => meanwhile,
+        meanwhile = async { tokio::join!(fixture.publish(OWNER, "other", "1"), process.copy()) } => meanwhile,
     };
     published.unwrap();
     configured.await.unwrap();
@@ -262,10 +262,10 @@ async fn a_stop_waits_for_revocations() {
     let process = with_a_crowd().await;
     let closed = ConfigField::AccessModel(AccessModel::Whitelist);
     let (configured, ()) =
-        tokio::join!(process.stage.configure(OWNER, "n", closed), process.stage.store.close());
+        tokio::join!(process.fixture.configure(OWNER, "n", closed), process.fixture.store.close());
     configured.unwrap();
-    let GcFixture { folder, stage } = process;
-    drop(stage);
+    let GcFixture { folder, fixture } = process;
+    drop(fixture);
     only_the_member_is_left(&GcFixture::start(folder).await).await;
 }
 
@@ -274,7 +274,7 @@ async fn a_stop_waits_for_revocations() {
 async fn node_is_quarantined_if_its_lost_subscriptions_cannot_be_removed() {
     let process = with_a_crowd().await;
     let closed = ConfigField::AccessModel(AccessModel::Whitelist);
-    let configured = process.stage.configure(OWNER, "n", closed);
+    let configured = process.fixture.configure(OWNER, "n", closed);
     let (configured, killed) = tokio::join!(configured, process.copy());
     configured.unwrap();
     drop(process);
@@ -286,8 +286,8 @@ async fn node_is_quarantined_if_its_lost_subscriptions_cannot_be_removed() {
     db.flush().unwrap();
     drop(db);
     let process = GcFixture::start(killed).await;
-    let refused = process.stage.publish(OWNER, "n", "1").await;
+    let refused = process.fixture.publish(OWNER, "n", "1").await;
     assert!(matches!(refused, Err(Error::Quarantined)), "{refused:?}");
-    process.stage.publish(OWNER, "other", "1").await.unwrap();
-    assert!(!process.stage.store.check().await.unwrap().is_empty());
+    process.fixture.publish(OWNER, "other", "1").await.unwrap();
+    assert!(!process.fixture.store.check().await.unwrap().is_empty());
 }

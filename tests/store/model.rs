@@ -58,36 +58,36 @@ fn step() -> impl Strategy<Value = ModelStep> {
 }
 
 async fn carry_out(
-    stage: &TestService,
+    fixture: &TestService,
     actor: &str,
     name: &str,
     step: &ModelStep,
 ) -> Result<(), Error> {
     match step {
-        ModelStep::Create => stage.create(actor, name).await.map(|_| ()),
-        ModelStep::Delete => stage.delete(actor, name).await,
-        ModelStep::Publish(id) => stage.publish(actor, name, id).await.map(|_| ()),
-        ModelStep::Retract(id) => stage.retract(actor, name, id).await,
-        ModelStep::Purge => stage.purge(actor, name).await,
-        ModelStep::Subscribe => stage.subscribe(actor, name).await,
-        ModelStep::Unsubscribe => stage.unsubscribe(actor, name).await,
+        ModelStep::Create => fixture.create(actor, name).await.map(|_| ()),
+        ModelStep::Delete => fixture.delete(actor, name).await,
+        ModelStep::Publish(id) => fixture.publish(actor, name, id).await.map(|_| ()),
+        ModelStep::Retract(id) => fixture.retract(actor, name, id).await,
+        ModelStep::Purge => fixture.purge(actor, name).await,
+        ModelStep::Subscribe => fixture.subscribe(actor, name).await,
+        ModelStep::Unsubscribe => fixture.unsubscribe(actor, name).await,
         ModelStep::Affiliate(who, affiliation) => {
-            stage.affiliate(actor, name, who, *affiliation).await
+            fixture.affiliate(actor, name, who, *affiliation).await
         }
-        ModelStep::Configure(setting) => stage.configure(actor, name, setting.clone()).await,
+        ModelStep::Configure(setting) => fixture.configure(actor, name, setting.clone()).await,
         ModelStep::Reopen => Ok(()),
     }
 }
 
 /// Everything that a store has, as text. Epochs are random and left out.
-async fn state(stage: &TestService) -> String {
+async fn state(fixture: &TestService) -> String {
     let mut state = String::new();
     for name in NODES {
-        let Some(there) = stage.store.node(&node(name)).await.unwrap() else { continue };
+        let Some(there) = fixture.store.node(&node(name)).await.unwrap() else { continue };
         let affiliations: Vec<_> = there.affiliations().collect();
         let subscribers: Vec<_> = there.subscribers().map(ToString::to_string).collect();
         let ids = match there.config.persist_items {
-            true => stage.ids(name).await,
+            true => fixture.ids(name).await,
             false => Vec::new(),
         };
         state.push_str(&format!(
@@ -98,23 +98,25 @@ async fn state(stage: &TestService) -> String {
     for actor in ACTORS {
         let bare = jid(actor).to_bare();
         let stands: BTreeSet<_> =
-            stage.store.affiliations_of(&bare).await.unwrap().found.into_iter().collect();
+            fixture.store.affiliations_of(&bare).await.unwrap().found.into_iter().collect();
         let subscribed: BTreeSet<_> =
-            stage.store.subscriptions_of(&bare).await.unwrap().found.into_iter().collect();
+            fixture.store.subscriptions_of(&bare).await.unwrap().found.into_iter().collect();
         state.push_str(&format!("{actor} {stands:?} {subscribed:?}\n"));
     }
-    state
-        .push_str(&format!("{}\n", stage.store.node_counts().await.unwrap().values().sum::<u64>()));
+    state.push_str(&format!(
+        "{}\n",
+        fixture.store.node_counts().await.unwrap().values().sum::<u64>()
+    ));
     state
 }
 
-async fn invariants(stage: &TestService) {
+async fn invariants(fixture: &TestService) {
     for name in NODES {
-        let Some(there) = stage.store.node(&node(name)).await.unwrap() else { continue };
+        let Some(there) = fixture.store.node(&node(name)).await.unwrap() else { continue };
         assert!(there.owners().next().is_some(), "{name} has no owner");
         if let (MaxItems::Number(max), true) = (there.config.max_items, there.config.persist_items)
         {
-            assert!(stage.ids(name).await.len() <= max as usize);
+            assert!(fixture.ids(name).await.len() <= max as usize);
         }
         for subscriber in there.subscribers() {
             let affiliation = there.affiliation_of(&subscriber.to_bare());

@@ -26,14 +26,14 @@ const F: &str = "f@localhost";
 const G: &str = "g@localhost";
 const NODES: [&str; 5] = ["one", "handed", "several", "kept", "reply"];
 
-fn fixture(name: &str) -> std::path::PathBuf {
+fn fixture_path(name: &str) -> std::path::PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures").join(name)
 }
 
 /// A copy of the store as a binary of layout 9 left it.
 fn folder() -> tempfile::TempDir {
     let folder = tempfile::tempdir().unwrap();
-    for entry in std::fs::read_dir(fixture("store-9-owners")).unwrap() {
+    for entry in std::fs::read_dir(fixture_path("store-9-owners")).unwrap() {
         let path = entry.unwrap().path();
         std::fs::copy(&path, folder.path().join(path.file_name().unwrap())).unwrap();
     }
@@ -59,37 +59,37 @@ async fn owners(store: &dyn Store, name: &str) -> (Option<String>, Option<String
 }
 
 /// The service at a server whose rosters it may read.
-async fn stage(store: Arc<dyn Store>) -> TestService {
+async fn service_with_rosters(store: Arc<dyn Store>) -> TestService {
     let begin = Instant::now();
     let clock = move || Timestamp(1_800_000_000_000 + begin.elapsed().as_millis() as u64);
-    let stage = TestService::clocked(store, Limits::default(), Arc::new(clock)).await;
-    stage.service.rosters().set_privilege(Some("localhost".into()));
-    stage
+    let fixture = TestService::clocked(store, Limits::default(), Arc::new(clock)).await;
+    fixture.service.rosters().set_privilege(Some("localhost".into()));
+    fixture
 }
 
-async fn serve_rosters(stage: &TestService) {
+async fn serve_rosters(fixture: &TestService) {
     loop {
-        let owner = stage.service.rosters().next_request().await;
+        let owner = fixture.service.rosters().next_request().await;
         let names: &[&str] = if owner.as_str() == B { &[F, G] } else { &[F] };
         let contact = |name: &&str| {
             let contact = RosterItem { has_presence: true, groups: vec!["Family".into()] };
             (jid(name).to_bare(), contact)
         };
         let contacts: Roster = names.iter().map(contact).collect();
-        stage.service.on_roster_result(&owner, Some(contacts));
+        fixture.service.on_roster_result(&owner, Some(contacts));
     }
 }
 
 /// Does something while rosters are served.
-async fn with_rosters<T>(stage: &TestService, does: impl Future<Output = T>) -> T {
+async fn with_rosters<T>(fixture: &TestService, does: impl Future<Output = T>) -> T {
     tokio::select! {
-        () = serve_rosters(stage) => unreachable!(),
+        () = serve_rosters(fixture) => unreachable!(),
         done = does => done,
     }
 }
 
-async fn subscribers(stage: &TestService, name: &str) -> Vec<String> {
-    let node = stage.store.node(&node(name)).await.unwrap().unwrap();
+async fn subscribers(fixture: &TestService, name: &str) -> Vec<String> {
+    let node = fixture.store.node(&node(name)).await.unwrap().unwrap();
     node.subscribers().map(ToString::to_string).collect()
 }
 
@@ -107,7 +107,7 @@ async fn only_owner_replaces_a_creator_that_had_left() {
     assert_eq!(store.check().await.unwrap(), Vec::<String>::new());
 
     let text = exported(&*store).await;
-    let archive = std::fs::read_to_string(fixture("store-9-owners.ndjson")).unwrap();
+    let archive = std::fs::read_to_string(fixture_path("store-9-owners.ndjson")).unwrap();
     for archive in [archive, text.clone()] {
         let folder = tempfile::tempdir().unwrap();
         let copy = open(folder.path());
@@ -115,12 +115,12 @@ async fn only_owner_replaces_a_creator_that_had_left() {
         assert_eq!(exported(&*copy).await, text);
     }
 
-    let stage = TestService::new(store).await;
-    stage.affiliate(A, "kept", A, Affiliation::None).await.unwrap();
-    stage.affiliate(B, "several", C, Affiliation::None).await.unwrap();
-    stage.configure("admin@x", "several", ConfigField::Title("T".into())).await.unwrap();
-    stage.store.close().await;
-    drop(stage);
+    let fixture = TestService::new(store).await;
+    fixture.affiliate(A, "kept", A, Affiliation::None).await.unwrap();
+    fixture.affiliate(B, "several", C, Affiliation::None).await.unwrap();
+    fixture.configure("admin@x", "several", ConfigField::Title("T".into())).await.unwrap();
+    fixture.store.close().await;
+    drop(fixture);
     let store = open(folder.path());
     assert_eq!(owners(&*store, "kept").await, (None, None, false));
     assert_eq!(owners(&*store, "several").await, (None, None, true));
@@ -131,7 +131,7 @@ async fn only_owner_replaces_a_creator_that_had_left() {
 /// has its account at another server, subscribers keep their access.
 #[tokio::test(start_paused = true)]
 async fn owner_without_a_roster_ends_no_subscriptions() {
-    let archive = std::fs::read_to_string(fixture("store-9-owners.ndjson")).unwrap();
+    let archive = std::fs::read_to_string(fixture_path("store-9-owners.ndjson")).unwrap();
     let (before, kept) = archive.split_once("\"node\":\"kept\"").unwrap();
     for (creator, is_replaced) in [("pubsub.localhost", true), ("a@other.example", false)] {
         let archive = format!("{before}\"node\":\"kept\"{}", kept.replacen(A, creator, 2));
@@ -140,24 +140,24 @@ async fn owner_without_a_roster_ends_no_subscriptions() {
         let roster_owner = if is_replaced { B } else { creator };
         let expected = (Some(roster_owner.to_owned()), Some(creator.to_owned()), false);
         assert_eq!(owners(&store, "kept").await, expected);
-        let stage = &stage(Arc::new(store)).await;
+        let fixture = &service_with_rosters(Arc::new(store)).await;
         tokio::select! {
-            () = stage.service.run_timers() => {}
-            () = serve_rosters(stage) => {}
+            () = fixture.service.run_timers() => {}
+            () = serve_rosters(fixture) => {}
             () = sleep(Duration::from_secs(600)) => {}
         }
-        assert_eq!(subscribers(stage, "kept").await, [F], "{creator}");
-        with_rosters(stage, stage.items(F, "kept")).await.unwrap();
-        let is_contact = async || with_rosters(stage, stage.items(G, "kept")).await.is_ok();
+        assert_eq!(subscribers(fixture, "kept").await, [F], "{creator}");
+        with_rosters(fixture, fixture.items(F, "kept")).await.unwrap();
+        let is_contact = async || with_rosters(fixture, fixture.items(G, "kept")).await.is_ok();
         assert_eq!(is_contact().await, is_replaced);
         // The roster of another owner gives access once that owner changes the model or the groups.
         for (setting, is_chosen) in [
             (ConfigField::AccessModel(AccessModel::Presence), false),
             (ConfigField::RosterGroupsAllowed(["Family".to_owned()].into()), true),
         ] {
-            with_rosters(stage, stage.configure(B, "kept", setting)).await.unwrap();
+            with_rosters(fixture, fixture.configure(B, "kept", setting)).await.unwrap();
             assert_eq!(is_contact().await, is_replaced || is_chosen, "{creator}");
-            assert_eq!(subscribers(stage, "kept").await, [F]);
+            assert_eq!(subscribers(fixture, "kept").await, [F]);
         }
     }
 }
@@ -167,13 +167,13 @@ async fn owner_without_a_roster_ends_no_subscriptions() {
 async fn former_member_loses_access_where_no_roster_is_read() {
     const MEMBER: &str = "m@localhost";
     let folder = folder();
-    let stage = stage(open(folder.path())).await;
-    stage.affiliate(B, "several", MEMBER, Affiliation::Member).await.unwrap();
-    stage.subscribe(MEMBER, "several").await.unwrap();
-    stage.items(MEMBER, "several").await.unwrap();
-    stage.affiliate(B, "several", MEMBER, Affiliation::None).await.unwrap();
-    stage.items(MEMBER, "several").await.unwrap_err();
-    assert_eq!(subscribers(&stage, "several").await, [F]);
+    let fixture = service_with_rosters(open(folder.path())).await;
+    fixture.affiliate(B, "several", MEMBER, Affiliation::Member).await.unwrap();
+    fixture.subscribe(MEMBER, "several").await.unwrap();
+    fixture.items(MEMBER, "several").await.unwrap();
+    fixture.affiliate(B, "several", MEMBER, Affiliation::None).await.unwrap();
+    fixture.items(MEMBER, "several").await.unwrap_err();
+    assert_eq!(subscribers(&fixture, "several").await, [F]);
 }
 
 /// A node with a damaged record is closed, and the others are converted.
@@ -194,33 +194,33 @@ async fn corrupt_node_does_not_prevent_the_conversion_of_others() {
 /// them chooses.
 #[tokio::test(start_paused = true)]
 async fn contacts_of_owners_keep_their_access_after_the_upgrade() {
-    let archive = std::fs::read_to_string(fixture("store-9-owners.ndjson")).unwrap();
+    let archive = std::fs::read_to_string(fixture_path("store-9-owners.ndjson")).unwrap();
     let store = MemoryStore::new();
     import(&store, &mut archive.as_bytes(), Epochs::Same).await.unwrap();
-    let stage = &stage(Arc::new(store)).await;
+    let fixture = &service_with_rosters(Arc::new(store)).await;
     tokio::select! {
-        () = stage.service.run_timers() => {}
-        () = serve_rosters(stage) => {}
+        () = fixture.service.run_timers() => {}
+        () = serve_rosters(fixture) => {}
         () = sleep(Duration::from_secs(600)) => {}
     }
     for name in NODES {
-        assert_eq!(subscribers(stage, name).await, [F], "{name}");
+        assert_eq!(subscribers(fixture, name).await, [F], "{name}");
     }
     for (name, is_admitted) in
         [("one", true), ("handed", true), ("several", false), ("kept", false)]
     {
-        let subscribed = with_rosters(stage, stage.subscribe(G, name)).await;
+        let subscribed = with_rosters(fixture, fixture.subscribe(G, name)).await;
         let is_refused =
             matches!(subscribed, Err(Error::Refused(gjallar_pubsub::Error::PresenceRequired)));
         assert_eq!((subscribed.is_ok(), is_refused), (is_admitted, !is_admitted), "{name}");
     }
     for name in NODES {
-        with_rosters(stage, stage.items(F, name)).await.unwrap();
-        with_rosters(stage, stage.subscribe(F, name)).await.unwrap();
+        with_rosters(fixture, fixture.items(F, name)).await.unwrap();
+        with_rosters(fixture, fixture.subscribe(F, name)).await.unwrap();
     }
-    with_rosters(stage, stage.items(G, "several")).await.unwrap_err();
+    with_rosters(fixture, fixture.items(G, "several")).await.unwrap_err();
     let model = ConfigField::AccessModel(AccessModel::Presence);
-    with_rosters(stage, stage.configure(B, "several", model)).await.unwrap();
-    with_rosters(stage, stage.subscribe(G, "several")).await.unwrap();
-    assert_eq!(subscribers(stage, "several").await, [F, G]);
+    with_rosters(fixture, fixture.configure(B, "several", model)).await.unwrap();
+    with_rosters(fixture, fixture.subscribe(G, "several")).await.unwrap();
+    assert_eq!(subscribers(fixture, "several").await, [F, G]);
 }

@@ -500,17 +500,17 @@ async fn paging_of_nodes_fails_at_an_edge_that_was_created_again() {
 #[tokio::test]
 async fn page_of_nodes_reads_one_more_node_than_it_shows() {
     let memory: Arc<dyn Store> = Arc::new(MemoryStore::new());
-    let stage = TestService::new(Arc::clone(&memory)).await;
+    let fixture = TestService::new(Arc::clone(&memory)).await;
     for number in 0..1001 {
-        stage.create(OWNER, &format!("{number:04}")).await.unwrap();
+        fixture.create(OWNER, &format!("{number:04}")).await.unwrap();
     }
     let store = FailingStore::gated(memory, &Arc::new(Semaphore::new(1)));
-    let stage = TestService::new(Arc::clone(&store) as Arc<dyn Store>).await;
+    let fixture = TestService::new(Arc::clone(&store) as Arc<dyn Store>).await;
     let owner = actor(OWNER);
     let read = async |edge| {
         store.listed_nodes.store(0, Ordering::Relaxed);
         let page = PageRequest { max: 2, edge };
-        let part = stage.service.nodes(&owner, &page, None, 0).await.unwrap();
+        let part = fixture.service.nodes(&owner, &page, None, 0).await.unwrap();
         assert_eq!(store.listed_nodes.load(Ordering::Relaxed), 3);
         part
     };
@@ -525,9 +525,9 @@ async fn page_of_nodes_reads_one_more_node_than_it_shows() {
     assert_eq!(names(&last), "0999 1000");
     assert_eq!(names(&read(PageBound::Before(last.entries[0].uid())).await), "0997 0998");
     // With one fewer they are counted.
-    stage.delete(OWNER, "0000").await.unwrap();
+    fixture.delete(OWNER, "0000").await.unwrap();
     let page = PageRequest { max: 2, edge: PageBound::Last };
-    let counted = stage.service.nodes(&owner, &page, None, 0).await.unwrap();
+    let counted = fixture.service.nodes(&owner, &page, None, 0).await.unwrap();
     assert_eq!((counted.index, counted.total), (Some(998), Some(1000)));
 }
 

@@ -173,16 +173,16 @@ async fn s4_1_items_of_uncommitted_publishes_have_a_publisher() {
 #[tokio::test]
 async fn s4_1_refused_request_reads_no_publishers() {
     let store = FailingStore::new(Arc::new(MemoryStore::new()), 0, false);
-    let stage = TestService::new(store.clone()).await;
+    let fixture = TestService::new(store.clone()).await;
     let closed = vec![ConfigField::AccessModel(AccessModel::Whitelist)];
-    stage.create_with(OWNER, "n", closed).await.unwrap();
-    stage.publish(OWNER, "n", "1").await.unwrap();
-    let published = stage.publish(NURSE, "n", "1").await;
+    fixture.create_with(OWNER, "n", closed).await.unwrap();
+    fixture.publish(OWNER, "n", "1").await.unwrap();
+    let published = fixture.publish(NURSE, "n", "1").await;
     assert!(matches!(published, Err(Error::Refused(_))), "{published:?}");
-    let retracted = stage.retract(NURSE, "n", "1").await;
+    let retracted = fixture.retract(NURSE, "n", "1").await;
     assert!(matches!(retracted, Err(Error::Refused(_))), "{retracted:?}");
     assert_eq!(store.read_publishers.load(Ordering::Relaxed), 0);
-    stage.retract(OWNER, "n", "1").await.unwrap();
+    fixture.retract(OWNER, "n", "1").await.unwrap();
     assert_eq!(store.read_publishers.load(Ordering::Relaxed), 1);
 }
 
@@ -191,22 +191,22 @@ async fn s4_1_refused_request_reads_no_publishers() {
 async fn s4_1_publish_waits_for_an_earlier_purge_but_not_for_evictions() {
     let gate = Arc::new(Semaphore::new(1));
     let store = FailingStore::gated(Arc::new(MemoryStore::new()), &gate);
-    let stage = TestService::new(store.clone()).await;
+    let fixture = TestService::new(store.clone()).await;
     let open = vec![ConfigField::PublishModel(PublishModel::Open)];
-    stage.create_with(OWNER, "n", open).await.unwrap();
-    stage.publish(ROMEO, "n", "1").await.unwrap();
+    fixture.create_with(OWNER, "n", open).await.unwrap();
+    fixture.publish(ROMEO, "n", "1").await.unwrap();
     let closed = gate.acquire().await.unwrap();
     let reads = || store.read_publishers.load(Ordering::Relaxed);
     let before = reads();
     let mut publishing = Vec::new();
     for (by, id) in [(NURSE, "2"), (ROMEO, "1")] {
-        let begun = stage.begin_to_publish(by, "n", id);
+        let begun = fixture.begin_to_publish(by, "n", id);
         let begun = timeout(Duration::from_secs(10), begun).await;
         publishing.push(begun.expect("it does not wait for the eviction"));
     }
     assert_eq!(reads(), before + 2);
-    let mut purge = pin!(stage.purge(OWNER, "n"));
-    let mut third = pin!(stage.publish(ROMEO, "n", "3"));
+    let mut purge = pin!(fixture.purge(OWNER, "n"));
+    let mut third = pin!(fixture.publish(ROMEO, "n", "3"));
     tokio::select! {
         biased;
         _ = &mut purge => panic!("it is committed"),
@@ -221,5 +221,5 @@ async fn s4_1_publish_waits_for_an_earlier_purge_but_not_for_evictions() {
     purge.await.unwrap();
     third.await.unwrap();
     assert_eq!(reads(), before + 3);
-    assert_eq!(stage.ids("n").await, ["3"]);
+    assert_eq!(fixture.ids("n").await, ["3"]);
 }

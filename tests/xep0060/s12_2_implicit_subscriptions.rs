@@ -24,9 +24,9 @@ use crate::support::{
 const OWNER: &str = "owner@localhost";
 
 /// Adds the interest of a resource in a node.
-async fn become_interested(stage: &TestService, resource: &str, name: &str) {
-    assert!(stage.service.interests().on_caps(&jid(resource), "capabilities", "question"));
-    stage.service.set_interests(&jid(resource), vec![node(name)]).await;
+async fn become_interested(fixture: &TestService, resource: &str, name: &str) {
+    assert!(fixture.service.interests().on_caps(&jid(resource), "capabilities", "question"));
+    fixture.service.set_interests(&jid(resource), vec![node(name)]).await;
 }
 
 /// §4.2: after a restart nothing is known of the presence of resources. They were available when the event happened.
@@ -36,23 +36,23 @@ async fn s4_2_pending_events_of_presence_based_nodes_are_sent_after_a_restart() 
     let open = || Arc::new(SledStore::open(folder.path()).unwrap());
     let reader = "a@x/phone";
     {
-        let stage = TestService::new(open()).await;
+        let fixture = TestService::new(open()).await;
         let settings = [
             ConfigField::PresenceBasedDelivery(true),
             ConfigField::NotificationType(NotificationType::Normal),
         ];
-        stage.create_with(OWNER, "based", settings.to_vec()).await.unwrap();
-        stage.create_with(OWNER, "plain", settings[1..].to_vec()).await.unwrap();
+        fixture.create_with(OWNER, "based", settings.to_vec()).await.unwrap();
+        fixture.create_with(OWNER, "plain", settings[1..].to_vec()).await.unwrap();
         let online = PresenceUpdate { show: Show::Online, away_seconds: None, stamp: None };
-        stage.service.available(&jid(reader), &online).await;
-        assert!(stage.service.interests().on_caps(&jid(reader), "capabilities", "question"));
-        stage.service.set_interests(&jid(reader), ["based", "plain"].map(node).to_vec()).await;
+        fixture.service.available(&jid(reader), &online).await;
+        assert!(fixture.service.interests().on_caps(&jid(reader), "capabilities", "question"));
+        fixture.service.set_interests(&jid(reader), ["based", "plain"].map(node).to_vec()).await;
         for id in ["1", "2"] {
             for name in ["based", "plain"] {
-                stage.publish(OWNER, name, id).await.unwrap();
+                fixture.publish(OWNER, name, id).await.unwrap();
             }
         }
-        stage.store.close().await;
+        fixture.store.close().await;
     }
     let mut component = TestComponent::with(open(), |_| {}).await;
     let messages = component.messages().await;
@@ -97,60 +97,60 @@ async fn s12_2_requests_share_their_recipient_lists() {
         let max_backlog_bytes = 2 * (2 * PUBLISHES * 1_100 + READERS * 132);
         let max_subids = if matches!(subscriptions, Subscriptions::WithSubIds) { 8 } else { 1 };
         let limits = Limits { max_backlog_bytes, max_subids, ..Limits::default() };
-        let stage = TestService::limited(Arc::new(MemoryStore::new()), limits).await;
-        stage.create(OWNER, "n").await.unwrap();
+        let fixture = TestService::limited(Arc::new(MemoryStore::new()), limits).await;
+        fixture.create(OWNER, "n").await.unwrap();
         for number in 0..READERS {
             let reader = format!("{number}@far.example/phone");
             match &subscriptions {
-                Subscriptions::Implicit => become_interested(&stage, &reader, "n").await,
+                Subscriptions::Implicit => become_interested(&fixture, &reader, "n").await,
                 Subscriptions::WithSubIds => {
-                    stage.subscribe_other(OWNER, "n", &reader).await.unwrap()
+                    fixture.subscribe_other(OWNER, "n", &reader).await.unwrap()
                 }
                 Subscriptions::With(setting) => {
-                    stage.subscribe_other(OWNER, "n", &reader).await.unwrap();
-                    stage.set_options(&reader, "n", setting.clone()).await.unwrap();
+                    fixture.subscribe_other(OWNER, "n", &reader).await.unwrap();
+                    fixture.set_options(&reader, "n", setting.clone()).await.unwrap();
                 }
             }
-            stage.drain_log();
+            fixture.drain_log();
         }
         for id in 0..PUBLISHES {
             let xml = format!("<x xmlns='urn:x'>news {id}</x>");
-            stage.publish_xml(OWNER, "n", &id.to_string(), &xml).await.unwrap();
+            fixture.publish_xml(OWNER, "n", &id.to_string(), &xml).await.unwrap();
         }
-        assert_eq!(stage.service.log_window().notifications(), PUBLISHES * READERS);
-        let told = stage.drain_log();
+        assert_eq!(fixture.service.log_window().notifications(), PUBLISHES * READERS);
+        let told = fixture.drain_log();
         let told = told.iter().filter(|(_, to)| !to.is_empty());
         assert!(told.clone().all(|(_, to)| to.len() == READERS));
         assert_eq!(told.count(), PUBLISHES);
         // Nothing that is not pending any more is counted.
-        assert_eq!(stage.service.log_window().size(), (0, 0));
+        assert_eq!(fixture.service.log_window().size(), (0, 0));
     }
 }
 
 /// Whatever changes between two events, each goes to the resources that are interested then and have access.
 #[tokio::test]
 async fn s12_2_events_go_to_resources_with_a_current_implicit_subscription() {
-    let stage = TestService::new(Arc::new(MemoryStore::new())).await;
-    stage.create(OWNER, "n").await.unwrap();
-    become_interested(&stage, "a@x/phone", "n").await;
-    become_interested(&stage, "b@x/phone", "n").await;
+    let fixture = TestService::new(Arc::new(MemoryStore::new())).await;
+    fixture.create(OWNER, "n").await.unwrap();
+    become_interested(&fixture, "a@x/phone", "n").await;
+    become_interested(&fixture, "b@x/phone", "n").await;
     let recipients = async || {
-        stage.drain_log();
-        stage.publish(OWNER, "n", "1").await.unwrap();
-        let told = stage.drain_log().into_iter().flat_map(|(_, to)| to);
+        fixture.drain_log();
+        fixture.publish(OWNER, "n", "1").await.unwrap();
+        let told = fixture.drain_log().into_iter().flat_map(|(_, to)| to);
         told.map(|jid| jid.chars().take(1).collect::<String>()).collect::<Vec<_>>().concat()
     };
     let access_model = async |model| {
-        stage.configure(OWNER, "n", ConfigField::AccessModel(model)).await.unwrap();
+        fixture.configure(OWNER, "n", ConfigField::AccessModel(model)).await.unwrap();
     };
     assert_eq!(recipients().await, "ab");
-    become_interested(&stage, "c@x/phone", "n").await;
+    become_interested(&fixture, "c@x/phone", "n").await;
     assert_eq!(recipients().await, "abc");
-    stage.service.interests().remove(&jid("a@x/phone"));
+    fixture.service.interests().remove(&jid("a@x/phone"));
     assert_eq!(recipients().await, "bc");
-    stage.affiliate(OWNER, "n", "b@x", Affiliation::Outcast).await.unwrap();
+    fixture.affiliate(OWNER, "n", "b@x", Affiliation::Outcast).await.unwrap();
     assert_eq!(recipients().await, "c");
-    stage.affiliate(OWNER, "n", "b@x", Affiliation::Member).await.unwrap();
+    fixture.affiliate(OWNER, "n", "b@x", Affiliation::Member).await.unwrap();
     assert_eq!(recipients().await, "bc");
     access_model(AccessModel::Whitelist).await;
     assert_eq!(recipients().await, "b");
@@ -158,19 +158,19 @@ async fn s12_2_events_go_to_resources_with_a_current_implicit_subscription() {
         let administrators = administrators.iter().map(|name| jid(name).to_bare()).collect();
         PolicyTable::new(administrators, Vec::new(), Policy::default())
     };
-    stage.service.set_policies(policies(&["c@x"])).await.unwrap();
+    fixture.service.set_policies(policies(&["c@x"])).await.unwrap();
     assert_eq!(recipients().await, "bc");
-    stage.service.set_policies(policies(&[])).await.unwrap();
+    fixture.service.set_policies(policies(&[])).await.unwrap();
     assert_eq!(recipients().await, "b");
     access_model(AccessModel::Open).await;
     assert_eq!(recipients().await, "bc");
     // An explicit subscription takes the place of an implicit one.
-    stage.subscribe("c@x/phone", "n").await.unwrap();
+    fixture.subscribe("c@x/phone", "n").await.unwrap();
     assert_eq!(recipients().await, "cb");
-    stage.unsubscribe("c@x/phone", "n").await.unwrap();
+    fixture.unsubscribe("c@x/phone", "n").await.unwrap();
     assert_eq!(recipients().await, "bc");
-    stage.delete(OWNER, "n").await.unwrap();
-    stage
+    fixture.delete(OWNER, "n").await.unwrap();
+    fixture
         .create_with(OWNER, "n", vec![ConfigField::AccessModel(AccessModel::Whitelist)])
         .await
         .unwrap();
@@ -183,27 +183,27 @@ async fn s12_2_events_go_to_resources_with_a_current_implicit_subscription() {
 async fn s12_2_subscribe_reads_no_interested_resources_of_other_entities() {
     const RESOURCES: usize = 20_000;
     const READER: &str = "reader@x";
-    let stage = TestService::new(Arc::new(MemoryStore::new())).await;
+    let fixture = TestService::new(Arc::new(MemoryStore::new())).await;
     for name in ["n", "quiet"] {
         let settings = vec![ConfigField::AccessModel(AccessModel::Whitelist)];
-        stage.create_with(OWNER, name, settings).await.unwrap();
-        stage.affiliate(OWNER, name, READER, Affiliation::Member).await.unwrap();
+        fixture.create_with(OWNER, name, settings).await.unwrap();
+        fixture.affiliate(OWNER, name, READER, Affiliation::Member).await.unwrap();
     }
     for number in 0..RESOURCES {
-        become_interested(&stage, &format!("{number}@far.example/r"), "n").await;
+        become_interested(&fixture, &format!("{number}@far.example/r"), "n").await;
     }
-    become_interested(&stage, &format!("{READER}/r"), "n").await;
+    become_interested(&fixture, &format!("{READER}/r"), "n").await;
     let mut took = BTreeMap::from([("n", Vec::new()), ("quiet", Vec::new())]);
     for round in 0..50 {
         for (name, took) in &mut took {
             let began = Instant::now();
-            stage.subscribe(READER, name).await.unwrap();
-            stage.publish(OWNER, name, &round.to_string()).await.unwrap();
-            stage.unsubscribe(READER, name).await.unwrap();
-            stage.publish(OWNER, name, &round.to_string()).await.unwrap();
+            fixture.subscribe(READER, name).await.unwrap();
+            fixture.publish(OWNER, name, &round.to_string()).await.unwrap();
+            fixture.unsubscribe(READER, name).await.unwrap();
+            fixture.publish(OWNER, name, &round.to_string()).await.unwrap();
             took.push(began.elapsed());
             let own = |jid: &String| jid.starts_with(READER);
-            assert!(stage.drain_log().iter().all(|(_, to)| to.iter().all(own)));
+            assert!(fixture.drain_log().iter().all(|(_, to)| to.iter().all(own)));
         }
     }
     // The first event after a change of access looks at all of them.
@@ -221,10 +221,10 @@ async fn s12_2_subscribe_reads_no_interested_resources_of_other_entities() {
 async fn s12_2_access_changes_yield_to_other_requests() {
     const RESOURCES: usize = 10_000;
     const PAGES: usize = RESOURCES / 500;
-    let stage = TestService::new(Arc::new(MemoryStore::new())).await;
-    stage.create(OWNER, "n").await.unwrap();
+    let fixture = TestService::new(Arc::new(MemoryStore::new())).await;
+    fixture.create(OWNER, "n").await.unwrap();
     for number in 0..RESOURCES {
-        become_interested(&stage, &format!("{number}@far.example/r"), "n").await;
+        become_interested(&fixture, &format!("{number}@far.example/r"), "n").await;
     }
     let runs_during = async |request: &mut (dyn Future<Output = ()> + Unpin)| {
         let mut runs = 0;
@@ -244,17 +244,18 @@ async fn s12_2_access_changes_yield_to_other_requests() {
     let rounds = [(AccessModel::Whitelist, "0@far.example"), (AccessModel::Open, "1@far.example")];
     for (access_model, banned) in rounds {
         let setting = ConfigField::AccessModel(access_model);
-        let mut configure = Box::pin(async { stage.configure(OWNER, "n", setting).await.unwrap() });
+        let mut configure =
+            Box::pin(async { fixture.configure(OWNER, "n", setting).await.unwrap() });
         let runs = runs_during(&mut configure).await;
         assert!(runs >= PAGES - 1, "{access_model:?}: {runs}");
-        stage.drain_log();
-        let mut publish = Box::pin(async { drop(stage.publish(OWNER, "n", "1").await.unwrap()) });
+        fixture.drain_log();
+        let mut publish = Box::pin(async { drop(fixture.publish(OWNER, "n", "1").await.unwrap()) });
         let runs = runs_during(&mut publish).await;
         assert!(runs >= PAGES - 1, "{access_model:?}: {runs}");
         // Pending notifications of resources are looked at as well.
         let outcast = Affiliation::Outcast;
         let mut ban =
-            Box::pin(async { stage.affiliate(OWNER, "n", banned, outcast).await.unwrap() });
+            Box::pin(async { fixture.affiliate(OWNER, "n", banned, outcast).await.unwrap() });
         let runs = runs_during(&mut ban).await;
         let lists = if access_model == AccessModel::Open { 2 } else { 1 };
         assert!(runs >= lists * PAGES - 1, "{access_model:?}: {runs}");
@@ -265,8 +266,8 @@ async fn s12_2_access_changes_yield_to_other_requests() {
 #[tokio::test]
 async fn s12_2_implicit_subscriptions_follow_each_change() {
     const ENTITIES: [&str; 4] = ["a@x", "b@x", "c@bücher.example", "c@xn--bcher-kva.example"];
-    let stage = TestService::new(Arc::new(MemoryStore::new())).await;
-    stage.create(OWNER, "n").await.unwrap();
+    let fixture = TestService::new(Arc::new(MemoryStore::new())).await;
+    fixture.create(OWNER, "n").await.unwrap();
     let (mut interested, mut subscribed) = (BTreeSet::new(), BTreeSet::new());
     let (mut outcasts, mut members) = (BTreeSet::new(), BTreeSet::new());
     let mut is_open = true;
@@ -283,37 +284,37 @@ async fn s12_2_implicit_subscriptions_follow_each_change() {
         match number / 8 % 16 {
             0..5 => {
                 if interested.insert(resource.clone()) {
-                    become_interested(&stage, &resource, "n").await;
+                    become_interested(&fixture, &resource, "n").await;
                 }
             }
             5 | 6 => {
-                stage.service.interests().remove(&jid(&resource));
+                fixture.service.interests().remove(&jid(&resource));
                 interested.remove(&resource);
             }
             7..10 => {
-                if stage.subscribe(&subscriber, "n").await.is_ok() {
+                if fixture.subscribe(&subscriber, "n").await.is_ok() {
                     subscribed.insert(subscriber);
                 }
             }
             10..13 => {
-                if stage.unsubscribe(&subscriber, "n").await.is_ok() {
+                if fixture.unsubscribe(&subscriber, "n").await.is_ok() {
                     subscribed.remove(&subscriber);
                 }
             }
             13 => {
-                stage.affiliate(OWNER, "n", entity, Affiliation::Outcast).await.unwrap();
+                fixture.affiliate(OWNER, "n", entity, Affiliation::Outcast).await.unwrap();
                 outcasts.insert(identity);
                 members.remove(identity);
             }
             14 => {
-                stage.affiliate(OWNER, "n", entity, Affiliation::Member).await.unwrap();
+                fixture.affiliate(OWNER, "n", entity, Affiliation::Member).await.unwrap();
                 outcasts.remove(identity);
                 members.insert(identity);
             }
             _ => {
                 is_open = !is_open;
                 let model = if is_open { AccessModel::Open } else { AccessModel::Whitelist };
-                stage.configure(OWNER, "n", ConfigField::AccessModel(model)).await.unwrap();
+                fixture.configure(OWNER, "n", ConfigField::AccessModel(model)).await.unwrap();
             }
         }
         let may = |jid: &&String| match is_open {
@@ -326,9 +327,9 @@ async fn s12_2_implicit_subscriptions_follow_each_change() {
         let is_subscribed = |jid: &str| subscribed.iter().any(|one| same(one, jid));
         let implicit = interested.iter().filter(may).filter(|jid| !is_subscribed(jid));
         let expected: BTreeSet<_> = implicit.chain(&subscribed).cloned().collect();
-        stage.drain_log();
-        stage.publish(OWNER, "n", "1").await.unwrap();
-        let told: Vec<_> = stage.drain_log().into_iter().flat_map(|(_, to)| to).collect();
+        fixture.drain_log();
+        fixture.publish(OWNER, "n", "1").await.unwrap();
+        let told: Vec<_> = fixture.drain_log().into_iter().flat_map(|(_, to)| to).collect();
         assert_eq!(told.iter().cloned().collect::<BTreeSet<_>>(), expected);
         assert_eq!(told.len(), expected.len(), "{told:?}");
     }

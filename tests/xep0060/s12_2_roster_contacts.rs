@@ -31,7 +31,7 @@ const HOUR: u64 = 3600;
 
 /// A service without a transport, at a server that lets it read the rosters of two users.
 struct Fixture {
-    stage: TestService,
+    service: TestService,
     /// Whether each of the two has the friend in it.
     has_friend: Mutex<[bool; 2]>,
 }
@@ -46,16 +46,16 @@ impl Fixture {
         let begin = Instant::now();
         let clock = move || Timestamp(1_700_000_000_000 + begin.elapsed().as_millis() as u64);
         let limits = Limits { roster_seconds, ..Limits::default() };
-        let stage = TestService::clocked(store, limits, Arc::new(clock)).await;
-        let fixture = Self { stage, has_friend: Mutex::new([has_friend, false]) };
+        let service = TestService::clocked(store, limits, Arc::new(clock)).await;
+        let fixture = Self { service, has_friend: Mutex::new([has_friend, false]) };
         fixture.connect();
-        let stage = &fixture.stage;
+        let service = &fixture.service;
         let presence = vec![ConfigField::AccessModel(AccessModel::Presence)];
         let groups = ConfigField::RosterGroupsAllowed(vec!["Family".into()]);
         let group = vec![ConfigField::AccessModel(AccessModel::Roster), groups];
         for (name, settings) in NODES.into_iter().zip([presence, group]) {
-            stage.create_with(OWNER, name, settings).await.unwrap();
-            stage.publish(OWNER, name, "1").await.unwrap();
+            service.create_with(OWNER, name, settings).await.unwrap();
+            service.publish(OWNER, name, "1").await.unwrap();
         }
         fixture.become_interested(PHONE, &[NODES[0], NODES[1], "later"]).await;
         let expected = if has_friend { 2 } else { 0 };
@@ -64,7 +64,7 @@ impl Fixture {
     }
 
     async fn become_interested(&self, resource: &str, nodes: &[&str]) {
-        let (service, resource) = (&self.stage.service, jid(resource));
+        let (service, resource) = (&self.service.service, jid(resource));
         assert!(service.interests().on_caps(&resource, "capabilities", "question"));
         let nodes = nodes.iter().map(|name| node(name)).collect();
         tokio::select! {
@@ -75,8 +75,8 @@ impl Fixture {
 
     /// A new connection begins, and the server grants on it what it granted before.
     fn connect(&self) {
-        self.stage.service.rosters().await_grant();
-        self.stage.service.rosters().set_privilege(Some("localhost".into()));
+        self.service.service.rosters().await_grant();
+        self.service.service.rosters().set_privilege(Some("localhost".into()));
     }
 
     fn set_friend(&self, has_friend: [bool; 2]) {
@@ -84,7 +84,7 @@ impl Fixture {
     }
 
     async fn serve_rosters(&self) {
-        let service = &self.stage.service;
+        let service = &self.service.service;
         loop {
             let owner = service.rosters().next_request().await;
             let is_other = owner.as_str() == OTHER;
@@ -107,7 +107,7 @@ impl Fixture {
             }
         };
         tokio::select! {
-            () = self.stage.service.run_timers() => {}
+            () = self.service.service.run_timers() => {}
             () = self.serve_rosters() => {}
             looked = timeout(longest, looking) => looked.expect("it holds in time"),
         }
@@ -122,13 +122,13 @@ impl Fixture {
     /// The items that the friend is sent by now: `node item`.
     fn sent(&self) -> Vec<String> {
         let sent = self.pending();
-        self.stage.drain_log();
+        self.service.drain_log();
         sent
     }
 
     /// The items that are pending for the friend.
     fn pending(&self) -> Vec<String> {
-        let outbox = self.stage.service.log_window();
+        let outbox = self.service.service.log_window();
         let all = (0..outbox.next()).filter_map(|number| outbox.get(number));
         let mut sent = Vec::new();
         for entry in all {
@@ -145,7 +145,7 @@ impl Fixture {
 
     async fn affiliate(&self, by: &str, entity: &str, affiliation: Affiliation) {
         for name in NODES {
-            let set = self.stage.affiliate(by, name, entity, affiliation);
+            let set = self.service.affiliate(by, name, entity, affiliation);
             tokio::select! {
                 () = self.serve_rosters() => {}
                 set = set => set.unwrap(),
@@ -159,7 +159,7 @@ impl Fixture {
         for (name, setting) in NODES.into_iter().zip(settings) {
             tokio::select! {
                 () = self.serve_rosters() => {}
-                configured = self.stage.configure(by, name, setting) => configured.unwrap(),
+                configured = self.service.configure(by, name, setting) => configured.unwrap(),
             }
         }
         self.pass_seconds(5).await;
@@ -169,7 +169,7 @@ impl Fixture {
         for name in NODES {
             tokio::select! {
                 () = self.serve_rosters() => {}
-                subscribed = self.stage.subscribe(by, name) => subscribed.unwrap(),
+                subscribed = self.service.subscribe(by, name) => subscribed.unwrap(),
             }
         }
     }
@@ -178,7 +178,7 @@ impl Fixture {
     async fn subscribers(&self) -> [usize; 2] {
         let number = async |name| {
             let (owner, node, none) = (actor(OTHER), node(name), PageRequest::first(0));
-            let all = self.stage.service.subscriptions(&owner, &node, &none, |_| true);
+            let all = self.service.service.subscriptions(&owner, &node, &none, |_| true);
             all.await.unwrap().total.unwrap()
         };
         [number(NODES[0]).await, number(NODES[1]).await]
@@ -186,7 +186,7 @@ impl Fixture {
 
     async fn publish(&self, id: &str) {
         for name in NODES {
-            self.stage.publish(OWNER, name, id).await.unwrap();
+            self.service.publish(OWNER, name, id).await.unwrap();
         }
     }
 }
@@ -230,7 +230,7 @@ async fn s12_2_contacts_that_left_a_roster_get_no_pending_entries() {
 async fn s12_2_offline_resource_that_left_a_roster_gets_no_pending_entries() {
     let fixture = Fixture::new(60, true).await;
     fixture.publish("2").await;
-    fixture.stage.service.interests().remove(&jid(PHONE));
+    fixture.service.service.interests().remove(&jid(PHONE));
     fixture.set_friend([false, false]);
     fixture.pass_seconds(70).await;
     assert_eq!(fixture.sent(), [""; 0]);
@@ -258,7 +258,7 @@ async fn s12_2_roster_read_for_a_request_is_applied_at_all_nodes() {
     fixture.set_friend([true, false]);
     tokio::select! {
         () = fixture.serve_rosters() => {}
-        subscribed = fixture.stage.subscribe(OWNER, "presence") => subscribed.unwrap(),
+        subscribed = fixture.service.subscribe(OWNER, "presence") => subscribed.unwrap(),
     }
     fixture.pass_seconds(5).await;
     let mut sent = fixture.sent();
@@ -302,7 +302,7 @@ async fn s12_2_contacts_of_a_former_owner_lose_access() {
     fixture.affiliate(OWNER, OWNER, Affiliation::None).await;
     assert_eq!(fixture.subscribers().await, [0, 0]);
     for name in NODES {
-        fixture.stage.publish(OTHER, name, "3").await.unwrap();
+        fixture.service.publish(OTHER, name, "3").await.unwrap();
     }
     assert_eq!(fixture.sent(), [""; 0]);
     fixture.set_friend([false, true]);
@@ -318,7 +318,7 @@ async fn s12_2_contacts_of_a_former_owner_lose_access() {
 async fn s12_2_contacts_of_an_erased_owner_lose_access() {
     const MEMBER: &str = "member@localhost";
     let fixture = Fixture::new(HOUR, true).await;
-    let stage = &fixture.stage;
+    let service = &fixture.service;
     fixture.affiliate(OWNER, OTHER, Affiliation::Owner).await;
     fixture.affiliate(OWNER, MEMBER, Affiliation::Member).await;
     fixture.subscribe(DESK).await;
@@ -326,24 +326,24 @@ async fn s12_2_contacts_of_an_erased_owner_lose_access() {
     assert_eq!(fixture.subscribers().await, [2, 2]);
     // The timers do not run meanwhile.
     let (admin, owner) = (actor("admin@localhost"), jid(OWNER).to_bare());
-    assert_eq!(stage.service.erase(&admin, &owner).await.unwrap().affiliations, 2);
+    assert_eq!(service.service.erase(&admin, &owner).await.unwrap().affiliations, 2);
     for name in NODES {
-        let refused = stage.items(DESK, name).await;
+        let refused = service.items(DESK, name).await;
         assert!(matches!(refused, Err(Error::Refused(_))), "{refused:?}");
-        let there = stage.store.node(&node(name)).await.unwrap().unwrap();
+        let there = service.store.node(&node(name)).await.unwrap().unwrap();
         assert_ne!(there.revision.roster_owner.as_ref(), Some(&owner));
     }
     fixture.pass_seconds(5).await;
     assert_eq!(fixture.subscribers().await, [1, 1]);
     for name in NODES {
-        stage.publish(OTHER, name, "2").await.unwrap();
+        service.publish(OTHER, name, "2").await.unwrap();
     }
     assert_eq!(fixture.sent(), [""; 0]);
     fixture.affiliate(OTHER, "erased.invalid", Affiliation::Owner).await;
     fixture.affiliate(OTHER, MEMBER, Affiliation::None).await;
     assert_eq!(fixture.subscribers().await, [0, 0]);
     for name in NODES {
-        let refused = stage.items(MEMBER, name).await;
+        let refused = service.items(MEMBER, name).await;
         assert!(matches!(refused, Err(Error::Refused(_))), "{refused:?}");
     }
     fixture.set_friend([false, true]);
@@ -359,14 +359,14 @@ async fn s12_2_contacts_have_access_to_a_node_that_is_created_later() {
         fixture.set_friend([has_friend, false]);
         fixture.connect();
         let presence = vec![ConfigField::AccessModel(AccessModel::Presence)];
-        fixture.stage.create_with(OWNER, "later", presence).await.unwrap();
-        fixture.stage.publish(OWNER, "later", "1").await.unwrap();
+        fixture.service.create_with(OWNER, "later", presence).await.unwrap();
+        fixture.service.publish(OWNER, "later", "1").await.unwrap();
         fixture.pass_seconds(5).await;
-        fixture.stage.publish(OWNER, "later", "2").await.unwrap();
+        fixture.service.publish(OWNER, "later", "2").await.unwrap();
         let expected = if has_friend { vec!["later 1", "later 2"] } else { vec![] };
         assert_eq!(fixture.sent(), expected);
-        fixture.stage.delete(OWNER, "later").await.unwrap();
-        fixture.stage.drain_log();
+        fixture.service.delete(OWNER, "later").await.unwrap();
+        fixture.service.drain_log();
     }
 }
 
@@ -375,20 +375,20 @@ async fn s12_2_contacts_have_access_to_a_node_that_is_created_later() {
 async fn s12_2_contacts_of_owners_beyond_the_roster_cache_get_events() {
     const OWNERS: usize = 1300;
     let fixture = Fixture::new(60, true).await;
-    let stage = &fixture.stage;
+    let service = &fixture.service;
     let owner = |number| format!("owner{number}@localhost");
     let name = |number| format!("n{number}");
     let friend = |number| format!("friend{number}@localhost/phone");
     for number in 0..OWNERS {
         let presence = vec![ConfigField::AccessModel(AccessModel::Presence)];
-        stage.create_with(&owner(number), &name(number), presence).await.unwrap();
+        service.create_with(&owner(number), &name(number), presence).await.unwrap();
         fixture.become_interested(&friend(number), &[&name(number)]).await;
     }
     fixture.pass_seconds(100).await;
     for number in 0..OWNERS {
-        stage.publish(&owner(number), &name(number), "1").await.unwrap();
+        service.publish(&owner(number), &name(number), "1").await.unwrap();
     }
-    let told = stage.drain_log();
+    let told = service.drain_log();
     let recipients: Vec<_> = told.into_iter().flat_map(|(_, recipients)| recipients).collect();
     assert_eq!(recipients, (0..OWNERS).map(friend).collect::<Vec<_>>());
 }
@@ -406,7 +406,7 @@ async fn s12_2_store_records_contacts_that_left_a_roster() {
         fixture.connect();
         tokio::select! {
             () = fixture.serve_rosters() => {}
-            subscribed = fixture.stage.subscribe(OWNER, "presence") => subscribed.unwrap(),
+            subscribed = fixture.service.subscribe(OWNER, "presence") => subscribed.unwrap(),
         }
         // A resource that gains access is sent the last item.
         let expected = if has_friend { NODES.len() } else { 0 };
@@ -434,12 +434,12 @@ async fn s12_2_former_contacts_get_no_pending_entries_after_a_restart() {
             for name in NODES {
                 tokio::select! {
                     () = fixture.serve_rosters() => {}
-                    subscribed = fixture.stage.subscribe(OWNER, name) => subscribed.unwrap(),
+                    subscribed = fixture.service.subscribe(OWNER, name) => subscribed.unwrap(),
                 }
             }
-            fixture.stage.drain_log();
+            fixture.service.drain_log();
             fixture.publish("2").await;
-            fixture.stage.store.close().await;
+            fixture.service.store.close().await;
         }
         let mut component = TestComponent::with(open(), |_| {}).await;
         let perm = "<perm access='roster' type='get'/>";

@@ -1036,39 +1036,39 @@ async fn s12_2_approved_subscriber_that_shares_its_presence_gets_the_last_item()
 }
 
 /// An entity of which the presence was requested is available for a moment.
-pub async fn become_briefly_available(stage: &TestService, entity: &str) {
-    let request = || stage.service.next_presence_request();
+pub async fn become_briefly_available(fixture: &TestService, entity: &str) {
+    let request = || fixture.service.next_presence_request();
     while tokio::time::timeout(Duration::ZERO, request()).await.is_ok() {}
     let resource = jid(&format!("{entity}/x"));
-    stage.service.available(&resource, &ONLINE).await;
-    stage.service.unavailable(&resource).await;
+    fixture.service.available(&resource, &ONLINE).await;
+    fixture.service.unavailable(&resource).await;
 }
 
 const READERS: [&str; 2] = ["a@localhost", "b@localhost"];
 
 /// A node whose two subscribers share their presence, and are available on the current connection.
 async fn with_available_readers(store: Arc<dyn Store>) -> TestService {
-    let stage = TestService::new(store).await;
+    let fixture = TestService::new(store).await;
     let setting = ConfigField::PresenceBasedDelivery(true);
-    stage.create_with("owner@localhost", "n", vec![setting]).await.unwrap();
-    stage.service.presence_tracker().connected();
+    fixture.create_with("owner@localhost", "n", vec![setting]).await.unwrap();
+    fixture.service.presence_tracker().connected();
     for name in READERS {
-        stage.subscribe(name, "n").await.unwrap();
-        assert_eq!(next_request(&stage).await, Some((name.to_owned(), false)));
-        stage.service.presence_tracker().on_subscribed(&jid(name));
-        stage.service.available(&jid(&format!("{name}/x")), &ONLINE).await;
+        fixture.subscribe(name, "n").await.unwrap();
+        assert_eq!(next_request(&fixture).await, Some((name.to_owned(), false)));
+        fixture.service.presence_tracker().on_subscribed(&jid(name));
+        fixture.service.available(&jid(&format!("{name}/x")), &ONLINE).await;
     }
-    stage.publish("owner@localhost", "n", "0").await.unwrap();
-    stage.drain_log();
-    stage
+    fixture.publish("owner@localhost", "n", "0").await.unwrap();
+    fixture.drain_log();
+    fixture
 }
 
 pub const ONLINE: PresenceUpdate =
     PresenceUpdate { show: Show::Online, away_seconds: None, stamp: None };
 
 /// Whose presence is requested next, and whether by a probe.
-pub async fn next_request(stage: &TestService) -> Option<(String, bool)> {
-    let next = stage.service.next_presence_request();
+pub async fn next_request(fixture: &TestService) -> Option<(String, bool)> {
+    let next = fixture.service.next_presence_request();
     let request = tokio::time::timeout(Duration::from_secs(1), next).await.ok()?;
     Some((request.entity.to_string(), request.is_probe))
 }
@@ -1077,52 +1077,56 @@ pub async fn next_request(stage: &TestService) -> Option<(String, bool)> {
 /// requested.
 #[tokio::test(start_paused = true)]
 async fn s4_2_presence_is_requested_for_pending_events_of_a_node_that_no_longer_needs_it() {
-    let end = async |stage: &TestService, is_deleted| match is_deleted {
-        true => stage.delete("owner@localhost", "n").await.unwrap(),
+    let end = async |fixture: &TestService, is_deleted| match is_deleted {
+        true => fixture.delete("owner@localhost", "n").await.unwrap(),
         false => {
             let setting = ConfigField::PresenceBasedDelivery(false);
-            stage.configure("owner@localhost", "n", setting).await.unwrap();
+            fixture.configure("owner@localhost", "n", setting).await.unwrap();
         }
     };
     for is_deleted in [true, false] {
-        let stage = with_available_readers(Arc::new(MemoryStore::new())).await;
-        let presences = stage.service.presence_tracker();
+        let fixture = with_available_readers(Arc::new(MemoryStore::new())).await;
+        let presences = fixture.service.presence_tracker();
         let availability = |name| presences.availability(&jid(name), ShowSet::ALL, true);
         presences.disconnected();
         presences.connected();
-        stage.publish("owner@localhost", "n", "1").await.unwrap();
-        end(&stage, is_deleted).await;
+        fixture.publish("owner@localhost", "n", "1").await.unwrap();
+        end(&fixture, is_deleted).await;
         let mut asked = Vec::new();
         for _ in READERS {
-            asked.extend(next_request(&stage).await);
+            asked.extend(next_request(&fixture).await);
         }
         asked.sort();
         assert_eq!(asked, READERS.map(|name| (name.to_owned(), true)), "{is_deleted}");
         assert_eq!(READERS.map(availability), [Availability::Unknown; 2]);
         for name in READERS {
-            stage.service.available(&jid(&format!("{name}/x")), &ONLINE).await;
+            fixture.service.available(&jid(&format!("{name}/x")), &ONLINE).await;
         }
         assert_eq!(READERS.map(availability), [Availability::Available; 2]);
         // On the next connection only what is still pending needs it.
         presences.disconnected();
         presences.connected();
-        assert_eq!(next_request(&stage).await, None, "{is_deleted}");
+        assert_eq!(next_request(&fixture).await, None, "{is_deleted}");
         assert_eq!(availability(READERS[1]), Availability::Unknown);
-        assert_eq!(next_request(&stage).await, Some((READERS[1].to_owned(), false)));
+        assert_eq!(next_request(&fixture).await, Some((READERS[1].to_owned(), false)));
     }
     // After a restart as well.
     for is_deleted in [true, false] {
         let folder = tempfile::tempdir().unwrap();
         let open = || Arc::new(SledStore::open(folder.path()).unwrap());
-        let stage = with_available_readers(open()).await;
-        stage.publish("owner@localhost", "n", "1").await.unwrap();
-        end(&stage, is_deleted).await;
-        stage.store.close().await;
-        drop(stage);
-        let stage = TestService::new(open()).await;
-        stage.service.presence_tracker().connected();
+        let fixture = with_available_readers(open()).await;
+        fixture.publish("owner@localhost", "n", "1").await.unwrap();
+        end(&fixture, is_deleted).await;
+        fixture.store.close().await;
+        drop(fixture);
+        let fixture = TestService::new(open()).await;
+        fixture.service.presence_tracker().connected();
         for name in READERS {
-            assert_eq!(next_request(&stage).await, Some((name.to_owned(), false)), "{is_deleted}");
+            assert_eq!(
+                next_request(&fixture).await,
+                Some((name.to_owned(), false)),
+                "{is_deleted}"
+            );
         }
     }
 }
@@ -1135,14 +1139,14 @@ async fn s4_2_presence_of_recipients_of_pending_entries_is_requested_at_the_star
     let open = || Arc::new(SledStore::open(folder.path()).unwrap());
     let [gone, there] = ["a@localhost", "b@localhost"];
     {
-        let stage = TestService::new(open()).await;
+        let fixture = TestService::new(open()).await;
         let setting = ConfigField::PresenceBasedDelivery(true);
-        stage.create_with("owner@localhost", "n", vec![setting]).await.unwrap();
+        fixture.create_with("owner@localhost", "n", vec![setting]).await.unwrap();
         for name in [gone, there] {
-            stage.subscribe(name, "n").await.unwrap();
+            fixture.subscribe(name, "n").await.unwrap();
         }
-        stage.publish("owner@localhost", "n", "1").await.unwrap();
-        stage.store.close().await;
+        fixture.publish("owner@localhost", "n", "1").await.unwrap();
+        fixture.store.close().await;
     }
     // Time does nothing there.
     let TestService { service, .. } = TestService::new(open()).await;

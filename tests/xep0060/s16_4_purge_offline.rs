@@ -16,12 +16,12 @@ use crate::support::{
 
 /// A node with `purge_offline` that is open to all.
 async fn with_publishers(store: &Arc<dyn Store>, limits: Limits) -> TestService {
-    let stage = TestService::limited(Arc::clone(store), limits).await;
+    let fixture = TestService::limited(Arc::clone(store), limits).await;
     let open = ConfigField::PublishModel(PublishModel::Open);
     let settings = vec![ConfigField::PurgeOffline(true), ConfigField::NotifyRetract(true), open];
-    stage.create_with("owner@localhost", "n", settings).await.unwrap();
-    stage.service.presence_tracker().connected();
-    stage
+    fixture.create_with("owner@localhost", "n", settings).await.unwrap();
+    fixture.service.presence_tracker().connected();
+    fixture
 }
 
 #[tokio::test]
@@ -84,35 +84,35 @@ async fn s16_4_4_purge_offline_retracts_items_that_the_publisher_may_retract() {
     let [owner, sensor, stranger] = ["owner@localhost", "sensor@localhost", "stranger@localhost"];
     let banned = "banned@localhost";
     let store: Arc<dyn Store> = Arc::new(MemoryStore::new());
-    let stage = with_publishers(&store, Limits::default()).await;
-    stage.affiliate(owner, "n", sensor, Affiliation::PublishOnly).await.unwrap();
-    stage.subscribe("reader@localhost", "n").await.unwrap();
+    let fixture = with_publishers(&store, Limits::default()).await;
+    fixture.affiliate(owner, "n", sensor, Affiliation::PublishOnly).await.unwrap();
+    fixture.subscribe("reader@localhost", "n").await.unwrap();
     let (mut number, mut own) = (0, Vec::new());
     let mut publish = async |publisher: &str, items: usize| {
         for _ in 0..items {
             number += 1;
             let id = format!("{number:05}");
-            stage.publish(publisher, "n", &id).await.unwrap();
+            fixture.publish(publisher, "n", &id).await.unwrap();
             own.push((publisher.to_owned(), id));
         }
-        stage.drain_log();
+        fixture.drain_log();
     };
     for (publisher, items) in
         [(sensor, 1), (stranger, 2), (owner, 2100), (sensor, 150), (banned, 1)]
     {
         publish(publisher, items).await;
     }
-    stage.affiliate(owner, "n", banned, Affiliation::Outcast).await.unwrap();
+    fixture.affiliate(owner, "n", banned, Affiliation::Outcast).await.unwrap();
     let of = |publishers: &[&str]| {
         let some = own.iter().filter(|(publisher, _)| publishers.contains(&publisher.as_str()));
         some.map(|(_, id)| id.clone()).collect::<Vec<_>>()
     };
-    stage.drain_log();
-    become_briefly_available(&stage, banned).await;
-    assert_eq!(stage.ids("n").await.len(), own.len());
-    become_briefly_available(&stage, sensor).await;
-    assert_eq!(stage.ids("n").await, of(&[stranger, owner, banned]));
-    let told = stage.drain_log();
+    fixture.drain_log();
+    become_briefly_available(&fixture, banned).await;
+    assert_eq!(fixture.ids("n").await.len(), own.len());
+    become_briefly_available(&fixture, sensor).await;
+    assert_eq!(fixture.ids("n").await, of(&[stranger, owner, banned]));
+    let told = fixture.drain_log();
     let retracted = of(&[sensor]);
     assert_eq!(told.len(), retracted.len());
     for ((event, recipients), id) in told.iter().zip(&retracted) {
@@ -121,19 +121,19 @@ async fn s16_4_4_purge_offline_retracts_items_that_the_publisher_may_retract() {
     }
     // After a start the publishers of the newest items are known.
     let late = "late@localhost";
-    stage.publish(late, "n", "late").await.unwrap();
-    stage.publish(owner, "n", "newest").await.unwrap();
-    drop(stage);
-    let stage = TestService::new(store).await;
-    stage.service.presence_tracker().connected();
+    fixture.publish(late, "n", "late").await.unwrap();
+    fixture.publish(owner, "n", "newest").await.unwrap();
+    drop(fixture);
+    let fixture = TestService::new(store).await;
+    fixture.service.presence_tracker().connected();
     tokio::select! {
-        () = stage.service.run_timers() => {}
-        () = async { while next_request(&stage).await.expect("it is asked").0 != late {} } => {}
+        () = fixture.service.run_timers() => {}
+        () = async { while next_request(&fixture).await.expect("it is asked").0 != late {} } => {}
     }
-    become_briefly_available(&stage, late).await;
+    become_briefly_available(&fixture, late).await;
     let mut left = of(&[stranger, owner, banned]);
     left.push("newest".into());
-    assert_eq!(stage.ids("n").await, left);
+    assert_eq!(fixture.ids("n").await, left);
 }
 
 /// Items are retracted in parts if there is no room for all notifications. A publisher that returns keeps the rest
@@ -142,30 +142,30 @@ async fn s16_4_4_purge_offline_retracts_items_that_the_publisher_may_retract() {
 async fn s16_4_4_purge_offline_retracts_in_parts_when_the_backlog_is_full() {
     let store: Arc<dyn Store> = Arc::new(MemoryStore::new());
     let limits = Limits { max_backlog_events: 40, ..Limits::default() };
-    let stage = with_publishers(&store, limits).await;
-    stage.subscribe("reader@localhost", "n").await.unwrap();
+    let fixture = with_publishers(&store, limits).await;
+    fixture.subscribe("reader@localhost", "n").await.unwrap();
     for id in 0..100 {
-        stage.publish("stranger@localhost", "n", &format!("{id:02}")).await.unwrap();
-        stage.drain_log();
+        fixture.publish("stranger@localhost", "n", &format!("{id:02}")).await.unwrap();
+        fixture.drain_log();
     }
-    become_briefly_available(&stage, "stranger@localhost").await;
-    let left = stage.ids("n").await.len();
+    become_briefly_available(&fixture, "stranger@localhost").await;
+    let left = fixture.ids("n").await.len();
     assert!((1..100).contains(&left), "{left}");
-    stage.service.available(&jid("stranger@localhost/x"), &ONLINE).await;
+    fixture.service.available(&jid("stranger@localhost/x"), &ONLINE).await;
     let room = async |until: usize| {
-        while stage.ids("n").await.len() > until {
-            stage.drain_log();
+        while fixture.ids("n").await.len() > until {
+            fixture.drain_log();
             tokio::time::sleep(Duration::from_millis(100)).await;
         }
     };
     tokio::select! {
-        () = stage.service.retry_presence() => {}
+        () = fixture.service.retry_presence() => {}
         () = tokio::time::sleep(Duration::from_secs(10)) => {}
     }
-    assert_eq!(stage.ids("n").await.len(), left);
-    stage.service.unavailable(&jid("stranger@localhost/x")).await;
+    assert_eq!(fixture.ids("n").await.len(), left);
+    fixture.service.unavailable(&jid("stranger@localhost/x")).await;
     tokio::select! {
-        () = stage.service.retry_presence() => {}
+        () = fixture.service.retry_presence() => {}
         () = room(0) => {}
     }
 }
