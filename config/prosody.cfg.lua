@@ -1,4 +1,5 @@
 -- Two parts to paste into /etc/prosody/prosody.cfg.lua. `prosodyctl check config` finds what stands in the wrong place.
+-- Restart Prosody afterwards: a reload adds no component, loads no module and opens no port.
 
 ---- Part 1: at the top, above the first VirtualHost or Component. Prosody ignores these options anywhere else, such as in a
 ---- file of /etc/prosody/conf.d.

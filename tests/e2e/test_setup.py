@@ -2,10 +2,12 @@
 Prosody and ejabberd is taken by it.
 """
 
+import signal
 import subprocess
+import urllib.request
 
 import pytest
-from servers import HERE, RELEASE, ROOT, SECRET, SERVICE, Ejabberd, Fanout, Gjallar, Prosody, in_root
+from servers import HERE, RELEASE, ROOT, SECRET, SERVICE, Ejabberd, Fanout, Gjallar, Prosody, in_root, is_open, wait_for
 from test_doctor import examine
 
 
@@ -61,3 +63,110 @@ def test_doctor_detects_two_services_of_one_jid():
                 continue
             assert (findings["jid"]["verdict"], code) == ("failed", 1)
             assert "host of mod_pubsub" in findings["jid"]["text"]
+
+
+class LateComponent:
+    """Mixin: a server that starts without the component, and has it in its configuration after `add_component`."""
+
+    def prepare(self):
+        super().prepare()
+        config = self.folder / self.config_name
+        self.complete = without = config.read_text()
+        for part in self.pasted():
+            assert part in without
+            without = without.replace(part, "")
+        config.write_text(without)
+
+    def is_ready(self):
+        if self.process.poll() is not None:
+            raise RuntimeError((self.folder / "output.log").read_text())
+        return is_open(self.client_port) and is_open(self.http_port)
+
+    def add_component(self):
+        (self.folder / self.config_name).write_text(self.complete)
+
+    def examine(self):
+        options = dict(jid=SERVICE, server=f"127.0.0.1:{self.component_port}", secret=SECRET)
+        return examine(**options, store="memory:")[0]
+
+    def check_component(self):
+        wait_for(lambda: is_open(self.component_port), f"{self.name} to listen for components")
+        assert all(finding["verdict"] != "failed" for finding in self.examine().values())
+
+
+class LateProsody(LateComponent, Prosody):
+    config_name = "prosody.cfg.lua"
+
+    def optional(self, _):
+        return []
+
+    def pasted(self):
+        return self.shipped(self.config_name).split("---- Part 2")
+
+    def wait_for_answer(self):
+        """An answer shows that Prosody has finished its start or a reload. Before, SIGHUP would end it."""
+        urllib.request.urlopen(f"http://127.0.0.1:{self.http_port}/xmpp-websocket", timeout=20).close()
+
+    def reload(self):
+        self.wait_for_answer()
+        self.process.send_signal(signal.SIGHUP)
+        log = self.folder / "prosody.log"
+        wait_for(lambda: "Reloading configuration file" in log.read_text(), "Prosody to reload")
+        self.wait_for_answer()
+
+
+class LateProsodyWithAnother(LateProsody):
+    """With another component, so that the port for components is open from the start."""
+
+    def prepare(self):
+        super().prepare()
+        another = 'Component "another.localhost"\n  component_secret = "another"\n'
+        self.complete += another
+        config = self.folder / self.config_name
+        config.write_text(f"component_ports = {{ {self.component_port} }}\n{config.read_text()}\n{another}")
+
+
+class LateEjabberd(LateComponent, OwnPubsub):
+    config_name = "ejabberd.yml"
+
+    # What `ejabberdctl reload_config` runs, without Erlang's distribution.
+    CONFIG = OwnPubsub.CONFIG.replace("    request_handlers:\n", "    request_handlers:\n      /api: mod_http_api\n") + """
+api_permissions:
+  reload:
+    who:
+      ip: "127.0.0.1"
+    what: reload_config
+"""
+
+    def pasted(self):
+        return [self.shipped(self.config_name)]
+
+    def add_component(self):
+        own = "  mod_pubsub:\n"
+        assert own in self.complete
+        self.complete = self.complete.replace(own, own + OwnPubsubElsewhere.options, 1)
+        super().add_component()
+
+    def reload(self):
+        urllib.request.urlopen(f"http://127.0.0.1:{self.http_port}/api/reload_config", b"{}", timeout=20).close()
+
+
+@pytest.mark.parametrize("kind, text", [(LateProsody, "refused"), (LateProsodyWithAnother, "host-unknown")])
+def test_prosody_has_to_restart_for_a_new_component(kind, text):
+    with kind([]) as prosody:
+        assert "Restart Prosody" in prosody.shipped("prosody.cfg.lua")
+        prosody.add_component()
+        prosody.reload()
+        connection = prosody.examine()["connection"]
+        assert connection["verdict"] == "failed" and text in connection["text"]
+        prosody.halt()
+        prosody.launch()
+        prosody.check_component()
+
+
+def test_ejabberd_reloads_a_new_component():
+    with LateEjabberd([]) as ejabberd:
+        assert "ejabberdctl reload_config" in ejabberd.shipped("ejabberd.yml")
+        ejabberd.add_component()
+        ejabberd.reload()
+        ejabberd.check_component()
