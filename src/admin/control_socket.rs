@@ -157,7 +157,11 @@ async fn answer(
         AdminRequest::Top => super::top::show(service, &mut out).await,
         request => match super::requests::answer(service, &actor, request, &mut out).await {
             Ok(value) => out.say(&AdminResponse::Done(value)).await,
-            Err(error) => out.say(&AdminResponse::Error(error.to_string())).await,
+            Err(error) => {
+                let limit = error.limit();
+                limit.into_iter().for_each(|limit| service.metrics().count_rejection(limit));
+                out.say(&AdminResponse::Error(error.to_string())).await
+            }
         },
     }
 }

@@ -52,6 +52,16 @@ pub(crate) enum AdminError {
     Broken(#[from] io::Error),
 }
 
+impl AdminError {
+    /// The name under which the limit that the request exceeds is counted, if it exceeds one.
+    pub(super) fn limit(&self) -> Option<&'static str> {
+        match self {
+            Self::Service(error) => error.limit(),
+            Self::Argument(_) | Self::Broken(_) => None,
+        }
+    }
+}
+
 impl From<service::Error> for AdminError {
     fn from(error: service::Error) -> Self {
         Self::Service(error)

@@ -24,5 +24,17 @@ pub enum Error {
     Unknown(StoreError),
 }
 
+impl Error {
+    /// The name under which the limit that the request exceeds is counted, if it exceeds one.
+    #[must_use]
+    pub fn limit(&self) -> Option<&'static str> {
+        match self {
+            Self::Refused(refusal) => refusal.limit(),
+            Self::Busy { .. } => Some("max_backlog"),
+            Self::Quarantined | Self::Unknown(_) => None,
+        }
+    }
+}
+
 /// What became of a request.
 pub type Outcome<R> = Result<R, Error>;

@@ -419,6 +419,13 @@ impl Service {
         request: &SetAffiliations,
         respond: impl FnOnce(Outcome<SetAffiliationsReply>) -> A + Send + 'static,
     ) -> SubmitHandle<A> {
+        let memory = Arc::clone(&self.memory);
+        let respond = move |outcome: Outcome<SetAffiliationsReply>| {
+            if outcome.as_ref().is_ok_and(|set| set.is_full) {
+                memory.metrics.count_rejection("max_affiliations");
+            }
+            respond(outcome)
+        };
         let rule = |node: Option<&Node>, facts: &Prefetched, cx: &Context<'_>| {
             affiliations::set_affiliations(node, request, facts.items.last(), cx)
         };
@@ -432,6 +439,13 @@ impl Service {
         request: &SetSubscriptions,
         respond: impl FnOnce(Outcome<SetSubscriptionsReply>) -> A + Send + 'static,
     ) -> SubmitHandle<A> {
+        let memory = Arc::clone(&self.memory);
+        let respond = move |outcome: Outcome<SetSubscriptionsReply>| {
+            if outcome.as_ref().is_ok_and(|set| set.is_full) {
+                memory.metrics.count_rejection("max_subscriptions");
+            }
+            respond(outcome)
+        };
         let rule = |node: Option<&Node>, facts: &Prefetched, cx: &Context<'_>| {
             subscriptions::set_subscriptions(node, request, facts.items.last(), cx)
         };

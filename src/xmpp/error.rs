@@ -13,17 +13,14 @@ use crate::{
 /// number, which is also the text of the stanza error.
 #[must_use]
 pub(crate) fn service_error(service: &Service, error: &Error) -> StanzaError {
+    error.limit().into_iter().for_each(|limit| service.metrics().count_rejection(limit));
     match error {
         Error::Refused(refusal) => {
             debug!(error = %refusal, "refused a request");
-            refusal.limit().into_iter().for_each(|limit| service.metrics().count_rejection(limit));
             stanza_error(refusal)
         }
-        Error::Busy { limit } => {
-            service.metrics().count_rejection("max_backlog");
-            StanzaError::new("wait", "resource-constraint")
-                .text(format!("max_backlog: the backlog is full ({limit}): retry later"))
-        }
+        Error::Busy { limit } => StanzaError::new("wait", "resource-constraint")
+            .text(format!("max_backlog: the backlog is full ({limit}): retry later")),
         Error::Quarantined => StanzaError::new("wait", "internal-server-error")
             .text("the node is unavailable: its stored data is damaged"),
         Error::Unknown(error) => {

@@ -533,9 +533,6 @@ impl Router {
     ) {
         match outcome {
             Ok(set) if !set.failed.is_empty() => {
-                if set.is_full {
-                    self.service.metrics().count_rejection("max_affiliations");
-                }
                 self.service.metrics().count_request(kind, "not-acceptable");
                 let error = some_failed(&set.reason);
                 let all = header.error_with(reply::affiliations_failed(&set), &error);
@@ -553,9 +550,6 @@ impl Router {
     ) {
         match outcome {
             Ok(set) if !set.failed.is_empty() => {
-                if set.is_full {
-                    self.service.metrics().count_rejection("max_subscriptions");
-                }
                 self.service.metrics().count_request(kind, "not-acceptable");
                 let error = some_failed(&set.reason);
                 let all = header.error_with(reply::subscriptions_failed(&set), &error);

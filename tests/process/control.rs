@@ -269,6 +269,62 @@ async fn repeated_fields_make_a_list_and_are_refused_for_a_single_value() {
 }
 
 #[tokio::test]
+async fn refusals_at_limits_are_counted() {
+    let limits = [
+        ("LIMITS_MAX_NODES", "1"),
+        ("LIMITS_MAX_AFFILIATIONS", "2"),
+        ("LIMITS_MAX_SUBSCRIPTIONS", "2"),
+        ("LIMITS_MAX_BACKLOG_EVENTS", "4"),
+        ("ADMINS", "admin@localhost"),
+    ];
+    let mut served = ServiceProcess::start(&limits, &[]).await;
+    said(&served, &["node", "create", "n", "--as", "owner@localhost"]).await;
+    served.granted(READER, &format!("<subscribe node='n' jid='{READER}'/>")).await;
+    refused(&served, &["node", "create", "m"], 1).await;
+    let members = ["affiliation", "set", "n", "member", "b@localhost", "c@localhost"];
+    refused(&served, &members, 1).await;
+    let subscribers = ["subscription", "set", "n", "subscribed", "b@localhost", "c@localhost"];
+    refused(&served, &subscribers, 1).await;
+    for (command, choice) in [("affiliations", "member"), ("subscriptions", "subscribed")] {
+        let field = command.trim_end_matches('s');
+        let jids = "<value>d@localhost</value><value>e@localhost</value>";
+        let node = "<field var='node'><value>n</value></field>";
+        let set = format!(
+            "<field var='jids'>{jids}</field><field var='{field}'><value>{choice}</value></field>"
+        );
+        let answer = run_command(&mut served, command, &[node, &set]).await;
+        assert!(answer.contains("Not set: "), "{answer}");
+    }
+    served.link.hold_barriers();
+    let publish = ["item", "publish", "n", "--payload", "<x xmlns='urn:x'/>"];
+    while run(&served, &publish).await.code == 0 {}
+    for (limit, number) in
+        [("max_nodes", 1), ("max_affiliations", 2), ("max_subscriptions", 2), ("max_backlog", 1)]
+    {
+        let name = format!("limit_rejections_total{{limit=\"{limit}\"}}");
+        assert_eq!(served.stat(&name).await, number, "{limit}");
+    }
+}
+
+/// Runs an ad-hoc command as an administrator with the fields of its forms, and returns the last answer.
+async fn run_command(served: &mut ServiceProcess, command: &str, forms: &[&str]) -> String {
+    let mut session = String::new();
+    let mut answer = String::new();
+    for fields in forms {
+        let form = format!("<x xmlns='jabber:x:data' type='submit'>{fields}</x>");
+        let request = format!(
+            "<command xmlns='http://jabber.org/protocol/commands' \
+             node='urn:gjallar:command:{command}'{session}>{form}</command>"
+        );
+        let stage = served.ask("admin@localhost/desk", "set", &request).await;
+        let id = stage.children().next().unwrap().attr("sessionid").unwrap().to_owned();
+        session = format!(" sessionid='{id}'");
+        answer = shown(&stage);
+    }
+    answer
+}
+
+#[tokio::test]
 async fn an_entity_is_exported_with_its_options_and_erased_from_configurations() {
     let mut served = ServiceProcess::start(&[], &[]).await;
     for node in ["n", "m"] {
