@@ -9,7 +9,7 @@ use super::sender_queue::QueueLimit;
 
 /// Silence of the sender that ends a burst: longer than gaps caused by a busy network or machine, shorter than the
 /// retry interval of clients.
-const PAUSE: Duration = Duration::from_millis(500);
+const BURST_END_SILENCE: Duration = Duration::from_millis(500);
 /// Maximum time for which a sender that never pauses is rejected: other programs with its JID may have no part in the
 /// burst.
 const MAX_REFUSED: Duration = Duration::from_secs(10);
@@ -33,7 +33,7 @@ struct Burst {
 impl Burst {
     /// Returns `true` if the burst has ended, if all requests of its sender are settled.
     fn is_over(&self, now: Instant) -> bool {
-        now - self.last >= PAUSE || now - self.last_unsettled >= MAX_REFUSED
+        now - self.last >= BURST_END_SILENCE || now - self.last_unsettled >= MAX_REFUSED
     }
 }
 
@@ -65,7 +65,7 @@ impl Bursts {
         now: Instant,
         is_settled: impl Fn(&str) -> bool,
     ) {
-        let may_prune = self.pruned.is_none_or(|pruned| now - pruned >= PAUSE);
+        let may_prune = self.pruned.is_none_or(|pruned| now - pruned >= BURST_END_SILENCE);
         if self.by_sender.len() >= MAX_BURSTS && may_prune {
             self.by_sender.retain(|sender, burst| !(is_settled(sender) && burst.is_over(now)));
             self.pruned = Some(now);
@@ -89,15 +89,15 @@ mod tests {
         let (mut bursts, mut now) = (Bursts::default(), Instant::now());
         assert_eq!(bursts.limit_passed("a@x", true, now), None);
         bursts.add("a@x", LIMIT, now, |_| true);
-        now += PAUSE - MILLI;
+        now += BURST_END_SILENCE - MILLI;
         assert_eq!(bursts.limit_passed("a@x", true, now), Some(LIMIT));
         assert_eq!(bursts.limit_passed("b@x", true, now), None);
         // What is refused belongs to the burst.
-        now += PAUSE - MILLI;
+        now += BURST_END_SILENCE - MILLI;
         assert_eq!(bursts.limit_passed("a@x", true, now), Some(LIMIT));
         now += 2 * MAX_REFUSED;
         assert_eq!(bursts.limit_passed("a@x", false, now), Some(LIMIT));
-        now += PAUSE;
+        now += BURST_END_SILENCE;
         assert_eq!(bursts.limit_passed("a@x", true, now), None);
         assert!(bursts.by_sender.is_empty());
     }
@@ -108,7 +108,7 @@ mod tests {
         bursts.add("a@x", LIMIT, began, |_| true);
         let mut now = began;
         while bursts.limit_passed("a@x", true, now).is_some() {
-            now += PAUSE / 2;
+            now += BURST_END_SILENCE / 2;
         }
         assert_eq!(now - began, MAX_REFUSED);
     }
@@ -121,7 +121,7 @@ mod tests {
             bursts.add(&format!("{sender}@x"), LIMIT, now, is_settled);
         }
         assert_eq!(bursts.by_sender.len(), MAX_BURSTS);
-        now += PAUSE;
+        now += BURST_END_SILENCE;
         bursts.add("new@x", LIMIT, now, is_settled);
         assert_eq!(bursts.by_sender.len(), 2);
         assert_eq!(bursts.limit_passed("0@x", false, now), Some(LIMIT));

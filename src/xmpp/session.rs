@@ -68,10 +68,11 @@ const DRAIN_STALL_TIMEOUT: Duration = Duration::from_secs(10);
 const DRAIN_DEADLINE: Duration = Duration::from_secs(25);
 /// So many stanzas are read before something may be sent.
 const READ_IN_A_ROW: u64 = 16;
-/// The shortest and the longest pause between attempts.
-const PAUSES: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(30));
-/// The pause after the server refused the secret.
-const PAUSE_AFTER_REFUSAL: Duration = Duration::from_secs(30);
+/// Minimum and maximum interval between connection attempts.
+const RECONNECT_INTERVALS: (Duration, Duration) =
+    (Duration::from_millis(200), Duration::from_secs(30));
+/// Interval after a failed login.
+const LOGIN_RETRY_INTERVAL: Duration = Duration::from_secs(30);
 /// Where the server is there, the pause stays below a second, however often the stream breaks.
 const FAILURES_AFTER_LOGIN: u32 = 1;
 
@@ -284,9 +285,11 @@ fn log_disconnect(error: &DisconnectReason, pause: Duration) {
 fn pause(ended: &DisconnectReason, failures: u32, random: u64) -> Duration {
     let longest = match ended {
         DisconnectReason::NotAuthorized(_) | DisconnectReason::Unprotected(_) => {
-            PAUSE_AFTER_REFUSAL
+            LOGIN_RETRY_INTERVAL
         }
-        _ => PAUSES.1.min(PAUSES.0 * 2_u32.saturating_pow(failures.min(16))),
+        _ => RECONNECT_INTERVALS
+            .1
+            .min(RECONNECT_INTERVALS.0 * 2_u32.saturating_pow(failures.min(16))),
     };
     let half = longest / 2;
     let jitter = random % u64::try_from(half.as_millis().max(1)).unwrap_or(1);

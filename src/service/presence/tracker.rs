@@ -31,7 +31,7 @@ const MAX_REFUSALS: usize = 100_000;
 /// Changes of these that are written at once.
 const MAX_REFUSALS_WRITTEN: usize = 500;
 /// The time between two attempts to make room.
-const PAUSE: Duration = Duration::from_secs(60);
+const EVICTION_INTERVAL: Duration = Duration::from_secs(60);
 /// Nodes of one entity at which something goes when it goes.
 const MAX_PUBLISHED_AT: usize = 1000;
 /// Resources of one entity.
@@ -1016,7 +1016,7 @@ impl PresenceTable {
 
     /// Makes room, now and then: who was asked for presence and did not give it may be asked again when it matters.
     fn drop_unanswered(&mut self) {
-        if self.dropped.is_some_and(|before| before.elapsed() < PAUSE) {
+        if self.dropped.is_some_and(|before| before.elapsed() < EVICTION_INTERVAL) {
             return;
         }
         self.dropped = Some(Instant::now());

@@ -29,7 +29,7 @@ pub(super) const MAX_GROUP: usize = 64;
 /// How long a group waits for as many commits as the last one had: who was answered then may ask again.
 const GATHERING: Duration = Duration::from_micros(200);
 /// The pause between attempts to open a store again that failed.
-const PAUSE: Duration = Duration::from_millis(200);
+const RETRY_INTERVAL: Duration = Duration::from_millis(200);
 
 /// What the committer is asked to do.
 pub(super) enum CommitterRequest {
@@ -243,7 +243,7 @@ fn reopen(
                 Err(mpsc::TryRecvError::Disconnected) => return None,
             }
         }
-        thread::sleep(PAUSE);
+        thread::sleep(RETRY_INTERVAL);
     }
 }
 

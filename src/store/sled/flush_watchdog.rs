@@ -17,7 +17,7 @@ use std::{
 use tokio::time::Instant;
 
 /// How long it takes until somebody else asks; each time after that twice as long.
-const PATIENCE: Duration = Duration::from_millis(200);
+const FLUSH_TIMEOUT: Duration = Duration::from_millis(200);
 
 /// A thread that looks whether somebody waits.
 pub(super) struct FlushWatchdog {
@@ -74,12 +74,12 @@ impl Shared {
     }
 
     fn watch(&self, tree: &sled::Tree) {
-        let (mut seen, mut patience) = (None, PATIENCE);
+        let (mut seen, mut patience) = (None, FLUSH_TIMEOUT);
         while !self.is_over.load(Ordering::Acquire) {
-            thread::park_timeout(PATIENCE);
+            thread::park_timeout(FLUSH_TIMEOUT);
             let since = *self.since.lock().unwrap_or_else(PoisonError::into_inner);
             if since != seen {
-                (seen, patience) = (since, PATIENCE);
+                (seen, patience) = (since, FLUSH_TIMEOUT);
             }
             if since.is_some_and(|since| since.elapsed() >= patience) {
                 patience *= 2;

@@ -26,7 +26,7 @@ use super::{
 /// than the store that was closed.
 const ATTEMPTS: u32 = 2_500;
 /// The pause between attempts.
-const PAUSE: Duration = Duration::from_millis(2);
+const RETRY_INTERVAL: Duration = Duration::from_millis(2);
 
 /// An open store.
 pub(super) struct OpenStore {
@@ -126,7 +126,7 @@ pub(super) fn new_store_id() -> u64 {
 fn open_sled(config: &sled::Config) -> Result<sled::Db, StoreError> {
     for _ in 1..ATTEMPTS {
         match config.open() {
-            Err(error) if is_locked(&error) => thread::sleep(PAUSE),
+            Err(error) if is_locked(&error) => thread::sleep(RETRY_INTERVAL),
             opened => return opened.map_err(|error| sled_failed(&error)),
         }
     }

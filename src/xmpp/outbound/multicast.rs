@@ -31,8 +31,8 @@ const RESOURCE: &str = "barrier";
 /// What the name of a multicast service usually begins with: ejabberd's default.
 pub(in crate::xmpp) const USUAL_NAME: &str = "multicast.";
 /// How long notifications wait for answers before they go directly; and where a service may have something left.
-const PATIENCE: Duration = Duration::from_millis(1500);
-const PATIENCE_WITH_A_SERVICE: Duration = Duration::from_secs(10);
+const DISCOVERY_TIMEOUT: Duration = Duration::from_millis(1500);
+const DISCOVERY_TIMEOUT_WITH_SERVICE: Duration = Duration::from_secs(10);
 /// The interval at which a question without an answer is repeated, and for how long. A late answer counts.
 ///
 /// COMPAT: ejabberd 23.01 sends answers by whichever connection of a component it likes, and may know one
@@ -192,7 +192,7 @@ impl MulticastDiscovery {
             asked: Vec::new(),
             asked_at: Instant::now(),
             repeated_at: Instant::now(),
-            patience: PATIENCE,
+            patience: DISCOVERY_TIMEOUT,
             has_guessed: false,
             failures: 0,
             failures_in_a_row: 0,
@@ -473,12 +473,12 @@ impl MulticastTable {
     fn wait(&mut self) {
         match self.way {
             MulticastRoute::Through(_) => {
-                self.patience = PATIENCE_WITH_A_SERVICE;
+                self.patience = DISCOVERY_TIMEOUT_WITH_SERVICE;
                 if self.used_since.elapsed() >= ROW_ENDS_AFTER {
                     self.failures_in_a_row = 0;
                 }
             }
-            MulticastRoute::Direct => self.patience = PATIENCE,
+            MulticastRoute::Direct => self.patience = DISCOVERY_TIMEOUT,
             MulticastRoute::Unknown => {}
         }
         self.way = MulticastRoute::Unknown;

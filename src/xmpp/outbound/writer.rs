@@ -48,7 +48,7 @@ use crate::xmpp::DisconnectReason;
 /// Bytes that are written at once; between two writes answers are looked for.
 pub(in crate::xmpp) const WRITE_BYTES: usize = 64 * 1024;
 /// A barrier follows this long after the last one, or after a number of notifications ([`Spacing`]).
-const BARRIER_PAUSE: Duration = Duration::from_millis(20);
+const MIN_BARRIER_INTERVAL: Duration = Duration::from_millis(20);
 
 /// The sending half, across connections.
 #[derive(Debug)]
@@ -323,7 +323,7 @@ impl OutboundWriter {
 
     async fn wait_for_work(&self) {
         let is_covered = (self.sent, self.complete(self.sent)) == self.covered;
-        let pause = if is_covered { self.interval() } else { BARRIER_PAUSE };
+        let pause = if is_covered { self.interval() } else { MIN_BARRIER_INTERVAL };
         let since = self.outstanding_since();
         let due = since.and_then(|since| self.route.due_at(since, self.may_retry()));
         let times = [self.answers.multicast.waits_until(), self.multicast_fails_at(), due];
@@ -441,7 +441,7 @@ impl OutboundWriter {
         let spacing = self.spacing.notifications(matches!(way, MulticastRoute::Through(_)));
         let is_time = self.held_replies.is_some()
             || sent.notifications - self.covered.0.notifications >= spacing
-            || elapsed >= BARRIER_PAUSE;
+            || elapsed >= MIN_BARRIER_INTERVAL;
         let covers = self.complete(sent);
         let is_news = (sent, covers) != self.covered;
         let is_kept_alive = elapsed >= self.interval()

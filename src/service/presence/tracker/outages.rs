@@ -15,9 +15,9 @@ use tokio::time::Instant;
 use super::{PresenceTable, parts};
 
 /// Pauses before the first attempts at a domain, and before each later one.
-const PAUSES: [Duration; 3] =
+const RETRY_INTERVALS: [Duration; 3] =
     [Duration::from_secs(5), Duration::from_secs(60), Duration::from_secs(300)];
-const MAX_PAUSE: Duration = Duration::from_secs(900);
+const MAX_RETRY_INTERVAL: Duration = Duration::from_secs(900);
 /// Maximum number of domains. The entities of others are not asked again.
 const MAX_DOMAINS: usize = 100_000;
 
@@ -111,7 +111,7 @@ impl Outage {
 
 /// The pause after so many attempts.
 fn pause(attempts: usize) -> Duration {
-    PAUSES.get(attempts).copied().unwrap_or(MAX_PAUSE)
+    RETRY_INTERVALS.get(attempts).copied().unwrap_or(MAX_RETRY_INTERVAL)
 }
 
 impl PresenceTable {
