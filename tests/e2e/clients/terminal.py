@@ -105,7 +105,8 @@ def main():
             shown = configure(terminal, server)
     captures = []
     for typed, screen in shown:
-        # Profanity ends no line after a list without a value, and shows contacts at the right.
+        # After a list without a value profanity continues the line, which may wrap. Contacts are at the right.
+        screen = re.sub(r" \d\d:\d\d:\d\d - (\[field.*)\n {11}(?=\S)", r"\n\1 ", screen)
         screen = re.sub(r" \d\d:\d\d:\d\d - (?=\[field)", "\n", screen)
         lines = [re.split(r"(?<=\S) {8,}", line)[0] for line in screen.splitlines()]
         lines = [re.sub(r"^\d\d:\d\d:\d\d [-!] ?", "", line).rstrip() for line in lines]
