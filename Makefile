@@ -134,7 +134,7 @@ hostile: setup
 
 # A reconnection with 200 000 entities whose presence is known.
 presence: setup
-	PRESENCE_ENTITIES=200000 cargo test $(CARGO_FLAGS) --test it a_reconnection_with_many -- --nocapture
+	PRESENCE_ENTITIES=200000 cargo test $(CARGO_FLAGS) --test it reconnection_with_many -- --nocapture
 
 # Where Prosody's and ejabberd's own modules answer otherwise, into docs/CONFORMANCE.md.
 compare: setup

@@ -85,7 +85,7 @@ fn unknown_keys_and_wrong_values_are_refused() {
 }
 
 #[test]
-fn the_limit_of_replies_follows_other_limits_unless_it_is_set() {
+fn default_limit_of_replies_follows_other_limits() {
     for (text, max_reply_bytes) in [
         ("", 500_000),
         ("[link]\nmax_stanza_bytes = 500000", 480_000),

@@ -70,7 +70,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_alias_stays_until_it_is_counted_without_subscriptions() {
+    fn alias_is_removed_when_counted_without_subscriptions() {
         let aliases = Aliases::default();
         let [plain, alias] = ["ss@x", "ß@x"].map(|address| BareJid::new(address).unwrap());
         let account = AccountKey::of(&plain);

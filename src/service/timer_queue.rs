@@ -76,7 +76,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_node_that_is_deleted_has_no_deadline() {
+    fn deleted_node_has_no_timers() {
         let (deadlines, now) = (TimerQueue::default(), Timestamp(1));
         let [here, gone] = ["here", "gone"].map(|name| NodeId::parse(name).unwrap());
         deadlines.add(&gone, now);

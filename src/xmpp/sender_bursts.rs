@@ -114,7 +114,7 @@ mod tests {
     }
 
     #[test]
-    fn bursts_that_are_over_are_forgotten_and_their_number_is_bounded() {
+    fn ended_bursts_are_forgotten_and_bursts_are_bounded() {
         let (mut bursts, mut now) = (Bursts::default(), Instant::now());
         let is_settled = |sender: &str| sender != "0@x";
         for sender in 0..2 * MAX_BURSTS {

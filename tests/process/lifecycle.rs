@@ -515,7 +515,7 @@ async fn the_log_at_info_has_no_payloads_and_no_requesters() {
 }
 
 #[tokio::test]
-async fn the_line_of_the_start_has_the_size_of_the_store() {
+async fn start_line_has_the_size_of_the_store() {
     let mut served = ServiceProcess::start(&[("LOG_FORMAT", "json")], &[]).await;
     for node in ["m", "n"] {
         served.granted("owner@localhost", &format!("<create node='{node}'/>")).await;

@@ -20,7 +20,7 @@ async fn get(port: u16, path: &str) -> (u16, String) {
 }
 
 #[tokio::test]
-async fn metrics_and_health_are_shown_by_http() {
+async fn metrics_and_health_are_served_over_http() {
     let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
     let listen = format!("127.0.0.1:{free}");
     let mut served = ServiceProcess::start(&[("MONITORING_LISTEN", &listen)], &[]).await;

@@ -96,7 +96,7 @@ fn every_line_of_the_log_has_an_event() {
 }
 
 #[test]
-fn the_check_of_events_sees_every_call() {
+fn event_check_finds_every_call() {
     let text = "warn!(event = \"a_b\", %error, \"c\"); warn!(\n    event = \"d\",\n    \"e\"\n)";
     assert_eq!(events(text, "warn!("), [Some("a_b"), Some("d")]);
     let of_target = "info!(target: \"t::u\", event = \"a\", \"b\");";

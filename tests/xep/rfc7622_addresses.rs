@@ -241,7 +241,7 @@ fn an_identity_form_is_no_broader_than_stringprep() {
 }
 
 #[test]
-fn a_fold_makes_equal_what_stringprep_or_rfc_7622_makes_equal() {
+fn fold_unites_addresses_that_are_equal_in_stringprep_or_rfc_7622() {
     let all = addresses_of_all_characters();
     for (_, text) in all.filter(|(c, _)| !unassigned_code_point(*c)) {
         let fold = |address: &str| BareJid::new(address).unwrap().fold().into_owned();

@@ -70,7 +70,7 @@ async fn recipients_of_item(component: &mut TestComponent, id: &str) -> Vec<Stri
 
 /// RFC 6121 §3.1.3, §4.3.2.
 #[tokio::test]
-async fn s12_3_presence_of_the_service_is_sent_to_every_subscriber_of_it() {
+async fn s12_3_service_grants_presence_subscriptions_to_all_entities() {
     let mut component = TestComponent::start().await;
     for (kind, expected) in [
         ("subscribe", vec!["subscribed", "available"]),

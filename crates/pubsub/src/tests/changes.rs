@@ -376,7 +376,7 @@ fn an_entry_that_ends_nothing_is_returned_with_a_subscription_that_stays() {
 
 /// §12.2: resources without access before a change have nothing to lose, however many a server announces.
 #[test]
-fn a_change_revokes_implicit_subscriptions_of_those_that_had_one() {
+fn change_revokes_only_existing_implicit_subscriptions() {
     let interest = |who: &str| InterestedResource { jid: jid(who), is_admitted: Some(false) };
     let interested = ["member@x/r", "stranger@x/r", "subscriber@x/r"].map(interest);
     let revoked = |node: &Node, changes: &Changes| {

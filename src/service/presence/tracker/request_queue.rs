@@ -198,7 +198,7 @@ mod tests {
 
     /// Entities for which an event waits come first, and do not stop the others.
     #[test]
-    fn urgent_requests_come_first() {
+    fn urgent_requests_are_sent_first() {
         let mut requests = Requests::default();
         let [many, few] = shares(&mut requests, ["many", "few"]);
         requests.push(&bare("other"), &few, false);

@@ -121,7 +121,7 @@ async fn presence_from_before_a_watch_is_no_arrival_unless_an_event_may_be_misse
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_resource_is_unheard_until_its_presence_or_that_of_its_entity_arrives() {
+async fn resource_is_unheard_until_presence_of_the_resource_or_its_entity_arrives() {
     let jid = |name: &str| Jid::new(name).unwrap();
     let is_unheard = |presences: &PresenceTracker| {
         ["a@x/r", "a@x/other", "b@x/r", "c@x/r"].map(|name| presences.is_unheard(&jid(name)))
