@@ -70,3 +70,38 @@ async fn s5_3_publishers_discover_closed_nodes() {
         assert_eq!(error(&items), "cancel not-allowed closed-node");
     }
 }
+
+/// §5.4: an entity that may ask to subscribe sees the node with its owners and publishers. The access model
+/// `authorize` hides items, not entities.
+#[tokio::test]
+async fn s5_4_meta_data_of_closed_nodes_are_hidden_and_those_with_approval_are_shown() {
+    let mut component = TestComponent::start().await;
+    let list = "<query xmlns='http://jabber.org/protocol/disco#items'/>";
+    let query = "<query xmlns='http://jabber.org/protocol/disco#info' node='n'/>";
+    component.create(OWNER, "n", &[]).await;
+    let publisher = "<affiliation jid='bot@localhost' affiliation='publisher'/>";
+    let publisher = format!("<affiliations node='n'>{publisher}</affiliations>");
+    component.owner(OWNER, "set", &publisher).await;
+    for (access_model, publish_model, is_shown) in [
+        ("whitelist", "publishers", false),
+        ("whitelist", "open", true),
+        ("authorize", "publishers", true),
+    ] {
+        let fields = [("access_model", access_model), ("publish_model", publish_model)];
+        component.configure(OWNER, "n", &fields).await;
+        let items = component.pubsub(READER, "get", "<items node='n'/>").await;
+        assert_eq!(items.attr("type"), Some("error"), "{fields:?}");
+        let listed = component.ask(READER, "get", list).await;
+        let entries = listed.children().next().unwrap().children();
+        assert_eq!(entries.count(), usize::from(is_shown), "{fields:?}");
+        let info = component.ask(READER, "get", query).await;
+        if !is_shown {
+            assert_eq!(error(&info), "auth forbidden", "{fields:?}");
+            continue;
+        }
+        let data = info.children().next().unwrap().get_child("x", "jabber:x:data").unwrap();
+        assert_eq!(values(data, "pubsub#owner"), Some(vec!["owner@localhost".to_owned()]));
+        assert_eq!(values(data, "pubsub#publisher"), Some(vec!["bot@localhost".to_owned()]));
+        assert_eq!(values(data, "pubsub#num_subscribers"), Some(vec!["0".to_owned()]));
+    }
+}

@@ -18,7 +18,8 @@ pub enum SubscribeAccess {
 
 /// Checks that the actor may discover the node and its metadata (§5).
 ///
-/// SPEC: who may see a node is left to the service. Who may neither retrieve nor publish sees nothing.
+/// SPEC: who may see a node is left to the service. An entity sees a node that it may retrieve, publish to, or ask to
+/// subscribe to; so nodes with the access model `authorize` are shown to everybody but outcasts.
 ///
 /// # Errors
 /// [`Error::Forbidden`].
