@@ -434,6 +434,33 @@ async fn lists_of_names_are_cut_at_max_reply_bytes() {
     }
 }
 
+/// Movim lists the communities of a service without pages. `docs/TROUBLESHOOTING.md` has these numbers.
+#[tokio::test]
+async fn a_list_of_five_thousand_nodes_is_read_in_one_answer() {
+    let store: Arc<dyn Store> = Arc::new(MemoryStore::new());
+    let no_rates = |config: &mut Config| config.limits.max_jid_requests_per_second = 0;
+    let mut component = TestComponent::with(Arc::clone(&store), no_rates).await;
+    for number in 1..5_000 {
+        let name =
+            format!("urn:xmpp:microblog:0:comments/a-post-with-a-usual-title-{number:05}-AbCd");
+        component.create(OWNER, &name, &[]).await;
+    }
+    component.create(OWNER, "community", &[("title", "New")]).await;
+    let Config { link, limits, .. } = Config::default();
+    for (max_stanza_bytes, max_reply_bytes, expected) in
+        [(link.max_stanza_bytes, limits.max_reply_bytes, 4_464), (2_000_000, 1_900_000, 5_000)]
+    {
+        let configure = |config: &mut Config| {
+            config.link.max_stanza_bytes = max_stanza_bytes;
+            config.limits.max_reply_bytes = max_reply_bytes;
+        };
+        let mut component = TestComponent::with(Arc::clone(&store), configure).await;
+        let list = component.ask(STRANGER, "get", &format!("<query xmlns='{ITEMS}'/>")).await;
+        let nodes = list.children().next().unwrap().children();
+        assert_eq!(nodes.filter(|entry| entry.name() == "item").count(), expected);
+    }
+}
+
 #[tokio::test]
 async fn nodes_of_the_service_are_paged() {
     let mut component = TestComponent::start().await;
