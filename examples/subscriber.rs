@@ -4,6 +4,9 @@
 //! cargo run --example subscriber -- romeo@localhost pw pubsub.localhost princely_musings 10 127.0.0.1:5222
 //! ```
 //!
+//! Use an account that no other program reads messages of: the client takes all of them, stored ones included, and drops
+//! everything but events.
+//!
 //! The last argument is a server on this machine, reached without TLS. Anywhere else leave out `at`.
 
 #![allow(clippy::print_stdout)]
