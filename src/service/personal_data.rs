@@ -144,7 +144,7 @@ impl Service {
 
     /// Erases the data of an entity, in every spelling of its domain: nodes of which it is the only owner, and its
     /// affiliations, subscriptions and items at all other nodes. Where it had an affiliation or items, the configuration
-    /// stops naming it. Notifications that were sent are not recalled, and nodes with other owners still name it as their
+    /// stops naming it. A refusal of its presence is forgotten. Notifications that were sent are not recalled, and nodes with other owners still name it as their
     /// creator.
     ///
     /// # Errors
@@ -154,7 +154,6 @@ impl Service {
         let Memberships { affiliations, subscriptions, .. } =
             self.memberships(actor, entity).await?;
         let mut erased = ErasureReport::default();
-        entity.spellings().for_each(|address| self.memory.presences.forgive(&address));
         let mut gone = Vec::new();
         for (node, affiliation) in affiliations {
             if affiliation == Affiliation::Owner && self.is_last_owner(actor, &node, entity).await?
@@ -194,6 +193,7 @@ impl Service {
                 break;
             }
         }
+        entity.spellings().for_each(|address| self.memory.presences.forget(&address));
         Ok(erased)
     }
 

@@ -122,6 +122,18 @@ async fn presence_requests_until_now(component: &mut TestComponent) -> Vec<Strin
     asked
 }
 
+/// Has an administrator erase the data of an entity.
+async fn erase(component: &mut TestComponent, entity: &str) {
+    let field = |var: &str| format!("<field var='{var}'><value>{entity}</value></field>");
+    let form = |var| format!("<x xmlns='jabber:x:data' type='submit'>{}</x>", field(var));
+    let command = "xmlns='http://jabber.org/protocol/commands' node='urn:gjallar:command:erase'";
+    for form in [String::new(), form("jid"), form("again")] {
+        let content = format!("<command {command} sessionid='{entity}'>{form}</command>");
+        let answer = component.ask("admin@localhost/desk", "set", &content).await;
+        assert_eq!(answer.attr("type"), Some("result"), "{}", shown(&answer));
+    }
+}
+
 /// RFC 6121 §3.1.5: a refusal holds, whatever is started again, until the subscriber asks for what needs its presence.
 #[tokio::test]
 async fn s12_3_refused_presence_request_is_remembered() {
@@ -157,6 +169,43 @@ async fn s12_3_refused_presence_request_is_remembered() {
     component.finish().await;
     assert_eq!(open().presence_refusals().await.unwrap().len(), 0);
     assert_eq!(open().check().await.unwrap(), Vec::<String>::new());
+}
+
+/// RFC 6121 §3.2.2: an entity that leaves all nodes that need its presence, or is erased, and then removes the service
+/// from its roster leaves no record.
+#[tokio::test]
+async fn no_refusal_of_presence_is_stored_that_no_node_needs() {
+    let folder = tempfile::tempdir().unwrap();
+    let open = || Arc::new(SledStore::open(folder.path()).unwrap());
+    let mut component = TestComponent::with(open(), |_| {}).await;
+    component.create(OWNER, "n", &[("presence_based_delivery", "1")]).await;
+    let entities = ["declines", "given", "leaves", "mute"].map(|name| format!("{name}@localhost"));
+    for entity in &entities {
+        component.subscribe(entity, "n").await;
+    }
+    assert_eq!(asked_by_now(&mut component).await.len(), 4);
+    let [declines, given, leaves, mute] = &entities;
+    for entity in [given, leaves] {
+        presence(&mut component, entity, "subscribed", "").await;
+    }
+    presence(&mut component, declines, "unsubscribed", "").await;
+    component.granted(leaves, &format!("<unsubscribe node='n' jid='{leaves}'/>")).await;
+    presence(&mut component, leaves, "unsubscribed", "").await;
+    asked_by_now(&mut component).await;
+    for entity in [declines, given, mute] {
+        erase(&mut component, entity).await;
+    }
+    component.publish(OWNER, "n", "1").await;
+    assert_eq!(asked_by_now(&mut component).await, [""; 0]);
+    for entity in &entities {
+        presence(&mut component, entity, "unsubscribed", "").await;
+    }
+    component.reconnected_by_force().await;
+    component.publish(OWNER, "n", "2").await;
+    assert_eq!(asked_by_now(&mut component).await, [""; 0]);
+    component.finish().await;
+    let stored = open().presence_refusals().await.unwrap();
+    assert!(stored.is_empty(), "{stored:?}");
 }
 
 #[tokio::test]

@@ -143,6 +143,14 @@ impl Service {
         false
     }
 
+    /// Handles the refusal of an entity to share its presence. It is stored only if a node needs the presence.
+    pub async fn on_presence_refused(&self, jid: &Jid) {
+        let (presences, entity) = (&self.memory.presences, jid.to_bare());
+        if presences.is_watched(&entity) {
+            presences.refuse(&entity, self.needs_presence(&entity).await);
+        }
+    }
+
     /// Has the store remember who refused its presence, as long as it is awaited.
     pub async fn remember_refusals(&self) {
         let mut failures = 0_u64;

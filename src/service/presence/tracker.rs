@@ -690,15 +690,22 @@ impl PresenceTracker {
         Some(UnavailablePresence { jid: entity.clone().into(), is_last: true })
     }
 
-    /// It refuses, or does not let the service have it any more. It is not asked again before it asks for
-    /// what needs it.
-    pub fn refuse(&self, jid: &Jid) {
-        let (mut known, entity) = (self.known(), jid.to_bare());
-        if known.wanted.contains_key(&entity) {
-            known.reset(&entity);
+    /// Returns `true` if the presence of an entity is requested, or will be.
+    pub(in crate::service) fn is_watched(&self, entity: &BareJid) -> bool {
+        self.known().wanted.contains_key(entity)
+    }
+
+    /// Records that a watched entity refuses its presence, or does not share it any more. Its presence is not requested
+    /// again until a request of the entity needs it; after a restart, only if a node needs it now.
+    pub(in crate::service) fn refuse(&self, entity: &BareJid, is_needed: bool) {
+        let mut known = self.known();
+        if known.wanted.contains_key(entity) {
+            known.reset(entity);
             if known.refused_places.try_acquire(entity.domain().as_str()) {
                 known.refused.insert(entity.clone());
-                known.unwritten_refusals.insert(entity, true);
+                if is_needed {
+                    known.unwritten_refusals.insert(entity.clone(), true);
+                }
             }
             drop(known);
             self.refused.notify_one();
@@ -714,15 +721,22 @@ impl PresenceTracker {
     /// Forgets an earlier refusal of presence by an entity whose request needs its presence. The entity may have missed
     /// events meanwhile.
     pub(in crate::service) fn forgive(&self, entity: &BareJid) {
-        let mut known = self.known();
-        if known.refused.remove(entity) {
-            known.refused_places.release(entity.domain().as_str());
-            known.unwritten_refusals.insert(entity.clone(), false);
-            drop(known);
+        let is_forgiven = self.known().forget_refusal(entity);
+        if is_forgiven {
             self.refused.notify_one();
             self.request(entity, None);
             self.known().note_missed(entity);
         }
+    }
+
+    /// Ends the watch of an erased entity, and forgets an earlier refusal of its presence.
+    pub(in crate::service) fn forget(&self, entity: &BareJid) {
+        let mut known = self.known();
+        known.reset(entity);
+        known.forget_refusal(entity);
+        drop(known);
+        self.refused.notify_one();
+        self.answered.notify_one();
     }
 
     /// Those who refused before the service began.
@@ -1005,6 +1019,16 @@ impl PresenceTable {
             self.wanted_places.release(entity.domain().as_str());
             self.publishers.remove(entity);
         }
+    }
+
+    /// Returns `true` if an entity had refused its presence.
+    fn forget_refusal(&mut self, entity: &BareJid) -> bool {
+        let has_refused = self.refused.remove(entity);
+        if has_refused {
+            self.refused_places.release(entity.domain().as_str());
+            self.unwritten_refusals.insert(entity.clone(), false);
+        }
+        has_refused
     }
 
     /// Forgets entities whose presence only events of the previous connection could need.

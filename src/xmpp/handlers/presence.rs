@@ -64,7 +64,7 @@ impl Router {
             }
             Some("probe") => answer(None),
             Some("unsubscribe") => answer(Some("unsubscribed")),
-            Some("unsubscribed") => self.service().presence_tracker().refuse(&sender),
+            Some("unsubscribed") => self.service().on_presence_refused(&sender).await,
             Some(_) => {}
         }
     }

@@ -159,12 +159,36 @@ async fn entities_that_may_have_missed_events_before_their_watch_come_online() {
     presences.unwatch(&other);
     assert!(!comes(&presences, "b"));
     assert!(!comes(&presences, "c"));
-    presences.refuse(&jid("c"));
+    presences.refuse(&jid("c").to_bare(), true);
     presences.remove(&jid("c"));
     assert!(presences.has_refused(&jid("c").to_bare()));
     presences.forgive(&jid("c").to_bare());
     assert!(!presences.has_refused(&jid("c").to_bare()));
     assert!(comes(&presences, "c"), "it refused its presence meanwhile");
+}
+
+/// A refusal that no node needs prevents further requests for pending events, and is not stored. An erasure forgets both
+/// kinds without a request.
+#[tokio::test(start_paused = true)]
+async fn a_refusal_is_stored_if_a_node_needs_the_presence() {
+    let names = ["a@x", "b@x", "c@x"];
+    let presences = watching(&names);
+    assert_eq!(requested(&presences).await, names);
+    let [a, b, c] = names.map(|name| BareJid::new(name).unwrap());
+    presences.refuse(&a, true);
+    presences.refuse(&b, false);
+    assert_eq!(presences.unwritten_refusals(), [(a.clone(), true)]);
+    for entity in [&a, &b] {
+        let jid = Jid::from(entity.clone());
+        assert_eq!(presences.availability(&jid, ShowSet::ALL, true), Availability::Unavailable);
+    }
+    for entity in [&a, &b, &c] {
+        presences.forget(entity);
+        assert!(!presences.has_refused(entity));
+        presences.refuse(entity, true);
+    }
+    assert_eq!(presences.unwritten_refusals(), [(a, false), (b, false)]);
+    assert_eq!(requested(&presences).await, [""; 0]);
 }
 
 #[test]
@@ -543,7 +567,7 @@ async fn unreachable_domain_is_requested_one_entity_at_a_time() {
     fail(&names[..1]);
     reach("x@far.example/r");
     assert_eq!(requested(&presences).await, [""; 0]);
-    presences.refuse(&Jid::new(names[0]).unwrap());
+    presences.refuse(&BareJid::new(names[0]).unwrap(), true);
     tokio::time::advance(Duration::from_secs(900)).await;
     assert_eq!(requested(&presences).await, [""; 0]);
     fail(&names[1..2]);
