@@ -12,10 +12,11 @@ use gjallar::{
 };
 use gjallar_pubsub::{
     AccessModel, Affiliation, ConfigField, Limits, Roster, RosterItem, Timestamp,
+    op::configure::Configure,
 };
 use tokio::time::{Instant, sleep};
 
-use crate::support::service::{TestService, jid, node, raw};
+use crate::support::service::{TestService, actor, jid, node, raw};
 
 const A: &str = "a@localhost";
 const B: &str = "b@localhost";
@@ -24,6 +25,8 @@ const C: &str = "c@localhost";
 const F: &str = "f@localhost";
 /// A contact of b.
 const G: &str = "g@localhost";
+/// A contact of c.
+const H: &str = "h@localhost";
 const NODES: [&str; 5] = ["one", "handed", "several", "kept", "reply"];
 
 fn fixture_path(name: &str) -> std::path::PathBuf {
@@ -70,7 +73,11 @@ async fn service_with_rosters(store: Arc<dyn Store>) -> TestService {
 async fn serve_rosters(fixture: &TestService) {
     loop {
         let owner = fixture.service.rosters().next_request().await;
-        let names: &[&str] = if owner.as_str() == B { &[F, G] } else { &[F] };
+        let names: &[&str] = match owner.as_str() {
+            B => &[F, G],
+            C => &[F, H],
+            _ => &[F],
+        };
         let contact = |name: &&str| {
             let contact = RosterItem { has_presence: true, groups: vec!["Family".into()] };
             (jid(name).to_bare(), contact)
@@ -223,4 +230,47 @@ async fn contacts_of_owners_keep_their_access_after_the_upgrade() {
     with_rosters(fixture, fixture.configure(B, "several", model)).await.unwrap();
     with_rosters(fixture, fixture.subscribe(G, "several")).await.unwrap();
     assert_eq!(subscribers(fixture, "several").await, [F, G]);
+}
+
+/// Where several owners are left, a whole form that changes something else ends no subscriptions. An owner chooses its own
+/// roster by a form that names nothing but the access, or changes it, and then contacts of the others need to be members.
+#[tokio::test(start_paused = true)]
+async fn whole_form_of_one_of_several_owners_chooses_no_roster() {
+    let archive = std::fs::read_to_string(fixture_path("store-9-owners.ndjson")).unwrap();
+    let (before, several) = archive.split_once("\"node\":\"several\"").unwrap();
+    let line = |jid: &str| format!("{{\"kind\":\"subscription\",\"jid\":\"{jid}\",\"since\":2}}\n");
+    let three = [F, G, H].map(line).concat();
+    let archive = format!("{before}\"node\":\"several\"{}", several.replacen(&line(F), &three, 1));
+    let archive = archive.replacen("\"lines\":23", "\"lines\":25", 1);
+    let model = || ConfigField::AccessModel(AccessModel::Presence);
+    let groups = |group: &str| ConfigField::RosterGroupsAllowed(vec![group.to_owned()]);
+    let title = || ConfigField::Title("Another".into());
+    for (choice, is_member) in [
+        (vec![model()], false),
+        (vec![model(), ConfigField::RosterGroupsAllowed(Vec::new())], true),
+        (vec![title(), model(), groups("Family")], false),
+    ] {
+        let store = MemoryStore::new();
+        import(&store, &mut archive.as_bytes(), Epochs::Same).await.unwrap();
+        let fixture = &service_with_rosters(Arc::new(store)).await;
+        let configure = async |by: &str, settings: Vec<ConfigField>| {
+            let request = Configure { node: node("several"), settings, seen: None };
+            let by = actor(by);
+            let configured = fixture.service.configure(&by, &request, |outcome| outcome);
+            with_rosters(fixture, async { configured.await.await }).await.unwrap();
+        };
+        for owner in [B, C] {
+            let whole = vec![title(), model(), ConfigField::RosterGroupsAllowed(Vec::new())];
+            configure(owner, whole).await;
+            assert_eq!(subscribers(fixture, "several").await, [F, G, H]);
+            assert_eq!(owners(&*fixture.store, "several").await.0, None);
+        }
+        if is_member {
+            fixture.affiliate(B, "several", H, Affiliation::Member).await.unwrap();
+        }
+        configure(B, choice.clone()).await;
+        let expected: &[_] = if is_member { &[F, G, H] } else { &[F, G] };
+        assert_eq!(subscribers(fixture, "several").await, expected, "{choice:?}");
+        assert_eq!(owners(&*fixture.store, "several").await.0.as_deref(), Some(B));
+    }
 }

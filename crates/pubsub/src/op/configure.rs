@@ -52,8 +52,10 @@ pub fn roster_after<'a>(
     (models.into_iter().any(AccessModel::reads_rosters), owner)
 }
 
-/// The owner who chooses with these settings that its roster gives access: by a new access model that depends on rosters, by
-/// other groups, or, where no owner has chosen, by the access model or the groups as they are.
+/// The owner who chooses with these settings that its roster gives access: by a new access model that depends on rosters or
+/// by other groups. Where no owner's roster gives access, the access model or the groups as they are make a choice too.
+/// But at a node of layout 9 where none of several owners has chosen, other settings in the form show that it is a whole
+/// one, sent for something else: a choice would end the subscriptions of the contacts of the other owners.
 fn roster_chooser<'a>(
     node: &Node,
     config: &NodeConfig,
@@ -63,7 +65,10 @@ fn roster_chooser<'a>(
     let is_named = |setting: &ConfigField| {
         matches!(setting, ConfigField::AccessModel(_) | ConfigField::RosterGroupsAllowed(_))
     };
-    let is_vacant = || node.roster_owner().is_none() && settings.iter().any(is_named);
+    let is_vacant = || match node.revision.roster_owner {
+        Some(_) => node.roster_owner().is_none() && settings.iter().any(is_named),
+        None => !settings.is_empty() && settings.iter().all(is_named),
+    };
     let is_chosen =
         config.access_model.reads_rosters() && (has_other_access(node, config) || is_vacant());
     Some(by).filter(|by| is_chosen && node.is_owner(by))

@@ -259,6 +259,25 @@ fn an_owner_chooses_its_own_roster() {
             "{settings:?}"
         );
     }
+    // Whole forms are a choice once the owner who chose has left, but not where none of several owners has chosen.
+    let mut undecided = left.clone();
+    undecided.revision.roster_owner = None;
+    let whole = |setting: ConfigField| vec![ConfigField::Title("T".into()), setting];
+    let unchanged = || ConfigField::AccessModel(AccessModel::Presence);
+    let no_groups = ConfigField::RosterGroupsAllowed(Vec::new());
+    for (settings, expected) in [
+        (Vec::new(), ["", ""]),
+        (whole(unchanged()), ["owner@x", ""]),
+        (whole(no_groups.clone()), ["owner@x", ""]),
+        (whole(ConfigField::AccessModel(AccessModel::Roster)), ["owner@x", "owner@x"]),
+        (whole(ConfigField::RosterGroupsAllowed(vec!["G".into()])), ["owner@x", "owner@x"]),
+        (vec![unchanged(), no_groups], ["owner@x", "owner@x"]),
+    ] {
+        for (before, expected) in [&left, &undecided].into_iter().zip(expected) {
+            let after = configured(before, "owner@x", settings.clone());
+            assert_eq!(roster_owner(&after), expected, "{settings:?}");
+        }
+    }
 }
 
 /// A node may know both spellings of a domain: owners named one, and the server stamps the other.
