@@ -1,11 +1,11 @@
-//! The identity form of an address that a server stamped.
+//! Identity form of an address that a server stamped.
 //!
 //! Some servers stamp the sender's address as its user typed it at login: in capitals, in fullwidth letters, with a
-//! ligature. All of these are one account, and have one identity form.
+//! ligature. All these spellings belong to one account, and have one identity form.
 //!
 //! Servers that prepare addresses by Stringprep (RFC 3454) know Unicode 3.2 and may keep later characters unchanged, so
 //! `ᵃdmin`, with a letter of Unicode 4.0, is another account than `admin`. The identity form therefore makes only those
-//! spellings equal that Stringprep makes equal, and RFC 7622 too or it refuses one of them.
+//! spellings equal that Stringprep makes equal and that RFC 7622 makes equal or rejects.
 
 use std::borrow::Cow;
 
@@ -14,12 +14,14 @@ use stringprep::tables::{case_fold_for_nfkc, commonly_mapped_to_nothing, unassig
 
 use crate::{prepare, spellings::with_u_labels};
 
-/// Characters that Unicode 3.2 decomposes otherwise than later versions (Unicode Corrigendum 4).
+/// Characters that Unicode 3.2 decomposes differently from later versions (Unicode Corrigendum 4).
 const CORRECTED: [char; 5] = ['\u{2f868}', '\u{2f874}', '\u{2f91f}', '\u{2f95f}', '\u{2f9bf}'];
-/// Characters that Stringprep removes, but RFC 7622 allows in some places. They stay in a part that it allows.
+/// Characters that Stringprep removes, but RFC 7622 allows in some contexts. They are kept in a part that is valid by
+/// RFC 7622.
 const ALLOWED: [char; 3] = ['\u{1806}', '\u{200c}', '\u{200d}'];
 
-/// Returns `true` if a bare address is lower-case ASCII, as most addresses are. It equals its identity form then.
+/// Returns `true` if a bare address is lower-case ASCII, as most addresses are. Such an address equals its identity
+/// form.
 pub(crate) fn is_plain(bare: &str) -> bool {
     !bare.ends_with('.')
         && bare.bytes().all(|b| b.is_ascii() && !b.is_ascii_uppercase() && b != b'[')
@@ -29,7 +31,8 @@ pub(crate) fn localpart(text: &str) -> Cow<'_, str> {
     mapped(text, || prepare::localpart(text).is_ok())
 }
 
-/// A-labels stay A-labels, because the server may know the domain by them only.
+/// Returns the identity form of a domain. A-labels remain unchanged, because the server may know the domain only by
+/// them.
 pub(crate) fn domain(text: &str) -> Cow<'_, str> {
     if let Some(ip) = prepare::ipv6(text) {
         return ip.into();
@@ -39,13 +42,13 @@ pub(crate) fn domain(text: &str) -> Cow<'_, str> {
     domain.into()
 }
 
-/// A domain without the trailing dots of the root.
+/// Removes the trailing dots of the root from a domain.
 fn without_root(domain: &str) -> &str {
     let name = domain.trim_end_matches('.');
     if name.is_empty() { domain } else { name }
 }
 
-/// The text in lower case and NFC, with compatibility characters replaced and ignorable characters removed.
+/// Maps a text to lower case and NFC, replaces compatibility characters and removes ignorable characters.
 fn mapped(text: &str, is_allowed: impl FnOnce() -> bool) -> Cow<'_, str> {
     if text.is_ascii() {
         return match text.bytes().any(|b| b.is_ascii_uppercase()) {
@@ -77,7 +80,7 @@ fn is_kept(c: char) -> bool {
     unassigned_code_point(c) || CORRECTED.contains(&c) || is_lower_cased() && !is_folded()
 }
 
-/// The fold of a localpart or a domain: equal for all spellings that Stringprep or RFC 7622 makes equal.
+/// Returns the fold of a localpart or a domain: equal for all spellings that Stringprep or RFC 7622 makes equal.
 pub(crate) fn folded(text: &str) -> String {
     let mut folded = String::with_capacity(text.len());
     let kept = text.chars().filter(|c| !commonly_mapped_to_nothing(*c));
@@ -86,7 +89,7 @@ pub(crate) fn folded(text: &str) -> String {
         match c {
             'ß' => folded.push_str("ss"),
             'ς' => folded.push('σ'),
-            // The iota below a Greek vowel.
+            // Iota below a Greek vowel.
             '\u{345}' => folded.push('ι'),
             _ => folded.push(c),
         }
@@ -94,13 +97,13 @@ pub(crate) fn folded(text: &str) -> String {
     composed(&folded)
 }
 
-/// The fold of a domain, with U-labels.
+/// Returns the fold of a domain, with U-labels.
 pub(crate) fn folded_domain(text: &str) -> String {
     folded(&with_u_labels(text))
 }
 
-/// The NFKD of a character of Unicode 3.2. A compatibility character whose replacement contains a separator of the
-/// parts of an address, or a character that no part may contain, is kept.
+/// Returns the NFKD of a character of Unicode 3.2. A compatibility character is kept if its replacement contains a
+/// separator of the parts of an address, or a character that no part may contain.
 fn decomposed(c: char) -> impl Iterator<Item = char> {
     let separates = |c: char| c.is_whitespace() || c.is_control() || matches!(c, '@' | '/');
     let nfkd = DecomposingNormalizerBorrowed::new_nfkd();

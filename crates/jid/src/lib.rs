@@ -1,9 +1,9 @@
-//! Addresses of XMPP (RFC 7622).
+//! XMPP addresses (RFC 7622).
 //!
-//! [`Jid::stamped`] brings the address that a server stamped into its identity form, because some servers stamp it as
-//! its user typed it. Identity forms are compared byte by byte, and the store keeps them: [`Jid::new`] takes an address
-//! unchanged. [`Jid::prepare`] brings an address that a user wrote into the form of RFC 7622. Neither makes two addresses
-//! equal that a server keeps as two accounts.
+//! [`Jid::stamped`] converts the address that a server stamped into its identity form, because some servers stamp an
+//! address as its user typed it. Identity forms are compared byte by byte and stored; [`Jid::new`] takes an address
+//! unchanged. [`Jid::prepare`] converts an address that a user wrote into the form of RFC 7622. Neither makes two
+//! addresses equal that a server keeps as two accounts.
 //!
 //! A domain may be written with A-labels or with U-labels. These are different addresses of one entity:
 //! [`Jid::other_spellings`], [`Jid::is_same`].
@@ -25,52 +25,52 @@ use thiserror::Error;
 
 pub use spellings::{is_same_domain, with_u_labels};
 
-/// The most bytes of each part of an address.
+/// Maximum bytes of each part of an address.
 const MAX_PART_BYTES: usize = 1023;
 
-/// The reason why a text is no address.
+/// Reason why a text is not a valid address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub enum Error {
-    /// A part that is empty.
+    /// A part is empty.
     #[error("a part of the address is empty")]
     Empty,
-    /// A part that is too long.
+    /// A part is too long.
     #[error("a part of the address has more than {MAX_PART_BYTES} bytes")]
     TooLong,
-    /// A character that separates parts, a control character, or a space outside the resource.
+    /// The address contains a misplaced separator of parts, a control character, or a space outside the resource.
     #[error("the address contains a character that is not allowed")]
     Character,
-    /// A localpart that the profile UsernameCaseMapped refuses (RFC 7622 §3.3).
+    /// The profile UsernameCaseMapped rejects the localpart (RFC 7622 §3.3).
     #[error("the localpart is not allowed by RFC 7622")]
     Localpart,
-    /// A domain that is no internationalised domain name (RFC 7622 §3.2).
+    /// The domain is not an internationalised domain name (RFC 7622 §3.2).
     #[error("the domain is not allowed by RFC 7622")]
     Domain,
-    /// A resource that the profile OpaqueString refuses (RFC 7622 §3.4).
+    /// The profile OpaqueString rejects the resource (RFC 7622 §3.4).
     #[error("the resource is not allowed by RFC 7622")]
     Resource,
-    /// A resource where a bare address is needed.
+    /// The address has a resource, but a bare address is required.
     #[error("a bare JID has no resource")]
     NotBare,
 }
 
-/// An address, with or without a resource.
+/// Address with or without a resource.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Jid(String);
 
-/// An address without a resource.
+/// Address without a resource.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct BareJid(Jid);
 
-/// The [account] of an address, by which the limits of an entity are counted. It grants nothing.
+/// Key of the [account] of an address, by which the limits of an entity are counted. Never used to decide access.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct AccountKey(String);
 
-/// A part of an address.
+/// Part of an address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct JidPart<'a>(&'a str);
 
-/// The localpart, the domain and the resource of a text.
+/// Splits a text into localpart, domain and resource.
 fn parts(text: &str) -> (Option<&str>, &str, Option<&str>) {
     let (bare, resource) = match text.split_once('/') {
         Some((bare, resource)) => (bare, Some(resource)),
@@ -82,14 +82,14 @@ fn parts(text: &str) -> (Option<&str>, &str, Option<&str>) {
     }
 }
 
-/// A text without the resource.
+/// Returns a text without the resource.
 fn bare_of(text: &str) -> &str {
     text.split('/').next().unwrap_or_default()
 }
 
-/// A text that is the same for all addresses by which one account may have its server stamp it: the bare address with its
-/// localpart folded ([`BareJid::fold`]), and the identity form of its domain with decoded A-labels. Domains that are not
-/// the same name in DNS stay different. A text that is no address is returned unchanged.
+/// Returns a text that is the same for all addresses by which a server may stamp one account: the bare address with its
+/// localpart folded ([`BareJid::fold`]), and the identity form of its domain with decoded A-labels. Domains that are
+/// not the same name in DNS remain different. A text that is not an address is returned unchanged.
 #[must_use]
 pub fn account(from: &str) -> Cow<'_, str> {
     let bare = bare_of(from);
@@ -104,14 +104,14 @@ pub fn account(from: &str) -> Cow<'_, str> {
     }
 }
 
-/// Returns `true` if a text is as the profile OpaqueString leaves it (RFC 8265 §4.2): of several spellings that look alike, only
-/// one is.
+/// Returns `true` if the profile OpaqueString leaves a text unchanged (RFC 8265 §4.2). Of several spellings that look
+/// alike, it accepts only one.
 #[must_use]
 pub fn is_opaque_string(text: &str) -> bool {
     prepare::resource(text).is_ok_and(|prepared| prepared == text)
 }
 
-/// Checks what no part of an address may have in any form.
+/// Checks the rules that hold for all forms of an address.
 fn check(text: &str) -> Result<(), Error> {
     let (local, domain, resource) = parts(text);
     for part in [local, Some(domain), resource].into_iter().flatten() {
@@ -131,20 +131,20 @@ fn check(text: &str) -> Result<(), Error> {
 }
 
 impl Jid {
-    /// Takes an address unchanged, from the store.
+    /// Creates an address from a text without changing it, for addresses from the store.
     ///
     /// # Errors
-    /// If a part is empty or too long, or has a character that no form of an address has.
+    /// If a part is empty or too long, or contains a character that no form of an address allows.
     pub fn new(text: &str) -> Result<Self, Error> {
         check(text)?;
         Ok(Self(text.to_owned()))
     }
 
-    /// Prepares an address that a user wrote (RFC 7622): the localpart by the profile UsernameCaseMapped, A-labels of the
-    /// domain as U-labels, the resource by the profile OpaqueString.
+    /// Prepares an address that a user wrote (RFC 7622): the localpart by the profile UsernameCaseMapped, A-labels of
+    /// the domain as U-labels, the resource by the profile OpaqueString.
     ///
     /// # Errors
-    /// If it is not allowed.
+    /// If RFC 7622 does not allow the address.
     pub fn prepare(text: &str) -> Result<Self, Error> {
         let (local, domain, resource) = parts(text);
         let mut prepared = String::with_capacity(text.len());
@@ -160,11 +160,11 @@ impl Jid {
         Self::new(&prepared)
     }
 
-    /// Takes an address that a server stamped, in its identity form: the same for every spelling in which a user may have
-    /// typed its own address at login. In the localpart and the domain, letters are converted to lower case, compatibility
-    /// characters are replaced, and ignorable characters are removed, as far as the characters are those of Unicode 3.2,
-    /// the version of Stringprep (RFC 3454). Letters that RFC 7622 distinguishes, such as ß and ss, stay. So do the
-    /// resource and the A-labels of the domain.
+    /// Converts an address that a server stamped into its identity form: the same for every spelling in which a user
+    /// may have typed its own address at login. In the localpart and the domain, letters are converted to lower case,
+    /// compatibility characters are replaced, and ignorable characters are removed, as far as the characters are those
+    /// of Unicode 3.2, the version of Stringprep (RFC 3454). Letters that RFC 7622 distinguishes, such as ß and ss, the
+    /// resource, and the A-labels of the domain remain unchanged.
     ///
     /// # Errors
     /// As [`new`](Self::new).
@@ -177,13 +177,13 @@ impl Jid {
         let local = local.map_or(String::new(), |local| format!("{}@", identity::localpart(local)));
         let resource = resource.map_or(String::new(), |resource| format!("/{resource}"));
         let identity = format!("{local}{}{resource}", identity::domain(domain));
-        // Mapping may leave nothing of a part, or make it too long.
+        // Mapping may leave a part empty, or make it too long.
         Ok(Self::new(&identity).unwrap_or(stamped))
     }
 
-    /// Prepares an address in a request of a sender, as [`prepare`](Self::prepare) does. The sender's own address, bare or
-    /// full, is taken in the identity form of the stamped one, however it is written in the request: in any spelling with
-    /// the same [fold](BareJid::fold).
+    /// Prepares an address in a request of a sender, as [`prepare`](Self::prepare) does. For the sender's own address,
+    /// bare or full, the result is the identity form of the stamped address, in whatever spelling with the same
+    /// [fold](BareJid::fold) the request has it.
     ///
     /// # Errors
     /// As [`prepare`](Self::prepare).
@@ -204,8 +204,8 @@ impl Jid {
         }
     }
 
-    /// The same address in the other spellings of its domain, with U-labels and with A-labels. Empty if there is only
-    /// one spelling, as for most domains.
+    /// Returns the address in the other spellings of its domain, with U-labels and with A-labels. Empty if there is
+    /// only one spelling, as for most domains.
     pub fn other_spellings(&self) -> impl Iterator<Item = Self> + use<> {
         let (local, domain, resource) = parts(&self.0);
         let written = |domain: String| {
@@ -224,44 +224,44 @@ impl Jid {
         (local, resource) == (other.0, other.2) && is_same_domain(domain, other.1)
     }
 
-    /// The address as text.
+    /// Returns the address as text.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
     }
 
-    /// The localpart.
+    /// Returns the localpart.
     #[must_use]
     pub fn node(&self) -> Option<JidPart<'_>> {
         parts(&self.0).0.map(JidPart)
     }
 
-    /// The domain.
+    /// Returns the domain.
     #[must_use]
     pub fn domain(&self) -> JidPart<'_> {
         JidPart(parts(&self.0).1)
     }
 
-    /// The resource.
+    /// Returns the resource.
     #[must_use]
     pub fn resource(&self) -> Option<JidPart<'_>> {
         self.0.split_once('/').map(|(_, resource)| JidPart(resource))
     }
 
-    /// Returns `true` if it has no resource.
+    /// Returns `true` if the address has no resource.
     #[must_use]
     pub fn is_bare(&self) -> bool {
         !self.0.contains('/')
     }
 
-    /// The same address without its resource.
+    /// Returns the address without its resource.
     #[must_use]
     pub fn to_bare(&self) -> BareJid {
         let bare = self.0.split('/').next().unwrap_or_default();
         BareJid(Self(bare.to_owned()))
     }
 
-    /// The same address without its resource.
+    /// Converts the address into the one without its resource.
     #[must_use]
     pub fn into_bare(mut self) -> BareJid {
         if let Some(at) = self.0.find('/') {
@@ -272,42 +272,43 @@ impl Jid {
 }
 
 impl BareJid {
-    /// Takes a bare address as it stands.
+    /// Creates a bare address from a text without changing it.
     ///
     /// # Errors
-    /// As [`Jid::new`]; or if it has a resource.
+    /// As [`Jid::new`]; also if the address has a resource.
     pub fn new(text: &str) -> Result<Self, Error> {
         Self::of(Jid::new(text)?)
     }
 
-    /// Takes a bare address that a server stamped, as [`Jid::stamped`].
+    /// Converts a bare address that a server stamped, as [`Jid::stamped`].
     ///
     /// # Errors
-    /// As [`Jid::new`]; or if it has a resource.
+    /// As [`Jid::new`]; also if the address has a resource.
     pub fn stamped(text: &str) -> Result<Self, Error> {
         Self::of(Jid::stamped(text)?)
     }
 
-    /// Prepares a bare address that a user wrote.
+    /// Prepares a bare address that a user wrote, as [`Jid::prepare`].
     ///
     /// # Errors
-    /// As [`Jid::prepare`]; or if it has a resource.
+    /// As [`Jid::prepare`]; also if the address has a resource.
     pub fn prepare(text: &str) -> Result<Self, Error> {
         Self::of(Jid::prepare(text)?)
     }
 
-    /// The same address in the other spellings of its domain, as [`Jid::other_spellings`].
+    /// Returns the address in the other spellings of its domain, as [`Jid::other_spellings`].
     pub fn other_spellings(&self) -> impl Iterator<Item = Self> + use<> {
         self.0.other_spellings().map(Self)
     }
 
-    /// This address in each of its spellings, itself first.
+    /// Returns the address in each of its spellings, beginning with its own.
     pub fn spellings(&self) -> impl Iterator<Item = Self> + use<> {
         [self.clone()].into_iter().chain(self.other_spellings())
     }
 
-    /// The form that is the same for all addresses that some server treats as this one: folded as Stringprep does, with
-    /// U-labels. It also makes addresses equal that RFC 7622 distinguishes, such as those with ß and with ss.
+    /// Returns the form that is the same for all addresses that some server treats as this address: folded as
+    /// Stringprep does, with U-labels. Addresses that RFC 7622 distinguishes, such as those with ß and with ss, may
+    /// have the same fold.
     #[must_use]
     pub fn fold(&self) -> Cow<'_, str> {
         let text = self.as_str();
@@ -320,7 +321,7 @@ impl BareJid {
         format!("{local}{}", identity::folded_domain(domain)).into()
     }
 
-    /// The localpart of the [fold](Self::fold); empty if there is none.
+    /// Returns the localpart of the [fold](Self::fold); empty if there is none.
     #[must_use]
     pub fn folded_localpart(&self) -> Cow<'_, str> {
         match parts(self.as_str()).0 {
@@ -330,15 +331,15 @@ impl BareJid {
         }
     }
 
-    /// Returns `true` if the localpart is not its own fold. Some servers treat the address as the one with the folded
-    /// localpart, and count as its [account] then.
+    /// Returns `true` if the localpart differs from its fold. Some servers treat such an address as the one with the
+    /// folded localpart, which is then its [account].
     #[must_use]
     pub fn is_alias(&self) -> bool {
         self.node().is_some_and(|local| *self.folded_localpart() != *local.as_str())
     }
 
-    /// The form that is the same for all [spellings](Self::spellings), with decoded A-labels. Addresses of domains that
-    /// are not valid may have the same one without being spellings of each other.
+    /// Returns the form that is the same for all [spellings](Self::spellings), with decoded A-labels. Addresses of
+    /// invalid domains may have the same form without being spellings of each other.
     #[must_use]
     pub fn decoded(&self) -> Cow<'_, str> {
         let (local, domain, _) = parts(self.as_str());
@@ -363,13 +364,13 @@ impl BareJid {
 }
 
 impl AccountKey {
-    /// The key of an address: the same for all addresses by which its server may stamp one account.
+    /// Returns the key of an address: the same for all addresses by which its server may stamp one account.
     #[must_use]
     pub fn of(address: &BareJid) -> Self {
         Self(account(address.as_str()).into_owned())
     }
 
-    /// The key as text.
+    /// Returns the key as text.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
@@ -377,7 +378,7 @@ impl AccountKey {
 }
 
 impl<'a> JidPart<'a> {
-    /// The part as text.
+    /// Returns the part as text.
     #[must_use]
     pub fn as_str(self) -> &'a str {
         self.0
@@ -439,7 +440,7 @@ macro_rules! as_text {
         impl FromStr for $name {
             type Err = Error;
 
-            /// Prepares what a user wrote.
+            /// Prepares an address that a user wrote.
             fn from_str(text: &str) -> Result<Self, Error> {
                 Self::prepare(text)
             }

@@ -1,6 +1,6 @@
-//! The string classes of PRECIS (RFC 8264) and the profiles of RFC 8265 that addresses need, by current Unicode.
+//! String classes of PRECIS (RFC 8264) and the profiles of RFC 8265 that addresses need, by current Unicode.
 //!
-//! `precis-profiles` has them for Unicode 6.3, where newer scripts and emoji are unassigned.
+//! The crate `precis-profiles` implements them for Unicode 6.3, where newer scripts and emoji are unassigned.
 
 use std::borrow::Cow;
 
@@ -13,10 +13,10 @@ use icu_properties::{
     },
 };
 
-/// UsernameCaseMapped (RFC 8265 §3.3); nothing if the text is not allowed.
+/// Applies the profile UsernameCaseMapped (RFC 8265 §3.3); `None` if the text is not allowed.
 pub(crate) fn username_case_mapped(text: &str) -> Option<String> {
     let nfkc = ComposingNormalizerBorrowed::new_nfkc();
-    // Forms for other widths, and the ideographic space, which is no character of a username anyway.
+    // Fullwidth and halfwidth forms; the ideographic space is not allowed in usernames anyway.
     let is_of_other_width = |c: char| ('\u{ff01}'..='\u{ffee}').contains(&c);
     let narrowed: String = text
         .chars()
@@ -31,7 +31,7 @@ pub(crate) fn username_case_mapped(text: &str) -> Option<String> {
     (is_allowed && follows_bidi_rule(&prepared)).then_some(prepared)
 }
 
-/// OpaqueString (RFC 8265 §4.2); nothing if the text is not allowed.
+/// Applies the profile OpaqueString (RFC 8265 §4.2); `None` if the text is not allowed.
 pub(crate) fn opaque_string(text: &str) -> Option<Cow<'_, str>> {
     let is_other_space = |c: char| c != ' ' && category(c) == Category::SpaceSeparator;
     let spaced: Cow<'_, str> = match text.contains(is_other_space) {
@@ -52,7 +52,7 @@ enum Class {
     Freeform,
 }
 
-/// The derived property of a code point (RFC 8264 §8).
+/// Derived property of a code point (RFC 8264 §8).
 enum Derived {
     /// Allowed in both classes.
     Valid,
@@ -128,7 +128,7 @@ fn derived(c: char) -> Derived {
     }
 }
 
-/// The rules for code points that are allowed in some contexts (RFC 5892, appendix A).
+/// Applies the rules for code points that are allowed in some contexts (RFC 5892, appendix A).
 fn is_in_context(text: &str, at: usize, c: char) -> bool {
     let before = text.get(..at).and_then(|text| text.chars().next_back());
     let after = text.get(at + c.len_utf8()..).and_then(|text| text.chars().next());
@@ -149,7 +149,7 @@ fn is_in_context(text: &str, at: usize, c: char) -> bool {
     }
 }
 
-/// The contextual rule of the zero width non-joiner: allowed between joining letters (RFC 5892, appendix A.1).
+/// Applies the contextual rule of the zero width non-joiner: allowed between joining letters (RFC 5892, appendix A.1).
 fn breaks_a_ligature(text: &str, at: usize, c: char) -> bool {
     let joining = |c: char| CodePointMapData::<JoiningType>::new().get(c);
     let is_letter = |joining: &JoiningType| *joining != JoiningType::Transparent;
@@ -160,7 +160,7 @@ fn breaks_a_ligature(text: &str, at: usize, c: char) -> bool {
         && matches!(after, Some(JoiningType::RightJoining | JoiningType::DualJoining))
 }
 
-/// The rule for labels with characters that are written from right to left (RFC 5893 §2).
+/// Applies the rule for labels with characters that are written from right to left (RFC 5893 §2).
 fn follows_bidi_rule(text: &str) -> bool {
     let class = |c: char| CodePointMapData::<BidiClass>::new().get(c);
     let classes: Vec<BidiClass> = text.chars().map(class).collect();

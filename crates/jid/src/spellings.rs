@@ -1,5 +1,5 @@
-//! The spellings of an internationalised domain (RFC 5890 §2.3.2): with U-labels, such as `münchen`, and with A-labels, such
-//! as `xn--mnchen-3ya`.
+//! Spellings of an internationalised domain (RFC 5890 §2.3.2): with U-labels, such as `münchen`, and with A-labels,
+//! such as `xn--mnchen-3ya`.
 
 use std::borrow::Cow;
 
@@ -8,16 +8,17 @@ use idna::{
     uts46::{AsciiDenyList, DnsLength, Hyphens, Uts46},
 };
 
-/// Maximum number of characters of a label in either spelling (RFC 1035 §2.3.4). Converting longer ones is slow.
+/// Maximum number of characters of a label in either spelling (RFC 1035 §2.3.4). Converting longer labels is slow.
 const MAX_LABEL_CHARS: usize = 63;
 /// Maximum number of labels whose spellings are combined. With more such labels, all are U-labels or all are A-labels.
 const MAX_MIXED: usize = 4;
 
-/// The labels of a domain, each as U-label and as A-label; both are equal for a label with one spelling.
+/// Labels of a domain, each as U-label and as A-label; both are equal for a label with one spelling.
 struct Labels(Vec<[String; 2]>);
 
 impl Labels {
-    /// `None` for a domain with one spelling, and for one whose labels do not convert to each other exactly.
+    /// Returns the labels of a domain; `None` if the domain has only one spelling, or if its labels do not convert to
+    /// each other exactly.
     fn of(domain: &str) -> Option<Self> {
         let is_long = |label: &str| label.chars().count() > MAX_LABEL_CHARS;
         if domain.is_ascii() && !domain.contains("xn--") || domain.split('.').any(is_long) {
@@ -34,7 +35,7 @@ impl Labels {
         is_exact.then_some(Self(both))
     }
 
-    /// The domain with the chosen spelling of each label.
+    /// Returns the domain with the chosen spelling of each label.
     fn with(&self, choose: impl Fn(usize) -> usize) -> String {
         let mut positions = 0..;
         let label = |[u, a]: &[String; 2]| match u == a {
@@ -54,14 +55,14 @@ impl Labels {
     }
 }
 
-/// The other spellings of a domain: the one with U-labels first, the one with A-labels last.
+/// Returns the other spellings of a domain: the one with U-labels first, the one with A-labels last.
 pub(crate) fn others(domain: &str) -> Vec<String> {
     let mut all = Labels::of(domain).map(|labels| labels.all()).unwrap_or_default();
     all.retain(|other| other != domain);
     all
 }
 
-/// A domain with U-labels; unchanged if it has one spelling.
+/// Returns a domain with U-labels; unchanged if it has only one spelling.
 #[must_use]
 pub fn with_u_labels(domain: &str) -> Cow<'_, str> {
     match Labels::of(domain) {
@@ -70,8 +71,8 @@ pub fn with_u_labels(domain: &str) -> Cow<'_, str> {
     }
 }
 
-/// A domain with its A-labels decoded (RFC 3492), without the checks of IDNA. All spellings of a domain have the same
-/// one, and it takes a small part of the time of [`with_u_labels`].
+/// Returns a domain with its A-labels decoded (RFC 3492), without the checks of IDNA. The result is the same for all
+/// spellings of a domain, and takes a small part of the time of [`with_u_labels`].
 pub(crate) fn decoded(domain: &str) -> Cow<'_, str> {
     if !domain.contains("xn--") {
         return Cow::Borrowed(domain);

@@ -1,4 +1,4 @@
-//! Who may do what: the only authorisation code there is (§4.1, §4.5, §16.4.4).
+//! Authorization (§4.1, §4.5, §16.4.4). No other module decides access.
 
 use jid::BareJid;
 
@@ -7,19 +7,20 @@ use crate::{
     RosterItem, administers,
 };
 
-/// How a node takes somebody in who wants to subscribe.
+/// Way in which a node admits a new subscriber.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SubscribeAccess {
-    /// At once.
+    /// The subscription begins at once.
     Granted,
-    /// When an owner has approved it (§8.6).
+    /// An owner has to approve the subscription (§8.6).
     OnApproval,
 }
 
 /// Checks that the actor may discover the node and its metadata (§5).
 ///
-/// SPEC: who may see a node is left to the service. An entity sees a node that it may retrieve, publish to, or ask to
-/// subscribe to; so nodes with the access model `authorize` are shown to everybody but outcasts.
+/// SPEC: the XEP leaves it to the service which entities may discover a node. An entity discovers a node from which it may
+/// retrieve items, to which it may publish, or to which it may ask to subscribe. Therefore nodes with the access model
+/// `authorize` are shown to all entities except outcasts.
 ///
 /// # Errors
 /// [`Error::Forbidden`].
@@ -34,8 +35,9 @@ pub fn may_discover(node: &Node, cx: &Context<'_>) -> Result<(), Error> {
     if is_visible { Ok(()) } else { Err(Error::Forbidden) }
 }
 
-/// Returns `true` if a node shows itself to entities of an affiliation. SPEC: in lists a node that looks at rosters is
-/// shown to those with an affiliation; the roster of each node's owner would have to be read for the others.
+/// Returns `true` if lists show a node to entities with this affiliation. SPEC: lists show a node whose access model
+/// depends on rosters only to entities with an affiliation; for other entities the service would have to read the
+/// roster of each node's owner.
 #[must_use]
 pub(super) fn is_visible(
     model: AccessModel,
@@ -52,12 +54,12 @@ pub(super) fn is_visible(
     }
 }
 
-/// Checks that the actor may subscribe (§6.1.3). While the roster of the node cannot be read, subscribers keep the access
-/// that it may have given.
+/// Checks that the actor may subscribe (§6.1.3). While the roster cannot be read, subscribers keep the access that it
+/// may have given.
 ///
 /// # Errors
-/// [`Error::Forbidden`] for an outcast or publish-only entity, [`Error::ClosedNode`] off the list,
-/// [`Error::PresenceRequired`], [`Error::NotInRosterGroup`].
+/// [`Error::Forbidden`] for an outcast or publish-only entity, [`Error::ClosedNode`] for an entity that is not on the
+/// whitelist, [`Error::PresenceRequired`], [`Error::NotInRosterGroup`].
 pub fn may_subscribe(node: &Node, cx: &Context<'_>) -> Result<SubscribeAccess, Error> {
     if cx.actor.is_administrator {
         return Ok(SubscribeAccess::Granted);
@@ -71,13 +73,13 @@ pub fn may_subscribe(node: &Node, cx: &Context<'_>) -> Result<SubscribeAccess, E
     admits(&node.config, affiliation, contact(cx, &bare))
 }
 
-/// The entry of an entity in the roster of a node's owner.
+/// Returns the entry of an entity in the roster of the node's owner.
 pub(super) fn contact<'a>(cx: &Context<'a>, entity: &BareJid) -> Option<&'a RosterItem> {
     cx.owner_roster.and_then(|contacts| contacts.get(entity))
 }
 
-/// Checks that the actor may retrieve items (§6.5.9): it may subscribe, or is subscribed where subscriptions need approval
-/// (§4.5).
+/// Checks that the actor may retrieve items (§6.5.9): it may subscribe, or it is subscribed where subscriptions need
+/// approval (§4.5).
 ///
 /// # Errors
 /// As [`may_subscribe`]; [`Error::SubscriptionRequired`].
@@ -89,8 +91,8 @@ pub fn may_retrieve(node: &Node, cx: &Context<'_>) -> Result<(), Error> {
     }
 }
 
-/// Whether a configuration lets an affiliation subscribe and receive. SPEC: owners, publishers and members need no
-/// approval (§6.1.4 leaves it to the service).
+/// Checks that an entity with this affiliation may subscribe and be notified. SPEC: owners, publishers and members need
+/// no approval (§6.1.4 leaves it to the service).
 pub(super) fn admits(
     config: &NodeConfig,
     affiliation: Affiliation,
@@ -116,7 +118,7 @@ pub(super) fn admits(
     }
 }
 
-/// Returns `true` if an entity of an affiliation may subscribe at once, and without asking an owner (§12.2).
+/// Returns `true` if an entity with this affiliation may subscribe without the approval of an owner (§12.2).
 pub(super) fn is_eligible(
     config: &NodeConfig,
     entity: &BareJid,
@@ -128,14 +130,14 @@ pub(super) fn is_eligible(
             && admits(config, affiliation, contact(cx, entity)) == Ok(SubscribeAccess::Granted))
 }
 
-/// Returns `true` if a node takes new subscriptions of entities of an affiliation (`pubsub#subscribe`): always those of owners and
-/// publishers (§12.12).
+/// Returns `true` if a node accepts new subscriptions of entities with this affiliation (`pubsub#subscribe`). Owners
+/// and publishers may always subscribe (§12.12).
 pub(super) fn takes_subscriptions(config: &NodeConfig, affiliation: Affiliation) -> bool {
     config.subscribe || matches!(affiliation, Affiliation::Owner | Affiliation::Publisher)
 }
 
-/// Returns `true` if somebody of an affiliation who is subscribed may stay so where no roster can be read: whom only a roster can
-/// admit keeps what it has.
+/// Returns `true` if a subscriber with this affiliation may remain subscribed while no roster can be read: entities
+/// that only a roster can admit keep their subscriptions.
 #[must_use]
 pub fn may_stay(config: &NodeConfig, affiliation: Affiliation) -> bool {
     is_up_to_rosters(config, affiliation) || admits(config, affiliation, None).is_ok()
@@ -248,7 +250,7 @@ pub fn may_configure(node: &Node, actor: &Actor) -> Result<(), Error> {
     }
 }
 
-/// Returns `true` if the actor speaks for a JID: its own bare JID or one of its resources (§6.1.3.1).
+/// Returns `true` if an entity is the actor itself: the bare JIDs are the same (§6.1.3.1).
 pub(super) fn is_self(actor: &Actor, entity: &BareJid) -> bool {
     actor.bare() == *entity
 }

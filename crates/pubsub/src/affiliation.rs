@@ -1,4 +1,4 @@
-//! The standing of an entity at a node (§4.1).
+//! Affiliations of entities with a node (§4.1).
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -6,25 +6,25 @@ use jid::BareJid;
 
 use crate::spellings::Spelled;
 
-/// What an entity is at a node. Absence of an affiliation is `none`.
+/// Affiliation of an entity with a node. Entities without an affiliation have `none`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Affiliation {
     /// May do everything.
     Owner,
-    /// May publish, and retract or purge what is there.
+    /// May publish, and retract all items.
     Publisher,
-    /// May publish and retract its own items, but neither subscribe nor retrieve.
+    /// May publish and retract its own items, but neither subscribe nor retrieve items.
     PublishOnly,
-    /// May subscribe and retrieve where that is closed to others.
+    /// May subscribe and retrieve items at nodes that are closed to other entities.
     Member,
-    /// Nothing in particular.
+    /// No affiliation.
     None,
     /// May do nothing.
     Outcast,
 }
 
 impl Affiliation {
-    /// Every affiliation, in the order of the XEP.
+    /// All affiliations, in the order of the XEP.
     pub const ALL: [Self; 6] =
         [Self::Owner, Self::Publisher, Self::PublishOnly, Self::Member, Self::None, Self::Outcast];
 
@@ -47,22 +47,22 @@ impl Affiliation {
         Self::ALL.into_iter().find(|affiliation| affiliation.as_str() == name)
     }
 
-    /// Returns `true` if it opens a node of the access model *whitelist* (§4.5).
+    /// Returns `true` if the access model *whitelist* admits entities with this affiliation (§4.5).
     #[must_use]
     pub fn is_listed(self) -> bool {
         matches!(self, Self::Owner | Self::Publisher | Self::Member)
     }
 }
 
-/// The affiliations of a node.
+/// Affiliations of a node.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Affiliations {
-    /// All affiliations but `none`.
+    /// All affiliations except `none`.
     of: BTreeMap<BareJid, Affiliation>,
-    /// The outcasts whose addresses are not their own folds, by fold.
+    /// Outcasts whose addresses differ from their folds, by fold.
     folded_outcasts: BTreeMap<String, BTreeSet<BareJid>>,
-    /// Number of outcasts by folded localpart. Only with one of them a lookup folds a domain, which takes a hundred times as
-    /// long as the rest of it.
+    /// Number of outcasts by folded localpart. A lookup folds the domain, which takes a hundred times as long as the
+    /// other steps, only if this number is not 0.
     outcasts: BTreeMap<String, usize>,
     spelled: Spelled,
 }
@@ -89,7 +89,7 @@ impl Affiliations {
         };
     }
 
-    /// Keeps the number of outcasts and the spellings for a new affiliation of an address.
+    /// Updates the numbers of outcasts and spellings for a new affiliation of an address.
     fn count(&mut self, address: &BareJid, now: Affiliation) {
         let before = self.of_address(address);
         match (before == Affiliation::None, now == Affiliation::None) {
@@ -112,8 +112,8 @@ impl Affiliations {
         }
     }
 
-    /// The affiliation of an entity: that of its address, otherwise that of another spelling of its domain. An entity
-    /// without one is an outcast if an outcast has the same fold.
+    /// Returns the affiliation of an entity: that of its address, otherwise that of another spelling of its domain. An
+    /// entity without an affiliation is an outcast if an outcast has the same fold.
     #[must_use]
     pub fn of(&self, entity: &BareJid) -> Affiliation {
         let named = || self.spelled.others(entity).find_map(|other| self.of.get(other));
@@ -124,7 +124,7 @@ impl Affiliations {
         }
     }
 
-    /// Returns `true` if an outcast has the same fold as an address without an affiliation.
+    /// Returns `true` if an outcast has the same fold as this address, which has no affiliation.
     fn has_outcast_like(&self, address: &BareJid) -> bool {
         if self.outcasts.is_empty() || !self.outcasts.contains_key(&*address.folded_localpart()) {
             return false;
@@ -135,18 +135,18 @@ impl Affiliations {
             || (*fold != *address.as_str() && BareJid::new(&fold).is_ok_and(is_outcast))
     }
 
-    /// The affiliation of exactly this address.
+    /// Returns the affiliation of exactly this address.
     #[must_use]
     pub fn of_address(&self, address: &BareJid) -> Affiliation {
         self.of.get(address).copied().unwrap_or(Affiliation::None)
     }
 
-    /// All affiliations but `none`.
+    /// Returns all affiliations except `none`.
     pub fn iter(&self) -> impl Iterator<Item = (&BareJid, Affiliation)> {
         self.of.iter().map(|(entity, affiliation)| (entity, *affiliation))
     }
 
-    /// The number of affiliations.
+    /// Returns the number of affiliations.
     #[must_use]
     pub fn len(&self) -> usize {
         self.of.len()

@@ -1,23 +1,23 @@
-//! The JID that a node shows as the publisher of its items (§12.17).
+//! Attribution of items: the JID that a node shows as their publisher (§12.17).
 
 use jid::BareJid;
 
 use crate::{Item, ItemReply, Node, NodeConfig};
 
-/// The `publisher` attribute of a node's items, in events and in every form of retrieval (§7.1.2.3).
+/// Value of the `publisher` attribute of a node's items, in notifications and in every form of retrieval (§7.1.2.3).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Attribution {
-    /// No item has one.
+    /// Items have no such attribute.
     Hidden,
-    /// Every item has the JID of this owner of the node.
+    /// Every item shows this owner of the node.
     Owner(BareJid),
-    /// Each item has the JID of its publisher.
+    /// Each item shows its publisher.
     Publisher,
 }
 
 impl Attribution {
-    /// The attribution of a node with this configuration. With `owner` items show the
-    /// [responsible](Node::responsible_owner) owner, and no publisher if there is none.
+    /// Returns the attribution of a node with this configuration. With `owner`, items show the [responsible
+    /// owner](Node::responsible_owner), and no publisher if there is none.
     #[must_use]
     pub fn of(node: &Node, config: &NodeConfig) -> Self {
         match config.itemreply {
@@ -32,7 +32,7 @@ impl Attribution {
         }
     }
 
-    /// The JID that an item shows.
+    /// Returns the JID that an item shows.
     #[must_use]
     pub fn publisher_of<'a>(&'a self, item: &'a Item) -> Option<&'a BareJid> {
         match self {

@@ -1,4 +1,4 @@
-//! What becomes true when a request is granted.
+//! Changes of a node, and decisions of the rules.
 
 use std::sync::Arc;
 
@@ -9,47 +9,47 @@ use crate::{
     NodeConfig, Sequence, SubscriptionDetails,
 };
 
-/// One thing that becomes true at a node.
+/// Single change of a node.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Change {
-    /// The node is there; affiliations follow as changes of their own.
+    /// The node was created; its affiliations are changes of their own.
     Created(Box<Node>),
-    /// It behaves like this.
+    /// The node has this configuration.
     Configured(Box<NodeConfig>),
-    /// Its configuration has this revision.
+    /// The configuration has this revision.
     Revised(ConfigRevision),
-    /// It is gone, with everything in it; and what is remembered of it, if something is.
+    /// The node was deleted with all its contents; with the record of the deleted node, if one is stored.
     Deleted(Option<Box<FormerNode>>),
-    /// An entity is this here; `None` forgets it.
+    /// An entity has this affiliation; `None` removes it.
     AffiliationSet(BareJid, Affiliation),
-    /// A JID asks to be subscribed, and waits for an owner (§8.6).
+    /// A JID requested a subscription that an owner has to approve (§8.6).
     SubscriptionRequested(Jid),
-    /// A JID is subscribed, as it asked for.
+    /// A JID was subscribed by its own request.
     Subscribed(Jid),
-    /// A JID is subscribed, as an owner of the node asked for.
+    /// A JID was subscribed by an owner of the node.
     SubscribedByOwner(Jid),
-    /// A JID that is subscribed, or waits for that, has these subscriptions from now on; at least one.
+    /// A subscribed or pending JID has these subscriptions from now on; at least one.
     SubscriptionOptionsSet(Jid, Arc<[SubscriptionDetails]>),
-    /// A JID is not subscribed, and does not ask for it.
+    /// A JID has neither a subscription nor a pending request.
     Unsubscribed(Jid),
-    /// An item is there, as the newest; an item of the same name is not.
+    /// An item was published as the newest; it replaces an item of the same name.
     Published(Arc<Item>),
-    /// An item is not there.
+    /// An item was removed.
     Retracted(ItemId),
-    /// Only the newest items are there: at most so many, of so many bytes ([`Item::size`]).
+    /// Items were evicted: only the newest remain, up to a number and a size ([`Item::size`]).
     ItemsEvicted {
-        /// How many stay.
+        /// Maximum number of items.
         keep: u32,
-        /// Their bytes. One item stays, whatever its size.
+        /// Maximum bytes of items. One item remains whatever its size.
         max_bytes: u64,
     },
-    /// No item is there.
+    /// All items were removed.
     Purged,
 }
 
-/// All that one request changes at one node: true together or not at all.
+/// Changes of one node by one request, committed atomically.
 ///
-/// Only the rules make it, so nothing outside them can decide what becomes true.
+/// Only the rules create such lists, so no other code can decide a change.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Changes {
     list: Vec<Change>,
@@ -58,18 +58,18 @@ pub struct Changes {
 }
 
 impl Changes {
-    /// Nothing changes.
+    /// Creates an empty list of changes for a node.
     pub(super) fn none(node: &Node) -> Self {
         Self { list: Vec::new(), sequence: node.sequence, version: node.version + 1 }
     }
 
-    /// A node comes into being.
+    /// Creates the list of changes that creates a node.
     pub(super) fn creation(node: Node) -> Self {
         let (sequence, version) = (node.sequence, node.version + 1);
         Self { list: vec![Change::Created(Box::new(node))], sequence, version }
     }
 
-    /// The node that comes into being.
+    /// Returns the node that is created.
     #[must_use]
     pub fn created(&self) -> Option<&Node> {
         self.list.iter().find_map(|change| match change {
@@ -78,17 +78,17 @@ impl Changes {
         })
     }
 
-    /// Changes that leave a node with this sequence and version.
+    /// Creates a list of changes after which the node has this sequence and version.
     pub(super) fn at(sequence: Sequence, version: u64, list: Vec<Change>) -> Self {
         Self { list, sequence, version }
     }
 
-    /// Something changes without an event.
+    /// Appends a change without an event.
     pub(super) fn push(&mut self, change: Change) {
         self.list.push(change);
     }
 
-    /// Items are not there, before anything else changes: they make room.
+    /// Prepends the retraction of items, which makes room for the other changes.
     pub(super) fn prepend_retractions(&mut self, items: &[ItemId]) {
         self.list.splice(0..0, items.iter().cloned().map(Change::Retracted));
     }
@@ -99,30 +99,30 @@ impl Changes {
         EventId { epoch, sequence: self.sequence }
     }
 
-    /// The changes, in the order in which they are made.
+    /// Returns the changes in the order in which they are applied.
     pub fn iter(&self) -> impl Iterator<Item = &Change> {
         self.list.iter()
     }
 
-    /// Sequence of the node's newest event after these changes.
+    /// Returns the sequence of the node's newest event after these changes.
     #[must_use]
     pub fn sequence(&self) -> Sequence {
         self.sequence
     }
 
-    /// The version of the node after them: the number of this commit.
+    /// Returns the version of the node after these changes: the number of this commit.
     #[must_use]
     pub fn version(&self) -> u64 {
         self.version
     }
 
-    /// Returns `true` if the node stays exactly as it is.
+    /// Returns `true` if the node does not change.
     #[must_use]
     pub fn is_empty(&self, node: Option<&Node>) -> bool {
         self.list.is_empty() && node.is_none_or(|node| node.sequence == self.sequence)
     }
 
-    /// Who loses a subscription.
+    /// Returns the JIDs whose subscriptions end.
     pub fn unsubscribed(&self) -> impl Iterator<Item = &Jid> {
         self.iter().filter_map(|change| match change {
             Change::Unsubscribed(jid) => Some(jid),
@@ -149,26 +149,26 @@ impl Changes {
     }
 }
 
-/// What a rule decided: the answer, what becomes true, and what is told.
+/// Decision of a rule: the reply, the changes and the log entries.
 #[must_use]
 #[derive(Clone, Debug)]
 pub struct Decision<R> {
-    /// What the actor is answered.
+    /// Reply to the actor.
     pub reply: R,
-    /// What becomes true.
+    /// Changes to commit.
     pub changes: Changes,
-    /// What is told, and to whom, in this order.
+    /// Log entries to append, in this order.
     pub notifications: Vec<LogEntry>,
 }
 
 impl<R> Decision<R> {
-    /// The same decision with another reply.
+    /// Returns the decision with another reply.
     pub fn map<S>(self, reply: impl FnOnce(R) -> S) -> Decision<S> {
         let Self { reply: before, changes, notifications } = self;
         Decision { reply: reply(before), changes, notifications }
     }
 
-    /// A decision that is not told.
+    /// Creates a decision without log entries.
     pub(super) fn without_entries(reply: R, changes: Changes) -> Self {
         Self { reply, changes, notifications: Vec::new() }
     }

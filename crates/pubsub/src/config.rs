@@ -1,4 +1,4 @@
-//! How a node behaves (§16.4.4).
+//! Node configuration (§16.4.4).
 
 use std::collections::BTreeSet;
 
@@ -6,51 +6,51 @@ use jid::{BareJid, Jid};
 
 use crate::{Change, ConfigField, ConfigRevision, Context, Error, Limits, NodeId};
 
-/// Who may subscribe and retrieve items (§4.5).
+/// Access model: the entities that may subscribe and retrieve items (§4.5).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum AccessModel {
-    /// Anyone whom an owner approves, and those on the list.
+    /// Entities that an owner approves; owners, publishers and members without approval.
     Authorize,
-    /// Anyone who is no outcast.
+    /// All entities except outcasts.
     Open,
-    /// Those who have the presence of an owner, and those on the list.
+    /// Contacts that receive the presence of the owner; also owners, publishers and members.
     Presence,
-    /// Those who are in some groups of an owner's roster, and those on the list.
+    /// Contacts in certain groups of the owner's roster; also owners, publishers and members.
     Roster,
     /// Owners, publishers and members.
     Whitelist,
 }
 
 impl AccessModel {
-    /// Returns `true` if it looks at rosters.
+    /// Returns `true` if the access model depends on rosters.
     #[must_use]
     pub fn reads_rosters(self) -> bool {
         matches!(self, Self::Presence | Self::Roster)
     }
 }
 
-/// Who may publish (§16.4.4).
+/// Publish model: the entities that may publish (§16.4.4).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum PublishModel {
-    /// Anyone who is no outcast.
+    /// All entities except outcasts.
     Open,
-    /// Those with the affiliation owner, publisher or publish-only.
+    /// Entities with the affiliation owner, publisher or publish-only.
     Publishers,
-    /// Those, and subscribers.
+    /// Entities with the affiliation owner, publisher or publish-only, and subscribers.
     Subscribers,
 }
 
-/// How many items a node keeps (§12.23).
+/// Maximum number of items that a node keeps (§12.23).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum MaxItems {
     /// As many as the service allows.
     Max,
-    /// This many.
+    /// This number of items.
     Number(u32),
 }
 
 impl MaxItems {
-    /// The number of items that it stands for in this service.
+    /// Returns the effective number of items under these limits.
     #[must_use]
     pub fn within(self, limits: &Limits) -> u32 {
         match self {
@@ -60,17 +60,17 @@ impl MaxItems {
     }
 }
 
-/// How long a node keeps an item (§16.4.4).
+/// Time for which a node keeps an item (§16.4.4).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum ItemExpire {
-    /// Until something else removes it.
+    /// No expiry.
     Max,
-    /// So many seconds.
+    /// This number of seconds.
     Seconds(u32),
 }
 
 impl ItemExpire {
-    /// The milliseconds after which an item goes, if it does by itself.
+    /// Returns the lifetime of an item in milliseconds; `None` if items do not expire.
     #[must_use]
     pub fn millis(self) -> Option<u64> {
         match self {
@@ -80,49 +80,49 @@ impl ItemExpire {
     }
 }
 
-/// The type of the messages that carry events (§16.4.4).
+/// Type of the messages that carry notifications (§16.4.4).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum NotificationType {
-    /// Not kept for those who are offline.
+    /// Servers do not store headlines for users who are offline.
     Headline,
-    /// Kept by many servers for those who are offline.
+    /// Many servers store normal messages for users who are offline.
     Normal,
 }
 
-/// What becomes of an item that is one too many (§7.1.2.1).
+/// Handling of a publish request at a node that has its maximum number of items (§7.1.2.1).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum PublishNodeFull {
-    /// The oldest goes, and nobody is told.
+    /// Removes the oldest item without notifying subscribers.
     DiscardOldest,
-    /// It is refused.
+    /// Refuses the new item.
     Reject,
-    /// The oldest is retracted, and subscribers are told as of any retraction.
+    /// Retracts the oldest item and notifies subscribers of the retraction.
     RetractOldest,
 }
 
-/// When a subscriber is sent the last item (§6.1.7).
+/// Occasions on which a subscriber is sent the last item (§6.1.7).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum SendLastPublishedItem {
     /// Never.
     Never,
-    /// When it subscribes.
+    /// When the subscriber subscribes.
     OnSub,
-    /// Then, and whenever it becomes available.
+    /// When the subscriber subscribes, and whenever it becomes available.
     OnSubAndPresence,
 }
 
 impl SendLastPublishedItem {
-    /// Returns `true` if it is sent to whoever subscribes.
+    /// Returns `true` if new subscribers are sent the last item.
     #[must_use]
     pub fn is_on_sub(self) -> bool {
         self != Self::Never
     }
 }
 
-/// The publisher that a node's items show (§12.17).
+/// JID that the items of a node show as their publisher (§12.17).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum ItemReply {
-    /// None.
+    /// No JID.
     None,
     /// The owner of the node.
     Owner,
@@ -134,80 +134,80 @@ fn is_same_set<T: Ord>(some: &[T], others: &[T]) -> bool {
     some.iter().collect::<BTreeSet<_>>() == others.iter().collect()
 }
 
-/// Replaces the values of a field whose order has no meaning. The same values in another order are no change.
+/// Replaces the values of a field that is a set. The same values in another order are no change.
 fn replace_set<T: Ord>(values: &mut Vec<T>, submitted: Vec<T>) {
     if !is_same_set(values, &submitted) {
         *values = submitted;
     }
 }
 
-/// What a node has in texts, with its name and its creator, in bytes.
+/// Maximum bytes of all texts of a node's configuration, with the node's name and the JIDs of its creator and revision.
 const MAX_BYTES: usize = 3800;
 
-/// How a node behaves.
+/// Configuration of a node.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[allow(clippy::struct_excessive_bools)] // the form has these yes-or-no fields
 pub struct NodeConfig {
-    /// Who may subscribe and retrieve.
+    /// Entities that may subscribe and retrieve items.
     pub access_model: AccessModel,
-    /// Where a transformation of payloads to message bodies is (§12.8), for those who run it.
+    /// URL of a transformation of payloads to message bodies (§12.8), for clients that apply it.
     pub body_xslt: String,
-    /// Whom to contact with questions.
+    /// JIDs to contact with questions.
     pub contact: Vec<Jid>,
-    /// Where a transformation of payloads to data forms is, for those who run it.
+    /// URL of a transformation of payloads to data forms, for clients that apply it.
     pub dataform_xslt: String,
-    /// Whether events are sent at all.
+    /// Whether notifications are sent at all.
     pub deliver_notifications: bool,
-    /// Whether events carry the payloads.
+    /// Whether notifications include payloads.
     pub deliver_payloads: bool,
-    /// What the node is about, for people.
+    /// Human-readable description of the node.
     pub description: String,
-    /// How long items are kept.
+    /// Time for which items are kept.
     pub item_expire: ItemExpire,
-    /// The publisher that items show.
+    /// JID that items show as their publisher.
     pub itemreply: ItemReply,
-    /// The language of what is published, as a tag (RFC 5646); empty if that is not said.
+    /// Language tag (RFC 5646) of the published data; empty if unspecified.
     pub language: String,
-    /// How many items are kept.
+    /// Maximum number of items that are kept.
     pub max_items: MaxItems,
-    /// The largest payload, in bytes, if the limits allow as much.
+    /// Maximum size of a payload in bytes; lowered to the service's limit where it is larger.
     pub max_payload_size: u32,
-    /// The type of event messages.
+    /// Type of notification messages.
     pub notification_type: NotificationType,
-    /// Whether a change of the configuration is announced.
+    /// Whether subscribers are notified of a changed configuration.
     pub notify_config: bool,
-    /// Whether the node's deletion is announced.
+    /// Whether subscribers are notified of the node's deletion.
     pub notify_delete: bool,
-    /// Whether retracted items and a purge are announced.
+    /// Whether subscribers are notified of retracted items and of a purge.
     pub notify_retract: bool,
-    /// Whether owners are told who is subscribed and who is not any more.
+    /// Whether owners are notified of new and ended subscriptions.
     pub notify_sub: bool,
     /// Whether items are kept.
     pub persist_items: bool,
-    /// Whether events come only to those who are available (§12.3).
+    /// Whether only available subscribers are notified (§12.3).
     pub presence_based_delivery: bool,
-    /// Who may publish.
+    /// Entities that may publish.
     pub publish_model: PublishModel,
-    /// What becomes of an item that is one too many.
+    /// Handling of a publish request at a node that has its maximum number of items.
     pub publish_node_full: PublishNodeFull,
-    /// Whether all items go when the publisher of the newest is not available any more.
+    /// Whether the node is purged when the publisher of its newest item becomes unavailable.
     pub purge_offline: bool,
-    /// The groups that the access model [`Roster`](AccessModel::Roster) admits.
+    /// Roster groups that the access model [`Roster`](AccessModel::Roster) admits.
     pub roster_groups_allowed: Vec<String>,
-    /// When the last item is sent.
+    /// Occasions on which a subscriber is sent the last item.
     pub send_last_published_item: SendLastPublishedItem,
-    /// Whether anybody may subscribe who is not subscribed yet.
+    /// Whether new subscriptions are accepted.
     pub subscribe: bool,
-    /// Whether subscriptions end when their subscriber is not available any more (§12.5).
+    /// Whether a subscription ends when its subscriber becomes unavailable (§12.5).
     pub tempsub: bool,
-    /// A name for people.
+    /// Human-readable title of the node.
     pub title: String,
-    /// The semantic type of the data, usually the namespace of the payloads (§16.4.4); it limits nothing.
+    /// Semantic type of the data, usually the namespace of the payloads (§16.4.4); informative only.
     pub r#type: String,
 }
 
 impl NodeConfig {
-    /// The configuration that a node has if its creator says nothing else.
+    /// Returns the default configuration under these limits.
     #[must_use]
     pub fn initial(limits: &Limits) -> Self {
         Self {
@@ -231,13 +231,14 @@ impl NodeConfig {
             persist_items: true,
             presence_based_delivery: false,
             publish_model: PublishModel::Publishers,
-            // SPEC-DEVIATION: the default of `publish_node_full` in the XEP is `retract-oldest`. What makes room for
-            // itself is then told twice, and clients that keep what they have seen lose it; so that has to be asked
-            // for.
+            // SPEC-DEVIATION: the default of `publish_node_full` in the XEP is `retract-oldest`. A publish request that
+            // makes room would then notify subscribers twice, and clients that store the items they received would lose
+            // the oldest one; so owners have to choose it.
             publish_node_full: PublishNodeFull::DiscardOldest,
             purge_offline: false,
             roster_groups_allowed: Vec::new(),
-            // §4.3. SPEC: nobody is asked for presence because of it; it is sent to those who send theirs.
+            // §4.3. SPEC: the default of `send_last_published_item` does not make the service ask for presence;
+            // subscribers that share their presence receive the last item.
             send_last_published_item: SendLastPublishedItem::OnSubAndPresence,
             subscribe: true,
             tempsub: false,
@@ -246,15 +247,16 @@ impl NodeConfig {
         }
     }
 
-    /// Returns `true` if a node depends on the presence of its subscribers, or of its publishers, so that it has to be known.
+    /// Returns `true` if the node depends on the presence of its subscribers or publishers, so that the service has to
+    /// know it.
     pub(super) fn depends_on_presence(&self) -> bool {
         self.presence_based_delivery || self.purge_offline || self.tempsub
     }
 
-    /// Whether the service can read the roster that gives access, where one is chosen.
+    /// Checks that the service can read rosters if the access model needs them.
     ///
     /// # Errors
-    /// [`Error::UnsupportedAccessModel`] where rosters would have to be read, and cannot be.
+    /// [`Error::UnsupportedAccessModel`] if the access model needs rosters and the service cannot read them.
     pub(super) fn check_model(&self, cx: &Context<'_>) -> Result<(), Error> {
         match self.access_model.reads_rosters() && !cx.reads_rosters {
             true => Err(Error::UnsupportedAccessModel),
@@ -262,11 +264,11 @@ impl NodeConfig {
         }
     }
 
-    /// Checks that name, creator, entities of the revision and all texts of the configuration of a node fit into a row
-    /// together.
+    /// Checks that the node's name, its creator, the entities of the revision and all texts of the configuration fit
+    /// into one row.
     ///
     /// # Errors
-    /// [`Error::BadSetting`].
+    /// [`Error::BadSetting`] past `MAX_BYTES`.
     pub(super) fn check_size(
         &self,
         node: &NodeId,
@@ -278,7 +280,7 @@ impl NodeConfig {
         let texts = [&self.title, &self.description, &self.r#type, &self.language];
         let texts = texts.into_iter().chain([&self.body_xslt, &self.dataform_xslt]);
         let all = texts.map(String::len).chain(jids).chain(groups).map(|len| len + 2);
-        // A creator is not written twice.
+        // Rows omit the entities of the revision that are the creator.
         let others = [Some(&revision.changed_by), revision.roster_owner.as_ref()];
         let others = others.into_iter().flatten().filter(|other| *other != creator);
         let others = others.chain(revision.other_last_owner());
@@ -290,7 +292,7 @@ impl NodeConfig {
         }
     }
 
-    /// The configuration as it has effect under these limits, which may be lower than when it was made.
+    /// Returns the effective configuration under these limits, which may have been lowered since it was set.
     #[must_use]
     pub fn within(mut self, limits: &Limits) -> Self {
         if let MaxItems::Number(_) = self.max_items {
@@ -300,16 +302,16 @@ impl NodeConfig {
         self
     }
 
-    /// What becomes of a node's items that are too many or too large together.
+    /// Returns the change that evicts items past the number or size limit of the node.
     pub(super) fn eviction(&self, limits: &Limits) -> Change {
         let keep = if self.persist_items { self.max_items.within(limits) } else { 0 };
         Change::ItemsEvicted { keep, max_bytes: limits.max_node_bytes }
     }
 
-    /// This configuration with some settings changed.
+    /// Returns the configuration with some fields changed.
     ///
     /// # Errors
-    /// [`Error::BadSetting`] for a value past a limit; nothing of the request holds then.
+    /// [`Error::BadSetting`] for a value past a limit; no field is changed then.
     pub fn with(mut self, settings: &[ConfigField], limits: &Limits) -> Result<Self, Error> {
         for setting in settings {
             setting.check(limits)?;
@@ -318,8 +320,9 @@ impl NodeConfig {
         Ok(self)
     }
 
-    /// Returns `true` if a node of this configuration behaves as a publisher wants it (§7.1.5) under these limits. `max` is the
-    /// service's number, values past a limit are met by no node, and fields with several values are sets.
+    /// Returns `true` if the configuration meets a publish option (§7.1.5) under these limits. `max` stands for the
+    /// service's number of items, no node meets a value past a limit, and fields with several values are compared as
+    /// sets.
     pub(super) fn meets(&self, wanted: &ConfigField, limits: &Limits) -> bool {
         match wanted {
             ConfigField::Contact(wanted) => is_same_set(&self.contact, wanted),

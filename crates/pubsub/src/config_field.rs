@@ -1,4 +1,4 @@
-//! One setting of a node's configuration, and what it may be.
+//! Fields of a node's configuration and the limits of their values.
 
 use jid::Jid;
 
@@ -7,8 +7,8 @@ use crate::{
     PublishNodeFull, SendLastPublishedItem,
 };
 
-/// One field of a configuration form, understood. Each stands for the field of [`NodeConfig`](crate::NodeConfig) of the
-/// same name.
+/// Parsed field of a configuration form. Each variant is the field of [`NodeConfig`](crate::NodeConfig) of the same
+/// name.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[allow(missing_docs)]
 pub enum ConfigField {
@@ -42,24 +42,24 @@ pub enum ConfigField {
     Type(String),
 }
 
-/// The longest title, in bytes.
+/// Maximum bytes of a title.
 const MAX_TITLE_BYTES: usize = 200;
-/// The longest description, in bytes.
+/// Maximum bytes of a description.
 const MAX_DESCRIPTION_BYTES: usize = 512;
-/// The longest tag of a language, in bytes.
+/// Maximum bytes of a language tag.
 const MAX_LANGUAGE_BYTES: usize = 100;
-/// The longest address of a transformation, in bytes.
+/// Maximum bytes of the URL of a transformation.
 const MAX_XSLT_BYTES: usize = 1024;
-/// The most groups of a roster, and the longest name of one, in bytes.
+/// Maximum number of roster groups, and maximum bytes of the name of a group.
 const MAX_GROUPS: usize = 10;
 pub(super) const MAX_GROUP_BYTES: usize = 100;
-/// The most contacts.
+/// Maximum number of contacts.
 const MAX_CONTACTS: usize = 10;
-/// The longest `pubsub#type`, in bytes.
+/// Maximum bytes of `pubsub#type`.
 const MAX_TYPE_BYTES: usize = 200;
 
 impl ConfigField {
-    /// The name of its field in the form `pubsub#node_config`.
+    /// Returns the name of the field in the form `pubsub#node_config`.
     #[must_use]
     pub fn field(&self) -> &'static str {
         match self {
@@ -94,7 +94,7 @@ impl ConfigField {
         }
     }
 
-    /// The field with its number lowered to these limits.
+    /// Returns the field with a number above these limits lowered to them.
     pub(super) fn within(self, limits: &Limits) -> Self {
         match self {
             Self::MaxItems(MaxItems::Number(v)) => {
@@ -105,7 +105,10 @@ impl ConfigField {
         }
     }
 
-    /// Whether the value is within its limits.
+    /// Checks that the value is within its limits.
+    ///
+    /// # Errors
+    /// [`Error::BadSetting`] with the field and its limit.
     pub(super) fn check(&self, limits: &Limits) -> Result<(), Error> {
         let at_most = |value: usize, max: usize| {
             let field = self.field();

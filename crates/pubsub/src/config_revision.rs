@@ -1,39 +1,40 @@
-//! Which configuration of a node somebody has seen, so that two owners do not overwrite each other's changes unknowingly.
+//! Revisions of a node's configuration, so that two owners do not overwrite each other's changes unknowingly.
 
 use jid::BareJid;
 
 use crate::{Epoch, NodeConfig};
 
-/// The address that takes the place of an erased owner whose roster gave access. It has no account, as no server has the
-/// domain (RFC 6761).
+/// Address that replaces an erased owner whose roster gave access. It has no account, because no server has this domain
+/// (RFC 6761).
 const ERASED_OWNER: &str = "erased.invalid";
 
 /// Revision of a node's configuration: the number of changes, the entity and the owner that made the last ones, and the
 /// owner whose roster gives access.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ConfigRevision {
-    /// How often the configuration was changed.
+    /// Number of changes of the configuration.
     pub number: u64,
-    /// The entity that changed it last; the creator before the first change.
+    /// Entity that made the last change; the creator before the first change.
     pub changed_by: BareJid,
-    /// The number before the latest changes in a row, all of which that entity made.
+    /// Number before the latest consecutive changes by [`changed_by`](Self::changed_by).
     pub base: u64,
-    /// The owner who changed it last; the creator before the first change by an owner.
+    /// Owner that made the last change by an owner; the creator before the first such change.
     pub last_owner: BareJid,
-    /// The owner who last chose that its roster gives access, or the address that replaces it once it is erased; the creator
-    /// before the first choice. `None` at a node of layout 9 that its creator had left with several owners, of whom none has chosen since.
+    /// Owner that last chose to give access by its roster, or the address that replaces this owner after its erasure;
+    /// the creator before the first choice. `None` at a node of layout 9 that its creator had left with several owners,
+    /// as long as none of them has chosen.
     pub roster_owner: Option<BareJid>,
 }
 
 impl ConfigRevision {
-    /// The revision of a new node.
+    /// Returns the revision of a new node.
     #[must_use]
     pub fn first(creator: BareJid) -> Self {
         let [changed_by, last_owner] = [creator.clone(), creator.clone()];
         Self { number: 0, changed_by, base: 0, last_owner, roster_owner: Some(creator) }
     }
 
-    /// The revision after one more change, by an owner or by an administrator who is not one.
+    /// Returns the revision after one more change, by an owner or by an administrator that is not an owner.
     #[must_use]
     pub fn next(&self, by: &BareJid, is_owner: bool) -> Self {
         let base = if self.changed_by == *by { self.base } else { self.number };
@@ -42,8 +43,8 @@ impl ConfigRevision {
         Self { number, changed_by, base, last_owner, roster_owner: self.roster_owner.clone() }
     }
 
-    /// The same without an entity. The creator takes its place, but knows none of its changes. If its roster gave access,
-    /// nobody has access by a roster, as after an owner has left.
+    /// Returns the revision without an erased entity. The creator replaces the entity, but has not seen any of its
+    /// changes. If the roster of the entity gave access, no roster gives access any more, as after an owner has left.
     #[must_use]
     pub(super) fn without(self, entity: &BareJid, creator: &BareJid) -> Self {
         let is_entity = |jid: &BareJid| jid.is_same(entity);
@@ -60,38 +61,40 @@ impl ConfigRevision {
         }
     }
 
-    /// The owner who last chose that its roster gives access, if it is not erased; it may have left.
+    /// Returns the owner that last chose to give access by its roster, unless it is erased. The entity may no longer be
+    /// an owner.
     pub(super) fn roster_chooser(&self) -> Option<&BareJid> {
         self.roster_owner.as_ref().filter(|entity| entity.as_str() != ERASED_OWNER)
     }
 
-    /// The owner who changed it last, if an entity that is not an owner changed it since.
+    /// Returns the owner that made the last change by an owner, if an entity that is not an owner changed the
+    /// configuration later.
     #[must_use]
     pub fn other_last_owner(&self) -> Option<&BareJid> {
         Some(&self.last_owner).filter(|owner| **owner != self.changed_by)
     }
 
-    /// Returns `true` if an entity that has seen the configuration of this number knows all changes that others made since.
+    /// Returns `true` if an entity that has seen revision `seen` knows all changes that other entities made since.
     pub(super) fn is_known(&self, entity: &BareJid, seen: u64) -> bool {
         seen == self.number
             || self.changed_by == *entity && (self.base..self.number).contains(&seen)
     }
 }
 
-/// The configuration that a form showed.
+/// Revision of the configuration that a form showed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SeenConfig {
-    /// The node, in this life of its name.
+    /// Epoch of the node.
     pub epoch: Epoch,
-    /// The number of its configuration ([`ConfigRevision::number`]).
+    /// Number of the configuration ([`ConfigRevision::number`]).
     pub number: u64,
 }
 
-/// A node's configuration for those who may change it.
+/// Configuration of a node, for an entity that may change it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Configuration {
-    /// How the node behaves.
+    /// Configuration of the node.
     pub config: NodeConfig,
-    /// Which configuration that is.
+    /// Revision of the configuration.
     pub seen: SeenConfig,
 }

@@ -1,4 +1,4 @@
-//! Subscriptions with options or SubIDs. They are few, and stand beside the plain ones.
+//! Subscriptions with options or SubIDs. They are few, and stored apart from plain subscriptions.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -10,21 +10,22 @@ use jid::{AccountKey, BareJid, Jid};
 
 use crate::{Sequence, SubscriptionDetails, subscriber_list};
 
-/// The subscriptions of one JID at a node.
+/// Subscriptions of one JID at a node that have options or SubIDs.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ConfiguredSubscription {
-    /// The version of the node at which it began. 0 while it is pending.
+    /// Version of the node at which the subscription began; 0 while it is pending.
     pub since: u64,
-    /// The version at which it got options or SubIDs: it gets entries up to that one as a plain subscriber.
+    /// Version at which the subscription got options or SubIDs; for entries up to this version the JID is a plain
+    /// subscriber.
     pub special_since: u64,
-    /// Whether it waits for an owner.
+    /// Whether the subscription waits for the approval of an owner.
     pub is_pending: bool,
-    /// One for each subscription, at least one.
+    /// Details of each subscription; at least one.
     pub terms: Arc<[SubscriptionDetails]>,
 }
 
 impl ConfiguredSubscription {
-    /// The same subscriptions, which begin now; their digests have nothing from before.
+    /// Returns the subscriptions as they begin at this version; digests include only later events.
     pub(super) fn begun(self, sequence: Sequence, version: u64) -> Self {
         let begun = |terms: &SubscriptionDetails| SubscriptionDetails {
             digested_to: terms.digested_to.max(sequence),
@@ -38,21 +39,21 @@ impl ConfiguredSubscription {
         }
     }
 
-    /// The number of subscriptions of the JID; 0 while it is pending.
+    /// Returns the number of subscriptions of the JID; 0 while it is pending.
     fn subscriptions_len(&self) -> usize {
         if self.is_pending { 0 } else { self.terms.len() }
     }
 }
 
-/// Those of a node.
+/// Subscriptions of a node that have options or SubIDs.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct ConfiguredSubscriptions {
-    /// By bare JID and resource, as all subscribers are ordered.
+    /// By bare JID and resource, in the order of all subscribers.
     all: BTreeMap<(String, String), (Jid, ConfiguredSubscription)>,
-    /// The number of these JIDs by account, without those whose bare address is the key of the account.
+    /// Number of JIDs by account, except JIDs whose bare address is the key of the account.
     others: HashMap<AccountKey, usize>,
     pending: usize,
-    /// The number of subscriptions of the JIDs that are not pending.
+    /// Number of subscriptions of the JIDs that are not pending.
     subscriptions: usize,
 }
 
@@ -69,7 +70,7 @@ impl ConfiguredSubscriptions {
         self.subscriptions
     }
 
-    /// The JIDs that are not pending, from one on if it is given.
+    /// Returns the JIDs that are not pending, from `first` on if it is given.
     pub(super) fn iter_from(
         &self,
         first: Option<&Jid>,
@@ -78,7 +79,7 @@ impl ConfiguredSubscriptions {
         subscribed(self.all.range((first, Unbounded)))
     }
 
-    /// The JIDs that are not pending, up to one if it is given, in reverse order.
+    /// Returns the JIDs that are not pending, up to `last` if it is given, in reverse order.
     pub(super) fn iter_back(
         &self,
         last: Option<&Jid>,
@@ -91,7 +92,7 @@ impl ConfiguredSubscriptions {
         self.all.values().map(|(jid, special)| (jid, special))
     }
 
-    /// Those of an entity: of its bare JID, and of its resources.
+    /// Returns the JIDs of an entity: its bare JID and its full JIDs.
     pub(super) fn of(
         &self,
         entity: &BareJid,
@@ -104,7 +105,7 @@ impl ConfiguredSubscriptions {
             .map(|(_, (jid, special))| (jid, special))
     }
 
-    /// The number of JIDs of an entity's account.
+    /// Returns the number of JIDs of an entity's account.
     pub(super) fn len_of_account(&self, entity: &BareJid) -> usize {
         let account = AccountKey::of(entity);
         let own = BareJid::new(account.as_str()).map_or(0, |address| self.of(&address).count());
@@ -141,7 +142,7 @@ impl ConfiguredSubscriptions {
     }
 }
 
-/// The account of a JID, if its bare address is not the key.
+/// Returns the account of a JID, unless the bare address is its key.
 fn other_account(jid: &Jid) -> Option<AccountKey> {
     let bare = jid.to_bare();
     let account = AccountKey::of(&bare);

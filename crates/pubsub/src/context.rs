@@ -1,20 +1,20 @@
-//! Who asks, and what a rule may know besides the node and the request.
+//! Actor and context of a request: all that a rule knows besides the node and the request.
 
 use jid::{BareJid, Jid, is_same_domain};
 
 use crate::{Limits, Policy, Roster};
 
-/// The entity that makes a request, with what the service's configuration says of it.
+/// Entity that makes a request.
 #[derive(Clone, Debug)]
 pub struct Actor {
-    /// Where the request came from; full for a client, bare for a bot that is a component.
+    /// Sender of the request; a full JID for a client, a bare JID for a bot that is a component.
     pub jid: Jid,
-    /// Whether it administers the service: it has an owner's rights at every node (§12.13).
+    /// Whether the actor administers the service, and so has the rights of an owner at every node (§12.13).
     pub is_administrator: bool,
 }
 
 impl Actor {
-    /// The JID that affiliations are kept under.
+    /// Returns the bare JID, by which affiliations are stored.
     #[must_use]
     pub fn bare(&self) -> BareJid {
         self.jid.to_bare()
@@ -26,48 +26,49 @@ impl Actor {
 pub struct Timestamp(pub u64);
 
 impl Timestamp {
-    /// So many milliseconds later.
+    /// Returns the time that is this number of milliseconds later.
     #[must_use]
     pub fn later_by(self, millis: u64) -> Self {
         Self(self.0.saturating_add(millis))
     }
 }
 
-/// Where names come from that nobody had before.
+/// Source of unique identifiers.
 pub trait IdGenerator: Send + Sync {
-    /// A number that no other call returned, here or elsewhere.
+    /// Returns a number that no other call returned, in this or another process.
     fn next_u64(&self) -> u64;
 
-    /// A name for an instant node (§8.1.2) or an item published without one (§7.1.2).
+    /// Returns a name for an instant node (§8.1.2), or for an item that was published without a name (§7.1.2).
     fn next_id(&self) -> String {
         format!("{:016x}", self.next_u64())
     }
 }
 
-/// All that a rule may know besides the node and the request.
+/// Context of a request: all that a rule knows besides the node and the request.
 #[derive(Clone, Copy)]
 pub struct Context<'a> {
-    /// Who asks.
+    /// Entity that makes the request.
     pub actor: &'a Actor,
-    /// The administrators of the service: entities, and domains, whose users all are.
+    /// Administrators of the service: entities, and domains whose users are all administrators.
     pub administrators: &'a [BareJid],
-    /// What the service's configuration says of the node.
+    /// Policy for the name of the node.
     pub policy: &'a Policy,
-    /// When the request is decided.
+    /// Time of the decision.
     pub now: Timestamp,
     /// Source of node names, item names and epochs.
     pub ids: &'a dyn IdGenerator,
-    /// How many nodes the service has.
+    /// Number of nodes in the service.
     pub node_count: u64,
     /// Number of nodes that the actor's account created; set for operations that may create a node.
     pub actor_node_count: u64,
-    /// How many have names for which the same policy holds, if it has a quota.
+    /// Number of nodes with names of the same policy; set if the policy has a quota.
     pub policy_node_count: u64,
     /// Number of subscriptions of the actor's account; set for operations that may add a subscription.
     pub actor_subscription_count: usize,
-    /// Returns `true` if the service may read the roster of an owner of the node, or of the actor if there is no such node (XEP-0356).
+    /// Whether the service may read the roster of an owner of the node, or of the actor if the node does not exist
+    /// (XEP-0356).
     pub reads_rosters: bool,
-    /// Those of the owners of the node, if that is so and they matter there.
+    /// Roster of the node's owner; `None` if it is unknown or not needed for the request.
     pub owner_roster: Option<&'a Roster>,
 }
 
@@ -82,7 +83,7 @@ pub fn administers(administrators: &[BareJid], entity: &BareJid) -> bool {
 }
 
 impl Context<'_> {
-    /// How much of each thing the node and the service take.
+    /// Returns the limits for the node and the service.
     pub(super) fn limits(&self) -> &Limits {
         &self.policy.limits
     }

@@ -1,4 +1,4 @@
-//! Nodes that were deleted: for how long their names are reserved, and for whom.
+//! Deleted nodes, whose names are reserved for their former owners for some time.
 
 use std::fmt;
 
@@ -7,32 +7,32 @@ use sha2::{Digest, Sha256};
 
 use crate::{Context, Node, Timestamp};
 
-/// How long a name is reserved after the deletion of its node: 30 days.
+/// Time for which a name is reserved after the deletion of its node, in milliseconds: 30 days.
 const RESERVED_MILLIS: u64 = 30 * 24 * 60 * 60 * 1000;
 
-/// A node that was deleted.
+/// Record of a deleted node.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FormerNode {
-    /// The URI of its replacement (§8.4.2).
+    /// URI of the node that replaces the deleted one (§8.4.2).
     pub redirect: Option<String>,
-    /// The time of the deletion.
+    /// Time of the deletion.
     pub deleted: Timestamp,
-    /// Its owners, at most [`Self::MAX_OWNERS`].
+    /// Former owners, at most [`Self::MAX_OWNERS`].
     pub owners: Vec<OwnerHash>,
-    /// The account for whose [share](Self::share) the node counts, if that is not the hash of the first owner.
+    /// Account in whose [share](Self::share) the node counts, if it differs from the hash of the first owner.
     pub account: Option<OwnerHash>,
 }
 
-/// The first 20 bytes of the SHA-256 of a bare JID, or of its account: a former owner is recognised without keeping its
-/// address.
+/// First 20 bytes of the SHA-256 of a bare JID, or of its account, by which the service recognises a former owner
+/// without storing its address.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct OwnerHash(pub [u8; 20]);
 
 impl FormerNode {
-    /// Maximum number of former owners that are kept of one node.
+    /// Maximum number of former owners that are stored for one node.
     pub const MAX_OWNERS: usize = 100;
 
-    /// A node that is deleted now.
+    /// Creates the record of a node that is deleted now.
     pub(super) fn of(node: &Node, redirect: Option<String>, cx: &Context<'_>) -> Self {
         let first = Self::sharer(node, &cx.actor.bare()).cloned();
         let others = node.owners().filter(|owner| Some(*owner) != first.as_ref());
@@ -43,30 +43,32 @@ impl FormerNode {
         Self { redirect, deleted: cx.now, owners, account }
     }
 
-    /// The owner for whose share a node counts that an entity deletes: that entity, if it is an owner.
+    /// Returns the owner in whose share the node counts when `actor` deletes it: the actor if it is an owner, otherwise
+    /// the responsible owner, otherwise the first owner.
     #[must_use]
     pub fn sharer<'a>(node: &'a Node, actor: &'a BareJid) -> Option<&'a BareJid> {
         let responsible = || node.responsible_owner().or_else(|| node.owners().next());
         Some(actor).filter(|actor| node.is_owner(actor)).or_else(responsible)
     }
 
-    /// The account for whose share of redirects and reserved names the node counts.
+    /// Returns the account in whose share of redirects and reserved names the node counts.
     #[must_use]
     pub fn share(&self) -> Option<OwnerHash> {
         self.account.or_else(|| self.owners.first().copied())
     }
 
-    /// Returns `true` if the time is over for which the name is reserved. With a redirect it has no end.
+    /// Returns `true` if the name is no longer reserved. A name with a redirect is reserved for ever.
     #[must_use]
     pub fn is_over(&self, now: Timestamp) -> bool {
         self.redirect.is_none() && now >= self.deleted.later_by(RESERVED_MILLIS)
     }
 
-    /// Returns `true` if the actor, who may create nodes of this name, may have it. While it is reserved, former owners,
-    /// administrators and those who may create such nodes by a policy of their own may.
+    /// Returns `true` if the actor, which may create nodes of such names, may create one of this name. A reserved name
+    /// is available to former owners, to administrators, and to entities that a policy for such names allows to create
+    /// nodes.
     ///
-    /// SPEC: the XEP does not say who may create a node again. Whoever went on publishing to a deleted whitelist node
-    /// would create an open one otherwise, and so make its content public.
+    /// SPEC: the XEP does not say who may create a node again. A publisher that continues to publish to a deleted
+    /// whitelist node would otherwise create an open node, and so make its content public.
     pub(super) fn may_have_name(&self, cx: &Context<'_>) -> bool {
         self.is_over(cx.now)
             || cx.actor.is_administrator
@@ -76,13 +78,14 @@ impl FormerNode {
 }
 
 impl OwnerHash {
-    /// The hash of an entity.
+    /// Returns the hash of an entity.
     #[must_use]
     pub fn of(entity: &BareJid) -> Self {
         Self::of_text(entity.as_str())
     }
 
-    /// The hash of the account of an entity; that of the entity itself if it is lower-case ASCII.
+    /// Returns the hash of the account of an entity, which is the hash of the entity if its address is lower-case
+    /// ASCII.
     #[must_use]
     pub fn of_account(entity: &BareJid) -> Self {
         Self::of_text(AccountKey::of(entity).as_str())
@@ -95,7 +98,7 @@ impl OwnerHash {
         Self(short)
     }
 
-    /// The hash of these 40 hexadecimal digits.
+    /// Parses 40 hexadecimal digits.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
         let mut hash = [0; 20];

@@ -1,4 +1,4 @@
-//! What subscribers hear of.
+//! Events and log entries: changes at a node and their audiences.
 
 use std::{borrow::Cow, iter};
 
@@ -10,119 +10,119 @@ use crate::{
     SubscriptionOptions, SubscriptionState, Timestamp,
 };
 
-/// A change at a node, as others see it.
+/// Change at a node that may be sent to its subscribers or other entities.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Event {
-    /// Whoever hears of it is this here now (§8.9.4).
+    /// The affiliation of the recipients changed to this one (§8.9.4).
     AffiliationChanged(Affiliation),
-    /// An owner says something.
+    /// An owner sent a text announcement.
     Announced(String),
-    /// The node behaves differently; with its new configuration if the node delivers payloads
-    /// (§8.2.5.3).
+    /// The node was configured; with its new configuration if the node delivers payloads (§8.2.5.3).
     Configured(Option<Box<NodeConfig>>),
-    /// The node is gone; perhaps others took its place (§8.4.2).
+    /// The node was deleted (§8.4.2).
     Deleted {
-        /// The URI of the node to turn to.
+        /// URI of the node that replaces the deleted one.
         redirect: Option<String>,
     },
-    /// An item, or an event without an item (§7.1.2). Entries of layout 9 may have several.
+    /// An item was published, or an event without an item (§7.1.2). Entries of layout 9 may have several items.
     Published(Vec<EventItem>),
-    /// All items are gone (§8.5.2).
+    /// All items were removed (§8.5.2).
     Purged,
-    /// A JID asks to be subscribed (§8.6).
+    /// A JID requested a subscription that an owner has to approve (§8.6).
     ApprovalRequested(Jid),
-    /// An item is gone (§7.2.2). Entries of layout 9 may have several.
+    /// An item was retracted (§7.2.2). Entries of layout 9 may have several items.
     Retracted(Vec<ItemId>),
-    /// A subscription is in this state now (§12.14).
+    /// The state of a subscription changed, or its lease ends soon (§12.14).
     Subscription {
-        /// Whose; if it is not said, that of whoever hears of it.
+        /// JID of the subscription; `None` if it is the recipient.
         jid: Option<Jid>,
-        /// Which of that JID's.
+        /// SubID, if the JID can have several subscriptions.
         subid: Option<SubId>,
-        /// How it is.
+        /// New state of the subscription.
         state: SubscriptionState,
-        /// When it ends, if that is soon (§12.19).
+        /// End of the lease, in a lease notice (§12.19).
         expiry: Option<Timestamp>,
     },
 }
 
-/// An item in an event.
+/// Item in an event.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EventItem {
-    /// Its name.
+    /// Name of the item.
     pub id: ItemId,
-    /// The JID that it shows as its publisher, if it shows one (§12.17).
+    /// JID that the item shows as its publisher, if it shows one (§12.17).
     pub publisher: Option<BareJid>,
-    /// What, if the node delivers payloads.
+    /// Payload, if the node delivers payloads.
     pub payload: Option<Payload>,
 }
 
-/// Who hears of an event.
+/// Audience of a log entry.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Audience {
-    /// These, subscribed or not.
+    /// These recipients, whether or not they are subscribed.
     Explicit(Recipients),
     /// Resources with an implicit subscription (§12.2), as long as they have access.
     Interested(Recipients),
-    /// These, as long as they are subscribed.
+    /// These recipients, as long as they are subscribed.
     Listed(Recipients),
-    /// All who are subscribed after the change, but for those with options or SubIDs; for a deletion, all who were.
+    /// All subscribers after the change without options and SubIDs; for a deletion, those before the change.
     Subscribers,
 }
 
-/// How an event looks to some of its recipients.
+/// Form of the notifications for some recipients of an event.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct DeliveryVariant {
-    /// Whether its items are told in the body too (§12.8).
+    /// Whether the message body repeats the text of the items (§12.8).
     pub has_body: bool,
-    /// For which subscriptions of the only recipient, or of whom it says something, it is (§12.16). Where recipients differ
-    /// in this, [`Recipients::subids`] has them.
+    /// SubIDs for which the only recipient receives the event, or of the subscription that the event is about (§12.16).
+    /// Lists of several recipients have their SubIDs in [`Recipients::subids`].
     pub subids: Vec<SubId>,
-    /// In which states of availability it comes to a recipient; nothing if that is not looked at (§12.3).
+    /// States of availability in which a recipient is notified; `None` if availability is not checked (§12.3).
     pub shows: Option<ShowSet>,
 }
 
-/// An event on its way.
+/// Event with its audience, as it is stored in the event log.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LogEntry {
-    /// Where it happened.
+    /// Name of the node.
     pub node: NodeId,
-    /// Its place in the node's order.
+    /// Identifier of the event.
     pub event_id: EventId,
-    /// The index of an item that is sent again ([`Item::index`]); else 0, but for entries of layout 9.
+    /// Index of a resent item ([`Item::index`]); otherwise 0, except for entries of layout 9.
     pub index: u16,
-    /// What happened.
+    /// The event.
     pub event: Event,
-    /// Who hears of it.
+    /// Audience of the entry.
     pub audience: Audience,
-    /// The version of the node as of which subscribers get it: those whose subscription began before
-    /// ([`is_entitled`]).
+    /// Version of the node as of which the audience is resolved: subscriptions that began before this version receive
+    /// the entry ([`is_entitled`]).
     pub as_of: u64,
-    /// How it looks to them.
+    /// Form of the notifications.
     pub variant: DeliveryVariant,
-    /// The type of message that carries it.
+    /// Type of the messages.
     pub notification_type: NotificationType,
-    /// When it happened.
+    /// Time of the event.
     pub occurred_at: Timestamp,
-    /// Of an item that is sent again (as the last item, §6.1.7; because it was missed, XEP-0312; in a digest): a number
-    /// by which the ids of these messages differ from those of the first time.
+    /// Nonce of a resent item (the last item, §6.1.7; a missed item, XEP-0312; an item of a digest), by which the
+    /// stanza ids differ from those of the first delivery.
     pub nonce: Option<u64>,
 }
 
-/// Returns `true` if a subscriber gets an entry for subscribers: its subscription began before the version as of which the entry
-/// is, and, of entries for those without options and SubIDs, it had none up to that version.
+/// Returns `true` if a subscriber receives an entry for subscribers: its subscription began before the version as of
+/// which the entry is resolved, and, for entries to subscribers without options and SubIDs, had none up to this
+/// version.
 ///
-/// The one rule for it: applied when an event is committed, and when pending entries are read after a restart.
+/// Applied both when an event is committed and when pending entries are read after a restart.
 #[must_use]
 pub fn is_entitled(began: u64, plain_until: u64, as_of: u64) -> bool {
     began < as_of && as_of <= plain_until
 }
 
-/// The most recipients that one notification names. What is stored of it names all of them.
+/// Maximum number of recipients that one log entry lists. A stored entry includes all of them.
 pub(super) const MAX_LISTED: usize = 10_000;
 
 impl Event {
-    /// Returns `true` if it is a lease notice (§12.19).
+    /// Returns `true` if the event is a lease notice (§12.19).
     #[must_use]
     pub fn is_lease_notice(&self) -> bool {
         matches!(self, Self::Subscription { expiry: Some(_), .. })
@@ -130,7 +130,8 @@ impl Event {
 }
 
 impl LogEntry {
-    /// The JIDs whose subscription entitles a recipient: the recipient itself; for resent items also its bare JID.
+    /// Returns the JIDs whose subscriptions entitle a recipient: the recipient itself; for resent items also its bare
+    /// JID.
     pub fn subscriptions_of<'a>(
         &self,
         recipient: &'a Jid,
@@ -140,8 +141,8 @@ impl LogEntry {
         iter::once(Cow::Borrowed(recipient)).chain(bare)
     }
 
-    /// A stored item for one subscriber, if the terms of its subscription allow it (§6.1.7), and in the states of
-    /// availability that they name.
+    /// Returns the entry that resends a stored item to one subscriber, in the form that its subscription selects;
+    /// `None` if the subscription does not select the item (§6.1.7).
     pub(super) fn of_item(
         node: &Node,
         config: &NodeConfig,
@@ -158,7 +159,7 @@ impl LogEntry {
         Some(Self { variant: view, ..again })
     }
 
-    /// An item that is there already, for one subscriber.
+    /// Returns the entry that resends a stored item to one subscriber; `None` if the node delivers no notifications.
     pub(super) fn again(
         node: &Node,
         config: &NodeConfig,
@@ -174,7 +175,8 @@ impl LogEntry {
         Some(Self { index: item.index, nonce: Some(nonce), ..again })
     }
 
-    /// Tells some entities what concerns them, whatever the node delivers to subscribers. It takes the next place.
+    /// Returns an entry with a notice for some entities, which is sent whatever the node delivers to subscribers. The
+    /// entry takes the next sequence.
     pub(super) fn for_entities(
         node: &Node,
         changes: &mut Changes,
@@ -196,8 +198,8 @@ impl LogEntry {
         }
     }
 
-    /// The same as a headline, which servers do not store for users who are offline; nothing if presence does not matter, or
-    /// it is a headline anyway.
+    /// Returns the entry as a headline, which servers do not store for users who are offline; `None` if availability is
+    /// not checked or the entry is a headline already.
     #[must_use]
     pub fn as_headline(&self) -> Option<Self> {
         let notification_type = NotificationType::Headline;
@@ -206,7 +208,7 @@ impl LogEntry {
         is_changed.then(|| Self { notification_type, ..self.clone() })
     }
 
-    /// About how many bytes it takes in memory.
+    /// Returns the approximate bytes of the event in memory.
     #[must_use]
     pub fn size(&self) -> usize {
         let payload = |item: &EventItem| item.payload.as_ref().map_or(0, |p| p.xml().len());
@@ -223,7 +225,7 @@ impl LogEntry {
         }
     }
 
-    /// An event for an audience, unless the node delivers no notifications.
+    /// Returns an entry with an event for an audience; `None` if the node delivers no notifications.
     pub(super) fn new(
         node: &Node,
         config: &NodeConfig,
@@ -251,8 +253,8 @@ impl LogEntry {
 }
 
 impl DeliveryVariant {
-    /// The view of an event for a JID with these subscriptions; `None` if none of them selects it. The matching
-    /// keywords are given.
+    /// Returns the form of an event for a JID with these subscriptions; `None` if none of them selects the event.
+    /// `is_wanted` tells whether the keyword of a subscription matches.
     pub(super) fn of(
         event: &Event,
         config: &NodeConfig,
@@ -261,14 +263,15 @@ impl DeliveryVariant {
     ) -> Option<Self> {
         let want = |terms: &&SubscriptionDetails| terms.want(event, config, &is_wanted);
         let wanted: Vec<_> = terms.iter().filter(want).collect();
-        // §12.16: not with a configuration event, and when a node is purged or deleted.
+        // §12.16: notifications of a configuration, a purge or a deletion have no SubIDs.
         let is_of_items = matches!(event, Event::Published(_) | Event::Retracted(_));
         let subids = wanted.iter().filter(|_| is_of_items).filter_map(|terms| terms.subid.clone());
         let subids = subids.collect();
-        // SPEC: of several subscriptions of a JID with different `show-values` one message comes, in all states of these.
+        // SPEC: a JID that has several subscriptions with different `show-values` receives one message, in all states
+        // of these subscriptions.
         let shows = wanted.iter().map(|terms| terms.options.show_values).reduce(ShowSet::or)?;
         let is_looked_at = config.presence_based_delivery || shows != ShowSet::ALL;
-        // §12.8: with a body for all of them, if one wants it.
+        // §12.8: the message has a body if one of the subscriptions asks for it.
         let has_body = matches!(event, Event::Published(_))
             && terms.iter().any(|terms| terms.options.include_body);
         Some(Self { has_body, subids, shows: is_looked_at.then_some(shows) })
@@ -276,8 +279,8 @@ impl DeliveryVariant {
 }
 
 impl SubscriptionDetails {
-    /// Returns `true` if an event is sent to this subscription when it happens. SPEC: what a digest cannot have later is sent
-    /// at once: items of a node that keeps none, and other events than items.
+    /// Returns `true` if an event is sent to this subscription at once. SPEC: events that a digest cannot include are
+    /// sent at once: items of a node that does not keep items, and events other than items.
     fn want(
         &self,
         event: &Event,
@@ -294,7 +297,7 @@ impl SubscriptionDetails {
 }
 
 impl EventItem {
-    /// An item as the node shows it in an event.
+    /// Returns an item as the node shows it in an event.
     #[must_use]
     pub fn of(item: &Item, config: &NodeConfig, attribution: &Attribution) -> Self {
         Self {

@@ -1,11 +1,12 @@
-//! What of XEP-0060 is implemented, hence announced (§10).
+//! Features of XEP-0060 that the service implements and announces (§10).
 //!
-//! Every use case names its features beside its rule; this is their sum, so nothing can be announced
-//! that has no code. The order does not matter: service discovery sorts.
+//! Each use case declares its features beside its rule, and this module collects them, so that no feature without code
+//! is announced. The order is arbitrary: service discovery sorts them.
 
 use crate::{AccessModel, Policy, op};
 
-/// The names of the implemented features, without the namespace and `#`, as far as the service's policy lets them be.
+/// Returns the names of the features that are implemented and allowed by the service's policy, without the namespace
+/// and `#`.
 pub fn implemented(policy: &Policy) -> impl Iterator<Item = &'static str> {
     let many = if policy.limits.max_subids > 1 { op::subscribe::FEATURES_OF_MANY } else { &[] };
     [
@@ -38,7 +39,7 @@ pub fn implemented(policy: &Policy) -> impl Iterator<Item = &'static str> {
     })
 }
 
-/// SPEC: `access-X` says that X is the default model (§10), so there is only one.
+/// SPEC: `access-X` says that X is the default model (§10), so only one such feature is announced.
 fn access(model: AccessModel) -> &'static str {
     match model {
         AccessModel::Authorize => "access-authorize",
@@ -49,7 +50,7 @@ fn access(model: AccessModel) -> &'static str {
     }
 }
 
-/// §4.1.
+/// Features for the affiliations (§4.1).
 const AFFILIATIONS: &[&str] = &[
     "member-affiliation",
     "outcast-affiliation",

@@ -1,18 +1,18 @@
-//! Names of nodes and items, and the place of an event in its node's order.
+//! Names of nodes and items, and identifiers of events and archived items.
 
 use std::{fmt, sync::Arc};
 
 use crate::{Error, ItemPosition};
 
-/// The longest name of a node or an item, in bytes of UTF-8. XEP-0060 sets no limit; this one is that
-/// of a JID part (RFC 7622 §3.1), so that a node can also be addressed as a resource (§4.6.1).
+/// Maximum bytes of the name of a node or an item, in UTF-8. XEP-0060 has no limit; the limit is that of a JID part
+/// (RFC 7622 §3.1), so that a node can also be addressed as a resource (§4.6.1).
 const MAX_ID_BYTES: usize = 1023;
 
 macro_rules! id {
     ($name:ident, $doc:literal, $absent:expr) => {
         #[doc = $doc]
         ///
-        /// An opaque string of one to 1 023 bytes, compared byte by byte. Cheap to clone.
+        /// Opaque string of 1 to 1 023 bytes, compared byte by byte. Cheap to clone.
         #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
         pub struct $name(Arc<str>);
 
@@ -20,8 +20,8 @@ macro_rules! id {
             /// Parses a name.
             ///
             /// # Errors
-            /// The refusal for an absent name if it is empty, [`Error::IdTooLong`] past the limit,
-            /// [`Error::BadRequest`] if it cannot stand in XML.
+            /// The error for a missing name if the text is empty, [`Error::IdTooLong`] past the limit,
+            /// [`Error::BadRequest`] if XML does not allow one of the characters.
             pub fn parse(name: &str) -> Result<Self, Error> {
                 match name.len() {
                     0 => Err($absent),
@@ -33,7 +33,7 @@ macro_rules! id {
                 }
             }
 
-            /// The name as text.
+            /// Returns the name as text.
             #[must_use]
             pub fn as_str(&self) -> &str {
                 &self.0
@@ -51,7 +51,8 @@ macro_rules! id {
 id!(NodeId, "The name of a node, unique in the service (§4.6).", Error::NodeIdRequired);
 id!(ItemId, "The name of an item, unique in its node (§12.9).", Error::ItemRequired);
 
-/// Returns `true` if a text can stand in XML 1.0, which has no control characters but tabs and ends of lines (§2.2 there).
+/// Returns `true` if XML 1.0 allows all characters of a text: it has no control characters except tabs and line ends
+/// (XML 1.0 §2.2).
 #[must_use]
 pub fn is_xml(text: &str) -> bool {
     let is_char = |c| !matches!(c, '\0'..='\x08' | '\x0b' | '\x0c' | '\x0e'..='\x1f' | '\u{fffe}' | '\u{ffff}');
@@ -60,7 +61,7 @@ pub fn is_xml(text: &str) -> bool {
 
 /// Incarnation of a node name: a node that is deleted and created again has another epoch.
 ///
-/// A random number, so that the epochs of two stores differ.
+/// Random number, so that the epochs of two stores differ.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Epoch(pub u64);
 
@@ -103,7 +104,7 @@ pub struct ArchiveId {
 }
 
 impl ArchiveId {
-    /// Parses what [`fmt::Display`] writes.
+    /// Parses the text that [`fmt::Display`] writes.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
         let (epoch, position) = text.split_once('-')?;

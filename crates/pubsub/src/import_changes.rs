@@ -1,5 +1,4 @@
-//! The changes that put a node back as it was, when a store is filled from an archive. Nothing is decided
-//! here: it was, when it happened.
+//! Changes that restore a node from an archive. They bypass the rules, which were applied when the changes were made.
 
 use std::sync::Arc;
 
@@ -10,13 +9,13 @@ use crate::{
     SubscriptionDetails,
 };
 
-/// A node comes into being, as [`Node::new`] gives it.
+/// Returns the changes that create a node as [`Node::new`] returns it.
 #[must_use]
 pub fn created(node: Node) -> Changes {
     Changes::creation(node)
 }
 
-/// Entities are something.
+/// Returns the changes that set affiliations.
 #[must_use]
 pub fn affiliated(entities: Vec<(BareJid, Affiliation)>) -> Changes {
     let list = entities
@@ -25,13 +24,14 @@ pub fn affiliated(entities: Vec<(BareJid, Affiliation)>) -> Changes {
     Changes::at(Sequence(0), 0, list.collect())
 }
 
-/// The node has this revision.
+/// Returns the changes that set the revision of the configuration.
 #[must_use]
 pub fn revised(revision: ConfigRevision) -> Changes {
     Changes::at(Sequence(0), 0, vec![Change::Revised(revision)])
 }
 
-/// Subscriptions that began at this version of the node; with each, whether an owner made it.
+/// Returns the changes that add subscriptions that began at this version of the node; the flag of each tells whether an
+/// owner made it.
 #[must_use]
 pub fn subscribed(jids: Vec<(Jid, bool)>, since: u64) -> Changes {
     let change = |(jid, is_enrolled)| match is_enrolled {
@@ -41,19 +41,19 @@ pub fn subscribed(jids: Vec<(Jid, bool)>, since: u64) -> Changes {
     Changes::at(Sequence(0), since, jids.into_iter().map(change).collect())
 }
 
-/// JIDs wait for an owner.
+/// Returns the changes that add pending subscriptions.
 #[must_use]
 pub fn requested(jids: Vec<Jid>) -> Changes {
     Changes::at(Sequence(0), 0, jids.into_iter().map(Change::SubscriptionRequested).collect())
 }
 
-/// Options or SubIDs that a subscription got at this version of the node.
+/// Returns the changes that set the options or SubIDs that a JID got at this version of the node.
 #[must_use]
 pub fn agreed(jid: Jid, terms: Vec<SubscriptionDetails>, since: u64) -> Changes {
     Changes::at(Sequence(0), since, vec![Change::SubscriptionOptionsSet(jid, terms.into())])
 }
 
-/// Items are there.
+/// Returns the changes that add items.
 #[must_use]
 pub fn published(items: Vec<Item>) -> Changes {
     let sequence = items.last().map_or(Sequence(0), |item| item.event_id.sequence);
@@ -64,13 +64,13 @@ pub fn published(items: Vec<Item>) -> Changes {
     )
 }
 
-/// The node has this sequence and version.
+/// Returns the changes that set the sequence and the version of the node.
 #[must_use]
 pub fn reached(sequence: Sequence, version: u64) -> Changes {
     Changes::at(sequence, version, Vec::new())
 }
 
-/// The node is gone, with its newest event; and what is remembered of it, if something is.
+/// Returns the changes that delete the node; `sequence` is that of its newest event, `former` the record that remains.
 #[must_use]
 pub fn deleted(sequence: Sequence, version: u64, former: Option<FormerNode>) -> Changes {
     Changes::at(sequence, version, vec![Change::Deleted(former.map(Box::new))])

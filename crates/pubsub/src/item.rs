@@ -1,4 +1,4 @@
-//! A published thing.
+//! Published items, their payloads and positions.
 
 use std::sync::Arc;
 
@@ -6,11 +6,11 @@ use jid::BareJid;
 
 use crate::{ArchiveId, EventId, ItemId, Sequence, Timestamp};
 
-/// Length of a tag up to which it is not padded by itself: the padding at the end of each write covers it.
+/// Maximum bytes of a tag that needs no padding of its own: the padding at the end of each write covers it.
 pub const SHORT_TAG: usize = 1024;
 
-/// The published XML element, as text that stands alone: every prefix that it uses, or that its text
-/// may use, is declared in it. Opaque to the rules, cheap to clone.
+/// Published XML element as a self-contained text: it declares every namespace prefix that it, or text in it, may use.
+/// Opaque to the rules, cheap to clone.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Payload {
     xml: Arc<str>,
@@ -18,19 +18,19 @@ pub struct Payload {
 }
 
 impl Payload {
-    /// Takes an element that stands alone, and the namespace of its root. The XML is not examined.
+    /// Creates a payload from a self-contained element and the namespace of its root. The XML is not validated.
     #[must_use]
     pub fn new(xml: impl Into<Arc<str>>, namespace: impl Into<Arc<str>>) -> Self {
         Self { xml: xml.into(), namespace: namespace.into() }
     }
 
-    /// The element as text.
+    /// Returns the element as text.
     #[must_use]
     pub fn xml(&self) -> &str {
         &self.xml
     }
 
-    /// The text in it, without its markup.
+    /// Returns the text content of the element, without markup.
     #[must_use]
     pub fn text(&self) -> String {
         let mut text = String::new();
@@ -43,8 +43,8 @@ impl Payload {
             .fold(text, |text, (escaped, char)| text.replace(escaped, char))
     }
 
-    /// Bytes of the longest tag, or 0 if none is longer than [`SHORT_TAG`]. A stanza that ends with this payload may
-    /// need as many spaces after it.
+    /// Returns the bytes of the longest tag, or 0 if none is longer than [`SHORT_TAG`]. A stanza that ends with this
+    /// payload may need as many spaces after it.
     #[must_use]
     pub fn longest_tag(&self) -> usize {
         if self.xml.len() <= SHORT_TAG {
@@ -56,7 +56,7 @@ impl Payload {
         if longest > SHORT_TAG { longest } else { 0 }
     }
 
-    /// The namespace of the root element, which `pubsub#type` is compared with (§7.1.3.6).
+    /// Returns the namespace of the root element, which `pubsub#type` is compared with (§7.1.3.6).
     #[must_use]
     pub fn namespace(&self) -> &str {
         &self.namespace
@@ -78,46 +78,46 @@ impl From<Sequence> for ItemPosition {
     }
 }
 
-/// An item as a node keeps it.
+/// Item as a node stores it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Item {
-    /// Its name.
+    /// Name of the item.
     pub id: ItemId,
-    /// Identifier of the event that published it.
+    /// Identifier of the event that published the item.
     pub event_id: EventId,
     /// Index of the item in that event: 0, except for items that were written before layout 10.
     pub index: u16,
-    /// Where it was published first, and not removed since (XEP-0413 §3). A rule that publishes says here; the store
-    /// knows better if there is an item of this name.
+    /// Position at which the item was created: first published, and not removed since (XEP-0413 §3). A rule that
+    /// publishes sets the position of the new item; the store corrects it if an item of this name exists.
     pub created: ItemPosition,
-    /// Who published it.
+    /// Entity that published the item.
     pub publisher: BareJid,
-    /// When.
+    /// Time of publication.
     pub published: Timestamp,
-    /// What; nothing for a notification-only item.
+    /// Payload; `None` for an item without content.
     pub payload: Option<Payload>,
 }
 
 impl Item {
-    /// What it is called in the archive of its node.
+    /// Returns the identifier of the item in the archive of its node.
     #[must_use]
     pub fn archive_id(&self) -> ArchiveId {
         ArchiveId { epoch: self.event_id.epoch, position: self.position() }
     }
 
-    /// Where it stands.
+    /// Returns the position of the item in the order of its node's items.
     #[must_use]
     pub fn position(&self) -> ItemPosition {
         ItemPosition { sequence: self.event_id.sequence, index: self.index }
     }
 
-    /// Bytes of the longest tag of its payload; see [`Payload::longest_tag`].
+    /// Returns the bytes of the longest tag of the payload; see [`Payload::longest_tag`].
     #[must_use]
     pub fn longest_tag(&self) -> usize {
         self.payload.as_ref().map_or(0, Payload::longest_tag)
     }
 
-    /// About how many bytes it takes in an event, and what a node's limits count.
+    /// Returns the approximate bytes of the item in a notification, which also count towards the limits of the node.
     #[must_use]
     pub fn size(&self) -> usize {
         let payload = self.payload.as_ref().map_or(0, |payload| payload.xml().len());
@@ -125,7 +125,7 @@ impl Item {
     }
 }
 
-/// How many bytes a name takes at the most where it is written: some characters are escaped.
+/// Returns the maximum bytes of a name in XML, where some characters are escaped.
 #[must_use]
 pub fn written_len(name: &str) -> usize {
     let is_escaped = |byte: &u8| matches!(byte, b'<' | b'>' | b'&' | b'\'' | b'"' | b'\t'..=b'\r');

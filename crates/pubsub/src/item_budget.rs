@@ -4,14 +4,14 @@ use std::mem;
 
 use crate::{Attribution, Item, Limits, written_len};
 
-/// Maximum bytes of a list of items, and how the size of an item is computed.
+/// Maximum bytes of a list of items, and the way in which the size of an item is computed.
 #[derive(Clone, Debug)]
 pub struct ItemBudget {
     max_bytes: usize,
     rendering: Option<Rendering>,
 }
 
-/// What a reply shows of each item.
+/// Parts of each item that a reply contains.
 #[derive(Clone, Debug)]
 struct Rendering {
     attribution: Attribution,
@@ -19,21 +19,22 @@ struct Rendering {
 }
 
 impl ItemBudget {
-    /// Uses the stored size of an item ([`Item::size`]).
+    /// Creates a budget that counts the stored size of an item ([`Item::size`]).
     #[must_use]
     pub fn stored(max_bytes: usize) -> Self {
         Self { max_bytes, rendering: None }
     }
 
-    /// Uses the size of an item as rendered in a reply (§6.5.2) at a node with this attribution.
+    /// Creates a budget that counts the size of an item as rendered in a reply (§6.5.2) at a node with this
+    /// attribution.
     #[must_use]
     pub fn rendered(limits: &Limits, attribution: Attribution) -> Self {
         let rendering = Rendering { attribution, tells_content: limits.tells_content };
         Self { max_bytes: limits.max_reply_bytes, rendering: Some(rendering) }
     }
 
-    /// A predicate that accepts items while they fit, with the spaces that their longest tag may need. It always
-    /// accepts the first one.
+    /// Returns a predicate that accepts items while they fit, including the spaces that their longest tag may need. It
+    /// always accepts the first item.
     pub fn fits(&self) -> impl FnMut(&Item) -> bool {
         let (mut bytes, mut longest_tag, mut is_first) = (0_usize, 0, true);
         move |item| {
@@ -49,7 +50,7 @@ impl ItemBudget {
 }
 
 impl Rendering {
-    /// Upper bound of the rendered size of an item.
+    /// Returns the maximum rendered size of an item.
     fn size_of(&self, item: &Item) -> usize {
         let id = written_len(item.id.as_str());
         let publisher = self.attribution.publisher_of(item);
@@ -59,7 +60,7 @@ impl Rendering {
         "<item id=''></item>".len() + id + publisher + payload + self.size_of_content(item, id)
     }
 
-    /// Size of the entry that identifies the content of an item (XEP-0395 §3.1).
+    /// Returns the size of the entry that identifies the content of an item (XEP-0395 §3.1).
     fn size_of_content(&self, item: &Item, id: usize) -> usize {
         if !self.tells_content {
             return 0;

@@ -1,4 +1,4 @@
-//! Which items of a node are listed, and in which order (§6.5, XEP-0313 §4, XEP-0413).
+//! Queries for items of a node: filter, order and page (§6.5, XEP-0313 §4, XEP-0413).
 
 use std::sync::Arc;
 
@@ -8,25 +8,25 @@ use crate::{
     ArchiveId, Item, ItemId, ItemPosition, Node, PageBound, PageRequest, ResultPage, Timestamp,
 };
 
-/// A list of items: a page of those that a filter admits.
+/// Query for a page of the items that a filter admits.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ItemQuery {
-    /// Which part of the list.
+    /// Requested page of the list.
     pub page: PageRequest<ItemRef>,
-    /// How the list is ordered.
+    /// Order of the list.
     pub order: ItemOrder,
-    /// What is in the list.
+    /// Filter of the list.
     pub filter: ItemFilter,
 }
 
-/// The edge of a page of items.
+/// Edge of a page of items.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ItemRef {
     /// The item with this id.
     Name(ItemId),
-    /// A position in the order of the list. The item that stood there may have been retracted or published again.
+    /// A position in the order of the list. The item that had this position may have been retracted or published again.
     Position(ItemPosition),
-    /// The item at this position among the modifications.
+    /// The item at this position in the order of modification.
     ModifiedAt(ItemPosition),
 }
 
@@ -34,7 +34,7 @@ pub enum ItemRef {
 const OTHER_END: char = '~';
 
 impl ItemRef {
-    /// The page that a client asks for at a node: by the UIDs of an earlier page, or by item ids.
+    /// Returns the page that a client requests from a node: by the UIDs of an earlier page, or by item ids.
     ///
     /// COMPAT: XEP-0059 has clients repeat the UIDs of a page; some take the id of the first or last item instead.
     #[must_use]
@@ -43,7 +43,7 @@ impl ItemRef {
         page.clone().map(|uid| Self::of(node, uid, is_older))
     }
 
-    /// The position of the older or the newer end of a page, from the UID of one of its ends.
+    /// Returns the position of the older or the newer end of a page, given the UID of one of its ends.
     fn of(node: &Node, uid: ItemId, is_older: bool) -> Self {
         let ends = uid.as_str().split(OTHER_END).map(ArchiveId::parse);
         let positions = ends.map(|end| {
@@ -57,68 +57,68 @@ impl ItemRef {
     }
 }
 
-/// An order of items (XEP-0413).
+/// Order of items (XEP-0413).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ItemOrder {
-    /// What it goes by.
+    /// Field by which items are ordered.
     pub by: OrderField,
-    /// Whether the newest is the first.
+    /// Whether the newest item is the first.
     pub is_descending: bool,
 }
 
-/// What an order goes by. No two items are equal in it.
+/// Field by which items are ordered. No two items have the same value.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum OrderField {
-    /// When an item of this name was published first.
+    /// Position at which an item of this name was first published.
     Creation,
-    /// When it was published, be it again.
+    /// Position at which the item was last published.
     #[default]
     Modification,
 }
 
-/// What of a node's items is in a list (XEP-0313 §4.1); all of it if nothing is said.
+/// Filter for the items of a node (XEP-0313 §4.1). The default admits all items.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ItemFilter {
     /// Only items after this position.
     pub after: Option<ItemPosition>,
     /// Only items before this position.
     pub before: Option<ItemPosition>,
-    /// These, all of which must be there.
+    /// Only the items at these positions, all of which must exist.
     pub only: Option<Vec<ItemPosition>>,
     /// Only items published at this time or later.
     pub since: Option<Timestamp>,
     /// Only items published at this time or earlier.
     pub until: Option<Timestamp>,
-    /// Items that this JID published, in every spelling of its domain.
+    /// Only items that this JID published, in every spelling of its domain.
     pub publisher: Option<Jid>,
 }
 
-/// A part of a list.
+/// Page of a list of items.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ItemPage {
-    /// What is in it. How many are in the list is known where nothing is filtered.
+    /// Items of the page. The length of the list is known if there is no filter.
     pub part: ResultPage<Item>,
-    /// Whether the list has no more in the direction of the page.
+    /// Whether the list has no more items in the direction of the page.
     pub is_complete: bool,
-    /// How far was looked, if that ended it: a page that begins there goes on.
+    /// Position where the search stopped before the page was full; a page that begins there continues the list.
     pub scanned_to: Option<ItemPosition>,
 }
 
 impl ItemQuery {
-    /// A page of all items.
+    /// Returns a query for a page of all items.
     #[must_use]
     pub fn of(page: PageRequest<ItemRef>, order: ItemOrder) -> Self {
         Self { page, order, filter: ItemFilter::default() }
     }
 
-    /// Returns `true` if the first that is taken is the newest.
+    /// Returns `true` if the page is filled from the newest item.
     #[must_use]
     pub fn is_from_newest(&self) -> bool {
         self.page.is_backward() != self.order.is_descending
     }
 
-    /// After which item and before which, by what the order goes by, those stand that the page may have, given what
-    /// its edge is there.
+    /// Returns the positions in the field of the order after which and before which the items of the page are, given
+    /// the position of the page's edge.
     #[must_use]
     pub fn between(
         &self,
@@ -137,7 +137,7 @@ impl ItemQuery {
 }
 
 impl OrderField {
-    /// What of an item it goes by.
+    /// Returns the position of an item in this order.
     #[must_use]
     pub fn of(self, item: &Item) -> ItemPosition {
         match self {
@@ -146,14 +146,14 @@ impl OrderField {
         }
     }
 
-    /// The UID of an item in pages of this order: its position, which no other item takes later.
+    /// Returns the UID of an item in pages of this order: its position, which no later item gets.
     #[must_use]
     pub fn uid(self, item: &Item) -> ArchiveId {
         ArchiveId { epoch: item.event_id.epoch, position: self.of(item) }
     }
 
-    /// The UID of an end of a page that was filled from its last entry: its own and that of the other end, so that both
-    /// lead to the same next page.
+    /// Returns the UID of an end of a page that was filled from its last entry: the UIDs of both ends, so that either
+    /// end leads to the same next page.
     ///
     /// COMPAT: Movim asks for older items before the last item of such a page, as if the newest were the first.
     #[must_use]
@@ -168,13 +168,13 @@ impl OrderField {
 }
 
 impl ItemFilter {
-    /// Returns `true` if everything is in the list.
+    /// Returns `true` if the filter admits all items.
     #[must_use]
     pub fn is_none(&self) -> bool {
         *self == Self::default()
     }
 
-    /// Returns `true` if an item is in the list.
+    /// Returns `true` if the filter admits an item.
     #[must_use]
     pub fn matches(&self, item: &Item) -> bool {
         self.after.is_none_or(|position| item.position() > position)
@@ -185,7 +185,7 @@ impl ItemFilter {
             && self.publisher.as_ref().is_none_or(|jid| item.publisher.is_same(jid))
     }
 
-    /// Returns `true` if an item that stands here may be in the list: if some are named it is one of them.
+    /// Returns `true` if the filter admits an item at this position: it lists no positions, or this one.
     #[must_use]
     pub fn names(&self, position: ItemPosition) -> bool {
         self.only.as_ref().is_none_or(|only| only.contains(&position))
@@ -193,13 +193,13 @@ impl ItemFilter {
 }
 
 impl ItemPage {
-    /// Nothing of a list that has nothing.
+    /// Returns the page of an empty list.
     #[must_use]
     pub fn empty() -> Self {
         Self { part: ResultPage::empty(), is_complete: true, scanned_to: None }
     }
 
-    /// The position after which there may be more of a list that is read from its beginning.
+    /// Returns the position after which a list that is read from its beginning may have more items.
     #[must_use]
     pub fn more_after(&self) -> Option<ItemPosition> {
         let last = self.part.entries.last().map(Item::position);

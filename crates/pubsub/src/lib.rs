@@ -1,10 +1,10 @@
-//! The rules of XEP-0060, as pure functions from values to values.
+//! Rules of XEP-0060 as pure functions.
 //!
-//! Nothing in this folder awaits, locks, logs, reads a clock or rolls a die: time and fresh ids are
-//! arguments ([`Context`]). Each use case has a file of its own under [`op`]; it takes the node as it
-//! stands and the request, and returns a [`Decision`] or a [`Error`].
+//! No function of this crate awaits, locks, logs, reads a clock or generates random numbers: the time and fresh ids are
+//! arguments ([`Context`]). Each use case has a file of its own under [`op`]: its rule takes the present node and the
+//! request, and returns a [`Decision`] or an [`Error`].
 //!
-//! The only way to change state is a [`Change`], and only this folder makes them ([`Changes`]).
+//! State changes only by a [`Change`], and only the rules create lists of changes ([`Changes`]).
 
 mod access;
 mod affiliation;

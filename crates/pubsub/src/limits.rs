@@ -1,51 +1,52 @@
-//! How much of each thing the service takes. Reaching a limit is a refusal, never a failure.
+//! Limits of the service. Reaching a limit refuses a request with a defined error.
 
-/// The service's limits. The defaults are those of `config/gjallar.toml`.
+/// Limits of the service or of a policy. The defaults are those of `config/gjallar.toml`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Limits {
-    /// Nodes in the service; one more is `max-nodes-exceeded`.
+    /// Maximum number of nodes in the service; past it `max-nodes-exceeded`.
     pub max_nodes: u64,
-    /// Nodes that one entity created and that are there; one more is `max-nodes-exceeded`. Administrators
-    /// are not held to it.
+    /// Maximum number of existing nodes that one entity created; past it `max-nodes-exceeded`. Does not apply to
+    /// administrators.
     pub max_nodes_per_owner: u64,
-    /// Items that a node may be configured to keep, and the meaning of `max` (§12.23).
+    /// Maximum number of items that a node may be configured to keep; the value of `max` (§12.23).
     pub max_items: u32,
-    /// Items in one publish or retract request (§12.11).
+    /// Maximum number of items in one publish or retract request (§12.11).
     pub max_batch: usize,
-    /// Bytes of one payload, written as XML (§7.1.3.5).
+    /// Maximum bytes of one payload in XML (§7.1.3.5).
     pub max_payload_bytes: u32,
-    /// Subscriptions at one node (§6.1.3.9).
+    /// Maximum number of subscriptions to one node (§6.1.3.9).
     pub max_subscriptions: usize,
-    /// Subscriptions that one entity made, with all its resources, in the service (§6.1.3.9).
-    /// Administrators are not held to it, and whom an owner subscribes is not counted.
+    /// Maximum number of subscriptions in the service that one entity made with all its resources (§6.1.3.9).
+    /// Subscriptions that an owner made are not counted. Does not apply to administrators.
     pub max_subscriptions_per_jid: usize,
-    /// Subscriptions of one JID at one node; with more than one, each has a SubID (§6.1.6).
+    /// Maximum number of subscriptions of one JID to one node; if it is above 1, each has a SubID (§6.1.6).
     pub max_subids: usize,
-    /// The longest lease of a subscription, in seconds (§12.19).
+    /// Maximum length of a lease, in seconds (§12.19).
     pub max_lease_seconds: u64,
-    /// Whether answers say what tells the content of items (XEP-0395 §3.1), in about two thirds of their bytes.
+    /// Whether replies with items include content identifiers (XEP-0395 §3.1), which may take about two thirds of the
+    /// bytes of a reply.
     pub tells_content: bool,
-    /// Whether every subscription that somebody makes needs a lease.
+    /// Whether every subscription that an entity makes for itself needs a lease.
     pub require_lease: bool,
-    /// How long what a roster says holds, in seconds; then it is read again.
+    /// Time for which a roster is cached, in seconds.
     pub roster_seconds: u64,
-    /// Bounces after which a subscription ends (§12.4); for ever if it is 0.
+    /// Number of bounces after which a subscription ends (§12.4); 0 if subscriptions do not end.
     pub max_bounces: u32,
-    /// Bounces within so many seconds count as one.
+    /// Time in seconds within which several bounces count as one.
     pub bounce_interval_seconds: u64,
-    /// How long a resource has to be gone, in seconds, until its subscriptions with its full JID end; they never do if it
-    /// is 0.
+    /// Time in seconds after which the subscriptions of a full JID end whose resource does not exist any more; 0 if
+    /// they do not end.
     pub dead_resource_seconds: u64,
-    /// Bytes of items ([`Item::size`](crate::Item::size)) that a node keeps; the oldest go.
+    /// Maximum bytes of items ([`Item::size`](crate::Item::size)) that a node keeps; the oldest items are evicted.
     pub max_node_bytes: u64,
-    /// Entities with an affiliation at one node.
+    /// Maximum number of entities with an affiliation at one node.
     pub max_affiliations: usize,
-    /// Bytes of items in one request, and of items or nodes in one answer; the newest items that fit are given
+    /// Maximum bytes of items in one request, and of items or nodes in one reply, which has the newest items that fit
     /// (§6.5.4).
     pub max_reply_bytes: usize,
-    /// Events that wait until the server takes them; with one more, requests are answered `wait`.
+    /// Maximum number of events in the backlog; past it requests are refused with an error of type `wait`.
     pub max_backlog_events: usize,
-    /// About how many bytes of memory they may take.
+    /// Maximum approximate bytes of the backlog in memory.
     pub max_backlog_bytes: usize,
     /// Maximum number of pending notifications: the recipients of each event, added up.
     pub max_backlog_notifications: usize,
@@ -80,7 +81,7 @@ impl Default for Limits {
 }
 
 impl Limits {
-    /// Each limit and its name in the configuration. What is on or off is 1 or 0.
+    /// Returns the limits with their names in the configuration. Flags are 1 or 0.
     #[must_use]
     pub fn named(&self) -> Vec<(&'static str, u64)> {
         vec![

@@ -1,5 +1,5 @@
-//! A node: its configuration, who stands how to it, who is subscribed, and where its order is at.
-//! Items are not part of it: there may be many, and few rules look at them.
+//! Node as the rules see it: configuration, affiliations, subscriptions, and the sequence and version of its last
+//! commit. Items are not part of it, because there may be many and few rules need them.
 
 use std::{
     borrow::Cow,
@@ -21,45 +21,45 @@ use crate::{
     subscriber_list::{SubscriberList, order},
 };
 
-/// A subscription in the list of all: its JID and its SubID.
+/// Entry of the list of all subscriptions: JID and SubID.
 pub(super) type SubscriptionEntry<'a> = (&'a Jid, Option<&'a SubId>);
 
-/// The subscriptions of a JID; without a [`ConfiguredSubscription`] it has one.
+/// Subscriptions of one JID: a single plain subscription if there is no [`ConfiguredSubscription`].
 type OfJid<'a> = (&'a Jid, Option<&'a ConfiguredSubscription>);
 
-/// A node as the rules see it.
+/// Node as the rules see it, without its items.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Node {
-    /// Its name.
+    /// Name of the node.
     pub id: NodeId,
-    /// Which life of that name this is.
+    /// Epoch of the node: the incarnation of its name.
     pub epoch: Epoch,
-    /// Sequence of its newest event; 0 before the first.
+    /// Sequence of the newest event; 0 before the first.
     pub sequence: Sequence,
-    /// The number of its last commit of any kind. Never less than that of any subscription's beginning.
+    /// Number of the last commit of any kind; never less than the version at which a subscription began.
     pub version: u64,
-    /// How it behaves.
+    /// Configuration of the node.
     pub config: NodeConfig,
-    /// Which configuration that is.
+    /// Revision of the configuration.
     pub revision: ConfigRevision,
-    /// Who created it.
+    /// Entity that created the node.
     pub creator: BareJid,
-    /// When.
+    /// Time of the creation.
     pub created: Timestamp,
     affiliations: Affiliations,
-    /// Each with the version at which it began.
+    /// Plain subscriptions, each with the version at which it began.
     subscribers: SubscriberList,
-    /// Those who wait for an owner.
+    /// Plain subscriptions that wait for the approval of an owner.
     pending: SubscriberList,
-    /// Those of both who have options or SubIDs, and stand only here.
+    /// Subscribed and pending JIDs with options or SubIDs; they are in neither of the other two lists.
     specials: ConfiguredSubscriptions,
-    /// The bare JIDs of subscribed and pending JIDs.
+    /// Spellings of the bare JIDs that are subscribed or pending.
     spelled: Spelled,
 }
 
 impl Node {
-    /// A node without affiliations and subscriptions, as a store begins to load it. The rules create
-    /// nodes with [`op::create`](crate::op::create).
+    /// Creates a node without affiliations and subscriptions, for a store that loads one. Rules create nodes with
+    /// [`op::create`](crate::op::create).
     #[must_use]
     pub fn new(
         id: NodeId,
@@ -85,8 +85,8 @@ impl Node {
         }
     }
 
-    /// Returns `true` if nothing has changed since the creation, so that no publisher can rely on the node. Imported nodes,
-    /// and those of a store of layout 9, may begin at version 0 with affiliations and subscriptions.
+    /// Returns `true` if nothing has changed since the creation, so that no publisher can rely on the node. Imported
+    /// nodes, and those of a store of layout 9, may begin at version 0 with affiliations and subscriptions.
     #[must_use]
     pub fn is_unused(&self) -> bool {
         let has_others = self.affiliations().any(|(entity, _)| *entity != self.creator)
@@ -95,30 +95,31 @@ impl Node {
         self.sequence == Sequence(0) && self.version == 1 && !has_others
     }
 
-    /// The affiliation of an entity. The affiliation of an address also holds for the other spellings of its domain,
-    /// and that of an outcast for all addresses with the same [fold](BareJid::fold), unless these have their own.
+    /// Returns the affiliation of an entity. The affiliation of an address also applies to the other spellings of its
+    /// domain, and that of an outcast to all addresses with the same [fold](BareJid::fold), unless these have an
+    /// affiliation of their own.
     #[must_use]
     pub fn affiliation_of(&self, entity: &BareJid) -> Affiliation {
         self.affiliations.of(entity)
     }
 
-    /// The affiliation of exactly this address.
+    /// Returns the affiliation of exactly this address.
     #[must_use]
     pub fn affiliation_of_address(&self, address: &BareJid) -> Affiliation {
         self.affiliations.of_address(address)
     }
 
-    /// Every affiliation but `none`.
+    /// Returns all affiliations except `none`.
     pub fn affiliations(&self) -> impl Iterator<Item = (&BareJid, Affiliation)> {
         self.affiliations.iter()
     }
 
-    /// The affiliations, for lookups.
+    /// Returns the affiliations for lookups.
     pub(super) fn all_affiliations(&self) -> &Affiliations {
         &self.affiliations
     }
 
-    /// The affiliations after changes.
+    /// Returns the affiliations as they are after these changes.
     pub(super) fn affiliations_after(&self, changes: &Changes) -> Cow<'_, Affiliations> {
         let mut after = Cow::Borrowed(&self.affiliations);
         for change in changes.iter() {
@@ -129,19 +130,19 @@ impl Node {
         after
     }
 
-    /// How many affiliations there are.
+    /// Returns the number of affiliations.
     #[must_use]
     pub fn affiliations_len(&self) -> usize {
         self.affiliations.len()
     }
 
-    /// The owners.
+    /// Returns the owners of the node.
     pub fn owners(&self) -> impl Iterator<Item = &BareJid> {
         self.affiliations().filter(|(_, a)| *a == Affiliation::Owner).map(|(entity, _)| entity)
     }
 
-    /// The owner whose JID items show with `pubsub#itemreply=owner` (§12.17): the creator, as long as it is an owner; then
-    /// the owner who changed the configuration last, as long as it is one.
+    /// Returns the owner whose JID items show with `pubsub#itemreply=owner` (§12.17): the creator as long as it is an
+    /// owner, otherwise the owner who changed the configuration last, as long as that entity is an owner.
     ///
     /// SPEC: §12.17 speaks of the owner. An entity that others made an owner has not agreed to be shown as a publisher.
     #[must_use]
@@ -150,19 +151,20 @@ impl Node {
         candidates.into_iter().find(|entity| self.is_owner(entity))
     }
 
-    /// The owner whose roster gives access (§4.5): the one who last chose that, as long as it is an owner.
+    /// Returns the owner whose roster gives access (§4.5): the owner who last chose this, as long as that entity is an
+    /// owner.
     ///
-    /// SPEC: §4.5 speaks of the owner. Other owners have not agreed to have their rosters read, and one owner could find
-    /// out the contacts of another if its choice of the access model or the groups applied to the other's roster.
+    /// SPEC: §4.5 speaks of the owner. Other owners have not agreed to have their rosters read, and one owner could
+    /// find out the contacts of another if its choice of the access model or the groups applied to the other's roster.
     #[must_use]
     pub fn roster_owner(&self) -> Option<&BareJid> {
         self.revision.roster_chooser().filter(|entity| self.is_owner(entity))
     }
 
-    /// The revision of a node of layout 9, which has none and in which the rosters of all owners gave access. If the
-    /// creator is no longer an owner, or has no roster because it is no user, such as the service itself, the only owner
-    /// that is a user replaces it. No owner is chosen if there are several, or if the address of the only one does not fit
-    /// into the node's row.
+    /// Returns the revision for a node of layout 9, which stored none and where the rosters of all owners gave access.
+    /// If the creator is no longer an owner, or has no roster because it is not a user (such as the service itself),
+    /// the only owner that is a user replaces it. The revision has no roster owner if there are several such owners, or
+    /// if the address of the only one does not fit into the node's row.
     #[must_use]
     pub fn inherited_revision(&self) -> ConfigRevision {
         let first = ConfigRevision::first(self.creator.clone());
@@ -186,30 +188,30 @@ impl Node {
         self.affiliation_of(entity) == Affiliation::Owner
     }
 
-    /// Every subscriber.
+    /// Returns the subscribed JIDs.
     pub fn subscribers(&self) -> impl Iterator<Item = &Jid> {
         self.subscriptions().map(|(jid, _)| jid)
     }
 
-    /// Every subscriber, and the version at which its subscription began.
+    /// Returns the subscribed JIDs, each with the version at which its subscription began.
     pub fn subscriptions(&self) -> impl Iterator<Item = (&Jid, u64)> {
         let special = self.specials.iter().filter(|(_, special)| !special.is_pending);
         self.subscribers.iter().chain(special.map(|(jid, special)| (jid, special.since)))
     }
 
-    /// How many subscriptions there are.
+    /// Returns the number of subscribed JIDs.
     #[must_use]
     pub fn subscribers_len(&self) -> usize {
         self.subscribers.len() + self.specials.len() - self.specials.pending_len()
     }
 
-    /// The number of subscriptions, counting each SubID.
+    /// Returns the number of subscriptions, counting each SubID.
     #[must_use]
     pub(super) fn listed_len(&self) -> usize {
         self.subscribers.len() + self.specials.subscriptions_len()
     }
 
-    /// All subscriptions by JID and SubID, in the order of JIDs, from those of a JID on if one is given.
+    /// Returns all subscriptions ordered by JID, beginning with those of `first` if it is given.
     pub(super) fn listed_from<'a>(
         &'a self,
         first: Option<&'a Jid>,
@@ -219,7 +221,7 @@ impl Node {
         merged(plain, special, Ordering::Less).flat_map(listed)
     }
 
-    /// The same in reverse order, from those of a JID back.
+    /// Returns all subscriptions in reverse order of JIDs, beginning with those of `last` if it is given.
     pub(super) fn listed_back<'a>(
         &'a self,
         last: Option<&'a Jid>,
@@ -236,7 +238,7 @@ impl Node {
             || self.specials.get(jid).is_some_and(|special| !special.is_pending)
     }
 
-    /// How exactly this JID is subscribed.
+    /// Returns the state of the subscription of exactly this JID.
     #[must_use]
     pub fn state_of(&self, jid: &Jid) -> SubscriptionState {
         if self.is_subscribed(jid) {
@@ -248,32 +250,32 @@ impl Node {
         }
     }
 
-    /// Those who wait for an owner to approve their subscription.
+    /// Returns the JIDs whose subscriptions wait for the approval of an owner.
     pub fn pending(&self) -> impl Iterator<Item = &Jid> {
         let special = self.specials.iter().filter(|(_, special)| special.is_pending);
         self.pending.iter().map(|(jid, _)| jid).chain(special.map(|(jid, _)| jid))
     }
 
-    /// How many they are.
+    /// Returns the number of JIDs with pending subscriptions.
     #[must_use]
     pub fn pending_len(&self) -> usize {
         self.pending.len() + self.specials.pending_len()
     }
 
-    /// The pending subscriptions of an entity, in every spelling of its domain.
+    /// Returns the JIDs of an entity with pending subscriptions, in every spelling of its domain.
     pub fn pending_of<'a>(&'a self, entity: &'a BareJid) -> impl Iterator<Item = &'a Jid> {
         let others = entity.other_spellings();
         let others = others.flat_map(|other| self.pending_of_address(&other).collect::<Vec<_>>());
         self.pending_of_address(entity).chain(others)
     }
 
-    /// The pending subscriptions of exactly this address, and of its resources.
+    /// Returns the JIDs of exactly this address, bare and full, with pending subscriptions.
     pub fn pending_of_address<'a>(&'a self, address: &BareJid) -> impl Iterator<Item = &'a Jid> {
         let special = self.specials.of(address).filter(|(_, special)| special.is_pending);
         self.pending.of(address).chain(special.map(|(jid, _)| jid))
     }
 
-    /// The subscriptions of an entity, in every spelling of its domain: its bare JID, and its resources.
+    /// Returns the subscribed JIDs of an entity, bare and full, in every spelling of its domain.
     pub fn subscriptions_of<'a>(&'a self, entity: &'a BareJid) -> impl Iterator<Item = &'a Jid> {
         let others = entity.other_spellings();
         let others =
@@ -281,13 +283,13 @@ impl Node {
         self.subscriptions_of_address(entity).chain(others)
     }
 
-    /// The JIDs with which a resource may be subscribed: its own and its bare one, in the spellings of the domain that
-    /// subscriptions have. If one of them is subscribed, the resource has no implicit subscription.
+    /// Returns the JIDs with which a resource may be subscribed: its full and its bare JID, in the spellings of the
+    /// domain that subscriptions have. A resource has no implicit subscription if one of these JIDs is subscribed.
     pub(super) fn own_jids(&self, resource: &Jid) -> impl Iterator<Item = Jid> {
         self.spelled.own_jids(resource)
     }
 
-    /// The subscriptions of exactly this address, and of its resources.
+    /// Returns the subscribed JIDs of exactly this address, bare and full.
     pub fn subscriptions_of_address<'a>(
         &'a self,
         address: &BareJid,
@@ -300,7 +302,7 @@ impl Node {
         self.affiliation_of_address(address) != Affiliation::None
     }
 
-    /// The subscribed and pending addresses without an affiliation that have one of these folds.
+    /// Returns the subscribed and pending addresses without an affiliation that have one of these folds.
     pub(super) fn alike(&self, folds: &HashSet<String>) -> BTreeSet<BareJid> {
         if folds.is_empty() {
             return BTreeSet::new();
@@ -313,8 +315,8 @@ impl Node {
         folds.chain(others).filter(|address| !has_own(address)).collect()
     }
 
-    /// The addresses by which the node knows an entity that a request names: its spellings with an affiliation,
-    /// otherwise one with a subscription, otherwise the address in the request.
+    /// Returns the addresses by which the node knows an entity of a request: its spellings with an affiliation,
+    /// otherwise one spelling with a subscription, otherwise the address as requested.
     #[must_use]
     pub fn known(&self, entity: &BareJid) -> Vec<BareJid> {
         let has_subscription = |address: &BareJid| {
@@ -331,8 +333,8 @@ impl Node {
         }
     }
 
-    /// The subscribed or pending JIDs that a request names: the spellings of the JID with a subscription, otherwise the
-    /// one by which the node knows the entity. At least one.
+    /// Returns the subscribed or pending JIDs that a JID of a request denotes: its spellings with a subscription,
+    /// otherwise the spelling by which the node knows the entity. Never empty.
     #[must_use]
     pub fn known_subscriptions(&self, jid: &Jid) -> Vec<Jid> {
         let spellings = || [jid.clone()].into_iter().chain(jid.other_spellings());
@@ -346,35 +348,36 @@ impl Node {
         vec![spellings().find(is_known).unwrap_or_else(|| jid.clone())]
     }
 
-    /// The first of the JIDs that a request names.
+    /// Returns the first of [`known_subscriptions`](Self::known_subscriptions).
     #[must_use]
     pub fn known_subscription(&self, jid: &Jid) -> Jid {
         self.known_subscriptions(jid).into_iter().next().unwrap_or_else(|| jid.clone())
     }
 
-    /// What is kept of a JID with options or SubIDs.
+    /// Returns the subscriptions of a JID with options or SubIDs; `None` for a plain subscription.
     #[must_use]
     pub fn special(&self, jid: &Jid) -> Option<&ConfiguredSubscription> {
         self.specials.get(jid)
     }
 
-    /// The JIDs that have options or SubIDs.
+    /// Returns the JIDs that have options or SubIDs, with their subscriptions.
     pub fn specials(&self) -> impl Iterator<Item = (&Jid, &ConfiguredSubscription)> {
         self.specials.iter()
     }
 
-    /// The number of JIDs of an entity's account that have options or SubIDs.
+    /// Returns the number of JIDs of an entity's account that have options or SubIDs.
     pub(super) fn specials_of_account(&self, entity: &BareJid) -> usize {
         self.specials.len_of_account(entity)
     }
 
-    /// How many they are.
+    /// Returns the number of JIDs that have options or SubIDs.
     #[must_use]
     pub fn specials_len(&self) -> usize {
         self.specials.len()
     }
 
-    /// What was agreed with a JID that is subscribed, or waits for that; one of the default terms if nothing was.
+    /// Returns the subscriptions of a subscribed or pending JID; for a plain one a single subscription with the default
+    /// options.
     #[must_use]
     pub fn terms_of(&self, jid: &Jid) -> Cow<'_, [SubscriptionDetails]> {
         match self.specials.get(jid) {
@@ -388,14 +391,15 @@ impl Node {
         }
     }
 
-    /// Everyone who is subscribed now, but for those with options or SubIDs.
+    /// Returns the present subscribers without options and SubIDs.
     #[must_use]
     pub fn recipients(&self) -> Recipients {
         self.subscribers.recipients()
     }
 
-    /// The recipients of an entry by the present state of the node: ended subscriptions receive nothing. Lists of
-    /// entities, and of resources with an implicit subscription, were made for the node as it is now.
+    /// Returns the recipients of a log entry by the present state of the node: ended subscriptions receive nothing.
+    /// Explicit lists, and lists of resources with an implicit subscription, are returned unchanged: they were built
+    /// for the node as it is now.
     #[must_use]
     pub fn recipients_of(&self, audience: &Audience, as_of: u64) -> Recipients {
         match audience {
@@ -422,13 +426,13 @@ impl Node {
         !self.allows_implicit(jid) && !self.own_jids(jid).any(|own| self.is_subscribed(&own))
     }
 
-    /// The version at which the subscription of exactly this JID began.
+    /// Returns the version at which the subscription of exactly this JID began.
     fn began(&self, jid: &Jid) -> Option<u64> {
         let special = self.specials.get(jid).filter(|special| !special.is_pending);
         special.map(|special| special.since).or_else(|| self.subscribers.began(jid))
     }
 
-    /// Makes what was decided, and is stored, true here. Changes of items leave no trace in a node.
+    /// Applies the changes of a commit. Changes of items do not affect the node.
     pub fn apply(&mut self, changes: &Changes) {
         for change in changes.iter() {
             match change {
@@ -472,7 +476,7 @@ impl Node {
         self.version = changes.version();
     }
 
-    /// Keeps the spellings for a JID that is going to be subscribed or pending.
+    /// Counts the spelling of a JID before it becomes subscribed or pending.
     fn note(&mut self, jid: &Jid) {
         if self.state_of(jid) == SubscriptionState::None {
             self.spelled.add(&jid.to_bare());
@@ -503,20 +507,20 @@ impl Node {
         self.subscribers.insert(jid, since);
     }
 
-    /// Adds one that waits for an owner.
+    /// Adds a pending subscription while a store loads the node.
     pub fn load_pending(&mut self, jid: Jid) {
         self.note(&jid);
         self.pending.insert(jid, 0);
     }
 
-    /// Adds subscriptions with options or SubIDs.
+    /// Adds subscriptions with options or SubIDs while a store loads the node.
     pub fn load_special(&mut self, jid: Jid, special: ConfiguredSubscription) {
         self.note(&jid);
         self.specials.insert(jid, special);
     }
 }
 
-/// Two lists as one in which JIDs are in this order.
+/// Merges two lists of JIDs that are sorted in this direction.
 fn merged<'a>(
     one: impl Iterator<Item = OfJid<'a>>,
     other: impl Iterator<Item = OfJid<'a>>,

@@ -1,4 +1,4 @@
-//! What the service's configuration says of nodes with some names.
+//! Policies of the service for nodes with names of one pattern.
 
 use std::mem;
 
@@ -6,52 +6,52 @@ use jid::with_u_labels;
 
 use crate::{Actor, ConfigField, Error, Limits, NodeConfig};
 
-/// What holds at a node because of its name.
+/// Limits, defaults and creators for nodes with names of one pattern.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Policy {
-    /// Who may create it; administrators always may.
+    /// Entities that may create nodes, besides administrators.
     pub creators: Creators,
-    /// Whether these creators are named for nodes of such names, and not for all nodes.
+    /// Whether the creators are set for this pattern and not for all nodes.
     pub has_own_creators: bool,
-    /// Whether it may be one whose name the service chooses (§8.1.2).
+    /// Whether the service chooses names for instant nodes (§8.1.2).
     pub instant_nodes: bool,
-    /// Whether it is created when something is published to it (§7.1.4).
+    /// Whether a publish request creates a missing node (§7.1.4).
     pub auto_create: bool,
-    /// Which entities are sent a notice of their new affiliation.
+    /// Entities that are sent a notice of their new affiliation.
     pub affiliation_notices: AffiliationNotices,
-    /// How its configuration differs from the service's default, if its creator says nothing else.
+    /// Fields in which the default configuration differs from [`NodeConfig::initial`].
     pub default: Vec<ConfigField>,
-    /// What nobody can have otherwise, each with the name of its field.
+    /// Fields with a fixed value, each with the name of the field.
     pub forced: Vec<(String, ConfigField)>,
-    /// How many such nodes there may be.
+    /// Maximum number of nodes with names of this pattern.
     pub max_nodes: Option<u64>,
-    /// How much of each thing it takes.
+    /// Limits for such nodes.
     pub limits: Limits,
-    /// The limits of the service, if those of the policy are others. Numbers of a submitted configuration that are above
-    /// the policy's limits only are lowered.
+    /// Limits of the service, if the limits of the policy differ. Numbers of a submitted configuration that exceed only
+    /// the policy's limits are lowered.
     pub service_limits: Option<Limits>,
 }
 
-/// Who may create nodes (§8.1.1).
+/// Entities that may create nodes (§8.1.1).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Creators {
     /// Administrators only.
     Administrators,
-    /// Everyone.
+    /// All entities.
     Anyone,
-    /// The users of these domains and of all domains below them.
+    /// Users of these domains and of all domains below them.
     Domains(Vec<String>),
 }
 
-/// Entities that are sent a notice of their new affiliation, if another entity set it (§8.9.4, where it is a MAY).
+/// Entities that are sent a notice of their new affiliation, if another entity set it (§8.9.4, a MAY).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum AffiliationNotices {
-    /// Those that had an affiliation before, are subscribed, or wait for that.
+    /// Entities that had an affiliation before, are subscribed, or have a pending subscription.
     #[default]
     Related,
-    /// All.
+    /// All entities.
     All,
-    /// None.
+    /// No entities.
     Never,
 }
 
@@ -79,7 +79,7 @@ impl Policy {
         actor.is_administrator || self.creators.contain(actor.jid.domain().as_str())
     }
 
-    /// Finds what is past a limit.
+    /// Checks that the default and the fixed values are within the limits.
     ///
     /// # Errors
     /// [`Error::BadSetting`].
@@ -88,7 +88,7 @@ impl Policy {
         self.default.iter().chain(forced).try_for_each(|setting| setting.check(&self.limits))
     }
 
-    /// The configuration that such a node has if its creator says nothing else (§8.3).
+    /// Returns the default configuration of such nodes (§8.3).
     #[must_use]
     pub fn initial(&self) -> NodeConfig {
         let mut config = NodeConfig::initial(&self.limits);
@@ -97,14 +97,14 @@ impl Policy {
         config
     }
 
-    /// A configuration with some settings changed. Numbers above the limits of the policy are lowered to these, unless they
-    /// are above the limits of the service too: clients such as Libervia copy the configuration of one node to another one,
-    /// which may have lower limits.
+    /// Returns a configuration with some fields changed. Numbers above the limits of the policy are lowered to these,
+    /// unless they are above the limits of the service too: clients such as Libervia copy the configuration of one node
+    /// to another node, which may have lower limits.
     ///
     /// # Errors
-    /// [`Error::BadSetting`]; [`Error::NotAcceptable`] for a setting that is not what is forced. It is refused and
-    /// not replaced: who asks for a closed node must not get an open one. What a node has had since before it was forced
-    /// may be said again, for clients send whole forms.
+    /// [`Error::BadSetting`]; [`Error::NotAcceptable`] for another value of a fixed field. The request is refused
+    /// instead of corrected: an owner that asks for a closed node must not get an open one. The value that the node had
+    /// before the field was fixed is accepted, because clients submit whole forms.
     pub(super) fn configured(
         &self,
         before: &NodeConfig,
@@ -132,7 +132,7 @@ impl Policy {
         Ok(config)
     }
 
-    /// The limits of the numbers in a submitted configuration.
+    /// Returns the limits for the numbers of a submitted configuration.
     fn accepted_limits(&self) -> Limits {
         let service = self.service_limits.as_ref().unwrap_or(&self.limits);
         Limits {

@@ -1,58 +1,58 @@
-//! A part of a list that may be too long for one answer (XEP-0059).
+//! Pages of lists that may be too long for one reply (XEP-0059).
 
-/// Which part of a list is asked for. `T` is what an entry is told by.
+/// Request for a page of a list. `T` identifies an entry.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PageRequest<T> {
-    /// The most entries.
+    /// Maximum number of entries.
     pub max: usize,
-    /// Where in the list.
+    /// Edge of the page.
     pub edge: PageBound<T>,
 }
 
-/// What a part of a list begins or ends with.
+/// Edge at which a page begins or ends.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum PageBound<T> {
-    /// It begins after this entry (XEP-0059 §2.2).
+    /// The page begins after this entry (XEP-0059 §2.2).
     After(T),
-    /// It begins with the entry that so many others stand before (XEP-0059 §2.6).
+    /// The page begins at this index (XEP-0059 §2.6).
     At(usize),
-    /// It ends before this entry (XEP-0059 §2.3).
+    /// The page ends before this entry (XEP-0059 §2.3).
     Before(T),
-    /// It ends with the last entry (XEP-0059 §2.5).
+    /// The page ends with the last entry (XEP-0059 §2.5).
     Last,
 }
 
-/// A part of a list, in the list's order.
+/// Page of a list, in the list's order.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ResultPage<T> {
-    /// What is in it.
+    /// Entries of the page.
     pub entries: Vec<T>,
-    /// How many entries stand before it, if that is known.
+    /// Number of entries before the page, if it is known.
     pub index: Option<usize>,
-    /// How many entries the list has, if that is known.
+    /// Number of entries in the list, if it is known.
     pub total: Option<usize>,
 }
 
 impl<T> PageRequest<T> {
-    /// The first entries of a list.
+    /// Returns a request for the first entries of a list.
     #[must_use]
     pub fn first(max: usize) -> Self {
         Self { max, edge: PageBound::At(0) }
     }
 
-    /// The last entries of a list.
+    /// Returns a request for the last entries of a list.
     #[must_use]
     pub fn last(max: usize) -> Self {
         Self { max, edge: PageBound::Last }
     }
 
-    /// Returns `true` if it is filled from its end.
+    /// Returns `true` if the page is filled from its end.
     #[must_use]
     pub fn is_backward(&self) -> bool {
         matches!(self.edge, PageBound::Before(_) | PageBound::Last)
     }
 
-    /// The same page of a list whose entries are told by something else.
+    /// Converts the identifier of the edge.
     #[must_use]
     pub fn map<U>(self, edge: impl FnOnce(T) -> U) -> PageRequest<U> {
         let edge = match self.edge {
@@ -64,7 +64,7 @@ impl<T> PageRequest<T> {
         PageRequest { max: self.max, edge }
     }
 
-    /// The same, if something else tells its edge; nothing if that is not there.
+    /// Converts the identifier of the edge; `None` if the conversion fails.
     pub fn and_then<U>(self, edge: impl FnOnce(T) -> Option<U>) -> Option<PageRequest<U>> {
         let edge = match self.edge {
             PageBound::After(entry) => PageBound::After(edge(entry)?),
@@ -77,7 +77,7 @@ impl<T> PageRequest<T> {
 }
 
 impl<T: PartialEq> PageRequest<T> {
-    /// This page of a list, as far as it fits; nothing if its edge is not there.
+    /// Returns the page of a list, as far as entries fit; `None` if the list does not contain the edge.
     #[must_use]
     pub fn of<E>(
         &self,
@@ -105,7 +105,8 @@ impl<T: PartialEq> PageRequest<T> {
     }
 }
 
-/// Returns `true` if one entry after the other fits into so many bytes; the first few do anyway.
+/// Returns a predicate that accepts entries while they fit into `max_bytes`, and the first `at_least` entries in any
+/// case.
 pub fn byte_budget<E>(
     max_bytes: usize,
     at_least: usize,
@@ -120,19 +121,19 @@ pub fn byte_budget<E>(
 }
 
 impl<T> ResultPage<T> {
-    /// Nothing of a list that has nothing.
+    /// Returns the page of an empty list.
     #[must_use]
     pub fn empty() -> Self {
         Self { entries: Vec::new(), index: Some(0), total: Some(0) }
     }
 
-    /// Returns `true` if it is all of the list.
+    /// Returns `true` if the page is the whole list.
     #[must_use]
     pub fn is_whole(&self) -> bool {
         self.total == Some(self.entries.len())
     }
 
-    /// The same part of a list of something else.
+    /// Converts the entries of the page.
     #[must_use]
     pub fn map<U>(self, f: impl FnMut(T) -> U) -> ResultPage<U> {
         let entries = self.entries.into_iter().map(f).collect();

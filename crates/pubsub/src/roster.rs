@@ -1,4 +1,4 @@
-//! The roster of the owner of a node (§4.5), as far as the access models `presence` and `roster` look at it.
+//! Roster of a node's owner (§4.5), as far as the access models `presence` and `roster` need it.
 
 use std::collections::{BTreeSet, HashMap};
 
@@ -6,16 +6,16 @@ use jid::BareJid;
 
 use crate::{config_field::MAX_GROUP_BYTES, spellings::Spelled};
 
-/// An entry of a roster (RFC 6121 §2).
+/// Entry of a roster (RFC 6121 §2).
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct RosterItem {
-    /// Whether it has the presence of the owner: its subscription is `from` or `both`.
+    /// Whether the contact receives the presence of the owner: the subscription is `from` or `both`.
     pub has_presence: bool,
-    /// The groups that it is in.
+    /// Groups of the contact.
     pub groups: Vec<String>,
 }
 
-/// The entries of a roster.
+/// Entries of a roster.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Roster {
     of: HashMap<BareJid, RosterItem>,
@@ -23,14 +23,14 @@ pub struct Roster {
 }
 
 impl Roster {
-    /// The entry of an entity, in any spelling of its domain.
+    /// Returns the entry of an entity, in any spelling of its domain.
     #[must_use]
     pub fn get(&self, entity: &BareJid) -> Option<&RosterItem> {
         let other = || self.spelled.others(entity).find_map(|address| self.of.get(address));
         self.of.get(entity).or_else(other)
     }
 
-    /// The groups of all entries that `roster_groups_allowed` can name, in their order.
+    /// Returns the groups of all entries that `roster_groups_allowed` can name, sorted.
     #[must_use]
     pub fn groups(&self) -> BTreeSet<&str> {
         let groups = self.of.values().flat_map(|entry| &entry.groups).map(String::as_str);

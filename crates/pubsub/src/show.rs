@@ -1,46 +1,46 @@
-//! How available an entity is (RFC 6121 §4.7.2.1), as far as subscriptions look at it (§16.4.2).
+//! States of availability (RFC 6121 §4.7.2.1) that subscriptions can select (§16.4.2).
 
-/// How a resource shows itself.
+/// State of availability of a resource.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Show {
-    /// Away for a while.
+    /// Away for a short time.
     Away,
     /// Interested in chatting.
     Chat,
-    /// Does not want to be disturbed.
+    /// Do not disturb.
     Dnd,
-    /// Available, and nothing else is said.
+    /// Available without a more specific state.
     Online,
-    /// Away for long.
+    /// Away for a long time.
     Xa,
 }
 
 impl Show {
-    /// All of them.
+    /// All states.
     pub const ALL: [Self; 5] = [Self::Away, Self::Chat, Self::Dnd, Self::Online, Self::Xa];
 }
 
-/// Some of the ways in which a resource can show itself.
+/// Set of states of availability.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ShowSet(u8);
 
 impl ShowSet {
-    /// Any.
+    /// All states.
     pub const ALL: Self = Self(0b1_1111);
 
-    /// Returns `true` if one is among them.
+    /// Returns `true` if the set contains a state.
     #[must_use]
     pub fn has(self, show: Show) -> bool {
         self.0 & (1 << show as u8) != 0
     }
 
-    /// These as a number, for a store.
+    /// Returns the set as a number for the store.
     #[must_use]
     pub fn bits(self) -> u8 {
         self.0
     }
 
-    /// Those of a number.
+    /// Returns the set for a number; unknown bits are ignored.
     #[must_use]
     pub fn from_bits(bits: u8) -> Self {
         Self(bits & Self::ALL.0)

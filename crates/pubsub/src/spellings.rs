@@ -1,17 +1,17 @@
-//! Addresses of internationalised domains, found in every spelling of the domain.
+//! Lookup of addresses of internationalised domains in every spelling of the domain.
 
 use std::{collections::BTreeMap, sync::Arc};
 
 use jid::{BareJid, Jid};
 
-/// Addresses whose domains have several spellings, each with the number of times that it was added, by
-/// [decoded](BareJid::decoded) address. Converting a domain takes a hundred times as long as a lookup; so domains are
-/// converted when an address is added.
+/// Addresses whose domains have several spellings, by [decoded](BareJid::decoded) address, each with the number of
+/// times that it was added. Converting a domain takes a hundred times as long as a lookup, so domains are converted
+/// when an address is added.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Spelled(Arc<BTreeMap<String, BTreeMap<BareJid, usize>>>);
 
 impl Spelled {
-    /// Adds an address, once more if it was added before.
+    /// Adds an address; counts addresses that are added repeatedly.
     pub(super) fn add(&mut self, address: &BareJid) {
         if address.other_spellings().next().is_none() {
             return;
@@ -21,7 +21,7 @@ impl Spelled {
         *of_entity.entry(address.clone()).or_default() += 1;
     }
 
-    /// Takes back that an address was added.
+    /// Undoes one addition of an address.
     pub(super) fn remove(&mut self, address: &BareJid) {
         let decoded = address.decoded();
         if !self.0.get(&*decoded).is_some_and(|of_entity| of_entity.contains_key(address)) {
@@ -40,7 +40,7 @@ impl Spelled {
         }
     }
 
-    /// The added addresses that are another spelling of this one, those with U-labels first.
+    /// Returns the added addresses that are another spelling of this address, those with U-labels first.
     pub(super) fn others<'a>(&'a self, address: &BareJid) -> impl Iterator<Item = &'a BareJid> {
         let of_entity = match self.0.is_empty() {
             true => None,
@@ -51,7 +51,7 @@ impl Spelled {
         all.filter(move |other| **other != address)
     }
 
-    /// A resource and its bare JID, and both in the other spellings that were added.
+    /// Returns a full JID and its bare JID, and both in the other spellings that were added.
     pub(super) fn own_jids(&self, resource: &Jid) -> impl Iterator<Item = Jid> {
         let bare = resource.to_bare();
         let others = self.others(&bare).cloned().collect::<Vec<_>>().into_iter();

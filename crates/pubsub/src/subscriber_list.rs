@@ -1,5 +1,5 @@
-//! Who is subscribed to a node: a sorted list in parts, which lists of recipients share. So a change copies a
-//! part, and an event for a million takes no more than a list of parts.
+//! Subscribers of a node as a sorted list in parts, which recipient lists share: a change copies one part, and an event
+//! for a million subscribers needs only a list of parts.
 
 use std::{
     cmp::Ordering,
@@ -13,49 +13,49 @@ use jid::{BareJid, Jid};
 
 use crate::SubId;
 
-/// The most subscriptions in a part.
+/// Maximum number of subscriptions in a part.
 const MAX_PART: usize = 256;
 
 /// Approximate bytes of a recipient in memory, and of a SubID.
 const RECIPIENT_BYTES: usize = 100;
 const SUBID_BYTES: usize = 32;
 
-/// A subscription, with the position of the node's newest event when it was made.
+/// JID and the version of the node at which its subscription began.
 type SubscribedJid = (Jid, u64);
 type SubscriberChunk = Arc<Vec<SubscribedJid>>;
 
-/// The subscriptions of a node, ordered by bare JID first, so that those of one entity stand together.
+/// Subscriptions of a node, ordered by bare JID and then by resource, so that those of one entity are adjacent.
 #[derive(Clone, Debug, Default)]
 pub(super) struct SubscriberList {
     parts: Vec<SubscriberChunk>,
     len: usize,
 }
 
-/// Who an event goes to, at one time, and for which of its subscriptions; cheap to clone.
+/// Recipients of an event at one time, with the SubIDs for which they receive it; cheap to clone.
 #[derive(Clone, Default)]
 pub struct Recipients(Arc<RecipientChunks>);
 
-/// A reference to a list of recipients that does not keep it in memory.
+/// Reference to a recipient list that does not keep it in memory.
 #[derive(Clone)]
 pub struct WeakRecipients(Weak<RecipientChunks>);
 
 #[derive(Default)]
 struct RecipientChunks {
     parts: Vec<SubscriberChunk>,
-    /// How many there are up to the end of each part.
+    /// Number of recipients up to the end of each part.
     ends: Vec<usize>,
-    /// The SubIDs of each (§12.16). If no recipient has some there are none.
+    /// SubIDs of each recipient (§12.16); empty if no recipient has one.
     subids: Vec<Arc<[SubId]>>,
     /// Computed when first needed.
     hash: OnceLock<u64>,
 }
 
-/// The bare JID of a JID as text, and its resource.
+/// Returns the bare JID as text, and the resource.
 pub(super) fn parts_of(jid: &Jid) -> (&str, &str) {
     jid.as_str().split_once('/').unwrap_or((jid.as_str(), ""))
 }
 
-/// The order of subscribers: by bare JID, then by resource.
+/// Compares subscribers by bare JID, then by resource.
 pub(super) fn order(a: &Jid, b: &Jid) -> Ordering {
     parts_of(a).cmp(&parts_of(b))
 }
@@ -69,14 +69,14 @@ impl SubscriberList {
         self.parts.iter().flat_map(|part| part.iter()).map(|(jid, since)| (jid, *since))
     }
 
-    /// The JIDs from one on, or all.
+    /// Returns the JIDs from `first` on, or all.
     pub(super) fn iter_from<'a>(&'a self, first: Option<&'a Jid>) -> impl Iterator<Item = &'a Jid> {
         let parts = self.parts.iter().skip(first.map_or(0, |jid| self.part_of(jid)));
         let is_before = move |jid: &&Jid| first.is_some_and(|first| order(jid, first).is_lt());
         parts.flat_map(|part| part.iter()).map(|(jid, _)| jid).skip_while(is_before)
     }
 
-    /// The JIDs up to one, or all, in reverse order.
+    /// Returns the JIDs up to `last`, or all, in reverse order.
     pub(super) fn iter_back<'a>(&'a self, last: Option<&'a Jid>) -> impl Iterator<Item = &'a Jid> {
         let parts = last.map_or(self.parts.len(), |jid| self.part_of(jid) + 1);
         let parts = self.parts.get(..parts).unwrap_or(&self.parts).iter().rev();
@@ -88,14 +88,14 @@ impl SubscriberList {
         self.began(jid).is_some()
     }
 
-    /// The version at which a subscription began.
+    /// Returns the version at which a subscription began.
     pub(super) fn began(&self, jid: &Jid) -> Option<u64> {
         let part = self.parts.get(self.part_of(jid))?;
         let at = part.binary_search_by(|(other, _)| order(other, jid)).ok()?;
         part.get(at).map(|(_, began)| *began)
     }
 
-    /// The subscriptions of an entity.
+    /// Returns the subscribed JIDs of an entity.
     pub(super) fn of<'a>(&'a self, entity: &BareJid) -> impl Iterator<Item = &'a Jid> {
         let is_before = |(jid, _): &SubscribedJid| parts_of(jid) < (entity.as_str(), "");
         let first = self.part_of_first(is_before);
@@ -106,7 +106,7 @@ impl SubscriberList {
             .take_while(move |jid| parts_of(jid).0 == entity.as_str())
     }
 
-    /// Adds a subscription, or moves it to a later time.
+    /// Adds a subscription, or replaces the version of an existing one.
     pub(super) fn insert(&mut self, jid: Jid, since: u64) {
         if self.parts.is_empty() {
             self.parts.push(SubscriberChunk::default());
@@ -122,7 +122,7 @@ impl SubscriberList {
                 let is_end = at == part.len();
                 part.insert(at, (jid, since));
                 if part.len() > MAX_PART {
-                    // What comes in order fills parts.
+                    // JIDs that are added in order fill their parts.
                     let at = if is_last && is_end { MAX_PART } else { MAX_PART / 2 };
                     let rest = part.split_off(at);
                     self.parts.insert(index + 1, Arc::new(rest));
@@ -131,7 +131,7 @@ impl SubscriberList {
         }
     }
 
-    /// Removes a subscription; says when it was made.
+    /// Removes a subscription and returns the version at which it began.
     pub(super) fn remove(&mut self, jid: &Jid) -> Option<u64> {
         let index = self.part_of(jid);
         let part = self.parts.get_mut(index)?;
@@ -145,12 +145,12 @@ impl SubscriberList {
         Some(since)
     }
 
-    /// Everyone who is subscribed now.
+    /// Returns the present subscribers as recipients.
     pub(super) fn recipients(&self) -> Recipients {
         Recipients::of(self.parts.clone())
     }
 
-    /// The same in lists of at most so many, which share their parts with this one.
+    /// Splits the list into recipient lists of at most `max` JIDs, which share their parts with this list.
     pub(super) fn lists(&self, max: usize) -> Vec<Recipients> {
         let mut len = 0;
         let fits = |part: &SubscriberChunk, next: &SubscriberChunk| {
@@ -164,7 +164,7 @@ impl SubscriberList {
         self.parts.chunk_by(fits).map(|parts| Recipients::of(parts.to_vec())).collect()
     }
 
-    /// The first part that does not end before a JID.
+    /// Returns the index of the first part that does not end before a JID.
     fn part_of(&self, jid: &Jid) -> usize {
         self.part_of_first(|(other, _)| order(other, jid) == Ordering::Less)
     }
@@ -183,14 +183,14 @@ impl PartialEq for SubscriberList {
 impl Eq for SubscriberList {}
 
 impl Recipients {
-    /// Some entities, each once, in the order of subscribers.
+    /// Creates a list in the order of subscribers, without duplicates.
     pub(super) fn sorted(mut jids: Vec<Jid>) -> Self {
         jids.sort_unstable_by(order);
         jids.dedup();
         jids.into_iter().collect()
     }
 
-    /// Entities in the order of subscribers, each with the SubIDs for which it gets the event.
+    /// Creates a list from entities in the order of subscribers, each with the SubIDs for which it receives the event.
     #[must_use]
     pub fn with_subids(entities: Vec<(Jid, Arc<[SubId]>)>) -> Self {
         let (jids, subids): (Vec<_>, Vec<_>) = entities.into_iter().unzip();
@@ -200,30 +200,30 @@ impl Recipients {
         Self(Arc::new(RecipientChunks { subids, ..all }))
     }
 
-    /// Only one.
+    /// Creates a list with one recipient.
     #[must_use]
     pub fn one(jid: Jid) -> Self {
         [jid].into_iter().collect()
     }
 
-    /// How many they are.
+    /// Returns the number of recipients.
     #[must_use]
     pub fn len(&self) -> usize {
         self.0.ends.last().copied().unwrap_or_default()
     }
 
-    /// Returns `true` if there is nobody.
+    /// Returns `true` if there is no recipient.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// All of them, in order.
+    /// Returns all recipients in order.
     pub fn iter(&self) -> impl Iterator<Item = &Jid> {
         self.iter_from(0)
     }
 
-    /// Those who come after the first so many.
+    /// Returns the recipients from this index on.
     pub fn iter_from(&self, index: usize) -> impl Iterator<Item = &Jid> {
         let RecipientChunks { parts, ends, .. } = &*self.0;
         let first = ends.partition_point(|end| *end <= index);
@@ -232,46 +232,46 @@ impl Recipients {
         later.skip(index - before.unwrap_or_default()).map(|(jid, _)| jid)
     }
 
-    /// The SubIDs for which the recipient with this index gets the event; none if it has no SubIDs.
+    /// Returns the SubIDs for which the recipient at this index receives the event; empty if it has no SubIDs.
     #[must_use]
     pub fn subids(&self, index: usize) -> &[SubId] {
         self.0.subids.get(index).map(|subids| &**subids).unwrap_or_default()
     }
 
-    /// All of them in order, each with its SubIDs.
+    /// Returns all recipients in order, each with its SubIDs.
     pub fn iter_with_subids(&self) -> impl Iterator<Item = (&Jid, &[SubId])> {
         self.iter().enumerate().map(|(index, jid)| (jid, self.subids(index)))
     }
 
-    /// Returns `true` if one has SubIDs.
+    /// Returns `true` if a recipient has SubIDs.
     #[must_use]
     pub fn have_subids(&self) -> bool {
         !self.0.subids.is_empty()
     }
 
-    /// Approximate bytes of all SubIDs.
+    /// Returns the approximate bytes of all SubIDs.
     #[must_use]
     pub fn subids_size(&self) -> usize {
         self.0.subids.iter().map(|subids| subids.len() * SUBID_BYTES).sum()
     }
 
-    /// Approximate bytes of the list, including shared parts.
+    /// Returns the approximate bytes of the list, including shared parts.
     #[must_use]
     pub(super) fn size(&self) -> usize {
         self.len() * RECIPIENT_BYTES + self.subids_size()
     }
 
-    /// Those of them for whom something holds.
+    /// Returns the recipients that meet a condition.
     #[must_use]
     pub(super) fn filter(&self, holds: impl Fn(&Jid) -> bool) -> Self {
         self.try_filter(|jid| Ok::<_, Infallible>(holds(jid)))
             .unwrap_or_else(|never| match never {})
     }
 
-    /// The same, where the test may fail.
+    /// Returns the recipients that meet a condition, whose test may fail.
     ///
     /// # Errors
-    /// What the test fails with.
+    /// The error of the test.
     pub fn try_filter<E>(&self, mut holds: impl FnMut(&Jid) -> Result<bool, E>) -> Result<Self, E> {
         let mut left = Vec::new();
         for (index, jid) in self.iter().enumerate() {
@@ -283,7 +283,7 @@ impl Recipients {
         Ok(Self::with_subids(left))
     }
 
-    /// The same entities in lists of at most so many; none if there is nobody.
+    /// Splits the list into lists of at most `max` recipients; none if the list is empty.
     pub(super) fn chunks(&self, max: usize) -> Vec<Self> {
         if self.len() <= max {
             return (!self.is_empty()).then(|| self.clone()).into_iter().collect();
@@ -292,19 +292,19 @@ impl Recipients {
         all.chunks(max).map(|some| some.iter().cloned().collect()).collect()
     }
 
-    /// The parts that the list shares with others: what tells each from all others, and about how many bytes it takes.
+    /// Returns the parts of the list, which other lists may share: an identifier and the approximate bytes of each.
     pub fn parts(&self) -> impl Iterator<Item = (usize, usize)> {
         let bytes = |part: &SubscriberChunk| part.len() * RECIPIENT_BYTES;
         self.0.parts.iter().map(move |part| (Arc::as_ptr(part).addr(), bytes(part)))
     }
 
-    /// The same for a list and its clones, and no other list while these are there.
+    /// Returns an identifier that only this list and its clones have while they exist.
     #[must_use]
     pub fn id(&self) -> usize {
         Arc::as_ptr(&self.0).addr()
     }
 
-    /// The same for equal lists. It is computed once for a list and its clones.
+    /// Returns a hash that is the same for equal lists; computed once for a list and its clones.
     #[must_use]
     pub fn hash(&self) -> u64 {
         *self.0.hash.get_or_init(|| {
@@ -314,7 +314,7 @@ impl Recipients {
         })
     }
 
-    /// A reference that does not keep the list in memory.
+    /// Returns a reference that does not keep the list in memory.
     #[must_use]
     pub fn downgrade(&self) -> WeakRecipients {
         WeakRecipients(Arc::downgrade(&self.0))
@@ -336,7 +336,7 @@ impl Recipients {
 }
 
 impl WeakRecipients {
-    /// The list, as long as it is in memory.
+    /// Returns the list if it is still in memory.
     #[must_use]
     pub fn upgrade(&self) -> Option<Recipients> {
         self.0.upgrade().map(Recipients)

@@ -1,22 +1,23 @@
-//! How a JID is subscribed to a node (§4.2).
+//! Subscriptions of JIDs and their states (§4.2).
 
 use jid::Jid;
 
 use crate::SubId;
 
-/// A subscription at some node.
+/// Subscription of a JID to a node.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Subscription {
-    /// Whose.
+    /// Subscribed JID.
     pub jid: Jid,
-    /// Which of those that the JID has there, where these can be several.
+    /// SubID, if the JID can have several subscriptions to the node.
     pub subid: Option<SubId>,
-    /// How it is.
+    /// State of the subscription.
     pub state: SubscriptionState,
 }
 
 impl Subscription {
-    /// The identifier of the subscription in pages of a node's list. JIDs have no line breaks.
+    /// Returns the identifier of the subscription in pages of a list: JID and SubID, separated by a line break, which
+    /// no JID contains.
     #[must_use]
     pub fn uid(&self) -> String {
         match &self.subid {
@@ -26,16 +27,16 @@ impl Subscription {
     }
 }
 
-/// The state of a subscription.
+/// State of a subscription.
 ///
 /// SPEC: no subscription is ever `unconfigured`: every option has a value from the beginning.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum SubscriptionState {
-    /// There is no subscription.
+    /// No subscription.
     None,
-    /// An owner has to approve it (§8.6).
+    /// An owner has to approve the subscription (§8.6).
     Pending,
-    /// The JID hears of events.
+    /// The JID is notified of events.
     Subscribed,
 }
 

@@ -1,47 +1,51 @@
-//! What a subscriber wants of its subscription (§6.3, §16.4.2), and which of several subscriptions it is (§6.1.6).
+//! Options of a subscription (§6.3, §16.4.2), and SubIDs (§6.1.6).
 
 use std::{fmt, sync::Arc};
 
 use crate::{Error, Limits, Payload, Sequence, ShowSet, Timestamp};
 
-/// The longest keyword, in bytes.
+/// Maximum bytes of a keyword.
 const MAX_KEYWORD_BYTES: usize = 64;
-/// The shortest time between two digests, in milliseconds.
+/// Minimum interval between two digests, in milliseconds.
 const MIN_DIGEST_MILLIS: u32 = 1000;
-/// The longest: a week.
+/// Maximum interval between two digests, in milliseconds: a week.
 const MAX_DIGEST_MILLIS: u32 = 604_800_000;
-/// How long before a lease ends its subscriber is told so: a day, or a tenth of it if that is less (§12.19).
+/// Maximum time between the lease notice and the end of a lease (§12.19), in milliseconds: a day. Short leases have a
+/// notice a tenth of the lease before their end.
 const MAX_NOTICE_MILLIS: u64 = 86_400_000;
 
-/// The options of a subscription.
+/// Options of a subscription.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SubscriptionOptions {
-    /// Whether events are sent at all.
+    /// Whether notifications are sent at all.
     pub deliver: bool,
-    /// Whether items come together, some time after they were published.
+    /// Whether items are sent in digests, some time after they were published.
     pub digest: bool,
-    /// The milliseconds between two such digests.
+    /// Minimum interval between two digests, in milliseconds.
     pub digest_frequency: u32,
-    /// When the subscription ends.
+    /// End of the subscription.
     pub expire: Expire,
-    /// Whether an event says in its body what its items say, for clients that do not know these (§12.8).
+    /// Whether notifications repeat the text of their items in the message body (§12.8), for clients that do not
+    /// support the payload.
     pub include_body: bool,
-    /// Only items come whose text has this in it, in any case; all if it is empty (§12.20).
+    /// Text that an item has to contain, ignoring case; empty to receive all items (§12.20).
     pub keyword: String,
-    /// In which states of availability events come; with all of them, it is not looked at (§12.3).
+    /// States of availability in which notifications are sent; with [`ShowSet::ALL`] availability is not checked
+    /// (§12.3).
     pub show_values: ShowSet,
-    /// Whether anyone who sees the node may know of it (XEP-0465). No field of the form.
+    /// Whether the subscription is visible to all entities that may discover the node (XEP-0465). Not a field of the
+    /// form.
     pub is_public: bool,
 }
 
-/// When a subscription ends by itself.
+/// End of a subscription without a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Expire {
-    /// It does not.
+    /// No end.
     Never,
-    /// Then (§12.19).
+    /// The lease ends at this time (§12.19).
     At(Timestamp),
-    /// When its subscriber is not available any more (§12.5).
+    /// The subscription ends when its subscriber becomes unavailable (§12.5).
     Presence,
 }
 
@@ -60,7 +64,7 @@ impl Default for SubscriptionOptions {
     }
 }
 
-/// One field of the form of options, understood.
+/// Parsed field of the form of subscription options.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[allow(missing_docs)]
 pub enum SubscriptionOption {
@@ -74,7 +78,7 @@ pub enum SubscriptionOption {
 }
 
 impl SubscriptionOptions {
-    /// These options with some of them changed. A lease longer than the service grants is cut (§12.19).
+    /// Returns the options with some fields changed. A lease longer than the service grants is shortened (§12.19).
     ///
     /// # Errors
     /// [`Error::InvalidOptions`] for a value past a limit, and for a lease that is over.
@@ -111,7 +115,7 @@ impl SubscriptionOptions {
         Ok(self)
     }
 
-    /// Options that were in force, from an archive.
+    /// Returns options that were in effect, from an archive. Their values are not checked.
     #[must_use]
     pub fn restored(settings: Vec<SubscriptionOption>) -> Self {
         let mut options = Self::default();
@@ -131,7 +135,7 @@ impl SubscriptionOptions {
         }
     }
 
-    /// Returns `true` if an item is one of those that are wanted.
+    /// Returns `true` if an item with this payload contains the keyword.
     pub(super) fn matches(&self, payload: Option<&Payload>) -> bool {
         self.keyword.is_empty()
             || payload.is_some_and(|payload| {
@@ -140,18 +144,18 @@ impl SubscriptionOptions {
     }
 }
 
-/// What tells the subscriptions of one JID at a node from each other (§6.1.6).
+/// Identifier that distinguishes the subscriptions of one JID to a node (§6.1.6).
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct SubId(Arc<str>);
 
 impl SubId {
-    /// Takes an identifier.
+    /// Creates an identifier from a text.
     #[must_use]
     pub fn new(subid: &str) -> Self {
         Self(subid.into())
     }
 
-    /// The identifier as text.
+    /// Returns the identifier as text.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
@@ -164,25 +168,25 @@ impl fmt::Display for SubId {
     }
 }
 
-/// One subscription of a JID: which it is, what it wants, and how far that went.
+/// One subscription of a JID: SubID, options, and the progress of its lease and digests.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SubscriptionDetails {
-    /// Which of the JID's, where it can have several.
+    /// SubID, if the JID can have several subscriptions.
     pub subid: Option<SubId>,
-    /// What it wants.
+    /// Options of the subscription.
     pub options: SubscriptionOptions,
-    /// When that was said last: a lease begins then.
+    /// Time when the options were last set; a lease begins then.
     pub since: Timestamp,
-    /// Whether it was told that its lease ends soon.
+    /// Whether the subscriber was sent the lease notice.
     pub expiry_notified: bool,
     /// Sequence of the newest event that a digest included.
     pub digested_to: Sequence,
-    /// When the last digest was made.
+    /// Time of the last digest.
     pub digested_at: Timestamp,
 }
 
 impl SubscriptionDetails {
-    /// A new subscription at a node whose newest event has this sequence.
+    /// Creates a subscription to a node whose newest event has this sequence.
     #[must_use]
     pub fn new(
         subid: Option<SubId>,
@@ -200,8 +204,8 @@ impl SubscriptionDetails {
         }
     }
 
-    /// The same subscription with these options: so a lease is renewed. What waits for a digest goes on waiting. SPEC: who
-    /// turns digests off gets no last one; what waited can be retrieved.
+    /// Returns the subscription with new options, which renews its lease. Items that wait for a digest remain pending.
+    /// SPEC: a subscriber that turns digests off gets no last digest; it can retrieve the items that waited.
     pub(super) fn renewed(
         &self,
         options: SubscriptionOptions,
@@ -216,7 +220,7 @@ impl SubscriptionDetails {
         renewed
     }
 
-    /// When its lease ends.
+    /// Returns the end of the lease.
     pub(super) fn end(&self) -> Option<Timestamp> {
         match self.options.expire {
             Expire::At(end) => Some(end),
@@ -224,30 +228,31 @@ impl SubscriptionDetails {
         }
     }
 
-    /// Returns `true` if it depends on the presence of its subscriber.
+    /// Returns `true` if the subscription depends on the presence of its subscriber.
     pub(super) fn looks_at_presence(&self) -> bool {
         self.options.expire == Expire::Presence || self.options.show_values != ShowSet::ALL
     }
 
-    /// When its subscriber is told that the lease ends.
+    /// Returns the time when the subscriber is notified that the lease will end.
     pub(super) fn warned_at(&self) -> Option<Timestamp> {
         let end = self.end()?;
         let length = end.0.saturating_sub(self.since.0);
         Some(Timestamp(end.0 - (length / 10).min(MAX_NOTICE_MILLIS)))
     }
 
-    /// When time does something to it next, if nothing else happens.
+    /// Returns the time of the next lease notice or end of the lease.
     pub(super) fn next_deadline(&self) -> Option<Timestamp> {
         let warned_at = self.warned_at().filter(|_| !self.expiry_notified);
         warned_at.into_iter().chain(self.end()).min()
     }
 
-    /// Returns `true` if its items come in digests, from a node that keeps them or not.
+    /// Returns `true` if items are sent in digests. `keeps_items` tells whether the node keeps items, which digests
+    /// need.
     pub(super) fn uses_digests(&self, keeps_items: bool) -> bool {
         self.options.deliver && self.options.digest && keeps_items
     }
 
-    /// When the next digest may be made.
+    /// Returns the earliest time of the next digest.
     pub(super) fn digest_due(&self) -> Timestamp {
         self.digested_at.later_by(u64::from(self.options.digest_frequency))
     }

@@ -1,6 +1,6 @@
-//! Fan-out of the events of one decision to the subscribers of a node.
-//! Recipient lists of subscriptions with options or SubIDs are built once per decision and shared by its
-//! notifications, so that a batch of items needs the memory of one list.
+//! Fan-out of the events of one decision to the subscribers of a node. Recipient lists of subscriptions with options or
+//! SubIDs are built once per decision and shared by its log entries, so that a batch of items needs the memory of one
+//! list.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -19,9 +19,9 @@ use crate::{
 /// Key of a recipient list.
 #[derive(PartialEq, Eq, Hash)]
 enum Selection {
-    /// The kind of event, for subscriptions without a keyword.
+    /// Kind of event, for subscriptions without a keyword.
     Kind(EventClass),
-    /// The keywords that match an item, for subscriptions with keywords.
+    /// Keywords that match an item, for subscriptions with keywords.
     Keywords(EventClass, Vec<bool>),
 }
 
@@ -33,15 +33,15 @@ enum EventClass {
     Other,
 }
 
-/// Builds the notifications of one decision.
+/// Builds the log entries of one decision.
 pub(crate) struct Fanout<'a> {
     node: &'a Node,
     config: &'a NodeConfig,
     now: Timestamp,
-    /// The subscribers with options or SubIDs, without and with a keyword.
+    /// Subscribers with options or SubIDs, without and with a keyword.
     without_keyword: Vec<(&'a Jid, &'a ConfiguredSubscription)>,
     with_keyword: Vec<(&'a Jid, &'a ConfiguredSubscription)>,
-    /// The keywords, prepared when the first item is searched.
+    /// Keywords, prepared when the first item is searched.
     keywords: Option<Keywords<'a>>,
     made: HashMap<Selection, Vec<(DeliveryVariant, Recipients)>>,
     lists: Vec<Recipients>,
@@ -52,7 +52,7 @@ pub(crate) struct Fanout<'a> {
 }
 
 impl<'a> Fanout<'a> {
-    /// For a node with this configuration after the decision.
+    /// Creates the fan-out for a node that has this configuration after the decision.
     pub(crate) fn new(node: &'a Node, config: &'a NodeConfig, cx: &Context<'_>) -> Self {
         let all = node.specials().filter(|(_, special)| !special.is_pending);
         let has_keyword = |special: &ConfiguredSubscription| {
@@ -71,12 +71,12 @@ impl<'a> Fanout<'a> {
             lists: Vec::new(),
             events: 0,
             bytes: 0,
-            // More than one creator may have waiting.
+            // Half of the backlog is more than the share of one creator.
             max_bytes: cx.limits().max_backlog_bytes / 2,
         }
     }
 
-    /// Builds the notifications of an event according to each subscriber's options, unless the node delivers no
+    /// Returns the log entries of an event, grouped by the options of the subscribers; none if the node delivers no
     /// notifications.
     ///
     /// # Errors
@@ -107,7 +107,7 @@ impl<'a> Fanout<'a> {
         Ok([plain].into_iter().chain(listed).collect())
     }
 
-    /// The recipients of an event, grouped by view.
+    /// Returns the recipients of an event, grouped by delivery variant.
     fn lists(
         &mut self,
         selection: Selection,
@@ -145,7 +145,7 @@ impl<'a> Fanout<'a> {
         made
     }
 
-    /// The list of these entities, shared with an equal one if it exists.
+    /// Returns a list of these entities, shared with an equal list if one exists.
     fn list(
         lists: &mut Vec<Recipients>,
         bytes: &mut usize,
@@ -166,7 +166,7 @@ impl<'a> Fanout<'a> {
         list
     }
 
-    /// The keywords that match an item of the event.
+    /// Returns for each keyword whether an item of the event contains it.
     fn keywords_in(&mut self, event: &Event) -> Vec<bool> {
         let Event::Published(items) = event else { return Vec::new() };
         if items.is_empty() || self.with_keyword.is_empty() {

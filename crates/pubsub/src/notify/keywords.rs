@@ -1,16 +1,16 @@
-//! Keywords of subscriptions (§12.20): searches a text for all of them in one pass.
+//! Keywords of subscriptions (§12.20): a search for all keywords in one pass over a text.
 
 use std::collections::HashMap;
 
-/// The different keywords of a node's subscribers.
+/// Distinct keywords of a node's subscribers.
 ///
 /// A search takes two binary searches for each character of the text, whatever prefixes the keywords share.
 pub(crate) struct Keywords<'a> {
-    /// In lower case, sorted.
+    /// Keywords in lower case, sorted.
     sorted: Vec<String>,
-    /// The shorter keywords that each of them begins with.
+    /// For each keyword, the shorter keywords that are its prefixes.
     prefixes: Vec<Prefixes>,
-    /// The index of each keyword, as its subscriber wrote it.
+    /// Index of each keyword in its original spelling.
     places: HashMap<&'a str, usize>,
 }
 
@@ -33,12 +33,12 @@ impl<'a> Keywords<'a> {
         Self { sorted, prefixes, places }
     }
 
-    /// Returns `true` if a keyword is among those that were found.
+    /// Returns `true` if a keyword is among the found ones.
     pub(crate) fn is_in(&self, keyword: &str, found: &[bool]) -> bool {
         self.places.get(keyword).is_some_and(|place| found.get(*place) == Some(&true))
     }
 
-    /// Finds the keywords that occur in the texts, ignoring case.
+    /// Returns for each keyword whether one of the texts contains it, ignoring case.
     pub(crate) fn in_texts(&self, texts: impl Iterator<Item = String>) -> Vec<bool> {
         let mut found = vec![false; self.sorted.len()];
         for text in texts {
@@ -50,9 +50,9 @@ impl<'a> Keywords<'a> {
         found
     }
 
-    /// Marks the keywords that a text begins with.
+    /// Marks the keywords that are prefixes of a text.
     fn add(&self, text: &str, found: &mut [bool]) {
-        // These are prefixes of the last keyword that does not sort after the text.
+        // They are prefixes of the last keyword that does not sort after the text.
         let last = self.sorted.partition_point(|keyword| keyword.as_str() <= text).checked_sub(1);
         let Some((last, keyword)) = last.and_then(|last| Some((last, self.sorted.get(last)?)))
         else {
@@ -64,14 +64,15 @@ impl<'a> Keywords<'a> {
         while let Some(place) = next {
             match found.get_mut(place) {
                 Some(is_found) if !*is_found => *is_found = true,
-                // Its prefixes are marked already.
+                // The prefixes of this keyword are marked already.
                 _ => return,
             }
             next = self.prefixes.get(place).and_then(|prefixes| prefixes.longest);
         }
     }
 
-    /// The longest keyword of at most so many bytes with which a keyword begins, which may be itself.
+    /// Returns the longest prefix of a keyword that is a keyword of at most this number of bytes; it may be the keyword
+    /// itself.
     fn longest_prefix(&self, mut place: usize, bytes: usize) -> Option<usize> {
         let is_longer =
             |place: usize| self.sorted.get(place).is_some_and(|keyword| keyword.len() > bytes);
@@ -83,19 +84,20 @@ impl<'a> Keywords<'a> {
     }
 }
 
-/// The shorter keywords that a keyword begins with.
+/// Shorter keywords that are prefixes of a keyword.
 #[derive(Clone, Copy)]
 struct Prefixes {
-    /// The longest one.
+    /// Index of the longest prefix.
     longest: Option<usize>,
-    /// The place of a shorter one, chosen so that each of them is reached in logarithmic steps; its own if there is none.
+    /// Index of a shorter prefix, chosen so that each prefix is reached in logarithmic steps; the keyword itself if
+    /// there is none.
     far: usize,
-    /// Their number.
+    /// Number of prefixes.
     number: usize,
 }
 
 impl Prefixes {
-    /// Those of the keyword at this place, given the longest one and those of the places before.
+    /// Creates the entry of the keyword at this index, given its longest prefix and the entries before it.
     fn new(place: usize, longest: Option<usize>, before: &[Self]) -> Self {
         let of = |place: usize| before.get(place).copied();
         let far = |longest: usize| {
@@ -110,7 +112,7 @@ impl Prefixes {
     }
 }
 
-/// For each of these sorted texts, those that it begins with.
+/// Returns for each of these sorted texts the shorter ones that are its prefixes.
 fn prefixes(sorted: &[String]) -> Vec<Prefixes> {
     let mut within = Vec::<(usize, &str)>::new();
     let mut all = Vec::with_capacity(sorted.len());
@@ -129,7 +131,7 @@ mod tests {
 
     use super::*;
 
-    /// The keywords in a text, each searched for separately.
+    /// Returns the keywords in a text, each searched for separately.
     fn expected<'a>(keywords: &[&'a str], text: &str) -> Vec<&'a str> {
         let text = text.to_lowercase();
         let is_in = |keyword: &&&str| text.contains(&keyword.to_lowercase());

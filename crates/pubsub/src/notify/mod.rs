@@ -1,4 +1,4 @@
-//! Notifications: their recipients, keyword filters, and the notices of changed states.
+//! Notifications: recipients, keyword filters, and notices of changed states.
 
 pub(super) mod fanout;
 pub(super) mod keywords;

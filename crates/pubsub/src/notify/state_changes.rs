@@ -1,5 +1,5 @@
-//! What a decision tells besides an event: to those whose affiliation or subscription somebody else changed
-//! (§8.8.4, §8.9.4, §12.14), and to owners (§8.6, `pubsub#notify_sub`).
+//! Notices of state changes: to entities whose affiliation or subscription another entity changed (§8.8.4, §8.9.4,
+//! §12.14), and to owners (§8.6, `pubsub#notify_sub`).
 
 use std::collections::BTreeMap;
 
@@ -10,17 +10,17 @@ use crate::{
     NodeConfig, Recipients, SubId, SubscriptionDetails, SubscriptionState, event::MAX_LISTED,
 };
 
-/// Owners that are told of a subscription; all of them could be thousands.
+/// Maximum number of owners that are notified of a subscription; a node may have thousands.
 const MAX_OWNERS: usize = 100;
-/// Subscriptions that owners are told of after one request.
+/// Maximum number of subscriptions of which one request notifies the owners.
 const MAX_TOLD_TO_OWNERS: usize = 100;
-/// Subscriptions with a SubID of which their subscribers are told after one request, each in a message.
+/// Maximum number of subscriptions with a SubID of which one request notifies the subscribers, each in a message.
 const MAX_TOLD_OF_SUBIDS: usize = 10_000;
 
-/// Tells what changes at a node that is then configured so.
+/// Returns the notices of these changes at a node that has this configuration after them.
 ///
-/// SPEC-DEVIATION: §12.14 speaks of every change of a subscription. Who made it knows it by the answer, and gets no
-/// message, unless the request was about an affiliation: the answer does not say what became of a subscription then.
+/// SPEC-DEVIATION: §12.14 speaks of every change of a subscription. The entity that made the change gets a reply and no
+/// notice, unless the request was about an affiliation, whose reply does not show the new state of the subscription.
 pub(crate) fn state_change_entries(
     node: &Node,
     config: &NodeConfig,
@@ -83,7 +83,7 @@ pub(crate) fn state_change_entries(
     for (state, jids) in subscriptions {
         told.push((subscription(None, state), Recipients::sorted(jids)));
     }
-    // §6.1.6: wherever a subscriber is told of one of its subscriptions.
+    // §6.1.6: each notice of one of several subscriptions has its SubID.
     for (jid, subid, state) in of_subids.into_iter().take(MAX_TOLD_OF_SUBIDS) {
         let event = Event::Subscription { jid: None, subid: Some(subid), state, expiry: None };
         told.push((event, Recipients::one(jid.clone())));
@@ -138,7 +138,7 @@ fn subids(terms: &[SubscriptionDetails]) -> impl Iterator<Item = &SubId> {
     terms.iter().filter_map(|terms| terms.subid.as_ref())
 }
 
-/// Tells things, each to some entities.
+/// Appends log entries for events with explicit audiences.
 pub(crate) fn push_entry(
     node: &Node,
     told: Vec<(Event, Recipients)>,
@@ -155,7 +155,7 @@ pub(crate) fn push_entry(
     notices
 }
 
-/// Those who own the node after the change, but for the actor.
+/// Returns the owners after the changes, without the actor.
 fn owners_but(node: &Node, actor: &BareJid, changes: &Changes) -> Recipients {
     let goes = |owner: &BareJid| {
         changes.iter().any(|change| {

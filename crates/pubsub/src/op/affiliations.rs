@@ -1,4 +1,4 @@
-//! Affiliations as the owner manages them (§8.9), and as an entity sees its own (§5.7).
+//! Affiliations: management by owners (§8.9), and retrieval of one's own (§5.7).
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 
@@ -13,41 +13,42 @@ use super::{
     CONTRADICTING, InvalidEntry, distinct, joined, reevaluate_access, require_node, subscribe,
 };
 
-/// What this use case stands for in service discovery.
+/// Features that this use case announces in service discovery.
 pub const FEATURES: &[&str] = &["modify-affiliations", "retrieve-affiliations"];
 
-/// Asks for one's own affiliations, at one node or at all.
+/// Request for the actor's own affiliations.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct OwnAffiliations {
-    /// At which node only.
+    /// Node to which the list is restricted, if any.
     pub node: Option<NodeId>,
 }
 
-/// Asks that entities stand differently to a node.
+/// Request of an owner to set affiliations.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SetAffiliations {
-    /// To which node.
+    /// Name of the node.
     pub node: NodeId,
-    /// The entities and their new affiliations. Entries that contradict an earlier one are not applied.
+    /// Entities and their new affiliations. Entries that contradict an earlier one are not applied.
     pub entries: Vec<(BareJid, Affiliation)>,
-    /// The entries that cannot be applied. The others are.
+    /// Entries that cannot be applied. They do not prevent the others.
     pub invalid: Vec<InvalidEntry>,
 }
 
-/// What became of the entries.
+/// Result of setting affiliations.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SetAffiliationsReply {
-    /// At which node.
+    /// Name of the node.
     pub node: NodeId,
-    /// The addresses of the entries that were not applied, with the present affiliations. The others hold (§8.9.2.4).
+    /// Addresses of the entries that were not applied, with the present affiliations. The other entries were applied
+    /// (§8.9.2.4).
     pub failed: Vec<(String, Affiliation)>,
-    /// The reasons, as a text; empty if all were applied.
+    /// Reasons as a text; empty if all entries were applied.
     pub reason: String,
-    /// Whether some failed because the node has as many affiliations as it takes.
+    /// Whether entries failed because the node has the maximum number of affiliations.
     pub is_full: bool,
 }
 
-/// Shows who is what to those who may manage it (§8.9.1).
+/// Returns all affiliations to an entity that may manage them (§8.9.1).
 ///
 /// # Errors
 /// [`Error::NodeNotFound`], [`Error::Forbidden`].
@@ -60,7 +61,7 @@ pub fn affiliations(
     Ok(node.affiliations().map(|(entity, affiliation)| (entity.clone(), affiliation)).collect())
 }
 
-/// The affiliations of entries that were not applied, after the changes by the others.
+/// Returns the affiliations of entries that were not applied, after the changes by the others.
 fn present(
     node: &Node,
     changes: &Changes,

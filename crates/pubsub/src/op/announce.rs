@@ -1,4 +1,4 @@
-//! Saying something to the subscribers of a node, in words: not an item, and nothing that the node keeps.
+//! Announcements: texts of an owner to the subscribers of a node, which the node does not store as items.
 
 use std::collections::HashSet;
 
@@ -11,21 +11,21 @@ use crate::{
 
 use super::require_node;
 
-/// Asks that subscribers be told something.
+/// Request to send an announcement to the subscribers of a node.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Announce {
-    /// Those of which node.
+    /// Name of the node.
     pub node: NodeId,
-    /// What. It may have as many bytes as a payload.
+    /// Text of the announcement, of at most the size of a payload.
     pub text: String,
 }
 
-/// Decides a request to announce something, given the JIDs that an owner subscribed. Subscribers who subscribed themselves
-/// and want deliveries are told, whatever the node delivers. The reply is how many they are.
+/// Decides an announcement, given the JIDs that an owner subscribed. The audience are the other subscribers, unless
+/// their options disable delivery, whatever events the node delivers. The reply is the number of recipients.
 ///
 /// # Errors
-/// [`Error::NodeNotFound`], [`Error::Forbidden`]; [`Error::BadRequest`] for no text, or one that is no XML;
-/// [`Error::PayloadTooBig`].
+/// [`Error::NodeNotFound`], [`Error::Forbidden`]; [`Error::BadRequest`] for an empty text, or one that is not allowed
+/// in XML; [`Error::PayloadTooBig`].
 pub fn announce(
     node: Option<&Node>,
     request: &Announce,
@@ -57,7 +57,7 @@ pub fn announce(
     };
     let mut notifications: Vec<_> = recipients.chunks(MAX_LISTED).map(to_some).collect();
     if notifications.is_empty() {
-        // The audit log has it even if nobody gets it.
+        // The audit log records the announcement even without recipients.
         notifications.push(to_some(&[]));
     }
     Ok(Decision { reply: recipients.len(), changes, notifications })

@@ -1,4 +1,4 @@
-//! Approving subscriptions (§8.6, §8.7).
+//! Approval of subscriptions (§8.6, §8.7).
 
 use jid::Jid;
 
@@ -10,25 +10,25 @@ use crate::{
 
 use super::{require_node, subscribe};
 
-/// What this use case stands for in service discovery.
+/// Features that this use case announces in service discovery.
 pub const FEATURES: &[&str] = &["get-pending"];
 
-/// Requests that are told to an owner at once; who answers these may ask for more.
+/// Maximum number of pending requests in one reply to an owner, who may request more after answering them.
 pub const MAX_PENDING_SHOWN: usize = 100;
 
-/// An owner's answer to a request for a subscription.
+/// Answer of an owner to a subscription request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Authorize {
-    /// At which node.
+    /// Name of the node.
     pub node: NodeId,
-    /// Whose request.
+    /// JID of the pending subscription.
     pub jid: Jid,
-    /// Whether it is approved.
+    /// Whether the owner approves the subscription.
     pub allow: bool,
 }
 
-/// Decides what an owner's answer does, given the newest item. Replies whether the subscription was pending; if another
-/// owner was faster, it is not, and nothing changes.
+/// Decides the answer of an owner, given the newest item. The reply tells whether the subscription was pending;
+/// otherwise, for example after the answer of another owner, nothing changes.
 ///
 /// # Errors
 /// [`Error::NodeNotFound`], [`Error::Forbidden`].
@@ -54,7 +54,7 @@ pub fn authorize(
     Ok(Decision { reply: true, changes, notifications })
 }
 
-/// Shows who waits to those who may approve it.
+/// Returns the pending JIDs to an entity that may approve them.
 ///
 /// # Errors
 /// [`Error::NodeNotFound`], [`Error::Forbidden`].
@@ -64,7 +64,7 @@ pub fn requests(node: Option<&Node>, cx: &Context<'_>) -> Result<Vec<Jid>, Error
     Ok(node.pending().cloned().collect())
 }
 
-/// Tells an owner of the requests that wait at a node (§8.7.4), of more than [`MAX_PENDING_SHOWN`] the first.
+/// Sends the pending requests of a node to an owner (§8.7.4), at most [`MAX_PENDING_SHOWN`].
 ///
 /// # Errors
 /// [`Error::NodeNotFound`], [`Error::Forbidden`].

@@ -1,8 +1,9 @@
-//! Those who hear of nodes without having subscribed: resources that send the service their presence, and whose
-//! capabilities name the nodes (§9.1.3, §9.2).
+//! Implicit subscriptions: resources that send the service their presence, and whose capabilities name nodes, are
+//! notified without a subscription (§9.1.3, §9.2).
 //!
-//! SPEC: §9 speaks of accounts. Here presence goes to the service; it counts for the nodes that the capabilities name
-//! with `+notify`, for without names it would be for all nodes there are. Who has subscribed is told as a subscriber.
+//! SPEC: §9 speaks of accounts. Here resources send their presence to the service; it counts for the nodes that the
+//! capabilities name with `+notify`, because without names it would count for all nodes. A resource with an explicit
+//! subscription is notified as a subscriber.
 
 use std::{
     borrow::Cow,
@@ -19,25 +20,25 @@ use crate::{
 
 use super::subscribe;
 
-/// What this use case stands for in service discovery.
+/// Features that this use case announces in service discovery.
 pub const FEATURES: &[&str] = &["auto-subscribe", "filtered-notifications"];
 
-/// A resource with capabilities that name a node.
+/// Resource with capabilities that name a node.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct InterestedResource {
-    /// The full JID.
+    /// Full JID of the resource.
     pub jid: Jid,
-    /// Whether a roster gives it access, as of the last check; `None` before the first check, after which the last item
-    /// is sent.
+    /// Whether a roster gives the resource access, as of the last check; `None` before the first check, after which the
+    /// last item is sent.
     pub is_admitted: Option<bool>,
 }
 
-/// The resources with an implicit subscription to a node. To change one of them takes the time of a few hundred.
+/// Resources with an implicit subscription to a node. Changing one of them takes time for a few hundred.
 #[derive(Clone, Debug, Default)]
 pub struct ImplicitSubscribers(SubscriberList);
 
 impl ImplicitSubscribers {
-    /// Adds or removes a resource. Returns `true` if that changes something.
+    /// Adds or removes a resource. Returns `true` if the set has changed.
     pub fn set(&mut self, jid: &Jid, is_implicit: bool) -> bool {
         if !is_implicit {
             return self.0.remove(jid).is_some();
@@ -49,39 +50,39 @@ impl ImplicitSubscribers {
         is_new
     }
 
-    /// The recipients of an event, in as many lists as it takes.
+    /// Returns the resources as recipient lists of at most 10 000 each.
     #[must_use]
     pub fn lists(&self) -> Vec<Recipients> {
         self.0.lists(MAX_LISTED)
     }
 }
 
-/// Applies the changes of a decision to all resources that are interested in its node. They are given in parts, between
-/// which the caller lets other requests run.
+/// Applies the changes of a decision to all resources that are interested in its node. The resources are passed in
+/// parts, between which the caller lets other requests run.
 pub struct Reevaluation<'a> {
     changes: &'a Changes,
     after: After<'a>,
     implicit: ImplicitSubscribers,
-    /// The implicit subscribers that gain access.
+    /// Implicit subscribers that gain access.
     entering: ImplicitSubscribers,
     readmitted: Vec<InterestedResource>,
     revoked: BTreeSet<Jid>,
 }
 
-/// The effects of a decision on the resources that are interested in its node.
+/// Effects of a decision on the resources that are interested in its node.
 #[derive(Debug, Default)]
 pub struct Effects {
-    /// The notifications for resources with an implicit subscription.
+    /// Notifications for resources with an implicit subscription.
     pub notifications: Vec<LogEntry>,
-    /// The resources that gain or lose access by a roster.
+    /// Resources that gain or lose access by a roster.
     pub readmitted: Vec<InterestedResource>,
-    /// The resources that lose an implicit subscription, or an explicit subscription that took its place, and the bare
-    /// JIDs of such subscriptions.
+    /// Resources that lose an implicit subscription, or an explicit subscription that replaced one, and the bare JIDs
+    /// of such subscriptions.
     pub revoked: BTreeSet<Jid>,
 }
 
 impl<'a> Reevaluation<'a> {
-    /// Begins with the node as it is before the changes. `None` if it does not exist and is not created.
+    /// Starts with the node as it is before the changes. `None` if the node does not exist and is not created.
     #[must_use]
     pub fn of(node: Option<&'a Node>, changes: &'a Changes) -> Option<Self> {
         let node = node.or_else(|| changes.created())?;
@@ -95,7 +96,7 @@ impl<'a> Reevaluation<'a> {
         })
     }
 
-    /// Evaluates some of the interested resources; each once.
+    /// Evaluates some of the interested resources; each resource is passed once.
     pub fn evaluate(&mut self, resources: &[InterestedResource], cx: &Context<'_>) {
         let (may_revoke, readmits) = (may_revoke(self.changes), change_access(self.changes));
         let is_deleted = is_deleted(self.changes);
@@ -137,8 +138,9 @@ impl<'a> Reevaluation<'a> {
         }
     }
 
-    /// The effects, given the notifications of the decision and the last item: resources with an implicit subscription
-    /// after the changes receive the notifications for subscribers, and the last item if they gain access (§12.2).
+    /// Returns the effects, given the notifications of the decision and the last item: resources with an implicit
+    /// subscription after the changes receive the notifications for subscribers, and the last item if they gain access
+    /// (§12.2).
     #[must_use]
     pub fn effects(
         self,
@@ -154,7 +156,7 @@ impl<'a> Reevaluation<'a> {
     }
 }
 
-/// Returns `true` if any interested resource may have other access after changes than before.
+/// Returns `true` if changes may give or revoke access of any interested resource.
 #[must_use]
 pub fn change_access(changes: &Changes) -> bool {
     changes.created().is_some() || is_deleted(changes) || may_revoke(changes)
@@ -172,7 +174,7 @@ fn is_deleted(changes: &Changes) -> bool {
     changes.iter().any(|change| matches!(change, Change::Deleted(_)))
 }
 
-/// The JIDs whose subscriptions change. With one of its own a resource has no implicit subscription.
+/// Returns the JIDs whose subscriptions change. A resource with an explicit subscription has no implicit one.
 pub fn resubscribed(changes: &Changes) -> impl Iterator<Item = &Jid> {
     changes.iter().filter_map(|change| match change {
         Change::Subscribed(jid)
@@ -183,8 +185,7 @@ pub fn resubscribed(changes: &Changes) -> impl Iterator<Item = &Jid> {
     })
 }
 
-/// Returns `true` if one of the notifications is for the subscribers of the node, with or without a subscription of
-/// their own.
+/// Returns `true` if one of the notifications is for the subscribers of the node, explicit or implicit.
 #[must_use]
 pub fn concern_subscribers(notifications: &[LogEntry]) -> bool {
     notifications.iter().any(|one| one.audience == Audience::Subscribers)
@@ -196,7 +197,7 @@ pub fn is_implicit(node: &Node, resource: &InterestedResource, cx: &Context<'_>)
     After::unchanged(node).is_implicit(resource, cx)
 }
 
-/// The notifications to subscribers, for these lists of resources.
+/// Returns the notifications for subscribers, addressed to these lists of resources.
 #[must_use]
 pub fn copies(notifications: &[LogEntry], lists: &[Recipients]) -> Vec<LogEntry> {
     let for_list = |list: &Recipients| {
@@ -207,7 +208,7 @@ pub fn copies(notifications: &[LogEntry], lists: &[Recipients]) -> Vec<LogEntry>
     lists.iter().flat_map(for_list).collect()
 }
 
-/// The resources that gained or lost access by the roster of a node's owner since the last check.
+/// Returns the resources that gained or lost access by the roster of the node's owner since the last check.
 #[must_use]
 pub fn checked(
     node: &Node,
@@ -221,14 +222,14 @@ pub fn checked(
     interested.iter().filter_map(checked).collect()
 }
 
-/// Returns `true` if a roster gives a resource access, if that is known.
+/// Returns `true` if a roster gives a resource access; `false` while the roster is unknown.
 #[must_use]
 pub fn is_admitted(node: &Node, resource: &InterestedResource, cx: &Context<'_>) -> bool {
     let after = After::unchanged(node);
     after.needs_roster(&resource.jid, cx) && after.has_access(resource, cx)
 }
 
-/// The last item for resources whose interest in a node begins now.
+/// Returns the last item for resources whose interest in a node begins now.
 #[must_use]
 pub fn last_item_for(
     node: &Node,
@@ -240,8 +241,8 @@ pub fn last_item_for(
     last_items(node, &node.config, &after.implicit(resources, cx), last, cx)
 }
 
-/// Returns `true` if a resource has neither an implicit nor an explicit subscription. While rosters are unknown, entities to which
-/// only a roster can give access keep theirs.
+/// Returns `true` if a resource has neither an implicit nor an explicit subscription. While rosters are unknown,
+/// entities that only a roster can admit keep their implicit subscriptions.
 #[must_use]
 pub fn is_revoked(node: &Node, jid: &Jid, cx: &Context<'_>) -> bool {
     After::unchanged(node).is_revoked(jid, cx)
@@ -277,13 +278,13 @@ fn had_access(node: &Node, resource: &InterestedResource, cx: &Context<'_>) -> b
     }
 }
 
-/// A node as it is after changes, as far as implicit subscriptions depend on them.
+/// Node as it is after changes, as far as implicit subscriptions depend on them.
 struct After<'a> {
     node: &'a Node,
     config: &'a NodeConfig,
     affiliations: Cow<'a, Affiliations>,
     subscribed: HashSet<&'a Jid>,
-    /// The bare JIDs of new subscriptions.
+    /// Spellings of the bare JIDs of new subscriptions.
     spelled: Spelled,
     unsubscribed: HashSet<&'a Jid>,
 }
@@ -325,8 +326,8 @@ impl<'a> After<'a> {
         access::needs_roster(self.config, &bare, self.affiliations.of(&bare), cx)
     }
 
-    /// Returns `true` if a resource may subscribe without approval. If that needs a roster and none is known, the
-    /// result is as before, unless the affiliation of its entity changes.
+    /// Returns `true` if a resource may subscribe without approval. If the decision needs a roster that is unknown,
+    /// access is as before, unless the affiliation of the entity changes.
     fn has_access(&self, resource: &InterestedResource, cx: &Context<'_>) -> bool {
         let bare = resource.jid.to_bare();
         let affiliation = self.affiliations.of(&bare);
@@ -336,14 +337,15 @@ impl<'a> After<'a> {
         }
     }
 
-    /// Returns `true` if access of an entity with this affiliation needs a roster that is not known, also before the changes.
+    /// Returns `true` if access of an entity with this affiliation, which the changes keep, needs a roster that is
+    /// unknown.
     fn is_unknown(&self, entity: &BareJid, affiliation: Affiliation, cx: &Context<'_>) -> bool {
         cx.owner_roster.is_none()
             && self.node.affiliation_of(entity) == affiliation
             && access::needs_roster(self.config, entity, affiliation, cx)
     }
 
-    /// The resources among these that are sent events because of their presence.
+    /// Returns the resources that have an implicit subscription.
     fn implicit(&self, resources: &[InterestedResource], cx: &Context<'_>) -> ImplicitSubscribers {
         let mut implicit = ImplicitSubscribers::default();
         for resource in resources.iter().filter(|resource| self.is_implicit(resource, cx)) {
@@ -352,7 +354,7 @@ impl<'a> After<'a> {
         implicit
     }
 
-    /// Returns `true` if a resource is sent events because of its presence: it may subscribe, and has not.
+    /// Returns `true` if a resource has an implicit subscription: it may subscribe, and has no explicit subscription.
     fn is_implicit(&self, resource: &InterestedResource, cx: &Context<'_>) -> bool {
         self.has_access(resource, cx) && !self.is_subscribed(&resource.jid)
     }

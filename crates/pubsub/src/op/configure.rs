@@ -1,4 +1,4 @@
-//! Configuring a node (§8.2), and the default configuration (§8.3).
+//! Configuration of nodes (§8.2), and the default configuration (§8.3).
 
 use jid::BareJid;
 
@@ -10,21 +10,21 @@ use crate::{
 
 use super::{reevaluate_all, require_node, subscribe};
 
-/// What this use case stands for in service discovery.
+/// Features that this use case announces in service discovery.
 pub const FEATURES: &[&str] = &["config-node", "config-node-max", "retrieve-default"];
 
-/// Asks that a node behave differently.
+/// Request to configure a node.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Configure {
-    /// Which.
+    /// Name of the node.
     pub node: NodeId,
-    /// What changes; nothing if the form was cancelled (§8.2.4).
+    /// Fields to change; empty if the form was cancelled (§8.2.4).
     pub settings: Vec<ConfigField>,
-    /// The configuration that the requester has seen, if the form says so.
+    /// Revision of the configuration that the requester has seen, if the form contains it.
     pub seen: Option<SeenConfig>,
 }
 
-/// Shows how a node behaves under the limits that there are, to those who may change it (§8.2.1).
+/// Returns the effective configuration of a node under the present limits, to an entity that may change it (§8.2.1).
 ///
 /// # Errors
 /// [`Error::NodeNotFound`], [`Error::Forbidden`].
@@ -35,8 +35,8 @@ pub fn configuration(node: Option<&Node>, cx: &Context<'_>) -> Result<Configurat
     Ok(Configuration { config: node.config.clone().within(cx.limits()), seen })
 }
 
-/// Whether access depends on a roster before or after a request to configure a node, and the owner whose roster that is
-/// after it.
+/// Returns whether access depends on a roster before or after a configure request, and the owner whose roster gives
+/// access after it.
 #[must_use]
 pub fn roster_after<'a>(
     node: &'a Node,
@@ -52,10 +52,11 @@ pub fn roster_after<'a>(
     (models.into_iter().any(AccessModel::reads_rosters), owner)
 }
 
-/// The owner who chooses with these settings that its roster gives access: by a new access model that depends on rosters or
-/// by other groups. Where no owner's roster gives access, the access model or the groups as they are make a choice too.
-/// But at a node of layout 9 where none of several owners has chosen, other settings in the form show that it is a whole
-/// one, sent for something else: a choice would end the subscriptions of the contacts of the other owners.
+/// Returns the actor if it is an owner and chooses with these fields that its roster gives access: by a new access
+/// model that depends on rosters, or by other groups. Where no owner's roster gives access, the present access model or
+/// groups are a choice too. Exception: at a node of layout 9 where none of several owners has chosen, fields beside them
+/// show that the client submitted the whole form for another purpose; a choice would end the subscriptions of contacts of
+/// the other owners.
 fn roster_chooser<'a>(
     node: &Node,
     config: &NodeConfig,
@@ -80,13 +81,14 @@ fn has_other_access(node: &Node, config: &NodeConfig) -> bool {
         || config.roster_groups_allowed != node.config.roster_groups_allowed
 }
 
-/// Decides a configure request, given the newest item, which goes to those who are admitted now and waited for that.
+/// Decides a configure request, given the newest item, which is sent to pending subscribers that are approved by it.
 ///
-/// Items past a lowered `max_items`, and all items once they are not to be kept, go without an event.
+/// Items past a lowered `max_items`, and all items if the node no longer keeps items, are evicted without an event.
 ///
 /// # Errors
-/// [`Error::NodeNotFound`], [`Error::Forbidden`], [`Error::BadSetting`], [`Error::UnsupportedAccessModel`]; [`Error::ChangedMeanwhile`] if
-/// somebody else changed the configuration since the requester saw it. The form of another node says nothing of this one.
+/// [`Error::NodeNotFound`], [`Error::Forbidden`], [`Error::BadSetting`], [`Error::UnsupportedAccessModel`];
+/// [`Error::ChangedMeanwhile`] if another entity changed the configuration since the requester saw it. The revision in
+/// the form of another node is ignored.
 pub fn configure(
     node: Option<&Node>,
     request: &Configure,
@@ -127,7 +129,7 @@ pub fn configure(
     Ok(Decision { reply: (), changes, notifications })
 }
 
-/// Gives a node another configuration, and notifies its subscribers if it is configured so.
+/// Applies another configuration to a node, and notifies its subscribers if the configuration says so.
 fn apply(
     node: &Node,
     config: &NodeConfig,
@@ -147,7 +149,7 @@ fn apply(
 }
 
 /// Removes an entity, in every spelling of its domain, from the contacts of a node and from the revision of its
-/// configuration. Its roster gives access no more, even if it is an owner still.
+/// configuration. The roster of the entity gives no access any more, even if the entity is still an owner.
 ///
 /// # Errors
 /// [`Error::NodeNotFound`], [`Error::Forbidden`]; [`Error::TooManyNotifications`].

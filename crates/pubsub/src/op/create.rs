@@ -5,26 +5,26 @@ use crate::{
     FormerNode, IdGenerator, Node, NodeId,
 };
 
-/// What this use case stands for in service discovery.
+/// Features that this use case announces in service discovery.
 pub const FEATURES: &[&str] = &["create-and-configure", "create-nodes", "instant-nodes"];
 
-/// Asks for a new node.
+/// Request to create a node.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Create {
-    /// Its name; the service chooses one for an instant node (§8.1.2).
+    /// Name of the node; the service chooses one for an instant node (§8.1.2).
     pub node: Option<NodeId>,
-    /// What differs from the default configuration (§8.1.3).
+    /// Fields that differ from the default configuration (§8.1.3).
     pub settings: Vec<ConfigField>,
 }
 
-/// The node is there.
+/// Reply to a create request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CreateReply {
-    /// Its name.
+    /// Name of the node.
     pub node: NodeId,
 }
 
-/// The name that the node shall have.
+/// Returns the name of the new node, which the service chooses for an instant node.
 ///
 /// # Errors
 /// None in practice: a chosen name is within the limit.
@@ -35,12 +35,12 @@ pub fn name(request: &Create, fresh: &dyn IdGenerator) -> Result<NodeId, Error> 
     }
 }
 
-/// Decides a create request for the node of this name, given the one that was deleted, if there was one.
+/// Decides a create request for this name, given the record of a deleted node of this name.
 ///
 /// # Errors
-/// [`Error::Forbidden`], [`Error::NoInstantNodes`], [`Error::NodeExists`], [`Error::NameReserved`], [`Error::MaxNodesExceeded`],
-/// [`Error::MaxNodesOfOwnerExceeded`], [`Error::BadSetting`]; [`Error::NotAcceptable`] for a name that no new node can
-/// have.
+/// [`Error::Forbidden`], [`Error::NoInstantNodes`], [`Error::NodeExists`], [`Error::NameReserved`],
+/// [`Error::MaxNodesExceeded`], [`Error::MaxNodesOfOwnerExceeded`], [`Error::BadSetting`]; [`Error::NotAcceptable`] for
+/// a name that no new node can have.
 pub fn create(
     node: Option<&Node>,
     name: NodeId,
@@ -65,20 +65,20 @@ pub fn create(
     Ok(Decision::without_entries(CreateReply { node: name }, changes))
 }
 
-/// Names that service discovery, commands and headers have for themselves; a node of such a name could not be discovered.
+/// Names that service discovery, commands and headers use; a node of such a name could not be discovered.
 const RESERVED: &[&str] = &[
     "http://jabber.org/protocol/commands",
     "http://jabber.org/protocol/pubsub#get-pending",
     "http://jabber.org/protocol/shim",
 ];
-/// The beginning of the names of the service's own commands.
+/// Prefix of the names of the service's own commands.
 const COMMANDS: &str = "urn:gjallar:command:";
 
-/// Refuses a name of which others look alike, or that has a meaning of its own (§4.6.2, §5.3).
+/// Checks that a name does not look like another name and is not reserved (§4.6.2, §5.3).
 ///
-/// SPEC: §4.6.2 has names prepared by Resourceprep. Its successor is OpaqueString (RFC 8265), and a name that OpaqueString
-/// would change is refused, not changed: nodes of such names that exist stay reachable, byte by byte. Compatibility
-/// characters such as ligatures stay different from what they stand for.
+/// SPEC: §4.6.2 has names prepared by Resourceprep. Its successor is OpaqueString (RFC 8265), and a name that
+/// OpaqueString would change is refused, not changed: existing nodes of such names stay reachable, byte by byte.
+/// Compatibility characters such as ligatures differ from the characters that they stand for.
 fn check_name(name: &NodeId) -> Result<(), Error> {
     let name = name.as_str();
     if RESERVED.contains(&name) || name.starts_with(COMMANDS) {
@@ -95,8 +95,9 @@ fn check_name(name: &NodeId) -> Result<(), Error> {
     Ok(())
 }
 
-/// A node of the actor's, of this name and with these settings, and the changes that make it. If the name is reserved,
-/// that counts as a commit, so that the node is not [unused](Node::is_unused) and its deletion reserves the name again.
+/// Returns a new node of the actor with this name and these fields, and the changes that create it. If the name is
+/// reserved, the reservation counts as a commit, so that the node is not [unused](Node::is_unused) and its deletion
+/// reserves the name again.
 pub(super) fn creation(
     name: NodeId,
     settings: &[ConfigField],

@@ -1,4 +1,4 @@
-//! Deleting a node (§8.4).
+//! Deletion of nodes (§8.4).
 
 use jid::Jid;
 
@@ -9,42 +9,42 @@ use crate::{
 
 use super::require_node;
 
-/// What this use case stands for in service discovery.
+/// Features that this use case announces in service discovery.
 pub const FEATURES: &[&str] = &["delete-nodes"];
 
-/// Asks that a node be gone.
+/// Request to delete a node.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Delete {
-    /// Which.
+    /// Name of the node.
     pub node: NodeId,
-    /// Where its subscribers should turn to (§8.4.2).
+    /// URI of the replacement for subscribers and later requests (§8.4.2).
     pub redirect: Option<String>,
 }
 
-/// The most deleted nodes with a redirect.
+/// Maximum number of deleted nodes with a redirect.
 pub const MAX_REDIRECTS: usize = 1_000_000;
-/// Maximum of one owner; it does not apply to deletions by an administrator.
+/// Maximum number in the share of one owner; it does not apply to deletions by an administrator.
 pub const MAX_OWN_REDIRECTS: usize = 10_000;
 
 /// Numbers of deleted nodes with a redirect.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct RedirectCounts {
-    /// All deleted nodes with a redirect.
+    /// Number of all deleted nodes with a redirect.
     pub all: usize,
-    /// Those in the share for which another one would count.
+    /// Number in the share in which the node to delete would count.
     pub own: usize,
 }
 
-/// The longest URI of a redirect, in bytes.
+/// Maximum bytes of the URI of a redirect.
 const MAX_URI_BYTES: usize = 2048;
 
-/// Decides a delete request at the service of this JID, if that is known, given the numbers of deleted nodes with a
-/// redirect. The audience of the event are the subscribers, pending ones too. Later requests for the node return the
-/// redirect ([`Error::Gone`]). Otherwise the name is reserved ([`FormerNode`]), unless the node is unused.
+/// Decides a delete request, given the JID of the service, if it is known, and the numbers of deleted nodes with a
+/// redirect. The audience of the event are the subscribers, including pending ones. Later requests for the node return
+/// the redirect ([`Error::Gone`]). Without a redirect the name is reserved ([`FormerNode`]), unless the node is unused.
 ///
 /// # Errors
-/// [`Error::NodeNotFound`], [`Error::Forbidden`], [`Error::TooManyRedirects`]; [`Error::BadRequest`] if the redirect
-/// is not an absolute URI of at most 2 048 bytes, or points to the node itself.
+/// [`Error::NodeNotFound`], [`Error::Forbidden`], [`Error::TooManyRedirects`]; [`Error::BadRequest`] if the redirect is
+/// not an absolute URI of at most 2 048 bytes, or points to the node itself.
 pub fn delete(
     node: Option<&Node>,
     request: &Delete,
@@ -78,14 +78,15 @@ pub fn delete(
             notifications.push(notice);
         }
         let at = (changes.next_event_id(node.epoch), changes.version());
-        // A node that delivers no notifications announces only its deletion, which ends the subscriptions (§8.4.2).
+        // A node that delivers no notifications still announces its deletion, which ends the subscriptions (§8.4.2).
         let config = NodeConfig { deliver_notifications: true, ..node.config.clone() };
         notifications.extend(Fanout::new(node, &config, cx).notify(at, event)?);
     }
     Ok(Decision { reply: (), changes, notifications })
 }
 
-/// §8.4.2: "Typically this is an XMPP URI or IRI …, but it can be an HTTP URI or any other scheme."
+/// Checks that a redirect is an absolute URI of any scheme. §8.4.2: "Typically this is an XMPP URI or IRI …, but it can
+/// be an HTTP URI or any other scheme."
 fn check_uri(uri: &str) -> Result<(), Error> {
     if uri.len() > MAX_URI_BYTES {
         return Err(Error::BadRequest("the redirect URI has more than 2048 bytes"));
@@ -124,7 +125,7 @@ fn is_uri_of(uri: &str, service: &Jid, node: &NodeId) -> bool {
         && named.and_then(decoded).is_some_and(|name| name == node.as_str())
 }
 
-/// A part of a URI with percent-encoding (RFC 3986 §2.1) decoded, if it is UTF-8.
+/// Decodes a percent-encoded part of a URI (RFC 3986 §2.1); `None` if it is not UTF-8.
 fn decoded(part: &str) -> Option<String> {
     let (mut bytes, mut rest) = (Vec::with_capacity(part.len()), part.bytes());
     while let Some(byte) = rest.next() {

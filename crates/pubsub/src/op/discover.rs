@@ -1,4 +1,4 @@
-//! Discovering nodes and what they are about (§5).
+//! Discovery of nodes and their metadata (§5).
 
 use jid::BareJid;
 
@@ -9,61 +9,61 @@ use crate::{
 
 use super::require_node;
 
-/// What this use case stands for in service discovery.
+/// Features that this use case announces in service discovery.
 pub const FEATURES: &[&str] = &["meta-data"];
 
-/// How many owners and publishers a node shows. They may be thousands; §8.9.1 has them all.
+/// Maximum number of owners and of publishers in the metadata of a node. Owners retrieve complete lists by §8.9.1.
 pub const MAX_SHOWN: usize = 100;
 
-/// What a node is about (§5.4).
+/// Metadata of a node (§5.4).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct MetaData {
-    /// How it behaves under the limits that there are.
+    /// Effective configuration under the present limits.
     pub config: NodeConfig,
-    /// How many items it keeps under these.
+    /// Effective maximum number of items.
     pub max_items: u32,
-    /// Who created it.
+    /// Entity that created the node.
     pub creator: BareJid,
-    /// When.
+    /// Time of the creation.
     pub created: Timestamp,
-    /// How many subscriptions it has.
+    /// Number of subscriptions.
     pub subscribers: usize,
-    /// Whether what it keeps outlives the process.
+    /// Whether stored items survive a restart of the service.
     pub is_durable: bool,
-    /// Its owners, at most [`MAX_SHOWN`].
+    /// Owners, at most [`MAX_SHOWN`].
     pub owners: Vec<BareJid>,
-    /// Those with the affiliation publisher, at most [`MAX_SHOWN`].
+    /// Entities with the affiliation publisher, at most [`MAX_SHOWN`].
     pub publishers: Vec<BareJid>,
 }
 
-/// A node in a list.
+/// Entry of a list of nodes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NodeSummary {
-    /// Its name.
+    /// Name of the node.
     pub node: NodeId,
-    /// The epoch of the node.
+    /// Epoch of the node.
     pub epoch: Epoch,
-    /// Its name for people; may be empty.
+    /// Title of the node; may be empty.
     pub title: String,
-    /// Who has access.
+    /// Access model of the node.
     pub access_model: AccessModel,
-    /// Who may publish.
+    /// Publish model of the node.
     pub publish_model: PublishModel,
-    /// The namespace of its payloads; may be empty.
+    /// Type of the node, usually the namespace of its payloads; may be empty.
     pub r#type: String,
 }
 
-/// Nodes of which types a list has (XEP-0462).
+/// Filter for a list of nodes by their types (XEP-0462).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum TypeFilter {
-    /// These and no others; an empty one is that of nodes without a type.
+    /// Only these types; an empty text selects nodes without a type.
     Included(Vec<String>),
-    /// All but these.
+    /// All types except these.
     Excluded(Vec<String>),
 }
 
 impl NodeSummary {
-    /// The UID of the node in pages of the list (XEP-0059). A later node of the same name has another one.
+    /// Returns the UID of the node in pages of the list (XEP-0059). A later node of the same name has another UID.
     #[must_use]
     pub fn uid(&self) -> String {
         format!("{:016x}-{}", self.epoch.0, self.node)
@@ -78,7 +78,7 @@ impl NodeSummary {
     }
 }
 
-/// The names of the nodes that the edge of a page may stand for.
+/// Returns the names of the nodes that the edge of a page may denote.
 pub fn names_of_edge(edge: &str) -> impl Iterator<Item = NodeId> {
     let of_uid = edge.split_once('-').map(|(_, name)| name);
     of_uid.into_iter().chain([edge]).filter_map(|name| NodeId::parse(name).ok())
@@ -94,7 +94,7 @@ impl TypeFilter {
     }
 }
 
-/// Tells what a node is about.
+/// Returns the metadata of a node.
 ///
 /// # Errors
 /// [`Error::NodeNotFound`], [`Error::Forbidden`].
@@ -122,7 +122,7 @@ fn affiliated(node: &Node, wanted: Affiliation) -> Vec<BareJid> {
     all.take(MAX_SHOWN).map(|(entity, _)| entity.clone()).collect()
 }
 
-/// Returns `true` if a node stands in the list that an actor gets (§5.2).
+/// Returns `true` if the list of nodes for an actor contains a node (§5.2).
 #[must_use]
 pub fn is_listed(
     summary: &NodeSummary,

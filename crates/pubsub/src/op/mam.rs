@@ -1,11 +1,11 @@
-//! Querying the archive of a node (XEP-0313, XEP-0442).
+//! Queries for the archive of a node (XEP-0313, XEP-0442).
 //!
-//! SPEC-DEVIATION: the archive of a node has the items that the node has. With XEP-0313 §3.2, items that were retracted,
-//! evicted or replaced would keep their entries; here the archive shows the same items as retrieval. A query may begin or
-//! end at the id of any earlier event.
+//! SPEC-DEVIATION: the archive of a node has the items that the node has. With XEP-0313 §3.2, items that were
+//! retracted, evicted or replaced would keep their entries; here the archive shows the same items as retrieval. A query
+//! may begin or end at the id of any earlier event.
 //!
-//! SPEC-DEVIATION: XEP-0313 §3 wants unpredictable ids. Here only the node's part of an id is unpredictable; an id gives
-//! no access.
+//! SPEC-DEVIATION: XEP-0313 §3 wants unpredictable ids. Here only the node's part of an id is unpredictable; an id
+//! gives no access.
 
 use jid::Jid;
 
@@ -16,23 +16,23 @@ use crate::{
 
 use super::require_node;
 
-/// The most items in one answer: each is a message of its own.
+/// Maximum number of items in one reply, which has a message for each.
 pub const MAX_RESULTS: usize = 100;
 
-/// Asks for a part of an archive.
+/// Query for a part of an archive.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct QueryArchive {
-    /// Of which node.
+    /// Name of the node.
     pub node: NodeId,
-    /// Which part of what matches.
+    /// Page of the matching items.
     pub page: PageRequest<ArchiveId>,
-    /// In which order.
+    /// Order of the items.
     pub order: ItemOrder,
-    /// Only items after this one.
+    /// Only items after this item.
     pub after: Option<ArchiveId>,
-    /// Only items before this one.
+    /// Only items before this item.
     pub before: Option<ArchiveId>,
-    /// These.
+    /// Only these items.
     pub only: Option<Vec<ArchiveId>>,
     /// Only items published at this time or later.
     pub since: Option<Timestamp>,
@@ -43,7 +43,7 @@ pub struct QueryArchive {
 }
 
 impl QueryArchive {
-    /// All of the archive of a node, as far as a page reaches.
+    /// Returns a query for a page of all items in the archive.
     #[must_use]
     pub fn all(node: NodeId, page: PageRequest<ArchiveId>) -> Self {
         Self {
@@ -60,15 +60,14 @@ impl QueryArchive {
     }
 }
 
-/// Decides whether the archive is shown, and which items these are.
+/// Checks that the actor may query the archive, and returns the query for the items.
 ///
-/// SPEC: publishers are known by their bare JIDs, so no item matches a full one.
+/// SPEC: publishers are known by their bare JIDs, so no item matches a full JID.
 ///
 /// # Errors
 /// [`Error::NodeNotFound`], [`Error::Forbidden`]; [`Error::Unsupported`] at a node that keeps no items;
-/// [`Error::PublisherHidden`] if a publisher is named at a node that does not show publishers (XEP-0313 §4.1.1);
-/// [`Error::ItemNotFound`] for an id that the node never gave; [`Error::NotImplemented`] for a page by
-/// its index.
+/// [`Error::PublisherHidden`] if the query names a publisher at a node that does not show publishers (XEP-0313 §4.1.1);
+/// [`Error::ItemNotFound`] for an id that the node has not assigned; [`Error::NotImplemented`] for a page by its index.
 pub fn query(
     node: Option<&Node>,
     request: &QueryArchive,

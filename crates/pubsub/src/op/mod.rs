@@ -1,7 +1,7 @@
-//! The use cases, one file each: its request, its reply, its rule, and the features that it stands for.
+//! Use cases, one file each: request, reply, rule and features.
 //!
-//! Every rule asks in the same order: is there such a node, may this actor, is the request in order.
-//! So refusals are consistent, and nobody learns more by asking wrongly.
+//! Every rule checks in the same order: the node exists, the actor has access, the request is valid. So errors are
+//! consistent, and invalid requests disclose nothing more.
 
 pub mod affiliations;
 pub mod announce;
@@ -34,23 +34,25 @@ use crate::{
     administers,
 };
 
-/// An entry of an owner's list that cannot be applied whatever the node is like (§8.8.2.4, §8.9.2.4).
+/// Entry of an owner's list that cannot be applied to any node (§8.8.2.4, §8.9.2.4).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct InvalidEntry {
-    /// The address as the owner wrote it.
+    /// Address as the owner wrote it.
     pub jid: String,
-    /// The SubID, in a list of subscriptions.
+    /// SubID, in a list of subscriptions.
     pub subid: Option<SubId>,
-    /// The reason.
+    /// Reason why the entry is invalid.
     pub reason: &'static str,
 }
 
-/// Separates the entries of an owner's list, given what each names: those to apply, and those that contradict an earlier
-/// one. An entry without a SubID is about all subscriptions of its JID. Entries that only repeat others are neither.
+/// Separates the entries of an owner's list into those to apply and those that contradict an earlier entry. `named`
+/// returns the JID, the SubID and the value of an entry. An entry without a SubID applies to all subscriptions of its
+/// JID. Entries that only repeat others are dropped.
 ///
-/// SPEC: §8.9.2.4 has a list with two entries for the same entity refused, and §8.8.2.4 wants distinct SubIDs, without an
-/// error. Neither says whether two spellings of a domain name the same entity. Entries with two spellings and the same value count as one. Otherwise the first one is applied, and the later
-/// one is returned as invalid with the value that the first one set.
+/// SPEC: §8.9.2.4 has a list with two entries for the same entity refused, and §8.8.2.4 wants distinct SubIDs, without
+/// an error. Neither says whether two spellings of a domain name the same entity. Entries with two spellings and the
+/// same value count as one. Otherwise the first one is applied, and the later one is returned as invalid with the value
+/// that the first one set.
 fn distinct<'a, E, V: Copy + Ord>(
     entries: &'a [E],
     named: impl Fn(&'a E) -> (&'a Jid, Option<&'a SubId>, V),
@@ -82,7 +84,7 @@ fn distinct<'a, E, V: Copy + Ord>(
     (distinct.map(|(_, _, entry)| entry).collect(), contradicting)
 }
 
-/// The form of a JID that is the same for all spellings of its domain.
+/// Returns the form of a JID that all spellings of its domain have in common.
 fn decoded(jid: &Jid) -> String {
     let bare = jid.to_bare();
     match jid.resource() {
@@ -91,26 +93,26 @@ fn decoded(jid: &Jid) -> String {
     }
 }
 
-/// The reason for which an entry is returned that contradicts an earlier one.
+/// Reason of an entry that contradicts an earlier one.
 const CONTRADICTING: &str = "contradictory entries: the first one is applied";
 
-/// The reasons for which entries of a list were not applied: each once.
+/// Joins the reasons why entries of a list were not applied, without duplicates.
 fn joined(reasons: impl IntoIterator<Item = String>) -> String {
     let reasons: BTreeSet<_> = reasons.into_iter().collect();
     reasons.into_iter().collect::<Vec<_>>().join("; ")
 }
 
-/// The node, or the refusal that most clauses begin with.
+/// Returns the node, or the error for a missing node.
 fn require_node(node: Option<&Node>) -> Result<&Node, Error> {
     node.ok_or(Error::NodeNotFound)
 }
 
-/// Ends the subscriptions of exactly this address if the node does not admit the entity any more, and approves its pending
-/// ones if they need no approval any more (§8.7.4).
+/// Ends the subscriptions of exactly this address if the node does not admit the entity any more, and approves its
+/// pending subscriptions if they need no approval any more (§8.7.4).
 ///
-/// SPEC: the XEP does not say what becomes of a subscriber who loses access. Here nobody stays
-/// subscribed who could not subscribe, so events need no second check. An entity that loses an affiliation loses its
-/// subscriptions also where no roster can be read: nothing shows that a roster admits it.
+/// SPEC: the XEP does not define the subscriptions of an entity that loses access. They end if the entity could not
+/// subscribe again, so notifications need no second check. An entity that loses an affiliation loses its subscriptions
+/// also where no roster can be read: nothing shows that a roster admits it.
 fn reevaluate_access(
     node: &Node,
     config: &NodeConfig,
@@ -122,7 +124,7 @@ fn reevaluate_access(
     settle_remaining(node, config, (entity, affiliation), &BTreeSet::new(), changes, cx);
 }
 
-/// Reevaluates the subscriptions of an entity that the changes have not ended.
+/// Reevaluates the subscriptions of an entity that are not in `ended`.
 fn settle_remaining(
     node: &Node,
     config: &NodeConfig,
@@ -151,8 +153,8 @@ fn settle_remaining(
     }
 }
 
-/// Reevaluates all subscriptions, pending ones too, that the changes have not ended. Those that only a roster can admit stay
-/// as they are until the roster can be read.
+/// Reevaluates all subscriptions, also pending ones, that the changes have not ended. Subscriptions that only a roster
+/// can admit stay unchanged until the roster can be read.
 fn reevaluate_all(node: &Node, config: &NodeConfig, changes: &mut Changes, cx: &Context<'_>) {
     let concerned = node.subscribers().chain(node.pending());
     let mut entities: Vec<_> = concerned.map(Jid::to_bare).collect();

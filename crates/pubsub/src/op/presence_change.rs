@@ -1,5 +1,5 @@
-//! What the presence of an entity does at a node: temporary subscriptions end (§12.5), items go
-//! (`pubsub#purge_offline`), the last one is sent (`pubsub#send_last_published_item`).
+//! Effects of presence at a node: temporary subscriptions end (§12.5), items are removed (`pubsub#purge_offline`), and
+//! the last item is sent (`pubsub#send_last_published_item`).
 
 use std::collections::HashSet;
 
@@ -14,10 +14,10 @@ use crate::{
 
 use super::{require_node, retract::retractions, subscribe, subscription_options::options_change};
 
-/// What this use case stands for in service discovery.
+/// Features that this use case announces in service discovery.
 pub const FEATURES: &[&str] = &["presence-notifications", "presence-subscribe", "since"];
 
-/// Returns `true` if the presence of anybody has to do with a node after these changes.
+/// Returns `true` if the node depends on the presence of any entity after these changes.
 #[must_use]
 pub fn depends_on_presence(node: &Node, changes: &Changes) -> bool {
     let is_agreed = |change: &Change| match change {
@@ -47,7 +47,7 @@ pub fn watched_entities<'a>(
     all.map(Jid::to_bare).chain(some)
 }
 
-/// Returns `true` if an entity asks by these changes for a subscription, or for options.
+/// Returns `true` if an entity requests a subscription, or options, by these changes.
 #[must_use]
 pub fn asks(changes: &Changes, entity: &BareJid) -> bool {
     changes.iter().any(|change| match change {
@@ -58,7 +58,7 @@ pub fn asks(changes: &Changes, entity: &BareJid) -> bool {
     })
 }
 
-/// Returns `true` if a node needs the presence of an entity for its subscriptions.
+/// Returns `true` if subscriptions of an entity at a node depend on its presence.
 #[must_use]
 pub fn is_needed(node: &Node, entity: &BareJid) -> bool {
     let of_all = node.config.presence_based_delivery || node.config.tempsub;
@@ -67,7 +67,7 @@ pub fn is_needed(node: &Node, entity: &BareJid) -> bool {
     own.any(|jid| of_all || node.terms_of(jid).iter().any(SubscriptionDetails::looks_at_presence))
 }
 
-/// Those whose items go from a node when they go.
+/// Returns the publishers in these changes whose items are removed when they become unavailable.
 pub fn publishers<'a>(node: &'a Node, changes: &'a Changes) -> impl Iterator<Item = BareJid> + 'a {
     let published = changes.iter().filter_map(|change| match change {
         Change::Published(item) => Some(item.publisher.clone()),
@@ -76,17 +76,19 @@ pub fn publishers<'a>(node: &'a Node, changes: &'a Changes) -> impl Iterator<Ite
     published.filter(|_| node.config.purge_offline)
 }
 
-/// Returns `true` if the publishers of the newest items have to be read: the changes make their presence matter.
+/// Returns `true` if the publishers of the newest items have to be read, because the changes make the node depend on
+/// their presence.
 #[must_use]
 pub fn needs_newest_publisher(node: &Node, changes: &Changes) -> bool {
     let is_configured = changes.iter().any(|change| matches!(change, Change::Configured(_)));
     node.config.purge_offline && is_configured
 }
 
-/// The most items that somebody is sent of a node who has been away.
+/// Maximum number of missed items of a node that a returning resource is sent.
 pub const MAX_MISSED: usize = 100;
 
-/// What a resource is sent that has come: what it missed, if it says how long it was away, and else the last item.
+/// Returns the entries for a resource that becomes available: the items that it missed, if its presence tells how long
+/// it was away, otherwise the last item.
 #[must_use]
 pub fn on_available(
     node: &Node,
@@ -103,8 +105,9 @@ pub fn on_available(
     sent
 }
 
-/// What was published while a resource was away (XEP-0312). SPEC: that is sent where presence decides what is sent:
-/// at nodes with `presence_based_delivery`, or that send their last item on presence, and to those with `show-values`.
+/// Returns the items that were published while a resource was away (XEP-0312). SPEC: missed items are sent where
+/// delivery depends on presence: at nodes with `presence_based_delivery`, or that send their last item on presence, and
+/// to subscriptions with `show-values`.
 fn missed_items(
     node: &Node,
     jid: &Jid,
@@ -131,14 +134,14 @@ fn missed_items(
     sent
 }
 
-/// The subscriptions of which a resource is told.
+/// Returns the subscribed JIDs whose notifications a resource receives.
 fn own_subscriptions(node: &Node, jid: &Jid) -> Vec<Jid> {
     let bare = jid.to_bare();
     let all = node.subscriptions_of_address(&bare);
     all.filter(|other| other.is_bare() || *other == jid).cloned().collect()
 }
 
-/// The JIDs at a node to which the last item goes because a resource has come, with it.
+/// Returns the last item for the subscriptions of a resource that becomes available.
 fn last(node: &Node, jid: &Jid, last: Option<&Item>, fresh: &dyn IdGenerator) -> Vec<LogEntry> {
     if node.config.send_last_published_item != SendLastPublishedItem::OnSubAndPresence {
         return Vec::new();
@@ -155,31 +158,32 @@ fn last(node: &Node, jid: &Jid, last: Option<&Item>, fresh: &dyn IdGenerator) ->
     sent.flatten().collect()
 }
 
-/// An item that is sent to whoever comes, in the states of availability in which events are wanted (§16.4.2).
+/// Returns the entry limited to the states of availability that the options select (§16.4.2), for an item that is sent
+/// to a resource that becomes available.
 fn in_wanted_states(sent: LogEntry, terms: &SubscriptionDetails) -> LogEntry {
     let shows = Some(terms.options.show_values).filter(|shows| *shows != ShowSet::ALL);
     LogEntry { variant: DeliveryVariant { shows, ..sent.variant }, ..sent }
 }
 
-/// An entity of which a resource is not available any more, or none is.
+/// Presence of type unavailable.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct UnavailablePresence {
-    /// The resource; a bare JID if that is not said.
+    /// Full JID of the resource; a bare JID if the resource is unknown.
     pub jid: Jid,
-    /// Whether it was the last one.
+    /// Whether it was the last available resource of the entity.
     pub is_last: bool,
 }
 
-/// Decides on the departure of an entity, given the newest item and the JIDs of the entity that an owner subscribed.
+/// Decides the effects of an entity that becomes unavailable, given the newest item and the JIDs of the entity that an
+/// owner subscribed.
 ///
-/// SPEC-DEVIATION: §16.4.4 says that `purge_offline` applies to the relevant publisher, and purges all items. Here
-/// that is the publisher of the newest item, if it may change all items. Otherwise an entity could remove the items
-/// of all publishers of an open node by going offline. The items of an entity that may change only its own are
-/// retracted.
+/// SPEC-DEVIATION: §16.4.4 says that `purge_offline` applies to the relevant publisher, and purges all items. Here that
+/// is the publisher of the newest item, if it may change all items. Otherwise an entity could remove the items of all
+/// publishers of an open node by going offline. The items of an entity that may change only its own are retracted.
 ///
-/// SPEC-DEVIATION: §12.5 makes all subscriptions of a node with `tempsub` temporary. Those that owners made do not
-/// end: their end would disclose to an owner that an entity became unavailable, although the entity shares its
-/// presence with the service for other subscriptions.
+/// SPEC-DEVIATION: §12.5 makes all subscriptions of a node with `tempsub` temporary. Those that owners made do not end:
+/// their end would disclose to an owner that an entity became unavailable, although the entity shares its presence with
+/// the service for other subscriptions.
 ///
 /// # Errors
 /// [`Error::NodeNotFound`].
@@ -227,8 +231,8 @@ pub fn on_unavailable(
 /// Maximum number of items that are retracted at once because their publisher went offline.
 pub const MAX_RETRACTED: usize = 100;
 
-/// Returns `true` if the items of a publisher, and no others, are removed when it goes offline: it may change only its own.
-/// An outcast may retract nothing, so its items stay.
+/// Returns `true` if only the items of this publisher are removed when it becomes unavailable: it may change only its
+/// own items. The items of outcasts remain, because outcasts may not retract items.
 #[must_use]
 pub fn loses_own_items(node: &Node, publisher: &BareJid) -> bool {
     node.config.purge_offline
@@ -236,7 +240,8 @@ pub fn loses_own_items(node: &Node, publisher: &BareJid) -> bool {
         && node.affiliation_of(publisher) != Affiliation::Outcast
 }
 
-/// Decides on the departure of a publisher that [loses its own items](loses_own_items), given some of these.
+/// Decides the effects of a publisher that becomes unavailable and [loses its own items](loses_own_items), given some
+/// of these.
 ///
 /// # Errors
 /// [`Error::NodeNotFound`], [`Error::TooManyNotifications`].

@@ -1,7 +1,9 @@
-//! Public subscriptions (XEP-0465): who sees a node may know who wants to be known as its subscriber.
+//! Public subscriptions (XEP-0465): entities that may discover a node may retrieve the subscribers that chose to be
+//! public.
 //!
-//! SPEC: a node's public subscribers are read at a node that the service makes up, which nobody can subscribe to. They
-//! are known by their bare JIDs. That of an entity's own public subscriptions is its account's (XEP-0376), not here.
+//! SPEC: the public subscribers of a node are retrieved from a virtual node that nobody can subscribe to. They are
+//! known by their bare JIDs. The node with an entity's own public subscriptions belongs to the account of the entity
+//! (XEP-0376), not to this service.
 
 use std::collections::BTreeSet;
 
@@ -11,24 +13,24 @@ use crate::{Context, Error, Node, NodeId, access};
 
 use super::require_node;
 
-/// What the name of the node with the public subscribers of another one begins with; the other one's name follows.
+/// Prefix of the name of a virtual node with the public subscribers of another node, whose name follows.
 const SUBSCRIBERS: &str = "urn:xmpp:pps:subscribers:0/";
-/// The node with an entity's public subscriptions.
+/// Name of the node with an entity's public subscriptions.
 const SUBSCRIPTIONS: &str = "urn:xmpp:pps:subscriptions:0";
 
-/// Returns `true` if nobody but the service may do something at a node of this name (XEP-0465 §5).
+/// Returns `true` if nodes of this name are reserved for the service (XEP-0465 §5).
 #[must_use]
 pub fn is_managed(node: &NodeId) -> bool {
     node.as_str() == SUBSCRIPTIONS || node.as_str().starts_with(SUBSCRIBERS)
 }
 
-/// The node whose public subscribers are at this one.
+/// Returns the node whose public subscribers a virtual node lists.
 #[must_use]
 pub fn subscribed_node(node: &NodeId) -> Option<NodeId> {
     NodeId::parse(node.as_str().strip_prefix(SUBSCRIBERS)?).ok()
 }
 
-/// Tells who subscribes to a node in public.
+/// Returns the bare JIDs of the public subscribers of a node.
 ///
 /// # Errors
 /// [`Error::NodeNotFound`], [`Error::Forbidden`].

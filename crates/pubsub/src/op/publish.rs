@@ -1,4 +1,4 @@
-//! Publishing items (§7.1).
+//! Publication of items (§7.1).
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -15,7 +15,7 @@ use crate::{
 
 use super::{create, retract::retractions};
 
-/// What this use case stands for in service discovery.
+/// Features that this use case announces in service discovery.
 pub const FEATURES: &[&str] = &[
     "auto-create",
     "item-ids",
@@ -27,47 +27,48 @@ pub const FEATURES: &[&str] = &[
     "publish-options",
 ];
 
-/// Asks that items be published, all or none (§12.11).
+/// Request to publish items, all or none (§12.11).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Publish {
-    /// Where.
+    /// Name of the node.
     pub node: NodeId,
-    /// What; nothing for an event without an item (§4.3).
+    /// New items; empty for an event without an item (§4.3).
     pub items: Vec<NewItem>,
-    /// How the node has to be configured, and is if it has to be created (§7.1.5).
+    /// Publish-options: preconditions, and the configuration of a node that is created (§7.1.5).
     pub options: Vec<ConfigField>,
-    /// What the newest item is called in the archive, or nothing is published (XEP-0395 §3.2).
+    /// Archive id that the newest item is expected to have; otherwise nothing is published (XEP-0395 §3.2).
     pub expected_newest: Option<String>,
 }
 
-/// An item that is not yet there.
+/// Item to publish.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NewItem {
-    /// Its name; the service chooses one if there is none (§7.1.2).
+    /// Name of the item; the service chooses one if there is none (§7.1.2).
     pub id: Option<ItemId>,
-    /// Its content.
+    /// Payload of the item.
     pub payload: Option<Payload>,
 }
 
-/// The items are published.
+/// Reply to a publish request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PublishReply {
-    /// Where.
+    /// Name of the node.
     pub node: NodeId,
-    /// Their names, in the order of the request.
+    /// Names of the published items, in the order of the request.
     pub items: Vec<ItemId>,
 }
 
-/// Decides a publish request. An item with the name of one that is there replaces it and is the
-/// newest; the oldest past `max_items`, or past the service's limit of bytes, go without an event.
+/// Decides a publish request. An item with the name of an existing one replaces it and becomes the newest; the oldest
+/// items past `max_items`, or past the service's limit of bytes, are evicted without an event.
 ///
-/// A node that is not there is created by who may create nodes (§7.1.4), in the same step. SPEC: whoever may not
-/// create it is told `item-not-found`, and so is everyone where the configuration says that it is not created so. A node
-/// with a redirect is never created so, and a deleted one only by those who [may have its name](FormerNode).
+/// A missing node is created in the same commit if the actor may create nodes (§7.1.4). SPEC: an actor that may not
+/// create the node gets `item-not-found`, as does every actor if the configuration of the service does not allow
+/// automatic creation. A node with a redirect is never created automatically, and a deleted one only by entities that
+/// [may have its name](FormerNode).
 ///
 /// # Errors
-/// [`Error::NodeNotFound`], [`Error::Forbidden`], [`Error::ForeignItem`], [`Error::PreconditionNotMet`], [`Error::Outdated`], those of
-/// §7.1.3, and of a creation; [`Error::TooManyNotifications`].
+/// [`Error::NodeNotFound`], [`Error::Forbidden`], [`Error::ForeignItem`], [`Error::PreconditionNotMet`],
+/// [`Error::Outdated`], those of §7.1.3, and of a creation; [`Error::TooManyNotifications`].
 pub fn publish(
     node: Option<&Node>,
     request: &Publish,
@@ -93,17 +94,17 @@ pub fn publish(
     }
     check_options(node, request, cx)?;
     if request.expected_newest.is_some() {
-        // Who may not read does not learn what is there.
+        // The error would disclose the newest item to entities that may not retrieve it.
         access::may_retrieve(node, cx).map_err(|_| Error::Forbidden)?;
     }
     check_compared(request, there.newest.as_ref())?;
     publish_at(node, Changes::none(node), request, there, cx)
 }
 
-/// Checks the publish-options against the configuration of the node (§7.1.5), also of a node that the request creates. A
-/// number above the limits of the policy is a precondition that is not met.
+/// Checks the publish-options against the configuration of the node (§7.1.5), which the request may just have created.
+/// A number above the limits of the policy is a precondition that is not met.
 fn check_options(node: &Node, request: &Publish, cx: &Context<'_>) -> Result<(), Error> {
-    // Each by itself: of two values for one field one is not met.
+    // Each option is compared separately: of two values for one field, one is not met.
     let unmet = request.options.iter().find(|wanted| !node.config.meets(wanted, cx.limits()));
     match unmet {
         Some(unmet) => Err(Error::PreconditionNotMet { field: unmet.field() }),
@@ -111,8 +112,8 @@ fn check_options(node: &Node, request: &Publish, cx: &Context<'_>) -> Result<(),
     }
 }
 
-/// SPEC: XEP-0395 leaves it to the service what tells the content of an item. Here it is what the item is called in the
-/// archive, so it changes too when the same content is published again.
+/// Checks that the newest item is the expected one. SPEC: XEP-0395 leaves it to the service how the content of an item
+/// is identified. Here the archive id identifies it, so it changes too when the same content is published again.
 fn check_compared(request: &Publish, newest: Option<&Item>) -> Result<(), Error> {
     let newest = newest.map(|item| item.archive_id().to_string());
     match &request.expected_newest {
@@ -121,35 +122,36 @@ fn check_compared(request: &Publish, newest: Option<&Item>) -> Result<(), Error>
     }
 }
 
-/// What a publish request has to do with: items of the node, or the node that was deleted.
+/// Existing items, or the record of a deleted node, on which a publish request depends.
 #[derive(Clone, Debug, Default)]
 pub struct ExistingItems {
-    /// If the node is not there: the one of this name that was deleted.
+    /// Record of the deleted node of this name, if the node does not exist.
     pub former: Option<FormerNode>,
-    /// The newest, if it is compared.
+    /// Newest item, if the request expects one.
     pub newest: Option<Item>,
-    /// Those that have the names of new ones, each with its publisher, if the node [may be full](needs_existing_items) or the
-    /// actor [may overwrite only its own items](looks_at_publishers).
+    /// Items that the new ones replace, each with its publisher; set if the node [may be full](needs_existing_items) or
+    /// the actor [may overwrite only its own items](looks_at_publishers).
     pub replaced: BTreeMap<ItemId, BareJid>,
-    /// How many there are.
+    /// Number of items at the node.
     pub total: usize,
-    /// The oldest: twice as many as the request has.
+    /// Oldest items: twice as many as the request has.
     pub oldest: Vec<ItemId>,
 }
 
-/// Returns `true` if a request has to do with what is there, because the node may be full and does not just drop the oldest.
+/// Returns `true` if a publish request depends on the existing items, because the node may be full and does not
+/// silently remove the oldest.
 #[must_use]
 pub fn needs_existing_items(config: &NodeConfig) -> bool {
     config.persist_items && config.publish_node_full != PublishNodeFull::DiscardOldest
 }
 
-/// Returns `true` if a request has to do with the publishers of the items that it would overwrite.
+/// Returns `true` if a publish request depends on the publishers of the items that it would overwrite.
 #[must_use]
 pub fn looks_at_publishers(node: &Node, actor: &Actor) -> bool {
     node.config.persist_items && !access::may_change_all_items(node, actor)
 }
 
-/// Publishes at a node that is there when these changes are made.
+/// Publishes at a node that exists after these changes.
 fn publish_at(
     node: &Node,
     mut changes: Changes,
@@ -212,7 +214,7 @@ fn publish_at(
     Ok(Decision { reply, changes, notifications })
 }
 
-/// Those that make room for new items at a node that retracts them, or refuses what is too much.
+/// Returns the items that a node retracts to make room for new ones, or an error if it refuses new items.
 fn evicted(
     new: &[Arc<Item>],
     there: &ExistingItems,
@@ -232,7 +234,7 @@ fn evicted(
     }
 }
 
-/// How many items the node takes at once (§7.1.3.7, §12.11).
+/// Checks the number of items in one request (§7.1.3.7, §12.11).
 fn check_number(number: usize, config: &NodeConfig, cx: &Context<'_>) -> Result<(), Error> {
     let takes_items = config.persist_items || config.deliver_payloads;
     let kept = config.max_items.within(cx.limits()) as usize;
@@ -241,7 +243,7 @@ fn check_number(number: usize, config: &NodeConfig, cx: &Context<'_>) -> Result<
         0 => Ok(()),
         _ if !takes_items => Err(Error::ItemForbidden),
         n if n > cx.limits().max_batch => Err(Error::batch_too_long(cx.limits())),
-        // A node may keep no item at all and still announce each.
+        // A node that keeps no items may still notify subscribers of each.
         n if config.persist_items && kept > 0 && n > kept => {
             Err(Error::MaxItemsExceeded { limit: "pubsub#max_items", max: kept })
         }
@@ -249,8 +251,8 @@ fn check_number(number: usize, config: &NodeConfig, cx: &Context<'_>) -> Result<
     }
 }
 
-/// Checks that the node accepts this payload (§7.1.3.5, §7.1.3.7). Its namespace may be any: `pubsub#type` says what the data
-/// means (§16.4.4).
+/// Checks that the node accepts this payload (§7.1.3.5, §7.1.3.7). Every namespace is allowed: `pubsub#type` only
+/// describes the data (§16.4.4).
 fn check_payload(
     payload: Option<&Payload>,
     config: &NodeConfig,

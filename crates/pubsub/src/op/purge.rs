@@ -1,4 +1,4 @@
-//! Removing all items of a node (§8.5).
+//! Removal of all items of a node (§8.5).
 
 use crate::{
     Change, Changes, Context, Decision, Error, Event, Feature, Node, NodeId, access,
@@ -7,13 +7,13 @@ use crate::{
 
 use super::require_node;
 
-/// What this use case stands for in service discovery.
+/// Features that this use case announces in service discovery.
 pub const FEATURES: &[&str] = &["purge-nodes"];
 
-/// Asks that all items be gone.
+/// Request to remove all items of a node.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Purge {
-    /// Of which node.
+    /// Name of the node.
     pub node: NodeId,
 }
 

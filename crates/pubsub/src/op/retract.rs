@@ -1,4 +1,4 @@
-//! Retracting items (§7.2).
+//! Retraction of items (§7.2).
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -11,21 +11,21 @@ use crate::{
 
 use super::require_node;
 
-/// What this use case stands for in service discovery.
+/// Features that this use case announces in service discovery.
 pub const FEATURES: &[&str] = &["delete-items", "retract-items"];
 
-/// Asks that items be gone, all or none (§12.11).
+/// Request to retract items, all or none (§12.11).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Retract {
-    /// From which node.
+    /// Name of the node.
     pub node: NodeId,
-    /// Which; at least one.
+    /// Names of the items; at least one.
     pub items: Vec<ItemId>,
-    /// Whether to tell subscribers even if the node would not (§7.2.2.1).
+    /// Whether to notify subscribers even if the node is not configured so (§7.2.2.1).
     pub notify: bool,
 }
 
-/// What an item takes in an event besides its name.
+/// Bytes of an item in an event besides its name.
 const RETRACTED_BYTES: usize = 20;
 
 /// Decides a retract request, given the publishers of the named items that exist.
@@ -70,7 +70,7 @@ pub fn retract(
     Ok(Decision { reply: (), changes, notifications })
 }
 
-/// Checks whether the actor may learn which items exist.
+/// Checks that the actor may learn which items exist.
 ///
 /// # Errors
 /// [`Error::Forbidden`].
@@ -80,7 +80,7 @@ pub fn check_access(node: &Node, cx: &Context<'_>) -> Result<(), Error> {
     if is_refused { Err(Error::Forbidden) } else { Ok(()) }
 }
 
-/// One event for each item that is gone; each takes its place, whether subscribers are notified or not.
+/// Returns an event for each retracted item; each takes a sequence, whether or not subscribers are notified.
 pub(super) fn retractions(
     node: &Node,
     items: &[ItemId],

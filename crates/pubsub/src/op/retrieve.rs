@@ -9,43 +9,43 @@ use crate::{
 
 use super::require_node;
 
-/// What this use case stands for in service discovery.
+/// Features that this use case announces in service discovery.
 pub const FEATURES: &[&str] = &["retrieve-items", "rsm"];
 
-/// Asks for items.
+/// Request for items.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Retrieve {
-    /// Of which node.
+    /// Name of the node.
     pub node: NodeId,
-    /// Which.
+    /// Requested items.
     pub selection: Selection,
-    /// In which order (XEP-0413).
+    /// Order of the items (XEP-0413).
     pub order: ItemOrder,
-    /// Which of the asker's subscriptions it has in mind (§6.5.9.1).
+    /// SubID of the actor's subscription (§6.5.9.1).
     pub subid: Option<SubId>,
 }
 
-/// Which items of a node.
+/// Selection of the items of a node.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Selection {
-    /// Those with these names; what is not there is left out (§6.5.9.12).
+    /// The items with these names; missing items are left out (§6.5.9.12).
     Ids(Vec<ItemId>),
-    /// A part of all of them (§6.5.4, XEP-0059).
+    /// A page of all items (§6.5.4, XEP-0059).
     Page(PageRequest<ItemId>),
-    /// The newest, at most this many (§6.5.7).
+    /// The newest items, at most this number (§6.5.7).
     Recent(u32),
 }
 
-/// The items of an answer.
+/// Items of a reply.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Retrieved {
-    /// The part of the selection that fits into the answer.
+    /// Part of the selection that fits into the reply.
     pub part: ResultPage<Arc<Item>>,
-    /// The publisher that the items show to those who do not manage the node.
+    /// Publisher that the items show to entities that may not configure the node.
     pub attribution: Attribution,
 }
 
-/// Decides whether the items are shown.
+/// Checks that the actor may retrieve the items.
 ///
 /// # Errors
 /// [`Error::NodeNotFound`], [`Error::Forbidden`], [`Error::ClosedNode`], [`Error::SubIdRequired`],
@@ -65,10 +65,10 @@ pub fn retrieve(node: Option<&Node>, request: &Retrieve, cx: &Context<'_>) -> Re
     }
 }
 
-/// Decides whether the names of the items are shown (§5.5).
+/// Checks that the actor may list the names of the items (§5.5).
 ///
 /// # Errors
-/// As [`retrieve`], but for what it says of SubIDs.
+/// As [`retrieve`], except those for SubIDs.
 pub fn list(node: Option<&Node>, cx: &Context<'_>) -> Result<(), Error> {
     let node = require_node(node)?;
     access::may_retrieve(node, cx)?;
@@ -78,7 +78,8 @@ pub fn list(node: Option<&Node>, cx: &Context<'_>) -> Result<(), Error> {
     }
 }
 
-/// Who has several subscriptions says which it has in mind, and who says one has that one (§6.5.9.1, §6.5.9.2).
+/// Checks the SubID of a request: it is required if the actor has several subscriptions, and has to be that of one of
+/// them (§6.5.9.1, §6.5.9.2).
 fn check_subid(node: &Node, request: &Retrieve, cx: &Context<'_>) -> Result<(), Error> {
     let bare = cx.actor.bare();
     let own = node.subscriptions_of(&bare).filter_map(|jid| node.special(jid));

@@ -1,4 +1,4 @@
-//! Subscribing (§6.1).
+//! Subscription to nodes (§6.1).
 
 use jid::Jid;
 
@@ -13,48 +13,48 @@ use super::{
     subscription_options::{OptionsForm, check_offered, has_lease, offers_body, options_change},
 };
 
-/// What this use case stands for in service discovery.
+/// Features that this use case announces in service discovery.
 pub const FEATURES: &[&str] = &["subscribe"];
 
-/// What it stands for where a JID can have several subscriptions at a node.
+/// Further features if a JID can have several subscriptions to a node.
 pub const FEATURES_OF_MANY: &[&str] = &["multi-subscribe"];
 
-/// Asks for the events of a node.
+/// Request to subscribe to a node.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Subscribe {
-    /// Which node.
+    /// Name of the node.
     pub node: NodeId,
-    /// Where the events go: the actor's bare JID or one of its full JIDs.
+    /// Recipient of the notifications: the actor's bare JID or one of its full JIDs.
     pub jid: Jid,
-    /// Which options the subscription shall have, if that is said (§6.3.7).
+    /// Options of the subscription, if the request has any (§6.3.7).
     pub settings: Option<Vec<SubscriptionOption>>,
-    /// Whether it is a public one (XEP-0465).
+    /// Whether the subscription is public (XEP-0465).
     pub is_public: bool,
 }
 
-/// The JID is subscribed, or waits for an owner.
+/// Reply to a subscribe request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SubscribeReply {
-    /// To which node.
+    /// Name of the node.
     pub node: NodeId,
-    /// Who.
+    /// Subscribed or pending JID.
     pub jid: Jid,
-    /// Which of its subscriptions, where it can have several.
+    /// SubID, if the JID can have several subscriptions.
     pub subid: Option<SubId>,
-    /// How.
+    /// State of the subscription.
     pub state: SubscriptionState,
-    /// With which options, if some were asked for.
+    /// Options of the subscription, if the request has any.
     pub options: Option<OptionsForm>,
 }
 
 /// Decides a subscribe request, given the newest item.
 ///
-/// Who is subscribed already is told so again (§6.1.2), without the last item, or gets one more subscription where it
-/// can have several (§6.1.6). Where an owner has to approve it, the owners are asked (§8.6).
+/// For an existing subscription the reply repeats its state (§6.1.2), without the last item, or another subscription
+/// begins where a JID can have several (§6.1.6). If the access model requires approval, the owners are asked (§8.6).
 ///
 /// # Errors
-/// [`Error::NodeNotFound`], [`Error::InvalidJid`], [`Error::Forbidden`],
-/// [`Error::ClosedNode`], [`Error::PendingSubscription`], [`Error::Unsupported`], [`Error::TooManySubscriptions`],
+/// [`Error::NodeNotFound`], [`Error::InvalidJid`], [`Error::Forbidden`], [`Error::ClosedNode`],
+/// [`Error::PendingSubscription`], [`Error::Unsupported`], [`Error::TooManySubscriptions`],
 /// [`Error::TooManyOwnSubscriptions`], [`Error::TooManySpecial`], [`Error::InvalidOptions`],
 /// [`Error::ConfigurationRequired`].
 pub fn subscribe(
@@ -113,11 +113,11 @@ fn is_plain(terms: &SubscriptionDetails) -> bool {
     terms.subid.is_none() && terms.options == SubscriptionOptions::default()
 }
 
-/// One more subscription of a JID, where it can have several; else its options are set, if it says some. A subscription
-/// of another spelling of its domain goes on at the JID of the request.
+/// Adds another subscription of a JID where it can have several; otherwise sets the options, if the request has any. A
+/// subscription in another spelling of the domain moves to the JID of the request.
 ///
-/// SPEC: an owner may have subscribed an address that the server of the entity does not know. The request shows the one
-/// that it knows.
+/// SPEC: an owner may have subscribed an address that the server of the entity does not know. The request shows the
+/// address that the server knows.
 fn resubscribe(
     node: &Node,
     request: &Subscribe,
@@ -206,9 +206,10 @@ fn reply(
     }
 }
 
-/// The last item for those whose subscription has begun with these changes, at a node that is then configured so: an
-/// owner has approved it, or nobody has to any more (§12.2). They may have gone meanwhile: it comes in the states of
-/// availability in which they want events. SPEC: whom an owner subscribes gets no last item.
+/// Returns the last item for each subscription that begins with these changes because an owner approved it or no
+/// approval is needed any more (§12.2), if `config`, the configuration after the changes, says so. The subscriber may
+/// be unavailable by now, so the item is sent only in the states of availability that its options select. SPEC: a JID
+/// that an owner subscribes does not receive the last item.
 pub(super) fn last_items(
     node: &Node,
     config: &NodeConfig,
@@ -232,8 +233,8 @@ pub(super) fn last_items(
     sent.collect()
 }
 
-/// The last item for a JID that is subscribed on these terms now (§6.1.7), as of a version, with a nonce. A
-/// subscribing entity, or one that sends presence, is available.
+/// Returns the last item for a new subscription of a JID (§6.1.7), as of a version, with a nonce. Availability is not
+/// checked: an entity that subscribes or sends presence is available.
 pub(super) fn last_item(
     node: &Node,
     config: &NodeConfig,

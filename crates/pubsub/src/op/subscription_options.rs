@@ -9,40 +9,40 @@ use crate::{
 
 use super::require_node;
 
-/// What this use case stands for in service discovery.
+/// Features that this use case announces in service discovery.
 pub const FEATURES: &[&str] =
     &["leased-subscription", "retrieve-default-sub", "subscription-options"];
 
-/// Which subscription is meant.
+/// Request for the options of a subscription.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct GetOptions {
-    /// At which node.
+    /// Name of the node.
     pub node: NodeId,
-    /// Whose.
+    /// JID of the subscription.
     pub jid: Jid,
-    /// Which of the JID's.
+    /// SubID, if the JID has several subscriptions.
     pub subid: Option<SubId>,
 }
 
-/// Asks that a subscription have other options.
+/// Request to set the options of a subscription.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SetOptions {
-    /// Which subscription.
+    /// The subscription.
     pub of: GetOptions,
-    /// What changes; nothing if the form was cancelled.
+    /// Options to change; empty if the form was cancelled.
     pub settings: Vec<SubscriptionOption>,
 }
 
-/// Options, and whether items can be told in a body where they hold.
+/// Options of a subscription as a form shows them.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct OptionsForm {
-    /// What holds.
+    /// Present options.
     pub options: SubscriptionOptions,
-    /// Whether [`SubscriptionOptions::include_body`] is offered.
+    /// Whether the form offers [`SubscriptionOptions::include_body`].
     pub offers_body: bool,
 }
 
-/// Shows the options of a subscription (§6.3.2).
+/// Returns the options of a subscription (§6.3.2).
 ///
 /// # Errors
 /// [`Error::NodeNotFound`], [`Error::Forbidden`], [`Error::NoOptions`], [`Error::SubIdRequired`],
@@ -59,7 +59,7 @@ pub fn options(
     Ok(OptionsForm { options: terms.options.clone(), offers_body: offers_body(&node.config) })
 }
 
-/// Shows the options that a subscription at a node has if nothing else is said (§6.4).
+/// Returns the default options of subscriptions to a node (§6.4).
 ///
 /// # Errors
 /// [`Error::NodeNotFound`], [`Error::Forbidden`].
@@ -72,7 +72,7 @@ pub fn default(node: Option<&Node>, cx: &Context<'_>) -> Result<OptionsForm, Err
     })
 }
 
-/// Decides a request to set the options of a subscription (§6.3.5). A lease is renewed so (§12.19).
+/// Decides a request to set the options of a subscription (§6.3.5), which also renews a lease (§12.19).
 ///
 /// # Errors
 /// As [`options`]; [`Error::InvalidOptions`], [`Error::TooManySpecial`].
@@ -100,7 +100,7 @@ pub fn set_options(
     Ok(Decision::without_entries((), changes))
 }
 
-/// The named JID, subscribed or pending, with its subscriptions, if the actor may configure them.
+/// Returns the named JID, subscribed or pending, with its subscriptions, if the actor may configure them.
 fn configurable(
     node: &Node,
     of: &GetOptions,
@@ -117,7 +117,8 @@ fn configurable(
     Ok((jid, terms))
 }
 
-/// Which of several subscriptions is meant. SPEC: a SubID is ignored where there is none (§6.2.3.5).
+/// Returns the index of the subscription that a request denotes. SPEC: a SubID is ignored if the subscription has none
+/// (§6.2.3.5).
 pub(super) fn find(terms: &[SubscriptionDetails], subid: Option<&SubId>) -> Result<usize, Error> {
     match (terms, subid) {
         ([_], None) => Ok(0),
@@ -130,22 +131,24 @@ pub(super) fn find(terms: &[SubscriptionDetails], subid: Option<&SubId>) -> Resu
     }
 }
 
-/// SPEC: the one thing that a subscription may have to be configured with is its lease, where the service wants one.
+/// Returns `true` if the options have a lease or need none. SPEC: the only option that the service may require of a
+/// subscription is a lease.
 pub(super) fn has_lease(options: &SubscriptionOptions, cx: &Context<'_>) -> bool {
     !cx.limits().require_lease || options.expire != Expire::Never
 }
 
-/// The namespace of payloads that can be told in a message's body.
+/// Namespace of the payloads whose text notifications can repeat in the message body.
 pub const ATOM: &str = "http://www.w3.org/2005/Atom";
 
-/// Returns `true` if a node can have items that can be told in a message's body (§12.8). SPEC: `include_body`, which is to be
-/// offered only where the service knows the payloads, is offered at nodes without a type, and at those of Atom.
+/// Returns `true` if a node can have items whose text notifications can repeat in the message body (§12.8). SPEC:
+/// `include_body`, which is to be offered only where the service knows the payloads, is offered at nodes without a
+/// type, and at those of Atom.
 #[must_use]
 pub fn offers_body(config: &NodeConfig) -> bool {
     config.r#type.is_empty() || config.r#type == ATOM
 }
 
-/// Refuses options that are not offered at a node.
+/// Checks that the node offers the options that are set.
 pub(super) fn check_offered(node: &Node, settings: &[SubscriptionOption]) -> Result<(), Error> {
     let is_offered = |setting: &SubscriptionOption| {
         *setting != SubscriptionOption::IncludeBody(true) || offers_body(&node.config)
@@ -159,12 +162,15 @@ pub(super) fn check_offered(node: &Node, settings: &[SubscriptionOption]) -> Res
     }
 }
 
-/// Subscriptions with options or SubIDs at one node. Each event looks at all of them.
+/// Maximum number of JIDs with options or SubIDs at one node. Each event evaluates all of them.
 const MAX_SPECIAL: usize = 100_000;
-/// JIDs of one account that have such subscriptions at one node.
+/// Maximum number of JIDs of one account with options or SubIDs at one node.
 const MAX_OWN_SPECIAL: usize = 100;
 
-/// A JID has these subscriptions from now on.
+/// Returns the change that sets the subscriptions of a JID.
+///
+/// # Errors
+/// [`Error::TooManySpecial`].
 pub(super) fn options_change(
     node: &Node,
     jid: Jid,

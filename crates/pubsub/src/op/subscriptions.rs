@@ -1,4 +1,4 @@
-//! Subscriptions as the owner manages them (§8.8), and as an entity sees its own (§5.6).
+//! Subscriptions: management by owners (§8.8), and retrieval of one's own (§5.6).
 
 use std::collections::BTreeMap;
 
@@ -15,53 +15,54 @@ use super::{
     subscription_options::{find, options_change},
 };
 
-/// What this use case stands for in service discovery.
+/// Features that this use case announces in service discovery.
 pub const FEATURES: &[&str] =
     &["manage-subscriptions", "retrieve-subscriptions", "subscription-notifications"];
 
 /// Maximum number of subscriptions that are counted for the index of a page.
 const MAX_COUNTED: usize = 10_000;
 
-/// Asks for one's own subscriptions, at one node or at all.
+/// Request for the actor's own subscriptions.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct OwnSubscriptions {
-    /// At which node only.
+    /// Node to which the list is restricted, if any.
     pub node: Option<NodeId>,
 }
 
-/// Asks that JIDs be subscribed or not.
+/// Request of an owner to set subscriptions.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SetSubscriptions {
-    /// At which node.
+    /// Name of the node.
     pub node: NodeId,
     /// JIDs with optional SubIDs, and the new states of their subscriptions. Entries that contradict an earlier one are
     /// not applied.
     pub entries: Vec<(Jid, Option<SubId>, RequestedState)>,
-    /// The entries that cannot be applied. The others are.
+    /// Entries that cannot be applied. They do not prevent the others.
     pub invalid: Vec<InvalidEntry>,
 }
 
-/// What an owner wants a subscription to be; nothing if it is a state that this service does not have.
+/// State of a subscription that an owner requests; `None` for a state that the service does not support.
 pub type RequestedState = Option<SubscriptionState>;
 
-/// What became of the entries.
+/// Result of setting subscriptions.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SetSubscriptionsReply {
-    /// At which node.
+    /// Name of the node.
     pub node: NodeId,
-    /// The addresses and SubIDs of the entries that were not applied, with the present states. The others hold
-    /// (§8.8.2.4).
+    /// Addresses and SubIDs of the entries that were not applied, with the present states. The other entries were
+    /// applied (§8.8.2.4).
     pub failed: Vec<(String, Option<SubId>, SubscriptionState)>,
-    /// The reasons, as a text; empty if all were applied.
+    /// Reasons as a text; empty if all entries were applied.
     pub reason: String,
-    /// Whether some failed because the node has as many subscriptions as it takes.
+    /// Whether entries failed because the node has the maximum number of subscriptions.
     pub is_full: bool,
-    /// Entries that end a subscription that does not exist, and another JID of the same entity that stays subscribed.
+    /// JIDs of entries that end a subscription that does not exist, each with another JID of the same entity that
+    /// remains subscribed.
     pub still_subscribed: Vec<(Jid, Jid)>,
 }
 
 impl SetSubscriptionsReply {
-    /// Describes the entries that ended nothing although their entity has a subscription.
+    /// Describes the entries that ended no subscription although their entity has one.
     pub fn not_ended(&self) -> Vec<String> {
         let describe =
             |(jid, other): &(Jid, Jid)| format!("{jid} has no subscription, but {other} has one");
@@ -69,14 +70,15 @@ impl SetSubscriptionsReply {
     }
 }
 
-/// Lists a page of the subscriptions for the owner (§8.8.1), as far as it fits, without pending ones. The order is that of
-/// bare JIDs and resources, so that pages stay valid when options change. An edge is a [UID](Subscription::uid).
+/// Returns a page of the subscriptions to an owner (§8.8.1), as far as entries fit, without pending ones. The order is
+/// that of bare JIDs and resources, so that pages stay valid when options change. An edge is a
+/// [UID](Subscription::uid).
 ///
 /// A page takes time for its own entries and at most 10 000 others, which are counted: so the index of a page after or
-/// before an edge is known at nodes with at most so many subscriptions.
+/// before an edge is known only at nodes with at most this number of subscriptions.
 ///
 /// # Errors
-/// [`Error::NodeNotFound`], [`Error::Forbidden`]; [`Error::ItemNotFound`] if the edge is not there;
+/// [`Error::NodeNotFound`], [`Error::Forbidden`]; [`Error::ItemNotFound`] if the list does not contain the edge;
 /// [`Error::NotImplemented`] for a page from a higher index.
 pub fn subscriptions(
     node: Option<&Node>,
@@ -121,7 +123,7 @@ pub fn subscriptions(
     Ok(ResultPage { entries, index, total: Some(total) })
 }
 
-/// The subscription with a UID, if the list has it.
+/// Returns the subscription with a UID, if the list contains it.
 fn edge(node: &Node, uid: &str) -> Option<(Jid, Option<SubId>)> {
     let (jid, subid) = uid.split_once('\n').map_or((uid, None), |(jid, subid)| (jid, Some(subid)));
     let edge = (Jid::new(jid).ok()?, subid.map(SubId::new));
@@ -141,7 +143,7 @@ fn subscribed((jid, subid): SubscriptionEntry<'_>) -> Subscription {
     Subscription { jid: jid.clone(), subid: subid.cloned(), state }
 }
 
-/// The subscriptions of a JID at a node.
+/// Returns the subscriptions of a JID at a node.
 pub fn of_jid(node: &Node, jid: &Jid) -> Vec<Subscription> {
     let state = node.state_of(jid);
     let plain = || Subscription { jid: jid.clone(), subid: None, state };
@@ -182,7 +184,7 @@ fn may_be_of_another(node: &Node, entity: &BareJid, cx: &Context<'_>) -> bool {
     !entity.is_folded() && !access::is_self(cx.actor, entity) && !is_known()
 }
 
-/// The states that changes give to subscriptions, by the decoded JIDs.
+/// Returns the states that changes give to subscriptions, by decoded JID.
 fn states_after(changes: &Changes) -> BTreeMap<String, SubscriptionState> {
     let state = |change: &Change| match change {
         Change::Subscribed(jid) | Change::SubscribedByOwner(jid) => {
@@ -194,8 +196,8 @@ fn states_after(changes: &Changes) -> BTreeMap<String, SubscriptionState> {
     changes.iter().filter_map(state).collect()
 }
 
-/// Decides a request to set subscriptions (§8.8.2), given the newest item: one that waits is approved, or refused, so too. Those
-/// concerned are told (§8.8.4).
+/// Decides a request to set subscriptions (§8.8.2), given the newest item. It also approves and refuses pending
+/// subscriptions. Affected entities are notified (§8.8.4).
 ///
 /// # Errors
 /// [`Error::NodeNotFound`], [`Error::Forbidden`].
@@ -227,7 +229,7 @@ pub fn set_subscriptions(
         match (wanted, state) {
             (Some(SubscriptionState::None), SubscriptionState::None) => absent.push(jid),
             (Some(wanted), state) if *wanted == state => {}
-            // One of several.
+            // Ends one of several subscriptions of the JID.
             (Some(SubscriptionState::None), _) if subid.is_some() => {
                 let all = || node.terms_of(jid).into_owned();
                 let left: &mut Vec<_> = agreements.entry(jid).or_insert_with(all);

@@ -1,5 +1,5 @@
-//! What time does at a node: leases end (§12.19), digests are made, items expire (§16.4.4, `pubsub#item_expire`), and
-//! who is not in a roster any more loses its subscription (§4.5).
+//! Timer-driven changes of a node: leases end (§12.19), digests are sent, items expire (§16.4.4, `pubsub#item_expire`),
+//! and entities that are no longer in a roster lose their subscriptions (§4.5).
 
 use std::collections::BTreeSet;
 
@@ -17,16 +17,16 @@ use crate::{
 
 use super::{presence_change::loses_own_items, reevaluate_all, require_node, retract::retractions};
 
-/// Items that go at once; the next ones go right after them.
+/// Maximum number of items that expire in one decision; the next ones follow at once.
 pub const MAX_EXPIRED: usize = 100;
 /// Maximum number of lease notices in one decision.
 const MAX_LEASE_NOTICES: usize = 1000;
-/// Items of a digest. Of more the newest come.
+/// Maximum number of items in a digest; the newest are included.
 pub const MAX_DIGESTED: usize = 100;
-/// One decision makes no more digests once they have together so many bytes ([`LogEntry::size`]).
+/// Bytes of digests ([`LogEntry::size`]) after which one decision builds no more.
 const MAX_DIGESTS_BYTES: usize = 1024 * 1024;
 
-/// When time has something to do at a node after these changes, if it has not already.
+/// Returns the time of the next timer-driven changes that these changes cause; `None` if they cause none.
 #[must_use]
 pub fn next_deadline(node: &Node, changes: &Changes) -> Option<Timestamp> {
     let by_change = changes.iter().filter_map(|change| match change {
@@ -38,7 +38,7 @@ pub fn next_deadline(node: &Node, changes: &Changes) -> Option<Timestamp> {
                 config.item_expire.millis().is_some() || config.access_model.reads_rosters();
             is_timed.then_some(Timestamp(0))
         }
-        // Where somebody was before, rosters are looked at anyway.
+        // At a node with subscribers the roster is checked regularly anyway.
         Change::Subscribed(_) | Change::SubscribedByOwner(_) => {
             let is_first = node.subscribers_len() <= changes.iter().count();
             (is_first && node.config.access_model.reads_rosters()).then_some(Timestamp(0))
@@ -54,12 +54,12 @@ pub fn next_deadline(node: &Node, changes: &Changes) -> Option<Timestamp> {
     by_change.chain(digests).min()
 }
 
-/// Returns `true` if something happened since the last digest.
+/// Returns `true` if the node has events since the last digest of this subscription.
 fn awaits_digest(node: &Node, terms: &SubscriptionDetails) -> bool {
     terms.uses_digests(node.config.persist_items) && node.sequence > terms.digested_to
 }
 
-/// Returns `true` if a node has to be read for digests.
+/// Returns `true` if digests of the node are pending, so that its items have to be read.
 #[must_use]
 pub fn makes_digests(node: &Node) -> bool {
     node.specials().any(|(_, special)| special.terms.iter().any(|terms| awaits_digest(node, terms)))
@@ -79,7 +79,7 @@ pub enum Extent {
 }
 
 impl Extent {
-    /// The halved limit, at least 1.
+    /// Returns the halved limit, at least 1.
     fn within(self, limit: usize) -> usize {
         match self {
             Self::Everything { halvings } => limit.checked_shr(halvings).unwrap_or(0).max(1),
@@ -87,7 +87,7 @@ impl Extent {
         }
     }
 
-    /// The next larger extent.
+    /// Returns the next larger extent.
     #[must_use]
     pub fn doubled(self) -> Self {
         match self {
@@ -98,7 +98,7 @@ impl Extent {
         }
     }
 
-    /// The next smaller extent; itself at the minimum.
+    /// Returns the next smaller extent; itself at the minimum.
     #[must_use]
     pub fn halved(self) -> Self {
         match self {
@@ -110,22 +110,22 @@ impl Extent {
     }
 }
 
-/// What time did.
+/// Result of timer-driven changes.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct TimerOutcome {
-    /// When it does more.
+    /// Time of the next changes.
     pub next: Option<Timestamp>,
-    /// Who created the node.
+    /// Creator of the node.
     pub creator: Option<BareJid>,
-    /// Whose presence has to do with the node.
+    /// Entities on whose presence the node depends.
     pub watched: Vec<BareJid>,
-    /// The publishers whose items are removed when they become unavailable.
+    /// Publishers whose items are removed when they become unavailable.
     pub publishers: BTreeSet<BareJid>,
 }
 
-/// Decides the timer-driven changes, given the oldest items, at most one more than [`MAX_EXPIRED`], and the newest, and
-/// whether resources are interested in the node by their capabilities, or notifications for such resources are pending.
-/// Also returns the time of the next changes, and the entities to watch.
+/// Decides the timer-driven changes, given the oldest items, at most one more than [`MAX_EXPIRED`], and the newest.
+/// `has_interested` tells whether resources are interested in the node by their capabilities, or notifications for such
+/// resources are pending. The reply has the time of the next changes and the entities to watch.
 ///
 /// # Errors
 /// [`Error::NodeNotFound`], [`Error::TooManyNotifications`].
@@ -177,7 +177,7 @@ pub fn run_timers(
     Ok(Decision { reply, changes, notifications })
 }
 
-/// The publishers whose items are removed from a node when they become unavailable, given its newest items.
+/// Returns the publishers whose items are removed from a node when they become unavailable, given its newest items.
 fn publishers(node: &Node, newest: &[Item]) -> BTreeSet<BareJid> {
     let last = newest.last().filter(|_| node.config.purge_offline);
     let all = newest.iter().map(|item| &item.publisher);
@@ -185,7 +185,7 @@ fn publishers(node: &Node, newest: &[Item]) -> BTreeSet<BareJid> {
     limited.chain(last.map(|item| &item.publisher)).cloned().collect()
 }
 
-/// The entities on whose presence subscriptions at a node depend.
+/// Returns the entities on whose presence subscriptions at a node depend.
 fn watched_entities(node: &Node) -> impl Iterator<Item = BareJid> {
     let is_watched = |special: &ConfiguredSubscription| {
         special.terms.iter().any(SubscriptionDetails::looks_at_presence)
@@ -197,19 +197,19 @@ fn watched_entities(node: &Node) -> impl Iterator<Item = BareJid> {
     special.chain(all)
 }
 
-/// Time passes at a node.
+/// Timer-driven decision at one node.
 struct TimerRun<'a> {
     node: &'a Node,
     cx: &'a Context<'a>,
     extent: Extent,
-    /// That a lease ends soon, and for whom it is.
+    /// Lease notices with their recipients.
     warnings: Vec<(Event, Recipients)>,
-    /// When more is to be done.
+    /// Times of further work.
     next: Vec<Timestamp>,
 }
 
 impl TimerRun<'_> {
-    /// The items that go.
+    /// Returns the expired items.
     fn expired(&mut self, oldest: &[Item]) -> Vec<ItemId> {
         let max = self.extent.within(MAX_EXPIRED);
         let age = self.node.config.item_expire.millis().filter(|_| max > 0);
@@ -217,13 +217,13 @@ impl TimerRun<'_> {
         let end = |item: &Item| item.published.later_by(age);
         let expired = oldest.iter().take(max).take_while(|item| end(item) <= self.cx.now);
         let expired: Vec<_> = expired.map(|item| item.id.clone()).collect();
-        // Those that were looked at may not be all that have to go.
+        // If all given items have expired, there may be more: the next run is due at once.
         let next = oldest.get(expired.len()).or_else(|| oldest.last()).map(end);
         self.next.extend(next);
         expired
     }
 
-    /// What is left of a JID's subscriptions.
+    /// Returns the subscriptions of a JID whose leases have not ended, with their lease notices sent.
     fn terms(&mut self, jid: &Jid, special: &ConfiguredSubscription) -> Vec<SubscriptionDetails> {
         let max = self.extent.within(MAX_LEASE_NOTICES);
         let is_over =
@@ -251,7 +251,7 @@ impl TimerRun<'_> {
         left
     }
 
-    /// Makes the digests that are due, as far as they are small together, unless they have to wait.
+    /// Builds due digests up to `MAX_DIGESTS_BYTES`, unless `have_to_wait` is set; the rest is rescheduled.
     fn digests(
         &mut self,
         newest: &[Item],
@@ -282,7 +282,7 @@ impl TimerRun<'_> {
         made
     }
 
-    /// Makes a digest of what was published since the last one, if that is due: a message for each item.
+    /// Builds the digest of the items that were published since the last one, if it is due: a message for each item.
     fn digest(
         &mut self,
         jid: &Jid,

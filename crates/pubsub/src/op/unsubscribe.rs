@@ -1,4 +1,4 @@
-//! Ending a subscription (§6.2).
+//! End of subscriptions by their subscribers (§6.2).
 
 use jid::Jid;
 
@@ -12,18 +12,18 @@ use super::{
     subscription_options::{find, options_change},
 };
 
-/// Asks for no more events.
+/// Request to end a subscription.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Unsubscribe {
-    /// From which node.
+    /// Name of the node.
     pub node: NodeId,
-    /// Which JID.
+    /// Subscribed JID.
     pub jid: Jid,
-    /// Which of its subscriptions.
+    /// SubID, if the JID has several subscriptions.
     pub subid: Option<SubId>,
 }
 
-/// Decides an unsubscribe request. Who waits for a subscription withdraws that so (§8.6).
+/// Decides an unsubscribe request, which also withdraws a pending subscription (§8.6).
 ///
 /// # Errors
 /// [`Error::NodeNotFound`], [`Error::Forbidden`], [`Error::NotSubscribed`], [`Error::SubIdRequired`],

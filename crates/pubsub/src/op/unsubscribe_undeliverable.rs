@@ -1,4 +1,4 @@
-//! Ending a subscription whose notifications come back (§12.4).
+//! Removal of subscriptions whose notifications bounce (§12.4).
 
 use jid::Jid;
 
@@ -9,7 +9,7 @@ use crate::{
 
 use super::require_node;
 
-/// Decides that a JID whose resource is gone is not subscribed any more, and does not wait for that.
+/// Decides to end the subscription, or pending subscription, of a JID whose resource does not exist any more.
 ///
 /// # Errors
 /// [`Error::NodeNotFound`], [`Error::NotSubscribed`].
@@ -24,7 +24,7 @@ pub fn gone(node: Option<&Node>, jid: &Jid, cx: &Context<'_>) -> Result<Decision
     Ok(Decision { reply: (), changes, notifications })
 }
 
-/// Decides that a JID that cannot be reached is not subscribed any more, in this life of the node.
+/// Decides to end the subscription of a JID that cannot be reached, if the node still has this epoch.
 ///
 /// # Errors
 /// [`Error::NodeNotFound`], [`Error::NotSubscribed`].

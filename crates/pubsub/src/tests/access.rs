@@ -1,4 +1,4 @@
-//! The table of privileges (§4.1), transcribed, and who else may do what.
+//! Table of privileges (§4.1), and other rules of access.
 
 use crate::{
     AccessModel, Affiliation, Change, ConfigField, ConfiguredSubscription, Context, Error, Expire,
@@ -12,8 +12,8 @@ use crate::{
 
 use super::{actor, bare, by, changes_of, jid, node, refuses};
 
-/// §4.1: subscribe, retrieve, publish, retract another's item, configure (purge and delete likewise),
-/// at a node that is open to read and where publishers publish.
+/// §4.1: subscribe, retrieve, publish, retract the item of another publisher, and configure (also purge and delete),
+/// with the access model *open* and the publish model *publishers*.
 const PRIVILEGES: [(Affiliation, [bool; 5]); 6] = [
     (Affiliation::Owner, [true, true, true, true, true]),
     (Affiliation::Publisher, [true, true, true, true, false]),
@@ -103,7 +103,7 @@ fn administrators_are_owners_everywhere() {
 
 #[test]
 fn errors_have_a_fixed_precedence() {
-    // No node, before no right.
+    // A missing node is reported before missing rights.
     let request = subscribe::Subscribe {
         node: node().0.id,
         jid: jid("b@x"),
@@ -112,11 +112,11 @@ fn errors_have_a_fixed_precedence() {
     };
     let nowhere = by("a@x", |cx| subscribe::subscribe(None, &request, None, cx));
     refuses(nowhere, &Error::NodeNotFound);
-    // Whose JID it is, before whether the node is open.
+    // A foreign JID is reported before a closed node.
     let closed = node().set(ConfigField::AccessModel(AccessModel::Whitelist)).0;
     let other = by("a@x", |cx| subscribe::subscribe(Some(&closed), &request, None, cx));
     refuses(other, &Error::InvalidJid);
-    // No right to create, before that the node exists.
+    // A missing right to create is reported before an existing node.
     let create = create::Create { node: None, settings: Vec::new() };
     let decision = by("a@x", |cx| {
         let creators = crate::Creators::Administrators;
@@ -127,7 +127,7 @@ fn errors_have_a_fixed_precedence() {
     refuses(decision, &Error::Forbidden);
 }
 
-/// §6.5.9: a subscriber keeps access to items as long as no roster can be read, and exactly that.
+/// §6.5.9: a subscriber keeps access to items exactly as long as no roster can be read.
 #[test]
 fn a_subscriber_retrieves_items_while_no_roster_can_be_read() {
     let (empty, model) = (Roster::default(), ConfigField::AccessModel);

@@ -1,4 +1,4 @@
-//! Affiliations, subscriptions and configurations: what changes, and who loses what.
+//! Changes of affiliations, subscriptions and configurations, and the access that they revoke.
 
 use jid::BareJid;
 
@@ -50,7 +50,7 @@ fn last_owner_stays_for_every_order_of_entries() {
     assert_eq!(after.owners().collect::<Vec<_>>(), [&bare("c@x")]);
 }
 
-/// A new owner for whom there is no room does not let the old one go.
+/// If a new owner exceeds the limit, the last owner keeps its affiliation.
 #[test]
 fn an_owner_beyond_the_limit_does_not_replace_the_last_one() {
     let node = node().0;
@@ -128,7 +128,7 @@ fn an_owner_cannot_subscribe_entities_without_access() {
     assert_eq!(after.subscribers().collect::<Vec<_>>(), [&jid("a@x"), &jid("s@x")]);
 }
 
-/// An entry without a SubID is about all subscriptions of its JID.
+/// An entry without a SubID applies to all subscriptions of its JID.
 #[test]
 fn entries_for_all_and_for_some_subscriptions_are_applied_together() {
     let (none, subscribed) = (SubscriptionState::None, SubscriptionState::Subscribed);
@@ -177,7 +177,7 @@ fn deletion_takes_a_sequence() {
     assert_eq!(decision.notifications[0].event_id.sequence, Sequence(1));
 }
 
-/// One requester's changes in a row are known to that requester; whatever somebody else changed is not.
+/// A requester knows its own consecutive changes, but not those of other entities.
 #[test]
 fn revision_reveals_changes_by_others_since_the_form() {
     let (one, other) = (bare("one@x"), bare("other@x"));
@@ -195,7 +195,7 @@ fn revision_reveals_changes_by_others_since_the_form() {
     assert_eq!(again, expected);
 }
 
-/// The roster that gives access is that of the owner who chose it last.
+/// Access is given by the roster of the owner that chose it last.
 #[test]
 fn an_owner_chooses_its_own_roster() {
     let node = node().with("other@x", Affiliation::Owner).0;
@@ -215,7 +215,7 @@ fn an_owner_chooses_its_own_roster() {
     let (presence, open) = (|| model(AccessModel::Presence), || model(AccessModel::Open));
     let groups = |group: &str| vec![ConfigField::RosterGroupsAllowed(vec![group.into()])];
     let by_other = configured(&node, "other@x", presence());
-    // Where rosters are not read, nobody chooses one.
+    // Changes without an access model that depends on rosters choose no roster.
     for (before, who, settings, expected) in [
         (&node, "owner@x", presence(), "owner@x"),
         (&node, "other@x", presence(), "other@x"),
@@ -234,7 +234,7 @@ fn an_owner_chooses_its_own_roster() {
             "{settings:?}"
         );
     }
-    // The same groups in another order are no choice.
+    // The same groups in another order are no new choice.
     let of_groups = |names: [&str; 2]| {
         let names = names.map(ToOwned::to_owned).to_vec();
         vec![ConfigField::AccessModel(AccessModel::Roster), ConfigField::RosterGroupsAllowed(names)]
@@ -280,7 +280,7 @@ fn an_owner_chooses_its_own_roster() {
     }
 }
 
-/// A node may know both spellings of a domain: owners named one, and the server stamps the other.
+/// A node may know both spellings of a domain: owners use one, and the server stamps the other.
 #[test]
 fn a_ban_holds_for_every_spelling_that_a_node_knows() {
     let (a_labels, u_labels) = ("u@xn--bcher-kva.example", "u@bücher.example");
@@ -315,7 +315,8 @@ fn the_last_owner_stays_in_every_spelling() {
     assert!(decision.changes.is_empty(Some(&node)));
 }
 
-/// An earlier version stored subscriptions in both spellings of a domain. An approval applies to the pending one.
+/// An earlier version stored subscriptions in both spellings of a domain. An approval applies to the pending
+/// subscription.
 #[test]
 fn subscriptions_in_both_spellings_are_approved_and_end_together() {
     let (a_labels, u_labels) = ("u@xn--bcher-kva.example", "u@bücher.example");
@@ -340,8 +341,8 @@ fn subscriptions_in_both_spellings_are_approved_and_end_together() {
     assert_eq!(closed.changes.unsubscribed().count(), 2);
 }
 
-/// §8.9.2: access that an owner takes away ends also where no roster can be read. Access of others, which a roster may have
-/// admitted, does not.
+/// §8.9.2: access that an owner revokes ends also where no roster can be read. Other entities, which a roster may have
+/// admitted, keep their access.
 #[test]
 fn a_former_member_has_no_access_while_no_roster_can_be_read() {
     let interest = |who: &str| InterestedResource { jid: jid(who), is_admitted: Some(true) };
@@ -374,7 +375,8 @@ fn a_former_member_has_no_access_while_no_roster_can_be_read() {
     }
 }
 
-/// §8.8.2: an entry that ends nothing is returned with a subscription of the same entity, unless the request ends that too.
+/// §8.8.2: an entry that ends no subscription is returned with another subscription of the same entity, unless the
+/// request ends that subscription too.
 #[test]
 fn an_entry_that_ends_nothing_is_returned_with_a_subscription_that_stays() {
     let node = node().subscribed("a@x/1").subscribed("a@x/2").0;
@@ -393,7 +395,7 @@ fn an_entry_that_ends_nothing_is_returned_with_a_subscription_that_stays() {
     }
 }
 
-/// §12.2: resources without access before a change have nothing to lose, however many a server announces.
+/// §12.2: a change revokes nothing from resources that had no access before, however many a server announces.
 #[test]
 fn change_revokes_only_existing_implicit_subscriptions() {
     let interest = |who: &str| InterestedResource { jid: jid(who), is_admitted: Some(false) };

@@ -1,4 +1,4 @@
-//! Nodes that were deleted: their redirects, and their names.
+//! Deleted nodes: their redirects and reserved names.
 
 use crate::{
     Affiliation, Change, Context, Error, FormerNode, Node, OwnerHash, Policy, Timestamp,
@@ -69,7 +69,7 @@ fn redirects_past_their_limits_are_refused() {
     assert_eq!(leave("admin@x", uri, last, MAX_OWN_REDIRECTS), Ok(()));
 }
 
-/// The record that a node of this version leaves when an entity deletes it.
+/// Returns the record that remains when an entity deletes a node of this version.
 fn record_of(who: &str, mut node: Node, version: u64) -> Option<FormerNode> {
     node.version = version;
     let no_redirects = RedirectCounts::default();
@@ -82,7 +82,7 @@ fn record_of(who: &str, mut node: Node, version: u64) -> Option<FormerNode> {
     former.cloned()
 }
 
-/// The record of a node that was used, and that an entity deletes.
+/// Returns the record that remains when an entity deletes a node that was used.
 fn left_by(who: &str, node: Node) -> FormerNode {
     record_of(who, node, 2).unwrap()
 }
@@ -107,8 +107,8 @@ fn a_deletion_counts_for_the_deleting_owner() {
     }
 }
 
-/// A share is that of an account, under all names by which a server may stamp it; the name of the node is reserved for the
-/// owner itself.
+/// A share belongs to an account, under all names by which a server may stamp it; the name of the node is reserved for
+/// the owner itself.
 #[test]
 fn a_deletion_counts_for_the_account_of_the_owner() {
     for (owner, account, other) in [
@@ -135,7 +135,7 @@ fn a_deletion_remembers_the_owners() {
     assert_eq!(former, expected);
 }
 
-/// Whether an entity gets the name of a deleted node by publishing, and by a request to create it.
+/// Returns whether an entity may create a deleted node by publishing, and by a create request.
 fn gets(who: &str, former: &FormerNode, now: u64, has_own_creators: bool) -> (bool, bool) {
     by(who, |cx| {
         let policy = Policy { has_own_creators, ..Policy::default() };

@@ -1,4 +1,4 @@
-//! The rules, called as functions: no store, no clock, no runtime.
+//! Tests of the rules as functions, without store, clock and runtime.
 
 mod access;
 mod changes;
@@ -33,7 +33,7 @@ fn jid(jid: &str) -> Jid {
     Jid::new(jid).unwrap()
 }
 
-/// A node of `owner@x`, in the making.
+/// Builder of a node of `owner@x`.
 struct NodeBuilder(Node);
 
 fn node() -> NodeBuilder {
@@ -64,7 +64,7 @@ fn actor(who: &str) -> Actor {
     Actor { jid: jid(who), is_administrator: who.starts_with("admin@") }
 }
 
-/// Lets an actor decide something.
+/// Calls a rule with an actor.
 fn by<R>(who: &str, rule: impl FnOnce(&Context<'_>) -> R) -> R {
     let (actor, policy) = (actor(who), Policy::default());
     let now = Timestamp(1);

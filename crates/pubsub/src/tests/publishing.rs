@@ -1,4 +1,4 @@
-//! Publishing: which items which node takes (§4.3, §7.1.3), and what becomes of them.
+//! Publishing: the items that nodes accept (§4.3, §7.1.3), and the resulting changes and log entries.
 
 use crate::{
     Affiliation, Audience, Change, ConfigField, ConfiguredSubscription, Context, Creators, Error,
@@ -15,7 +15,8 @@ use super::{applied, bare, by, changes_of, item, jid, node, publication, refuses
 #[test]
 fn four_kinds_of_node_accept_items_and_payloads_as_specified() {
     let empty = || NewItem { id: None, payload: None };
-    // Persistent, with payloads in events; then none, an item without payload, one with.
+    // Whether items persist, whether notifications include payloads; then the errors for no item, an item without
+    // payload, an item with payload.
     for (persist, payloads, expected) in [
         (true, true, [Some(Error::ItemRequired), Some(Error::PayloadRequired), None]),
         (true, false, [Some(Error::ItemRequired), None, None]),
@@ -67,7 +68,7 @@ fn each_item_of_one_request_takes_the_next_sequence() {
     assert_eq!(decision.notifications[0].event_id.sequence, Sequence(1));
 }
 
-/// §6.1.7: with the place that it had, and the time when it came.
+/// §6.1.7: the last item has its original event id and time.
 #[test]
 fn new_subscriber_gets_the_last_item_as_it_was_delivered() {
     let node = node().0;
@@ -142,7 +143,7 @@ fn first_publisher_creates_the_node_with_its_options() {
     let node = applied(&made, &decision.changes);
     assert_eq!(node.affiliation_of(&bare("bot@x")), Affiliation::Owner);
     assert_eq!(node.sequence, Sequence(1));
-    // What it wants is so, and then it is not.
+    // The options are met at first, and then one of them is not.
     assert!(
         by("bot@x", |cx| publish(Some(&node), &request, &ExistingItems::default(), cx)).is_ok()
     );
@@ -170,7 +171,7 @@ fn entities_that_may_not_create_nodes_publish_at_existing_ones() {
     refuses(full, &Error::MaxNodesExceeded);
 }
 
-/// A hundred thousand subscribers with SubIDs are named by a few notifications, ten thousand by each, in their order.
+/// Ten log entries list a hundred thousand subscribers with SubIDs in order, ten thousand each.
 #[test]
 fn an_event_for_many_subids_is_one_event() {
     let mut node = node().0;

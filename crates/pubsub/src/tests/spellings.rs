@@ -1,4 +1,4 @@
-//! Rules that look at many addresses of internationalised domains.
+//! Rules that evaluate many addresses of internationalised domains.
 
 #![expect(clippy::disallowed_methods, reason = "measures how long a rule takes")]
 
@@ -18,7 +18,7 @@ use crate::{
 
 use super::{bare, by, jid, node};
 
-/// A domain with as many spellings as a domain can have, whose conversion is slow.
+/// Returns a domain with the maximum number of spellings, whose conversion is slow.
 fn domain() -> String {
     let labels = ["ü", "ö", "ä", "é"].map(|letter| letter.repeat(40));
     format!("{}.x", labels.join("."))
@@ -39,7 +39,8 @@ fn subscription(who: &str, node: &Node) -> Changes {
     by(who, |cx| subscribe(Some(node), &request, None, cx)).unwrap().changes
 }
 
-/// A subscription, at a node where others of the domain are known: each lookup of a resource would convert its domain.
+/// Subscribes at a node with other entities of the domain: without an index, each lookup of a resource would convert
+/// its domain.
 #[test]
 fn resources_of_internationalised_domains_are_looked_up_without_converting_them() {
     let domain = domain();
@@ -72,7 +73,7 @@ fn resources_of_internationalised_domains_are_looked_up_without_converting_them(
     }
 }
 
-/// The same for the subscribers that a new access model is applied to.
+/// Applies a new access model to many subscribers.
 #[test]
 fn subscribers_of_internationalised_domains_are_looked_up_without_converting_them() {
     let domain = domain();
@@ -130,7 +131,7 @@ fn subscriptions_affiliations_and_contacts_are_found_by_each_spelling() {
     }
 }
 
-/// A subscription that an owner made goes on at the stamped address, with its terms.
+/// A subscription that an owner made moves to the stamped address, with its options.
 #[test]
 fn a_subscription_moves_to_the_address_that_subscribes() {
     let mut node = node().0;

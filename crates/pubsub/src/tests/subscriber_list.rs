@@ -1,4 +1,4 @@
-//! The list of subscribers against an ordered map, and what lists of recipients share with it.
+//! Subscriber list compared with an ordered map, and the parts that recipient lists share with it.
 
 #![expect(clippy::disallowed_methods, reason = "measures how long a rule takes")]
 
@@ -17,7 +17,7 @@ use crate::{
 use super::{by, node};
 
 fn jid(number: u16) -> Jid {
-    // Names of which one begins like another, with and without resources.
+    // Some names are prefixes of others; JIDs with and without resources.
     let (name, resource) = (number / 3 % 700, number % 3);
     let bare = format!("u{name}@example{}", if name % 2 == 0 { "" } else { ".org" });
     let full = if resource == 0 { bare } else { format!("{bare}/r{resource}") };
@@ -95,7 +95,7 @@ fn listed(node: &Node, page: &PageRequest<String>) -> Result<ResultPage<Subscrip
     by("owner@x", |cx| subscriptions(Some(node), page, |_| true, cx))
 }
 
-/// Pages of the list are those of the whole list, whatever subscriptions there are.
+/// Pages equal parts of the whole list, whatever subscriptions there are.
 #[test]
 fn pages_of_subscriptions_are_parts_of_the_list() {
     let mut node = node().0;
