@@ -98,7 +98,8 @@ pub(crate) async fn answer(
         }
         AdminRequest::Configure { node, fields } => {
             let request = Configure { node: id(&node)?, settings: settings(&fields)?, seen: None };
-            service.configure(actor, &request, |outcome| outcome).await.await?;
+            let is_changed = service.configure(actor, &request, |outcome| outcome).await.await?;
+            return Ok(json!({ "changed": is_changed }));
         }
         AdminRequest::Create { node, fields } => {
             let node = node.as_deref().map(id).transpose()?;

@@ -121,7 +121,10 @@ impl NodeSubcommand {
             Self::Configure { at, node, fields } => {
                 let fields = config_fields(fields).map_err(CliError::Argument)?;
                 let request = AdminRequest::Configure { node, fields };
-                at.act(request, |_| "configured".into())
+                at.act(request, |done| match value(done, "changed").as_bool() {
+                    Some(false) => "unchanged".into(),
+                    _ => "configured".into(),
+                })
             }
             Self::Delete { at, node, redirect, yes } => {
                 let question = format!("Type the name of the node to delete {node}:");

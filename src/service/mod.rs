@@ -288,12 +288,12 @@ impl Service {
         self.execute(actor, &request.node, PrefetchRequest::Nothing, rule, respond).await
     }
 
-    /// Changes a node's configuration (§8.2).
+    /// Changes a node's configuration (§8.2). The outcome says whether it changed.
     pub async fn configure<A: Send + 'static>(
         &self,
         actor: &Actor,
         request: &Configure,
-        respond: impl FnOnce(Outcome<()>) -> A + Send + 'static,
+        respond: impl FnOnce(Outcome<bool>) -> A + Send + 'static,
     ) -> SubmitHandle<A> {
         let rule = |node: Option<&Node>, facts: &Prefetched, cx: &Context<'_>| {
             configure::configure(node, request, facts.items.last(), cx)

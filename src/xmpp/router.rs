@@ -345,7 +345,8 @@ impl Router {
         let done = |()| None;
         match action {
             SetRequest::Configure(request) => {
-                service.configure(actor, &request, self.reply_callback(header, kind, done)).await
+                let render = |_| None;
+                service.configure(actor, &request, self.reply_callback(header, kind, render)).await
             }
             SetRequest::Create(request) => {
                 let render = |created| Some(reply::created(&created));

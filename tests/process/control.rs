@@ -73,6 +73,7 @@ async fn nodes_are_administered_from_the_command_line() {
     assert_eq!(listed(&served, &["node", "list", "?"]).await, [found]);
     let configured = ["node", "configure", "b", "title=B", "pubsub#access_model=whitelist"];
     assert_eq!(said(&served, &configured).await, "configured\n");
+    assert_eq!(said(&served, &configured).await, "unchanged\n");
     let unknown = refused(&served, &["node", "configure", "b", "nonsense=1"], 1).await;
     assert!(unknown.contains("pubsub#nonsense: unknown field"), "{unknown}");
     assert!(

@@ -257,18 +257,19 @@ async fn whole_form_of_one_of_several_owners_chooses_no_roster() {
             let request = Configure { node: node("several"), settings, seen: None };
             let by = actor(by);
             let configured = fixture.service.configure(&by, &request, |outcome| outcome);
-            with_rosters(fixture, async { configured.await.await }).await.unwrap();
+            with_rosters(fixture, async { configured.await.await }).await.unwrap()
         };
         for owner in [B, C] {
             let whole = vec![title(), model(), ConfigField::RosterGroupsAllowed(Vec::new())];
             configure(owner, whole).await;
+            assert!(!configure("admin@localhost", vec![model()]).await);
             assert_eq!(subscribers(fixture, "several").await, [F, G, H]);
             assert_eq!(owners(&*fixture.store, "several").await.0, None);
         }
         if is_member {
             fixture.affiliate(B, "several", H, Affiliation::Member).await.unwrap();
         }
-        configure(B, choice.clone()).await;
+        assert!(configure(B, choice.clone()).await);
         let expected: &[_] = if is_member { &[F, G, H] } else { &[F, G] };
         assert_eq!(subscribers(fixture, "several").await, expected, "{choice:?}");
         assert_eq!(owners(&*fixture.store, "several").await.0.as_deref(), Some(B));

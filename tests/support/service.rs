@@ -108,7 +108,7 @@ impl TestService {
 
     pub async fn configure(&self, by: &str, name: &str, setting: ConfigField) -> Result<(), Error> {
         let request = Configure { node: node(name), settings: vec![setting], seen: None };
-        self.service.configure(&actor(by), &request, |answer| answer).await.await
+        self.service.configure(&actor(by), &request, |answer| answer.map(drop)).await.await
     }
 
     pub async fn publish(&self, by: &str, name: &str, id: &str) -> Result<PublishReply, Error> {

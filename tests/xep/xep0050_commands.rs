@@ -277,7 +277,7 @@ async fn form_with_many_options_can_be_submitted_unchanged() {
     configure.submit_again("next", &[("node", "n7")]).await;
     assert_eq!(configure.status(), "executing");
     configure.submit_again("complete", &[]).await;
-    assert_eq!(configure.note(), "The node is configured.");
+    assert_eq!(configure.note(), "The configuration is unchanged.");
 }
 
 #[tokio::test]

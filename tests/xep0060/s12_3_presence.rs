@@ -183,7 +183,7 @@ async fn no_refusal_of_presence_is_stored_that_no_node_needs() {
     for entity in &entities {
         component.subscribe(entity, "n").await;
     }
-    assert_eq!(asked_by_now(&mut component).await.len(), 4);
+    assert_eq!(presence_requests_until_now(&mut component).await.len(), 4);
     let [declines, given, leaves, mute] = &entities;
     for entity in [given, leaves] {
         presence(&mut component, entity, "subscribed", "").await;
@@ -191,18 +191,18 @@ async fn no_refusal_of_presence_is_stored_that_no_node_needs() {
     presence(&mut component, declines, "unsubscribed", "").await;
     component.granted(leaves, &format!("<unsubscribe node='n' jid='{leaves}'/>")).await;
     presence(&mut component, leaves, "unsubscribed", "").await;
-    asked_by_now(&mut component).await;
+    presence_requests_until_now(&mut component).await;
     for entity in [declines, given, mute] {
         erase(&mut component, entity).await;
     }
     component.publish(OWNER, "n", "1").await;
-    assert_eq!(asked_by_now(&mut component).await, [""; 0]);
+    assert_eq!(presence_requests_until_now(&mut component).await, [""; 0]);
     for entity in &entities {
         presence(&mut component, entity, "unsubscribed", "").await;
     }
     component.reconnected_by_force().await;
     component.publish(OWNER, "n", "2").await;
-    assert_eq!(asked_by_now(&mut component).await, [""; 0]);
+    assert_eq!(presence_requests_until_now(&mut component).await, [""; 0]);
     component.finish().await;
     let stored = open().presence_refusals().await.unwrap();
     assert!(stored.is_empty(), "{stored:?}");

@@ -83,7 +83,8 @@ fn has_other_access(node: &Node, config: &NodeConfig) -> bool {
 
 /// Decides a configure request, given the newest item, which is sent to pending subscribers that are approved by it.
 ///
-/// Items past a lowered `max_items`, and all items if the node no longer keeps items, are evicted without an event.
+/// Items past a lowered `max_items`, and all items if the node no longer keeps items, are evicted without an event. The
+/// reply is `true` if anything changes.
 ///
 /// # Errors
 /// [`Error::NodeNotFound`], [`Error::Forbidden`], [`Error::BadSetting`], [`Error::UnsupportedAccessModel`];
@@ -94,7 +95,7 @@ pub fn configure(
     request: &Configure,
     last: Option<&Item>,
     cx: &Context<'_>,
-) -> Result<Decision<()>, Error> {
+) -> Result<Decision<bool>, Error> {
     let node = require_node(node)?;
     access::may_configure(node, cx.actor)?;
     let by = cx.actor.bare();
@@ -103,7 +104,7 @@ pub fn configure(
     let chooser = roster_chooser(node, &config, &request.settings, &by);
     let mut changes = Changes::none(node);
     if config == node.config && chooser.is_none() {
-        return Ok(Decision::without_entries((), changes));
+        return Ok(Decision::without_entries(false, changes));
     }
     if seen.is_some_and(|seen| !node.revision.is_known(&by, seen.number)) {
         return Err(Error::ChangedMeanwhile);
@@ -126,7 +127,7 @@ pub fn configure(
     let mut notifications = state_change_entries(node, &config, &mut changes, cx);
     notifications.extend(subscribe::last_items(node, &config, last, &changes, cx.ids));
     notifications.extend(apply(node, &config, revision, &mut changes, cx)?);
-    Ok(Decision { reply: (), changes, notifications })
+    Ok(Decision { reply: true, changes, notifications })
 }
 
 /// Applies another configuration to a node, and notifies its subscribers if the configuration says so.

@@ -205,6 +205,7 @@ fn an_owner_chooses_its_own_roster() {
             let after = roster_after(node, &request, cx.policy, &bare(who)).1.cloned();
             let cx = Context { reads_rosters: true, ..*cx };
             let decision = configure(Some(node), &request, None, &cx).unwrap();
+            assert_eq!(decision.reply, !decision.changes.is_empty(Some(node)));
             let node = applied(node, &decision.changes);
             assert_eq!(node.roster_owner(), after.as_ref());
             node

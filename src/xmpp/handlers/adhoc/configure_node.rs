@@ -43,7 +43,10 @@ impl AdHocCommand for ConfigureNodeCommand {
         };
         let NodeConfigForm { settings, seen, .. } = node_config::answered(config.fields())?;
         let request = Configure { node, settings, seen };
-        asker.service.configure(asker.actor, &request, |outcome| outcome).await.await?;
-        Ok(CommandStep::done("The node is configured."))
+        let configured = asker.service.configure(asker.actor, &request, |outcome| outcome).await;
+        Ok(CommandStep::done(match configured.await? {
+            true => "The node is configured.",
+            false => "The configuration is unchanged.",
+        }))
     }
 }
