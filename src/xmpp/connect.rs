@@ -1,4 +1,4 @@
-//! The way to the server: name resolution, TCP, and TLS where it is configured.
+//! Connection to the server: name resolution, TCP, and TLS where it is configured.
 
 use std::{fmt, io, net::SocketAddr, path::Path, sync::Arc, time::Duration};
 
@@ -17,18 +17,18 @@ use tokio_rustls::{
 
 use super::session::DisconnectReason;
 
-/// How long one address of the server may take to be reached.
+/// Timeout of a connection attempt to one address of the server.
 const DIAL_DEADLINE: Duration = Duration::from_secs(5);
 
 pub(super) type ReadHalf = Box<dyn AsyncRead + Send + Unpin>;
 pub(super) type WriteHalf = Box<dyn AsyncWrite + Send + Unpin>;
 
-/// What stands between the stream and the network.
+/// Protection of the connection to the server.
 #[derive(Clone)]
 pub enum Transport {
-    /// Nothing, and only to this machine.
+    /// Plain TCP, to a loopback address only.
     Loopback,
-    /// Nothing, wherever the server is.
+    /// Plain TCP to any address.
     Plain,
     /// TLS from the first byte.
     Tls(Arc<ClientConfig>),
@@ -45,7 +45,7 @@ impl fmt::Debug for Transport {
 }
 
 impl Transport {
-    /// TLS to a server whose certificate one of the authorities in a PEM file has signed, and nobody else.
+    /// Returns TLS that accepts only servers whose certificate is signed by an authority in a PEM file.
     ///
     /// # Errors
     /// If the file cannot be read, or has no certificate.
@@ -66,7 +66,7 @@ impl Transport {
 }
 
 impl Transport {
-    /// Returns `true` if the secret may go there.
+    /// Returns `true` if the secret may be sent to an address.
     fn protects(&self, server: SocketAddr) -> bool {
         match self {
             Self::Loopback => server.ip().to_canonical().is_loopback(),
@@ -75,7 +75,7 @@ impl Transport {
     }
 }
 
-/// Looks the server up, anew for each attempt, and connects to the first address that answers.
+/// Resolves the server and connects to the first address that responds.
 pub(super) async fn connect(
     server: &str,
     transport: &Transport,
@@ -97,11 +97,12 @@ pub(super) async fn connect(
     }
 }
 
-/// The send buffer of the kernel in bytes. The kernel sends its content before any later stanza, whichever entity that
-/// is for; by default it holds up to 4 MiB for a server that reads slowly.
+/// Size of the kernel's send buffer in bytes. The kernel sends its content before any later stanza, whichever entity
+/// the stanza is for; by default the buffer holds up to 4 MiB for a server that reads slowly.
 const SEND_BUFFER_BYTES: u32 = 128 * 1024;
 
-/// Nothing at all is sent to an address that is not protected. Small packets are not held back (TCP_NODELAY), which would delay answers by some 40 ms.
+/// Connects to the first address that responds. Sends nothing to an unprotected address. Small packets are sent at once
+/// (`TCP_NODELAY`); otherwise replies are delayed by some 40 ms.
 async fn dial_by<F, R>(look_up: F, transport: &Transport) -> Result<TcpStream, DisconnectReason>
 where
     F: FnOnce() -> R,
@@ -152,10 +153,10 @@ mod tests {
         assert!(tcp.nodelay().unwrap());
     }
 
-    /// A container that comes back has another address.
+    /// A container has another address after a restart.
     #[tokio::test]
     async fn each_attempt_resolves_the_server_and_tries_every_address() {
-        // Taken, but nobody listens: whoever connects is refused.
+        // A bound port without a listener refuses connections.
         let socket = TcpSocket::new_v4().unwrap();
         socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
         let dead = socket.local_addr().unwrap();

@@ -1,4 +1,4 @@
-//! Stanza errors: one table of the errors of the rules, from the examples of XEP-0060 1.30.0, and the errors of the service.
+//! Stanza errors of the errors of the rules, from the examples of XEP-0060 1.30.0, and of the errors of the service.
 
 #![deny(clippy::wildcard_enum_match_arm)]
 
@@ -9,8 +9,8 @@ use crate::{
     xmpp::stanza::envelope::{ErrorDetail, StanzaError},
 };
 
-/// Returns the stanza error of an error of the service, and counts it. A failure of the store is logged with an incident
-/// number, which is also the text of the stanza error.
+/// Returns the stanza error of an error of the service, and counts the error. A failure of the store is logged with an
+/// incident number, which is also in the text of the stanza error.
 #[must_use]
 pub(crate) fn service_error(service: &Service, error: &Error) -> StanzaError {
     error.limit().into_iter().for_each(|limit| service.metrics().count_rejection(limit));
@@ -88,7 +88,7 @@ pub fn stanza_error(refusal: &gjallar_pubsub::Error) -> StanzaError {
         gjallar_pubsub::Error::MaxItemsExceeded { .. } => {
             error("cancel", "not-allowed").pubsub("max-items-exceeded")
         }
-        // SPEC: `max-nodes-exceeded` is in the schema only; that it goes with `not-allowed` of type `cancel` is our choice.
+        // SPEC: `max-nodes-exceeded` is in the schema only; the condition `not-allowed` of type `cancel` is our choice.
         gjallar_pubsub::Error::MaxNodesExceeded
         | gjallar_pubsub::Error::MaxNodesOfOwnerExceeded => {
             error("cancel", "not-allowed").pubsub("max-nodes-exceeded")
@@ -107,7 +107,7 @@ pub fn stanza_error(refusal: &gjallar_pubsub::Error) -> StanzaError {
         gjallar_pubsub::Error::NotInRosterGroup => {
             error("auth", "not-authorized").pubsub("not-in-roster-group")
         }
-        // Of another type than where somebody unsubscribes (§6.2.3.2), or retrieves items.
+        // The type differs from that of unsubscribing (§6.2.3.2) and of item retrieval.
         gjallar_pubsub::Error::NoOptions => {
             error("modify", "unexpected-request").pubsub("not-subscribed")
         }
@@ -139,7 +139,7 @@ pub fn stanza_error(refusal: &gjallar_pubsub::Error) -> StanzaError {
         gjallar_pubsub::Error::SubscriptionRequired => {
             error("auth", "not-authorized").pubsub("not-subscribed")
         }
-        // Not `wait`: there is never room for it.
+        // The type is not `wait`: a retry never succeeds.
         gjallar_pubsub::Error::TooManyNotifications => error("modify", "policy-violation"),
         gjallar_pubsub::Error::TooManyRedirects => error("wait", "resource-constraint"),
         gjallar_pubsub::Error::TooManyOwnSubscriptions
@@ -156,7 +156,7 @@ pub fn stanza_error(refusal: &gjallar_pubsub::Error) -> StanzaError {
         }
     };
     match refusal.limit() {
-        // Every limit names itself; the text of a field does that already.
+        // Texts of limits begin with the name of the limit; texts of fields contain the name already.
         Some(limit) if !matches!(refusal, gjallar_pubsub::Error::BadSetting { .. }) => {
             rendered.text(format!("{limit}: {refusal}"))
         }

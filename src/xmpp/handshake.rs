@@ -1,4 +1,4 @@
-//! Login (XEP-0114 §3), and what the server says when it ends the stream.
+//! Login (XEP-0114 §3) and stream errors of the server.
 
 use minidom::Element;
 use sha1::{Digest, Sha1};
@@ -11,7 +11,7 @@ use super::{
     xml::stream::StreamElement,
 };
 
-/// Opens the stream and proves to know the secret (XEP-0114 §3).
+/// Opens the stream and proves knowledge of the secret (XEP-0114 §3).
 pub(super) async fn handshake(
     link: &ComponentConfig,
     reader: &mut ServerStreamReader,
@@ -51,7 +51,7 @@ pub(super) async fn handshake(
     }
 }
 
-/// The conditions of a stream error, as words.
+/// Returns the conditions of a stream error as text, separated by commas.
 pub(super) fn stream_error(error: &Element) -> String {
     let said = error.children().map(|child| match child.text().as_str() {
         "" => child.name().to_owned(),

@@ -1,4 +1,4 @@
-//! The XMPP side: one connection to a server, as an external component (XEP-0114).
+//! XMPP front end: one connection to a server, as an external component (XEP-0114).
 
 mod connect;
 mod doctor;

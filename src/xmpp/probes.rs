@@ -1,4 +1,4 @@
-//! Stanzas of the service's own that are awaited one by one, for `gjallar doctor`.
+//! Queries of `gjallar doctor`, whose replies are awaited individually.
 
 use std::{
     collections::HashMap,
@@ -10,20 +10,20 @@ use tokio::sync::oneshot;
 
 use crate::xmpp::stanza::envelope::Envelope;
 
-/// The beginning of the id of each of these stanzas.
+/// Prefix of the ids of these queries.
 const PREFIX: &str = "doctor-";
-/// The most stanzas that are awaited at the same time. More are not answered.
+/// Maximum number of awaited replies. Further queries get no reply.
 const MAX_AWAITED: usize = 100;
 
-/// What came back.
+/// Reply to a query.
 #[derive(Debug)]
 pub(super) enum ProbeReply {
     Stanza(Element),
-    /// A stanza past a limit.
+    /// The reply is past a limit of stanza sizes.
     TooLarge,
 }
 
-/// The stanzas that are awaited, by their ids.
+/// Awaited replies, by the ids of their queries.
 #[derive(Debug, Default)]
 pub(super) struct Probes {
     awaited: Mutex<HashMap<String, Awaited>>,
@@ -31,13 +31,14 @@ pub(super) struct Probes {
 
 #[derive(Debug)]
 struct Awaited {
-    /// The addresses from which it may come.
+    /// Addresses from which the reply is accepted.
     from: Vec<String>,
     reply: oneshot::Sender<ProbeReply>,
 }
 
 impl Probes {
-    /// Awaits what comes back from one of these addresses with an id that is made of this number.
+    /// Registers a reply from one of these addresses. Returns the id of the query, made from `number`, and the
+    /// receiver.
     pub(super) fn expect(
         &self,
         number: u64,
@@ -53,18 +54,18 @@ impl Probes {
         (id, awaited)
     }
 
-    /// Returns `true` if a stanza was awaited.
+    /// Passes a stanza to the waiting query; returns `true` if the stanza was awaited.
     pub(super) fn take(&self, stanza: &Element) -> bool {
         let is_awaited = stanza.attr("id").is_some_and(|id| id.starts_with(PREFIX));
         is_awaited && self.resolve(&Envelope::of(stanza), || ProbeReply::Stanza(stanza.clone()))
     }
 
-    /// Returns `true` if a stanza past a limit was awaited.
+    /// Reports a stanza past a limit to the waiting query; returns `true` if the stanza was awaited.
     pub(super) fn take_refused(&self, header: &Envelope) -> bool {
         self.resolve(header, || ProbeReply::TooLarge)
     }
 
-    /// Nothing more comes: the connection ended.
+    /// Drops all awaited replies at the end of the connection.
     pub(super) fn clear(&self) {
         self.awaited().clear();
     }
@@ -76,7 +77,7 @@ impl Probes {
             return false;
         }
         if let Some(awaited) = all.remove(id) {
-            // Whoever awaited it may have gone.
+            // The receiver may be dropped already.
             let _ = awaited.reply.send(reply());
         }
         true

@@ -1,4 +1,4 @@
-//! How often the service asks others on its own account.
+//! Rate limit of the service's own queries.
 
 use std::{
     sync::{Mutex, PoisonError},
@@ -7,19 +7,19 @@ use std::{
 
 use tokio::time::{Instant, sleep_until};
 
-/// The time between two questions: 500 a second.
+/// Interval between two queries: 500 queries a second.
 const INTERVAL: Duration = Duration::from_millis(2);
-/// So much of it may be made up for, if no question was asked for a while.
+/// Maximum time without queries that a later burst may use.
 const BURST: Duration = Duration::from_millis(100);
 
-/// The pace of questions that come in great numbers after a reconnection: for presence, and for capabilities.
+/// Pace of the queries for presence and capabilities, which are many after a reconnection.
 #[derive(Debug, Default)]
 pub(super) struct Pace {
     next: Mutex<Option<Instant>>,
 }
 
 impl Pace {
-    /// Waits until the next question may be asked.
+    /// Waits until the next query may be sent.
     pub(super) async fn wait_slot(&self) {
         let at = {
             let mut next = self.next.lock().unwrap_or_else(PoisonError::into_inner);

@@ -1,4 +1,4 @@
-//! Router of inbound stanzas: each goes to the handler of its protocol, and each request gets a reply.
+//! Router of inbound stanzas: passes each stanza to the handler of its protocol and replies to each request.
 
 use std::{iter, sync::Arc};
 
@@ -31,28 +31,28 @@ use super::{
     request_pacing::Pace,
 };
 
-/// Answers stanzas.
+/// Router of inbound stanzas to handlers.
 pub struct Router {
     service: Arc<Service>,
     commands: AdHocCommands,
     answers: Arc<ReplyQueue>,
     jid: Jid,
-    /// The domain whose users the server has.
+    /// Domain of the server, if it is known.
     server: Option<String>,
     max_stanza_bytes: usize,
     pace: Pace,
 }
 
-/// The outcome of a request that is granted.
+/// Metric label of a request that succeeded.
 const GRANTED: &str = "granted";
-/// The longest id of a request. Each answer repeats it.
+/// Maximum number of bytes of a request's id. Each reply repeats the id.
 const MAX_ID_BYTES: usize = 1024;
 
 type HandlerResult = Result<Option<ElementWriter>, StanzaError>;
 
 impl Router {
-    /// Answers in the name of a service, whose JID this is, at the server of a domain, with stanzas of at most so
-    /// many bytes.
+    /// Returns a router that replies as `jid`, the JID of the service. `server` is the domain of the server;
+    /// `max_stanza_bytes` limits each reply.
     #[must_use]
     pub fn new(
         service: Arc<Service>,
@@ -66,8 +66,8 @@ impl Router {
         Self { service, commands, answers, jid, server, max_stanza_bytes, pace }
     }
 
-    /// Returns `true` if a stanza asks for something that looks at one node and at nothing else of its sender, so that it may
-    /// be decided before what the sender asked for earlier is settled.
+    /// Returns `true` if a stanza publishes or retracts. The rules of these requests read one node and nothing else of
+    /// their sender, so the requests may be decided before earlier ones of the same sender are committed.
     #[must_use]
     pub fn is_node_local(stanza: &Element) -> bool {
         let content = stanza.get_child("pubsub", ns::PUBSUB).and_then(|p| p.children().next());
@@ -87,7 +87,7 @@ impl Router {
             })
     }
 
-    /// The header of a stanza, addressed to the service if it has no `to`.
+    /// Returns the envelope of a stanza, addressed to the service if the stanza has no `to`.
     #[must_use]
     pub fn header(&self, stanza: &Element) -> Envelope {
         let mut header = Envelope::of(stanza);
@@ -95,9 +95,10 @@ impl Router {
         header
     }
 
-    /// Processes a stanza. Requests are answered; of other stanzas only owners' answers to subscription requests are
-    /// read (§8.6). Returns once the next stanza of the sender may be processed, with the rest of the operation. The
-    /// parsed stanza, which may be large, is dropped before the request waits for a roster.
+    /// Handles a stanza. Each request gets a reply; of other stanzas, owners' responses to subscription requests
+    /// (§8.6), presence, privileges and replies to queries of the service are handled. Returns once the next stanza of
+    /// the sender may be handled, with the rest of the operation. The parsed stanza, which may be large, is dropped
+    /// before the request waits for a roster.
     pub async fn handle(
         self: &Arc<Self>,
         header: &Envelope,
@@ -213,7 +214,7 @@ impl Router {
         self.shown(disco::items(&self.service, &self.commands, &self.jid, actor, query).await)
     }
 
-    /// Records that the domain of a stanza can be reached, unless the stanza is an error that says otherwise.
+    /// Records that the domain of a stanza is reachable, unless the stanza is an error that reports the contrary.
     fn note_reachable(&self, header: &Envelope, stanza: &Element) {
         let presences = self.service.presence_tracker();
         if presences.has_outages()
@@ -224,7 +225,7 @@ impl Router {
         }
     }
 
-    /// An owner's answer to a request for a subscription; it is answered only if it cannot be taken.
+    /// Handles an owner's response to a subscription request (§8.6). Only a response that fails gets a reply.
     async fn message(
         self: &Arc<Self>,
         header: &Envelope,
@@ -253,7 +254,7 @@ impl Router {
         }
     }
 
-    /// Whether a request is of type `set`; nothing if it is not one that can be dealt with, and was refused.
+    /// Returns whether a request is of type `set`. Rejects a malformed request, and returns `None`.
     fn validate_iq(&self, header: &Envelope, stanza: &Element) -> Option<bool> {
         let is_set = match header.kind.as_deref() {
             Some("set") => true,
@@ -291,13 +292,13 @@ impl Router {
         Some(is_set)
     }
 
-    /// Returns `true` if a stanza is addressed to the service, in any case of letters.
+    /// Returns `true` if a stanza is addressed to the service's JID; the comparison ignores case.
     pub(super) fn is_to_service(&self, header: &Envelope) -> bool {
         let to = header.to.as_deref().and_then(|to| Jid::stamped(to).ok());
         to.is_some_and(|to| to.is_same(&self.jid))
     }
 
-    /// Answers a request past a limit of this name, which is not one of the rules.
+    /// Rejects a request past a limit of the service, and counts the rejection under the limit's name.
     pub fn refuse_at_limit(&self, header: &Envelope, limit: &'static str, error: &StanzaError) {
         self.service.metrics().count_rejection(limit);
         if header.name == "presence"
@@ -309,7 +310,7 @@ impl Router {
         self.refuse(header, error);
     }
 
-    /// Answers a request that could not be read, or not be taken, with an error.
+    /// Rejects a request that cannot be parsed or accepted. Other stanzas get no reply.
     pub fn refuse(&self, header: &Envelope, error: &StanzaError) {
         if header.is_request() && header.from.is_some() {
             self.reject(header, error);
@@ -324,7 +325,7 @@ impl Router {
         }
     }
 
-    /// Sends an error; without its details if it is larger than a stanza may be.
+    /// Sends an error reply; without its details if the complete reply is larger than a stanza may be.
     fn send_error(&self, header: &Envelope, whole: String, error: &StanzaError) {
         let mut forms = iter::once(whole)
             .chain(iter::once_with(|| header.error(error)))
@@ -402,7 +403,7 @@ impl Router {
         }
     }
 
-    /// Takes notice of a notification that came back.
+    /// Handles a notification that came back as an error.
     pub fn on_bounce(&self, stanza: &Element) {
         self.service.metrics().bounces.inc();
         let header = Envelope::of(stanza);
@@ -419,18 +420,18 @@ impl Router {
         }
     }
 
-    /// Returns `true` if there is room for the reply to another request of an entity.
+    /// Returns `true` if the reply queue has room for the reply to another request of an entity.
     pub(super) fn has_room(&self, to: &str, may_be_large: bool) -> bool {
         self.answers.has_room(to, may_be_large)
     }
 
-    /// Waits until another request of an entity may be processed.
+    /// Waits until the reply queue has room for the reply to another request of an entity.
     pub(super) async fn wait_capacity(&self, to: &str, may_be_large: bool) {
         self.answers.wait_capacity(to, may_be_large).await;
     }
 
-    /// Waits until the service may send another query that no request needs: within the rate, and after the connection
-    /// has taken the previous ones.
+    /// Waits until the service may send another query of its own: within the rate, and after the connection has taken
+    /// the previous queries.
     pub(super) async fn next_question(&self) {
         self.pace.wait_slot().await;
         self.answers.room_of_own().await;
@@ -467,12 +468,12 @@ impl Router {
         self.answers.ask(stanza);
     }
 
-    /// Waits until the queue has room for [`send_unsolicited`](Self::send_own).
+    /// Waits until the queue has room for [`send_unsolicited`](Self::send_unsolicited).
     pub(super) async fn room_of_own(&self) {
         self.answers.room_of_own().await;
     }
 
-    /// Whether there is a connection to the server. On a new one it is not known who is available.
+    /// Records that the connection to the server was made or lost. On a new connection no presence is known.
     pub fn on_link_change(&self, is_connected: bool) {
         if is_connected {
             self.service.presence_tracker().connected();
@@ -485,7 +486,7 @@ impl Router {
         self.service.metrics().connected.set(i64::from(is_connected));
     }
 
-    /// How a request for change is answered.
+    /// Returns the callback that replies to a request of type `set`.
     fn reply_callback<R>(
         self: &Arc<Self>,
         header: &Envelope,
@@ -520,7 +521,7 @@ impl Router {
         self.refuse(header, &error);
     }
 
-    /// Says what was done: with less of it, if all would be larger than a stanza may be.
+    /// Sends a reply; in its short form if the complete one is larger than a stanza may be.
     fn reply_or_truncate(&self, header: &Envelope, answer: String, less: impl FnOnce() -> String) {
         let answer = if self.fits(&answer) { answer } else { less() };
         self.send_to(header.from.as_deref().unwrap_or_default(), answer);
@@ -564,7 +565,7 @@ impl Router {
         service_error(&self.service, error)
     }
 
-    /// Sends an answer, or says that it is larger than a stanza may be.
+    /// Sends a reply, or an error if the reply is larger than a stanza may be.
     pub(super) fn send(&self, header: &Envelope, stanza: String) {
         if !self.fits(&stanza) {
             let error = StanzaError::new("modify", "policy-violation").text(format!(
@@ -578,7 +579,7 @@ impl Router {
     }
 }
 
-/// Some entries of a list could not be set; the others are (§8.8.2.4, §8.9.2.4).
+/// Returns the error for a list of which some entries could not be set; the other entries are set (§8.8.2.4, §8.9.2.4).
 fn some_failed(reason: &str) -> StanzaError {
     StanzaError::new("modify", "not-acceptable").text(reason)
 }

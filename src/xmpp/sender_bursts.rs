@@ -16,7 +16,7 @@ const MAX_REFUSED: Duration = Duration::from_secs(10);
 /// Maximum number of tracked bursts.
 const MAX_BURSTS: usize = 10_000;
 
-/// The bursts that exceeded a limit, by bare JID.
+/// Bursts that exceeded a queue limit, by bare JID.
 #[derive(Default)]
 pub(super) struct Bursts {
     by_sender: HashMap<String, Burst>,
@@ -25,20 +25,20 @@ pub(super) struct Bursts {
 
 struct Burst {
     passed: QueueLimit,
-    /// Time of the last stanza, and of the last one that arrived while others of the sender were unsettled.
+    /// Time of the last stanza, and of the last one that arrived while other requests of the sender were pending.
     last: Instant,
     last_unsettled: Instant,
 }
 
 impl Burst {
-    /// Returns `true` if the burst has ended, if all requests of its sender are settled.
+    /// Returns `true` if the burst has ended, provided that the sender has no pending request.
     fn is_over(&self, now: Instant) -> bool {
         now - self.last >= BURST_END_SILENCE || now - self.last_unsettled >= MAX_REFUSED
     }
 }
 
 impl Bursts {
-    /// The limit that the sender's burst exceeded, if a stanza that arrives now belongs to it.
+    /// Returns the limit that the sender's burst exceeded, if a stanza that arrives now belongs to the burst.
     pub(super) fn limit_passed(
         &mut self,
         sender: &str,
@@ -92,7 +92,7 @@ mod tests {
         now += BURST_END_SILENCE - MILLI;
         assert_eq!(bursts.limit_passed("a@x", true, now), Some(LIMIT));
         assert_eq!(bursts.limit_passed("b@x", true, now), None);
-        // What is refused belongs to the burst.
+        // Rejected stanzas belong to the burst.
         now += BURST_END_SILENCE - MILLI;
         assert_eq!(bursts.limit_passed("a@x", true, now), Some(LIMIT));
         now += 2 * MAX_REFUSED;

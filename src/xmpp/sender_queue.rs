@@ -1,14 +1,16 @@
-//! Worker lanes: the stanzas of one sender in order (RFC 6120 §10.1), those of different senders side
-//! by side, one of each at a time. Lanes are bounded, and end when they are empty.
+//! Sender queues: stanzas of one sender are handled in order (RFC 6120 §10.1), stanzas of different senders
+//! concurrently. Queues are bounded, and removed when they are empty.
 //!
-//! A lane goes on when a request has its place among the commits, so who sends many does not wait for the disk
-//! with each. Requests that look at more than one node wait until those before them are settled.
+//! A queue continues with its next stanza once the commit of a request has its place in the order, so pipelined
+//! requests do not wait for one sync each. Requests that read more than one node wait until the sender's earlier
+//! requests are committed.
 //!
-//! A request that waits for something outside the process, such as a roster, has no place among those that are dealt
-//! with. Only one of each lane can wait so, and it counts in the limits of what waits; its tree is dropped before.
+//! A request that waits for something outside the process, such as a roster, holds no permit of the active senders. At
+//! most one request of each queue can wait so; it counts in the limits of queued stanzas, and its parsed stanza is
+//! dropped before.
 //!
-//! A waiting stanza is held as the text that was read, and parsed again in its turn: as a tree it would take up to
-//! sixty times as much memory. Only a first mebibyte waits as trees.
+//! A queued stanza is held as received text and parsed again when it is handled: a parsed tree takes up to sixty times
+//! as much memory. Only the first MiB of stanzas is queued as trees.
 
 use std::{
     borrow::Cow,
@@ -41,42 +43,44 @@ use super::{
     xml::stream::StanzaText,
 };
 
-/// How many senders are served at the same time; further ones wait for their turn.
+/// Maximum number of senders that are served at the same time; further ones wait.
 const MAX_ACTIVE_SENDERS: usize = 64;
-/// Requests in progress whose replies may be large, of one domain and in total, where a stanza has at most 512 KiB; fewer
-/// where stanzas may be larger. Together these replies leave the room that is reserved for small replies.
+/// Maximum number of requests in progress whose replies may be large, of one domain and in total, where a stanza has at
+/// most 512 KiB; fewer where stanzas may be larger. Together these replies leave the room that is reserved for small
+/// replies.
 const MAX_LARGE_PER_DOMAIN: usize = 8;
 const MAX_LARGE: usize = 16;
-/// How many stanzas of one sender may be unsettled: as many as share a sync well. A few while others ask for something
-/// too, because each of them waits for a sync with all of these.
+/// Maximum number of stanzas of one sender in flight: enough to share a sync well. Fewer while other senders are
+/// active, because each of their requests waits for a sync together with all of these.
 const MAX_IN_FLIGHT: usize = 64;
 const MAX_UNSETTLED_AMONG_OTHERS: usize = 4;
-/// How long a sender counts as one of several after another was there.
+/// Time that a sender counts as one of several after another sender was active.
 const AMONG_OTHERS: Duration = Duration::from_secs(10);
-/// Characters of a stanza's id that the log shows.
+/// Maximum number of characters of a stanza's id in the log.
 const MAX_ID_CHARS: usize = 64;
-/// Bytes of the stanzas that wait as trees.
+/// Maximum number of bytes of the stanzas that are queued as trees.
 const MAX_TREE_BYTES: usize = 1024 * 1024;
-/// Stanzas of one sender, and their bytes, that may be queued in excess of its limits if they need no reply.
+/// Reserve of stanzas of one sender, and of their bytes, above its limits for stanzas that need no reply.
 const RESERVED_STANZAS: usize = 1000;
 const RESERVED_BYTES: usize = 1024 * 1024;
-/// What a waiting stanza takes besides its text; it counts in what all senders have.
+/// Estimated overhead of a queued stanza in bytes, besides its text; counts in the limits of domains and of all
+/// senders.
 const STANZA_BYTES: usize = 256;
 
-/// How many stanzas, and bytes of them, may wait or be unsettled. All senders of one domain have half of what all have.
-/// One stanza may wait, whatever its size.
+/// Limits of the stanzas that are queued or in flight. The senders of one domain share half of `max_bytes`. An empty
+/// queue accepts one stanza of any size.
 #[derive(Clone, Copy, Debug)]
 pub struct QueueLimits {
-    /// Stanzas of one bare JID.
+    /// Maximum number of stanzas of one bare JID.
     pub max_stanzas_per_jid: usize,
-    /// Bytes of the stanzas of one bare JID.
+    /// Maximum number of bytes of the stanzas of one bare JID.
     pub max_bytes_per_jid: usize,
-    /// Bytes of the stanzas of all senders.
+    /// Maximum number of bytes of the stanzas of all senders.
     pub max_bytes: usize,
 }
 
 impl QueueLimits {
-    /// The limits for stanzas that need no reply.
+    /// Returns the limits for stanzas that need no reply.
     fn with_reserve(self) -> Self {
         Self {
             max_stanzas_per_jid: self.max_stanzas_per_jid + RESERVED_STANZAS,
@@ -86,7 +90,7 @@ impl QueueLimits {
     }
 }
 
-/// The limit that a stanza would pass.
+/// Limit that a stanza would exceed, with its value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum QueueLimit {
     StanzasPerJid(usize),
@@ -96,7 +100,7 @@ pub(super) enum QueueLimit {
     Bytes(usize),
 }
 
-/// The lanes of a connection's senders.
+/// Queues of the senders of a connection.
 #[derive(Clone)]
 pub(super) struct SenderQueues {
     dispatch: Arc<Router>,
@@ -112,29 +116,29 @@ pub(super) struct SenderQueues {
 struct SenderQueueTable {
     lanes: HashMap<String, SenderQueue>,
     bursts: Bursts,
-    /// The bytes of each domain that has a lane, and of all of them.
+    /// Queued and in-flight bytes of each domain that has a queue.
     domains: HashMap<String, DomainLanes>,
     /// Permits of each domain for requests whose replies may be large.
     large_per_domain: usize,
     bytes: usize,
-    /// The bytes of those that wait as trees.
+    /// Bytes of the stanzas that are queued as trees.
     tree_bytes: usize,
-    /// When there was more than one lane.
+    /// Last time when there was more than one queue.
     were_several: Option<Instant>,
 }
 
-/// The lanes of a domain.
+/// Queued and in-flight bytes, and permits, of the senders of a domain.
 struct DomainLanes {
     bytes: usize,
     /// Permits for requests whose replies may be large.
     large: Arc<Semaphore>,
 }
 
-/// What waits behind the stanza that is dealt with.
+/// Stanzas of one sender behind the stanza that is being handled.
 #[derive(Default)]
 struct SenderQueue {
     waiting: VecDeque<QueuedStanza>,
-    /// How many stanzas wait or are not settled, and their bytes.
+    /// Number of stanzas that are queued or in flight.
     stanzas: usize,
     bytes: usize,
     came: Arc<Notify>,
@@ -144,7 +148,7 @@ struct QueuedStanza {
     stanza: Form,
     bytes: usize,
     looks_at_one_node: bool,
-    /// Whether the reply may be large.
+    /// `true` if the reply may be large.
     may_be_large: bool,
 }
 
@@ -154,7 +158,7 @@ enum Form {
 }
 
 impl QueueLimit {
-    /// The name of its key in the section `limits`.
+    /// Returns the key of the limit in the section `limits`.
     pub(super) fn name(self) -> &'static str {
         match self {
             Self::StanzasPerJid(_) => "max_queued_stanzas_per_jid",
@@ -163,7 +167,7 @@ impl QueueLimit {
         }
     }
 
-    /// How a request is refused that would pass it.
+    /// Returns the error for a request that would exceed the limit.
     pub(super) fn error(self) -> StanzaError {
         let queue = match self {
             Self::StanzasPerJid(max) => format!("{max} requests of one sender"),
@@ -196,8 +200,9 @@ impl SenderQueues {
         }
     }
 
-    /// The limit that a stanza of this size would exceed in its sender's lane. Stanzas that need no reply may exceed
-    /// the limits of requests by a reserve, and are no part of a burst: their sender does not repeat them.
+    /// Returns the limit that a stanza of this size would exceed in its sender's queue. Stanzas that need no reply may
+    /// exceed the limits of requests by a reserve, and are not part of a burst, because their sender does not repeat
+    /// them.
     pub(super) fn limit_passed(
         &self,
         stanza: &Element,
@@ -212,7 +217,7 @@ impl SenderQueues {
         }
     }
 
-    /// Puts a stanza, which had so many bytes of this text, into its sender's lane.
+    /// Enqueues a stanza in its sender's queue. `bytes` is the size of its text, which `text` returns.
     pub(super) fn submit(&self, stanza: Element, bytes: usize, text: impl FnOnce() -> StanzaText) {
         let sender = sender_of(&stanza).into_owned();
         let mut senders = self.senders();
@@ -229,7 +234,7 @@ impl SenderQueues {
         }
     }
 
-    /// Waits until everything that waits is dealt with.
+    /// Waits until all queues are empty.
     pub(super) async fn finish(&self) {
         loop {
             let ended = self.ended.notified();
@@ -240,7 +245,7 @@ impl SenderQueues {
         }
     }
 
-    /// Deals with a sender's stanzas until none waits and all are settled.
+    /// Handles a sender's stanzas until none is queued or in flight.
     async fn serve(self, sender: String, first: QueuedStanza, came: &Notify) {
         let mut unsettled = InFlight { lanes: &self, sender: &sender, stanzas: VecDeque::new() };
         let turn = Arc::new(LanePermit::new(&self, &sender));
@@ -269,12 +274,12 @@ impl SenderQueues {
         }
     }
 
-    /// The next stanza of a sender.
     fn next(&self, sender: &str) -> Option<QueuedStanza> {
         self.senders().next(sender)
     }
 
-    /// The semaphores for large replies, those to a sender's domain and all, if the reply to this stanza may be one.
+    /// Returns the semaphores for large replies, of the sender's domain and of all senders, if the reply to this stanza
+    /// may be large.
     fn large(&self, sender: &str, waiting: &QueuedStanza) -> Vec<Arc<Semaphore>> {
         if !waiting.may_be_large {
             return Vec::new();
@@ -284,7 +289,7 @@ impl SenderQueues {
         of_domain.into_iter().chain([&self.large]).cloned().collect()
     }
 
-    /// Ends a sender's lane, unless a stanza came.
+    /// Removes a sender's queue and returns `true`, unless a stanza is queued.
     fn end(&self, sender: &str) -> bool {
         let mut senders = self.senders();
         if senders.lanes.get(sender).is_some_and(|lane| !lane.waiting.is_empty()) {
@@ -309,7 +314,7 @@ impl SenderQueues {
 }
 
 impl SenderQueueTable {
-    /// The limit that a stanza of this size would exceed, or that its sender's burst has exceeded.
+    /// Returns the limit that a stanza of this size would exceed, or that its sender's burst has exceeded.
     fn limit_passed(
         &mut self,
         sender: &str,
@@ -326,7 +331,7 @@ impl SenderQueueTable {
         Some(passed)
     }
 
-    /// The limit that a stanza of this size would exceed.
+    /// Returns the limit that a stanza of this size would exceed.
     fn limit_passed_by(
         &self,
         sender: &str,
@@ -351,7 +356,8 @@ impl SenderQueueTable {
         }
     }
 
-    /// Adds a stanza to its sender's lane. If there was none, it is to be served, with this stanza first.
+    /// Adds a stanza to its sender's queue. Returns the stanza if the queue is new, so that the caller serves the
+    /// queue.
     fn queue(
         &mut self,
         sender: &str,
@@ -386,12 +392,12 @@ impl SenderQueueTable {
         }
     }
 
-    /// The next stanza of a sender.
+    /// Removes and returns the next stanza of a sender.
     fn next(&mut self, sender: &str) -> Option<QueuedStanza> {
         self.lanes.get_mut(sender)?.waiting.pop_front()
     }
 
-    /// How many stanzas of one sender may be unsettled now.
+    /// Returns the maximum number of stanzas of one sender that may be in flight now.
     fn max_unsettled(&self) -> usize {
         match self.were_several {
             Some(last) if last.elapsed() < AMONG_OTHERS => MAX_UNSETTLED_AMONG_OTHERS,
@@ -399,12 +405,12 @@ impl SenderQueueTable {
         }
     }
 
-    /// A stanza that waited as a tree is dealt with.
+    /// Subtracts a stanza that was queued as a tree.
     fn release_tree(&mut self, bytes: usize) {
         self.tree_bytes -= bytes;
     }
 
-    /// A stanza of so many bytes of a sender is settled.
+    /// Subtracts a stanza that is complete.
     fn release(&mut self, sender: &str, bytes: usize) {
         if let Some(lane) = self.lanes.get_mut(sender) {
             lane.stanzas -= 1;
@@ -422,17 +428,17 @@ impl SenderQueueTable {
     }
 }
 
-/// The account of a stanza's sender.
+/// Returns the account of a stanza's sender.
 fn sender_of(stanza: &Element) -> Cow<'_, str> {
     account(stanza.attr("from").unwrap_or_default())
 }
 
-/// The permits of a lane, while it processes a request.
+/// Permits of a sender queue while it handles a request.
 struct LanePermit {
     turns: Arc<Semaphore>,
     dispatch: Arc<Router>,
     sender: String,
-    /// The semaphores for large replies, if the reply to the request may be one.
+    /// Semaphores for large replies, if the reply to the request may be large.
     large: Mutex<Vec<Arc<Semaphore>>>,
     held: Mutex<Vec<OwnedSemaphorePermit>>,
 }
@@ -464,7 +470,7 @@ impl RequestPermit for LanePermit {
         let may_be_large = !large.is_empty();
         let mut held = Vec::new();
         for large in large {
-            // The semaphores are never closed, and serve in the order of arrival.
+            // The semaphores are never closed, and grant permits in order of arrival.
             held.extend(large.acquire_owned().await.ok());
         }
         loop {
@@ -480,7 +486,7 @@ impl RequestPermit for LanePermit {
     }
 }
 
-/// The stanzas of a sender that are not settled, oldest first.
+/// Stanzas of a sender whose commits are pending, oldest first.
 struct InFlight<'a> {
     lanes: &'a SenderQueues,
     sender: &'a str,
@@ -488,7 +494,7 @@ struct InFlight<'a> {
 }
 
 impl InFlight<'_> {
-    /// Waits until a stanza may be dealt with.
+    /// Waits until another stanza may be handled.
     async fn wait_for_slot(&mut self, looks_at_one_node: bool) {
         let most = if looks_at_one_node { self.lanes.senders().max_unsettled() - 1 } else { 0 };
         while self.stanzas.len() > most {
@@ -496,7 +502,7 @@ impl InFlight<'_> {
         }
     }
 
-    /// Deals with a stanza until it has its place.
+    /// Handles a stanza until its commit has its place in the order.
     async fn handle(&mut self, QueuedStanza { stanza, bytes, .. }: QueuedStanza) {
         let dispatch = &self.lanes.dispatch;
         let stanza = match stanza {
@@ -507,12 +513,12 @@ impl InFlight<'_> {
             Form::Text(text) => text.parse(),
         };
         let Some(stanza) = stanza else {
-            // The same text was read before.
+            // Not expected: the same text was parsed on arrival.
             self.lanes.reply_internal_error(&Envelope::default());
             self.lanes.senders().release(self.sender, bytes);
             return;
         };
-        // A stranger chose it.
+        // The sender chooses the id: its length in the log is limited.
         let id = stanza.attr("id").unwrap_or_default();
         let id = id.char_indices().nth(MAX_ID_CHARS).map_or(id, |(end, _)| &id[..end]);
         let request = error_span!("request", stanza_id = id);
@@ -529,7 +535,7 @@ impl InFlight<'_> {
         }
     }
 
-    /// Waits until the oldest is settled. Dropping the future loses nothing.
+    /// Waits until the oldest stanza is complete. Cancel-safe.
     async fn await_oldest(&mut self) {
         let Some((header, bytes, settling)) = self.stanzas.front_mut() else { return };
         let bytes = *bytes;
@@ -541,10 +547,10 @@ impl InFlight<'_> {
     }
 }
 
-/// Something panicked.
+/// Panic of a stanza handler.
 struct HandlerPanic;
 
-/// A future that may panic: then its stanza's sender is answered, and the lane lives on.
+/// Runs a future that may panic. A panic becomes an error, so that the sender gets a reply and its queue continues.
 async fn catch_panic<F: Future>(future: F) -> Result<F::Output, HandlerPanic> {
     let mut future = pin!(future);
     poll_fn(|cx| match catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(cx))) {

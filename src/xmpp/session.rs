@@ -1,4 +1,4 @@
-//! The connection to the server: login (XEP-0114), keep-alive (XEP-0199), and trying again for ever.
+//! Session with the server: login (XEP-0114), keep-alive (XEP-0199) and reconnection without end.
 
 use std::{
     io,
@@ -33,65 +33,66 @@ use super::{
 };
 use crate::service::admission::{RateExceeded, RateLimits, RequestLimiter};
 
-/// How to connect.
+/// Configuration of the connection to the server.
 #[derive(Clone)]
 pub struct ComponentConfig {
-    /// The component's JID.
+    /// JID of the component.
     pub jid: String,
-    /// The server's component port, `host:port`; resolved anew for each attempt.
+    /// Component port of the server, `host:port`; resolved for each attempt.
     pub server: String,
-    /// What the server expects.
+    /// Shared secret of the login.
     pub secret: String,
-    /// What stands between the stream and the network.
+    /// Protection of the connection.
     pub transport: Transport,
-    /// How large stanzas may be.
+    /// Limits of stanza sizes.
     pub limits: StanzaLimits,
-    /// How many requests are taken.
+    /// Rate limits of requests.
     pub rates: watch::Receiver<RateLimits>,
-    /// How many requests may wait.
+    /// Limits of queued requests.
     pub queue_limits: watch::Receiver<QueueLimits>,
-    /// How long after the last barrier the server is asked whether it is there.
+    /// Time after the last barrier until the next ping tests whether the server responds.
     pub ping_after: Duration,
-    /// How long it may be silent after that.
+    /// Maximum silence of the server after that ping.
     pub ping_deadline: Duration,
 }
 
-/// How long a connection and a login may take.
+/// Maximum duration of a connection attempt, login included.
 const LOGIN_DEADLINE: Duration = Duration::from_secs(20);
-/// How long a stream error may take to be sent.
+/// Maximum duration of sending a stream error.
 const CLOSE_TIMEOUT: Duration = Duration::from_millis(200);
-/// At the end: how long requests are still dealt with, and what waits is sent; how long the server may take
-/// nothing; how long all of it may take.
+/// Timeouts of a stop: for the requests that are queued, for sending pending notifications, for a server that reads
+/// nothing, and for the whole stop.
 const DRAIN_LANES: Duration = Duration::from_secs(12);
 const DRAIN_SENDING: Duration = Duration::from_secs(8);
 const DRAIN_STALL_TIMEOUT: Duration = Duration::from_secs(10);
 const DRAIN_DEADLINE: Duration = Duration::from_secs(25);
-/// So many stanzas are read before something may be sent.
+/// Number of stanzas that are read before other work of the task runs.
 const READ_IN_A_ROW: u64 = 16;
-/// Minimum and maximum interval between connection attempts.
+/// Shortest and longest interval between connection attempts.
 const RECONNECT_INTERVALS: (Duration, Duration) =
     (Duration::from_millis(200), Duration::from_secs(30));
-/// Interval after a failed login.
+/// Interval after the server rejected the login.
 const LOGIN_RETRY_INTERVAL: Duration = Duration::from_secs(30);
-/// Where the server is there, the pause stays below a second, however often the stream breaks.
+/// Failures that count after a login. The interval stays below a second however often the stream of a working server
+/// breaks.
 const FAILURES_AFTER_LOGIN: u32 = 1;
 
-/// Why a connection ended.
+/// Reason for the end of a connection.
 #[derive(Debug, Error)]
 pub enum DisconnectReason {
-    /// It could not be made, or broke.
+    /// The connection attempt failed, or the connection broke.
     #[error(transparent)]
     Io(#[from] io::Error),
-    /// The server's stream cannot be read on.
+    /// The inbound stream is not readable.
     #[error(transparent)]
     Stream(#[from] StreamFault),
-    /// The server refused the login.
+    /// The server rejected the login.
     #[error("the server refused the login: {0}")]
     NotAuthorized(String),
     /// The server ended the stream with an error.
     #[error("the server ended the stream: {0}")]
     StreamError(String),
-    /// The server is elsewhere, and nothing protects the way there.
+    /// The server is on another machine, and nothing protects the connection.
     #[error(
         "plain TCP to {0} would expose the secret and all stanzas: set link.tls_ca, or \
          link.allow_plain_tcp if the network is trusted"
@@ -100,7 +101,7 @@ pub enum DisconnectReason {
     /// The server closed the stream.
     #[error("the server closed the stream")]
     Closed,
-    /// The server did not answer in time.
+    /// The server did not respond in time.
     #[error("the server did not respond in time")]
     Silent,
     /// No barrier returned in time.
@@ -108,7 +109,7 @@ pub enum DisconnectReason {
     Unconfirmed,
 }
 
-/// One side of the link, across connections.
+/// The component's session with the server, across connections.
 pub struct ComponentSession {
     link: ComponentConfig,
     dispatch: Arc<Router>,
@@ -120,7 +121,7 @@ pub struct ComponentSession {
 }
 
 impl ComponentSession {
-    /// Prepares to connect.
+    /// Returns a session that is not connected yet.
     #[must_use]
     pub fn new(
         link: ComponentConfig,
@@ -134,7 +135,7 @@ impl ComponentSession {
         Self { link, dispatch, lanes, meter, answers, writer, fresh }
     }
 
-    /// Serves until told to stop; then finishes what was begun and says goodbye.
+    /// Runs the session until `stop` is set; then completes the queued requests and closes the stream.
     pub async fn run(mut self, mut stop: watch::Receiver<bool>) {
         let mut failures = 0;
         loop {
@@ -160,7 +161,7 @@ impl ComponentSession {
                 () = sleep(pause) => {}
             }
         }
-        // Without a connection nobody takes answers, and lanes may wait for that.
+        // Without a connection nothing takes replies, and sender queues may wait for room.
         let _ = timeout(DRAIN_DEADLINE, self.lanes.finish()).await;
     }
 
@@ -174,7 +175,7 @@ impl ComponentSession {
         timeout(LOGIN_DEADLINE, login).await.unwrap_or(Err(DisconnectReason::Silent))
     }
 
-    /// Serves on one connection. Nothing is returned if the session was told to stop.
+    /// Serves one connection. Returns `None` after `stop` was set.
     async fn serve(
         &mut self,
         mut reader: ServerStreamReader,
@@ -205,7 +206,7 @@ impl ComponentSession {
         self.dispatch.on_link_change(false);
         self.answers.probes.clear();
         if let Some(DisconnectReason::Stream(StreamFault::NotWellFormed(_))) = &ended {
-            // Told as RFC 6120 §4.9 asks, where it can be; whether it arrives makes no difference.
+            // RFC 6120 §4.9 asks for the stream error; the connection ends whether or not it arrives.
             if !self.writer.is_mid_stanza() {
                 let _ = timeout(CLOSE_TIMEOUT, io.write_all(NOT_WELL_FORMED.as_bytes())).await;
             }
@@ -216,7 +217,7 @@ impl ComponentSession {
         ended
     }
 
-    /// Deals with what was taken in, sends what waits, and closes the stream.
+    /// Completes the queued requests, sends pending stanzas and closes the stream.
     async fn finish(
         &mut self,
         reader: &mut ServerStreamReader,
@@ -228,7 +229,7 @@ impl ComponentSession {
         let finishing = async {
             let mut lanes = std::pin::pin!(timeout(DRAIN_LANES, lanes.finish()));
             tokio::select! {
-                // What is not dealt with by then is as if it had not come.
+                // Requests that are still queued after the timeout are dropped.
                 _ = &mut lanes => {}
                 ended = writer.run(io) => return Err(io::Error::other(ended)),
             }
@@ -238,7 +239,7 @@ impl ComponentSession {
         };
         let finishing = async {
             tokio::select! {
-                // The server may close its half and still take what waits.
+                // The server may close its half and still read pending stanzas.
                 () = async { reading.await; std::future::pending().await } => Ok(()),
                 finished = finishing => finished,
             }
@@ -260,7 +261,7 @@ impl ComponentSession {
 
 pub(super) type ServerStreamReader = StreamReader<ReadHalf>;
 
-/// Logs why a connection ended, and when the next attempt begins.
+/// Logs the reason for a disconnection and the time until the next attempt.
 fn log_disconnect(error: &DisconnectReason, pause: Duration) {
     let retry_in_ms = pause.as_millis() as u64;
     match error {
@@ -280,8 +281,8 @@ fn log_disconnect(error: &DisconnectReason, pause: Duration) {
     }
 }
 
-/// A pause that doubles with each failure, with jitter, so that many components do not come back at
-/// once: from half of it to all of it.
+/// Returns the interval until the next attempt. The interval doubles with each failure; jitter between half of it and
+/// all of it keeps many components from reconnecting at once.
 fn pause(ended: &DisconnectReason, failures: u32, random: u64) -> Duration {
     let longest = match ended {
         DisconnectReason::NotAuthorized(_) | DisconnectReason::Unprotected(_) => {
@@ -300,12 +301,12 @@ const NOT_WELL_FORMED: &str = "<stream:error>\
     <not-well-formed xmlns='urn:ietf:params:xml:ns:xmpp-streams'/></stream:error></stream:stream>";
 
 async fn stopped(stop: &mut watch::Receiver<bool>) {
-    // If nobody can tell to stop any more, that is a reason to stop.
+    // A dropped sender counts as a stop.
     let _ = stop.wait_for(|stop| *stop).await;
 }
 
-/// Returns `true` if the sender of a stanza is notified of its rejection. Presence and replies are neither answered nor
-/// repeated.
+/// Returns `true` if the sender of a stanza is notified of its rejection. Presence and replies get no reply, and their
+/// senders do not repeat them.
 fn needs_answer(stanza: &Element) -> bool {
     match stanza.name() {
         "presence" => false,
@@ -318,7 +319,7 @@ fn is_bounce(stanza: &Element) -> bool {
     stanza.name() == "message" && stanza.attr("type") == Some("error")
 }
 
-/// Reads at the end, when no more requests are taken, for the barriers that come back.
+/// Reads during a stop. Returning barriers are handled; all requests are rejected.
 async fn read_barriers(
     link: &ComponentConfig,
     reader: &mut ServerStreamReader,
@@ -342,7 +343,7 @@ async fn read_barriers(
     }
 }
 
-/// Reads until the stream ends or falls silent.
+/// Reads until the stream ends or the server falls silent.
 async fn read(
     link: &ComponentConfig,
     reader: &mut ServerStreamReader,
@@ -351,13 +352,13 @@ async fn read(
     meter: &mut RequestLimiter,
     answers: &ReplyQueue,
 ) -> DisconnectReason {
-    // A barrier is sent in this time. Whatever comes in shows that the server is there.
+    // A barrier is sent within this time, and any received stanza shows that the server responds.
     let longest = link.ping_after + link.ping_deadline;
     let mut read = 0_u64;
     loop {
         read += 1;
         if read.is_multiple_of(READ_IN_A_ROW) {
-            // What was read at once may be much, and answers are sent by the same task.
+            // A server may send many stanzas at once, and replies are sent by the same task.
             yield_now().await;
         }
         if timeout(longest, answers.wait_read_capacity()).await.is_err() {
@@ -375,7 +376,7 @@ async fn read(
             }
             Ok(StreamElement::Stanza(element)) if answers.handle_own_reply(&link.jid, &element) => {
             }
-            // Those of a dead domain may be as many as its notifications, and ask for nothing.
+            // No rate limit: results of an unreachable domain may be as many as its notifications, and need no reply.
             Ok(StreamElement::Stanza(element)) if dispatch.handle_roster_result(&element) => {}
             Ok(StreamElement::Stanza(element)) if is_bounce(&element) => {
                 dispatch.on_bounce(&element)

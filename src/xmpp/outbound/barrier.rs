@@ -1,9 +1,11 @@
-//! Where barriers go, and what happens while none returns.
+//! Barriers: addresses, spacing and timeouts.
 //!
-//! A server may keep in its parser what it got (see [`padding`](crate::xmpp::xml::padding)), or drop what a component sends
-//! to itself. While a barrier is outstanding for a second and more, spaces are sent. After ten seconds the next one goes
-//! to another address. If none returns, no further notification is sent on this connection, for it could only be
-//! repeated; requests are answered. The connection is made again after a while, which doubles each time.
+//! A server may keep received stanzas in its parser (see [`padding`](crate::xmpp::xml::padding)), or drop stanzas of a
+//! component to itself. So spaces are sent while a barrier is pending for a second and more, and after ten seconds the
+//! next barrier is sent to another address. If no barrier returns, notifications are paused on this connection, since
+//! they could only be repeated; requests still get replies. The connection is then renewed after an interval that
+//! doubles each time.
+//!
 //! Each connection sends a barrier soon after it is established, even if nothing is unconfirmed, so that on a quiet
 //! link all addresses are tried before the reader reports a silent server.
 
@@ -11,32 +13,33 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// The interval at which spaces are sent while a barrier is outstanding.
+/// Interval between spaces while a barrier is pending.
 const SPACES_INTERVAL: Duration = Duration::from_secs(1);
-/// The first number of spaces, which doubles each time, and how often they are sent.
+/// First number of spaces, which doubles each time, and the maximum number of times.
 const FIRST_SPACES: usize = 1024;
 const MAX_TIMES: u32 = 7;
-/// How long an address has to return a barrier; less where the link's timeouts are short.
+/// Timeout of an address for returning a barrier; shorter if the link's timeouts are short.
 const ADDRESS_TIMEOUT: Duration = Duration::from_secs(10);
-/// Delay of the first barrier of a connection; shorter if the link's timeouts are short. Earlier stanzas may be
-/// dropped.
+/// Delay of the first barrier of a connection; shorter if the link's timeouts are short. The server may drop earlier
+/// stanzas.
 ///
-/// COMPAT: ejabberd 24.10 and later with mod_privilege drop what comes before the component's grant is entered.
+/// COMPAT: ejabberd 24.10 and later with mod_privilege drop stanzas that arrive before the component's grant is
+/// entered.
 const FIRST_AFTER: Duration = Duration::from_secs(5);
-/// How long a connection lasts at most on which no barrier returns, if the link's timeouts are not longer.
+/// Maximum duration of a connection on which no barrier returns, unless the link's timeouts are longer.
 const MAX_LIFETIME: Duration = Duration::from_secs(15 * 60);
 
-/// Least and most notifications between two barriers.
+/// Minimum and maximum number of notifications between two barriers.
 const MIN_SPACING: u64 = 50;
 const MAX_SPACING: u64 = 2000;
-/// The most by way of a multicast service, which fails with its first late barrier.
+/// Maximum number by multicast, which fails at its first late barrier.
 const MAX_MULTICAST_SPACING: u64 = 200;
-/// Times within which, and after which, a server returns barriers that are close enough, and too far apart.
+/// Return time of barriers below which their spacing grows, and from which it shrinks.
 const FAST: Duration = Duration::from_secs(1);
 const SLOW: Duration = Duration::from_secs(2);
 
-/// Number of notifications between two barriers: few, so that also a slow server returns a barrier in time, such as one that
-/// commits each message to a database; more while the server returns them quickly.
+/// Number of notifications between two barriers: few, so that also a slow server returns a barrier in time, such as one
+/// that commits each message to a database; more while the server returns barriers quickly.
 #[derive(Debug)]
 pub(in crate::xmpp) struct Spacing(u64);
 
@@ -51,7 +54,7 @@ impl Spacing {
         if is_multicast { self.0.min(MAX_MULTICAST_SPACING) } else { self.0 }
     }
 
-    /// Adapts to a barrier that covers so many notifications, and returned this long after the previous one.
+    /// Adapts the spacing to a barrier that covers so many notifications and returned `elapsed` after the previous one.
     pub(in crate::xmpp) fn adapt(&mut self, notifications: u64, elapsed: Duration) {
         if elapsed >= SLOW {
             self.0 = (self.0 / 2).max(MIN_SPACING);
@@ -61,7 +64,7 @@ impl Spacing {
     }
 }
 
-/// Where a barrier goes.
+/// Destination of a barrier.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::xmpp) enum Address {
     /// The component itself, with a resource.
@@ -72,35 +75,35 @@ pub(in crate::xmpp) enum Address {
     Domain,
 }
 
-/// The order in which addresses are tried.
+/// Order in which addresses are tried.
 const ADDRESSES: [Address; 3] = [Address::Own, Address::Multicast, Address::Domain];
 
-/// What is due while a barrier is outstanding.
+/// Actions that are due while a barrier is pending.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(in crate::xmpp) struct Due {
-    /// How many spaces.
+    /// Number of spaces.
     pub spaces: usize,
-    /// Whether a barrier goes to another address now.
+    /// `true` if a barrier has to be sent to another address.
     pub is_retry: bool,
-    /// Whether notifications are paused from now on.
+    /// `true` if notifications have to be paused.
     pub is_pause: bool,
 }
 
-/// Which address barriers go to, across connections.
+/// State of the confirmation by barriers, across connections.
 #[derive(Debug)]
 pub(in crate::xmpp) struct Route {
-    /// The interval between barriers where there is nothing to confirm.
+    /// Interval between barriers when nothing is unconfirmed.
     keep_alive: Duration,
-    /// How long a barrier may be outstanding on a link that is alive.
+    /// Maximum time that a barrier may be pending on a working link.
     timeout: Duration,
     address: Address,
-    /// How many other addresses were tried, and how often spaces were sent, since a barrier returned.
+    /// Number of other addresses that were tried, and of times that spaces were sent, since a barrier returned.
     retries: u32,
     spaces: u32,
-    /// When this connection began.
+    /// Start of this connection.
     began: Instant,
     is_paused: bool,
-    /// How many connections in a row ended without the return of a barrier.
+    /// Number of consecutive connections that ended without the return of a barrier.
     unconfirmed: u32,
 }
 
@@ -118,7 +121,7 @@ impl Route {
         }
     }
 
-    /// Begins on a new connection.
+    /// Resets the state for a new connection.
     pub(in crate::xmpp) fn begin(&mut self) {
         self.unconfirmed += u32::from(self.is_paused);
         self.is_paused = false;
@@ -132,7 +135,8 @@ impl Route {
         self.spaces = 0;
     }
 
-    /// A barrier returned, from this address if that is known. Returns whether none did before for too long.
+    /// Records that a barrier returned, from this address if it is known. Returns `true` if the link was unconfirmed
+    /// before.
     pub(in crate::xmpp) fn confirm(&mut self, address: Option<Address>) -> bool {
         let was_unconfirmed = self.is_unconfirmed();
         self.address = address.unwrap_or(self.address);
@@ -147,7 +151,7 @@ impl Route {
         self.is_paused
     }
 
-    /// Returns `true` if no barrier returned lately, on this connection or the ones before.
+    /// Returns `true` if no barrier returned lately, on this connection or the previous ones.
     pub(in crate::xmpp) fn is_unconfirmed(&self) -> bool {
         self.is_paused || self.unconfirmed > 0
     }
@@ -157,7 +161,8 @@ impl Route {
         self.unconfirmed > 0
     }
 
-    /// Interval between barriers while nothing is unconfirmed; for the first one, the delay after connecting.
+    /// Returns the interval between barriers while nothing is unconfirmed; for the first one, the delay after
+    /// connecting.
     pub(in crate::xmpp) fn interval(&self, is_first: bool) -> Duration {
         if is_first {
             FIRST_AFTER.min(self.timeout / 8).min(self.keep_alive)
@@ -166,7 +171,7 @@ impl Route {
         }
     }
 
-    /// The address of the next barrier, where the server has a multicast service or not.
+    /// Returns the address of the next barrier.
     pub(in crate::xmpp) fn address(&self, has_multicast: bool) -> Address {
         match self.address {
             Address::Multicast if !has_multicast => Address::Own,
@@ -174,14 +179,14 @@ impl Route {
         }
     }
 
-    /// Goes on to the next address.
+    /// Selects the next address that exists.
     pub(in crate::xmpp) fn next_address(&mut self, has: impl Fn(Address) -> bool) {
         let place = ADDRESSES.iter().position(|address| *address == self.address).unwrap_or(0);
         let next = ADDRESSES.iter().cycle().skip(place + 1).take(ADDRESSES.len());
         self.address = next.copied().find(|address| has(*address)).unwrap_or(Address::Own);
     }
 
-    /// What is due while a barrier is outstanding since then. Of the addresses there are only some.
+    /// Returns the actions that are due while a barrier is pending since `since`. `has` says which addresses exist.
     pub(in crate::xmpp) fn due(
         &mut self,
         since: Instant,
@@ -208,7 +213,7 @@ impl Route {
         due
     }
 
-    /// When something will be due.
+    /// Returns the time of the next action.
     pub(in crate::xmpp) fn due_at(&self, since: Instant, may_retry: bool) -> Option<Instant> {
         let spaces = (self.spaces < MAX_TIMES).then(|| since + SPACES_INTERVAL * (self.spaces + 1));
         let retry = (may_retry && !self.is_paused)
@@ -216,7 +221,8 @@ impl Route {
         spaces.into_iter().chain(retry).min()
     }
 
-    /// When the connection ends if no barrier returns; one is outstanding since then, if any is.
+    /// Returns the time at which the connection ends if no barrier returns. `since` is the time since which a barrier
+    /// is pending.
     pub(in crate::xmpp) fn ends_at(&self, since: Option<Instant>) -> Option<Instant> {
         let longest = MAX_LIFETIME.max(self.timeout);
         let lifetime = self.timeout.saturating_mul(1 << self.unconfirmed.min(10)).min(longest);
@@ -224,7 +230,7 @@ impl Route {
         since.map(|since| since + lifetime)
     }
 
-    /// Timeout for an address to return a barrier.
+    /// Returns the timeout of an address for returning a barrier.
     pub(in crate::xmpp) fn address_timeout(&self) -> Duration {
         ADDRESS_TIMEOUT.min(self.timeout / 4)
     }
@@ -261,7 +267,7 @@ mod tests {
         Route::new(30 * SECOND, 15 * SECOND)
     }
 
-    /// What is due in each second after a barrier, and the addresses that are tried.
+    /// Returns the actions that are due in each second after a barrier.
     async fn seconds(route: &mut Route, number: u32, has_multicast: bool) -> Vec<(u32, Due)> {
         let since = Instant::now();
         let mut all = Vec::new();
@@ -294,7 +300,7 @@ mod tests {
         let retries: Vec<_> = due.iter().filter(|(_, due)| due.is_retry).map(|(s, _)| *s).collect();
         let pauses: Vec<_> = due.iter().filter(|(_, due)| due.is_pause).map(|(s, _)| *s).collect();
         assert_eq!((retries, pauses, route.address), (vec![10], vec![20], Address::Domain));
-        // What returns late counts, and its address is kept.
+        // A late barrier counts, and its address is kept.
         assert!(route.confirm(Some(Address::Domain)));
         assert!(!route.is_unconfirmed());
         route.begin();

@@ -10,10 +10,10 @@ use super::writer::SendProgress;
 /// Maximum number of deferred entries. At the maximum all later entries wait.
 const MAX_ENTRIES: usize = 1000;
 
-/// The deferred entries in order, and their nodes, whose later entries are deferred too.
+/// Deferred entries in order, and their nodes, whose later entries are deferred too.
 #[derive(Debug, Default)]
 pub(in crate::xmpp) struct DeferredEntries {
-    /// The delivery position of each, with the number of notifications sent up to and including it.
+    /// Delivery position of each entry, with the number of notifications sent up to and including the entry.
     entries: VecDeque<SendProgress>,
     nodes: HashSet<NodeId>,
 }
@@ -38,12 +38,12 @@ impl DeferredEntries {
         self.nodes.contains(node)
     }
 
-    /// The first deferred entry. All entries before it are sent.
+    /// Returns the first deferred entry. All entries before it are sent.
     pub(in crate::xmpp) fn first(&self) -> Option<SendProgress> {
         self.entries.front().copied()
     }
 
-    /// The delivery position of each.
+    /// Returns the delivery position of each entry.
     pub(in crate::xmpp) fn positions(&self) -> Vec<Cursor> {
         self.entries.iter().map(|entry| entry.position).collect()
     }

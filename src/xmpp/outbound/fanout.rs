@@ -1,4 +1,4 @@
-//! From the outbox to a connection: one message for each recipient, or one for many by multicast (XEP-0033).
+//! Fan-out of log entries to a connection: one message for each recipient, or one for many by multicast (XEP-0033).
 
 use std::{mem, ops::Range};
 
@@ -15,21 +15,22 @@ use super::{
     writer::{OutboundWriter, SendProgress, WRITE_BYTES},
 };
 
-/// The longest JID, three parts of 1 023 bytes (RFC 7622), as it is written: six bytes for one at the most.
+/// Maximum length of a JID, three parts of 1 023 bytes (RFC 7622), as written: escaped, up to six bytes for each byte.
 const MAX_JID_BYTES: usize = 6 * (3 * 1023 + 2);
-/// What a recipient's address has around it, and a stanza by multicast around its recipients.
+/// Bytes around the address of a recipient, and around the recipients of a multicast stanza.
 const ADDRESS_BYTES: usize = 64;
-/// Recipients who lost their subscription, and entries, that are passed over in one go.
+/// Maximum number of skipped recipients and entries in one run of the fan-out.
 const MAX_SKIPPED: usize = 10_000;
-/// Notifications that a kill may repeat; past it, barriers have to return first.
+/// Maximum number of notifications that are not acknowledged by a barrier; a crash repeats them.
 const MAX_UNACKNOWLEDGED: u64 = 10_000;
-/// How many of them are reserved for the first deferred entry. Until it is sent, no later notification is confirmed.
+/// Part of these that is reserved for the first deferred entry. No later notification is acknowledged before that entry
+/// is sent.
 const RESERVED_FOR_DEFERRED: u64 = 1000;
 /// Maximum number of cached recipient addresses, and their approximate bytes.
 const MAX_ADDRESSES: usize = 16_384;
 const MAX_ADDRESSES_BYTES: usize = 1024 * 1024;
 
-/// An entry of the outbox that is being sent.
+/// Log entry that is being sent.
 #[derive(Debug)]
 pub(in crate::xmpp) struct CurrentEntry {
     number: u64,
@@ -43,12 +44,12 @@ pub(in crate::xmpp) struct CurrentEntry {
 pub(in crate::xmpp) struct AddressCache {
     of: Option<Recipients>,
     text: String,
-    /// The range of each recipient's address in the text; empty if not cached.
+    /// Range of each recipient's address in `text`; empty if not cached.
     places: Vec<Range<usize>>,
 }
 
 impl AddressCache {
-    /// The address of the recipient with this index in its audience.
+    /// Returns the address of the recipient with this index in its audience.
     fn address(
         &mut self,
         rendered: &MessageTemplate,
@@ -79,10 +80,10 @@ impl AddressCache {
     }
 }
 
-/// What may be done in one go.
+/// Remaining limits of one run of the fan-out.
 struct FanoutBudget {
     notifications: u64,
-    /// Number of notifications of the process up to which the buffer is filled: a barrier follows them.
+    /// Number of notifications of the process at which the run ends: a barrier follows.
     until: u64,
     passed_over: usize,
     /// Length up to which the buffer is filled.
@@ -100,18 +101,18 @@ enum Progress {
     Deferred,
 }
 
-/// The recipients of one stanza by multicast.
+/// Recipients of one multicast stanza.
 #[derive(Default)]
 struct MulticastBatch {
     addresses: String,
     len: usize,
     last: String,
-    /// Those of its only recipient, if that has some.
+    /// Headers of the only recipient, if it has any.
     headers: String,
 }
 
 impl OutboundWriter {
-    /// Fills a buffer from the outbox; says how far everything is then sent.
+    /// Fills a buffer with the notifications of the event log. Returns the progress once the buffer is sent.
     pub(in crate::xmpp) fn fill_buffer(
         &mut self,
         way: &MulticastRoute,
@@ -161,7 +162,7 @@ impl OutboundWriter {
         sent
     }
 
-    /// Sends the deferred entries that need not wait any longer. Returns `false` if the budget is used up.
+    /// Sends the deferred entries that no longer have to wait. Returns `false` if the budget is used up.
     fn send_deferred(
         &mut self,
         post: Option<&MulticastService>,
@@ -187,7 +188,7 @@ impl OutboundWriter {
                 has_room = told != Progress::Partial;
             }
             if told != Progress::Complete {
-                // The notifications of earlier entries and its own.
+                // Notifications of earlier entries and of this entry.
                 entry.notifications += sent.notifications - before;
                 self.deferred.add(node, entry);
             }
@@ -195,8 +196,8 @@ impl OutboundWriter {
         has_room
     }
 
-    /// Number of notifications that may be sent now, so that a barrier follows in time and a kill repeats at most
-    /// [`MAX_UNACKNOWLEDGED`].
+    /// Returns the number of notifications that may be sent now: a barrier has to follow in time, and a crash may
+    /// repeat at most [`MAX_UNACKNOWLEDGED`].
     fn sendable(&self, sent: SendProgress, until: u64) -> u64 {
         let is_first = self.deferred.is_empty();
         let reserved = if is_first { 0 } else { RESERVED_FOR_DEFERRED };
@@ -205,12 +206,13 @@ impl OutboundWriter {
         sendable.min(until.saturating_sub(sent.notifications))
     }
 
-    /// Position up to which all notifications are sent, given the position of the writer.
+    /// Returns the progress up to which all notifications are sent. Deferred entries lie before the writer's progress
+    /// `sent`.
     pub(in crate::xmpp) fn complete(&self, sent: SendProgress) -> SendProgress {
         self.deferred.first().unwrap_or(sent)
     }
 
-    /// Appends the messages of an entry from a position on.
+    /// Appends the messages of an entry, beginning at the recipient of `sent`.
     fn write_entry(
         &mut self,
         telling: &WindowEntry,
@@ -281,7 +283,8 @@ impl OutboundWriter {
             if bytes + times * MAX_JID_BYTES > self.max_stanza_bytes
                 && bytes + times * written_len(recipient.as_str()) > self.max_stanza_bytes
             {
-                // The limits keep events below this; the server would end the stream at it, and again.
+                // The limits keep events below this size. The server would end the stream at a larger stanza, on each
+                // connection.
                 is_too_large = true;
                 continue;
             }
@@ -341,8 +344,8 @@ impl OutboundWriter {
         }
     }
 
-    /// Appends one message for a group, and empties it. A single recipient needs no multicast, unless it may have
-    /// something for them that was sent before.
+    /// Appends one message for a batch, and empties the batch. A single recipient gets a direct message, unless the
+    /// multicast service may still have an earlier stanza for the recipient.
     fn flush_batch(
         &mut self,
         group: &mut MulticastBatch,

@@ -1,4 +1,4 @@
-//! The outbound side of a connection: replies, the fan-out of log entries, barriers, multicast, the writer.
+//! Outbound half of a connection: replies, fan-out of log entries, barriers, multicast, writer.
 
 pub(super) mod barrier;
 pub(super) mod deferred_entries;

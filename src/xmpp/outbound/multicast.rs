@@ -1,9 +1,10 @@
-//! The way to many at once: a multicast service of the server's (XEP-0033), where it offers one.
+//! Multicast service of the server (XEP-0033): discovery, use and failures.
 //!
-//! It is looked for on each connection (XEP-0033 §2), and notifications wait a moment for its answer, which also
-//! shows that nothing is left in it from before. Events for users of the server go through it. It
-//! takes stanzas in their order, but beside those that go directly, so what a recipient is told goes directly only
-//! when it has nothing left. When it refuses something, what was not confirmed is told again, directly.
+//! Each connection queries the server for the service (XEP-0033 §2). Notifications wait a moment for the reply, which
+//! also proves that the service has no stanza of an earlier connection. Events for users of the server are sent by
+//! multicast. The service handles stanzas in order, but concurrently with direct stanzas; so a recipient gets a direct
+//! notification only when no multicast stanza for it is pending. When the service rejects a stanza, all notifications
+//! that are not acknowledged are resent directly.
 
 use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -24,85 +25,88 @@ use crate::xmpp::{
     xml::writer::ElementWriter,
 };
 
-/// What the id of a question begins with.
+/// Prefix of the ids of queries.
 pub(in crate::xmpp) const QUESTION: &str = "multicast-";
-/// The resource in the addresses of pings and questions.
+/// Resource of the addresses of pings and queries.
 const RESOURCE: &str = "barrier";
-/// What the name of a multicast service usually begins with: ejabberd's default.
+/// Usual prefix of the name of a multicast service: ejabberd's default.
 pub(in crate::xmpp) const USUAL_NAME: &str = "multicast.";
-/// How long notifications wait for answers before they go directly; and where a service may have something left.
+/// Time that notifications wait for replies before they are sent directly: usually, and where a service may have
+/// pending stanzas.
 const DISCOVERY_TIMEOUT: Duration = Duration::from_millis(1500);
 const DISCOVERY_TIMEOUT_WITH_SERVICE: Duration = Duration::from_secs(10);
-/// The interval at which a question without an answer is repeated, and for how long. A late answer counts.
+/// Interval after which an unanswered query is repeated, and the time for which queries are repeated. A late reply
+/// counts.
 ///
-/// COMPAT: ejabberd 23.01 sends answers by whichever connection of a component it likes, and may know one
-/// that is broken; 24.10 and later with mod_privilege drop what comes before the component's grant is entered.
+/// COMPAT: ejabberd 23.01 sends replies over any connection of a component, even over a broken one; 24.10 and later
+/// with mod_privilege drop stanzas that arrive before the component's grant is entered.
 const REPEATED_AFTER: Duration = Duration::from_millis(500);
 const REPEATED_FOR: Duration = Duration::from_secs(5);
 /// Interval until the service is queried again; doubled after each consecutive failure, up to about 21 hours.
 const ASKED_AGAIN_AFTER: Duration = Duration::from_secs(600);
 const MAX_DOUBLINGS: u32 = 7;
-/// Time of use without a failure that ends a row of failures.
+/// Time of use without a failure after which failures are no longer consecutive.
 const ROW_ENDS_AFTER: Duration = Duration::from_secs(3600);
-/// The most services of the server that are asked.
+/// Maximum number of services of the server that are queried.
 pub(in crate::xmpp) const MAX_SERVICES: usize = 50;
-/// Recipients of one stanza, if the service takes as many.
+/// Maximum number of recipients of one stanza; fewer if the service has a lower limit.
 const MAX_RECIPIENTS: usize = 200;
-/// Bytes of a recipient's address.
+/// Maximum number of bytes of the address of a multicast recipient.
 const MAX_ADDRESS_BYTES: usize = 160;
 
-/// Where a multicast service is looked for.
+/// Setting of the discovery of a multicast service.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum MulticastConfig {
-    /// Nowhere.
+    /// No discovery.
     None,
-    /// At the domain of a server, and at its services below that domain.
+    /// Discovery at the domain of a server, and at its services below that domain.
     Of(String),
-    /// At this JID.
+    /// Discovery at a configured JID.
     At {
-        /// The service.
+        /// JID of the service.
         jid: String,
-        /// The domain of its server.
+        /// Domain of the server.
         host: String,
     },
 }
 
-/// Which way notifications go.
+/// Route of notifications.
 #[derive(Clone, Debug)]
 pub(in crate::xmpp) enum MulticastRoute {
-    /// None, before it is known.
+    /// Not known yet.
     Unknown,
     /// One stanza for each recipient.
     Direct,
-    /// One stanza for many.
+    /// One stanza for many recipients.
     Through(Arc<MulticastService>),
 }
 
-/// A multicast service.
+/// Multicast service of the server.
 #[derive(Debug)]
 pub(in crate::xmpp) struct MulticastService {
-    /// Its JID, a domain. Messages go there.
+    /// JID of the service, a domain; the address of messages.
     pub jid: String,
-    /// The address that answered. Pings and questions go there.
+    /// Address that replied; the address of pings and queries.
     pub address: String,
-    /// The domain of its server.
+    /// Domain of the server.
     host: String,
-    /// How it takes recipients.
+    /// Format of the recipients in a stanza.
     pub format: Format,
-    /// The most recipients of one stanza.
+    /// Maximum number of recipients of one stanza.
     pub max_recipients: usize,
 }
 
-/// How an event gets to a recipient, where there is a multicast service. It is the same for each event, so that
-/// none overtakes another.
+/// Route of events to one recipient where there is a multicast service. The route is the same for all events of the
+/// recipient, so that no event overtakes another.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::xmpp) enum RecipientRoute {
-    /// Through the service.
+    /// By multicast.
     Through,
-    /// Past it: it would ask the recipient's domain how to go on, and believe what a stranger says. A long address
-    /// goes past it too, so that no address is a long tag, and one that it may refuse with the whole stanza.
+    /// Direct. For recipients of other domains, which the service would query for multicast support, trusting the
+    /// result; for long addresses, to bound the length of tags; and for addresses that make the service reject the
+    /// whole stanza.
     Past,
-    /// Not at all: the service itself would take an event for something to send on.
+    /// No delivery: the recipient is the service itself, which would forward the event.
     Not,
 }
 
@@ -113,7 +117,7 @@ impl MulticastService {
         // The Prosody module runs on a host with users and handles only messages with recipients. It routes to each
         // recipient by itself, so an invalid address fails alone.
         let (is_service, is_theirs) = match self.format {
-            // COMPAT: ejabberd hands on to the multicast service of a domain below, which no barrier covers.
+            // COMPAT: ejabberd forwards to the multicast service of a domain below, which no barrier covers.
             Format::Addresses => (
                 domain == self.jid && recipient.node().is_none(),
                 domain == self.host && self.is_valid(recipient),
@@ -129,18 +133,18 @@ impl MulticastService {
         }
     }
 
-    /// Returns `true` if a server that prepares addresses by stringprep accepts a recipient at its host: its address is
+    /// Returns `true` if a server that prepares addresses by stringprep accepts a recipient at its host: the address is
     /// ASCII, apart from the host's own name.
     ///
-    /// COMPAT: ejabberd supports the characters of Unicode 3.2 only, and refuses a stanza with all its recipients if it
-    /// rejects one of them.
+    /// COMPAT: ejabberd supports the characters of Unicode 3.2 only, and rejects a stanza with all its recipients if
+    /// one address is invalid.
     fn is_valid(&self, recipient: &Jid) -> bool {
         let parts = [recipient.node(), recipient.resource()];
         parts.iter().flatten().all(|part| part.as_str().is_ascii())
     }
 }
 
-/// What is known of the server's multicast service.
+/// Discovery and failures of the server's multicast service.
 #[derive(Debug)]
 pub struct MulticastDiscovery {
     offer: MulticastConfig,
@@ -151,26 +155,26 @@ pub struct MulticastDiscovery {
 #[derive(Debug)]
 struct MulticastTable {
     way: MulticastRoute,
-    /// The service of the last connection. It is asked first on the next one.
+    /// Service of the last connection; the first candidate on the next one.
     known: Option<Arc<MulticastService>>,
-    /// What the answers to these questions are told by: the connection, and how often was asked anew.
+    /// Connection and number of the series of queries; both are part of the ids of queries.
     connection: String,
     asking: u64,
-    /// Who has not answered, and what.
+    /// Addresses whose replies are pending, with the kind of query.
     asked: Vec<(String, DiscoQuery)>,
     asked_at: Instant,
     repeated_at: Instant,
     patience: Duration,
-    /// Whether the usual name of a service was tried, for the server's domain does not answer.
+    /// `true` after the usual name of a service was queried, because the server's domain does not reply.
     has_guessed: bool,
-    /// How often a service refused something. The next answer only shows that it has nothing left.
+    /// Number of failures. After a failure, the next reply only proves that the service has no pending stanzas.
     failures: u64,
     /// Number of failures since the service was last used for [`ROW_ENDS_AFTER`] without one.
     failures_in_a_row: u32,
-    /// When the use of the service began.
+    /// Start of the use of the service.
     used_since: Instant,
     is_failing: bool,
-    /// Whether the server has read the query that follows a failure.
+    /// `true` if the server has read the query that follows a failure.
     is_read: bool,
 }
 
@@ -181,7 +185,7 @@ enum DiscoQuery {
 }
 
 impl MulticastDiscovery {
-    /// Looks for a service that would take stanzas of the component of this JID.
+    /// Returns a discovery for the component with the JID `service`. It sends no query before the first connection.
     #[must_use]
     pub fn new(offer: MulticastConfig, service: String) -> Self {
         let state = MulticastTable {
@@ -203,8 +207,8 @@ impl MulticastDiscovery {
         Self { offer, service, state: Mutex::new(state) }
     }
 
-    /// Begins on a new connection of this name; with what is to be asked there. Unless a service may fail on it, one that
-    /// failed before is not looked for: what it got would be repeated once more, for nothing.
+    /// Starts discovery on a new connection of this name, and returns the queries to send. A service that failed before
+    /// is queried only if `may_fail` is set; otherwise its stanzas would be repeated without need.
     pub(in crate::xmpp) fn start_discovery(
         &self,
         connection: String,
@@ -224,7 +228,7 @@ impl MulticastDiscovery {
         Some(question)
     }
 
-    /// Which way notifications go now, and what is to be asked.
+    /// Returns the current route of notifications, and the queries to send.
     pub(in crate::xmpp) fn route(&self) -> (MulticastRoute, Option<String>) {
         let mut state = self.state();
         let since = state.asked_at.elapsed();
@@ -250,7 +254,7 @@ impl MulticastDiscovery {
         (state.way.clone(), question)
     }
 
-    /// When to ask for the way again, if answers are waited for.
+    /// Returns the time of the next call of [`route`](Self::route), if replies are pending.
     pub(in crate::xmpp) fn waits_until(&self) -> Option<Instant> {
         let state = self.state();
         let end = state.asked_at + state.patience;
@@ -282,8 +286,8 @@ impl MulticastDiscovery {
         matches!(&self.state().way, MulticastRoute::Through(post) if post.jid == from || post.address == from)
     }
 
-    /// Returns `true` if an error is from the multicast service itself. The host of the Prosody module may also bounce a
-    /// notification as a subscriber; the id of that message has a recipient suffix.
+    /// Returns `true` if an error is from the multicast service itself. The host of the Prosody module may also bounce
+    /// a notification as a subscriber; the id of that message has a recipient suffix.
     pub(in crate::xmpp) fn has_refused(&self, from: &str, id: &str) -> bool {
         self.goes_through(from)
             && match &self.state().way {
@@ -294,14 +298,14 @@ impl MulticastDiscovery {
             }
     }
 
-    /// How often a service refused something.
+    /// Returns the number of failures.
     pub(in crate::xmpp) fn failures(&self) -> u64 {
         self.state().failures
     }
 
-    /// The service refused something, or is silent. Returns what is to be asked, so that its answer shows that it has
-    /// nothing left. The cause may be a link that stalls. So the timeout for the answer begins when the server has
-    /// [read](Self::note_read) the question.
+    /// Records that the service rejected a stanza or does not reply. Returns a query whose reply proves that the
+    /// service has no pending stanzas. The cause may be a stalled link, so the timeout of the reply begins when the
+    /// server has [read](Self::note_read) the query.
     pub(in crate::xmpp) fn record_failure(&self) -> Option<String> {
         let mut state = self.state();
         let MulticastRoute::Through(post) = state.way.clone() else { return None };
@@ -318,7 +322,7 @@ impl MulticastDiscovery {
         Some(self.begin_asking(&mut state, &post.address))
     }
 
-    /// Takes notice of an answer of somebody; nothing if it was not asked for. Returns what is to be asked then.
+    /// Handles a reply to a query. Returns the next queries to send, or `None` if the reply was not expected.
     pub(in crate::xmpp) fn answered(&self, from: &str, stanza: &Element) -> Option<Vec<String>> {
         let id = stanza.attr("id")?;
         let mut state = self.state();
@@ -362,7 +366,7 @@ impl MulticastDiscovery {
                     questions.push(self.ask(&mut state, &with_resource(jid), DiscoQuery::Info));
                 }
             }
-            // Some services know their bare address only.
+            // Some services support queries to their bare address only.
             (DiscoQuery::Info, _, None) if result.is_none() => {
                 let bare = without_resource(from);
                 questions.extend(bare.map(|bare| self.ask(&mut state, bare, DiscoQuery::Info)));
@@ -391,9 +395,9 @@ impl MulticastDiscovery {
         Some(questions)
     }
 
-    /// Asks at the usual name of a service too, if the server's domain does not answer.
+    /// Adds the usual name of a service to the queries if the server's domain does not reply.
     ///
-    /// COMPAT: ejabberd 24.12 with mod_privilege drops all questions of a component to its domain.
+    /// COMPAT: ejabberd 24.12 with mod_privilege drops all queries of a component to its domain.
     fn guess(&self, state: &mut MulticastTable) {
         let MulticastConfig::Of(host) = &self.offer else { return };
         let is_silent = state.asked.iter().any(|(jid, _)| jid == host);
@@ -455,7 +459,7 @@ impl MulticastTable {
         format!("{QUESTION}{}-{}-{}", self.connection, self.asking, about.name())
     }
 
-    /// Returns `true` if answers are waited for.
+    /// Returns `true` if replies are pending and queries are still repeated.
     fn is_asking(&self) -> bool {
         let lasts = if self.is_unknown() { REPEATED_FOR.max(self.patience) } else { REPEATED_FOR };
         !self.asked.is_empty() && self.asked_at.elapsed() < lasts
@@ -469,7 +473,7 @@ impl MulticastTable {
         self.is_unknown() && self.is_failing && !self.is_read
     }
 
-    /// From now on nothing is told before there is an answer.
+    /// Pauses notifications until there is a reply, or the timeout has passed.
     fn wait(&mut self) {
         match self.way {
             MulticastRoute::Through(_) => {
@@ -485,10 +489,10 @@ impl MulticastTable {
     }
 }
 
-/// The address for pings and questions to the entity of a domain.
+/// Returns the address of pings and queries to a domain.
 ///
-/// COMPAT: ejabberd 24.10 and later with mod_privilege drop what a component asks a bare domain that has granted
-/// it nothing, which is each but the server's own.
+/// COMPAT: ejabberd 24.10 and later with mod_privilege drop queries of a component to a bare domain without a grant for
+/// it, which is each domain but the server's own.
 pub(in crate::xmpp) fn with_resource(domain: &str) -> String {
     format!("{domain}/{RESOURCE}")
 }
@@ -538,7 +542,7 @@ mod tests {
         assert_eq!(post(Format::Lines).reach(&invalid), RecipientRoute::Through);
     }
 
-    /// Answers the pending query.
+    /// Replies to the pending query with the multicast feature.
     fn offer(multicast: &MulticastDiscovery, question: &str) {
         let asked: Element =
             question.replacen("<iq", &format!("<iq xmlns='{}'", ns::COMPONENT), 1).parse().unwrap();
@@ -554,7 +558,7 @@ mod tests {
         let at = MulticastConfig::At { jid: POST.into(), host: HOST.into() };
         let multicast = MulticastDiscovery::new(at, "pubsub.bücher.example".into());
         offer(&multicast, &multicast.start_discovery("1".into(), true).unwrap());
-        // The minutes of use before a failure, and the minutes until the service is asked again.
+        // Minutes of use before a failure, and minutes until the service is queried again.
         for (used, unused) in [(1, 20), (1, 40), (59, 80), (60, 20), (1, 40)] {
             tokio::time::advance(used * MINUTE).await;
             offer(&multicast, &multicast.record_failure().unwrap());

@@ -1,4 +1,4 @@
-//! The answers that wait to be sent, and what came back of what was sent.
+//! Queue of outgoing replies, and handling of replies to the service's own stanzas.
 
 use std::{
     mem,
@@ -29,8 +29,8 @@ use super::{
 };
 use crate::xmpp::probes::Probes;
 
-/// Queued bytes above which the connection is not read, unless the replies wait for a barrier; and above which
-/// requests are not even rejected. Both are above the limits of the [queue](AnswerQueue).
+/// Queued bytes above which the connection is not read, unless the replies wait for a barrier; and above which requests
+/// are dropped without an error reply. Both are above the limits of the [queue](AnswerQueue).
 const MAX_BYTES_WHILE_READING: usize = 2 * MAX_BYTES;
 const MAX_BYTES_WITH_REFUSALS: usize = 3 * MAX_BYTES;
 /// Maximum bytes of replies in one buffer; the rest is left to notifications.
@@ -38,23 +38,23 @@ const ANSWER_BYTES: usize = WRITE_BYTES / 2;
 /// Pending bytes of the service's own queries above which no further ones are sent. Queries precede all replies; the
 /// limit leaves room for replies in each buffer.
 const MAX_OWN_BYTES: usize = ANSWER_BYTES / 2;
-/// What a barrier's id begins with.
+/// Prefix of the ids of barriers.
 pub(in crate::xmpp) const BARRIER: &str = "barrier-";
 
-/// The answers that wait to be sent, and what the reading half tells the writing half.
+/// Queued replies, and the data that the reading half passes to the writing half.
 #[derive(Debug)]
 pub struct ReplyQueue {
     queue: Mutex<QueuedReplies>,
     pub(in crate::xmpp) outbox: Arc<LogWindow>,
     pub(in crate::xmpp) multicast: MulticastDiscovery,
     pub(in crate::xmpp) probes: Probes,
-    /// The server's domain, which may answer barriers too.
+    /// Domain of the server, which may return barriers too.
     domain: Option<String>,
-    /// Whether the server may be silent longer than its timeout, for no barrier returns.
+    /// `true` if the server may be silent longer than its timeout, because no barrier returns.
     pub(in crate::xmpp) may_be_silent: AtomicBool,
-    /// Another service of the server has this JID; logged once.
+    /// `true` after another service of the server used this JID; logged once.
     is_shared: AtomicBool,
-    /// What the barriers of this connection are told by from those of others, and the newest that returned.
+    /// Name of the barriers of this connection, and number of the newest barrier that returned.
     barriers: Mutex<(String, u64)>,
     pub(in crate::xmpp) came: Notify,
     went: Notify,
@@ -67,12 +67,12 @@ struct QueuedReplies {
     /// Replies that were being written when the connection broke.
     interrupted: Vec<String>,
     waiting: AnswerQueue,
-    /// Whether answers wait for a barrier.
+    /// `true` if replies wait for a barrier.
     is_held: bool,
 }
 
 impl ReplyQueue {
-    /// No answers, beside an outbox and a way to many, at the server of a domain.
+    /// Returns an empty queue. `domain` is the domain of the server, if it is known.
     #[must_use]
     pub fn new(
         outbox: Arc<LogWindow>,
@@ -109,7 +109,8 @@ impl ReplyQueue {
         self.came.notify_one();
     }
 
-    /// Takes notice of what comes back of what the component of this JID sent; whether a stanza is that.
+    /// Handles a reply to a stanza of the component itself, whose JID is `service`. Returns `true` if the stanza was
+    /// consumed.
     pub(in crate::xmpp) fn handle_own_reply(&self, service: &str, stanza: &Element) -> bool {
         let (Some(from), Some(id)) = (stanza.attr("from"), stanza.attr("id")) else { return false };
         if self.probes.take(stanza) {
@@ -154,7 +155,7 @@ impl ReplyQueue {
         }
     }
 
-    /// The same, of a stanza that is past a limit: what a service refuses comes back as a whole.
+    /// Handles a reply past a limit of stanza sizes. A multicast service returns a rejected stanza as a whole.
     pub(in crate::xmpp) fn handle_oversized_reply(&self, header: &Envelope) {
         self.probes.take_refused(header);
         let is_error = header.name == "message" && header.kind.as_deref() == Some("error");
@@ -164,8 +165,8 @@ impl ReplyQueue {
         }
     }
 
-    /// Records that notifications sent by multicast may not have been delivered. Earlier barriers do not count from now
-    /// on, not even one that returns in the same read: the writer gives later barriers another name.
+    /// Records that notifications sent by multicast may be undelivered. Earlier barriers no longer count, not even one
+    /// that returns in the same read: the writer gives later barriers another name.
     pub(in crate::xmpp) fn multicast_failed(&self) {
         if let Some(question) = self.multicast.record_failure() {
             self.reset_barriers(String::new());
@@ -173,7 +174,7 @@ impl ReplyQueue {
         }
     }
 
-    /// Takes notice of a stanza of the component to itself; whether it is a barrier.
+    /// Records a barrier that returned; returns `true` if the id is that of a barrier.
     fn is_barrier(&self, id: &str) -> bool {
         let Some((connection, number)) = id.strip_prefix(BARRIER).and_then(|id| id.split_once('-'))
         else {
@@ -187,12 +188,12 @@ impl ReplyQueue {
         true
     }
 
-    /// From now on only barriers of this name count.
+    /// Sets the name of the barriers that count.
     pub(in crate::xmpp) fn reset_barriers(&self, connection: String) {
         *self.barriers() = (connection, 0);
     }
 
-    /// Returns `true` if barriers may go to an address.
+    /// Returns `true` if barriers may be sent to an address.
     pub(in crate::xmpp) fn has(&self, address: Address, way: &MulticastRoute) -> bool {
         match address {
             Address::Own => true,
@@ -201,7 +202,7 @@ impl ReplyQueue {
         }
     }
 
-    /// The server's domain.
+    /// Returns the domain of the server, if it is known.
     pub(in crate::xmpp) fn domain(&self) -> Option<&str> {
         self.domain.as_deref()
     }
@@ -210,23 +211,24 @@ impl ReplyQueue {
         self.barriers.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Returns `true` if there is room for the reply to another request of an entity.
+    /// Returns `true` if the queue has room for the reply to another request of an entity.
     pub(in crate::xmpp) fn has_room(&self, to: &str, may_be_large: bool) -> bool {
         self.queue().waiting.has_room(&account(to), may_be_large)
     }
 
-    /// Waits until another request of an entity may be processed.
+    /// Waits until the queue has room for the reply to another request of an entity.
     pub(in crate::xmpp) async fn wait_capacity(&self, to: &str, may_be_large: bool) {
         let entity = account(to);
         self.until(|queue| queue.waiting.has_room(&entity, may_be_large)).await;
     }
 
-    /// Waits until the service may send another query of its own. Queued replies do not delay it.
+    /// Waits until the service may send another query of its own. Queued replies do not delay queries.
     pub(in crate::xmpp) async fn room_of_own(&self) {
         self.until(|queue| queue.questions.len() <= MAX_OWN_BYTES).await;
     }
 
-    /// Waits until more may be read: also while answers are held, for a barrier may come that lets them go.
+    /// Waits until the connection may be read. Replies that wait for a barrier do not stop reading, since the barrier
+    /// has to be read.
     pub(in crate::xmpp) async fn wait_read_capacity(&self) {
         self.until(|queue| queue.bytes() <= MAX_BYTES_WHILE_READING || queue.is_held).await;
     }
@@ -241,7 +243,7 @@ impl ReplyQueue {
         }
     }
 
-    /// Returns `true` if so much waits that not even refusals can be taken any more.
+    /// Returns `true` if so many bytes are queued that requests are dropped without an error reply.
     pub(in crate::xmpp) fn is_overfull(&self) -> bool {
         self.queue().bytes() > MAX_BYTES_WITH_REFUSALS
     }
@@ -251,7 +253,7 @@ impl ReplyQueue {
         self.queue().waiting.count()
     }
 
-    /// Appends interrupted replies, pending queries, and replies with numbers below `up_to` to a buffer.
+    /// Appends interrupted replies, pending queries and replies with numbers below `up_to` to a buffer.
     pub(in crate::xmpp) fn drain_ready(&self, up_to: u64, buffer: &mut String) -> WrittenReplies {
         let mut queue = self.queue();
         let mut taken =
@@ -274,7 +276,7 @@ impl ReplyQueue {
         taken
     }
 
-    /// Puts answers back to the front, for the connection broke.
+    /// Puts interrupted replies back at the front after the connection broke.
     pub(in crate::xmpp) fn requeue(&self, answers: Vec<String>) {
         self.queue().interrupted.splice(0..0, answers);
     }
@@ -293,16 +295,16 @@ impl QueuedReplies {
 /// Stanzas that were appended to a buffer.
 #[derive(Debug)]
 pub(in crate::xmpp) struct WrittenReplies {
-    /// The start of the first, and the end of each.
+    /// Start of the first stanza, and end of each stanza.
     bounds: Vec<usize>,
-    /// How many of the first were being written when an earlier connection broke.
+    /// Number of stanzas at the front that were being written when an earlier connection broke.
     interrupted: usize,
 }
 
 impl WrittenReplies {
-    /// The stanzas to send again after so many bytes of the buffer were written and the connection broke, and the
-    /// bytes of the others: interrupted stanzas that were begun once more. A reply that the server refuses would break
-    /// every connection.
+    /// Returns the stanzas to resend after the connection broke with `written` bytes of the buffer sent, and the bytes
+    /// of the dropped stanzas. A stanza is dropped after its second interruption; a reply that the server rejects would
+    /// otherwise break every connection.
     pub(in crate::xmpp) fn to_resend(&self, buffer: &str, written: usize) -> (Vec<String>, usize) {
         let (mut kept, mut dropped) = (Vec::new(), 0);
         for (number, bounds) in self.bounds.windows(2).enumerate() {
@@ -318,13 +320,13 @@ impl WrittenReplies {
     }
 }
 
-/// Returns `true` if an address is the component's own: that of its stanzas, or that of its pings.
+/// Returns `true` if an address is the component's own: its JID, or the address of its pings.
 fn is_own(service: &str, from: &str) -> bool {
     from == service || from == with_resource(service)
 }
 
-/// Returns `true` if the answer to a barrier is not its addressee's own. A service that does not know pings says so; the server
-/// says something else in the name of a service that is not there.
+/// Returns `true` if the reply to a barrier is not from its addressee. A service that does not support pings returns
+/// one of two conditions; the server returns other conditions on behalf of a service that does not exist.
 fn is_of_another(answer: &Element) -> bool {
     let error = answer.children().find(|child| child.name() == "error");
     let is_its_own = |error: &Element| {
@@ -347,7 +349,7 @@ mod tests {
         ReplyQueue::new(Arc::new(LogWindow::new(Load::default(), 0)), multicast, None)
     }
 
-    /// Otherwise two entities that request large replies would stop all requests for presence.
+    /// Otherwise two entities that request large replies would stop all presence queries.
     #[test]
     fn replies_delay_no_query_of_the_service() {
         let answers = answers();

@@ -1,6 +1,6 @@
-//! Fair queue of outgoing replies: by turns and fair in bytes between domains, and between the entities of each domain, so
-//! that a small reply waits for one large reply at most, however many entities are sent large ones (weighted fair queuing,
-//! Demers, Keshav and Shenker 1989).
+//! Fair queue of outgoing replies: shares bytes fairly between domains, and between the entities of each domain, so
+//! that a small reply waits for at most one large reply, however many entities receive large replies (weighted fair
+//! queuing, Demers, Keshav and Shenker 1989).
 
 use std::{
     borrow::Cow,
@@ -13,11 +13,11 @@ use jid::with_u_labels;
 const MAX_BYTES_PER_JID: usize = 1024 * 1024;
 const MAX_BYTES_PER_DOMAIN: usize = 4 * 1024 * 1024;
 pub(in crate::xmpp) const MAX_BYTES: usize = 16 * 1024 * 1024;
-/// Queued bytes of a domain, and in total, in excess of these limits up to which requests with small replies are processed,
-/// so that large replies to others do not delay them.
+/// Additional queued bytes, of a domain and in total, up to which requests with small replies are processed, so that
+/// large replies to other entities do not delay them.
 pub(in crate::xmpp) const RESERVED_FOR_SMALL: usize = 8 * 1024 * 1024;
 
-/// The queued replies.
+/// Queued replies of all domains.
 #[derive(Debug, Default)]
 pub(in crate::xmpp) struct AnswerQueue {
     domains: HashMap<String, DomainQueue>,
@@ -36,7 +36,7 @@ struct DomainQueue {
     place: QueueRank,
 }
 
-/// The replies to one entity, each with its number among all replies.
+/// Replies to one entity, each with its number among all replies.
 #[derive(Debug, Default)]
 struct EntityQueue {
     answers: VecDeque<(u64, String)>,
@@ -44,12 +44,12 @@ struct EntityQueue {
     place: QueueRank,
 }
 
-/// The place of a queue among others.
+/// Rank of a queue among others.
 #[derive(Clone, Copy, Debug, Default)]
 struct QueueRank {
-    /// Bytes that were sent from the queue, as far as it had a share in the connection.
+    /// Bytes sent from the queue while it had replies; after a pause, at least the current share.
     start: u64,
-    /// Bytes of its next reply.
+    /// Bytes of the next reply.
     next: usize,
 }
 
@@ -59,21 +59,21 @@ impl QueueRank {
     }
 }
 
-/// Order of queues that are served in turn: first the one whose next reply would end first, if each queue had an equal
-/// share in the connection.
+/// Order in which queues are served: first the queue whose next reply would end first if all queues had equal shares of
+/// the connection.
 #[derive(Debug, Default)]
 struct Turns {
-    /// The queues by the ends of their next replies.
+    /// Queues by the ends of their next replies.
     order: BTreeSet<(u64, String)>,
-    /// The bytes that each queue with replies has had as its share.
+    /// Share in bytes of each queue that always had replies.
     now: u64,
-    /// The starts of queues that became empty; needed until the present share has passed them.
+    /// Start values of queues that became empty; needed until the current share exceeds them.
     empty: HashMap<String, u64>,
-    /// Number of these above which outdated ones are removed.
+    /// Number of empty queues above which outdated ones are removed.
     most_empty: usize,
 }
 
-/// Minimum number of remembered starts before outdated ones are removed.
+/// Minimum of that number.
 const MIN_EMPTY: usize = 1000;
 
 impl Turns {
@@ -85,7 +85,7 @@ impl Turns {
         place
     }
 
-    /// Takes notice that the next reply of a queue is another one.
+    /// Updates the rank of a queue whose next reply changed.
     fn replace(&mut self, name: &str, place: &mut QueueRank, next: usize) {
         if place.next != next {
             self.order.remove(&(place.end(), name.to_owned()));
@@ -94,7 +94,7 @@ impl Turns {
         }
     }
 
-    /// Moves a queue from which bytes were sent behind its next reply, or removes it if there is none.
+    /// Moves a queue from which bytes were sent behind its next reply, or removes the queue if it is empty.
     fn serve(&mut self, name: String, place: &mut QueueRank, sent: usize, next: Option<usize>) {
         let sent = sent as u64;
         self.now += sent.div_ceil(self.order.len().max(1) as u64);
@@ -114,7 +114,7 @@ impl Turns {
         }
     }
 
-    /// The first queue that satisfies a predicate.
+    /// Returns the first queue that satisfies a predicate.
     fn first(&self, holds: impl Fn(&str) -> bool) -> Option<String> {
         self.order.iter().find(|(_, name)| holds(name)).map(|(_, name)| name.clone())
     }
@@ -197,13 +197,13 @@ impl DomainQueue {
         }
     }
 
-    /// Bytes of the next reply; none if there is no reply.
+    /// Returns the bytes of the next reply, or `None` if there is no reply.
     fn next(&self) -> Option<usize> {
         let (_, name) = self.turns.order.first()?;
         self.entities.get(name).map(|entity| entity.place.next)
     }
 
-    /// The entity to serve next, among those with a reply numbered below `up_to`.
+    /// Returns the next entity to serve among those with a reply numbered below `up_to`.
     fn first_free(&self, up_to: u64) -> Option<String> {
         let first = |name: &str| self.entities.get(name).and_then(|entity| entity.answers.front());
         self.turns.first(|name| first(name).is_some_and(|(number, _)| *number < up_to))
@@ -224,7 +224,7 @@ impl DomainQueue {
     }
 }
 
-/// The domain of a bare JID, with U-labels: the limits of a domain count both of its spellings.
+/// Returns the domain of a bare JID, with U-labels: the limits of a domain count both of its spellings.
 pub(in crate::xmpp) fn domain_of(bare: &str) -> Cow<'_, str> {
     with_u_labels(bare.rsplit_once('@').map_or(bare, |(_, domain)| domain))
 }
@@ -255,8 +255,8 @@ mod tests {
         assert!(queue.domains.is_empty() && queue.turns.order.is_empty());
     }
 
-    /// An entity that is sent large replies one after the other gets no more bytes than the others together, although its
-    /// queue is empty in between.
+    /// An entity with a continuous sequence of large replies gets no more bytes than all others together, although its
+    /// queue is empty between two replies.
     #[test]
     fn turns_are_fair_in_bytes() {
         for (reader, others) in [("reader@far", "near"), ("reader@near", "near")] {
@@ -281,7 +281,7 @@ mod tests {
         }
     }
 
-    /// However many entities, of one domain or of several, are sent large replies one after the other.
+    /// Holds for any number of entities, of one domain or of several, that receive large replies.
     #[test]
     fn a_small_reply_waits_for_one_large_reply() {
         for domains in [1, 4, 30] {

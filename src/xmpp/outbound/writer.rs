@@ -1,15 +1,16 @@
-//! What goes out: answers first, notifications in between, and barriers.
+//! Writer of the connection: replies first, then notifications, and barriers.
 //!
-//! Answers wait in a queue of their own, so a large audience delays nobody's answer. A notification is
-//! rendered once. After notifications comes a barrier, a ping to the component itself: servers handle
-//! a stream's stanzas in order, so its return shows that the server has all that was sent before.
-//! After a broken connection, what no barrier covered is sent again, with the same id and the time at
-//! which it happened. What happens when no barrier returns is in `barriers.rs`.
+//! Replies have a queue of their own, so a large audience delays no reply. Each notification is rendered once. A
+//! barrier follows notifications: a ping to the component itself, whose return proves that the server has all earlier
+//! stanzas of the stream, since servers handle them in order. After a broken connection, notifications that no barrier
+//! covered are resent with the same id and the time of the event. `barrier.rs` handles barriers that do not return.
+//!
 //! An entry that waits for the presence of a recipient is deferred, with later entries of its node, while other nodes
 //! continue. Deferred entries, and all after them, stay unconfirmed until a stop.
 //!
-//! Where notifications go by a multicast service, so do the barriers: it is a process of its own. An answer
-//! that shuts somebody out waits until it has nothing of theirs any more.
+//! Where notifications are sent by a multicast service, barriers are sent to that service, which handles stanzas
+//! independently of the server. A reply that acknowledges a revocation waits until the service has no pending
+//! notification to the revoked entity.
 
 use std::{
     collections::VecDeque,
@@ -45,12 +46,13 @@ use super::{
 };
 use crate::xmpp::DisconnectReason;
 
-/// Bytes that are written at once; between two writes answers are looked for.
+/// Bytes of one write; new replies are included in the next one.
 pub(in crate::xmpp) const WRITE_BYTES: usize = 64 * 1024;
-/// A barrier follows this long after the last one, or after a number of notifications ([`Spacing`]).
+/// Interval after which a barrier is sent while something is unconfirmed; a barrier also follows a number of
+/// notifications ([`Spacing`]).
 const MIN_BARRIER_INTERVAL: Duration = Duration::from_millis(20);
 
-/// The sending half, across connections.
+/// Sending half of the link, across connections.
 #[derive(Debug)]
 pub struct OutboundWriter {
     pub(in crate::xmpp) answers: Arc<ReplyQueue>,
@@ -58,11 +60,11 @@ pub struct OutboundWriter {
     pub(in crate::xmpp) presences: Arc<PresenceTracker>,
     pub(in crate::xmpp) service: String,
     pub(in crate::xmpp) max_stanza_bytes: usize,
-    /// What went into this connection.
+    /// Progress of this connection.
     pub(in crate::xmpp) sent: SendProgress,
-    /// What was sent before this connection's newest barrier that returned, and up to where everything was.
+    /// Progress at this connection's newest barrier that returned, and the part of it without deferred entries.
     confirmed: (SendProgress, SendProgress),
-    /// The same for its newest barrier, and when that was sent.
+    /// Same for this connection's newest barrier, and the time at which that barrier was sent.
     covered: (SendProgress, SendProgress),
     barrier_at: Instant,
     barriers: VecDeque<Barrier>,
@@ -70,43 +72,43 @@ pub struct OutboundWriter {
     pub(in crate::xmpp) route: Route,
     pub(in crate::xmpp) last_barrier: u64,
     returned_barrier: u64,
-    /// When a barrier of this connection last returned.
+    /// Time at which a barrier of this connection last returned.
     returned_at: Option<Instant>,
-    /// The barrier whose return shows that a multicast service has nothing left of this connection.
+    /// Number of the barrier whose return proves that the multicast service has no pending stanza of this connection.
     pub(in crate::xmpp) multicast_until: u64,
-    /// How often multicast failed.
+    /// Number of multicast failures that were handled.
     failures: u64,
-    /// Of all answers there ever were, how many may be sent; and up to which they may be when a barrier has returned.
+    /// Number of the replies that may be sent, counted from the first reply of the process; and the number up to which
+    /// replies may be sent after the barrier of a number has returned.
     sendable_replies: u64,
     held_replies: Option<(u64, u64)>,
-    /// How often somebody lost a subscription, as far as answers were looked at.
+    /// Number of revocations up to the last check of the replies.
     losses: u64,
-    /// The name of this connection's barriers.
+    /// Name of this connection; part of the ids of its barriers.
     connection: String,
-    /// Entries that were there before this connection are late.
+    /// Number of the first log entry of this connection. Notifications of earlier entries carry a delay (XEP-0203).
     pub(in crate::xmpp) delayed_before: u64,
-    /// The deferred entries.
     pub(in crate::xmpp) deferred: DeferredEntries,
-    /// Whether there is one.
+    /// `true` if an entry waits for the presence of a recipient.
     pub(in crate::xmpp) awaits_presence: bool,
-    /// Whether the writer yields after skipping many recipients.
+    /// `true` if the writer yields after skipping many recipients.
     pub(in crate::xmpp) is_cut: bool,
-    /// When no more is begun.
+    /// Time after which no further notification is sent.
     ends_at: Option<Instant>,
     pub(in crate::xmpp) front: Option<CurrentEntry>,
     pub(in crate::xmpp) addresses: AddressCache,
-    /// What is being written.
+    /// Data that is being written.
     current: Option<WriteChunk>,
-    /// When the server last resumed reading.
+    /// Time at which the server last resumed reading.
     unblocked_at: Option<Instant>,
-    /// The buffer of the last chunk.
+    /// Empty buffer of the previous chunk, for reuse.
     spare: String,
 }
 
 /// Duration of a write that indicates a server that does not read.
 const BLOCKED_AFTER: Duration = Duration::from_secs(1);
 
-/// How far notifications were sent, and how many they were since the process started.
+/// Position of the fan-out, and the number of notifications since the process started.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(in crate::xmpp) struct SendProgress {
     pub position: Cursor,
@@ -122,11 +124,11 @@ struct Barrier {
     address: Address,
 }
 
-/// Whole stanzas on their way into the connection, and how far is told when they are in.
+/// Whole stanzas that are being written, and the progress after them.
 #[derive(Debug)]
 struct WriteChunk {
     text: String,
-    /// The answers in it.
+    /// Replies in the text.
     answers: WrittenReplies,
     written: usize,
     sent: SendProgress,
@@ -134,8 +136,8 @@ struct WriteChunk {
 }
 
 impl OutboundWriter {
-    /// Sends in the name of the service of this JID, stanzas of at most so many bytes. The server is asked whether it
-    /// is there so long after the last barrier, and has to answer so long after that.
+    /// Returns a writer for the service with this JID. The server is pinged `ping_after` after the last barrier, and
+    /// has to respond within `ping_deadline`.
     #[must_use]
     pub fn new(
         answers: Arc<ReplyQueue>,
@@ -180,8 +182,8 @@ impl OutboundWriter {
         }
     }
 
-    /// Begins on a new connection, with a name that no other had. What the server did not confirm is sent
-    /// again.
+    /// Starts a new connection; `connection` is a number that no other connection has. Unconfirmed notifications are
+    /// resent.
     pub fn reconnected(&mut self, connection: u64) {
         if let Some(WriteChunk { text, answers, written, .. }) = self.current.take() {
             let (kept, dropped) = answers.to_resend(&text, written);
@@ -209,7 +211,7 @@ impl OutboundWriter {
         }
     }
 
-    /// Sends what is not confirmed once more, with barriers of the name that is now theirs.
+    /// Returns to the last confirmed progress. Later barriers have the current name.
     fn rewind(&mut self) {
         self.barriers.clear();
         self.last_barrier = 0;
@@ -227,14 +229,13 @@ impl OutboundWriter {
         self.front = None;
     }
 
-    /// Returns `true` if a stanza is half written, so that nothing else can be.
+    /// Returns `true` if a stanza is partially written, so that nothing else can be sent.
     #[must_use]
     pub fn is_mid_stanza(&self) -> bool {
         self.current.as_ref().is_some_and(|chunk| chunk.written > 0)
     }
 
-    /// Sends until the connection breaks, or confirms nothing for too long. Dropping the future loses nothing: the next
-    /// one goes on.
+    /// Sends until the connection breaks, or no barrier returns for too long. Cancel-safe: the next call continues.
     pub async fn run(&mut self, io: &mut (impl AsyncWrite + Unpin)) -> DisconnectReason {
         loop {
             let end = self.connection_end();
@@ -263,12 +264,12 @@ impl OutboundWriter {
         }
     }
 
-    /// When the connection ends if no barrier returns.
+    /// Returns the time at which the connection ends if no barrier returns.
     fn connection_end(&self) -> Option<Instant> {
         self.route.ends_at(self.outstanding_since().filter(|_| self.may_retry()))
     }
 
-    /// After this time no notification is begun: the rest is owed.
+    /// Sets the time after which no further notification is sent; the rest stays in the event log.
     pub fn set_deadline(&mut self, end: Instant) {
         self.ends_at = Some(end);
     }
@@ -277,12 +278,12 @@ impl OutboundWriter {
         self.ends_at.is_some_and(|end| Instant::now() >= end)
     }
 
-    /// Sends what waits until the [end](Self::set_deadline), and waits until the server has confirmed what was sent,
-    /// as long as something happens within this time. Deferred entries are left for the next start; what was sent
-    /// after them is not repeated then.
+    /// Sends pending notifications until the [deadline](Self::set_deadline), and waits until the server has confirmed
+    /// all sent ones, as long as there is progress within `patience`. Deferred entries stay for the next start, which
+    /// does not repeat later notifications that were sent.
     ///
     /// # Errors
-    /// If the connection breaks, or takes nothing, or no barrier returns.
+    /// Returns an error if the connection breaks or stalls, or no barrier returns.
     pub async fn drain(
         &mut self,
         io: &mut (impl AsyncWrite + Unpin),
@@ -336,7 +337,7 @@ impl OutboundWriter {
         }
     }
 
-    /// Sends a buffer full; whether there was anything.
+    /// Sends a full buffer. Returns `false` if there was nothing to send.
     async fn write_some(&mut self, io: &mut (impl AsyncWrite + Unpin)) -> io::Result<bool> {
         self.process_acks();
         if self.current.is_none() {
@@ -355,7 +356,7 @@ impl OutboundWriter {
                     self.spare = buffer;
                     return Ok(false);
                 }
-                // Many lost their subscriptions. Nothing is waited for, but others have their turn.
+                // Many recipients were skipped. Other tasks get to run.
                 yield_now().await;
             }
             self.current = Some(WriteChunk { text: buffer, answers, written: 0, sent, barrier });
@@ -380,7 +381,7 @@ impl OutboundWriter {
                 self.unblocked_at = Some(now);
             }
             if let Some(mut barrier) = chunk.barrier {
-                // The server cannot have answered earlier.
+                // The server cannot have returned the barrier earlier.
                 barrier.at = now;
                 self.covered = (barrier.sent, barrier.covers);
                 self.barriers.push_back(barrier);
@@ -389,7 +390,7 @@ impl OutboundWriter {
         Ok(true)
     }
 
-    /// What is due because a barrier does not return.
+    /// Returns the actions that are due because a barrier does not return.
     fn due(&mut self, way: &MulticastRoute) -> Due {
         let Some(since) = self.outstanding_since() else { return Due::default() };
         let may_retry = self.may_retry();
@@ -405,15 +406,15 @@ impl OutboundWriter {
         due
     }
 
-    /// The time since which a barrier is pending and none has returned. A slow server returns one after the other, so
-    /// it does not count as unconfirmed.
+    /// Returns the time since which a barrier is pending and none has returned. A slow server returns barriers one by
+    /// one, so it does not count as unconfirmed.
     fn outstanding_since(&self) -> Option<Instant> {
         self.barriers
             .front()
             .map(|barrier| self.returned_at.map_or(barrier.at, |at| at.max(barrier.at)))
     }
 
-    /// Returns `true` if another address would confirm as much as the one that does not answer.
+    /// Returns `true` if a barrier to another address would confirm as much as the pending one.
     fn may_retry(&self) -> bool {
         !self.may_be_in_multicast()
     }
@@ -423,13 +424,13 @@ impl OutboundWriter {
         self.answers.may_be_silent.store(self.route.is_unconfirmed(), Ordering::Relaxed);
     }
 
-    /// Interval until the next barrier while nothing is unconfirmed.
+    /// Returns the interval until the next barrier while nothing is unconfirmed.
     fn interval(&self) -> Duration {
         self.route.interval(self.last_barrier == 0)
     }
 
-    /// Appends a barrier if it is time for one: after notifications, to another address, or to see whether the server
-    /// is there.
+    /// Appends a barrier if one is due: after notifications, to another address, or to test whether the server
+    /// responds.
     fn barrier(
         &mut self,
         way: &MulticastRoute,
@@ -478,13 +479,13 @@ impl OutboundWriter {
         format!("{}.{}", self.connection, self.failures)
     }
 
-    /// Returns `true` if a multicast service may have stanzas of this connection that it has not dealt with.
+    /// Returns `true` if the multicast service may have pending stanzas of this connection.
     pub(in crate::xmpp) fn may_be_in_multicast(&self) -> bool {
         self.returned_barrier < self.multicast_until
     }
 
-    /// How many of all answers may be sent. While a multicast service may still tell those who just lost a
-    /// subscription, what is answered since then waits.
+    /// Returns the number of replies that may be sent. While the multicast service may still have notifications to
+    /// entities that just lost a subscription, later replies are held.
     fn free_answers(&mut self, way: &MulticastRoute) -> u64 {
         let is_back = |barrier: u64| {
             self.returned_barrier >= barrier && !matches!(way, MulticastRoute::Unknown)
@@ -505,7 +506,7 @@ impl OutboundWriter {
         self.sendable_replies
     }
 
-    /// Takes notice of what the server has.
+    /// Processes the barriers that returned.
     fn process_acks(&mut self) {
         self.returned_barrier = self.answers.barriers().1;
         let mut returned = None;
@@ -518,7 +519,7 @@ impl OutboundWriter {
             self.returned_at = Some(Instant::now());
             self.confirmed = (sent, covers);
             self.outbox.acknowledge(covers.position, covers.notifications);
-            // What goes through multicast says nothing of the other addresses.
+            // A barrier through the multicast service proves nothing about the other addresses.
             let is_its_own = number == self.returned_barrier && address != Address::Multicast;
             returned = Some(is_its_own.then_some(address));
         }
@@ -530,7 +531,7 @@ impl OutboundWriter {
         }
     }
 
-    /// When a multicast service has owed an answer for too long.
+    /// Returns the time at which a pending barrier of the multicast service counts as a failure.
     fn multicast_fails_at(&self) -> Option<Instant> {
         let is_its = |barrier: &&Barrier| barrier.address == Address::Multicast;
         let oldest = self.barriers.iter().find(is_its).filter(|_| self.may_be_in_multicast())?;
@@ -538,7 +539,7 @@ impl OutboundWriter {
         Some(since.fold(oldest.at, Instant::max) + self.route.address_timeout())
     }
 
-    /// After multicast failed: what is not confirmed is told again, another way.
+    /// Handles a failure of multicast: unconfirmed notifications are resent directly.
     fn handle_multicast_failure(&mut self) {
         if self.multicast_fails_at().is_some_and(|time| Instant::now() >= time) {
             self.answers.multicast_failed();

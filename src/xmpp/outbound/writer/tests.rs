@@ -1,4 +1,4 @@
-//! The writer with a server that reads late or breaks connections.
+//! Tests of the writer with a server that reads late or breaks connections.
 
 use jid::Jid;
 use minidom::Element;
@@ -28,7 +28,7 @@ impl IdGenerator for Zero {
     }
 }
 
-/// A writer on a link whose other end reads only when the test does, at a server with a multicast service.
+/// Writer on a link whose other end reads only when the test does, at a server with a multicast service.
 struct TestWriter {
     dispatch: Arc<Router>,
     answers: Arc<ReplyQueue>,
@@ -42,7 +42,7 @@ impl Drop for TestWriter {
     }
 }
 
-/// A writer and what it writes for.
+/// Returns a writer, with its router and reply queue.
 async fn writer(offer: MulticastConfig) -> (Arc<Router>, Arc<ReplyQueue>, OutboundWriter) {
     let clock = Arc::new(|| Timestamp(0));
     let store = Arc::new(MemoryStore::new());
@@ -73,7 +73,7 @@ impl TestWriter {
         Self { dispatch, answers, link, writing }
     }
 
-    /// The data written within a time.
+    /// Returns the stanzas written within a time.
     async fn written(&mut self, time: Duration) -> Vec<Element> {
         let (end, mut text) = (Instant::now() + time, String::new());
         while let Ok(byte) = timeout_at(end, self.link.read_u8()).await {
@@ -83,7 +83,7 @@ impl TestWriter {
         all.children().cloned().collect()
     }
 
-    /// Has the service process a request.
+    /// Sends a request to the service, and waits for its commit.
     async fn request(&self, id: &str, namespace: &str, content: &str) {
         let content = format!("<pubsub xmlns='{namespace}'>{content}</pubsub>");
         let iq = format!(
@@ -97,7 +97,7 @@ impl TestWriter {
         }
     }
 
-    /// Returns the answer to a ping or a query.
+    /// Replies to a ping or a query of the service.
     fn return_one(&self, asked: &Element) {
         let (to, id) = (asked.attr("to").unwrap(), asked.attr("id").unwrap());
         let feature = format!("<feature var='{}'/>", ns::ADDRESS);
@@ -109,7 +109,7 @@ impl TestWriter {
         assert!(self.answers.handle_own_reply(SERVICE, &answer.parse().unwrap()), "{answer}");
     }
 
-    /// A stage with an event in the multicast service, after a ban of one of its recipients.
+    /// Returns a writer with an event pending in the multicast service, after a ban of one of the event's recipients.
     async fn with_ban() -> Self {
         let mut stage = Self::new().await;
         let asked = stage.written(SECOND / 10).await;
@@ -169,7 +169,7 @@ async fn stalled_link_sends_no_events_after_the_reply_to_a_ban() {
     }
 }
 
-/// A reply that the server refuses, for example because of its size, breaks two connections and no third one.
+/// A reply that the server rejects, for example because of its size, breaks two connections and no third one.
 #[tokio::test(start_paused = true)]
 async fn a_reply_that_breaks_connections_is_dropped() {
     let (_dispatch, answers, mut writer) = writer(MulticastConfig::None).await;
@@ -191,8 +191,8 @@ async fn a_reply_that_breaks_connections_is_dropped() {
     assert_eq!(began_with_it, [true, true, false]);
 }
 
-/// Behind a server that commits each message to a database, thousands of notifications before a barrier would look like a
-/// server that returns none.
+/// A server that commits each message to a database would seem to return no barrier if thousands of notifications
+/// preceded the first one.
 #[tokio::test(start_paused = true)]
 async fn few_notifications_are_sent_before_a_barrier_until_barriers_return() {
     let mut stage = TestWriter::new().await;
@@ -218,7 +218,7 @@ async fn few_notifications_are_sent_before_a_barrier_until_barriers_return() {
     assert!(before_barriers.iter().all(|number| *number <= 100), "{before_barriers:?}");
 }
 
-/// Those that the server cannot have seen are kept.
+/// Replies that the server cannot have received are kept.
 #[tokio::test(start_paused = true)]
 async fn only_partially_written_replies_are_dropped() {
     let (_dispatch, answers, mut writer) = writer(MulticastConfig::None).await;
@@ -254,7 +254,7 @@ async fn notifications_get_as_many_bytes_as_large_replies() {
     for _ in 0..5 {
         stage.answers.send("a@x/r", format!("<large>{}</large>", "x".repeat(400_000)));
     }
-    // The connection takes two of these before it is read.
+    // The connection takes two of the large replies before the test reads.
     let item = format!("<item id='i'><x xmlns='urn:x'>{}</x></item>", "x".repeat(1000));
     stage.request("publish", ns::PUBSUB, &format!("<publish node='n'>{item}</publish>")).await;
     let written = stage.written(SECOND).await;
