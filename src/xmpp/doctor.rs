@@ -1,4 +1,5 @@
-//! `gjallar doctor`: tries what the service relies on, on a connection of its own or on that of the running service.
+//! `gjallar doctor`: tests the requirements of the service at the server, on a separate connection or that of the
+//! service.
 
 use std::{
     sync::{
@@ -39,69 +40,69 @@ use super::{
     xml::stream::{StreamElement, StreamReader},
 };
 
-/// How long the server has to answer each question.
+/// Timeout of each query.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(3);
-/// How long a connection and a login may take.
+/// Timeout of a connection attempt, login included.
 const LOGIN_TIMEOUT: Duration = Duration::from_secs(20);
-/// Stanzas that wait to be sent.
+/// Maximum number of queued stanzas.
 const MAX_QUEUED: usize = 32;
-/// Pings that find another service of the same JID. Each reaches it with a chance of one half, and its answer reaches
-/// this service with the same chance.
+/// Number of pings for detecting another service with the same JID. Each ping reaches that service with a probability
+/// of one half, and each reply reaches this service with the same probability.
 const SHARED_PINGS: usize = 20;
-/// How many pings the round-trip times are measured with, and what is too slow.
+/// Number of pings for measuring the round-trip time, and the time from which the link counts as slow.
 const PINGS: usize = 5;
 const SLOW: Duration = Duration::from_secs(1);
-/// Bytes that a server may add to a stanza that it routes.
+/// Maximum number of bytes that a server adds to a routed stanza.
 const ENVELOPE_BYTES: usize = 512;
 
-/// How something fares that the service relies on.
+/// Result of a check.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {
-    /// As it should.
+    /// The check succeeded.
     Ok,
-    /// Something is missing.
+    /// A feature does not work.
     Degraded,
-    /// The service cannot do without.
+    /// The service cannot work.
     Failed,
 }
 
-/// What was tried, and what came of it.
+/// Result of a check with its explanation.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Finding {
-    /// A name for it.
+    /// Name of the check.
     pub check: &'static str,
-    /// How it fares.
+    /// Result.
     pub verdict: Verdict,
-    /// What that means, and what to change.
+    /// Consequence, and the remedy.
     pub text: String,
-    /// How long the server took to answer.
+    /// Response time of the server.
     pub took: Option<Duration>,
 }
 
-/// Tries things on one connection.
+/// Checks on one connection.
 pub struct Doctor {
     jid: String,
     domain: Option<String>,
     offer: MulticastConfig,
-    /// A user of the server whose roster may be asked for.
+    /// User of the server whose roster may be requested.
     user: Option<String>,
     max_stanza_bytes: usize,
     fresh: Arc<dyn IdGenerator>,
 }
 
-/// The connection on which things are tried.
+/// Connection on which the checks run.
 trait Connection {
     fn probes(&self) -> &Probes;
     fn send(&self, stanza: String);
-    /// Returns `true` if the server lets the service read rosters.
+    /// Returns `true` if the server grants reading of rosters.
     fn is_granted(&self) -> bool;
 }
 
 type ProbeAnswer = Option<(ProbeReply, Duration)>;
 
 impl Doctor {
-    /// Tries what a service of this JID relies on, at the server of a domain: where multicast services are looked for,
-    /// with the roster of a user, and stanzas of so many bytes.
+    /// Returns the checks for a service with this JID. `domain` is that of the server; `offer` configures multicast;
+    /// `user` is the user whose roster is requested; `max_stanza_bytes` is the size of the largest stanza.
     #[must_use]
     pub fn new(
         jid: String,
@@ -114,7 +115,7 @@ impl Doctor {
         Self { jid, domain, offer, user, max_stanza_bytes, fresh }
     }
 
-    /// Tries everything on a connection of its own.
+    /// Runs all checks on a separate connection.
     pub async fn connect(&self, link: &ComponentConfig) -> Vec<Finding> {
         let began = Instant::now();
         let connecting = async {
@@ -140,7 +141,7 @@ impl Doctor {
         findings
     }
 
-    /// Tries everything on the connection of the running service, if there is one.
+    /// Runs all checks on the connection of the running service, if it is connected.
     pub async fn examine_running(
         &self,
         answers: &ReplyQueue,
@@ -161,7 +162,7 @@ impl Doctor {
         let own = with_resource(&self.jid);
         findings.push(self.server(connection).await);
         if self.is_shared(connection, &own).await {
-            // The other service takes a part of all that follows.
+            // The other service receives a part of the stanzas of all further checks.
             findings.push(failed("jid", format!(
                 "another service of the server answers for {} too, and takes a part of all requests: give one of them \
                  another JID (option host of mod_pubsub in ejabberd)", self.jid,
@@ -208,13 +209,13 @@ impl Doctor {
         findings.extend(self.rosters(connection).await);
         findings.push(self.presence(connection, &own).await);
         findings.push(self.round_trips(connection, &own).await);
-        // Last, for the server may end the connection.
+        // The last check, since the server may end the connection.
         findings.push(self.stanza_size(connection, &own).await);
         findings
     }
 
-    /// Returns `true` if another service of the server has the JID: what the service sends to itself is answered. A server
-    /// such as ejabberd gives each stanza to one of them, by chance.
+    /// Returns `true` if another service of the server has the same JID and replies to pings of the service to itself.
+    /// A server such as ejabberd routes each stanza to one of them at random.
     async fn is_shared(&self, connection: &impl Connection, own: &str) -> bool {
         let pings = (0..SHARED_PINGS).map(|_| self.ping(connection, own));
         let replies = join_all(pings).await;
@@ -283,7 +284,7 @@ impl Doctor {
     }
 
     async fn rosters(&self, connection: &impl Connection) -> Vec<Finding> {
-        // The server says it right after the login.
+        // The server sends the grant right after the login.
         let until = Instant::now() + ANSWER_TIMEOUT / 3;
         while !connection.is_granted() && Instant::now() < until {
             tokio::time::sleep(ANSWER_TIMEOUT / 60).await;
@@ -389,14 +390,14 @@ impl Doctor {
         self.round_trip(connection, to, question).await
     }
 
-    /// Sends a stanza, and waits for what comes back of it.
+    /// Sends a stanza, and waits for its reply or return.
     async fn round_trip(
         &self,
         connection: &impl Connection,
         to: &str,
         stanza: impl FnOnce(&str) -> String,
     ) -> ProbeAnswer {
-        // What goes to the service itself comes back from its bare address.
+        // Stanzas of the service to itself return from its bare address.
         let from = vec![to.to_owned(), self.jid.clone()];
         let (id, reply) = connection.probes().expect(self.fresh.next_u64(), from);
         let began = Instant::now();
@@ -425,7 +426,7 @@ impl ProbeReply {
     }
 }
 
-/// The connection of the running service.
+/// Connection of the running service.
 struct Running<'a> {
     answers: &'a ReplyQueue,
     is_granted: bool,
@@ -445,7 +446,7 @@ impl Connection for Running<'_> {
     }
 }
 
-/// A connection of the doctor's own.
+/// Separate connection of the doctor.
 struct Own {
     probes: Probes,
     send: mpsc::Sender<String>,
@@ -458,7 +459,7 @@ impl Connection for Own {
     }
 
     fn send(&self, stanza: String) {
-        // Without a connection, or where the server reads nothing, nothing comes back.
+        // Without a connection, or if the server reads nothing, the check times out.
         let _ = self.send.try_send(stanza);
     }
 
@@ -468,7 +469,7 @@ impl Connection for Own {
 }
 
 impl Own {
-    /// Reads and writes until the connection ends. Whoever asks for something meanwhile may ask again later.
+    /// Reads and writes until the connection ends. Rejects requests of other entities, which may retry later.
     async fn serve(
         &self,
         mut reader: ServerStreamReader,

@@ -1,4 +1,4 @@
-//! Capabilities (XEP-0115): what resources that send presence are interested in (XEP-0060 §9.2).
+//! Capabilities (XEP-0115): implicit subscriptions of resources that send presence to the service (XEP-0060 §9.2).
 
 use jid::Jid;
 use minidom::Element;
@@ -14,16 +14,16 @@ use gjallar_pubsub::NodeId;
 
 use crate::xmpp::router::Router;
 
-/// Begins the id of a question about capabilities.
+/// Prefix of the ids of capabilities queries.
 const CAPABILITIES: &str = "capabilities-";
-/// What the names of nodes end with in capabilities.
+/// Suffix of the names of nodes in capabilities.
 const NOTIFY: &str = "+notify";
-/// The longest name that capabilities may have, in bytes.
+/// Maximum length of the name of capabilities (`node#ver`), in bytes.
 const MAX_NAME_BYTES: usize = 1024;
 
 impl Router {
-    /// Asks a resource what it can, if its presence says that this is not known. SPEC: each is asked, for what another
-    /// one says of the same name would have to be believed, or to be hashed.
+    /// Queries the capabilities of a resource, if its presence announces unknown ones. SPEC: each resource is queried,
+    /// since the result of another resource with the same name would have to be trusted or hashed.
     pub(in crate::xmpp) async fn query_caps(&self, jid: &Jid, presence: &Element) {
         let Some(caps) = presence.get_child("c", ns::CAPS).filter(|_| !jid.is_bare()) else {
             return;
@@ -38,7 +38,7 @@ impl Router {
         self.ask(jid, &name, &question).await;
     }
 
-    /// Asks those again whose capabilities were known before the connection broke, as long as it is awaited.
+    /// Queries the resources again whose capabilities were known before the connection broke. Runs until dropped.
     pub async fn requery_caps(&self) {
         loop {
             self.next_question().await;
@@ -60,7 +60,7 @@ impl Router {
         self.send_unsolicited(&request.to_string());
     }
 
-    /// Takes notice of capabilities that were asked for; says whose they are, and the nodes that they name.
+    /// Handles the result of a capabilities query. Returns the resource and the nodes that its capabilities name.
     pub(in crate::xmpp) fn handle_caps_result(
         &self,
         stanza: &Element,

@@ -61,10 +61,10 @@ pub(in crate::xmpp) async fn items(
     let node = request::node_named(&name)?;
     let page =
         page.and_then(|id| ItemId::parse(&id).ok()).ok_or(gjallar_pubsub::Error::ItemNotFound)?;
-    // Without a page the newest are more useful than the oldest.
+    // Without a page the newest items are more useful than the oldest.
     let page = if is_paged { page } else { PageRequest::last(usize::MAX) };
     let ids = match service.item_ids(actor, &node, &page, disco::entry_bytes(jid)).await {
-        // A node that keeps no items has none to discover.
+        // A node without persistence has no items to discover.
         Err(Error::Refused(gjallar_pubsub::Error::Unsupported(_))) => ResultPage::empty(),
         ids => ids?,
     };

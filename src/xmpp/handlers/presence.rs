@@ -1,4 +1,4 @@
-//! Presence: of those whom the service watches, and its own (XEP-0060 §12.6; RFC 6121 §3, §4).
+//! Presence of watched entities, and presence of the service itself (XEP-0060 §12.6; RFC 6121 §3, §4).
 
 use jid::{BareJid, Jid};
 use minidom::Element;
@@ -14,15 +14,15 @@ use gjallar_pubsub::{Show, Timestamp};
 
 use crate::xmpp::router::Router;
 
-/// Id prefix of pings to entities that did not answer a probe.
+/// Prefix of the ids of pings to entities that did not answer a probe.
 const SILENT: &str = "silent-";
-/// Id prefix of pings to domains that could not be reached.
+/// Prefix of the ids of pings to unreachable domains.
 const REACHED: &str = "reached-";
-/// Errors by which a server answers a ping to one of its accounts.
+/// Errors with which a server answers a ping to one of its accounts.
 const OF_SERVER: [&str; 3] = ["service-unavailable", "feature-not-implemented", "item-not-found"];
 
 impl Router {
-    /// Deals with presence. Anyone may have that of the service, which is always there.
+    /// Handles a presence stanza. The service approves each request for its presence, and is always available.
     pub(in crate::xmpp) async fn presence(&self, header: &Envelope, stanza: &Element) {
         let Some(sender) = header.sender() else { return };
         if !self.is_to_service(header) {
@@ -41,14 +41,14 @@ impl Router {
                     self.service().presence_tracker().cannot_know(&sender);
                 }
             }
-            // COMPAT: Prosody says that somebody is not available when it takes a request for its presence.
+            // COMPAT: Prosody sends `unavailable` for an entity when it accepts a request for the entity's presence.
             Some("unavailable")
                 if sender.is_bare() && !self.service().presence_tracker().is_given(&sender) => {}
             Some("unavailable") => {
                 self.service().interests().remove(&sender);
                 self.service().unavailable(&sender).await;
             }
-            // Other errors say that it is not known.
+            // Other errors mean that the presence is unknown.
             Some("error") if notification::is_gone(stanza) => {
                 self.service().interests().remove(&sender);
                 self.service().unavailable(&sender).await;
@@ -69,18 +69,20 @@ impl Router {
         }
     }
 
-    /// Asks for the presence of those for whom it matters, as long as it is awaited.
+    /// Requests the presence of entities that need it. Runs until dropped.
     pub async fn request_presence(&self) {
         loop {
             self.next_question().await;
             let request = self.service().next_presence_request().await;
-            // After a request a probe has to wait for the answer: Prosody takes it for a reason to cancel the request.
+            // A probe after a request has to wait for the answer: Prosody takes an earlier probe as a reason to cancel
+            // the request.
             let kind = if request.is_probe { "probe" } else { "subscribe" };
             self.send_unsolicited(&self.own_presence(Some(kind), request.entity.as_str()));
         }
     }
 
-    /// Pings entities that did not answer a probe, to learn whether their server has processed it. Runs until dropped.
+    /// Pings entities that did not answer a probe, to learn whether their server has processed the probe. Runs until
+    /// dropped.
     ///
     /// COMPAT: ejabberd does not answer probes for offline users. 24.10 and later with mod_privilege drop a ping to a
     /// bare JID; the server answers a ping to an absent resource.
@@ -95,8 +97,8 @@ impl Router {
         }
     }
 
-    /// Pings domains that could not be reached, after growing pauses. Not every entity that is requested again answers; a
-    /// server does, and any stanza of the domain shows that it can be reached. Runs until dropped.
+    /// Pings unreachable domains, at growing intervals. Not every entity answers a repeated request; a server answers
+    /// pings, and any stanza of the domain proves that the domain is reachable. Runs until dropped.
     pub async fn ping_unreachable(&self) {
         loop {
             self.next_question().await;
@@ -105,8 +107,8 @@ impl Router {
         }
     }
 
-    /// Reads the answer to such a ping, unless the server is unreachable. Returns the entity and the number of the
-    /// ping.
+    /// Handles the reply to a ping of [`ask_for_silent`](Self::ask_for_silent). Returns the entity and the number of
+    /// the ping, unless the server is unreachable.
     pub(in crate::xmpp) fn take_silence(&self, stanza: &Element) -> Option<(BareJid, u64)> {
         let number = stanza.attr("id")?.strip_prefix(SILENT)?;
         let from = Jid::stamped(stanza.attr("from")?).ok()?;
@@ -133,24 +135,24 @@ impl Router {
         self.send_unsolicited(&ping.to_string());
     }
 
-    /// Presence of the service to an entity.
+    /// Returns a presence stanza of the service to an entity.
     fn own_presence(&self, kind: Option<&str>, to: &str) -> String {
         let presence = ElementWriter::new("presence").attr_if("type", kind);
         presence.attr("from", self.jid().as_str()).attr("to", to).to_string()
     }
 }
 
-/// For how many seconds a resource was away, if it says so (XEP-0312).
+/// Returns the seconds for which a resource was away, if its presence says so (XEP-0312).
 fn away(presence: &Element) -> Option<u64> {
     presence.get_child("ago", ns::AGO)?.attr("secs")?.parse().ok()
 }
 
-/// Time at which presence was sent, if the server states it (XEP-0203).
+/// Returns the time at which presence was sent, if the server states it (XEP-0203).
 fn stamp(presence: &Element) -> Option<Timestamp> {
     notification::timestamp(presence.get_child("delay", ns::DELAY)?.attr("stamp")?)
 }
 
-/// How a resource shows itself; nothing if that is no value of RFC 6121 §4.7.2.1.
+/// Returns the availability of a resource; `None` for a value that is not in RFC 6121 §4.7.2.1.
 fn show(presence: &Element) -> Option<Show> {
     let show = presence.children().find(|child| child.name() == "show");
     Some(match show.map(Element::text).as_deref() {
@@ -192,7 +194,7 @@ mod tests {
         }
     }
 
-    /// A service without a transport.
+    /// Service without a connection.
     struct TestRouter {
         dispatch: Arc<Router>,
         answers: Arc<ReplyQueue>,
@@ -213,7 +215,7 @@ mod tests {
             Self { dispatch, answers }
         }
 
-        /// A service with a node that has this setting, and a subscriber.
+        /// Returns a service with a node that has this setting, and a subscriber.
         async fn with_subscriber(setting: &str) -> Self {
             let stage = Self::new().await;
             let field = |var: &str, value: &str| {
@@ -232,7 +234,7 @@ mod tests {
             format!("{name} xmlns='{}' to='pubsub.x' {rest}", ns::COMPONENT).parse().unwrap()
         }
 
-        /// Sends the service a stanza; what it sends then.
+        /// Passes a stanza to the service, and returns the stanzas that it sends in reply.
         async fn send(&self, stanza: &str) -> String {
             let stanza = self.stanza(stanza);
             let header = self.dispatch.header(&stanza);
@@ -242,7 +244,7 @@ mod tests {
             self.sent()
         }
 
-        /// What the service sends in six seconds to know who is available.
+        /// Returns the stanzas that the service sends within six seconds to learn presence.
         async fn requests(&self) -> String {
             let requests = async {
                 let router = &self.dispatch;
@@ -270,14 +272,15 @@ mod tests {
         format!("<iq type='set' id='1' from='{from}'>{pubsub}</iq>")
     }
 
-    /// A stanza that returns from an unreachable server.
+    /// Returns a stanza that bounces from an unreachable server.
     fn unreachable(start: &str) -> String {
         let condition = format!("<remote-server-not-found xmlns='{}'/>", ns::STANZAS);
         let name = start.split(' ').next().unwrap();
         format!("<{start}><error type='cancel'>{condition}</error></{name}>")
     }
 
-    /// §12.3: one subscriber whose request is not granted does not delay those for others of its domain.
+    /// §12.3: a subscriber who does not approve the request for presence does not delay requests to others of its
+    /// domain.
     #[tokio::test(start_paused = true)]
     async fn any_stanza_of_a_domain_releases_the_requests_for_its_other_users() {
         let bounce = unreachable("message type='error' from='b@x' id='1-1-'");
@@ -315,7 +318,7 @@ mod tests {
         }
     }
 
-    /// §12.3: an error while the other server cannot be reached does not end the presence-based events of its users.
+    /// §12.3: an error while the other server is unreachable does not end the presence-based events of its users.
     #[tokio::test(start_paused = true)]
     async fn presence_is_requested_again_after_the_server_was_unreachable() {
         let stage = TestRouter::with_subscriber("pubsub#presence_based_delivery").await;
@@ -380,7 +383,7 @@ mod tests {
         assert_eq!(availability(), Availability::Unavailable);
     }
 
-    /// §12.5: ejabberd answers no probe for somebody who went offline while there was no connection.
+    /// §12.5: ejabberd does not answer a probe for an entity that went offline while there was no connection.
     #[tokio::test(start_paused = true)]
     async fn a_subscription_ends_with_presence_if_the_server_answers_no_probe() {
         let stage = TestRouter::with_subscriber("pubsub#tempsub").await;

@@ -1,4 +1,4 @@
-//! What the server lets the service do (XEP-0356): reading rosters.
+//! Privileges that the server grants to the service (XEP-0356): reading rosters.
 
 use jid::{BareJid, Jid};
 use minidom::Element;
@@ -11,23 +11,23 @@ use gjallar_pubsub::{Roster, RosterItem};
 
 use crate::xmpp::router::Router;
 
-/// Begins the id of a request for a roster.
+/// Prefix of the ids of roster requests.
 const ROSTER: &str = "roster-";
-/// The most entries of a roster that are looked at.
+/// Maximum number of entries of a roster that are read.
 const MAX_CONTACTS: usize = 10_000;
 
 impl Router {
-    /// Takes notice of what the server grants, in either version of the protocol; whether a message says that.
+    /// Handles a message that grants privileges, in either version of the protocol. Returns `true` if the message does.
     pub(in crate::xmpp) fn handle_privileges(&self, from: Option<&str>, message: &Element) -> bool {
         let Some(is_granted) = grants_rosters(message) else { return false };
-        // Anyone could say so.
+        // Anyone can send such a message.
         if let Some(server) = self.server().filter(|server| from == Some(server)) {
             self.service().rosters().set_privilege(is_granted.then(|| server.to_owned()));
         }
         true
     }
 
-    /// Asks for the rosters that have to be read, as long as it is awaited.
+    /// Requests the rosters that have to be read. Runs until dropped.
     pub async fn request_rosters(&self) {
         loop {
             let owner = self.service().rosters().next_request().await;
@@ -43,8 +43,8 @@ impl Router {
         }
     }
 
-    /// Takes notice of a roster that is larger than a stanza may be, of which nothing else is known; whether a stanza
-    /// is one.
+    /// Handles a requested roster that exceeds the limit of stanza sizes, so that its content is unknown. Returns
+    /// `true` if the stanza is such a roster.
     pub(in crate::xmpp) fn handle_oversized_roster(&self, header: &Envelope) -> bool {
         let is_answer = header.name == "iq" && header.kind.as_deref() == Some("result");
         let is_roster = header.id.as_ref().is_some_and(|id| id.starts_with(ROSTER));
@@ -56,7 +56,7 @@ impl Router {
         true
     }
 
-    /// Takes notice of a roster that was asked for; whether a stanza is one.
+    /// Handles a requested roster. Returns `true` if the stanza is one.
     pub(in crate::xmpp) fn handle_roster_result(&self, stanza: &Element) -> bool {
         let is_answer = stanza.name() == "iq"
             && matches!(stanza.attr("type"), Some("result" | "error"))
@@ -68,7 +68,7 @@ impl Router {
         if !self.service().rosters().awaits(&owner) {
             return false;
         }
-        // An owner who does not exist any more has no contacts.
+        // An owner that no longer exists has no contacts.
         let none = notification::is_gone(stanza).then(Roster::default);
         let roster = stanza.get_child("query", ns::ROSTER).map(contacts).or(none);
         self.service().on_roster_result(&owner, roster);
@@ -76,7 +76,7 @@ impl Router {
     }
 }
 
-/// Whether a message grants the reading of rosters; nothing if it says nothing of privileges.
+/// Returns whether a message grants the reading of rosters; `None` if the message has no privileges.
 pub(in crate::xmpp) fn grants_rosters(message: &Element) -> Option<bool> {
     let versions = [ns::PRIVILEGE_1, ns::PRIVILEGE_2];
     let mut found = versions.iter().filter_map(|version| message.get_child("privilege", *version));

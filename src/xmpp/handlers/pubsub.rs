@@ -1,4 +1,4 @@
-//! Reads of XEP-0060: requests that change nothing.
+//! Handlers of requests that only read (XEP-0060).
 
 use jid::BareJid;
 
@@ -60,7 +60,7 @@ pub(in crate::xmpp) async fn answer(
         }
         GetRequest::OwnSubscriptions(request, page) => {
             let own = service.own_subscriptions(actor, &request).await?;
-            // No JID has a line break, so no two entries are told by the same.
+            // JIDs contain no line breaks, so the keys of two entries differ.
             let by = |(node, own): &(NodeId, Subscription)| {
                 let subid = own.subid.as_ref().map_or("", SubId::as_str);
                 format!("{}\n{subid}\n{node}", own.jid)
@@ -103,7 +103,7 @@ async fn retrieve(
     Ok(reply::items(request, &items, service.policies().limits()))
 }
 
-/// Shows the public subscribers of a node as the items of another one (XEP-0465).
+/// Returns the public subscribers of a node as items of another node (XEP-0465).
 async fn public_subscribers(
     service: &Service,
     actor: &Actor,

@@ -1,4 +1,4 @@
-//! Pings to resources with subscriptions, and beside each one to a resource that cannot be there.
+//! Pings that test whether subscribed resources are available; each with a second ping to a resource that cannot exist.
 
 use std::time::Duration;
 
@@ -13,17 +13,17 @@ use crate::{
 
 use crate::xmpp::router::Router;
 
-/// Maximum size of the errors that servers send for a ping.
+/// Maximum size of an error reply to a ping that is compared.
 const MAX_ERROR_BYTES: usize = 4096;
 
-/// Begins the id of a ping to a resource, and of one to the resource beside it.
+/// Prefixes of the ids of a ping to a resource, and of the ping to a nonexistent resource for comparison.
 const IT: &str = "resource-";
 const BESIDE: &str = "beside-";
-/// How soon it is looked whether resources are to be checked, where they are not.
+/// Interval until the service tests again whether checks are needed, if they are not.
 const LOOK_AGAIN: Duration = Duration::from_secs(60);
 
 impl Router {
-    /// Checks resources round after round, as long as it is awaited.
+    /// Checks all subscribed resources, round after round. Runs until dropped.
     pub async fn check_resources(&self) {
         let mut is_first = true;
         loop {
@@ -44,8 +44,8 @@ impl Router {
         }
     }
 
-    /// Checks on each new connection the resources that were available before and do not share their presence, and queries
-    /// resources again whose servers were unreachable. Runs until dropped.
+    /// Checks on each new connection the resources that were available before and do not share their presence, and
+    /// queries resources again whose servers were unreachable. Runs until dropped.
     pub async fn check_unconfirmed(&self) {
         loop {
             self.next_question().await;
@@ -65,7 +65,7 @@ impl Router {
         }
     }
 
-    /// Reads the answer to such a ping. Returns the result of the check once there is one.
+    /// Handles the reply to a ping of a check. Returns the result of the check once it is complete.
     pub(in crate::xmpp) fn take_ping_answer(&self, stanza: &Element) -> Option<CheckResult> {
         let id = stanza.attr("id")?;
         let (of_it, number) = match (id.strip_prefix(IT), id.strip_prefix(BESIDE)) {

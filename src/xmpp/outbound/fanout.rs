@@ -35,7 +35,7 @@ const MAX_ADDRESSES_BYTES: usize = 1024 * 1024;
 pub(in crate::xmpp) struct CurrentEntry {
     number: u64,
     rendered: MessageTemplate,
-    /// The [headline](Notification::as_headline) for recipients that may be unavailable.
+    /// The [headline](LogEntry::as_headline) for recipients that may be unavailable.
     headline: Option<MessageTemplate>,
 }
 

@@ -1,4 +1,4 @@
-//! Items told in words, for clients that do not know their payloads (§12.8).
+//! Message bodies of items, for clients that do not support the payload (§12.8).
 
 use minidom::Element;
 
@@ -6,10 +6,11 @@ use gjallar_pubsub::{EventItem, Payload, op::subscription_options::ATOM};
 
 use super::payload::element;
 
-/// The longest body, in bytes; a longer one is cut.
+/// Maximum length of a body in bytes; a longer body is truncated.
 const MAX_BODY_BYTES: usize = 2000;
 
-/// What the items say: of an Atom entry its summary, or else its title, each in a line. Nothing if none is one.
+/// Returns a line for each item with an Atom entry: its summary, or else its title. Returns `None` if there is no
+/// entry.
 #[must_use]
 pub fn body(items: &[EventItem]) -> Option<String> {
     let said = items.iter().filter_map(|item| words(item.payload.as_ref()?));
@@ -35,7 +36,7 @@ fn words(payload: &Payload) -> Option<String> {
     text("summary").or_else(|| text("title"))
 }
 
-/// Returns `true` if an Atom text is no markup (RFC 4287 §3.1).
+/// Returns `true` if an Atom text has no markup (RFC 4287 §3.1).
 fn is_plain(text: &Element) -> bool {
     matches!(text.attr("type"), None | Some("text"))
 }

@@ -1,4 +1,4 @@
-//! Service discovery (XEP-0030): what the service, a node or a command is, and what is in it.
+//! Service discovery (XEP-0030): identities, features and items of the service, its nodes and its commands.
 
 use jid::Jid;
 use minidom::Element;
@@ -16,7 +16,7 @@ use gjallar_pubsub::{
     written_len,
 };
 
-/// The service (§5.1). The features are those that are implemented.
+/// Returns the identity of the service, and its implemented features (§5.1).
 #[must_use]
 pub fn service_info(policy: &Policy) -> ElementWriter {
     let mut features: Vec<String> =
@@ -49,7 +49,7 @@ pub fn service_info(policy: &Policy) -> ElementWriter {
         .children(features.iter().map(|name| feature_tag(name)))
 }
 
-/// A node (§5.3, §5.4).
+/// Returns identity, features and meta-data of a node (§5.3, §5.4).
 #[must_use]
 pub fn node_info(node: &str, data: &MetaData) -> ElementWriter {
     let title = Some(data.config.title.as_str()).filter(|title| !title.is_empty());
@@ -62,7 +62,7 @@ pub fn node_info(node: &str, data: &MetaData) -> ElementWriter {
         .child(meta_data::form(data))
 }
 
-/// The list of commands (XEP-0050 §3.2).
+/// Returns the identity of the list of commands (XEP-0050 §3.2).
 #[must_use]
 pub fn commands_info() -> ElementWriter {
     info(Some(ns::COMMANDS))
@@ -70,7 +70,7 @@ pub fn commands_info() -> ElementWriter {
         .child(feature_tag(ns::COMMANDS))
 }
 
-/// The headers that notifications have (XEP-0131, Header Support).
+/// Returns the headers of notifications (XEP-0131, Header Support).
 #[must_use]
 pub fn headers_info() -> ElementWriter {
     info(Some(ns::SHIM))
@@ -78,7 +78,7 @@ pub fn headers_info() -> ElementWriter {
         .child(feature_tag(&format!("{}#SubID", ns::SHIM)))
 }
 
-/// A command (XEP-0050 §3.3).
+/// Returns the identity of a command (XEP-0050 §3.3).
 #[must_use]
 pub fn command_info(node: &str, name: &str) -> ElementWriter {
     info(Some(node))
@@ -87,7 +87,7 @@ pub fn command_info(node: &str, name: &str) -> ElementWriter {
         .child(feature_tag(ns::DATA_FORMS))
 }
 
-/// Nodes of which types are asked for, if that is said (XEP-0462).
+/// Returns the requested filter by node types, if there is one (XEP-0462).
 ///
 /// # Errors
 /// [`BadRequest`](gjallar_pubsub::Error::BadRequest), [`FormTooLarge`](gjallar_pubsub::Error::FormTooLarge).
@@ -118,8 +118,8 @@ pub fn filter(query: &Element) -> Result<Option<TypeFilter>, gjallar_pubsub::Err
     }
 }
 
-/// The nodes of the service (§5.2); with a note which part of them (XEP-0059) if that was asked, or not all
-/// are there.
+/// Returns the nodes of the service (§5.2); with a description of the page (XEP-0059) if a page was requested, or the
+/// list is truncated.
 #[must_use]
 pub fn nodes(service: &Jid, part: &ResultPage<NodeSummary>, is_paged: bool) -> ElementWriter {
     let set = is_noted(part, is_paged).then(|| rsm::set(part, NodeSummary::uid));
@@ -133,7 +133,7 @@ pub fn nodes(service: &Jid, part: &ResultPage<NodeSummary>, is_paged: bool) -> E
     items(None).children(nodes).children(set)
 }
 
-/// The items of a node (§5.5), with the same note.
+/// Returns the items of a node (§5.5), with a description of the page as in [`nodes`].
 #[must_use]
 pub fn node_items(
     service: &Jid,
@@ -148,7 +148,7 @@ pub fn node_items(
     items(Some(node)).children(part.entries.iter().map(item)).children(set)
 }
 
-/// The bytes of an entry of either list beside names and titles.
+/// Returns the bytes of an entry of either list, without names and titles.
 #[must_use]
 pub fn entry_bytes(service: &Jid) -> usize {
     "<item jid='' node='' name=''/>".len() + written_len(service.as_str())
@@ -158,7 +158,7 @@ fn is_noted<T>(part: &ResultPage<T>, is_paged: bool) -> bool {
     is_paged || !part.is_whole()
 }
 
-/// The commands of the service (XEP-0050 §3.2).
+/// Returns the list of commands (XEP-0050 §3.2).
 pub fn commands<'a>(
     service: &Jid,
     commands: impl IntoIterator<Item = (&'a str, &'a str)>,

@@ -1,15 +1,15 @@
-//! The envelope of a stanza (RFC 6120 §8), read from its element or, where that is refused, from its
-//! start tag alone.
+//! Envelope of a stanza (RFC 6120 §8), read from the stanza's element or, if the stanza is rejected, from its start tag
+//! alone.
 
 use jid::Jid;
 use minidom::Element;
 
 use crate::xmpp::{stanza::ns, xml::writer::ElementWriter};
 
-/// The start tag of a stanza, as far as an answer needs it.
+/// Attributes of a stanza that a reply needs.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Envelope {
-    /// The local name: `iq`, `message`, `presence`, or something that does not belong here.
+    /// Local name: `iq`, `message`, `presence`, or an unknown name.
     pub name: String,
     /// The attribute `type`.
     pub kind: Option<String>,
@@ -19,14 +19,14 @@ pub struct Envelope {
     pub from: Option<String>,
     /// The attribute `to`.
     pub to: Option<String>,
-    /// The beginning of a request of XEP-0060, which an error repeats (RFC 6120 §8.3.1).
+    /// Start of a request of XEP-0060, which an error reply repeats (RFC 6120 §8.3.1).
     pub(crate) request: Option<Box<str>>,
 }
 
-/// The most bytes of a request that an error repeats; more is left out.
+/// Maximum number of bytes of a request that an error reply repeats; larger requests are not repeated.
 const MAX_REPEATED_BYTES: usize = 512;
 
-/// The names of all requests of XEP-0060.
+/// Names of all requests of XEP-0060.
 const ACTIONS: &[&str] = &[
     "affiliations",
     "collection",
@@ -44,9 +44,10 @@ const ACTIONS: &[&str] = &[
     "unsubscribe",
 ];
 
-/// The `<pubsub/>` of a request with its first child and the attributes of that, without items, payloads and forms.
+/// Returns the `<pubsub/>` of a request with its first child and the child's attributes, without items, payloads and
+/// forms.
 ///
-/// COMPAT: gloox finds the program that waits for an answer by what the error repeats.
+/// COMPAT: gloox assigns an error reply to its request by the repeated element.
 fn repeated(stanza: &Element) -> Option<Box<str>> {
     let pubsub = stanza.children().find(|child| child.name() == "pubsub")?;
     let namespace = pubsub.ns();
@@ -66,7 +67,7 @@ fn repeated(stanza: &Element) -> Option<Box<str>> {
 }
 
 impl Envelope {
-    /// Reads the start tag of an element.
+    /// Returns the envelope of an element.
     #[must_use]
     pub fn of(element: &Element) -> Self {
         let attr = |name: &str| element.attr(name).map(str::to_owned);
@@ -80,31 +81,31 @@ impl Envelope {
         }
     }
 
-    /// Returns `true` if an answer is due: to an IQ that is neither a result nor an error (RFC 6120 §8.2.3).
+    /// Returns `true` if a reply is required: for an IQ that is neither a result nor an error (RFC 6120 §8.2.3).
     #[must_use]
     pub fn is_request(&self) -> bool {
         self.name == "iq" && !matches!(self.kind.as_deref(), Some("result" | "error"))
     }
 
-    /// The identity form of the sender's JID, if `from` is a JID.
+    /// Returns the identity form of the sender's JID, if `from` is a JID.
     #[must_use]
     pub fn sender(&self) -> Option<Jid> {
         Jid::stamped(self.from.as_deref()?).ok()
     }
 
-    /// A result with this content.
+    /// Returns a result with this content.
     #[must_use]
     pub fn result(&self, content: Option<ElementWriter>) -> String {
         self.answer("result").children(content).to_string()
     }
 
-    /// An error.
+    /// Returns an error reply.
     #[must_use]
     pub fn error(&self, error: &StanzaError) -> String {
         self.answer("error").children(self.request.as_deref()).child(error.tag()).to_string()
     }
 
-    /// The conditions of an error without their address, without the text and the request.
+    /// Returns an error reply with conditions only: without URI, text and repeated request.
     #[must_use]
     pub fn short_error(&self, error: &StanzaError) -> String {
         let detail = match &error.detail {
@@ -115,7 +116,7 @@ impl Envelope {
         self.answer("error").child(short.tag()).to_string()
     }
 
-    /// An error that carries more of the protocol beside it (§8.8.2.4, §8.9.2.4).
+    /// Returns an error reply with an additional element of the protocol (§8.8.2.4, §8.9.2.4).
     #[must_use]
     pub fn error_with(&self, content: ElementWriter, error: &StanzaError) -> String {
         self.answer("error").child(content).child(error.tag()).to_string()
@@ -131,56 +132,56 @@ impl Envelope {
     }
 }
 
-/// What an error says of one thing.
+/// Detail of a stanza error.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ErrorDetail {
-    /// Nothing.
+    /// No detail.
     None,
-    /// What the newest item is told by, where another one was expected, if there is any (XEP-0395 §3.3).
+    /// Content version of the newest item after a failed comparison, if there is an item (XEP-0395 §3.3).
     Compared(Option<Box<str>>),
-    /// The feature that an `unsupported` names.
+    /// Feature that `unsupported` names.
     Feature(&'static str),
-    /// The address that stands in the condition (RFC 6120 §8.3.3.5).
+    /// URI in the condition (RFC 6120 §8.3.3.5).
     Uri(Box<str>),
 }
 
-/// A stanza error (RFC 6120 §8.3).
+/// Stanza error (RFC 6120 §8.3).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StanzaError {
-    /// What the sender may do: `auth`, `cancel`, `modify`, `wait`.
+    /// Error type: `auth`, `cancel`, `modify` or `wait`.
     pub kind: &'static str,
-    /// The defined condition.
+    /// Defined condition.
     pub condition: &'static str,
-    /// The condition of another protocol, and its namespace.
+    /// Application-specific condition, and its namespace.
     pub application: Option<(&'static str, &'static str)>,
-    /// What else there is to say.
+    /// Detail of a condition.
     pub detail: ErrorDetail,
-    /// For people.
+    /// Text for users.
     pub text: Option<Box<str>>,
 }
 
 impl StanzaError {
-    /// An error without more than its condition.
+    /// Returns an error with a condition only.
     #[must_use]
     pub const fn new(kind: &'static str, condition: &'static str) -> Self {
         Self { kind, condition, application: None, detail: ErrorDetail::None, text: None }
     }
 
-    /// With a condition of XEP-0060.
+    /// Adds a condition of XEP-0060.
     #[must_use]
     pub const fn pubsub(mut self, condition: &'static str) -> Self {
         self.application = Some((condition, ns::PUBSUB_ERRORS));
         self
     }
 
-    /// With a condition of ad-hoc commands (XEP-0050 §4.4).
+    /// Adds a condition of ad-hoc commands (XEP-0050 §4.4).
     #[must_use]
     pub const fn command(mut self, condition: &'static str) -> Self {
         self.application = Some((condition, ns::COMMANDS));
         self
     }
 
-    /// With a text for people.
+    /// Adds a text for users.
     #[must_use]
     pub fn text(mut self, text: impl Into<Box<str>>) -> Self {
         self.text = Some(text.into());

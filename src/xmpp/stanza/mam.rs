@@ -1,4 +1,4 @@
-//! Archives (XEP-0313, XEP-0442): queries, and what is answered.
+//! Archives (XEP-0313, XEP-0442): queries and results.
 
 use chrono::{DateTime, FixedOffset};
 use jid::Jid;
@@ -18,25 +18,27 @@ use gjallar_pubsub::{
     Timestamp, op::mam::QueryArchive,
 };
 
-/// The longest `queryid`. Each result repeats it.
+/// Maximum length of a `queryid` in bytes. Each result repeats the `queryid`.
 const MAX_QUERYID_BYTES: usize = 256;
 
-/// A query, and how its answer shall look.
+/// Archive query, and the format of its results.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct MamRequest {
-    /// What is asked.
+    /// Query for the rules.
     pub query: QueryArchive,
-    /// What each result repeats (XEP-0313 §4.2).
+    /// Identifier that each result repeats (XEP-0313 §4.2).
     pub queryid: Option<String>,
-    /// Whether the page is sent from its end (XEP-0313 §4.3.4).
+    /// `true` if the page is sent in reverse order (XEP-0313 §4.3.4).
     pub is_flipped: bool,
 }
 
-/// Understands a query.
+/// Parses a query.
 ///
 /// # Errors
-/// [`NodeIdRequired`](gjallar_pubsub::Error::NodeIdRequired), [`BadRequest`](gjallar_pubsub::Error::BadRequest), [`FormTooLarge`](gjallar_pubsub::Error::FormTooLarge), [`IdTooLong`](gjallar_pubsub::Error::IdTooLong);
-/// [`ItemNotFound`](gjallar_pubsub::Error::ItemNotFound) if an item is named that no archive can have; [`NotImplemented`](gjallar_pubsub::Error::NotImplemented) for a field that is not known (XEP-0313 §4.1.5).
+/// [`NodeIdRequired`](gjallar_pubsub::Error::NodeIdRequired), [`BadRequest`](gjallar_pubsub::Error::BadRequest),
+/// [`FormTooLarge`](gjallar_pubsub::Error::FormTooLarge), [`IdTooLong`](gjallar_pubsub::Error::IdTooLong);
+/// [`ItemNotFound`](gjallar_pubsub::Error::ItemNotFound) for an id that no archive can have;
+/// [`NotImplemented`](gjallar_pubsub::Error::NotImplemented) for an unknown field (XEP-0313 §4.1.5).
 pub fn submitted(query: &Element) -> Result<MamRequest, gjallar_pubsub::Error> {
     let page = rsm::page(query)?.unwrap_or_else(|| PageRequest::first(usize::MAX));
     let page =
@@ -80,7 +82,7 @@ fn filter(form: &Element, query: &mut QueryArchive) -> Result<(), gjallar_pubsub
             ("after-id" | "before-id" | "end" | "start" | "with", _) => {
                 return Err(gjallar_pubsub::Error::BadRequest("a query field must have one value"));
             }
-            // This form has a rule of its own for unknown fields (XEP-0313 §4.1.5).
+            // The XEP has a rule for unknown fields of this form (XEP-0313 §4.1.5).
             _ => {
                 let name = forms::shortened(var);
                 return Err(gjallar_pubsub::Error::NotImplemented(format!("the field {name}")));
@@ -90,7 +92,8 @@ fn filter(form: &Element, query: &mut QueryArchive) -> Result<(), gjallar_pubsub
     Ok(())
 }
 
-/// What is published within a millisecond counts as of its beginning, so a time within one begins the next.
+/// Returns the start of a query. Items have the beginning of their millisecond as their time, so a start within a
+/// millisecond is rounded up to the next one.
 fn since(text: &str) -> Result<Timestamp, gjallar_pubsub::Error> {
     let time = time(text)?;
     let is_within = time.timestamp_subsec_nanos() % 1_000_000 > 0;
@@ -105,30 +108,30 @@ fn millis(time: &DateTime<FixedOffset>) -> u64 {
     time.timestamp_millis().try_into().unwrap_or_default()
 }
 
-/// XEP-0082.
+/// Parses a time (XEP-0082).
 fn time(text: &str) -> Result<DateTime<FixedOffset>, gjallar_pubsub::Error> {
     DateTime::parse_from_rfc3339(forms::collapsed(text))
         .map_err(|_| gjallar_pubsub::Error::BadRequest("not a date and time of XEP-0082"))
 }
 
-/// Where the items of an answer come from, and who asked.
+/// Origin and requester of the results of a query.
 #[derive(Clone, Copy, Debug)]
 pub struct MamResultContext<'a> {
-    /// The service.
+    /// JID of the service.
     pub service: &'a str,
-    /// Who asked.
+    /// Address of the requester.
     pub to: &'a str,
-    /// What each result repeats.
+    /// Identifier that each result repeats.
     pub queryid: Option<&'a str>,
-    /// The node.
+    /// Node of the archive.
     pub node: &'a NodeId,
-    /// How it behaves.
+    /// Configuration of the node.
     pub config: &'a NodeConfig,
-    /// The publisher that its items show.
+    /// Rule that decides which publishers are shown.
     pub attribution: &'a Attribution,
 }
 
-/// An item, as the notification that told of it (XEP-0442 §3).
+/// Returns an item as the notification of its publication (XEP-0442 §3).
 #[must_use]
 pub fn result(source: &MamResultContext<'_>, item: &Item) -> ElementWriter {
     let event = Event::Published(vec![EventItem::of(item, source.config, source.attribution)]);
@@ -139,7 +142,7 @@ pub fn result(source: &MamResultContext<'_>, item: &Item) -> ElementWriter {
     forwarded(source, item, Some(message))
 }
 
-/// The same, without its content, which is larger than a stanza may be (XEP-0313 §3.2).
+/// Returns an item without its content, which is larger than a stanza may be (XEP-0313 §3.2).
 #[must_use]
 pub fn placeholder(source: &MamResultContext<'_>, item: &Item) -> ElementWriter {
     forwarded(source, item, None)
@@ -159,7 +162,7 @@ fn forwarded(
     ElementWriter::new("message").attr("from", source.service).attr("to", source.to).child(result)
 }
 
-/// The end of an answer (XEP-0313 §4).
+/// Returns the end of the results (XEP-0313 §4).
 #[must_use]
 pub fn fin(ids: &ResultPage<ArchiveId>, is_complete: bool) -> ElementWriter {
     ElementWriter::ns("fin", ns::MAM)
@@ -167,7 +170,7 @@ pub fn fin(ids: &ResultPage<ArchiveId>, is_complete: bool) -> ElementWriter {
         .child(rsm::set(ids, ToString::to_string))
 }
 
-/// The first and the last item of an archive, if there is any (XEP-0313 §5).
+/// Returns the first and the last item of an archive, if there are items (XEP-0313 §5).
 #[must_use]
 pub fn metadata(ends: Option<&(Item, Item)>) -> ElementWriter {
     let end = |name, item: &Item| {
@@ -179,7 +182,7 @@ pub fn metadata(ends: Option<&(Item, Item)>) -> ElementWriter {
     ElementWriter::ns("metadata", ns::MAM).children(ends.into_iter().flatten())
 }
 
-/// The form with which an archive can be queried (XEP-0313 §4.1.5).
+/// Returns the form of archive queries (XEP-0313 §4.1.5).
 #[must_use]
 pub fn form() -> ElementWriter {
     let fields = [

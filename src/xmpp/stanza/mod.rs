@@ -1,4 +1,4 @@
-//! Stanzas to values and back. Pure: nothing here knows a socket, a store or a clock.
+//! Conversion between stanzas and values, without I/O, storage or clock.
 
 pub mod atom_body;
 pub mod disco;

@@ -1,34 +1,34 @@
-//! One stanza for many recipients, by extended stanza addressing (XEP-0033) or by the module for Prosody: who offers it,
-//! within which limit, and how the recipients are written.
+//! Stanzas to many recipients, by extended stanza addressing (XEP-0033) or by the Prosody module: discovery, limits,
+//! and the format of recipients.
 
 use minidom::Element;
 
 use super::ns;
 use crate::xmpp::xml::writer::escape_attribute;
 
-/// Begins and ends a message's addresses.
+/// Start and end tag of a message's addresses.
 pub(super) const ADDRESSES: (&str, &str) =
     ("<addresses xmlns='http://jabber.org/protocol/address'>", "</addresses>");
 
-/// Begins and ends the recipients of a message in lines.
+/// Start and end tag of the recipients of a message in lines.
 pub(super) const RECIPIENTS: (&str, &str) =
     ("<recipients xmlns='urn:x-gjallar:fanout:0'>", "</recipients>");
 
-/// How many recipients a service takes that does not say it: the default of ejabberd's for components.
+/// Maximum number of recipients of a service that announces no limit: ejabberd's default for components.
 const MAX_RECIPIENTS: usize = 20;
 
-/// How a service takes many recipients in one stanza.
+/// Format of the recipients of a stanza.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Format {
-    /// As addresses (XEP-0033).
+    /// Addresses (XEP-0033).
     Addresses,
-    /// As a text with a line for each, which `config/prosody/mod_gjallar_fanout.lua` takes: the suffix of the id of its
-    /// message, which may be empty, a space, and its JID.
+    /// Text with a line for each recipient, for `config/prosody/mod_gjallar_fanout.lua`: the suffix of the message id,
+    /// which may be empty, a space, and the JID.
     Lines,
 }
 
-/// How an entity takes a message for many, and the most recipients of one, by its answer to `disco#info` (§2); nothing
-/// if it does not. The limit of XEP-0033 is in a form, as XEP-0128 has it.
+/// Returns the format and the maximum number of recipients that an entity announces in its result of `disco#info` (§2);
+/// `None` if it does not support multicast. The limit of XEP-0033 is in a form (XEP-0128).
 #[must_use]
 pub fn offered(info: &Element) -> Option<(Format, usize)> {
     let has = |feature: &str| {
@@ -53,13 +53,13 @@ fn value(form: &Element, var: &str) -> Option<String> {
     Some(field.get_child("value", ns::DATA_FORMS)?.text())
 }
 
-/// The services that an entity lists in its answer to `disco#items`.
+/// Returns the services that an entity lists in its result of `disco#items`.
 pub fn services(items: &Element) -> impl Iterator<Item = &str> {
     let items = items.children().filter(|item| item.is("item", ns::DISCO_ITEMS));
     items.filter(|item| item.attr("node").is_none()).filter_map(|item| item.attr("jid"))
 }
 
-/// Appends a recipient of whom no other learns (`bcc`).
+/// Appends a recipient that is hidden from the other ones (`bcc`).
 pub fn write_address(recipient: &str, out: &mut String) {
     out.push_str("<address type='bcc' jid='");
     escape_attribute(recipient, out);

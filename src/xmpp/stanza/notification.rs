@@ -1,4 +1,5 @@
-//! How an event looks: one message, rendered once; only the recipient differs. Some name it in what they say, too.
+//! Notifications: each event is rendered once as a message; only the recipient differs, which some events name in their
+//! content, too.
 
 use std::sync::Arc;
 
@@ -23,19 +24,19 @@ use gjallar_pubsub::{
     SubId, Timestamp,
 };
 
-/// What the suffixes of message ids are made with: the key of the store, and the nonce of an item that is sent again.
+/// Inputs of the suffixes of message ids: the key of the store, and the nonce of an item that is sent again.
 #[derive(Clone, Copy, Debug)]
 struct Suffix {
     key: u64,
     nonce: u64,
 }
 
-/// The length of a suffix.
+/// Length of a suffix.
 const SUFFIX_BYTES: usize = 11;
 
 impl Suffix {
-    /// Appends eleven characters of base64url (RFC 4648 §5) that tell the message to one recipient from those to others:
-    /// the same each time, and nothing that others can compute.
+    /// Appends eleven characters of base64url (RFC 4648 §5) that identify the message to one recipient: the same for
+    /// each delivery, and unpredictable for others.
     fn write(self, recipient: &str, out: &mut String) {
         const ALPHABET: &[u8; 64] =
             b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
@@ -49,39 +50,39 @@ impl Suffix {
     }
 }
 
-/// A message without its recipient.
+/// Message without its recipient.
 #[derive(Clone, Debug)]
 pub struct MessageTemplate {
-    /// Up to the suffix of its id.
+    /// Text up to the suffix of the message id.
     head: Arc<str>,
     suffix: Suffix,
     tail: Arc<str>,
-    /// What follows after the recipient in the tail, if that names it.
+    /// Text after the recipient in the tail, if the content names the recipient.
     rest: Option<Arc<str>>,
-    /// How many spaces have to follow it, as long as the recipient's address is no long one.
+    /// Number of spaces that have to follow the message, unless the recipient's address is long.
     padding: usize,
 }
 
-/// A recipient of a message.
+/// Recipient of a message.
 #[derive(Clone, Copy, Debug)]
 pub struct To<'a> {
-    /// Its JID.
+    /// JID of the recipient.
     pub jid: &'a str,
     /// Its [address](MessageTemplate::write_address).
     pub address: &'a str,
-    /// What its [headers] say.
+    /// [Headers](headers) of the message.
     pub headers: &'a str,
 }
 
-/// Ends a message.
+/// End tag of a message.
 const END: &str = "</message>";
 
-/// Bytes of an address, as it is written, that does not change how many spaces are needed.
+/// Maximum length of an escaped address that does not change the padding.
 const SHORT_ADDRESS: usize = 512;
 
 impl MessageTemplate {
-    /// How many bytes it has with its padding, without the recipient, which a [personal](Self::is_personal) one names
-    /// twice.
+    /// Returns the number of bytes of the message with its padding, without the recipient, whom a
+    /// [personal](Self::is_personal) message names twice.
     #[must_use]
     #[allow(clippy::len_without_is_empty)] // it never is
     pub fn len(&self) -> usize {
@@ -92,7 +93,7 @@ impl MessageTemplate {
         message + self.padding
     }
 
-    /// Returns `true` if it says something else to each recipient.
+    /// Returns `true` if the content names the recipient.
     #[must_use]
     pub fn is_personal(&self) -> bool {
         self.rest.is_some()
@@ -104,7 +105,7 @@ impl MessageTemplate {
         write_to_attribute(jid, out);
     }
 
-    /// Returns `true` if a recipient's address is the same in all messages for which this is true.
+    /// Returns `true` if a recipient's address is the same in all messages for which this function returns `true`.
     #[must_use]
     pub fn has_common_addresses(&self) -> bool {
         self.suffix.nonce == 0
@@ -115,8 +116,8 @@ impl MessageTemplate {
         self.write(recipient.address, None, recipient, out);
     }
 
-    /// Appends the message to many, of which this is the last, by way of the multicast service of this JID; they are
-    /// written in this format. A personal one, or one with headers, goes to no more than one.
+    /// Appends the message to several recipients, written in a format, through the multicast service with this JID.
+    /// `last` is the last recipient. A personal message, or one with headers, has only one recipient.
     pub fn write_by(
         &self,
         multicast: &str,
@@ -133,7 +134,7 @@ impl MessageTemplate {
         self.write(&address, Some((format, recipients)), last, out);
     }
 
-    /// Appends one of the recipients of a message to many, in this format.
+    /// Appends a recipient of a multicast message, in this format.
     pub fn write_recipient(&self, format: Format, recipient: &str, out: &mut String) {
         match format {
             Format::Addresses => write_address(recipient, out),
@@ -185,9 +186,9 @@ fn write_to_attribute(jid: &str, out: &mut String) {
     out.push_str("'>");
 }
 
-/// Renders a notification that comes from the service of this JID; with the time at which it happened if
-/// it is late, or an item that is sent again (XEP-0203). Its id is `EPOCH-SEQUENCE-SUFFIX`, with a suffix that is made of
-/// the recipient by the key of the store.
+/// Renders a notification of the service with this JID. A late notification, and an item that is sent again, carry the
+/// time of the event (XEP-0203). The message id is `EPOCH-SEQUENCE-SUFFIX`; the suffix is a keyed hash of the
+/// recipient.
 #[must_use]
 pub fn render(notification: &LogEntry, is_late: bool, service: &str, key: u64) -> MessageTemplate {
     let LogEntry { node, event_id, event, variant: view, .. } = notification;
@@ -199,7 +200,7 @@ pub fn render(notification: &LogEntry, is_late: bool, service: &str, key: u64) -
         NotificationType::Headline => Some(ElementWriter::ns("no-store", ns::HINTS)),
         NotificationType::Normal => None,
     };
-    // Entries of layout 9 that are no items or changes of the node have an index.
+    // Entries of layout 9 have an index if they are neither items nor changes of the node.
     let is_event = notification.index == 0 || is_again;
     let stanza_id = |message: ElementWriter| match is_event {
         true => message.with("stanza-id", |tag| {
@@ -240,7 +241,7 @@ pub fn render(notification: &LogEntry, is_late: bool, service: &str, key: u64) -
     }
 }
 
-/// The type of the messages.
+/// Returns the type of the messages.
 pub(super) fn kind(notification_type: NotificationType) -> &'static str {
     match notification_type {
         NotificationType::Headline => "headline",
@@ -248,7 +249,7 @@ pub(super) fn kind(notification_type: NotificationType) -> &'static str {
     }
 }
 
-/// The life of the node that a notification of this id was of.
+/// Returns the epoch of the node in the id of a notification.
 #[must_use]
 pub fn epoch_of_id(id: &str) -> Option<Epoch> {
     let (epoch, place) = id.split_once('-')?;
@@ -269,7 +270,7 @@ pub fn has_recipient_suffix(id: &str) -> bool {
 pub const ABSENT: [&str; 4] =
     ["service-unavailable", "item-not-found", "recipient-unavailable", "gone"];
 
-/// Returns `true` if an error says that who was addressed does not exist, or not any more (§12.4).
+/// Returns `true` if an error reports that the addressed entity does not exist, or no longer exists (§12.4).
 ///
 /// SPEC-DEVIATION: §12.4 has any error of type `cancel` end a subscription. Here only `gone` and `item-not-found` do so
 /// at once, because servers reply `service-unavailable` for an entity that is only away.
@@ -278,13 +279,13 @@ pub fn is_gone(bounce: &Element) -> bool {
     has_condition(bounce, &["gone", "item-not-found"])
 }
 
-/// Returns `true` if an error says that the addressed resource is not available.
+/// Returns `true` if an error reports that the addressed resource is not available.
 #[must_use]
 pub fn is_absent(stanza: &Element) -> bool {
     has_condition(stanza, &ABSENT) && !is_unreachable(stanza)
 }
 
-/// Returns `true` if an error says only that the addressed entity cannot be reached now. Servers send
+/// Returns `true` if an error reports only that the addressed entity is not reachable at present. Servers send
 /// `remote-server-not-found` also with the type `cancel` while they have no connection to the other server.
 #[must_use]
 pub fn is_unreachable(stanza: &Element) -> bool {
@@ -302,7 +303,7 @@ fn error_of(stanza: &Element) -> Option<&Element> {
     stanza.children().find(|child| child.name() == "error")
 }
 
-/// For which subscriptions of its recipient a message is (§12.16, XEP-0131). They are the last child (§7.1.2.4).
+/// Returns the headers with the SubIDs of a message (§12.16, XEP-0131). They are the last child (§7.1.2.4).
 fn shim(subids: &[SubId]) -> Option<ElementWriter> {
     let header =
         |subid: &SubId| ElementWriter::new("header").attr("name", "SubID").text(subid.as_str());
@@ -310,18 +311,18 @@ fn shim(subids: &[SubId]) -> Option<ElementWriter> {
     (!subids.is_empty()).then(headers)
 }
 
-/// The headers of a message to a recipient who gets it for these subscriptions; none if it has no SubIDs.
+/// Returns the headers of a message for the recipient's subscriptions; empty without SubIDs.
 #[must_use]
 pub fn headers(subids: &[SubId]) -> String {
     shim(subids).map(|headers| headers.to_string()).unwrap_or_default()
 }
 
-/// Returns `true` if an event says who hears of it.
+/// Returns `true` if the content of an event names the recipient.
 fn names_recipient(event: &Event) -> bool {
     matches!(event, Event::AffiliationChanged(_) | Event::Subscription { jid: None, .. })
 }
 
-/// What a notification says of an event.
+/// Returns the content of the notification of an event.
 pub(super) fn content(node: &NodeId, event: &Event, subids: &[SubId]) -> Option<ElementWriter> {
     let named = |name| ElementWriter::new(name).attr("node", node.as_str());
     let content = match event {
@@ -358,7 +359,7 @@ pub(super) fn content(node: &NodeId, event: &Event, subids: &[SubId]) -> Option<
     Some(ElementWriter::ns("event", ns::PUBSUB_EVENT).child(content))
 }
 
-/// What people are told of besides a body.
+/// Returns the subject of an announcement.
 fn subject(node: &NodeId, event: &Event) -> Option<ElementWriter> {
     matches!(event, Event::Announced(_)).then(|| ElementWriter::new("subject").text(node.as_str()))
 }
@@ -377,7 +378,7 @@ fn delay(since: Timestamp, service: &str) -> ElementWriter {
     ElementWriter::ns("delay", ns::DELAY).attr("from", service).attr("stamp", &date_time(since))
 }
 
-/// A point in time as XEP-0082 writes it.
+/// Returns a time in the format of XEP-0082.
 #[must_use]
 pub fn date_time(timestamp: Timestamp) -> String {
     let millis = i64::try_from(timestamp.0).unwrap_or(i64::MAX);

@@ -1,4 +1,4 @@
-//! The namespaces that are spoken.
+//! XML namespaces of the supported protocols.
 
 pub(crate) const AGO: &str = "urn:xmpp:ago:0";
 pub(crate) const CAP: &str = "urn:xmpp:pubsub:cap:0";

@@ -1,14 +1,15 @@
-//! The order of items (XEP-0413).
+//! Order of items (XEP-0413).
 
 use minidom::Element;
 
 use crate::xmpp::stanza::ns;
 use gjallar_pubsub::{ItemOrder, OrderField};
 
-/// In which order items are asked for. No two are equal in either, so more than the first says nothing.
+/// Returns the requested order of items. No two items are equal in an order, so only the first order counts.
 ///
 /// # Errors
-/// [`NotImplemented`](gjallar_pubsub::Error::NotImplemented) for an order that is not in XEP-0413; [`BadRequest`](gjallar_pubsub::Error::BadRequest) without one.
+/// [`NotImplemented`](gjallar_pubsub::Error::NotImplemented) for an order that is not in XEP-0413;
+/// [`BadRequest`](gjallar_pubsub::Error::BadRequest) for an order without a field.
 pub fn order(parent: &Element) -> Result<ItemOrder, gjallar_pubsub::Error> {
     let asked = parent.children().filter(|child| child.is("order", ns::ORDER_BY));
     let orders = asked.map(one).collect::<Result<Vec<_>, _>>()?;

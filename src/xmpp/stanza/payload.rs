@@ -1,4 +1,4 @@
-//! A payload that somebody types.
+//! Parser of payloads from text.
 
 use minidom::{Element, tree_builder::TreeBuilder};
 use quick_xml::{Reader, events::Event};
@@ -9,29 +9,30 @@ use gjallar_pubsub::Payload;
 
 const REFUSAL: gjallar_pubsub::Error =
     gjallar_pubsub::Error::InvalidPayload("the payload must be one element with a namespace");
-/// How many elements may stand in each other.
+/// Maximum nesting depth of elements.
 const MAX_DEPTH: usize = 64;
 const TOO_DEEP: gjallar_pubsub::Error =
     gjallar_pubsub::Error::InvalidPayload("the payload has more than 64 levels");
 
-/// Reads an element with a namespace.
+/// Parses an element with a namespace.
 ///
 /// # Errors
-/// [`InvalidPayload`](gjallar_pubsub::Error::InvalidPayload) if it is none, or has what XMPP does not allow (RFC 6120 §11.1).
+/// [`InvalidPayload`](gjallar_pubsub::Error::InvalidPayload) if the text is not an element, or has XML that XMPP does
+/// not allow (RFC 6120 §11.1).
 pub fn parse(text: &str) -> Result<Payload, gjallar_pubsub::Error> {
     check_shape(text)?;
     Ok(payload(&element(text)?))
 }
 
-/// Parses an element that this program has written.
+/// Parses an element that gjallar has written.
 ///
 /// # Errors
-/// [`InvalidPayload`](gjallar_pubsub::Error::InvalidPayload) if it is none.
+/// [`InvalidPayload`](gjallar_pubsub::Error::InvalidPayload) if the text is not an element.
 pub fn element(text: &str) -> Result<Element, gjallar_pubsub::Error> {
     read(text, TreeBuilder::new())
 }
 
-/// A name or value may be as long as the text: the limit is the service's, of the payload as a whole.
+/// Parses an element. A name or value may be as long as the text: the service limits the payload as a whole.
 fn read(text: &str, mut builder: TreeBuilder) -> Result<Element, gjallar_pubsub::Error> {
     let options = Options { max_token_length: text.len(), ..Options::default() };
     let mut reader = RawReader::with_options(text.trim().as_bytes(), options);
@@ -48,26 +49,25 @@ fn payload(element: &Element) -> Payload {
     Payload::new(writer::stand_alone(element), element.ns())
 }
 
-/// Reads an element that stood in an item, whose namespace it has if it names no other.
+/// Parses an element from an item; its default namespace is that of the item.
 ///
 /// # Errors
-/// As [`parse`].
+/// Same as [`parse`].
 pub fn element_of_item(text: &str) -> Result<Element, gjallar_pubsub::Error> {
     check_shape(text)?;
     let outer = ns::PUBSUB.to_owned();
     read(text, TreeBuilder::new().with_prefixes_stack(vec![outer.into()]))
 }
 
-/// The payload that [`element_of_item`] reads.
+/// Returns the payload of [`element_of_item`].
 ///
 /// # Errors
-/// As [`parse`].
+/// Same as [`parse`].
 pub fn of_item(text: &str) -> Result<Payload, gjallar_pubsub::Error> {
     element_of_item(text).map(|element| payload(&element))
 }
 
-/// Refuses a text that is not one element with elements and text in it, or has too many of them in each other: code that
-/// reads and drops elements recurses.
+/// Rejects a text that is not one element, or is nested too deeply: code that reads and drops elements recurses.
 fn check_shape(text: &str) -> Result<(), gjallar_pubsub::Error> {
     let mut reader = Reader::from_str(text);
     let (mut depth, mut roots) = (0_usize, 0);

@@ -1,4 +1,4 @@
-//! How granted requests are answered: the content of the result.
+//! Content of successful replies.
 
 use std::sync::Arc;
 
@@ -36,20 +36,20 @@ fn owner(content: ElementWriter) -> ElementWriter {
     ElementWriter::ns("pubsub", ns::PUBSUB_OWNER).child(content)
 }
 
-/// §8.1.2; named nodes are named in the answer too, as most services do.
+/// Returns the reply to a create request (§8.1.2); also for a node that the request named, as most services do.
 #[must_use]
 pub fn created(created: &CreateReply) -> ElementWriter {
     pubsub(ElementWriter::new("create").attr("node", created.node.as_str()))
 }
 
-/// §7.1.2.
+/// Returns the reply to a publish request (§7.1.2).
 #[must_use]
 pub fn published(published: &PublishReply) -> ElementWriter {
     let items = published.items.iter().map(|id| ElementWriter::new("item").attr("id", id.as_str()));
     pubsub(ElementWriter::new("publish").attr("node", published.node.as_str()).children(items))
 }
 
-/// §6.1.2.
+/// Returns the reply to a subscribe request (§6.1.2).
 #[must_use]
 pub fn subscribed(subscribed: &SubscribeReply) -> ElementWriter {
     let SubscribeReply { node, jid, subid, state, options } = subscribed;
@@ -59,7 +59,7 @@ pub fn subscribed(subscribed: &SubscribeReply) -> ElementWriter {
     pubsub(subscription(node, jid, subid.as_ref(), *state)).children(options)
 }
 
-/// §6.3.2.
+/// Returns the options of a subscription (§6.3.2).
 #[must_use]
 pub fn options(of: &GetOptions, offered: &OptionsForm) -> ElementWriter {
     let options = ElementWriter::new("options")
@@ -69,14 +69,14 @@ pub fn options(of: &GetOptions, offered: &OptionsForm) -> ElementWriter {
     pubsub(options.child(subscribe_options::form(DataFormType::Form, offered)))
 }
 
-/// §6.4.2.
+/// Returns the default options (§6.4.2).
 #[must_use]
 pub fn default_options(node: Option<&NodeId>, offered: &OptionsForm) -> ElementWriter {
     let default = ElementWriter::new("default").attr_if("node", node.map(NodeId::as_str));
     pubsub(default.child(subscribe_options::form(DataFormType::Form, offered)))
 }
 
-/// §6.2.2.
+/// Returns the reply to an unsubscribe request (§6.2.2).
 #[must_use]
 pub fn unsubscribed(unsubscribed: &Unsubscribe) -> ElementWriter {
     let Unsubscribe { node, jid, subid } = unsubscribed;
@@ -96,8 +96,8 @@ fn subscription(
         .attr("subscription", state.as_str())
 }
 
-/// What tells the content of items (XEP-0395 §3.1). SPEC: its text names the entries otherwise than its example; they
-/// are named as in the text.
+/// Returns the content versions of items (XEP-0395 §3.1). SPEC: text and example of XEP-0395 differ in the names of the
+/// entries; the names here are those of the text.
 fn content_versions(items: &[Arc<Item>]) -> Option<ElementWriter> {
     let map = ElementWriter::ns("cap-v-map", ns::CAP);
     let entry = |map: ElementWriter, item: &Arc<Item>| {
@@ -109,7 +109,7 @@ fn content_versions(items: &[Arc<Item>]) -> Option<ElementWriter> {
     (!items.is_empty()).then(|| items.iter().fold(map, entry))
 }
 
-/// §6.5.2.
+/// Returns the items of a node (§6.5.2).
 #[must_use]
 pub fn items(request: &Retrieve, found: &Retrieved, limits: &Limits) -> ElementWriter {
     let Retrieved { part, attribution } = found;
@@ -119,7 +119,7 @@ pub fn items(request: &Retrieve, found: &Retrieved, limits: &Limits) -> ElementW
             .attr_if("publisher", attribution.publisher_of(item).map(|jid| jid.as_str()))
             .children(item.payload.as_ref().map(|payload| payload.xml()))
     });
-    // Whatever is left out, the requester can ask for it from here (§6.5.4).
+    // If items are left out, the requester can continue from the described page (§6.5.4).
     let is_noted = matches!(request.selection, Selection::Page(_)) || !part.is_whole();
     let is_backward = match &request.selection {
         Selection::Page(page) => page.is_backward(),
@@ -136,7 +136,7 @@ pub fn items(request: &Retrieve, found: &Retrieved, limits: &Limits) -> ElementW
     pubsub(items.children(content)).children(set)
 }
 
-/// §8.2.2.
+/// Returns the configuration of a node as a form (§8.2.2).
 #[must_use]
 pub fn configuration(
     node: &NodeId,
@@ -147,14 +147,14 @@ pub fn configuration(
     owner(ElementWriter::new("configure").attr("node", node.as_str()).child(form))
 }
 
-/// §8.3.2.
+/// Returns the default configuration as a form (§8.3.2).
 #[must_use]
 pub fn default(config: &NodeConfig, offered_groups: Option<&[String]>) -> ElementWriter {
     let form = node_config::form(config, offered_groups);
     owner(ElementWriter::new("default").child(form))
 }
 
-/// §8.9.1.
+/// Returns the affiliations of a node (§8.9.1).
 #[must_use]
 pub fn affiliations<'a>(
     node: &NodeId,
@@ -168,7 +168,7 @@ pub fn affiliations<'a>(
     owner(ElementWriter::new("affiliations").attr("node", node.as_str()).children(entries))
 }
 
-/// The entries that could not be set (§8.9.2.4).
+/// Returns the affiliations that could not be set (§8.9.2.4).
 #[must_use]
 pub fn affiliations_failed(set: &SetAffiliationsReply) -> ElementWriter {
     affiliations(
@@ -177,7 +177,7 @@ pub fn affiliations_failed(set: &SetAffiliationsReply) -> ElementWriter {
     )
 }
 
-/// §8.8.1.
+/// Returns the subscriptions of a node (§8.8.1).
 #[must_use]
 pub fn subscriptions<'a>(
     node: &NodeId,
@@ -192,7 +192,7 @@ pub fn subscriptions<'a>(
     owner(ElementWriter::new("subscriptions").attr("node", node.as_str()).children(entries))
 }
 
-/// The entries that could not be set (§8.8.2.4).
+/// Returns the subscriptions that could not be set (§8.8.2.4).
 #[must_use]
 pub fn subscriptions_failed(set: &SetSubscriptionsReply) -> ElementWriter {
     let failed = set.failed.iter();
@@ -202,7 +202,7 @@ pub fn subscriptions_failed(set: &SetSubscriptionsReply) -> ElementWriter {
     )
 }
 
-/// §5.7.2.
+/// Returns the requester's affiliations (§5.7.2).
 #[must_use]
 pub fn own_affiliations(node: Option<&NodeId>, entries: &[(NodeId, Affiliation)]) -> ElementWriter {
     let entries = entries.iter().map(|(node, affiliation)| {
@@ -214,7 +214,7 @@ pub fn own_affiliations(node: Option<&NodeId>, entries: &[(NodeId, Affiliation)]
     pubsub(list.children(entries))
 }
 
-/// §5.6.2.
+/// Returns the requester's subscriptions (§5.6.2).
 #[must_use]
 pub fn own_subscriptions(
     node: Option<&NodeId>,
@@ -227,14 +227,14 @@ pub fn own_subscriptions(
     pubsub(list.children(entries.iter().map(entry)))
 }
 
-/// Upper bound of the size of an entry of [`public_subscribers`], which contains the JID twice.
+/// Returns an upper bound of the size of an entry of [`public_subscribers`], which contains the JID twice.
 #[must_use]
 pub fn public_subscriber_len(jid: &BareJid) -> usize {
     let empty = "<item id=''><subscriber xmlns='' jid=''/></item>".len() + ns::PPS.len();
     empty + 2 * written_len(jid.as_str())
 }
 
-/// Who subscribes to a node in public, as items (XEP-0465 §4.4).
+/// Returns the public subscribers of a node as items (XEP-0465 §4.4).
 #[must_use]
 pub fn public_subscribers(request: &Retrieve, part: &ResultPage<BareJid>) -> ElementWriter {
     let items = part.entries.iter().map(|jid| {

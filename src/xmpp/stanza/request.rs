@@ -1,7 +1,7 @@
-//! What is being asked: the child of an IQ in the namespaces of XEP-0060, understood or refused.
+//! Parser of XEP-0060 requests: the child element of an IQ becomes a typed request or an error.
 //!
-//! Behind this line nothing sees XML but the opaque payload. The order of refusals here is that of
-//! syntax; what the request may do is decided by the rules.
+//! The rules see no XML but the opaque payload. Errors here are errors of syntax, in the order of parsing; the rules
+//! decide whether the request is allowed.
 
 use std::collections::{HashMap, HashSet};
 
@@ -39,16 +39,16 @@ use gjallar_pubsub::{
     },
 };
 
-/// A request of XEP-0060.
+/// Request of XEP-0060.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum PubsubRequest {
-    /// For something to change.
+    /// Request of type `set`.
     Action(SetRequest),
-    /// For something to be shown.
+    /// Request of type `get`.
     Question(GetRequest),
 }
 
-/// A request that something change.
+/// Request that changes something.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum SetRequest {
     /// Set affiliations (§8.9.2).
@@ -75,18 +75,18 @@ pub enum SetRequest {
     Unsubscribe(Unsubscribe),
 }
 
-/// A request that something be shown.
+/// Request that only reads.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum GetRequest {
     /// Affiliations (§8.9.1).
     Affiliations(NodeId, ListPage),
-    /// The configuration (§8.2.1).
+    /// Configuration of a node (§8.2.1).
     Configuration(NodeId),
-    /// The default configuration (§8.3).
+    /// Default configuration (§8.3).
     Default,
-    /// The default options of subscriptions, at a node or at any (§6.4).
+    /// Default subscription options, of a node or of the service (§6.4).
     DefaultOptions(Option<NodeId>),
-    /// The options of a subscription (§6.3.2).
+    /// Options of a subscription (§6.3.2).
     Options(GetOptions),
     /// Own affiliations (§5.7).
     OwnAffiliations(OwnAffiliations, ListPage),
@@ -98,14 +98,13 @@ pub enum GetRequest {
     Subscriptions(NodeId, ListPage),
 }
 
-/// Which part of a list is asked for, if that is said (XEP-0059).
+/// Requested page of a list; `None` if the request has no page (XEP-0059).
 pub type ListPage = Option<PageRequest<String>>;
 
-/// Understands the `<pubsub/>` child of an IQ, given the IQ, for prefixes may be declared there, and
-/// whether its type is `set`.
+/// Parses the `<pubsub/>` child of an IQ. The IQ is needed for the prefixes that it declares; `is_set` tells its type.
 ///
 /// # Errors
-/// The refusal that the request deserves by its form alone.
+/// The error of a malformed request.
 pub fn parse(
     iq: &Element,
     pubsub: &Element,
@@ -226,7 +225,7 @@ fn parse_question(
     })
 }
 
-/// Returns `true` if an element is one of XEP-0060: such a child is taken or refused, never skipped.
+/// Returns `true` if an element is in a namespace of XEP-0060: such a child is accepted or rejected, never ignored.
 fn is_pubsub(element: &Element) -> bool {
     matches!(element.ns().as_str(), ns::PUBSUB | ns::PUBSUB_OWNER | ns::PUBSUB_EVENT)
 }
@@ -238,7 +237,7 @@ fn not_taken(parent: &Element, child: &Element) -> gjallar_pubsub::Error {
     ))
 }
 
-/// Refuses what an action does not take: elements of XEP-0060, and anything in an owner's list but its entries.
+/// Rejects unexpected children of an action: elements of XEP-0060, and in an owner's list all elements but its entries.
 fn check_children(action: &Element, is_set: bool) -> Result<(), gjallar_pubsub::Error> {
     let namespace = action.ns();
     let taken: &[&str] = match (action.name(), is_set) {
@@ -261,18 +260,19 @@ fn check_children(action: &Element, is_set: bool) -> Result<(), gjallar_pubsub::
     }
 }
 
-/// The node that an element names.
+/// Returns the node that an element names.
 ///
 /// # Errors
-/// [`NodeIdRequired`](gjallar_pubsub::Error::NodeIdRequired); [`NodeNotFound`](gjallar_pubsub::Error::NodeNotFound) for a name that no node can have.
+/// [`NodeIdRequired`](gjallar_pubsub::Error::NodeIdRequired); [`NodeNotFound`](gjallar_pubsub::Error::NodeNotFound) for
+/// a name that is too long for a node.
 pub fn node(element: &Element) -> Result<NodeId, gjallar_pubsub::Error> {
     node_named(element.attr("node").unwrap_or_default())
 }
 
-/// The node of a name.
+/// Returns the node with a name.
 ///
 /// # Errors
-/// As [`node`].
+/// Same as [`node`].
 pub fn node_named(name: &str) -> Result<NodeId, gjallar_pubsub::Error> {
     NodeId::parse(name).map_err(|refusal| match refusal {
         gjallar_pubsub::Error::IdTooLong { .. } => gjallar_pubsub::Error::NodeNotFound,
@@ -284,13 +284,13 @@ fn node_if_any(element: &Element) -> Result<Option<NodeId>, gjallar_pubsub::Erro
     element.attr("node").filter(|name| !name.is_empty()).map(node_named).transpose()
 }
 
-/// The address that an element has, in a request of a sender.
+/// Returns the JID of an element in a request of a sender.
 fn jid(element: &Element, sender: &str) -> Result<Jid, gjallar_pubsub::Error> {
     let jid = element.attr("jid").ok_or(gjallar_pubsub::Error::JidRequired)?;
     Jid::prepare_from(jid, sender).map_err(gjallar_pubsub::Error::MalformedJid)
 }
 
-/// Clients are not to make them up, so one that is too long is none that is known.
+/// Returns the SubID of an element. Clients do not choose SubIDs, so an overlong one is merely unknown.
 fn subid(element: &Element) -> Option<SubId> {
     element.attr("subid").filter(|subid| !subid.is_empty()).map(SubId::new)
 }
@@ -299,7 +299,7 @@ fn options_of(options: &Element, sender: &str) -> Result<GetOptions, gjallar_pub
     Ok(GetOptions { node: node(options)?, jid: jid(options, sender)?, subid: subid(options) })
 }
 
-/// The options follow, and name no node and no JID (§6.3.7).
+/// Parses a subscribe request. Its options name no node and no JID (§6.3.7).
 fn subscribe(
     sender: &str,
     subscribe: &Element,
@@ -332,7 +332,7 @@ fn children<'a>(element: &'a Element, name: &'static str) -> impl Iterator<Item 
 }
 
 fn create(create: &Element, configure: Option<&Element>) -> Result<Create, gjallar_pubsub::Error> {
-    // Before XEP-0060 1.13 the type of a node was an attribute. COMPAT: clients of push services send one of their own.
+    // Before XEP-0060 1.13 the node type was an attribute. COMPAT: clients of push services send a type of their own.
     if create.attr("type") == Some("collection") {
         return Err(gjallar_pubsub::Error::Unsupported(Feature::Collections));
     }
@@ -349,8 +349,8 @@ fn create(create: &Element, configure: Option<&Element>) -> Result<Create, gjall
     Ok(Create { node: name.map(NodeId::parse).transpose()?, settings })
 }
 
-/// SPEC: a payload without a language has that of the nearest element around it, but not that of the
-/// IQ: servers and clients put one on every stanza, which says nothing about payloads.
+/// Parses a publish request. SPEC: a payload without a language has that of the nearest element around it, but not that
+/// of the IQ: servers and clients add a language to every stanza, which says nothing about payloads.
 fn publish(
     iq: &Element,
     pubsub: &Element,
@@ -410,21 +410,21 @@ fn retract(retract: &Element) -> Result<Retract, gjallar_pubsub::Error> {
     Ok(Retract { node, items, notify })
 }
 
-/// SPEC: with `max_items` and XEP-0059 in one request a page has no more items than `max_items`, wherever it is.
+/// Parses an items request. SPEC: with `max_items` and XEP-0059 in one request, any page has at most `max_items` items.
 fn retrieve(
     items: &Element,
     order: ItemOrder,
     page: ListPage,
 ) -> Result<Retrieve, gjallar_pubsub::Error> {
     let node = node(items)?;
-    // A name that no item can have is that of none (§6.5.9.12).
+    // An id that is too long for an item matches no item (§6.5.9.12).
     let id = |item: &Element| match ItemId::parse(item.attr("id").unwrap_or_default()) {
         Err(gjallar_pubsub::Error::IdTooLong { .. }) => None,
         id => Some(id),
     };
     let by_name = children(items, "item").next().is_some();
     let ids = children(items, "item").filter_map(id).collect::<Result<Vec<_>, _>>()?;
-    // COMPAT: XMPP4R writes an empty max_items where it has no number.
+    // COMPAT: XMPP4R writes an empty max_items instead of omitting it.
     let number = items.attr("max_items").map(str::trim).filter(|number| !number.is_empty());
     let number = number.map(str::parse::<u32>).transpose();
     let number =
@@ -450,8 +450,8 @@ fn delete(delete: &Element) -> Result<Delete, gjallar_pubsub::Error> {
     Ok(Delete { node, redirect })
 }
 
-/// Sorts the entries of an owner's list: those that can be applied, and the others. An entry that asks for nothing is
-/// neither: the present value stays (§8.8.2.1, §8.9.2.1).
+/// Splits the entries of an owner's list into valid and invalid ones. An entry without a value is skipped: the present
+/// value stays (§8.8.2.1, §8.9.2.1).
 ///
 /// # Errors
 /// [`JidRequired`](gjallar_pubsub::Error::JidRequired) if no entry has a JID.
@@ -480,7 +480,7 @@ fn entries<T>(
 }
 
 /// Checks that no two entries of an owner's list name the same address (§8.9.2.4), unless each has a SubID of its own
-/// (§8.8.2.4). Addresses with two spellings of a domain differ here.
+/// (§8.8.2.4). Two spellings of a domain count as different addresses here.
 ///
 /// # Errors
 /// [`BadRequest`](gjallar_pubsub::Error::BadRequest).
@@ -505,8 +505,8 @@ fn check_named_once(
 const NOT_A_JID: &str = "not a valid JID";
 const NO_JID: &str = "an entry without a JID";
 
-/// The address of an entry. Revoking entries may name an address that cannot be prepared but was stamped by a server,
-/// so that such entities can be banned.
+/// Returns the address of an entry. Revoking entries may name an address that cannot be prepared but was stamped by a
+/// server, so that such entities can be banned.
 fn entry_jid(entry: &Element, sender: &str, takes_away: bool) -> Result<Jid, &'static str> {
     let stamped =
         || entry.attr("jid").filter(|_| takes_away).and_then(|jid| Jid::stamped(jid).ok());
@@ -547,7 +547,7 @@ fn set_subscriptions(
 }
 
 impl SetRequest {
-    /// The label of the request in metrics: the name of its element.
+    /// Returns the label of the request in metrics: the name of its element.
     #[must_use]
     pub fn metric_label(&self) -> &'static str {
         match self {
@@ -567,7 +567,7 @@ impl SetRequest {
 }
 
 impl GetRequest {
-    /// The label of the request in metrics: the name of the data that it requests.
+    /// Returns the label of the request in metrics: the name of the requested data.
     #[must_use]
     pub fn metric_label(&self) -> &'static str {
         match self {

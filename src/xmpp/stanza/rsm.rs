@@ -1,14 +1,14 @@
-//! Parts of long lists (XEP-0059).
+//! Pages of long lists (XEP-0059).
 
 use minidom::Element;
 
 use crate::xmpp::{stanza::ns, xml::writer::ElementWriter};
 use gjallar_pubsub::{PageBound, PageRequest, ResultPage, byte_budget, written_len};
 
-/// The most bytes of an entry of a list beside what it is told by.
+/// Maximum number of bytes of a list entry besides its key.
 const ENTRY_BYTES: usize = 100;
 
-/// Which part of a list is asked for; nothing if that is not said.
+/// Returns the requested page of a list; `None` if the request has no page.
 ///
 /// # Errors
 /// [`BadRequest`](gjallar_pubsub::Error::BadRequest).
@@ -34,10 +34,12 @@ pub fn page(parent: &Element) -> Result<Option<PageRequest<String>>, gjallar_pub
     Ok(Some(PageRequest { max, edge }))
 }
 
-/// A page of a list, if one is asked for, and what says which it is. An entry has what it is told by once.
+/// Returns the requested page of a list, with the `<set/>` element that describes the page; the whole list if no page
+/// is requested. `key` returns a unique key of an entry.
 ///
 /// # Errors
-/// [`ItemNotFound`](gjallar_pubsub::Error::ItemNotFound) if its edge is not there (XEP-0059 §2.2).
+/// [`ItemNotFound`](gjallar_pubsub::Error::ItemNotFound) if the entry at the page's edge does not exist (XEP-0059
+/// §2.2).
 pub fn part_of<T>(
     list: Vec<T>,
     page: Option<&PageRequest<String>>,
@@ -51,12 +53,12 @@ pub fn part_of<T>(
     Ok((part.entries, Some(set)))
 }
 
-/// Returns `true` if one entry after the other fits into a page of so many bytes; the first does.
+/// Returns a predicate for consecutive entries: `true` while they fit in a page of `max_bytes`. The first always fits.
 pub fn fitting<T>(key: impl Fn(&T) -> String, max_bytes: usize) -> impl FnMut(&T) -> bool {
     byte_budget(max_bytes, 1, move |entry| ENTRY_BYTES + written_len(&key(entry)))
 }
 
-/// Says which part of a list this is.
+/// Returns the `<set/>` element that describes a page.
 #[must_use]
 pub fn set<T>(part: &ResultPage<T>, key: impl Fn(&T) -> String) -> ElementWriter {
     let index = part.index.map(|index| index.to_string());

@@ -1,4 +1,4 @@
-//! Tokens to stanzas, within limits.
+//! Builder of stanzas from tokens, within limits.
 
 use std::{borrow::Cow, collections::BTreeMap};
 
@@ -15,36 +15,37 @@ use super::{
     tokenizer::{StartTag, Token, fault, value},
 };
 
-/// The most bytes of an attribute that is kept of a stanza that is not read.
+/// Maximum number of bytes of an attribute in the envelope of a rejected stanza.
 const MAX_HEADER_VALUE_BYTES: usize = 65_536;
-/// Namespaces that a stanza may declare at one place, for looking one up takes as long as there are.
+/// Maximum number of namespace declarations that apply to an element; the time of a lookup is proportional to their
+/// number.
 const MAX_DECLARATIONS: usize = 256;
-/// The most bytes of the names of all open elements.
+/// Maximum number of bytes of the names of all open elements.
 const MAX_PATH_BYTES: usize = 4 * 1024 * 1024;
 
-/// A namespace and the prefix that stands for it; none for the default namespace.
+/// Namespace and its prefix; no prefix for the default namespace.
 pub(in crate::xmpp) type Declaration = (Option<String>, String);
 
-/// Builds elements from tokens.
+/// Builder of elements from tokens.
 pub(in crate::xmpp) struct ElementBuilder {
     limits: StanzaLimits,
-    /// Open elements of the document, the stream's own among them.
+    /// Number of open elements of the document, including the stream element.
     depth: usize,
-    /// Their names as they stand there, a slash before each.
+    /// Names of the open elements as written, each after a slash.
     path: String,
     /// Declarations in force, outermost first.
     scope: Vec<Declaration>,
-    /// How many of them are the stream's own.
+    /// Number of declarations of the stream element.
     stream_scope: usize,
-    /// The open elements of the stanza, each with the length of the scope around it.
+    /// Open elements of the stanza, each with the length of the scope around it.
     open: Vec<(Element, usize)>,
     bytes: usize,
     refused: Option<(Envelope, String)>,
 }
 
-/// Why a start tag is not taken.
+/// Error of a start tag.
 enum TagError {
-    /// It passes a limit, which the text names with its value.
+    /// The tag exceeds a limit; the text has the limit's name and value.
     Excess(String),
     Fault(StreamFault),
 }
@@ -69,28 +70,28 @@ impl ElementBuilder {
         }
     }
 
-    /// Builds the elements of a stream that was opened with these declarations.
+    /// Returns a builder of elements of a stream that was opened with these declarations.
     pub(in crate::xmpp) fn within(limits: StanzaLimits, scope: Vec<Declaration>) -> Self {
         let stream_scope = scope.len();
         Self { depth: 1, path: "/stream".into(), scope, stream_scope, ..Self::new(limits) }
     }
 
-    /// The declarations in force.
+    /// Returns the declarations in force.
     pub(in crate::xmpp) fn scope(&self) -> &[Declaration] {
         &self.scope
     }
 
-    /// Returns `true` if a stanza has begun and is not refused.
+    /// Returns `true` if a stanza has begun and is not rejected.
     pub(in crate::xmpp) fn is_in_stanza(&self) -> bool {
         !self.open.is_empty()
     }
 
-    /// How many bytes the last stanza had.
+    /// Returns the number of bytes of the last stanza.
     pub(in crate::xmpp) fn bytes(&self) -> usize {
         self.bytes
     }
 
-    /// Takes a token of so many bytes.
+    /// Adds a token of so many bytes.
     pub(in crate::xmpp) fn take(
         &mut self,
         token: Token<'_>,
@@ -172,7 +173,7 @@ impl ElementBuilder {
         }
     }
 
-    /// Reads on without keeping anything but the attributes of the outermost tag.
+    /// Rejects the stanza: the rest is read without being kept; only the envelope remains.
     fn refuse(&mut self, reason: String, tag: Option<&StartTag<'_>>) {
         let mut header = match (self.open.first(), tag) {
             (Some((stanza, _)), _) => Envelope::of(stanza),
@@ -196,7 +197,7 @@ impl ElementBuilder {
         Ok(StreamElement::Opened(header.attr("id").map(str::to_owned)))
     }
 
-    /// Resolves the namespaces of a start tag, and brings its declarations into scope.
+    /// Resolves the namespaces of a start tag, and adds its declarations to the scope.
     fn element(&mut self, tag: &StartTag<'_>) -> Result<Element, TagError> {
         if self.depth > 1 && self.bytes > self.limits.max_bytes {
             return Err(TagError::Excess(self.limits.bytes_exceeded()));
@@ -242,10 +243,10 @@ impl ElementBuilder {
         Ok(element)
     }
 
-    /// Brings a declaration into scope, if Namespaces in XML 1.0 §3 allows it.
+    /// Adds a declaration to the scope, if Namespaces in XML 1.0 §3 allows it.
     ///
-    /// COMPAT: `<xml:x/>` comes from Prosody 0.12 and ejabberd 23.01 as `<x xmlns='…'/>` with the
-    /// namespace of `xml`, which is not allowed, but anyone can make them write it.
+    /// COMPAT: Prosody 0.12 and ejabberd 23.01 forward `<xml:x/>` as `<x xmlns='…'/>` with the namespace of `xml`. The
+    /// specification does not allow that, but any user can make these servers write it.
     fn declare(
         &mut self,
         prefix: Option<&str>,
@@ -281,7 +282,7 @@ impl ElementBuilder {
         }
     }
 
-    /// An element ends; at the top level that is something to report.
+    /// Closes an element. Returns the result at the top level.
     fn close(&mut self) -> Option<StreamElement> {
         if let Some((element, outer)) = self.open.pop() {
             self.scope.truncate(outer);
@@ -298,7 +299,7 @@ impl ElementBuilder {
     }
 }
 
-/// The envelope of a stanza whose start tag is too large to be read.
+/// Returns the envelope of a stanza whose start tag exceeds a limit.
 fn header(tag: &StartTag<'_>) -> Envelope {
     let mut header = Envelope { name: split(tag.name).1.to_owned(), ..Envelope::default() };
     for attribute in tag.attributes.clone().flatten() {
@@ -314,7 +315,7 @@ fn header(tag: &StartTag<'_>) -> Envelope {
     header
 }
 
-/// A name's prefix, and the name itself.
+/// Splits a name into its prefix and local name.
 fn split(name: &str) -> (Option<&str>, &str) {
     match name.split_once(':') {
         Some((prefix, name)) => (Some(prefix), name),

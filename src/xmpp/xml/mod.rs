@@ -1,4 +1,4 @@
-//! XML: reading the stream into elements, and writing elements.
+//! XML: inbound stream, and writer of elements.
 
 pub(super) mod element_builder;
 pub mod padding;

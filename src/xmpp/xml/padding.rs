@@ -1,31 +1,31 @@
-//! White space after stanzas with long tags, and at the end of each write, for servers whose parser waits for more.
+//! White space after long tags and at the end of each write, for servers whose parser waits for more bytes.
 //!
-//! COMPAT: libexpat 2.6 and later (Prosody on Debian 13) parses a tag of which it had only a part again when it has
-//! twice as much. A tag that spans a whole read stays in the server's parser, with everything that follows it on the
-//! stream, until enough more bytes have come. A tag of n bytes with n bytes behind it never waits.
+//! COMPAT: libexpat 2.6 and later (Prosody on Debian 13) parses an incomplete tag again only when it has twice as many
+//! bytes. A tag that spans a whole read stays in the server's parser, with everything after it on the stream, until
+//! enough bytes have arrived. A tag of n bytes that is followed by n bytes never waits.
 
 use memchr::memchr;
 
 use gjallar_pubsub::SHORT_TAG;
 
-/// How many spaces have to follow a text of whole stanzas, so that none of its long tags waits in a parser.
+/// Returns the number of spaces after a text of whole stanzas that keep its long tags from waiting in a parser.
 #[must_use]
 pub fn padding(stanzas: &str) -> usize {
     padding_of_tags(stanzas.as_bytes(), SHORT_TAG)
 }
 
-/// How many spaces have to follow the last stanza of a write, so that none of its short tags waits in a parser. A network
-/// may deliver a part of a tag that is shorter than a segment.
+/// Returns the number of spaces after the last stanza of a write that keep its short tags from waiting in a parser. A
+/// network may deliver a part of a tag that is shorter than a segment.
 #[must_use]
 pub fn end_padding(stanzas: &str) -> usize {
     let begin = stanzas.len().saturating_sub(2 * SHORT_TAG);
     stanzas.as_bytes().get(begin..).map_or(0, |end| padding_of_tags(end, 0))
 }
 
-/// How many spaces have to follow, so that no tag that is longer than this waits in a parser.
+/// Returns the number of spaces that keep tags longer than `short` from waiting in a parser.
 fn padding_of_tags(mut rest: &[u8], short: usize) -> usize {
     let mut spaces = 0;
-    // Attributes and text have no '<' and no '>' of their own: they are escaped.
+    // Attributes and text contain no unescaped '<' or '>'.
     while rest.len() > short
         && let Some(tag) = memchr(b'<', rest).and_then(|begin| rest.get(begin..))
         && let Some((tag, after)) = memchr(b'>', tag).and_then(|end| tag.split_at_checked(end + 1))
@@ -47,12 +47,12 @@ pub fn fits(stanzas: &str, max_bytes: usize) -> bool {
     stanzas.len() <= max_bytes / 2 || stanzas.len() + padding() <= max_bytes
 }
 
-/// Appends that many spaces.
+/// Appends the [padding] of the text.
 pub fn pad(stanzas: &mut String) {
     write_spaces(padding(stanzas), stanzas);
 }
 
-/// Appends so many spaces.
+/// Appends spaces.
 pub fn write_spaces(number: usize, out: &mut String) {
     out.extend(std::iter::repeat_n(' ', number));
 }
@@ -61,8 +61,8 @@ pub fn write_spaces(number: usize, out: &mut String) {
 mod tests {
     use super::*;
 
-    /// Returns `true` if libexpat 2.6 has parsed all tags when it got a text by reads of this size, the first of which is
-    /// shorter.
+    /// Returns `true` if libexpat 2.6 has parsed all tags after receiving a text in reads of this size, of which the
+    /// first is shorter.
     fn is_parsed(text: &str, first: usize, read: usize) -> bool {
         let (mut begin, mut end, mut had_before) = (0, first.min(text.len()), 0);
         loop {
@@ -144,7 +144,7 @@ mod tests {
     fn short_tags_and_long_text_need_no_padding() {
         let text = "x".repeat(60_000);
         assert_eq!(padding(&format!("<m><x a='{}'>{text}</x></m>", "v".repeat(1_000))), 0);
-        // What follows a tag counts.
+        // Text after a tag counts as padding.
         let tag = format!("<x a='{}'/>", "v".repeat(10_000));
         assert_eq!(padding(&format!("<m>{tag}{text}</m>")), 0);
         assert_eq!(padding(&format!("<m>{tag}</m>")), tag.len() - "</m>".len());

@@ -1,7 +1,8 @@
-//! The XML stream that comes in: bytes to stanzas, within limits.
+//! Inbound XML stream: converts bytes to stanzas, within limits.
 //!
-//! A stanza that is too large or too deep is read to its end and reported by its start tag; the stream
-//! lives on. Only what is not well-formed XML, or one tag past 4 MiB, ends it (RFC 6120 §4.9.3.13). Why this is not `tokio_xmpp::Component`: `docs/decisions/0004`.
+//! A stanza that is too large or too deep is read to its end and reported by its envelope; the stream continues. Only
+//! XML that is not well-formed, or a tag of more than 4 MiB, ends the stream (RFC 6120 §4.9.3.13).
+//! `docs/decisions/0004` gives the reasons against `tokio_xmpp::Component`.
 
 use std::sync::Arc;
 
@@ -16,40 +17,40 @@ use super::{
     tokenizer::Tokenizer,
 };
 
-/// Bytes read at once.
+/// Maximum number of bytes of one read.
 const READ_BYTES: usize = 64 * 1024;
 
-/// How large and how deep a stanza may be.
+/// Limits of size and depth of a stanza.
 #[derive(Clone, Copy, Debug)]
 pub struct StanzaLimits {
-    /// Bytes from its first `<` to its last `>`.
+    /// Maximum number of bytes from the first `<` to the last `>` of a stanza.
     pub max_bytes: usize,
-    /// Nesting levels. Code that walks trees recurses; 128 is far above real payloads and far below
-    /// what a stack holds.
+    /// Maximum nesting depth. Code that walks trees recurses; 128 is far above real payloads and far below the capacity
+    /// of a stack.
     pub max_depth: usize,
 }
 
 impl StanzaLimits {
-    /// Describes that a stanza has more than the maximum number of bytes.
+    /// Returns the text of the error for a stanza that is too large.
     pub(super) fn bytes_exceeded(&self) -> String {
         format!("max_stanza_bytes: a stanza has at most {} bytes", self.max_bytes)
     }
 }
 
-/// What came in.
+/// Element at the top level of a stream, or the stream's own start or end.
 #[derive(Debug)]
 pub enum StreamElement {
-    /// The stream was opened; with the id that the handshake needs (XEP-0114 §3).
+    /// Start of the stream, with the id for the handshake (XEP-0114 §3).
     Opened(Option<String>),
-    /// A stanza, or another element at the top level.
+    /// Stanza, or another element at the top level.
     Stanza(Element),
-    /// A stanza past a limit, which the text names with its value.
+    /// Stanza past a limit; the text has the limit's name and value.
     Refused(Envelope, String),
-    /// The stream was closed in order.
+    /// Closing tag of the stream.
     Closed,
 }
 
-/// Why no more can be read.
+/// Reason why the stream is no longer readable.
 #[derive(Debug, Error)]
 pub enum StreamFault {
     /// The connection broke.
@@ -58,23 +59,23 @@ pub enum StreamFault {
     /// The connection ended without a closing tag.
     #[error("the connection ended")]
     Ended,
-    /// What came in is no XML that a stream may have.
+    /// The stream has XML that is not well-formed or not allowed.
     #[error("not well-formed: {0}")]
     NotWellFormed(String),
 }
 
-/// The reading half of a stream.
+/// Reading half of a stream.
 pub struct StreamReader<R> {
     io: R,
     tokens: Tokenizer,
     builder: ElementBuilder,
     limits: StanzaLimits,
-    /// The last stanza as it was read, and what the stream declares around it.
+    /// Text of the last stanza, and the declarations of the stream.
     text: Vec<u8>,
     scope: Arc<[Declaration]>,
 }
 
-/// A stanza as it was read, to be parsed later.
+/// Text of a stanza, to be parsed later.
 pub(in crate::xmpp) struct StanzaText {
     text: Box<[u8]>,
     scope: Arc<[Declaration]>,
@@ -82,7 +83,7 @@ pub(in crate::xmpp) struct StanzaText {
 }
 
 impl StanzaText {
-    /// The stanza; nothing if this is not all of one.
+    /// Parses the stanza; returns `None` if the text is not a whole stanza.
     pub(in crate::xmpp) fn parse(self) -> Option<Element> {
         let mut builder = ElementBuilder::within(self.limits, self.scope.to_vec());
         let mut tokens = Tokenizer::of(self.text.into_vec());
@@ -98,7 +99,7 @@ impl StanzaText {
 }
 
 impl<R: AsyncRead + Unpin> StreamReader<R> {
-    /// Reads from a connection.
+    /// Returns a reader of a connection.
     pub fn new(io: R, limits: StanzaLimits) -> Self {
         Self {
             io,
@@ -110,10 +111,10 @@ impl<R: AsyncRead + Unpin> StreamReader<R> {
         }
     }
 
-    /// The next thing that comes in. Dropping the future loses nothing.
+    /// Returns the next element of the stream. Cancel-safe.
     ///
     /// # Errors
-    /// After an error nothing more can be read.
+    /// The stream is not readable after an error.
     pub async fn next(&mut self) -> Result<StreamElement, StreamFault> {
         loop {
             while let Some((token, bytes)) = self.tokens.next()? {
@@ -140,12 +141,12 @@ impl<R: AsyncRead + Unpin> StreamReader<R> {
         }
     }
 
-    /// How many bytes the last stanza had.
+    /// Returns the number of bytes of the last stanza.
     pub fn stanza_bytes(&self) -> usize {
         self.builder.bytes()
     }
 
-    /// The last stanza as it was read.
+    /// Returns the text of the last stanza.
     pub(in crate::xmpp) fn stanza_text(&self) -> StanzaText {
         let (scope, limits) = (Arc::clone(&self.scope), self.limits);
         StanzaText { text: self.text.as_slice().into(), scope, limits }
@@ -156,8 +157,8 @@ impl<R: AsyncRead + Unpin> StreamReader<R> {
 mod tests {
     use super::*;
 
-    /// What is parsed later is what was read: with the declarations of the stream, long text that comes in pieces,
-    /// references, sections and comments; and nothing of what stood before it.
+    /// The second parse gives the same stanza: with the declarations of the stream, long text in pieces, references,
+    /// sections and comments, and nothing before the stanza.
     #[tokio::test]
     async fn a_stanza_is_parsed_again_from_its_text() {
         let long = "&lt;x&gt;".repeat(20_000);

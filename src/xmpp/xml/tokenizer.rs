@@ -1,8 +1,8 @@
-//! Bytes to the tokens of XML: tags, and the text between them.
+//! Tokenizer of XML: splits bytes into tags and text.
 //!
-//! quick-xml finds the ends of tags and their attributes; what it leaves to its users is checked here, so
-//! that whatever passes can be written again as XML. An XML declaration is passed over, and comments are;
-//! what else RFC 6120 §11 keeps out of streams is a fault.
+//! quick-xml finds the ends of tags and their attributes; everything that it does not check is checked here, so that
+//! each accepted token can be written as XML again. XML declarations and comments are skipped; anything else that RFC
+//! 6120 §11 prohibits is a fault.
 
 use std::{borrow::Cow, str};
 
@@ -17,39 +17,39 @@ use rxml::strings::validate_cdata;
 
 use super::stream::StreamFault;
 
-/// The most bytes of one tag.
+/// Maximum number of bytes of one tag.
 const MAX_TOKEN_BYTES: usize = 4 * 1024 * 1024;
-/// Text that is longer comes in pieces.
+/// Length above which text is returned in pieces.
 const MAX_TEXT_BYTES: usize = 64 * 1024;
 
-/// A piece of a document.
+/// Token of a document.
 pub(in crate::xmpp) enum Token<'a> {
     Start(StartTag<'a>),
-    /// With the name as it stands there.
+    /// End tag; the name has its prefix.
     End(&'a str),
-    /// As it is meant.
+    /// Text with resolved references.
     Text(Cow<'a, str>),
     /// A comment, or the XML declaration.
     Aside,
 }
 
-/// `<name attributes>` or `<name attributes/>`.
+/// Start tag, `<name attributes>` or `<name attributes/>`.
 pub(in crate::xmpp) struct StartTag<'a> {
-    /// With its prefix.
+    /// Name with its prefix.
     pub(in crate::xmpp) name: &'a str,
     pub(in crate::xmpp) attributes: Attributes<'a>,
     pub(in crate::xmpp) is_empty: bool,
 }
 
-/// What was read and not understood yet.
+/// Buffer of bytes that are not returned as tokens yet.
 #[derive(Default)]
 pub(in crate::xmpp) struct Tokenizer {
     buffer: Vec<u8>,
     consumed: usize,
-    /// The token that has begun, and how many of its bytes do not hold its end.
+    /// Kind of an incomplete token, and number of its bytes that were searched for its end.
     begun: Option<TokenKind>,
     scanned: usize,
-    /// Whether there was a token already.
+    /// `true` after the first token.
     is_under_way: bool,
 }
 
@@ -60,7 +60,7 @@ enum TokenKind {
     Section(&'static MarkupSection),
 }
 
-/// What has a beginning and an end, and no markup between.
+/// Section with start and end marks and without markup between them.
 struct MarkupSection {
     opening: &'static [u8],
     closing: &'static [u8],
@@ -81,12 +81,12 @@ const SECTIONS: &[MarkupSection] = &[
 ];
 
 impl Tokenizer {
-    /// Those of a part of a document, which is not its beginning.
+    /// Returns a tokenizer of a part of a document that is not its beginning.
     pub(in crate::xmpp) fn of(part: Vec<u8>) -> Self {
         Self { buffer: part, is_under_way: true, ..Self::default() }
     }
 
-    /// The bytes of the last token, which had so many.
+    /// Returns the bytes of the last token, which has `bytes` bytes.
     pub(in crate::xmpp) fn last(&self, bytes: usize) -> &[u8] {
         self.consumed
             .checked_sub(bytes)
@@ -94,14 +94,14 @@ impl Tokenizer {
             .unwrap_or_default()
     }
 
-    /// Where to append what is read; without what was understood.
+    /// Returns the buffer for appending received bytes, without consumed bytes.
     pub(in crate::xmpp) fn buffer(&mut self) -> &mut Vec<u8> {
         self.buffer.drain(..self.consumed);
         self.consumed = 0;
         &mut self.buffer
     }
 
-    /// The next token and how many bytes it had; nothing if its end was not read.
+    /// Returns the next token and its number of bytes; `None` if the token is incomplete.
     pub(in crate::xmpp) fn next(&mut self) -> Result<Option<(Token<'_>, usize)>, StreamFault> {
         let unread = self.buffer.get(self.consumed..).unwrap_or_default();
         let Some(mut kind) = self.begun.map_or_else(|| begin(unread), |kind| Ok(Some(kind)))?
@@ -144,7 +144,7 @@ fn begin(unread: &[u8]) -> Result<Option<TokenKind>, StreamFault> {
     Ok(Some(TokenKind::Tag(ElementParser::default())))
 }
 
-/// Where a token ends that is not known to end within its first bytes.
+/// Returns the end of a token; `scanned` bytes were searched before.
 fn end(kind: &mut TokenKind, unread: &[u8], scanned: usize) -> Option<usize> {
     match kind {
         TokenKind::Tag(parser) => {
@@ -165,8 +165,8 @@ fn end(kind: &mut TokenKind, unread: &[u8], scanned: usize) -> Option<usize> {
     }
 }
 
-/// How much of a text can be understood without what follows: a reference, a character, the end of a line
-/// or `]]>` may only have begun.
+/// Returns the length of the text that can be parsed without the following bytes: a reference, a character, a line end
+/// or `]]>` may be incomplete.
 fn piece(text: &[u8]) -> usize {
     let is_whole = |at: &usize| text.get(*at..).is_some_and(|rest| memchr(b';', rest).is_some());
     if let Some(reference) = memrchr(b'&', text).filter(|at| !is_whole(at)) {
@@ -213,12 +213,12 @@ fn tag(raw: &str) -> Result<Token<'_>, StreamFault> {
     Ok(Token::Start(StartTag { name, attributes: Attributes::new(content, end), is_empty }))
 }
 
-/// Returns `true` if a space, or nothing, comes after each value in a tag.
+/// Returns `true` if each value in a tag is followed by a space or by the end of the tag.
 fn has_spaces(content: &str) -> bool {
     let mut parts = content.split_inclusive(['\'', '"']);
     let quote_of = |before: &str| before.chars().next_back().filter(|c| matches!(c, '\'' | '"'));
     while let Some(quote) = parts.next().and_then(quote_of) {
-        // The value may have quotes of the other kind.
+        // The value may contain quotes of the other kind.
         while parts.next().is_some_and(|value| !value.ends_with(quote)) {}
         if !parts.clone().next().is_none_or(|after| after.starts_with(is_space)) {
             return false;
@@ -231,7 +231,7 @@ fn is_space(c: char) -> bool {
     matches!(c, ' ' | '\t' | '\r' | '\n')
 }
 
-/// What a text means: its lines end in `\n`, and references are replaced.
+/// Returns a text with normalized line ends and resolved references.
 fn text(raw: &str) -> Result<Cow<'_, str>, StreamFault> {
     if is_plain(raw, |byte| matches!(byte, b'\n' | b'\t'), b'>') {
         return Ok(Cow::Borrowed(raw));
@@ -244,7 +244,7 @@ fn text(raw: &str) -> Result<Cow<'_, str>, StreamFault> {
     checked(Cow::Owned(meant.into_owned()))
 }
 
-/// What the value of an attribute means: white space is spaces, and references are replaced.
+/// Returns the value of an attribute with normalized white space and resolved references.
 pub(in crate::xmpp) fn value(attribute: Attribute<'_>) -> Result<Cow<'_, str>, StreamFault> {
     if is_plain(&attribute.value, |_| false, b'<') {
         return Ok(attribute.value);
@@ -256,17 +256,17 @@ pub(in crate::xmpp) fn value(attribute: Attribute<'_>) -> Result<Cow<'_, str>, S
     checked(meant.map_err(|error| fault(&error.to_string()))?)
 }
 
-/// Returns `true` if a text means itself: it has no references, no lines to end in another way, no characters that
-/// may not be (U+FFFE is written with 0xEF), and not this byte.
+/// Returns `true` if a text needs no conversion or check: it has no references, no other line ends, no characters that
+/// may be prohibited (U+FFFE begins with the byte 0xEF), and not the byte `special`.
 fn is_plain(raw: &str, is_allowed: impl Fn(u8) -> bool, special: u8) -> bool {
-    // Looking at every byte is faster than stopping at the first.
+    // Checking every byte is faster than stopping at the first hit.
     !raw.bytes().fold(false, |found, byte| {
         let is_control = byte < b' ' && !is_allowed(byte);
         found | is_control | (byte == b'&') | (byte == 0xEF) | (byte == special)
     })
 }
 
-/// A text in which no character is that XML does not have (XML 1.0 §2.2).
+/// Returns the text unless it has a character that XML does not allow (XML 1.0 §2.2).
 fn checked(text: Cow<'_, str>) -> Result<Cow<'_, str>, StreamFault> {
     match validate_cdata(&text) {
         Ok(()) => Ok(text),

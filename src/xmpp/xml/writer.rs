@@ -1,6 +1,6 @@
-//! Writing XML: elements of our own making ([`ElementWriter`]), and elements of strangers ([`stand_alone`]).
+//! Writer of XML: elements of gjallar ([`ElementWriter`]), and received elements ([`stand_alone`]).
 //!
-//! minidom's own writer panics on some prefixes that a stranger may choose, so it is not used.
+//! minidom's own writer panics on some prefixes that a sender may choose, so it is not used.
 
 use std::fmt::{self, Write};
 
@@ -8,21 +8,21 @@ use minidom::{Element, Node};
 
 use crate::xmpp::stanza::ns::XML;
 
-/// What most elements need, so that a string of them need not grow.
+/// Initial capacity in bytes, enough for most elements.
 const TAG_BYTES: usize = 256;
 
-/// An element in the making: first its attributes, then its content. Names and namespaces are ours;
-/// values and text may be anyone's.
+/// Element that is being written: first attributes, then content. Names and namespaces are constants of gjallar; values
+/// and text may come from any sender.
 #[derive(Clone, Debug)]
 pub struct ElementWriter {
     name: &'static str,
-    /// All of it but its end.
+    /// Text of the element without its end tag.
     written: String,
     has_content: bool,
 }
 
 impl ElementWriter {
-    /// An element in the namespace of its parent.
+    /// Starts an element in the namespace of its parent.
     #[must_use]
     pub fn new(name: &'static str) -> Self {
         let mut written = String::with_capacity(TAG_BYTES);
@@ -31,13 +31,13 @@ impl ElementWriter {
         Self { name, written, has_content: false }
     }
 
-    /// An element in a namespace of its own.
+    /// Starts an element with a namespace of its own.
     #[must_use]
     pub fn ns(name: &'static str, namespace: &str) -> Self {
         Self::new(name).attr("xmlns", namespace)
     }
 
-    /// With an attribute.
+    /// Adds an attribute.
     #[must_use]
     pub fn attr(mut self, name: &str, value: &str) -> Self {
         debug_assert!(!self.has_content, "attributes come first");
@@ -45,7 +45,7 @@ impl ElementWriter {
         self
     }
 
-    /// With an attribute, if there is a value.
+    /// Adds an attribute, if there is a value.
     #[must_use]
     pub fn attr_if(self, name: &str, value: Option<&str>) -> Self {
         match value {
@@ -54,7 +54,7 @@ impl ElementWriter {
         }
     }
 
-    /// With a child.
+    /// Adds a child.
     #[must_use]
     pub fn child(mut self, child: impl fmt::Display) -> Self {
         self.begin_content();
@@ -63,13 +63,13 @@ impl ElementWriter {
         self
     }
 
-    /// With children.
+    /// Adds children.
     #[must_use]
     pub fn children<T: fmt::Display>(self, children: impl IntoIterator<Item = T>) -> Self {
         children.into_iter().fold(self, Self::child)
     }
 
-    /// With a child that is written where it stands, which spares a string.
+    /// Adds a child that `fill` writes in place, which saves a string.
     #[must_use]
     pub fn with(mut self, name: &'static str, fill: impl FnOnce(Self) -> Self) -> Self {
         self.begin_content();
@@ -79,7 +79,7 @@ impl ElementWriter {
         Self { name: self.name, written: child.finish(), has_content: true }
     }
 
-    /// With text.
+    /// Adds text.
     #[must_use]
     pub fn text(mut self, text: &str) -> Self {
         if !text.is_empty() {
@@ -89,7 +89,7 @@ impl ElementWriter {
         self
     }
 
-    /// The number of bytes written.
+    /// Returns the number of bytes of the element.
     #[must_use]
     pub fn byte_len(&self) -> usize {
         self.written.len() + self.end().iter().map(|part| part.len()).sum::<usize>()
@@ -121,21 +121,21 @@ impl fmt::Display for ElementWriter {
     }
 }
 
-/// Appends the value of an attribute, which stands in single quotes. White space other than spaces
-/// is escaped, or parsers would make it spaces.
+/// Appends the value of an attribute in single quotes. White space other than spaces is escaped, since parsers would
+/// replace it by spaces.
 pub(crate) fn escape_attribute(value: &str, out: &mut String) {
     escape(value, |byte| matches!(byte, b'\'' | b'"' | b'\n' | b'\t'), out);
 }
 
-/// Appends a text.
+/// Appends escaped text.
 pub(crate) fn escape_text(text: &str, out: &mut String) {
     escape(text, |_| false, out);
 }
 
-/// Appends a text; escapes what must be anywhere, and these bytes too.
+/// Appends a text; escapes the characters that XML requires, and the bytes that match `too`.
 fn escape(text: &str, too: impl Fn(u8) -> bool, out: &mut String) {
     let is_escaped = |byte| matches!(byte, b'&' | b'<' | b'>' | b'\r') || too(byte);
-    // Looking at every byte is faster than stopping at the first, and most texts have none.
+    // Checking every byte is faster than stopping at the first hit, and most texts need no escape.
     if !text.bytes().fold(false, |found, byte| found | is_escaped(byte)) {
         out.push_str(text);
         return;
@@ -172,22 +172,22 @@ pub fn declare(element: &Element, prefixes: &mut Prefixes) {
     }
 }
 
-/// The language that an element says it is in.
+/// Returns the language of an element, if the element states it.
 #[must_use]
 pub fn language(element: &Element) -> Option<&str> {
     element.attr_ns(XML, "lang")
 }
 
-/// Writes an element so that it means the same anywhere: every namespace is declared in it.
+/// Writes an element with declarations of all its namespaces, so that its meaning does not depend on the context.
 ///
-/// Recurses once per nesting level; whoever reads elements limits their depth.
+/// Recurses once per nesting level; the depth of elements is limited when they are read.
 #[must_use]
 pub fn stand_alone(element: &Element) -> String {
     stand_alone_in(element, &Prefixes::new(), None)
 }
 
-/// Writes an element so that it means the same anywhere as it does among these prefixes, for its text
-/// may use them, and in this language, if it does not say another.
+/// Writes an element so that its meaning in a scope does not depend on the context: declares the prefixes of the scope,
+/// which its text may use, and the inherited language, if the element states no other.
 #[must_use]
 pub fn stand_alone_in(element: &Element, scope: &Prefixes, inherited: Option<&str>) -> String {
     let mut out = String::new();
@@ -203,8 +203,7 @@ pub fn stand_alone_in(element: &Element, scope: &Prefixes, inherited: Option<&st
     out
 }
 
-/// `parent` is the default namespace in force; `extra` are declarations, and `language` is a language,
-/// to add to this element.
+/// Writes an element. `parent` is the default namespace in force; `extra` and `language` are added to this element.
 fn write_element(
     element: &Element,
     parent: Option<&str>,
@@ -215,7 +214,7 @@ fn write_element(
 ) {
     let outer = declared.len();
     let own_namespace = element.ns();
-    // Its namespace cannot be declared, only meant by its prefix.
+    // The namespace of `xml` cannot be declared, only used by its prefix.
     let is_xml = own_namespace == XML;
     let name = if is_xml { format!("xml:{}", element.name()) } else { element.name().to_owned() };
     let namespace = if is_xml { parent.unwrap_or_default() } else { &own_namespace };
@@ -279,7 +278,7 @@ pub(crate) fn write_attribute(name: &str, value: &str, out: &mut String) {
     out.push('\'');
 }
 
-/// A prefix that stands for a namespace here; one is declared if there is none.
+/// Returns a prefix for a namespace; declares a new prefix if there is none.
 fn prefix_for(namespace: &str, declared: &mut Prefixes, out: &mut String) -> String {
     let bound = |prefix: &str| {
         declared.iter().rev().find(|(p, _)| p == prefix).map(|(_, namespace)| namespace.as_str())

@@ -1,4 +1,4 @@
-//! Affiliations at a node, shown and set (§8.9).
+//! Display and change of the affiliations of a node (§8.9).
 
 use async_trait::async_trait;
 use jid::{BareJid, Jid};

@@ -1,4 +1,4 @@
-//! Saying something to all subscribers of a node.
+//! Message to all subscribers of a node.
 
 use async_trait::async_trait;
 

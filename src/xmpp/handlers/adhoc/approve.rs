@@ -1,4 +1,4 @@
-//! Approving subscriptions that wait, or refusing them (§8.6).
+//! Approval or denial of pending subscriptions (§8.6).
 
 use async_trait::async_trait;
 use xmpp_parsers::data_forms::{Field, FieldType};

@@ -1,4 +1,4 @@
-//! What a command is: forms, one after the other, and what is done with what they say.
+//! Trait of ad-hoc commands: a sequence of forms, and an outcome that depends on the submitted values.
 
 use async_trait::async_trait;
 use xmpp_parsers::data_forms::{DataForm, DataFormType, Field, FieldType, Option_};
@@ -17,18 +17,18 @@ use super::{
     forms::{Room, asking, fixed, more, option, option_len, required, result},
 };
 
-/// Nodes that a form offers for choice; where there are more, the name is typed.
+/// Maximum number of nodes among which a form offers a choice; if there are more, the name has to be typed.
 const MAX_OFFERED: usize = 500;
 /// Maximum number of entries of a list in a form; fewer are shown if they are long.
 pub(super) const MAX_SHOWN: usize = 200;
 
-/// A command. What it does depends on what its forms were answered, and on nothing that it keeps.
+/// Ad-hoc command. Commands have no state: each step depends on the submitted forms only.
 #[async_trait]
 pub(super) trait AdHocCommand: Send + Sync {
-    /// What it is called, and who has it.
+    /// Returns node, name and access of the command.
     fn info(&self) -> CommandInfo;
 
-    /// What comes after these answers, of which there is one for each form that was shown.
+    /// Returns the next step after the submitted forms `answers`, of which there is one for each form shown.
     async fn step(
         &self,
         asker: &CommandContext<'_>,
@@ -36,66 +36,66 @@ pub(super) trait AdHocCommand: Send + Sync {
     ) -> Result<CommandStep, CommandError>;
 }
 
-/// What a command is called, and who has it.
+/// Node, name and access of a command.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct CommandInfo {
-    /// The node that names it.
+    /// Node of the command.
     pub(super) node: &'static str,
-    /// Its name for people.
+    /// Name for display.
     pub(super) name: &'static str,
     pub(super) audience: CommandAccess,
 }
 
-/// Who has a command; nobody else sees it.
+/// Users of a command. The command is hidden from others.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum CommandAccess {
     /// Administrators of the service.
     Administrators,
-    /// They, and whoever may create nodes.
+    /// Administrators, and entities that may create nodes.
     Creators,
-    /// Administrators, and whoever owns a node.
+    /// Administrators, and owners of a node.
     Owners,
 }
 
-/// What a command does next.
+/// Next step of a command.
 #[derive(Debug)]
 pub(super) enum CommandStep {
-    /// It asks.
+    /// A form to fill in.
     Ask(DataForm, NextActions),
-    /// It has done its work.
+    /// The end of the command.
     Done(CommandOutcome),
 }
 
-/// What may come after a form.
+/// Continuation after a form.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum NextActions {
-    /// The work.
+    /// The command completes.
     Last,
-    /// A further form.
+    /// Another form follows.
     Next,
-    /// The pages of a list, or its first one alone.
+    /// The pages of a list, or only the first page, follow.
     List,
-    /// A further part of what is shown; or the end, for there is nothing to do.
+    /// Another page may follow; or the command ends without a change.
     Page,
 }
 
-/// What came of a command.
+/// Outcome of a command.
 #[derive(Debug, Default)]
 pub(super) struct CommandOutcome {
     pub(super) note: Option<CommandNote>,
     pub(super) form: Option<DataForm>,
 }
 
-/// What is said to people (XEP-0050 §4.3).
+/// Note for display (XEP-0050 §4.3).
 #[derive(Debug)]
 pub(super) struct CommandNote {
-    /// Whether not all was done that was asked for.
+    /// `true` if the request was not fulfilled completely.
     pub(super) is_warning: bool,
     pub(super) text: String,
 }
 
 impl CommandNote {
-    /// The note with so many bytes of its text at the most.
+    /// Returns the note with at most `bytes` bytes of its text.
     pub(super) fn shortened(&self, mut bytes: usize) -> Self {
         let fits = |c: &char| {
             let left = bytes.checked_sub(written_len(c.encode_utf8(&mut [0; 4])));
@@ -107,12 +107,12 @@ impl CommandNote {
     }
 }
 
-/// Why a command does not go on. The asker may send a better form.
+/// Error of a step. The requester may submit a corrected form.
 #[derive(Debug)]
 pub(super) enum CommandError {
-    /// The form does not say what is needed.
+    /// The form lacks a required value or has an invalid one.
     Payload(String),
-    /// The service does not do it.
+    /// The service rejects the operation.
     Service(Error),
 }
 
@@ -123,19 +123,19 @@ impl<E: Into<Error>> From<E> for CommandError {
 }
 
 impl CommandStep {
-    /// It is done, and this is said.
+    /// Completes with a note.
     pub(super) fn done(text: impl Into<String>) -> Self {
         let note = CommandNote { is_warning: false, text: text.into() };
         Self::Done(CommandOutcome { note: Some(note), form: None })
     }
 
-    /// Not all of it is done.
+    /// Completes with a warning.
     pub(super) fn partly(text: impl Into<String>) -> Self {
         let note = CommandNote { is_warning: true, text: text.into() };
         Self::Done(CommandOutcome { note: Some(note), form: None })
     }
 
-    /// It is done, and this is shown.
+    /// Completes with a form of results.
     pub(super) fn shown(title: &str, fields: Vec<Field>) -> Self {
         Self::Done(CommandOutcome { note: None, form: Some(result(title, fields)) })
     }
@@ -149,25 +149,25 @@ impl CommandStep {
         Self::Done(CommandOutcome { note: Some(note), form: Some(page) })
     }
 
-    /// The last form before the work.
+    /// Shows the last form before the command completes.
     pub(super) fn last(title: &str, fields: Vec<Field>) -> Self {
         Self::Ask(asking(title, fields), NextActions::Last)
     }
 
-    /// A form before another one.
+    /// Shows a form before another form.
     pub(super) fn next(title: &str, fields: Vec<Field>) -> Self {
         Self::Ask(asking(title, fields), NextActions::Next)
     }
 }
 
-/// Who asks, and of what.
+/// Service and requester of a command.
 pub(super) struct CommandContext<'a> {
     pub(super) service: &'a Service,
     pub(super) actor: &'a Actor,
 }
 
 impl CommandContext<'_> {
-    /// Returns `true` if the asker has the commands of an audience.
+    /// Returns `true` if the requester may use commands with this access.
     pub(super) async fn has_access(&self, audience: CommandAccess) -> Result<bool, Error> {
         Ok(self.actor.is_administrator
             || match audience {
@@ -177,7 +177,7 @@ impl CommandContext<'_> {
             })
     }
 
-    /// The room for the values of a form.
+    /// Returns the room for the values of a form.
     pub(super) fn room(&self) -> Room {
         Room(self.max_bytes())
     }
@@ -186,8 +186,8 @@ impl CommandContext<'_> {
         self.service.policies().limits().max_reply_bytes
     }
 
-    /// A list with those of so many options that fit in a reply, at least one; if options are left out, with a line that
-    /// says their number.
+    /// Returns a list field with the options that fit in a reply, at least one, out of `number` options. A second field
+    /// states the number of options left out, if any.
     pub(super) fn offered(
         &self,
         mut list: Field,
@@ -200,7 +200,7 @@ impl CommandContext<'_> {
         [list].into_iter().chain(left_out.map(|line| fixed(&[line]))).collect()
     }
 
-    /// The first of so many entries at a node, as lines to read; if entries are left out, with the number of these.
+    /// Returns a field with the first of `number` entries as lines, and the number of entries left out.
     pub(super) fn shown_list(&self, number: usize, first: impl Iterator<Item = String>) -> Field {
         let mut room = self.room();
         let mut shown: Vec<_> = first.take(MAX_SHOWN).take_while(|line| room.takes(line)).collect();
@@ -211,7 +211,7 @@ impl CommandContext<'_> {
         fixed(&shown)
     }
 
-    /// Entries as text: those that fit in a reply, and the number of the others.
+    /// Returns the entries that fit in a reply as text, and the number of the others.
     pub(super) fn enumeration(&self, entries: Vec<String>) -> String {
         let (number, mut room) = (entries.len(), self.room());
         let fitting = entries.into_iter().take_while(|entry| room.takes(entry));
@@ -220,7 +220,7 @@ impl CommandContext<'_> {
         shown.join(", ")
     }
 
-    /// A field with a choice among the nodes that the asker manages.
+    /// Returns a field with a choice among the nodes that the requester manages.
     pub(super) async fn node_field(&self, var: &str) -> Result<Field, Error> {
         let pattern = NamePattern::default();
         let all = ManagedNodes { pattern, after: None, max: MAX_OFFERED };

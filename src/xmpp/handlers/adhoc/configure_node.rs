@@ -1,4 +1,4 @@
-//! Configuring a node (§8.2).
+//! Configuration of a node (§8.2).
 
 use async_trait::async_trait;
 

@@ -1,4 +1,4 @@
-//! Creating a node with its configuration (§8.1.3).
+//! Creation of a node with a configuration (§8.1.3).
 
 use async_trait::async_trait;
 use xmpp_parsers::data_forms::{DataFormType, FieldType};

@@ -1,4 +1,4 @@
-//! Deleting a node (§8.4), whose name has to be typed.
+//! Deletion of a node (§8.4). The name of the node has to be typed for confirmation.
 
 use async_trait::async_trait;
 use xmpp_parsers::data_forms::FieldType;

@@ -1,4 +1,4 @@
-//! What an entity is in the service: its affiliations and subscriptions.
+//! Affiliations and subscriptions of an entity.
 
 use async_trait::async_trait;
 use jid::BareJid;
@@ -39,7 +39,7 @@ impl AdHocCommand for EntityCommand {
     }
 }
 
-/// The affiliations and subscriptions of an entity, as fields. Each list may use half of the room.
+/// Returns the affiliations and subscriptions of an entity as fields. Each list may use half of the room.
 pub(super) async fn memberships(
     asker: &CommandContext<'_>,
     entity: &BareJid,
@@ -66,7 +66,7 @@ pub(super) async fn memberships(
     Ok(fields)
 }
 
-/// A subscription with its SubID and the options that are not the default, as a line.
+/// Returns a line with a subscription, its SubID and the options that differ from the defaults.
 async fn subscription(
     asker: &CommandContext<'_>,
     node: &NodeId,

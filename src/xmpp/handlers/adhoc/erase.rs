@@ -1,4 +1,4 @@
-//! Erasing everything that the service has of an entity, whose JID has to be typed twice.
+//! Erasure of all data of an entity. The JID has to be typed twice for confirmation.
 
 use async_trait::async_trait;
 use xmpp_parsers::data_forms::FieldType;

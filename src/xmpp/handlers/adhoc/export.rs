@@ -1,4 +1,4 @@
-//! Everything that the service has of an entity, page by page.
+//! Export of all data of an entity, in pages.
 
 use async_trait::async_trait;
 use xmpp_parsers::data_forms::{Field, FieldType};
@@ -18,7 +18,7 @@ use super::{
     forms::{Room, asking, jid_field, lines},
 };
 
-/// Where the page before ended.
+/// End of the previous page.
 const AFTER: &str = "after";
 
 pub(super) struct ExportCommand;
@@ -62,8 +62,8 @@ impl AdHocCommand for ExportCommand {
     }
 }
 
-/// The lines of the items that fit in a page, and the position after them if items remain. An item that does not fit in
-/// a page of its own is shown without its payload.
+/// Returns the lines of the items that fit in a page, and the position after them if items remain. An item that does
+/// not fit in a page of its own is shown without its payload.
 fn fitting(
     items: Vec<OwnItem>,
     room: &mut Room,
@@ -75,7 +75,7 @@ fn fitting(
         let xml = item.payload.as_ref().map_or("", |payload| payload.xml());
         let mut line = format!("{head} {xml}");
         if !room.takes(&line) {
-            // The memberships are on the first page.
+            // Affiliations and subscriptions fill the first page.
             if reached.is_none() || !shown.is_empty() {
                 return (shown, Some(reached.unwrap_or(PageToken::START)));
             }

@@ -1,4 +1,4 @@
-//! Submitted forms of commands: the values of their fields.
+//! Values of the submitted forms of commands.
 
 use jid::{BareJid, Jid};
 use minidom::Element;
@@ -12,12 +12,12 @@ use super::command::CommandError;
 /// Types of fields without options, whose number of values is limited by the stanza only.
 const LISTS: [FieldType; 2] = [FieldType::JidMulti, FieldType::TextMulti];
 
-/// What a form was answered. A field that the answer leaves out has the value that was shown.
+/// Values of a submitted form. A field that was not submitted has the value that the form showed.
 #[derive(Clone, Debug, Default)]
 pub(super) struct FormValues(Vec<(String, Vec<String>)>);
 
 impl FormValues {
-    /// What a form says that was shown so.
+    /// Returns the values of the submission of a form.
     pub(super) fn of(
         shown: &DataForm,
         submitted: Option<&Element>,
@@ -42,14 +42,14 @@ impl FormValues {
         Ok(Self(answers))
     }
 
-    /// The answer to a page: the page's end, whichever values the requester sends back.
+    /// Returns the values of a page: its hidden fields as shown, whatever the requester sends back.
     pub(super) fn of_page(shown: &DataForm) -> Self {
         let hidden = shown.fields.iter().filter(|field| field.type_ == FieldType::Hidden);
         let answer = |field: &Field| Some((field.var.clone()?, field.values.clone()));
         Self(hidden.filter_map(answer).collect())
     }
 
-    /// The same form with these values in it.
+    /// Returns the form with these values filled in.
     pub(super) fn refill(&self, mut form: DataForm) -> DataForm {
         for field in &mut form.fields {
             let answer = self.0.iter().find(|(var, _)| Some(var) == field.var.as_ref());
@@ -69,30 +69,30 @@ impl FormValues {
         self.0.iter().map(field).sum()
     }
 
-    /// Every field and its values.
+    /// Returns every field with its values.
     pub(super) fn fields(&self) -> impl Iterator<Item = (&str, Vec<String>)> {
         self.0.iter().map(|(var, values)| (var.as_str(), values.clone()))
     }
 
-    /// The values of a field but for empty ones.
+    /// Returns the non-empty values of a field.
     pub(super) fn all(&self, var: &str) -> impl Iterator<Item = &str> {
         let found = self.0.iter().filter(move |(answered, _)| answered == var);
         let values = found.flat_map(|(_, values)| values).flat_map(|value| value.lines());
         values.map(str::trim).filter(|value| !value.is_empty())
     }
 
-    /// The first of them.
+    /// Returns the first non-empty value of a field.
     pub(super) fn one(&self, var: &str) -> Option<&str> {
         self.all(var).next()
     }
 
-    /// The values of a field of lines as one text.
+    /// Returns the values of a multi-line field as one text.
     pub(super) fn text(&self, var: &str) -> String {
         let found = self.0.iter().find(|(answered, _)| answered == var);
         found.map(|(_, values)| values.join("\n")).unwrap_or_default()
     }
 
-    /// A boolean; `false` if the field is empty.
+    /// Returns the value of a boolean field; `false` if the field is empty.
     pub(super) fn flag(&self, var: &str) -> Result<bool, CommandError> {
         match self.one(var) {
             None | Some("0" | "false") => Ok(false),
@@ -101,19 +101,19 @@ impl FormValues {
         }
     }
 
-    /// The value of a field that must have one.
+    /// Returns the value of a required field.
     pub(super) fn needed(&self, var: &str) -> Result<&str, CommandError> {
         self.one(var).ok_or_else(|| CommandError::Payload(format!("{var} is required")))
     }
 
-    /// A number; nothing if the field is empty.
+    /// Returns the value of a number field; `None` if the field is empty.
     pub(super) fn number(&self, var: &str) -> Result<Option<u64>, CommandError> {
         let bad = |_| CommandError::Payload(format!("{var} must be a number"));
         self.one(var).map(str::parse).transpose().map_err(bad)
     }
 
     pub(super) fn node(&self, var: &str) -> Result<NodeId, CommandError> {
-        // Names may begin or end with spaces, and a form is to give them back as they are.
+        // Names may begin or end with spaces; the value is not trimmed.
         let whole = self.0.iter().find(|(answered, _)| answered == var);
         let name = whole.and_then(|(_, values)| values.first()).map(String::as_str);
         match name.filter(|name| !name.is_empty()) {
@@ -122,7 +122,7 @@ impl FormValues {
         }
     }
 
-    /// The JIDs in a field; at least one.
+    /// Returns the JIDs of a field, at least one.
     pub(super) fn jids(&self, var: &str) -> Result<Vec<Jid>, CommandError> {
         let jid = |text: &str| {
             Jid::prepare(text).map_err(|error| {
@@ -137,7 +137,7 @@ impl FormValues {
         Ok(jids)
     }
 
-    /// An entity.
+    /// Returns the bare JID of a field with one JID.
     pub(super) fn entity(&self, var: &str) -> Result<BareJid, CommandError> {
         let jids = self.jids(var)?;
         match jids.as_slice() {

@@ -1,11 +1,11 @@
-//! Forms of commands (XEP-0004): fields, options, and the room that a reply has for values.
+//! Forms of commands (XEP-0004): fields, options, and the limit on values in a reply.
 
 use xmpp_parsers::data_forms::{DataForm, DataFormType, Field, FieldType, Option_};
 
 use crate::xmpp::stanza::forms;
 use gjallar_pubsub::{op::discover::NodeSummary, written_len};
 
-/// A form to fill in.
+/// Returns a form to fill in.
 pub(super) fn asking(title: &str, fields: Vec<Field>) -> DataForm {
     untyped(DataFormType::Form, title, fields)
 }
@@ -18,7 +18,7 @@ fn untyped(type_: DataFormType, title: &str, fields: Vec<Field>) -> DataForm {
     DataForm { type_, title: Some(title.to_owned()), instructions: None, fields }
 }
 
-/// A field of lines.
+/// Returns a field of lines.
 pub(super) fn lines(var: &str, label: &str, lines: impl IntoIterator<Item = String>) -> Field {
     let mut field = Field::new(var, FieldType::TextMulti);
     field.label = Some(label.to_owned());
@@ -26,11 +26,11 @@ pub(super) fn lines(var: &str, label: &str, lines: impl IntoIterator<Item = Stri
     field
 }
 
-/// Bytes left for the values of a reply.
+/// Remaining bytes for the values of a reply.
 pub(super) struct Room(pub(super) usize);
 
 impl Room {
-    /// Subtracts the bytes of a value. Returns `false` if it does not fit.
+    /// Subtracts the bytes of a value. Returns `false` if the value does not fit.
     pub(super) fn takes(&mut self, value: &str) -> bool {
         let left = self.0.checked_sub(forms::value_len(value));
         self.0 = left.unwrap_or(self.0);
@@ -49,7 +49,7 @@ impl Room {
         self.0 += other.0;
     }
 
-    /// A field with the lines that fit, and the number of the others.
+    /// Returns a field with the lines that fit, and the number of lines left out.
     pub(super) fn lines(&mut self, var: &str, label: &str, all: Vec<String>) -> Field {
         let number = all.len();
         let mut shown: Vec<_> = all.into_iter().take_while(|line| self.takes(line)).collect();
@@ -58,35 +58,35 @@ impl Room {
     }
 }
 
-/// The line that says how many entries of a list are left out.
+/// Returns the line that states the number of entries left out.
 pub(super) fn more(number: usize) -> Option<String> {
     (number > 0).then(|| format!("… and {number} more"))
 }
 
-/// Lines to read.
+/// Returns a read-only field of lines.
 pub(super) fn fixed(lines: &[String]) -> Field {
     let field = Field::new("", FieldType::Fixed).with_value(&lines.join("\n"));
     Field { var: None, ..field }
 }
 
-/// A field for JIDs.
+/// Returns a field for JIDs.
 pub(super) fn jids_field(var: &str, label: &str) -> Field {
     let mut field = Field::new(var, FieldType::JidMulti);
     field.label = Some(label.to_owned());
     required(field)
 }
 
-/// A field for the JID of an entity.
+/// Returns a field for one JID.
 pub(super) fn jid_field(var: &str) -> Field {
     required(forms::field(var, FieldType::JidSingle, "JID", ""))
 }
 
-/// A field that must have a value.
+/// Makes a field required.
 pub(super) fn required(field: Field) -> Field {
     Field { required: true, ..field }
 }
 
-/// Maximum number of bytes of an option in a form.
+/// Returns the maximum number of bytes of an option in a form.
 pub(super) fn option_len(option: &Option_) -> usize {
     let label = option.label.as_deref().map_or(0, written_len);
     "<option label=''></option>".len() + label + forms::value_len(&option.value)

@@ -1,4 +1,4 @@
-//! Asking for the requests that wait at a node, each in a message of its own (§8.7).
+//! Delivery of the pending subscription requests of a node, each in its own message (§8.7).
 
 use async_trait::async_trait;
 use xmpp_parsers::data_forms::{DataFormType, Field, FieldType};

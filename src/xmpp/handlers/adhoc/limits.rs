@@ -1,4 +1,4 @@
-//! The limits of the service; what policies say of nodes with some names is not among them.
+//! Display of the limits of the service, without the limits of policies.
 
 use async_trait::async_trait;
 use xmpp_parsers::data_forms::FieldType;

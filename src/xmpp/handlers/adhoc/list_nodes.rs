@@ -1,4 +1,4 @@
-//! Listing nodes: those of a name, page by page.
+//! List of nodes by name, in pages.
 
 use async_trait::async_trait;
 use xmpp_parsers::data_forms::{Field, FieldType};
@@ -18,7 +18,7 @@ use super::{
     forms::{asking, lines},
 };
 
-/// The nodes on a page if nothing is said, and at the most.
+/// Default and maximum number of nodes on a page.
 const PAGE: u64 = 100;
 const MAX_PAGE: u64 = 1000;
 

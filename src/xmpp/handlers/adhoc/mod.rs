@@ -1,6 +1,5 @@
-//! Ad-hoc commands (XEP-0050): the service administered from any client that can show a form. Administrators reach every
-//! node, owners theirs. The rules stay where they are: a command is forms over the service's use cases, and has a file of
-//! its own.
+//! Ad-hoc commands (XEP-0050): administration of the service from any client that supports forms. Administrators manage
+//! all nodes, owners their own. Each command has a file of its own, and presents operations of the service as forms.
 
 mod affiliations;
 mod announce;
@@ -47,7 +46,7 @@ use self::{
     sessions::{CommandSession, CommandSessions},
 };
 
-/// The commands, in the order in which they are listed.
+/// Commands, in the order of the list.
 const ALL: &[&dyn AdHocCommand] = &[
     &list_nodes::ListNodesCommand,
     &create_node::CreateNodeCommand,
@@ -69,21 +68,21 @@ const ALL: &[&dyn AdHocCommand] = &[
     &limits::LimitsCommand,
 ];
 
-/// The longest session id that a requester may choose, in bytes.
+/// Maximum length of a session id that a requester may choose, in bytes.
 const MAX_ID_BYTES: usize = 256;
 
-/// The commands of the service.
+/// Ad-hoc commands of the service, and their sessions.
 pub(crate) struct AdHocCommands {
     service: Arc<Service>,
     sessions: CommandSessions,
 }
 
-/// What an asker wants done with a session (XEP-0050 §3.4).
+/// Action of a request in a session (XEP-0050 §3.4).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum CommandAction {
     Cancel,
     Complete,
-    /// What is offered first.
+    /// The default action, listed in `execute`.
     Execute,
     Next,
     Prev,
@@ -103,17 +102,17 @@ impl CommandAction {
 }
 
 impl AdHocCommands {
-    /// Commands over a service.
+    /// Returns the commands over a service.
     #[must_use]
     pub(crate) fn new(service: Arc<Service>) -> Self {
         let sessions = CommandSessions::default();
         Self { service, sessions }
     }
 
-    /// The commands that an actor has: their nodes and their names for people.
+    /// Returns the commands that an actor may use: their nodes and names.
     ///
     /// # Errors
-    /// If the store fails.
+    /// Returns an error if the store fails.
     pub(crate) async fn of(
         &self,
         actor: &Actor,
@@ -129,10 +128,11 @@ impl AdHocCommands {
         Ok(own)
     }
 
-    /// The name of the command at a node, if there is one.
+    /// Returns the name of the command at a node, if the node is a command.
     ///
     /// # Errors
-    /// [`Forbidden`](gjallar_pubsub::Error::Forbidden) if the actor may not use it (XEP-0050 §3.3); if the store fails.
+    /// [`Forbidden`](gjallar_pubsub::Error::Forbidden) if the actor may not use the command (XEP-0050 §3.3); an error
+    /// if the store fails.
     pub(crate) async fn name(
         &self,
         actor: &Actor,
@@ -148,11 +148,11 @@ impl AdHocCommands {
         }
     }
 
-    /// Executes a stage of a command, with the room for its reply in bytes. After an error the session is unchanged,
-    /// and the requester may send a corrected form.
+    /// Executes a stage of a command; `room` is the maximum size of the reply in bytes. After an error the session is
+    /// unchanged, and the requester may submit a corrected form.
     ///
     /// # Errors
-    /// The errors of XEP-0050 §4.4, those of the use case, and `policy-violation` for a reply that is too large.
+    /// The errors of XEP-0050 §4.4, errors of the operation, and `policy-violation` for a reply that is too large.
     pub(crate) async fn run(
         &self,
         actor: &Actor,
@@ -207,7 +207,7 @@ impl AdHocCommands {
         let answer = reply.render(about, id);
         if answer.byte_len() > room {
             self.service.metrics().count_rejection("answer_bytes");
-            // With an error, the requester would try again what is done.
+            // After an error the requester would repeat a change that is committed.
             return reply.shortened(about, id, room).ok_or_else(|| {
                 StanzaError::new("modify", "policy-violation")
                     .text(format!("max_stanza_bytes: the reply has more than {room} bytes"))
@@ -219,7 +219,7 @@ impl AdHocCommands {
         Ok(answer)
     }
 
-    /// A form that comes with the first request answers the first form.
+    /// Starts a command. A form in the first request is the submitted first form.
     async fn begin(
         &self,
         asker: &CommandContext<'_>,
@@ -304,7 +304,7 @@ async fn resume(
     })
 }
 
-/// What a request is answered.
+/// Reply to a request.
 enum CommandReply {
     Cancelled,
     Done(CommandOutcome),
@@ -336,7 +336,7 @@ impl CommandReply {
         }
     }
 
-    /// The reply of a completed command with as much of its note as fits; nothing if it is a form that does not fit.
+    /// Returns the reply of a completed command with as much of its note as fits; `None` for a form that does not fit.
     fn shortened(&self, about: CommandInfo, id: &str, room: usize) -> Option<ElementWriter> {
         let Self::Done(CommandOutcome { note: Some(note), form: None }) = self else { return None };
         let done =
@@ -346,7 +346,7 @@ impl CommandReply {
     }
 }
 
-/// The actions that are allowed next.
+/// Returns the element with the allowed next actions.
 fn actions(session: &CommandSession) -> ElementWriter {
     let (first, others): (_, &[&'static str]) = match session.more {
         NextActions::Last => ("complete", &["complete"]),

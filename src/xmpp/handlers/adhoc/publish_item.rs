@@ -1,4 +1,4 @@
-//! Publishing an item by hand (§7.1).
+//! Publication of an item (§7.1).
 
 use async_trait::async_trait;
 use xmpp_parsers::data_forms::FieldType;

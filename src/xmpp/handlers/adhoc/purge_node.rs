@@ -1,4 +1,4 @@
-//! Removing all items of a node (§8.5).
+//! Removal of all items of a node (§8.5).
 
 use async_trait::async_trait;
 

@@ -1,4 +1,4 @@
-//! Retracting items by hand (§7.2).
+//! Retraction of selected items (§7.2).
 
 use std::sync::Arc;
 
@@ -49,7 +49,7 @@ impl AdHocCommand for RetractItemsCommand {
                 subid: None,
             };
             let retrieved = asker.service.retrieve(asker.actor, &request).await?;
-            // Owners see publishers that the node does not show.
+            // Owners see publishers that the node hides from others.
             let owns = asker.service.configuration(asker.actor, &node).await.is_ok();
             let mut items = Field::new("items", FieldType::ListMulti);
             items.label = Some("Newest items".into());

@@ -1,4 +1,4 @@
-//! Retracting items that are older than so many days.
+//! Retraction of items that are older than a number of days.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! Commands that wait for their next form: bounded, and forgotten after a while.
+//! Sessions of commands that wait for the next form; their number, size and lifetime are limited.
 
 use std::{
     collections::HashMap,
@@ -15,26 +15,26 @@ use gjallar_pubsub::Actor;
 
 use super::{command::NextActions, form_values::FormValues};
 
-/// Sessions at the same time, and those of one asker; a further one ends the oldest.
+/// Maximum number of sessions, in total and of one requester; a further session ends the oldest.
 const MAX_SESSIONS: usize = 1000;
 const MAX_SESSIONS_OF_ONE: usize = 10;
-/// About how many bytes they take; with more the oldest end.
+/// Approximate maximum of bytes of all sessions; the oldest end first.
 const MAX_BYTES: usize = 16 * 1024 * 1024;
-/// How long a session waits for its next form.
+/// Time for which a session waits for its next form.
 const LIFETIME: Duration = Duration::from_secs(600);
 
-/// A command between two forms.
+/// Command between two forms.
 #[derive(Debug)]
 pub(super) struct CommandSession {
     asker: Jid,
     command: &'static str,
-    /// The time since which it waits for its form.
+    /// Time at which the current form was shown.
     began: Instant,
-    /// What its forms were answered.
+    /// Submitted forms.
     pub(super) answers: Vec<FormValues>,
-    /// The form that waits for an answer.
+    /// Form that waits for its submission.
     pub(super) shown: DataForm,
-    /// What may come after it.
+    /// Continuation after that form.
     pub(super) more: NextActions,
 }
 
@@ -49,7 +49,7 @@ impl CommandSession {
         Self { asker, command, began: Instant::now(), answers: Vec::new(), shown, more }
     }
 
-    /// The session after these answers, with its next form.
+    /// Returns the session after the submitted forms `answers`, with the next form.
     pub(super) fn after(
         &self,
         answers: Vec<FormValues>,
@@ -70,7 +70,7 @@ impl CommandSession {
     }
 }
 
-/// Who has a session, and its id, which may be the requester's own.
+/// Requester, and id of the session, which the requester may choose.
 type SessionKey = (Jid, String);
 
 #[derive(Debug, Default)]
@@ -86,7 +86,7 @@ impl CommandSessions {
     pub(super) fn put(&self, id: &str, session: CommandSession) {
         let mut waiting = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         waiting.end(|other| other.began.elapsed() >= LIFETIME);
-        // One that begins under this id takes the place of one that waits there.
+        // A new session replaces an older one with the same id.
         let key = (session.asker.clone(), id.to_owned());
         waiting.remove(&key);
         let own = |other: &CommandSession| other.asker == session.asker;
@@ -103,14 +103,14 @@ impl CommandSessions {
         waiting.sessions.insert(key, session);
     }
 
-    /// Returns `true` if a requester has a session of a command under this id.
+    /// Returns `true` if the requester has a session of a command with this id.
     pub(super) fn has(&self, id: &str, actor: &Actor, command: &str) -> bool {
         let waiting = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let session = waiting.sessions.get(&(actor.jid.clone(), id.to_owned()));
         session.is_some_and(|session| session.command == command)
     }
 
-    /// Takes the session of an asker; nobody else can.
+    /// Removes and returns a session of the requester.
     pub(super) fn take(
         &self,
         id: &str,
@@ -177,7 +177,7 @@ mod tests {
         tokio::time::advance(Duration::from_secs(1)).await;
         let expired = sessions.take("1", &asker, "x").unwrap_err();
         assert_eq!(expired.application.unwrap().0, "session-expired");
-        // The timeout begins anew with each form.
+        // The timeout starts anew with each form.
         assert!(sessions.take("2", &asker, "x").is_ok());
     }
 

@@ -1,4 +1,4 @@
-//! What the service counts.
+//! Statistics of the service.
 
 use async_trait::async_trait;
 use xmpp_parsers::data_forms::FieldType;

@@ -1,4 +1,4 @@
-//! Subscriptions at a node, shown and set (§8.8).
+//! Display and change of the subscriptions of a node (§8.8).
 
 use async_trait::async_trait;
 

@@ -151,7 +151,7 @@ async fn stalled_link_sends_no_events_after_the_reply_to_a_ban() {
         let mut stage = TestWriter::with_ban().await;
         let written = stage.written(30 * SECOND).await;
         assert!(!written.iter().any(is_answer_to_ban), "the service may have the event");
-        // Now the server reads all of it.
+        // The server now reads everything.
         let is_own = |one: &&Element| is_barrier(one) && one.attr("to") != Some(MULTICAST);
         stage.return_one(written.iter().rfind(is_own).expect("a barrier after the question"));
         let written = stage.written(5 * SECOND).await;

@@ -1,4 +1,4 @@
-//! The form `pubsub#subscribe_authorization` (§8.6): owners are asked, and answer.
+//! Form `pubsub#subscribe_authorization` (§8.6): request to the owners, and their response.
 
 use jid::Jid;
 use minidom::Element;
@@ -11,13 +11,13 @@ use crate::xmpp::{
 use gjallar_pubsub::{NodeId, SubId, op::authorize::Authorize};
 
 const NODE: &str = "pubsub#node";
-/// The label of the field `pubsub#node`.
+/// Label of the field `pubsub#node`.
 pub const NODE_LABEL: &str = "The NodeID of the relevant node";
 const SUBSCRIBER: &str = "pubsub#subscriber_jid";
 const SUBID: &str = "pubsub#subid";
 const ALLOW: &str = "pubsub#allow";
 
-/// Asks an owner of a node whether a JID may subscribe.
+/// Returns the form that asks an owner of a node whether a JID may subscribe.
 #[must_use]
 pub fn request(node: &NodeId, jid: &Jid, subid: Option<&SubId>) -> ElementWriter {
     let mut fields = vec![
@@ -37,7 +37,7 @@ pub fn request(node: &NodeId, jid: &Jid, subid: Option<&SubId>) -> ElementWriter
     forms::render(&asked)
 }
 
-/// The form in a message, if it is of this type.
+/// Returns the form in a message, if the form has this type.
 #[must_use]
 pub fn find(message: &Element) -> Option<&Element> {
     let form = message.get_child("x", ns::DATA_FORMS)?;
@@ -46,11 +46,12 @@ pub fn find(message: &Element) -> Option<&Element> {
     (form_type.text() == ns::SUBSCRIBE_AUTHORIZATION).then_some(form)
 }
 
-/// What an owner answered; nothing if it was cancelled.
+/// Parses an owner's response; `None` if the form was cancelled.
 ///
 /// # Errors
-/// [`NotAcceptable`](gjallar_pubsub::Error::NotAcceptable) for a form without one of the three fields, [`BadRequest`](gjallar_pubsub::Error::BadRequest) for one that is not
-/// submitted; [`FormTooLarge`](gjallar_pubsub::Error::FormTooLarge).
+/// [`NotAcceptable`](gjallar_pubsub::Error::NotAcceptable) for a form without one of the three fields,
+/// [`BadRequest`](gjallar_pubsub::Error::BadRequest) for a form that is not submitted;
+/// [`FormTooLarge`](gjallar_pubsub::Error::FormTooLarge).
 pub fn answer(form: &Element) -> Result<Option<Authorize>, gjallar_pubsub::Error> {
     let fields: Vec<_> = forms::fields(form)?.collect();
     let value = |var: &str| {

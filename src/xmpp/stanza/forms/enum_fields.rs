@@ -1,4 +1,4 @@
-//! The values of the fields of a node's configuration that are choices, with the labels of the registry (§16.4.4).
+//! Values of the configuration fields that are choices, with the labels of the registry (§16.4.4).
 
 use gjallar_pubsub::{
     AccessModel, ItemExpire, ItemReply, NotificationType, PublishModel, PublishNodeFull,
@@ -41,7 +41,7 @@ pub(super) const SEND_LAST: &[(&str, &str)] = &[
     ),
 ];
 
-/// How long items are kept, as a number or `max`.
+/// Returns the value of `pubsub#item_expire`: a number of seconds or `max`.
 pub(super) fn item_expire(expire: ItemExpire) -> String {
     match expire {
         ItemExpire::Max => "max".to_owned(),
@@ -49,7 +49,7 @@ pub(super) fn item_expire(expire: ItemExpire) -> String {
     }
 }
 
-/// The name of an access model on the wire.
+/// Returns the name of an access model on the wire.
 #[must_use]
 pub fn access_model(model: AccessModel) -> &'static str {
     match model {
@@ -61,7 +61,7 @@ pub fn access_model(model: AccessModel) -> &'static str {
     }
 }
 
-/// The name of a publish model on the wire.
+/// Returns the name of a publish model on the wire.
 #[must_use]
 pub fn publish_model(model: PublishModel) -> &'static str {
     match model {

@@ -1,4 +1,4 @@
-//! The form `pubsub#meta-data` (§5.4): what a node is about. The labels are those of the registry (§16.4.3) and of
+//! Form `pubsub#meta-data` (§5.4): description of a node. The labels are those of the registry (§16.4.3) and of
 //! XEP-0460.
 
 use xmpp_parsers::data_forms::{DataFormType, Field, FieldType};
@@ -13,8 +13,8 @@ use crate::xmpp::{
 };
 use gjallar_pubsub::{MaxItems, NodeConfig, op::discover::MetaData};
 
-/// What holds of every node here for those who keep its items (XEP-0460): they are the same for everyone, in the order
-/// in which they came, and none is left by a purge. Nobody may suggest a node to strangers.
+/// Guarantees of every node for clients that cache its items (XEP-0460): items are the same for everyone and keep their
+/// order, and a purge leaves none. Nodes may not be suggested to other users.
 const CACHING: &str = "\
     <field var='{urn:xmpp:pubsub-caching:0}consistent-items' type='boolean'><value>true</value></field>\
     <field var='{urn:xmpp:pubsub-caching:0}consistent-set' type='boolean'><value>true</value></field>\
@@ -22,7 +22,7 @@ const CACHING: &str = "\
     <field var='{urn:xmpp:pubsub-caching:0}purge-keep-last-item' type='boolean'><value>false</value></field>\
     <field var='{urn:xmpp:pubsub-caching:0}allowed-for-suggestions' type='boolean'><value>false</value></field>";
 
-/// The fields of the configuration that have another label in the meta-data.
+/// Configuration fields that have another label in the meta-data.
 const LABELS: [(&str, &str); 5] = [
     ("pubsub#access_model", "Access model"),
     ("pubsub#max_items", "Max # of items to persist"),
@@ -31,8 +31,8 @@ const LABELS: [(&str, &str); 5] = [
     ("pubsub#type", "Payload semantic type information"),
 ];
 
-/// The form for a node: its configuration, with the number of items even where that is `max` (XEP-0460 §4.2), and what
-/// comes of itself.
+/// Returns the form of a node: its configuration, with the actual number of items also for `max` (XEP-0460 §4.2), and
+/// derived data.
 #[must_use]
 pub fn form(data: &MetaData) -> ElementWriter {
     let max_items = MaxItems::Number(data.max_items);
@@ -84,8 +84,9 @@ fn persistence(data: &MetaData) -> Field {
     forms::field(var, FieldType::ListSingle, "How items are stored", persistence)
 }
 
-/// Whether subscribers are notified of every modification. Another configuration may remove items (§8.2.5.3), so it has
-/// to be announced too; what is removed past `max_items`, and after `item_expire`, is known from these (XEP-0460 §4.2).
+/// Returns the field that states whether subscribers are notified of every change. A new configuration may remove items
+/// (§8.2.5.3), so notification of configurations is required too; subscribers can derive removals by `max_items` and
+/// `item_expire` (XEP-0460 §4.2).
 fn always_notify(data: &MetaData) -> Field {
     let config = &data.config;
     let always = config.deliver_notifications && config.notify_retract && config.notify_config;

@@ -1,7 +1,7 @@
-//! Data forms (XEP-0004): one mapping per form.
+//! Data forms (XEP-0004): one module for each form.
 //!
-//! Forms are built with `xmpp_parsers` and written by [`render`]. Submitted ones are read from the
-//! tree, so that a field that the library does not expect is no failure.
+//! Forms are built with `xmpp_parsers` and written by [`render`]. Submitted forms are read from the element, so that
+//! fields unknown to the library are no errors.
 
 pub mod authorization;
 pub mod enum_fields;
@@ -19,7 +19,7 @@ use xmpp_parsers::{
 
 use crate::xmpp::{stanza::ns, xml::writer::ElementWriter};
 
-/// A form as it is written. The library's way, through a tree, takes ten times as long.
+/// Renders a form. The library's conversion to an element takes ten times as long.
 #[must_use]
 pub fn render(form: &DataForm) -> ElementWriter {
     let text = |name, text: &Option<String>| {
@@ -40,8 +40,9 @@ pub fn render(form: &DataForm) -> ElementWriter {
     fields.fold(head, |form, field| form.with("field", |tag| fill(tag, field, is_asked)))
 }
 
-/// Writes a field. Where a value is asked for, a list without options, or with open validation, takes any value. Its
-/// present values are options too. COMPAT: clients such as Movim and Psi keep a value of a list only if it is an option.
+/// Writes a field. In a form to fill in, a list without options, or with open validation, accepts any value, and its
+/// current values are options too. COMPAT: clients such as Movim and Psi keep a value of a list only if it is an
+/// option.
 fn fill(tag: ElementWriter, field: &Field, is_asked: bool) -> ElementWriter {
     let kind = match field.type_ {
         FieldType::Boolean => "boolean",
@@ -77,21 +78,21 @@ fn fill(tag: ElementWriter, field: &Field, is_asked: bool) -> ElementWriter {
     tag.children(is_open.then(open_validation))
 }
 
-/// Says that a list takes any value, whether it has options or not (XEP-0122 §3.2.2).
+/// Returns the validation of a list that accepts any value, with or without options (XEP-0122 §3.2.2).
 fn open_validation() -> ElementWriter {
     ElementWriter::ns("validate", ns::VALIDATE)
         .attr("datatype", "xs:string")
         .child(ElementWriter::new("open"))
 }
 
-/// Maximum number of bytes of a value in a form.
+/// Returns the maximum number of bytes of a value in a form.
 pub(crate) fn value_len(value: &str) -> usize {
     let is_escaped = |byte: &u8| matches!(byte, b'<' | b'>' | b'&' | b'\r');
     let escaped = value.as_bytes().iter().filter(|byte| is_escaped(byte)).count();
     "<value></value>".len() + value.len() + 4 * escaped
 }
 
-/// A field with its label, and its value unless it is unset: a `<value/>` without content is no JID, time or number.
+/// Returns a field with its label and value. An empty value is left out: an empty `<value/>` is no JID, time or number.
 #[must_use]
 pub fn field(var: &str, kind: FieldType, label: &str, value: &str) -> Field {
     let mut field = Field::new(var, kind);
@@ -100,7 +101,7 @@ pub fn field(var: &str, kind: FieldType, label: &str, value: &str) -> Field {
     field
 }
 
-/// A field with several JIDs.
+/// Returns a field with several JIDs.
 #[must_use]
 pub fn jids<J: ToString>(var: &str, label: &str, jids: &[J]) -> Field {
     let mut field = Field::new(var, FieldType::JidMulti);
@@ -109,7 +110,7 @@ pub fn jids<J: ToString>(var: &str, label: &str, jids: &[J]) -> Field {
     field
 }
 
-/// A field with a choice among named values.
+/// Returns a field with a choice among named values.
 #[must_use]
 pub fn choice(var: &str, label: &str, options: &[(&str, &str)], value: &str) -> Field {
     let mut field = field(var, FieldType::ListSingle, label, value);
@@ -117,7 +118,7 @@ pub fn choice(var: &str, label: &str, options: &[(&str, &str)], value: &str) -> 
     field
 }
 
-/// A list that offers some values and takes others too (XEP-0122).
+/// Returns a list with options that accepts other values too (XEP-0122).
 #[must_use]
 pub fn open_choices(var: &str, label: &str, options: &[String], values: &[String]) -> Field {
     let mut field = Field::new(var, FieldType::ListMulti);
@@ -132,24 +133,24 @@ pub fn open_choices(var: &str, label: &str, options: &[String], values: &[String
     field
 }
 
-/// An option of a list. COMPAT: clients such as Converse show an option without a label as an empty line.
+/// Returns an option of a list. COMPAT: clients such as Converse show an option without a label as an empty line.
 #[must_use]
 pub fn option(value: &str, label: &str) -> Option_ {
     Option_ { label: Some(label.to_owned()), value: value.to_owned() }
 }
 
-/// A form of a registered type (XEP-0068).
+/// Returns a form of a registered type (XEP-0068).
 #[must_use]
 pub fn form_of_type(kind: DataFormType, form_type: &str, fields: Vec<Field>) -> DataForm {
     DataForm::new(kind, form_type, fields)
 }
 
-/// The name or the value of a field as an error repeats it.
+/// Shortens the name or value of a field for an error text.
 pub(crate) fn shortened(text: &str) -> String {
     text.chars().take(100).collect()
 }
 
-/// The text of an error about a value that a field cannot have.
+/// Returns the text of the error for an invalid value of a field.
 fn invalid(var: &str, value: &str) -> String {
     format!("{}: {:?} is not a valid value", shortened(var), shortened(value))
 }
@@ -168,19 +169,19 @@ pub(super) fn check_type(found: &[String], expected: &str) -> Result<(), String>
     }
 }
 
-/// The values of a field that is a set, each once, in their order (XEP-0004 §3.3: "duplicate JIDs MUST be ignored").
+/// Returns the distinct values of a field, in their order (XEP-0004 §3.3: "duplicate JIDs MUST be ignored").
 pub(crate) fn distinct<T: Clone + Eq + Hash>(values: impl Iterator<Item = T>) -> Vec<T> {
     let mut seen = HashSet::new();
     values.filter(|value| seen.insert(value.clone())).collect()
 }
 
-/// A value of a data type of XML Schema without the white space around it, which is no part of it (XML Schema 2, §4.3.6,
-/// `collapse`). Texts and the names of choices are compared as they are.
+/// Returns a value of an XML Schema type without surrounding white space (XML Schema 2, §4.3.6, `collapse`). Texts and
+/// names of choices are compared without this.
 pub(super) fn collapsed(value: &str) -> &str {
     value.trim_matches([' ', '\t', '\n', '\r'])
 }
 
-/// A value of type `xs:boolean`.
+/// Parses a value of type `xs:boolean`.
 pub(super) fn flag(value: &str) -> Option<bool> {
     match collapsed(value) {
         "1" | "true" => Some(true),
@@ -189,16 +190,16 @@ pub(super) fn flag(value: &str) -> Option<bool> {
     }
 }
 
-/// A value of type `xs:unsignedInt`; leading zeros and a plus sign are part of its lexical space.
+/// Parses a value of type `xs:unsignedInt`; its lexical space includes leading zeros and a plus sign.
 pub(super) fn number(value: &str) -> Option<u32> {
     collapsed(value).parse().ok()
 }
 
 /// Maximum number of fields and values of a submitted form. The service's own forms have far fewer. Options, which some
-/// clients send back, do not count; the limit of a stanza bounds them.
+/// clients send back, do not count; the limit of stanza sizes bounds them.
 const MAX_PARTS: usize = 256;
 
-/// The fields of a submitted form, each with its values.
+/// Returns the fields of a submitted form, each with its values.
 ///
 /// # Errors
 /// [`FormTooLarge`](gjallar_pubsub::Error::FormTooLarge).
@@ -208,8 +209,8 @@ pub fn fields(
     fields_and_lists(form, |_| false)
 }
 
-/// The fields of a submitted form, each with its values. Values of lists do not count; the limit of a stanza bounds
-/// them.
+/// Returns the fields of a submitted form, each with its values. Values of lists do not count in the limit; the limit
+/// of stanza sizes bounds them.
 ///
 /// # Errors
 /// [`FormTooLarge`](gjallar_pubsub::Error::FormTooLarge).

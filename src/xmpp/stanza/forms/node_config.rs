@@ -1,5 +1,5 @@
-//! The form `pubsub#node_config`: every field of a node's configuration, both ways. The labels are those of the
-//! registry (§16.4.4), without the full stop at the end of some.
+//! Form `pubsub#node_config`: parsing and rendering of node configurations. The labels are those of the registry
+//! (§16.4.4), without the full stop at the end of some.
 
 use jid::Jid;
 use minidom::Element;
@@ -24,14 +24,14 @@ use gjallar_pubsub::{
     NodeConfig, NotificationType, PublishModel, PublishNodeFull, SeenConfig, SendLastPublishedItem,
 };
 
-/// The configuration as a form to fill in (§8.2.2). Access models that look at rosters are offered where these can be
-/// read, with these groups.
+/// Returns the configuration as a form to fill in (§8.2.2). `offered_groups` are the roster groups to offer; without
+/// them the access models that need rosters are left out.
 #[must_use]
 pub fn form(config: &NodeConfig, offered_groups: Option<&[String]>) -> ElementWriter {
     forms::render(&data_form(DataFormType::Form, config, offered_groups))
 }
 
-/// The configuration as a result, as events show it (§8.2.5.3).
+/// Returns the configuration as a result, for events (§8.2.5.3).
 #[must_use]
 pub fn result(config: &NodeConfig) -> ElementWriter {
     let mut form = data_form(DataFormType::Result_, config, None);
@@ -39,7 +39,7 @@ pub fn result(config: &NodeConfig) -> ElementWriter {
     forms::render(&form)
 }
 
-/// The configuration as a node's meta-data show it (§5.4).
+/// Returns the configuration fields of a node's meta-data (§5.4).
 pub(super) fn public_fields(config: &NodeConfig) -> Vec<Field> {
     let mut fields = show(config, &[]);
     fields.retain(is_public);
@@ -52,7 +52,7 @@ fn is_public(field: &Field) -> bool {
     field.var.as_deref() != Some(GROUPS)
 }
 
-/// The configuration as a data form of any type; with the groups of a roster that it offers, if rosters can be read.
+/// Returns the configuration as a data form of any type; with the roster groups to offer, if rosters can be read.
 #[must_use]
 pub fn data_form(
     kind: DataFormType,
@@ -69,7 +69,7 @@ pub fn data_form(
     forms::form_of_type(kind, ns::NODE_CONFIG, fields)
 }
 
-/// The configuration of a node as a form to fill in, which says which configuration it shows.
+/// Returns the configuration of a node as a form to fill in, with the revision of the configuration.
 #[must_use]
 pub fn form_of(shown: &Configuration, offered_groups: Option<&[String]>) -> DataForm {
     let mut form = data_form(DataFormType::Form, &shown.config, offered_groups);
@@ -79,8 +79,8 @@ pub fn form_of(shown: &Configuration, offered_groups: Option<&[String]>) -> Data
     form
 }
 
-/// Which configuration of which node a form shows, so that two owners do not overwrite each other's changes unknowingly.
-/// It comes back with the form (XEP-0004 §3.3, `hidden`).
+/// Hidden field with the epoch and number of the configuration that a form shows, so that owners do not unknowingly
+/// overwrite each other's changes. Clients send the field back (XEP-0004 §3.3, `hidden`).
 const REVISION: &str = "x-gjallar#revision";
 
 fn seen(value: &str) -> Option<SeenConfig> {
@@ -89,17 +89,17 @@ fn seen(value: &str) -> Option<SeenConfig> {
     Some(SeenConfig { epoch, number: number.parse().ok()? })
 }
 
-/// What the newest item has to be, where items are published (XEP-0395 §3.2).
+/// Expected content version of the newest item, in publish-options (XEP-0395 §3.2).
 const COMPARED: &str = "pubsub#prev_item_cap_value";
 
-/// What a submitted form says.
+/// Content of a submitted form.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct NodeConfigForm {
-    /// What changes.
+    /// Fields to change.
     pub settings: Vec<ConfigField>,
-    /// The configuration that the form showed, if it says so.
+    /// Configuration that the form showed, if the form states it.
     pub seen: Option<SeenConfig>,
-    /// What a publisher says of the newest item (XEP-0395 §3.2).
+    /// Expected content version of the newest item (XEP-0395 §3.2).
     pub compared: Option<String>,
 }
 
@@ -246,7 +246,7 @@ fn show(config: &NodeConfig, offered_groups: &[String]) -> Vec<Field> {
     ]
 }
 
-/// Every field and its value, as text: of several values each in a line.
+/// Returns every field and its value as text; several values are in lines.
 #[must_use]
 pub fn values(config: &NodeConfig) -> Vec<(String, String)> {
     let fields = show(config, &[]).into_iter();
@@ -254,10 +254,11 @@ pub fn values(config: &NodeConfig) -> Vec<(String, String)> {
     fields.filter_map(value).collect()
 }
 
-/// What a submitted form says; nothing if it was cancelled (§8.2.4).
+/// Parses a submitted form; returns no field if the form was cancelled (§8.2.4).
 ///
 /// # Errors
-/// [`NotAcceptable`](gjallar_pubsub::Error::NotAcceptable) for a value that a field cannot have; [`FormTooLarge`](gjallar_pubsub::Error::FormTooLarge).
+/// [`NotAcceptable`](gjallar_pubsub::Error::NotAcceptable) for an invalid value of a field;
+/// [`FormTooLarge`](gjallar_pubsub::Error::FormTooLarge).
 pub fn submitted(form: &Element) -> Result<NodeConfigForm, gjallar_pubsub::Error> {
     if form.attr("type") == Some("cancel") {
         return Ok(NodeConfigForm::default());
@@ -265,11 +266,12 @@ pub fn submitted(form: &Element) -> Result<NodeConfigForm, gjallar_pubsub::Error
     settings(form, ns::NODE_CONFIG)
 }
 
-/// The settings that a publisher wants a node to have (§7.1.5): fields of the same names in a form of another type.
+/// Parses publish-options (§7.1.5): the same fields in a form of another type.
 ///
 /// # Errors
-/// As [`submitted`]; [`NotAcceptable`](gjallar_pubsub::Error::NotAcceptable) for a field without a value too, [`UnknownField`](gjallar_pubsub::Error::UnknownField), and
-/// [`BadRequest`](gjallar_pubsub::Error::BadRequest) for a form that is cancelled.
+/// Those of [`submitted`]; also [`NotAcceptable`](gjallar_pubsub::Error::NotAcceptable) for a field without a value,
+/// [`UnknownField`](gjallar_pubsub::Error::UnknownField), and [`BadRequest`](gjallar_pubsub::Error::BadRequest) for a
+/// cancelled form.
 pub fn preconditions(form: &Element) -> Result<NodeConfigForm, gjallar_pubsub::Error> {
     settings(form, ns::PUBLISH_OPTIONS)
 }
@@ -281,10 +283,10 @@ fn settings(form: &Element, type_of_form: &str) -> Result<NodeConfigForm, gjalla
     settings_of(forms::fields(form)?, type_of_form)
 }
 
-/// What the fields of a submitted form say.
+/// Parses the fields of a submitted form.
 ///
 /// # Errors
-/// As [`submitted`].
+/// Same as [`submitted`].
 pub fn answered<'a>(
     fields: impl Iterator<Item = (&'a str, Vec<String>)>,
 ) -> Result<NodeConfigForm, gjallar_pubsub::Error> {
@@ -304,7 +306,8 @@ fn settings_of<'a>(
                 forms::check_type(values, type_of_form)
                     .map_err(gjallar_pubsub::Error::NotAcceptable)?;
             }
-            // A field without a value unsets a text or a list (XEP-0004 §3.6). A flag, a number or a choice keeps its value.
+            // A field without a value unsets a text or a list (XEP-0004 §3.6). A boolean, a number or a choice keeps
+            // its value.
             (_, []) if is_config => {
                 submitted.settings.extend(setting(var, "").ok().flatten());
             }
@@ -324,8 +327,8 @@ fn settings_of<'a>(
             }
             (COMPARED, [value]) if !is_config => submitted.compared = Some(value.clone()),
             (_, values) => match setting(var, &values.join("\n")) {
-                // A form is filled in by programs that know other fields (XEP-0004 §3.1); a precondition has to be
-                // understood (§7.1.5).
+                // Clients may submit unknown fields of a form (XEP-0004 §3.1); a precondition must be understood
+                // (§7.1.5).
                 Err(gjallar_pubsub::Error::UnknownField(_)) if is_config => {}
                 Ok(_) if values.len() > 1 && !is_list(var) => {
                     let text = format!("{}: only one value is accepted", forms::shortened(var));
@@ -351,10 +354,11 @@ fn invalid(var: &str, value: &str) -> gjallar_pubsub::Error {
     gjallar_pubsub::Error::NotAcceptable(forms::invalid(var, value))
 }
 
-/// One field, of several values each in a line; nothing if it says what always holds here.
+/// Parses one field; several values are in lines. Returns `None` for a field with a fixed value.
 ///
 /// # Errors
-/// [`UnknownField`](gjallar_pubsub::Error::UnknownField); [`NotAcceptable`](gjallar_pubsub::Error::NotAcceptable) if it cannot have this value.
+/// [`UnknownField`](gjallar_pubsub::Error::UnknownField); [`NotAcceptable`](gjallar_pubsub::Error::NotAcceptable) for
+/// an invalid value of the field.
 pub fn setting(var: &str, value: &str) -> Result<Option<ConfigField>, gjallar_pubsub::Error> {
     let bad = || invalid(var, value);
     let flag = || forms::flag(value).ok_or_else(bad);
@@ -436,9 +440,9 @@ pub fn setting(var: &str, value: &str) -> Result<Option<ConfigField>, gjallar_pu
     }))
 }
 
-/// Fields that clients send along, and whose values here cannot be otherwise.
+/// Accepts fields that can have only one value here.
 ///
-/// COMPAT: clients that fill in a form of their own set fields to what is the default anywhere.
+/// COMPAT: clients that build forms of their own set such fields to the common default.
 fn holds_anyway(var: &str, value: &str) -> Result<(), gjallar_pubsub::Error> {
     match (var, value) {
         ("pubsub#node_type", "leaf") => Ok(()),

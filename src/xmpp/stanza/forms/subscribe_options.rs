@@ -1,4 +1,4 @@
-//! The form `pubsub#subscribe_options` (§6.3): the options of a subscription, both ways. The labels are those of the
+//! Form `pubsub#subscribe_options` (§6.3): parsing and rendering of subscription options. The labels are those of the
 //! registry (§16.4.2).
 
 use minidom::Element;
@@ -17,10 +17,10 @@ use gjallar_pubsub::{
     op::subscription_options::OptionsForm,
 };
 
-/// A field that is the service's own (§12.20).
+/// Option of gjallar that is not in the registry (§12.20).
 const KEYWORD: &str = "x-gjallar#keyword";
 
-/// Options as a form to fill in (§6.3.2), or as a result (§6.3.7).
+/// Returns options as a form to fill in (§6.3.2), or as a result (§6.3.7).
 #[must_use]
 pub fn form(kind: DataFormType, offered: &OptionsForm) -> ElementWriter {
     let mut fields = show(&offered.options);
@@ -31,7 +31,7 @@ pub fn form(kind: DataFormType, offered: &OptionsForm) -> ElementWriter {
 const INCLUDE_BODY: &str = "pubsub#include_body";
 const SHOW_VALUES: &str = "pubsub#show-values";
 
-/// The values of that field, with their labels.
+/// Values of `pubsub#show-values`, with their labels.
 const SHOWS: [(&str, &str, Show); 5] = [
     ("away", "XMPP Show Value of Away", Show::Away),
     ("chat", "XMPP Show Value of Chat", Show::Chat),
@@ -49,14 +49,14 @@ fn show_values(shows: ShowSet) -> Field {
     field
 }
 
-/// The values for these states, each in a line.
+/// Returns the names of presence states, one a line.
 #[must_use]
 pub fn show_names(shows: ShowSet) -> String {
     let names = SHOWS.into_iter().filter(|(.., show)| shows.has(*show)).map(|(name, ..)| name);
     names.collect::<Vec<_>>().join("\n")
 }
 
-/// The states of these values, each in a line.
+/// Parses names of presence states, one a line.
 #[must_use]
 pub fn shows(names: &str) -> Option<ShowSet> {
     let show = |name: &str| {
@@ -110,14 +110,14 @@ fn show(options: &SubscriptionOptions) -> Vec<Field> {
     ]
 }
 
-/// Every option and its value, as text.
+/// Returns every option and its value as text.
 #[must_use]
 pub fn values(options: &SubscriptionOptions) -> Vec<(String, String)> {
     let value = |field: Field| Some((field.var?, field.values.join("\n")));
     show(options).into_iter().filter_map(value).collect()
 }
 
-/// The options that are not the default, and their values, as text.
+/// Returns the options that differ from the defaults, with their values as text.
 #[must_use]
 pub fn changed_values(options: &SubscriptionOptions) -> Vec<(String, String)> {
     let default = values(&SubscriptionOptions::default());
@@ -126,10 +126,12 @@ pub fn changed_values(options: &SubscriptionOptions) -> Vec<(String, String)> {
     changed
 }
 
-/// What a submitted form says; nothing if it was cancelled.
+/// Parses a submitted form; returns no option if the form was cancelled.
 ///
 /// # Errors
-/// [`InvalidOptions`](gjallar_pubsub::Error::InvalidOptions) for a value that a field cannot have; [`BadRequest`](gjallar_pubsub::Error::BadRequest) for a form that is not submitted; [`FormTooLarge`](gjallar_pubsub::Error::FormTooLarge).
+/// [`InvalidOptions`](gjallar_pubsub::Error::InvalidOptions) for an invalid value of a field;
+/// [`BadRequest`](gjallar_pubsub::Error::BadRequest) for a form that is not submitted;
+/// [`FormTooLarge`](gjallar_pubsub::Error::FormTooLarge).
 pub fn submitted(form: &Element) -> Result<Vec<SubscriptionOption>, gjallar_pubsub::Error> {
     match form.attr("type") {
         Some("cancel") => return Ok(Vec::new()),
@@ -143,10 +145,10 @@ pub fn submitted(form: &Element) -> Result<Vec<SubscriptionOption>, gjallar_pubs
                 forms::check_type(values, ns::SUBSCRIBE_OPTIONS)
                     .map_err(gjallar_pubsub::Error::InvalidOptions)?;
             }
-            // A field without a value unsets an option (XEP-0004 §3.6). A flag or a number keeps its value.
+            // A field without a value unsets an option (XEP-0004 §3.6). A boolean or a number keeps its value.
             (_, []) => settings.extend(setting(var, "").ok()),
             (_, values) => match setting(var, &values.join("\n")) {
-                // Programs send fields that this service does not have (XEP-0004 §3.1).
+                // Clients may send fields that the service does not support (XEP-0004 §3.1).
                 Err(gjallar_pubsub::Error::UnknownField(_)) => {}
                 Ok(_) if values.len() > 1 && var != SHOW_VALUES => {
                     let text = format!("{}: only one value is accepted", forms::shortened(var));
@@ -159,10 +161,11 @@ pub fn submitted(form: &Element) -> Result<Vec<SubscriptionOption>, gjallar_pubs
     Ok(settings)
 }
 
-/// One field.
+/// Parses one field.
 ///
 /// # Errors
-/// [`UnknownField`](gjallar_pubsub::Error::UnknownField); [`InvalidOptions`](gjallar_pubsub::Error::InvalidOptions) if it cannot have this value.
+/// [`UnknownField`](gjallar_pubsub::Error::UnknownField); [`InvalidOptions`](gjallar_pubsub::Error::InvalidOptions) for
+/// an invalid value of the field.
 pub fn setting(var: &str, value: &str) -> Result<SubscriptionOption, gjallar_pubsub::Error> {
     let bad = || gjallar_pubsub::Error::InvalidOptions(forms::invalid(var, value));
     let flag = || forms::flag(value).ok_or_else(bad);
