@@ -1,8 +1,9 @@
-//! The one path of change: decide in the node's turn, commit, settle; disk before anyone hears of it.
+//! The only path of change: decide under the node guard, commit, reply, notify. Replies and notifications follow the
+//! sync to disk.
 //!
-//! A turn ends when its decision has its place among the commits. The next one is decided on it, though it may
-//! not be on the disk yet; so those of one node share a sync. When a commit is true it is settled: answered
-//! and told. If it fails, none that rests on it happens.
+//! The node guard is released when the decision has its position in the commit order. The next decision is based on
+//! that commit, although it may not be on disk yet; so commits of one node share a sync. If a commit fails, all later
+//! ones of its commit chain fail too.
 
 use std::{
     collections::{BTreeSet, HashMap},
@@ -33,21 +34,21 @@ use super::{
     service_state::ServiceState,
 };
 
-/// A decision that changes something, with the turn in which it was made.
+/// Decision that changes something, with the node guard under which it was made.
 struct PreparedCommit<R> {
     turn: NodeGuard,
     reply: R,
     changes: Arc<Changes>,
     told: Vec<Told>,
-    /// The resources whose implicit subscription the decision changes.
+    /// Resources whose implicit subscription the decision changes.
     readmitted: Vec<InterestedResource>,
-    /// The resources that lose pending notifications of implicit subscriptions.
+    /// Resources that lose pending notifications of implicit subscriptions.
     revoked: BTreeSet<Jid>,
     audited: Option<AuditRecord>,
     underway: OwnedSemaphorePermit,
 }
 
-/// What is answered where nothing changes, with the turn that it rests on.
+/// Outcome of a request that changes nothing, with the node guard on which it is based.
 struct ImmediateReply<R> {
     outcome: Outcome<R>,
     turn: Option<NodeGuard>,
@@ -59,14 +60,14 @@ impl<R> From<Error> for ImmediateReply<R> {
     }
 }
 
-/// What is told of a decision.
+/// Log entry of a decision, with its recipients and its reservation in the log window.
 struct Told {
     notification: Arc<LogEntry>,
     recipients: Recipients,
     room: Room,
 }
 
-/// The notifications of a decision at a node of this creator's account.
+/// Log entry of a decision before the reservation; `creator` is the account that created the node.
 struct ToTell {
     notification: Arc<LogEntry>,
     recipients: Recipients,
@@ -74,7 +75,7 @@ struct ToTell {
 }
 
 impl ToTell {
-    /// Reserves room in the outbox. Returns the key of the exceeded limit if there is none.
+    /// Reserves room in the log window. Returns the key of the exceeded limit if there is not enough.
     fn reserve(&self, outbox: &Arc<LogWindow>) -> Result<Told, &'static str> {
         let (notification, recipients) = (Arc::clone(&self.notification), self.recipients.clone());
         let room = outbox.reserve(&self.creator, &notification, &recipients)?;
@@ -107,7 +108,7 @@ impl Service {
         }
     }
 
-    /// Waits for a node's turn. After a failure of the store, what it owes there all the same is told.
+    /// Locks a node. After a failure of the store, also restores the pending log entries of the node from the store.
     pub(super) async fn lock_node(&self, id: &NodeId) -> Result<NodeGuard, Error> {
         let ServiceState { nodes, outbox, .. } = &*self.memory;
         if nodes.is_quarantined(id) {
@@ -124,7 +125,7 @@ impl Service {
         Ok(turn)
     }
 
-    /// After a failure of the store: what was read of a node is what there is, and what is owed there is in the outbox.
+    /// Replaces the state of a node after a failure of the store, when it was reread and its log entries were restored.
     pub(super) fn accept_reread(
         &self,
         id: &NodeId,
@@ -139,7 +140,7 @@ impl Service {
         turn.reset_chain();
     }
 
-    /// What was found at a node; if it is not there, where its owner said that those who come later should turn to.
+    /// Replaces the error for a missing node by `Gone` with the redirect URI, if its owner deleted it with a redirect.
     pub(super) async fn resolve_redirect<T>(
         &self,
         id: &NodeId,
@@ -155,7 +156,7 @@ impl Service {
         }
     }
 
-    /// Waits for a node's turn, and until all is true that is known there.
+    /// Locks a node and waits until all its pending commits are durable.
     pub(super) async fn lock_committed(&self, id: &NodeId) -> Result<NodeGuard, Error> {
         loop {
             let turn = self.lock_node(id).await?;
@@ -165,8 +166,8 @@ impl Service {
         }
     }
 
-    /// The one path of change: the node's turn, facts, rule, room, and a place among the commits, at which this
-    /// returns. Then the answer and the notification follow, when it is true.
+    /// Runs an operation: locks the node, prefetches, decides, reserves room in the log window and submits the commit.
+    /// Returns at that point; the reply and the notifications follow once the commit is durable.
     pub(super) async fn execute<R: Send + 'static, A: Send + 'static>(
         &self,
         actor: &Actor,
@@ -182,8 +183,8 @@ impl Service {
         let (settle, settling) = SubmitHandle::begin(respond);
         match self.prepare(actor, id, &need, rule).await {
             Ok(decided) => {
-                // Large ones may take several groups of commits, and what follows one must not be settled before it.
-                // How many nodes their creator has is counted when it is true.
+                // A large commit may take several group commits, and none that follows may complete before it. The
+                // number of nodes of a creator is updated when the commit is durable.
                 let is_large = decided.changes.unsubscribed().nth(1).is_some();
                 let is_counted = decided
                     .changes
@@ -194,7 +195,7 @@ impl Service {
                     turn.wait_committed().await;
                 }
             }
-            // In its turn too: what another one decides there comes after it.
+            // The guard is held so that later decisions at the node are answered later.
             Err(ImmediateReply { outcome, turn }) => {
                 settle(self.resolve_redirect(id, outcome).await);
                 drop(turn);
@@ -203,7 +204,7 @@ impl Service {
         settling
     }
 
-    /// Decides; or says what is answered at once, because nothing changes.
+    /// Makes the decision; returns an immediate reply if nothing changes.
     async fn prepare<R>(
         &self,
         actor: &Actor,
@@ -235,7 +236,7 @@ impl Service {
             }
             let decision = match rule(turn.node(), &facts, &context) {
                 Ok(decision) if !decision.changes.is_empty(turn.node()) => decision,
-                // It is not shown before what it rests on is true.
+                // The reply must not show changes that are not durable yet.
                 unchanged if turn.wait_committed().await => {
                     let outcome = unchanged.map(|decision| decision.reply).map_err(Error::from);
                     return Err(ImmediateReply { outcome, turn: Some(turn) });
@@ -277,7 +278,7 @@ impl Service {
         }
     }
 
-    /// Tells what nothing changes for, and what is not owed after a restart; as far as there is room.
+    /// Appends log entries that belong to no commit and are lost at a restart, as far as there is room.
     pub(super) fn enqueue_ephemeral(&self, turn: &mut NodeGuard, notifications: Vec<LogEntry>) {
         for notification in notifications {
             let Some(to_tell) = self.to_tell(turn, None, notification) else { continue };
@@ -288,8 +289,8 @@ impl Service {
         }
     }
 
-    /// Room for what is told of a decision, if there is enough. Where somebody has to go that does not wait for it:
-    /// entities are not told then.
+    /// Reserves room for the log entries of a decision. A decision that revokes access does not fail for lack of room:
+    /// its notices to single entities are dropped instead.
     fn rooms(
         &self,
         turn: &mut NodeGuard,
@@ -322,7 +323,7 @@ impl Service {
         })
     }
 
-    /// Resolves the recipients; `None` if there are none.
+    /// Resolves the recipients of a log entry. Returns `None` if there are none.
     fn to_tell(
         &self,
         turn: &mut NodeGuard,
@@ -333,7 +334,7 @@ impl Service {
             Audience::Explicit(some) | Audience::Interested(some) | Audience::Listed(some) => {
                 some.clone()
             }
-            // Those who were subscribed hear of a deletion; after it nobody is.
+            // A deletion is sent to the subscribers before it.
             Audience::Subscribers => turn.recipients(),
         };
         let node = turn.node().or(created).filter(|_| !recipients.is_empty())?;
@@ -341,7 +342,7 @@ impl Service {
         Some(ToTell { notification: Arc::new(notification), recipients, creator })
     }
 
-    /// Makes a decision true in memory, and has the store make it true.
+    /// Applies a decision in memory and submits its commit to the store.
     fn commit<R: Send + 'static>(
         &self,
         id: &NodeId,
@@ -393,7 +394,7 @@ impl Service {
                 Change::Subscribed(_) | Change::SubscribedByOwner(_) | Change::Unsubscribed(_)
             )
         });
-        // Notifications that share a list go on sharing one.
+        // Log entries with a shared recipient list share the new list too.
         let mut lists = HashMap::new();
         for Told { notification, recipients, .. } in &mut told {
             if let Some(node) = turn.node().filter(|_| changes_audiences) {
@@ -432,7 +433,7 @@ impl Service {
             let _permit = permit;
             let _request = request.enter();
             if let (Err(StoreError::Corrupt(_)), Some(epoch)) = (&result, epoch) {
-                // Whether they have lost their subscriptions will not be known any more.
+                // The subscriptions cannot be read any more, so nobody is notified for them.
                 memory.outbox.revoke(epoch, changes.unsubscribed());
             }
             let settle = |outcome| {

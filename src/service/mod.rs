@@ -1,8 +1,8 @@
-//! The service: one method for each use case, and `Service::execute`, the only path by which state changes. It decides,
-//! commits, replies and delivers; changes are visible once they are durable, in commit order.
+//! The publish-subscribe service: one method for each use case. `Service::execute` is the only path by which state
+//! changes: decision, commit, reply, notifications. Changes are visible once they are durable, in commit order.
 //!
-//! Each method passes its reply to a closure, which is called in commit order, before the notifications of the commit are
-//! sent.
+//! Each method passes its reply to a closure, which is called in commit order, before the notifications of the commit
+//! are sent.
 
 mod admin_queries;
 pub mod admission;
@@ -100,20 +100,20 @@ use self::{
     workers::presence_retries::Retries,
 };
 
-/// Nodes that stay in memory while nobody works at them.
+/// Maximum number of cached nodes, apart from nodes in use.
 const MAX_CACHED_NODES: usize = 100_000;
 
-/// For whom time acts.
+/// JID of the actor of timer-driven operations.
 const TIMER_ACTOR: &str = "nobody.invalid";
 
-/// The time, as the service sees it.
+/// Source of the current time.
 pub type Clock = dyn Fn() -> Timestamp + Send + Sync;
 
-/// A publish-subscribe service: nodes in a store, and an outbox.
+/// Publish-subscribe service: nodes in a store, and the window of the event log.
 pub struct Service {
     store: Arc<dyn Store>,
     memory: Arc<ServiceState>,
-    /// Commits that may still begin; who decides more waits.
+    /// Permits for pending commits; further decisions wait for a permit.
     underway: Arc<Semaphore>,
     policies: RwLock<Arc<PolicyTable>>,
     auditor: Arc<Auditor>,
@@ -123,7 +123,8 @@ pub struct Service {
 }
 
 impl Service {
-    /// Begins to serve what is in a store, for everyone and without administrators until it is told [otherwise](Self::set_policies).
+    /// Opens the service on a store, with the default policy for all nodes and without administrators until
+    /// [`set_policies`](Self::set_policies) is called.
     ///
     /// # Errors
     /// If the store cannot be read.
@@ -181,31 +182,31 @@ impl Service {
         Ok(Self { store, memory, underway, policies, auditor, fresh, clock, timer_actor: nobody })
     }
 
-    /// The same, and what owners and administrators change is noted so.
+    /// Sets the auditor, which receives the changes made by owners and administrators.
     #[must_use]
     pub fn with_auditor(self, auditor: Arc<Auditor>) -> Self {
         Self { auditor, ..self }
     }
 
-    /// What has to be told.
+    /// Returns the window of the event log.
     #[must_use]
     pub fn log_window(&self) -> &Arc<LogWindow> {
         &self.memory.outbox
     }
 
-    /// The number of nodes.
+    /// Returns the number of nodes.
     #[must_use]
     pub fn node_count(&self) -> u64 {
         self.memory.census.total()
     }
 
-    /// Who is available.
+    /// Returns the presence tracker.
     #[must_use]
     pub fn presence_tracker(&self) -> &Arc<PresenceTracker> {
         &self.memory.presences
     }
 
-    /// Copies the store as it is between two commits into a folder, which must be there.
+    /// Copies the store, as of a point between two commits, into an existing folder.
     ///
     /// # Errors
     /// If the store has no files, or they cannot be copied.
@@ -213,13 +214,13 @@ impl Service {
         self.store.snapshot_to(folder).await
     }
 
-    /// A number that no other call returned, for names on the wire.
+    /// Returns a number that no other call returned, for identifiers on the wire.
     #[must_use]
     pub fn next_u64(&self) -> u64 {
         self.fresh.next_u64()
     }
 
-    /// Ends the store's work. Requests after it fail.
+    /// Trims the event log, saves pending refusals of presence and closes the store. Later requests fail.
     pub async fn close(&self) {
         while self.memory.outbox.told().is_some() {
             if let Err(error) = self.forget().await {
@@ -231,16 +232,16 @@ impl Service {
                 break;
             }
         }
-        // What cannot be written now is asked for once more after the next start.
+        // The presence of entities with an unsaved refusal is requested once more after the next start.
         while !self.memory.presences.unwritten_refusals().is_empty()
             && self.write_refusals().await.is_ok()
         {}
         self.store.close().await;
     }
 
-    // Each of the following methods carries out the use case of its name; what it refuses, and why,
-    // stands with the rule in `pubsub::op`. It returns when the request has its place in the order; the answer
-    // is given when what was decided is true.
+    // Each of the following methods runs the use case of its name. The errors are documented with the rule in
+    // `gjallar_pubsub::op`. The method returns once the request has its position in the commit order; the reply is
+    // passed to the closure after the commit.
 
     /// Creates a node (§8.1).
     pub async fn create<A: Send + 'static>(
@@ -374,7 +375,7 @@ impl Service {
         self.execute(actor, &request.node, PrefetchRequest::Nothing, rule, respond).await
     }
 
-    /// Approves a pending subscription, or refuses it (§8.6). Replies whether there was one.
+    /// Approves or denies a pending subscription (§8.6). Replies whether there was one.
     pub async fn authorize<A: Send + 'static>(
         &self,
         actor: &Actor,
@@ -387,7 +388,7 @@ impl Service {
         self.execute(actor, &request.node, PrefetchRequest::LastItem, rule, respond).await
     }
 
-    /// Tells the actor of the subscriptions that wait at a node (§8.7).
+    /// Sends the actor the pending subscription requests of a node (§8.7).
     pub async fn pending<A: Send + 'static>(
         &self,
         actor: &Actor,
@@ -399,7 +400,8 @@ impl Service {
         self.execute(actor, node, PrefetchRequest::Nothing, rule, respond).await
     }
 
-    /// Says something to the subscribers of a node who want it; answers how many they are.
+    /// Sends an announcement to the subscribers of a node whose options include announcements. Replies with their
+    /// number.
     pub async fn announce<A: Send + 'static>(
         &self,
         actor: &Actor,

@@ -1,8 +1,8 @@
-//! Hot nodes: those in memory, loaded on demand, bounded. A node's lock is its turn: who holds it is
-//! the only one who decides there.
+//! Bounded cache of nodes, loaded on demand. The guard of a node is its lock: only its holder decides operations at the
+//! node.
 //!
-//! A node in memory is as its newest commit makes it, which may still be on its way to the disk. What is
-//! decided on it rests on that commit; what is shown of it waits until it is settled.
+//! A cached node contains the changes of its newest commit, which may not be on disk yet. Decisions are based on that
+//! commit; replies that show its changes wait until it is durable.
 
 use std::{
     collections::{HashMap, HashSet, VecDeque},
@@ -20,12 +20,12 @@ use gjallar_pubsub::{
 
 use super::{event_log::recipient_lists::SharedLists, pending_commits::PendingCommits};
 
-/// The largest item that is kept in memory as the newest of its node ([`Item::size`]).
+/// Maximum size of an item that is cached as the newest of its node ([`Item::size`]).
 const MAX_LAST_ITEM_BYTES: usize = 4096;
-/// Nodes that are looked at, and those that are evicted, to make room for one.
+/// Maximum numbers of nodes that are examined and evicted to insert one.
 const MAX_LOOKED_AT: usize = 16;
 const MAX_EVICTED: usize = 2;
-/// The most nodes in doubt that are looked at together.
+/// Maximum number of uncertain nodes that are reloaded together.
 const MAX_IN_DOUBT: usize = 64;
 
 /// The nodes that are in memory.
@@ -34,21 +34,20 @@ pub(super) struct NodeCache {
     max: usize,
     reads: Counter,
     cells: Mutex<Cells>,
-    /// Those of which something is damaged, until the process ends.
+    /// Nodes with a corrupt record, quarantined until the process ends.
     closed: Mutex<HashSet<NodeId>>,
-    /// Those whose last commit failed, and that nobody has looked at since.
+    /// Nodes whose last commit failed and that were not reloaded since.
     in_doubt: Mutex<VecDeque<NodeId>>,
     doubts: Notify,
-    /// Damaged records of which nobody knows the node.
+    /// Corrupt records of unknown nodes.
     of_no_node: Mutex<HashSet<String>>,
 }
 
-/// Cells, and the order in which they are looked at for eviction: those that were asked for since they were looked at
-/// last are kept another time (the clock algorithm).
+/// Cache slots and their eviction order: a slot that was used since it was last examined stays (clock algorithm).
 #[derive(Debug, Default)]
 struct Cells {
     all: HashMap<NodeId, Slot>,
-    /// Each of them once.
+    /// Each cached node once.
     order: VecDeque<NodeId>,
 }
 
@@ -64,13 +63,13 @@ struct CacheSlot {
     underway: Arc<PendingCommits>,
 }
 
-/// What is known of a node.
+/// Cached content of a node.
 #[derive(Debug, Default)]
 enum SlotContent {
-    /// Nothing: it has to be read.
+    /// Content has to be read.
     #[default]
     Nothing,
-    /// There is no such node.
+    /// The node does not exist.
     Absent,
     There(Box<CachedNode>),
 }
@@ -78,37 +77,37 @@ enum SlotContent {
 #[derive(Debug)]
 struct CachedNode {
     node: Node,
-    /// Everyone subscribed; made when first needed after a change.
+    /// All subscribers; computed when first needed after a change.
     recipients: Option<Recipients>,
-    /// Replaced when access rules change.
+    /// Identity of the access rules; replaced when they change.
     access: Arc<()>,
     /// Recipient lists of pending notifications.
     lists: SharedLists,
     last: LastItem,
 }
 
-/// The newest item of a node.
+/// Newest item of a node.
 #[derive(Clone, Debug, Default)]
 pub(super) enum LastItem {
-    /// It has to be read.
+    /// The item has to be read.
     #[default]
     Unread,
     None,
     Item(Arc<Item>),
 }
 
-/// Whose a node was before a commit of which nobody knows whether it happened.
+/// Creator of a node before a commit with an unknown outcome.
 #[derive(Debug)]
 pub(super) struct PreviousCreator(pub(super) Option<BareJid>);
 
-/// A node's turn.
+/// Lock of a node while an operation is decided.
 #[derive(Debug)]
 pub(super) struct NodeGuard {
     cell: OwnedMutexGuard<CacheSlot>,
 }
 
 impl NodeCache {
-    /// Keeps at most `max` nodes that nobody is working at, and counts those that are read.
+    /// Creates a cache for at most `max` nodes, apart from nodes in use. `reads` counts nodes read from the store.
     pub(super) fn new(max: usize, reads: Counter) -> Self {
         Self {
             max,
@@ -121,12 +120,12 @@ impl NodeCache {
         }
     }
 
-    /// Closes a node; whether it was not closed before.
+    /// Quarantines a node. Returns `true` if it was not quarantined before.
     pub(super) fn quarantine(&self, id: &NodeId) -> bool {
         self.closed.lock().unwrap_or_else(PoisonError::into_inner).insert(id.clone())
     }
 
-    /// What became of a node's last commit is not known.
+    /// Marks a node whose last commit has an unknown outcome.
     pub(super) fn mark_uncertain(&self, id: &NodeId) {
         let mut nodes = self.in_doubt.lock().unwrap_or_else(PoisonError::into_inner);
         if !nodes.contains(id) {
@@ -136,7 +135,7 @@ impl NodeCache {
         self.doubts.notify_one();
     }
 
-    /// Waits for nodes that are in doubt, or were: some of them, at least one.
+    /// Waits for uncertain nodes and takes some of them, at least one. A node may have been reloaded meanwhile.
     pub(super) async fn next_uncertain(&self) -> Vec<NodeId> {
         loop {
             let first: Vec<_> = {
@@ -151,7 +150,7 @@ impl NodeCache {
         }
     }
 
-    /// Notes a record; whether it was not noted before.
+    /// Records a corrupt record. Returns `true` if it was not recorded before.
     pub(super) fn record_corruption(&self, record: &str) -> bool {
         let mut noted = self.of_no_node.lock().unwrap_or_else(PoisonError::into_inner);
         noted.insert(record.to_owned())
@@ -161,12 +160,12 @@ impl NodeCache {
         self.closed.lock().unwrap_or_else(PoisonError::into_inner).contains(id)
     }
 
-    /// How many are in memory.
+    /// Returns the number of cached nodes.
     pub(super) fn len(&self) -> usize {
         self.cells().all.len()
     }
 
-    /// Nodes in memory, each with the sequence of its newest event.
+    /// Returns the cached nodes, each with the sequence of its newest event.
     pub(super) async fn node_sequences(&self) -> Vec<(NodeId, Epoch, Sequence)> {
         let cells: Vec<_> = self.cells().all.values().map(|slot| Arc::clone(&slot.cell)).collect();
         let mut sequences = Vec::with_capacity(cells.len());
@@ -178,8 +177,8 @@ impl NodeCache {
         sequences
     }
 
-    /// Waits for a node's turn, and reads the node if it is not in memory. If that was because a commit
-    /// failed, whose it was before is given too, and the turn is to be [trusted](Turn::trust).
+    /// Locks a node, and reads it if it is not cached. After a failed commit also returns the previous creator; the
+    /// caller then has to call [`reset_chain`](NodeGuard::reset_chain).
     pub(super) async fn lock(
         &self,
         id: &NodeId,
@@ -227,8 +226,8 @@ impl NodeCache {
 }
 
 impl Cells {
-    /// Makes room for one more by evicting nodes that nobody is working at. Few are looked at, and if all of these are in
-    /// use there are more than `max` for a while; later calls evict two.
+    /// Evicts unused nodes before one is inserted. Few are examined; if all of them are in use, the cache exceeds `max`
+    /// for a while, and later calls evict two each.
     fn evict(&mut self, max: usize) {
         let mut kept = Vec::with_capacity(MAX_LOOKED_AT);
         let mut evicted = 0;
@@ -245,7 +244,7 @@ impl Cells {
                 evicted += 1;
             }
         }
-        // All that are idle were asked for: the first of them goes.
+        // All unused nodes were requested since the last examination: the first is evicted.
         let is_idle = |id: &NodeId| self.all.get(id).is_some_and(Slot::is_idle);
         if evicted == 0
             && self.all.len() >= max
@@ -264,7 +263,7 @@ impl Slot {
 }
 
 impl NodeGuard {
-    /// The node, if there is one.
+    /// Returns the node, or `None` if it does not exist.
     pub(super) fn node(&self) -> Option<&Node> {
         self.hot().map(|hot| &hot.node)
     }
@@ -276,41 +275,42 @@ impl NodeGuard {
         }
     }
 
-    /// The newest item, or that it has to be read.
+    /// Returns the newest item, or `Unread`.
     pub(super) fn last(&self) -> LastItem {
         self.hot().map_or(LastItem::None, |hot| hot.last.clone())
     }
 
-    /// The newest item was read.
+    /// Caches the newest item after it was read.
     pub(super) fn set_last(&mut self, item: Option<&Arc<Item>>) {
         if let SlotContent::There(hot) = &mut self.cell.known {
             hot.last = item.map_or(LastItem::None, LastItem::of);
         }
     }
 
-    /// Makes changes true in memory, ahead of the disk. To be followed by their commit at once.
+    /// Applies changes in memory, ahead of the disk. The caller has to submit their commit at once.
     pub(super) fn apply(&mut self, changes: &Changes) -> CommitChain {
         self.cell.known = std::mem::take(&mut self.cell.known).with(changes);
         self.cell.underway.begin(changes)
     }
 
-    /// The node's commits that are on their way.
+    /// Returns the pending commits of the node.
     pub(super) fn underway(&self) -> Arc<PendingCommits> {
         Arc::clone(&self.cell.underway)
     }
 
-    /// Waits until all that is known here is true. If that is not so the turn is of no use any more.
+    /// Waits until all pending commits of the node are durable. Returns `false` if one failed; the guard must not be
+    /// used then.
     pub(super) async fn wait_committed(&self) -> bool {
         self.cell.underway.wait_committed().await
     }
 
-    /// What was read is what there is.
+    /// Starts a new commit chain after the node was read.
     pub(super) fn reset_chain(&mut self) {
         let creator = self.node().map(|node| node.creator.clone());
         self.cell.underway.reset(creator);
     }
 
-    /// Everyone who is subscribed.
+    /// Returns all subscribers.
     pub(super) fn recipients(&mut self) -> Recipients {
         match &mut self.cell.known {
             SlotContent::There(hot) => {
@@ -321,12 +321,12 @@ impl NodeGuard {
         }
     }
 
-    /// Identity of the access rules of the node, until one of them changes.
+    /// Returns the identity of the access rules of the node, valid until one of them changes.
     pub(super) fn access(&self) -> Weak<()> {
         self.hot().map_or_else(Weak::new, |hot| Arc::downgrade(&hot.access))
     }
 
-    /// Replaces the recipient lists of notifications by equal ones of pending notifications of the node.
+    /// Replaces the recipient lists of log entries by equal ones of pending notifications of the node.
     pub(super) fn share_lists(&mut self, notifications: &mut [LogEntry]) {
         if let SlotContent::There(hot) = &mut self.cell.known {
             hot.lists.share(notifications);
@@ -335,7 +335,7 @@ impl NodeGuard {
 }
 
 impl CacheSlot {
-    /// Returns `true` if it may be forgotten.
+    /// Returns `true` if the slot may be evicted.
     fn is_idle(&self) -> bool {
         Arc::strong_count(&self.underway) == 1 && !self.underway.is_broken()
     }
@@ -417,7 +417,7 @@ mod tests {
         drop(nodes.cell(&id(5)));
         assert!(!has(&nodes, 3) && has(&nodes, 0) && has(&nodes, 2) && has(&nodes, 4));
         assert_eq!(nodes.len(), 4);
-        // All were asked for: one goes all the same.
+        // All nodes were requested: one is evicted nevertheless.
         for number in [0, 2, 4, 5, 6] {
             drop(nodes.cell(&id(number)));
         }

@@ -1,4 +1,4 @@
-//! What a rule has to know from the store before it decides.
+//! Data that rules need from the store before they decide.
 
 use std::collections::{BTreeMap, HashSet};
 
@@ -23,10 +23,10 @@ use super::{
     node_cache::{LastItem, NodeGuard},
 };
 
-/// What a rule has to know from the store.
+/// Data that a rule needs from the store.
 pub(super) enum PrefetchRequest<'a> {
     Nothing,
-    /// The node of this name that was deleted, and how many nodes the actor's account created.
+    /// The deleted node of this name, and the number of nodes that the actor's account created.
     Creation(&'a NodeId),
     /// The numbers of deleted nodes with a redirect.
     Deletion,
@@ -37,37 +37,40 @@ pub(super) enum PrefetchRequest<'a> {
     Own(&'a OwnItems<'a>),
     /// The JIDs of this entity that an owner subscribed.
     EnrolledOf(&'a BareJid),
-    /// The subscribers whom an owner subscribed.
+    /// The JIDs that an owner subscribed.
     Enrolled,
-    /// Whether somebody has access.
+    /// Only the roster that gives access.
     Access,
-    /// The publishers of the items that are retracted.
+    /// The publishers of the items to retract.
     Publishers(&'a Retract),
-    /// The same, if no node is there; what is there, if the node may be full, for items to come; and the newest item, if it is compared.
+    /// For a missing node: the deleted node of this name and the number of nodes of the actor's account. Otherwise:
+    /// existing items, if the node may be full; the publishers of replaced items; the newest item, if the request
+    /// compares it.
     Room(&'a Publish),
-    /// The newest item, if new subscribers get it.
+    /// The newest item, if new subscribers receive it.
     LastItem,
-    /// The newest item as above, and the roster that gives access after this change by this entity.
+    /// The newest item, if new subscribers receive it, and the roster that gives access after this change by this
+    /// actor.
     Configuration(&'a Actor, &'a Configure),
-    /// Items that timer-driven operations need, and cached rosters.
+    /// Items for timer-driven operations, and cached rosters.
     Time,
-    /// The newest item, and the number of subscriptions of the actor's account, to which a subscription may be added.
+    /// The newest item, if new subscribers receive it, and the number of subscriptions of the actor's account.
     Subscriptions,
 }
 
-/// Some of the items of a publisher.
+/// Selection of a page of a publisher's items.
 pub(super) struct OwnItems<'a> {
     pub(super) publisher: &'a BareJid,
-    /// The position after which they stand; nothing for the beginning.
+    /// Position after which the page begins; `None` for the beginning of the node.
     pub(super) after: Option<ItemPosition>,
     pub(super) max: usize,
 }
 
-/// What it is told.
+/// Data read from the store for a rule.
 #[derive(Default)]
 pub(super) struct Prefetched {
     pub(super) items: Vec<Item>,
-    /// The position after which there may be more of the items of a publisher.
+    /// Position after which the publisher may have more items.
     pub(super) more_after: Option<ItemPosition>,
     pub(super) newest: Vec<Item>,
     pub(super) existing_items: ExistingItems,
@@ -79,7 +82,7 @@ pub(super) struct Prefetched {
 }
 
 impl Service {
-    /// The facts that a rule needs of a node; none if it refuses the actor in any case.
+    /// Reads the data that a rule needs. Reads nothing if the rule refuses the actor in any case.
     pub(super) async fn prefetch(
         &self,
         actor: &Actor,
@@ -93,7 +96,7 @@ impl Service {
                 PrefetchRequest::Creation(id) => *id,
                 _ => return Ok(Prefetched::default()),
             };
-            // A turn that deletes a node ends when that is true.
+            // The guard under which a node is deleted is held until the deletion is durable.
             let former = self.store.former(id).await;
             let former = former.map_err(|error| self.memory.on_store_error(id, error))?;
             let own_nodes = self.memory.census.count_for_creator(&actor.bare());
@@ -142,7 +145,7 @@ impl Service {
             }
             PrefetchRequest::Publishers(request) => {
                 turn.wait_committed().await;
-                // The rule refuses a larger batch without facts.
+                // The rule refuses a larger batch without this data.
                 let named = request.items.iter().take(self.policies().limits().max_batch);
                 let named: Vec<_> = named.cloned().collect();
                 let publishers = self.publishers_of(&node.id, &named).await?;
@@ -184,7 +187,7 @@ impl Service {
         }
     }
 
-    /// The numbers of redirects, in total and in the share of an owner.
+    /// Returns the numbers of redirects, in total and in the share of an owner.
     async fn redirects(&self, owner: Option<OwnerHash>) -> Result<RedirectCounts, Error> {
         let all = self.store.redirects_len().await.map_err(Error::Unknown)?;
         let own = match owner {
@@ -194,7 +197,7 @@ impl Service {
         Ok(RedirectCounts { all, own })
     }
 
-    /// The facts that the departure of an entity needs of a node.
+    /// Reads the data for the departure of an entity from a node.
     async fn departure(&self, turn: &mut NodeGuard, entity: &BareJid) -> Result<Prefetched, Error> {
         let mut facts = Prefetched::default();
         if turn.node().is_some_and(|node| node.config.tempsub) {
@@ -208,7 +211,7 @@ impl Service {
         Ok(facts)
     }
 
-    /// Some of the items of a publisher at a node from which they are removed.
+    /// Reads a page of a publisher's items, at a node that removes them when the publisher goes offline.
     async fn own_items(&self, turn: &NodeGuard, own: &OwnItems<'_>) -> Result<Prefetched, Error> {
         let is_concerned = |node: &&Node| presence_change::loses_own_items(node, own.publisher);
         let Some(node) = turn.node().filter(is_concerned) else { return Ok(Prefetched::default()) };
@@ -228,12 +231,12 @@ impl Service {
         Ok(Prefetched { items: listed.part.entries, more_after, ..Prefetched::default() })
     }
 
-    /// The JIDs of an entity that an owner subscribed to a node.
+    /// Returns the JIDs of an entity that an owner subscribed to a node.
     async fn enrolled_of(&self, turn: &NodeGuard, entity: &BareJid) -> Result<HashSet<Jid>, Error> {
         let Some(node) = turn.node() else { return Ok(HashSet::new()) };
         let subscribed: Vec<_> = node.subscriptions_of_address(entity).cloned().collect();
         if !turn.wait_committed().await {
-            // The store has not all of them. What is decided in this turn fails as well.
+            // A commit failed, so the store is incomplete. The decision under this guard fails as well.
             return Ok(HashSet::new());
         }
         let enrolled = self.store.enrolled_among(&node.id, &subscribed).await;
@@ -270,7 +273,7 @@ impl Service {
         }
     }
 
-    /// What a node has that may be full.
+    /// Returns the existing items of a node that may be full.
     async fn existing_items(&self, id: &NodeId, new: &[NewItem]) -> Result<ExistingItems, Error> {
         let replaced = self.publishers_of(id, &self.named(new)).await?;
         let page = PageRequest::first(2 * new.len().min(self.policies().limits().max_batch));
@@ -286,9 +289,9 @@ impl Service {
         })
     }
 
-    /// The publishers of the items that new ones would overwrite. Waits for pending commits only if they change one of
-    /// these items, or if the request would be refused without them. It does not wait for evictions: an evicted item
-    /// causes no refusal.
+    /// Returns the publishers of the items that new ones would overwrite. Waits for pending commits only if they change
+    /// one of these items, or if the request would be refused without them. Does not wait for evictions: an evicted
+    /// item causes no refusal.
     async fn publishers(
         &self,
         actor: &Actor,
@@ -309,7 +312,7 @@ impl Service {
         self.publishers_of(&node.id, &named).await
     }
 
-    /// The items of these names that are in the store, each with its publisher.
+    /// Returns the publishers of those of the items that are in the store.
     async fn publishers_of(
         &self,
         id: &NodeId,
@@ -319,7 +322,7 @@ impl Service {
         publishers.map_err(|error| self.memory.on_store_error(id, error))
     }
 
-    /// The names in a request, as many as a batch may have.
+    /// Returns the item ids in a request, at most as many as a batch may have.
     fn named(&self, new: &[NewItem]) -> Vec<ItemId> {
         let names = new.iter().take(self.policies().limits().max_batch);
         names.filter_map(|item| item.id.clone()).collect()

@@ -1,4 +1,4 @@
-//! What the service has in memory: nodes as they will be, and what follows what is true in the store.
+//! State of the service in memory: cached nodes, which may be ahead of the disk, and data that follows commits.
 
 use std::sync::Arc;
 
@@ -14,7 +14,7 @@ use super::{
     timer_queue::TimerQueue, truncated_replies::TruncationLog, workers::presence_retries::Retries,
 };
 
-/// Nodes, what has to be told, and what is counted.
+/// Cached nodes, window of the event log, trackers and counters.
 pub(super) struct ServiceState {
     pub(super) nodes: NodeCache,
     pub(super) outbox: Arc<LogWindow>,
@@ -33,7 +33,7 @@ pub(super) struct ServiceState {
 }
 
 impl ServiceState {
-    /// Follows changes that are true, at a node of which this life of its name was there before.
+    /// Updates the state after a commit; `before` is the epoch of the node before the commit.
     pub(super) fn on_committed(
         &self,
         id: &NodeId,
@@ -59,7 +59,7 @@ impl ServiceState {
         }
     }
 
-    /// A failure at a node. Where a record is damaged the node is closed: nobody is shown less than was
+    /// Converts an error of the store. A corrupt record quarantines the node, so that nobody is shown less than was
     /// stored, or adds to it.
     pub(super) fn on_store_error(&self, id: &NodeId, error: StoreError) -> Error {
         let StoreError::Corrupt(record) = &error else { return Error::Unknown(error) };
@@ -67,7 +67,7 @@ impl ServiceState {
         Error::Quarantined
     }
 
-    /// What was found at many nodes. Those of which something is damaged are closed.
+    /// Returns the result of a read of many nodes. Nodes with corrupt records are quarantined.
     pub(super) fn quarantine_damaged<T>(&self, Partial { found, damaged }: Partial<T>) -> T {
         for CorruptRecord { node, record } in damaged {
             match node {

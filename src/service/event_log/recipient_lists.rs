@@ -8,7 +8,7 @@ use gjallar_pubsub::{Audience, LogEntry, Recipients, WeakRecipients};
 /// Number of lists up to which those without a notification are not removed.
 const MIN_LISTS: usize = 64;
 
-/// The lists by their hashes, as long as a notification has them.
+/// Recipient lists by their hashes, as long as a notification has them.
 #[derive(Debug)]
 pub(in crate::service) struct SharedLists {
     lists: HashMap<u64, WeakRecipients>,
@@ -62,7 +62,6 @@ mod tests {
         ["a", "b"].iter().map(|name| Jid::new(&format!("{name}@{number}.x")).unwrap()).collect()
     }
 
-    /// An event may have a list for each selection of options, and for each ten thousand recipients.
     #[test]
     fn recipient_lists_are_shared() {
         let mut shared = SharedLists::default();

@@ -1,4 +1,4 @@
-//! Who lost a subscription while events of its node waited.
+//! Revocations of subscriptions while events of the node are pending.
 
 use std::{collections::HashMap, sync::Arc};
 
@@ -6,8 +6,7 @@ use jid::Jid;
 
 use gjallar_pubsub::LogEntry;
 
-/// Those who must not hear any more of what happened at a node before they lost their subscription: with each
-/// the first entry of the outbox that it may hear of again.
+/// Entities that lost their subscription to a node: each with the number of the first entry that it may receive again.
 #[derive(Clone, Debug, Default)]
 pub struct Revocations(Option<Arc<HashMap<Jid, u64>>>);
 
@@ -25,8 +24,8 @@ impl Revocations {
         self.0.as_ref().map_or(0, |lost| lost.len())
     }
 
-    /// From this entry on they may hear again. Those are forgotten who may hear of all that is left, from
-    /// `first` on.
+    /// Revokes all entries before `next` for these entities. Revocations that concern no pending entry are removed;
+    /// `first` is the number of the oldest pending entry.
     pub(in crate::service) fn add<'a>(
         &mut self,
         jids: impl Iterator<Item = &'a Jid>,

@@ -1,9 +1,8 @@
-//! What has to be told, in commit order, until the server has taken it over.
+//! Window of the event log: the log entries in commit order until the server has confirmed their notifications.
 //!
-//! A large audience is one entry. The transport takes entries in order, and says when the server
-//! confirmed that it has them; what it has not confirmed is told again on the next connection. Who lost
-//! a subscription is left out from then on, so nobody hears anything after the answer that shut them
-//! out.
+//! A large audience is one entry. The transport reads entries in order and acknowledges the notifications that the
+//! server has confirmed; others are sent again on the next connection. Revoked subscriptions receive no further
+//! notifications, so none is sent after the acknowledgement of a ban.
 
 use std::{
     cmp::Reverse,
@@ -24,45 +23,45 @@ use gjallar_pubsub::{Audience, Epoch, LogEntry, Node, NodeId, Recipients};
 use super::revocations::Revocations;
 use crate::service::shares::{Load, Shares};
 
-/// The most debts that are forgotten at once.
+/// Maximum number of log entries that are trimmed at once.
 const MAX_FORGOTTEN: usize = 500;
 /// Approximate bytes of a revoked subscription in memory.
 const LOST_BYTES: usize = 100;
 
-/// A notification and everyone it goes to.
+/// Log entry with its recipients.
 #[derive(Debug)]
 pub struct WindowEntry {
-    /// What is told.
+    /// The log entry.
     pub notification: Arc<LogEntry>,
-    /// To whom, at the time of the commit.
+    /// Recipients as of the commit.
     pub recipients: Recipients,
-    /// Its number among all that this process tells.
+    /// Number of the entry within this process.
     pub number: u64,
     debt: Option<LogPosition>,
     bytes: usize,
-    /// Whose share it is.
+    /// Account whose share of the limits the entry uses; `None` for a restored entry.
     owner: Option<AccountKey>,
 }
 
 impl WindowEntry {
-    /// Returns `true` if the store had the entry for an earlier process, or after a failed commit: its recipients may be
-    /// unknown to this process.
+    /// Returns `true` if the entry was read from the store, at the start or after a failed commit. Its recipients may
+    /// then be unknown to this process.
     #[must_use]
     pub fn is_restored(&self) -> bool {
         self.owner.is_none()
     }
 }
 
-/// How far the outbox was told: everything before an entry, and some recipients of that one.
+/// Progress of the delivery: all entries before an entry, and some recipients of that entry.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Cursor {
-    /// The entry's number.
+    /// Number of the entry.
     pub number: u64,
-    /// How many of its recipients were told.
+    /// Number of recipients of that entry that were sent their notification.
     pub recipients: usize,
 }
 
-/// Room for one entry, reserved before anything changes.
+/// Reservation of room for one entry, made before a commit.
 #[derive(Debug)]
 pub(in crate::service) struct Room {
     outbox: Arc<LogWindow>,
@@ -77,54 +76,53 @@ impl Drop for Room {
     }
 }
 
-/// The queue of what has to be told.
+/// The newest entries of the event log in memory, with the progress of their delivery.
 #[derive(Debug)]
 pub struct LogWindow {
     queue: Mutex<Queue>,
     changed: Notify,
     confirmed: Notify,
     key: u64,
-    /// Whether the server confirms nothing that is sent.
+    /// `true` if the server confirms nothing that is sent.
     is_unconfirmed: AtomicBool,
 }
 
 #[derive(Debug)]
 struct Queue {
     waiting: VecDeque<Arc<WindowEntry>>,
-    /// The number of the first that waits.
+    /// Number of the oldest pending entry.
     first: u64,
     shares: Shares,
-    /// How many of the entries have a list of recipients, and how many of these lists a part.
+    /// Number of entries of each recipient list, and number of these lists of each part.
     audiences: HashMap<usize, usize>,
     parts: HashMap<usize, usize>,
-    /// The nodes of these entries.
+    /// Pending entries by node.
     nodes: HashMap<Epoch, NodeEntries>,
-    /// Nodes with entries of an earlier process for implicit subscriptions, to which no roster has been applied since.
+    /// Nodes with restored entries for implicit subscriptions, to which no roster has been applied since.
     unchecked: HashSet<NodeId>,
-    /// What the server has, and the store has not forgotten.
+    /// Acknowledged log positions that are not trimmed yet.
     told: Told,
-    /// How many stanzas were sent when that was confirmed, and how many of them are forgotten.
+    /// Number of acknowledged stanzas, and number of those whose entries are trimmed.
     told_stanzas: u64,
     forgotten_stanzas: u64,
-    /// How often somebody lost a subscription at a node of which something is not confirmed.
+    /// Number of revocations at nodes with pending entries.
     losses: u64,
-    /// How often more was to be taken from what waits than was counted there.
+    /// Number of releases of more room than was counted as used.
     miscounts: Counter,
 }
 
-/// The pending entries of a node.
+/// Pending entries of a node.
 #[derive(Debug, Default)]
 struct NodeEntries {
-    /// Their number.
     entries: usize,
-    /// The numbers of those for implicit subscriptions.
+    /// Numbers of the entries for implicit subscriptions.
     interested: VecDeque<u64>,
-    /// Who lost a subscription since.
+    /// Subscriptions revoked while entries of the node were pending.
     lost: Revocations,
 }
 
 impl LogWindow {
-    /// Creates an outbox with these limits. The key is used for the ids of its messages.
+    /// Creates an empty window with these limits. The key is used in the ids of messages.
     #[must_use]
     pub fn new(max: Load, key: u64) -> Self {
         let queue = Queue {
@@ -150,13 +148,13 @@ impl LogWindow {
         }
     }
 
-    /// With what the ids of messages are made ([`Store::key`](crate::store::Store::key)).
+    /// Returns the key for the ids of messages ([`Store::key`](crate::store::Store::key)).
     #[must_use]
     pub fn key(&self) -> u64 {
         self.key
     }
 
-    /// Counts defects of its accounting. Each shows that it holds more than it seems to.
+    /// Counter of accounting defects: each means that the window holds more than it counts.
     pub(in crate::service) fn miscounts(&self) -> Counter {
         self.queue().miscounts.clone()
     }
@@ -166,7 +164,7 @@ impl LogWindow {
         self.queue().shares.hold_to(max);
     }
 
-    /// Reserves room for the notifications to an audience at a node of this creator.
+    /// Reserves room for a log entry with these recipients, in the share of the node's creator.
     ///
     /// # Errors
     /// The key of the exceeded limit.
@@ -184,12 +182,12 @@ impl LogWindow {
         Ok(Room { outbox: Arc::clone(self), owner, bytes, recipients })
     }
 
-    /// An empty outbox with the same limits.
+    /// Returns an empty window with the same limits.
     pub(in crate::service) fn emptied(&self) -> Arc<Self> {
         Arc::new(Self::new(self.queue().shares.max(), self.key))
     }
 
-    /// Tells what room was reserved for; the audience may be another since.
+    /// Appends an entry and releases its reservation. The recipients may differ from those of the reservation.
     pub(in crate::service) fn append(
         &self,
         room: Room,
@@ -202,14 +200,14 @@ impl LogWindow {
         self.changed.notify_one();
     }
 
-    /// What waits here, or was told and is not forgotten.
+    /// Returns the log positions that are pending or not trimmed yet.
     pub(in crate::service) fn known(&self) -> HashSet<LogPosition> {
         let queue = self.queue();
         let waiting = queue.waiting.iter().filter_map(|telling| telling.debt);
         waiting.chain(queue.told.debts.iter().copied()).collect()
     }
 
-    /// Takes up what the store owes, but for what was known before it was asked.
+    /// Appends entries read from the store, except those with a position that was known before the read.
     pub(in crate::service) fn restore(&self, owed: Vec<Owed>, known: &HashSet<LogPosition>) {
         let mut queue = self.queue();
         for Owed { debt, notification, recipients } in owed {
@@ -221,7 +219,7 @@ impl LogWindow {
         self.changed.notify_one();
     }
 
-    /// Leaves entities out of everything that waits at a node, in this life of its name.
+    /// Revokes the pending notifications of entities at a node, in this epoch.
     pub(in crate::service) fn revoke<'a>(
         &self,
         node: Epoch,
@@ -243,7 +241,7 @@ impl LogWindow {
         }
     }
 
-    /// Drops pending notifications of recipients who lost their explicit or implicit subscription to a node.
+    /// Revokes pending notifications of recipients without an explicit or implicit subscription to a node.
     pub(in crate::service) fn retain_subscribed(&self, node: &Node) {
         let mut audiences = HashMap::new();
         for telling in &self.queue().waiting {
@@ -265,7 +263,7 @@ impl LogWindow {
         self.revoke(node.epoch, gone);
     }
 
-    /// The resources with pending notifications of an implicit subscription to a node, in the lists of these.
+    /// Returns the recipient lists of pending notifications of implicit subscriptions to a node, each once.
     pub(in crate::service) fn caps_recipients(&self, node: Epoch) -> Vec<Recipients> {
         let queue = self.queue();
         let mut known = HashSet::new();
@@ -273,13 +271,12 @@ impl LogWindow {
         lists.cloned().collect()
     }
 
-    /// Returns `true` if a node has such resources.
+    /// Returns `true` if a node has pending notifications of implicit subscriptions.
     pub(in crate::service) fn has_interested(&self, node: Epoch) -> bool {
         self.queue().of_interested(node).any(|recipients| !recipients.is_empty())
     }
 
-    /// Defers the entries of an earlier process for implicit subscriptions until rosters are applied. Returns their
-    /// nodes.
+    /// Defers restored entries for implicit subscriptions until rosters are applied. Returns their nodes.
     pub(in crate::service) fn await_rosters(&self) -> Vec<NodeId> {
         let mut queue = self.queue();
         let waiting = queue.waiting.iter().map(|telling| &telling.notification);
@@ -304,7 +301,7 @@ impl LogWindow {
         matches!(audience, Audience::Interested(_)) && self.queue().unchecked.contains(node)
     }
 
-    /// The subscribers of pending presence-based notifications, in sending order.
+    /// Returns the recipient lists of pending presence-based notifications, in sending order.
     pub(in crate::service) fn recipients_by_presence(&self) -> Vec<Recipients> {
         let queue = self.queue();
         let mut known = HashSet::new();
@@ -317,7 +314,7 @@ impl LogWindow {
         some.map(|telling| telling.recipients.clone()).collect()
     }
 
-    /// Those whom what waits at an entry's node must not be told to any more.
+    /// Returns the revocations at the node of an entry. They do not apply to explicit recipients.
     #[must_use]
     pub fn lost(&self, telling: &WindowEntry) -> Revocations {
         if let Audience::Explicit(_) = telling.notification.audience {
@@ -328,44 +325,44 @@ impl LogWindow {
         node.map(|node| node.lost.clone()).unwrap_or_default()
     }
 
-    /// How often somebody lost a subscription while something of its node was not confirmed.
+    /// Returns the number of revocations at nodes with pending entries.
     #[must_use]
     pub fn losses(&self) -> u64 {
         self.queue().losses
     }
 
-    /// The entry of a number, if it is there yet.
+    /// Returns the entry with a number, if it is still pending.
     #[must_use]
     pub fn get(&self, number: u64) -> Option<Arc<WindowEntry>> {
         self.queue().get(number).cloned()
     }
 
-    /// How many entries wait, and about how many bytes they take.
+    /// Returns the number of pending entries, and the approximate bytes of these and of the reservations.
     #[must_use]
     pub fn size(&self) -> (usize, usize) {
         let queue = self.queue();
         (queue.waiting.len(), queue.shares.all().bytes)
     }
 
-    /// The number of recipients of the pending entries and of the reservations.
+    /// Returns the number of recipients of the pending entries and of the reservations.
     #[must_use]
     pub fn notifications(&self) -> usize {
         self.queue().shares.all().notifications
     }
 
-    /// When the oldest that waits happened, in milliseconds since 1970.
+    /// Returns the time of the oldest pending event, in milliseconds since 1970.
     #[must_use]
     pub fn oldest(&self) -> Option<u64> {
         self.queue().waiting.front().map(|telling| telling.notification.occurred_at.0)
     }
 
-    /// The number that the next entry gets.
+    /// Returns the number of the next entry.
     #[must_use]
     pub fn next(&self) -> u64 {
         self.queue().next()
     }
 
-    /// The server has everything up to a position, after so many stanzas.
+    /// Acknowledges everything up to a position; `stanzas` is the number of stanzas sent until then.
     pub fn acknowledge(&self, position: Cursor, stanzas: u64) {
         let mut queue = self.queue();
         while queue.first < position.number
@@ -381,8 +378,8 @@ impl LogWindow {
         self.confirmed.notify_one();
     }
 
-    /// The server has everything up to a position, after so many stanzas, except deferred entries, of which it has the
-    /// recipients before these positions. Nothing is sent after that, and the entries stay here.
+    /// Acknowledges everything up to a position at the end of sending, except deferred entries, which are acknowledged
+    /// up to the recipients of their positions. The entries stay in the window.
     pub fn confirm_finally(&self, end: Cursor, mut deferred: Vec<Cursor>, stanzas: u64) {
         let mut queue = self.queue();
         let numbers: HashSet<_> = deferred.iter().map(|position| position.number).collect();
@@ -396,26 +393,26 @@ impl LogWindow {
         queue.told_stanzas = stanzas;
     }
 
-    /// Whether the server confirms what is sent.
+    /// Records whether the server confirms the stanzas that are sent.
     pub fn note_confirmation(&self, is_confirmed: bool) {
         self.is_unconfirmed.store(!is_confirmed, Ordering::Relaxed);
     }
 
-    /// Returns `true` if the server confirms what is sent, as far as is known.
+    /// Returns `true` unless the server is known not to confirm what is sent.
     #[must_use]
     pub fn is_confirmed(&self) -> bool {
         !self.is_unconfirmed.load(Ordering::Relaxed)
     }
 
-    /// Waits until the server has something that the store has not forgotten.
+    /// Waits for acknowledged entries that are not trimmed yet.
     pub(in crate::service) async fn confirmed(&self) {
         while self.told().is_none() {
             self.confirmed.notified().await;
         }
     }
 
-    /// What the server has and the store has not forgotten, and how many stanzas had been sent; of very much
-    /// the first.
+    /// Returns the acknowledged positions that are not trimmed yet, and the number of stanzas sent for them; at most
+    /// the first 500.
     pub(in crate::service) fn told(&self) -> Option<(Told, u64)> {
         let queue = self.queue();
         if let Some(first) = queue.told.debts.get(..MAX_FORGOTTEN) {
@@ -426,8 +423,8 @@ impl LogWindow {
             .then(|| (queue.told.clone(), queue.told_stanzas))
     }
 
-    /// The store has forgotten so many of the debts that were told, and nothing of the first so many
-    /// stanzas will be repeated. Says how many of them that is news of.
+    /// Records that the store has trimmed this many of the acknowledged positions, and that none of the first `stanzas`
+    /// stanzas can be repeated. Returns the number of stanzas that were repeatable before.
     pub fn forgotten(&self, debts: usize, stanzas: u64) -> u64 {
         let mut queue = self.queue();
         queue.told.debts.drain(..debts);
@@ -438,13 +435,13 @@ impl LogWindow {
         news
     }
 
-    /// How many of the first so many stanzas a kill would repeat.
+    /// Returns the number of the first `sent` stanzas that are sent again after a crash.
     #[must_use]
     pub fn repeatable(&self, sent: u64) -> u64 {
         sent.saturating_sub(self.queue().forgotten_stanzas)
     }
 
-    /// Waits until something came in, or may go out.
+    /// Waits until entries may have become available for sending.
     pub async fn changed(&self) {
         self.changed.notified().await;
     }
@@ -464,21 +461,21 @@ impl Queue {
         self.waiting.get(index)
     }
 
-    /// The entry of a position, and the last of its recipients who was told.
+    /// Returns the log position of a partly delivered entry, and the last recipient that was sent its notification.
     fn partly(&self, position: Cursor) -> Option<(LogPosition, Jid)> {
         let telling = self.get(position.number)?;
         let last = position.recipients.checked_sub(1)?;
         telling.debt.zip(telling.recipients.iter_from(last).next().cloned())
     }
 
-    /// The recipients of each pending entry for implicit subscriptions to a node.
+    /// Returns the recipients of each pending entry for implicit subscriptions to a node.
     fn of_interested(&self, node: Epoch) -> impl Iterator<Item = &Recipients> {
         let numbers = self.nodes.get(&node).into_iter().flat_map(|node| &node.interested);
         numbers.filter_map(|number| Some(&self.get(*number)?.recipients))
     }
 
-    /// What an entry, or room for one, adds: a part of an audience that another has counts once in bytes. It counts in
-    /// full, for its node may go before it.
+    /// Returns the load of an entry or a reservation. The bytes of parts of a recipient list that are in memory already
+    /// count once; their recipients count in full, because their owner may be released first.
     fn load(&self, bytes: usize, recipients: &Recipients) -> Load {
         let is_new = |(part, _): &(usize, usize)| !self.parts.contains_key(part);
         let audience = match self.audiences.contains_key(&recipients.id()) {
@@ -492,7 +489,7 @@ impl Queue {
         Load { entries: 1, bytes: bytes + audience, notifications: recipients.len() }
     }
 
-    /// Takes that from an owner's share.
+    /// Adds the load of an entry to the share of an owner.
     fn take(&mut self, owner: Option<&AccountKey>, bytes: usize, recipients: &Recipients) {
         let load = self.load(bytes, recipients);
         self.shares.add(owner, load);
@@ -505,7 +502,8 @@ impl Queue {
         }
     }
 
-    /// Gives it back, with its audience if no other has that.
+    /// Removes the load of an entry from the share of an owner, with the bytes of its recipient list if no other entry
+    /// has that list.
     fn release(&mut self, owner: Option<&AccountKey>, bytes: usize, recipients: &Recipients) {
         let mut load = Load { entries: 1, bytes, notifications: recipients.len() };
         let audience = recipients.id();
@@ -528,8 +526,8 @@ impl Queue {
         self.less(owner, load);
     }
 
-    /// Less waits. That it was not counted as waiting would be a defect: then it is counted, and less is counted as waiting
-    /// than there is, instead of so much that nothing has room any more.
+    /// Reduces the load of an owner. A load that was never added is a defect: it is counted, and the load stays too low
+    /// instead of blocking all room.
     fn less(&mut self, owner: Option<&AccountKey>, load: Load) {
         let was_there = self.shares.remove(owner, load);
         debug_assert!(was_there, "{load:?} of {owner:?} was not counted");
@@ -538,7 +536,7 @@ impl Queue {
         }
     }
 
-    /// An entry does not wait any more.
+    /// Releases the load of an entry that is no longer pending.
     fn forget(&mut self, telling: &WindowEntry) {
         self.release(telling.owner.as_ref(), telling.bytes, &telling.recipients);
         let epoch = telling.notification.event_id.epoch;
