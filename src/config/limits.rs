@@ -1,4 +1,4 @@
-//! The section `[limits]` of the configuration: how much of each thing is taken.
+//! Section `[limits]` of the configuration.
 
 use serde::{Deserialize, Serialize};
 
@@ -8,12 +8,12 @@ use gjallar_pubsub;
 use super::invalid;
 use crate::config::ConfigError;
 
-/// The room in a stanza for what surrounds the entries of a list: addresses, ids, and the edges of the page.
+/// Bytes of a stanza reserved for the elements around the entries of a list: addresses, ids, and the page info.
 const ENVELOPE_BYTES: usize = 20_000;
-/// What a JID can have at a node has to fit into a row.
+/// Maximum of `max_subids`: the subscriptions of a JID at a node must fit into one row of the store.
 const MAX_SUBIDS: usize = 8;
 
-/// How much of each thing is taken; see [`gjallar_pubsub::Limits`].
+/// Limits of the service; see [`gjallar_pubsub::Limits`].
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 #[allow(missing_docs)]
@@ -79,16 +79,18 @@ impl Default for LimitsConfig {
 }
 
 impl LimitsConfig {
-    /// Lowers the limit of replies to what fits into a stanza of so many bytes, and to what a node may hold.
+    /// Lowers the maximum reply size to what fits into a stanza of `max_stanza_bytes`, and to the maximum size of a
+    /// node.
     pub(crate) fn fit_replies(&mut self, max_stanza_bytes: usize) {
         let fits = max_stanza_bytes.saturating_sub(ENVELOPE_BYTES);
         let held = usize::try_from(self.max_node_bytes).unwrap_or(usize::MAX);
         self.max_reply_bytes = self.max_reply_bytes.min(fits).min(held);
     }
 
-    /// Finds what does not fit together, or into a stanza of so many bytes.
+    /// Validates the limits against each other and against the maximum stanza size.
     pub(crate) fn check(&self, max_stanza_bytes: usize) -> Result<(), ConfigError> {
-        // A stanza also holds the elements around payloads and items, and the spaces after a payload that is one tag.
+        // A stanza also holds the elements around payloads and items, and the white space after a payload that is a
+        // single tag.
         let most = max_stanza_bytes.saturating_sub(ENVELOPE_BYTES) / 2;
         if self.max_payload_bytes as usize > most {
             let reason =
@@ -120,7 +122,7 @@ impl LimitsConfig {
         Ok(())
     }
 
-    /// The limits of the rules.
+    /// Returns the limits of the rules.
     #[must_use]
     pub fn to_pubsub_limits(&self) -> gjallar_pubsub::Limits {
         let Self {
@@ -175,7 +177,7 @@ impl LimitsConfig {
         }
     }
 
-    /// How many requests are taken in a second.
+    /// Returns the limits on requests per second.
     #[must_use]
     pub fn rates(&self) -> RateLimits {
         RateLimits {
@@ -184,7 +186,7 @@ impl LimitsConfig {
         }
     }
 
-    /// How many requests may wait.
+    /// Returns the limits on queued requests.
     #[must_use]
     pub fn queues(&self) -> QueueLimits {
         QueueLimits {

@@ -1,7 +1,7 @@
-//! Where the configuration comes from: a file, and an environment variable for every key of it.
+//! Configuration sources: a file, and an environment variable for every key.
 //!
-//! The key `a` is `GJALLAR_A`, the key `b` of the table `[a]` is `GJALLAR_A_B`. A variable outweighs
-//! the file.
+//! The variable of the key `a` is `GJALLAR_A`, that of the key `b` of the table `[a]` is `GJALLAR_A_B`. A variable
+//! overrides the file.
 
 #![allow(clippy::disallowed_methods)] // the one place where the environment is read
 
@@ -14,16 +14,16 @@ use toml::{Table, Value};
 
 use super::{Config, ConfigError, invalid};
 
-/// What every variable's name begins with.
+/// Prefix of the names of all variables.
 const PREFIX: &str = "GJALLAR_";
-/// The variables that commands read for their own arguments: these, and those that begin so.
+/// Variables that commands read as their own arguments: these names, and names with these prefixes.
 const ARGUMENTS: [&str; 3] = ["GJALLAR_CONFIG", "GJALLAR_CLIENT_", "GJALLAR_IMPORT_SOURCE"];
 
 impl Config {
-    /// Reads a file, if there is one, and the environment.
+    /// Reads the environment, and a file if one is given.
     ///
     /// # Errors
-    /// If something in them is not understood.
+    /// If the file cannot be read, or if a key or value is invalid.
     pub fn load(file: Option<&Path>) -> Result<Self, ConfigError> {
         let text = match file {
             Some(path) => fs::read_to_string(path)
@@ -38,7 +38,7 @@ impl Config {
             .map_err(|reason| ConfigError::Form(format!("{origin}{reason}")))
     }
 
-    /// Reads the text of a file and variables.
+    /// Reads the configuration from the text of a file and from variables.
     pub(crate) fn from_parts(
         text: &str,
         variables: impl Iterator<Item = (String, String)>,
@@ -63,7 +63,7 @@ impl Config {
     }
 }
 
-/// What toml says, without the text around it and the values in it: one of them may be the secret.
+/// Message of a TOML error without the surrounding text and without values, which may be the secret.
 fn without_values(text: &str, error: &toml::de::Error) -> String {
     let line = error.span().and_then(|span| text.get(..span.start)).filter(|_| !text.is_empty());
     let line = line.map(|before| format!("line {}: ", before.matches('\n').count() + 1));
@@ -82,12 +82,12 @@ fn without_values(text: &str, error: &toml::de::Error) -> String {
     format!("{}{message}{key}", line.unwrap_or_default())
 }
 
-/// COMPAT: Kubernetes gives every container of a cluster with a service called gjallar such variables.
+/// COMPAT: Kubernetes sets such variables in every container of a cluster with a service called gjallar.
 fn is_kubernetes(name: &str) -> bool {
     name.starts_with("GJALLAR_SERVICE_") || name.starts_with("GJALLAR_PORT")
 }
 
-/// systemd's, the user's, or the system's.
+/// Returns the state directory: that of systemd, of the user, or of the system.
 pub(crate) fn state_directory() -> Result<PathBuf, ConfigError> {
     let of = |name: &str| env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
     of("STATE_DIRECTORY")
@@ -96,7 +96,7 @@ pub(crate) fn state_directory() -> Result<PathBuf, ConfigError> {
         .ok_or_else(|| invalid("store", "not set, and no home directory found"))
 }
 
-/// Sets a key from a variable, as the kind of value that the default has.
+/// Sets a key from a variable; the value has the type of the default value.
 fn set(table: &mut Table, known: &Table, key: &str, value: &str) -> Result<(), String> {
     for (name, default) in known {
         let upper = name.to_uppercase();

@@ -1,5 +1,5 @@
-//! The configuration: every key, its default, and what it must be. `docs/CONFIGURATION.md` explains
-//! them; `load.rs` reads them.
+//! Configuration: all keys with their defaults and their validation. `docs/CONFIGURATION.md` explains the keys;
+//! `load.rs` reads them.
 
 mod limits;
 mod load;
@@ -25,46 +25,46 @@ use crate::{
     xmpp::{MulticastConfig, StanzaLimits, Transport},
 };
 
-/// Everything that can be configured. The default is `config/gjallar.toml`.
+/// Complete configuration. The default is `config/gjallar.toml`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Config {
-    /// The component's JID, as the server knows it.
+    /// JID of the component, as configured at the server.
     pub jid: String,
-    /// The server's component port, `host:port`.
+    /// Component port of the server, `host:port`.
     pub server: String,
-    /// What the server expects at login.
+    /// Shared secret of the component.
     pub secret: Secret,
-    /// A file with the secret, instead.
+    /// File with the secret, as an alternative to `secret`.
     pub secret_file: String,
     /// `sled:PATH` or `memory:`; empty for sled in the state directory.
     pub store: String,
-    /// MiB of memory for what the store reads and writes often.
+    /// Size of the store's page cache in MiB.
     pub store_cache_mib: u16,
-    /// The unix socket of the command line; empty for `control` in the store's folder.
+    /// Unix socket of the command line; empty for `control` in the store's folder.
     pub control: String,
-    /// The JIDs of the service's administrators.
+    /// JIDs of the service's administrators.
     pub admins: Vec<String>,
-    /// Who may create nodes: `server`, `anyone`, `admins`, or domains.
+    /// Entities that may create nodes: `server`, `anyone`, `admins`, or domains.
     pub creators: Vec<String>,
-    /// Whether answers say what tells the content of items (XEP-0395).
+    /// Whether replies contain hashes of item contents (XEP-0395).
     pub compare_and_publish: bool,
-    /// What is logged: a level, or directives of tracing's `EnvFilter`.
+    /// Log filter: a level, or directives of tracing's `EnvFilter`.
     pub log: String,
     /// `human` or `json`.
     pub log_format: LogFormat,
-    /// What watches the service.
+    /// Monitoring.
     pub monitoring: MonitoringConfig,
-    /// The connection to the server.
+    /// Connection to the server.
     pub link: LinkConfig,
-    /// How much of each thing is taken.
+    /// Limits of the service.
     pub limits: LimitsConfig,
-    /// What holds at nodes with some names. No variable can set it.
+    /// Policies of nodes by name pattern. No environment variable can set them.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub policies: Vec<PolicyConfig>,
 }
 
-/// A text that no log and no debug output shows.
+/// Text that does not appear in logs or debug output.
 #[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Secret(pub String);
@@ -75,38 +75,38 @@ impl fmt::Debug for Secret {
     }
 }
 
-/// How log lines look.
+/// Format of log lines.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum LogFormat {
-    /// For people.
+    /// Text for people.
     Human,
-    /// One JSON object a line.
+    /// One JSON object per line.
     Json,
 }
 
-/// The connection to the server.
+/// Connection to the server.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct LinkConfig {
-    /// Seconds of silence after which the server is asked whether it is there.
+    /// Seconds without input after which the server is pinged.
     pub ping_after_seconds: u64,
-    /// Seconds that it then has to answer.
+    /// Seconds the server has to answer a ping.
     pub ping_deadline_seconds: u64,
-    /// Bytes of a stanza; a larger one is refused. Not above the server's own limit.
+    /// Maximum bytes of a stanza; larger stanzas are rejected. Must not exceed the server's own limit.
     pub max_stanza_bytes: usize,
-    /// A PEM file with the authorities that may have signed the server's certificate; empty for no TLS.
+    /// PEM file with the certificate authorities for the server's certificate; empty for no TLS.
     pub tls_ca: String,
     /// Whether the server may be on another machine without TLS.
     pub allow_plain_tcp: bool,
-    /// Where a multicast service is: `auto`, `off`, or its JID.
+    /// Multicast service (XEP-0033): `auto`, `off`, or its JID.
     pub multicast: String,
-    /// Nesting levels of a stanza. Neither file nor environment can set it: it keeps the stack whole.
+    /// Maximum nesting depth of a stanza, which bounds stack use. Not configurable.
     #[serde(skip)]
     pub max_depth: usize,
 }
 
-/// Far above real payloads, and far below what a stack holds.
+/// Far above the depth of real payloads, and far below what a stack holds.
 const MAX_DEPTH: usize = 128;
 
 impl Default for Config {
@@ -132,11 +132,11 @@ impl Default for Config {
     }
 }
 
-/// What watches the service.
+/// Monitoring.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct MonitoringConfig {
-    /// Address and port at which metrics and health are shown by HTTP; empty for nowhere.
+    /// Address and port of the HTTP endpoints for metrics and health; empty for none.
     pub listen: String,
 }
 
@@ -154,44 +154,44 @@ impl Default for LinkConfig {
     }
 }
 
-/// What is wrong with a configuration.
+/// Error of a configuration.
 #[derive(Debug, Error)]
 pub enum ConfigError {
     /// The file cannot be read.
     #[error("failed to read {path}")]
     File {
-        /// Which file.
+        /// Path of the file.
         path: PathBuf,
-        /// Why.
+        /// Cause.
         source: std::io::Error,
     },
-    /// The file is not TOML, or a key or value in it or in a variable is not known.
+    /// The file is not TOML, or a key or value in the file or in a variable is unknown.
     #[error("{0}")]
     Form(String),
-    /// A value cannot be what it is.
+    /// The value of a key is invalid.
     #[error("{key}: {reason}")]
     Value {
-        /// Which key.
+        /// Key.
         key: &'static str,
-        /// Why.
+        /// Reason.
         reason: String,
     },
 }
 
-/// Where a service keeps its nodes.
+/// Location of the store.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum StorePath {
-    /// Nowhere: they go with the process.
+    /// In memory; the data is lost when the process ends.
     Memory,
     /// In this folder.
     Sled(PathBuf),
 }
 
 impl Config {
-    /// Finds what is wrong before anything is started.
+    /// Validates the configuration before anything is started.
     ///
     /// # Errors
-    /// The first thing that is wrong.
+    /// The first invalid value.
     pub fn check(&self) -> Result<(), ConfigError> {
         self.component()?;
         self.policies()?;
@@ -211,7 +211,7 @@ impl Config {
         if self.store_cache_mib == 0 {
             return Err(invalid("store_cache_mib", "at least 1"));
         }
-        // RFC 6120 §13.12 sets the least; more than the most would not fit into a lane.
+        // RFC 6120 §13.12 sets the minimum; stanzas above the maximum would not fit into a sender queue.
         if !(10_000..=4_000_000).contains(&self.link.max_stanza_bytes) {
             return Err(invalid("link.max_stanza_bytes", "from 10000 to 4000000"));
         }
@@ -226,10 +226,10 @@ impl Config {
         self.limits.check(self.link.max_stanza_bytes)
     }
 
-    /// The component's JID.
+    /// Returns the component's JID.
     ///
     /// # Errors
-    /// If it is not a domain.
+    /// If the JID is not a domain.
     pub fn component(&self) -> Result<Jid, ConfigError> {
         if self.jid.is_empty() {
             return Err(invalid("jid", "not set: the component's JID, such as pubsub.example.org"));
@@ -242,15 +242,15 @@ impl Config {
         }
     }
 
-    /// The domain whose users the server has.
+    /// Returns the domain of the server's users, which is also the domain of the service without its first label.
     pub(crate) fn server_domain(&self) -> Result<Option<String>, ConfigError> {
         Ok(host_of(self.component()?.domain().as_str()))
     }
 
-    /// Where the nodes are kept.
+    /// Returns the location of the store.
     ///
     /// # Errors
-    /// If there is no such kind of store.
+    /// If the kind of store is unknown.
     pub fn store_path(&self) -> Result<StorePath, ConfigError> {
         match self.store.split_once(':') {
             None if self.store.is_empty() => {
@@ -264,8 +264,7 @@ impl Config {
         }
     }
 
-    /// Where the command line finds the running service; nowhere if its store is in memory and no other
-    /// place is named.
+    /// Returns the path of the control socket; `None` if the store is in memory and no path is configured.
     ///
     /// # Errors
     /// As [`store_path`](Self::store_path).
@@ -277,10 +276,10 @@ impl Config {
         })
     }
 
-    /// Where metrics and health are shown.
+    /// Returns the address of the monitoring endpoints.
     ///
     /// # Errors
-    /// If that is no address and port of this machine alone.
+    /// If the value is not an address and port of this machine alone.
     pub fn monitoring(&self) -> Result<Option<SocketAddr>, ConfigError> {
         let listen = self.monitoring.listen.as_str();
         match listen.parse::<SocketAddr>() {
@@ -293,10 +292,10 @@ impl Config {
         }
     }
 
-    /// The secret, from its file if one is named.
+    /// Returns the secret, from its file if one is configured.
     ///
     /// # Errors
-    /// If there is none, or the file cannot be read.
+    /// If there is no secret, or its file cannot be read.
     pub fn secret(&self) -> Result<String, ConfigError> {
         let secret = match (self.secret.0.is_empty(), self.secret_file.is_empty()) {
             (false, false) => return Err(invalid("secret_file", "secret is also set")),
@@ -312,10 +311,10 @@ impl Config {
         }
     }
 
-    /// What stands between the stream and the network.
+    /// Returns the transport between the stream and the network: TCP or TLS.
     ///
     /// # Errors
-    /// If the file with the authorities cannot be read.
+    /// If the file with the certificate authorities cannot be read.
     pub fn transport(&self) -> Result<Transport, ConfigError> {
         match self.link.tls_ca.as_str() {
             "" if self.link.allow_plain_tcp => Ok(Transport::Plain),
@@ -325,10 +324,10 @@ impl Config {
         }
     }
 
-    /// Where a multicast service is looked for.
+    /// Returns the location of the multicast service.
     ///
     /// # Errors
-    /// If that is no domain.
+    /// If the value is not a domain.
     pub fn multicast(&self) -> Result<MulticastConfig, ConfigError> {
         match self.link.multicast.as_str() {
             "off" => Ok(MulticastConfig::None),
@@ -346,13 +345,13 @@ impl Config {
         }
     }
 
-    /// The limits of stanzas.
+    /// Returns the limits of stanzas.
     #[must_use]
     pub fn stanza_limits(&self) -> StanzaLimits {
         StanzaLimits { max_bytes: self.link.max_stanza_bytes, max_depth: self.link.max_depth }
     }
 
-    /// How long the server may be silent, and how long after it was asked.
+    /// Returns the keepalive timeouts: time without input before a ping, and time to wait for the answer.
     #[must_use]
     pub fn keepalive_timeouts(&self) -> (Duration, Duration) {
         let LinkConfig { ping_after_seconds, ping_deadline_seconds, .. } = self.link;
@@ -364,8 +363,8 @@ pub(crate) fn invalid(key: &'static str, reason: impl Into<String>) -> ConfigErr
     ConfigError::Value { key, reason: reason.into() }
 }
 
-/// The domain of a service's server: the service's without its first label. None where no dot would remain, for
-/// all of a top-level domain is too much; `localhost` is enough.
+/// Returns the domain of a service's server: the service's domain without its first label. `None` where no dot would
+/// remain, because a whole top-level domain is too much; `localhost` is allowed.
 fn host_of(service: &str) -> Option<String> {
     let (_, host) = service.split_once('.')?;
     (host.contains('.') || host == "localhost").then(|| host.to_owned())

@@ -1,5 +1,4 @@
-//! The tables `[[policies]]` of the configuration, and who administers and who creates: what holds for entities, and at
-//! nodes with some names.
+//! Policies of the configuration: the tables `[[policies]]`, administrators and creators.
 
 use std::collections::BTreeMap;
 
@@ -12,14 +11,14 @@ use gjallar_pubsub::{self, AffiliationNotices, ConfigField, Creators, Policy};
 use super::{invalid, limits::LimitsConfig};
 use crate::config::{Config, ConfigError};
 
-/// What holds at nodes whose names are like a pattern; see [`Policy`].
+/// Policy for nodes whose names match a pattern; see [`Policy`].
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 #[allow(missing_docs)]
 pub struct PolicyConfig {
-    /// The pattern: `*` stands for anything, `?` for one character.
+    /// Name pattern: `*` matches any text, `?` one character.
     pub nodes: String,
-    /// As the service's `creators`, which hold if there are none.
+    /// Creators, in the format of the service's `creators`, which apply if this is `None`.
     pub creators: Option<Vec<String>>,
     #[serde(default = "yes")]
     pub instant_nodes: bool,
@@ -35,7 +34,7 @@ pub struct PolicyConfig {
     pub limits: NodeLimits,
 }
 
-/// The value of a field of a node's configuration.
+/// Value of a field of a node's configuration.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(untagged, expecting = "a text, a number, true, false or a list of texts")]
 #[allow(missing_docs)]
@@ -57,7 +56,7 @@ pub enum NoticeConfig {
     Never,
 }
 
-/// The service's limits that may be others at some nodes.
+/// Limits of the service that a policy may override.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 #[allow(missing_docs)]
@@ -77,10 +76,10 @@ fn yes() -> bool {
 }
 
 impl Config {
-    /// What holds for entities and nodes.
+    /// Returns the policies, with administrators and creators.
     ///
     /// # Errors
-    /// If an administrator is no JID, a creator no domain, or a policy cannot hold.
+    /// If an administrator is not a JID, a creator is not a domain, or a policy is contradictory.
     pub fn policies(&self) -> Result<PolicyTable, ConfigError> {
         let administrators = self.admins.iter().map(|admin| {
             BareJid::prepare(admin)
@@ -100,7 +99,7 @@ impl Config {
         })
     }
 
-    /// The limits of nodes. They do not depend on the JID of the service.
+    /// Returns the limits by node name, which do not depend on the JID of the service.
     pub(crate) fn limits_by_name(&self) -> Result<PolicyTable, ConfigError> {
         let of = |limits| Policy { limits, ..Policy::default() };
         let by_name = self.policies_by_name(|policy| self.limits_of(policy).map(of))?;
@@ -156,7 +155,7 @@ impl Config {
         }
     }
 
-    /// Who may create nodes.
+    /// Returns the entities that may create nodes.
     pub(crate) fn creators(&self, creators: &[String]) -> Result<Creators, String> {
         if creators.iter().any(|creator| creator == "anyone") {
             return Ok(Creators::Anyone);
@@ -178,7 +177,7 @@ impl Config {
     }
 }
 
-/// The settings that fields stand for, each with its field's name.
+/// Parses configuration fields; returns the settings, each with the name of its field.
 fn settings(fields: &BTreeMap<String, FieldValue>) -> Result<Vec<(String, ConfigField)>, String> {
     let mut settings = Vec::new();
     for (name, value) in fields {
@@ -208,7 +207,7 @@ impl NodeLimits {
         limits.max_affiliations = self.max_affiliations.unwrap_or(limits.max_affiliations);
         limits.max_lease_seconds = self.max_lease_seconds.unwrap_or(limits.max_lease_seconds);
         limits.require_lease = self.require_lease.unwrap_or(limits.require_lease);
-        // The items of one request have to fit into the node.
+        // The items of one request must fit into the node.
         limits.fit_replies(max_stanza_bytes);
         limits
     }

@@ -1,5 +1,5 @@
-//! Taking up a configuration that has changed, while serving: policies, administrators, limits and the log. What else
-//! changed waits for a restart.
+//! Reload of the configuration while serving: policies, administrators, limits and the log filter. Other changes need a
+//! restart.
 
 use std::{collections::BTreeMap, error::Error};
 
@@ -17,10 +17,10 @@ use crate::{
     runtime::logging::{self, with_causes},
 };
 
-/// What is taken up: these keys, and all of `[limits]`.
+/// Keys that a reload applies; all of `[limits]` too.
 const RELOADABLE_KEYS: [&str; 5] = ["admins", "compare_and_publish", "creators", "log", "policies"];
 
-/// Takes up every configuration that comes after the one that holds now.
+/// Applies each new configuration.
 pub(crate) async fn follow(
     mut now: Config,
     mut configs: watch::Receiver<Config>,
@@ -88,7 +88,7 @@ pub fn log_failed_reload(error: &dyn Error) {
     );
 }
 
-/// Says which keys have changed; and what they are if that is a number or on or off, for others may name somebody.
+/// Logs the keys that have changed. The values of numbers and booleans are logged too; other values may contain JIDs.
 fn say(now: &Config, wanted: &Config) {
     let (now, wanted) = (keys(now), keys(wanted));
     let all = now.keys().chain(wanted.keys().filter(|key| !now.contains_key(*key)));
@@ -110,7 +110,7 @@ fn shown(value: Option<&Value>) -> Option<String> {
     value.filter(|value| value.is_integer() || value.is_bool()).map(Value::to_string)
 }
 
-/// Each key and its value.
+/// Returns the values of all keys.
 fn keys(config: &Config) -> BTreeMap<String, Value> {
     fn walk(table: Table, prefix: &str, keys: &mut BTreeMap<String, Value>) {
         for (name, value) in table {
@@ -121,7 +121,7 @@ fn keys(config: &Config) -> BTreeMap<String, Value> {
         }
     }
     let mut all = BTreeMap::new();
-    // What was read from TOML can be written as such.
+    // A configuration that was read from TOML can be serialized as TOML.
     walk(Table::try_from(config).unwrap_or_default(), "", &mut all);
     all
 }

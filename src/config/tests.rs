@@ -1,4 +1,4 @@
-//! How the configuration is read and understood.
+//! Tests of loading and validating the configuration.
 
 use crate::config::{Config, LogFormat};
 use gjallar_pubsub::Creators;
@@ -39,7 +39,7 @@ fn variable_of_every_key_overrides_the_file() {
     assert_eq!(config.link.ping_after_seconds, 1);
 }
 
-/// Sets every key by its variable, one by one, to a value that is not the default.
+/// Sets every key by its variable, one by one, to a value that differs from the default.
 #[test]
 fn every_key_can_be_set_by_its_variable() {
     fn walk(table: &toml::Table, path: &[&str], seen: &mut usize) {

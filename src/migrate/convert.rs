@@ -1,4 +1,4 @@
-//! What of a node comes over: the same decisions for whatever service it was in.
+//! Conversion of nodes from other services, with the same rules for each service.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -23,7 +23,7 @@ use super::{
     source_node::{SourceItem, SourceNode, SourceSubscription},
 };
 
-/// A node as it is put into the store.
+/// Node as it is imported into the store.
 pub(super) struct ConvertedNode {
     node: Node,
     sequence: Sequence,
@@ -34,17 +34,17 @@ pub(super) struct ConvertedNode {
     now: Timestamp,
 }
 
-/// Where it comes to.
+/// Context of a conversion: the importing service and its limits.
 pub(super) struct ConvertContext<'a> {
-    /// Whose the nodes are that have no owner.
+    /// JID that becomes the creator of nodes without an owner.
     pub(super) service: &'a BareJid,
-    /// The limits that apply to a node here.
+    /// Limits that apply to a node of this name.
     pub(super) limits: &'a dyn Fn(&NodeId) -> Limits,
     pub(super) fresh: &'a dyn IdGenerator,
     pub(super) now: Timestamp,
 }
 
-/// What comes over of a node; nothing if it cannot have its name here. What does not is remarked.
+/// Converts a node; `None` if its name is not allowed here. Parts that are not imported are added to the warnings.
 pub(super) fn convert(
     found: SourceNode,
     here: &ConvertContext<'_>,
@@ -121,7 +121,7 @@ impl ConvertedNode {
     }
 }
 
-/// The node that is looked at, and what is remarked.
+/// Collector of the warnings about one node.
 struct NodeWarnings<'a> {
     node: &'a str,
     remarks: &'a mut MigrationWarnings,
@@ -137,12 +137,12 @@ impl NodeWarnings<'_> {
     }
 }
 
-/// So much of a text as is shown.
+/// Shortens a text for a warning.
 fn shortened(text: &str) -> String {
     text.chars().take(60).collect()
 }
 
-/// From the fewest rights to the most.
+/// Affiliations, from the fewest rights to the most.
 const RANKS: [Affiliation; 5] = [
     Affiliation::Outcast,
     Affiliation::Member,
@@ -151,7 +151,7 @@ const RANKS: [Affiliation; 5] = [
     Affiliation::Owner,
 ];
 
-/// Returns `true` if a node keeps all of these under the limits that there are.
+/// Returns `true` if a node keeps all of these items within the limits.
 fn is_kept_here(items: &[Item], config: &NodeConfig, limits: &Limits) -> bool {
     let most = match config.clone().within(limits).max_items {
         MaxItems::Max => limits.max_items,
@@ -161,8 +161,8 @@ fn is_kept_here(items: &[Item], config: &NodeConfig, limits: &Limits) -> bool {
     items.len() as u64 <= u64::from(most) && bytes <= limits.max_node_bytes
 }
 
-/// The configuration. Of a field that is not understood the default counts; but then the node is closed, or keeps all,
-/// if it is the field that says so.
+/// Converts the configuration. A field with an unknown value gets its default, except that an unknown access model
+/// closes the node, and an unknown number of items keeps all items.
 fn configured(fields: &[(String, String)], place: &mut NodeWarnings<'_>) -> NodeConfig {
     let limits = Limits { max_items: u32::MAX, max_payload_bytes: u32::MAX, ..Limits::default() };
     let mut config = NodeConfig::initial(&limits);
@@ -214,10 +214,10 @@ fn affiliated(
     affiliations
 }
 
-/// JIDs with what they want of their subscriptions.
+/// JIDs with the options of their subscriptions.
 type OptionsByJid = Vec<(Jid, SubscriptionOptions)>;
 
-/// Who is subscribed, and who waits for that.
+/// Converts subscriptions; returns those in effect and those that are pending.
 fn subscribed(
     mut found: Vec<SourceSubscription>,
     config: &NodeConfig,
@@ -227,7 +227,7 @@ fn subscribed(
 ) -> (OptionsByJid, OptionsByJid) {
     let (mut subscriptions, mut pending) = (Vec::new(), Vec::new());
     let mut seen = BTreeSet::new();
-    // Of several the one that has most counts.
+    // Of several subscriptions of a JID the one with the most rights counts.
     found.sort_by_key(|found| match found.state.as_str() {
         "subscribed" => 0,
         "pending" => 1,
@@ -274,7 +274,7 @@ fn agreed(fields: &[(String, String)], place: &mut NodeWarnings<'_>) -> Subscrip
     SubscriptionOptions::restored(settings)
 }
 
-/// The items that a node of this configuration keeps.
+/// Returns the items that a node of this configuration keeps.
 fn items_within_limits(
     mut items: Vec<SourceItem>,
     config: &NodeConfig,
@@ -299,8 +299,8 @@ fn items_within_limits(
     items
 }
 
-/// Gives each item its place in the node's order: creations and modifications take one each, as they happened.
-/// The other result is the place of the last.
+/// Assigns a sequence to each item: creations and modifications take one each, in order of time. Also returns the last
+/// sequence.
 fn assign_sequences(
     found: Vec<SourceItem>,
     creator: &BareJid,

@@ -1,4 +1,4 @@
-//! A database that is read: PostgreSQL or SQLite, every value as text.
+//! Read access to a PostgreSQL or SQLite database, with every value as text.
 
 use std::path::Path;
 
@@ -7,27 +7,27 @@ use tokio_postgres::{Client, NoTls, config::Host, types::ToSql};
 
 use super::MigrationError;
 
-/// A row: its values, as far as there are some.
+/// Row of text values; `None` for NULL.
 pub(super) type TextRow = Vec<Option<String>>;
 
-/// The two values of a row.
+/// Returns the two values of a row; `None` if one is missing.
 pub(super) fn pair(row: TextRow) -> Option<(String, String)> {
     let mut values = row.into_iter();
     Some((values.next()??, values.next()??))
 }
 
-/// It is read as it was when it was opened.
+/// Database, read as of the time it was opened.
 pub(super) enum Database {
     Postgres(Client),
     Sqlite(Connection),
 }
 
 impl Database {
-    /// Opens what a URL or a path names, to be read as it is now.
+    /// Opens the database at a URL or path, with a snapshot of its current content.
     pub(super) async fn open(source: &str) -> Result<Self, MigrationError> {
         let is_url =
             ["postgres://", "postgresql://"].iter().any(|scheme| source.starts_with(scheme));
-        // It is not shown: it may have a password in it.
+        // The source is not shown in the error, because it may contain a password.
         let is_other = source.contains("://") || source.contains("password=");
         match (is_url, is_other) {
             (true, _) => Self::connect(source).await,
@@ -49,7 +49,7 @@ impl Database {
             return Err(MigrationError::NotLocal(name));
         }
         let (client, connection) = config.connect(NoTls).await?;
-        // It ends with the client; what goes wrong the client says.
+        // The task ends with the client, which reports errors of the connection.
         tokio::spawn(connection);
         let begin = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY";
         client.batch_execute(begin).await?;
@@ -57,17 +57,17 @@ impl Database {
     }
 
     fn file(path: &Path) -> Result<Self, MigrationError> {
-        // SQLite's own words for this do not help.
+        // The error of SQLite for a missing file does not name the reason.
         std::fs::metadata(path)
             .map_err(|source| MigrationError::File { path: path.display().to_string(), source })?;
         let flags = OpenFlags::SQLITE_OPEN_READ_ONLY;
         let connection = Connection::open_with_flags(path, flags)?;
-        // What is read begins with the first row.
+        // The snapshot of SQLite begins with the first read.
         connection.execute_batch("BEGIN; SELECT count(*) FROM sqlite_master")?;
         Ok(Self::Sqlite(connection))
     }
 
-    /// What a query finds, whose columns are all text, and which names its parameters `$1`, `$2` …
+    /// Returns the rows of a query, whose columns are all text, and whose parameters are `$1`, `$2` …
     pub(super) async fn rows(
         &self,
         sql: &str,
@@ -96,7 +96,7 @@ impl Database {
     }
 }
 
-/// A value of SQLite, whose columns may have values of any kind.
+/// Converts a value of SQLite, whose columns may have values of any type, to text.
 fn text(value: ValueRef<'_>) -> Option<String> {
     match value {
         ValueRef::Null => None,

@@ -1,4 +1,4 @@
-//! Idavoll 0.9, with PostgreSQL: the tables of its `db/pubsub.sql`.
+//! Reader for Idavoll 0.9 with PostgreSQL: the tables of its `db/pubsub.sql`.
 
 use async_trait::async_trait;
 
@@ -11,7 +11,7 @@ use super::{
     source_node::{SourceItem, SourceNode, SourceSubscription, fields},
 };
 
-/// What holds at every node, besides what its row says.
+/// Configuration of every node, beside the columns of its row.
 const DEFAULTS: &[(&str, &str)] = &[
     ("pubsub#access_model", "open"),
     ("pubsub#publish_model", "publishers"),
@@ -29,7 +29,7 @@ impl IdavollReader {
     }
 }
 
-/// Its columns of nodes. Other services began as Idavoll, and have more, which say who may read.
+/// Columns of Idavoll's table of nodes. Services derived from Idavoll have more columns, which control access.
 const COLUMNS: [&str; 6] = [
     "node_id",
     "node",
@@ -57,7 +57,7 @@ impl SourceReader for IdavollReader {
         for (name, kind) in self.database.rows(sql, &[]).await?.into_iter().filter_map(pair) {
             match kind.as_str() {
                 "leaf" => names.push(name),
-                // The root, which every Idavoll has and nobody can subscribe to.
+                // The root collection, which every Idavoll has, and which does not accept subscriptions.
                 _ if name.is_empty() => {}
                 _ => remarks.add("a collection", name),
             }

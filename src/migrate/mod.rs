@@ -24,57 +24,57 @@ use gjallar_pubsub::{IdGenerator, Limits, NodeId, Timestamp};
 
 use self::{database::Database, source_node::SourceNode};
 
-/// A service that can be read.
+/// Service to import from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SourceKind {
-    /// ejabberd's mod_pubsub, where it keeps nodes by SQL.
+    /// ejabberd's mod_pubsub with SQL storage.
     Ejabberd,
-    /// Idavoll, with PostgreSQL.
+    /// Idavoll with PostgreSQL.
     Idavoll,
-    /// Prosody's mod_pubsub, in files or by SQL.
+    /// Prosody's mod_pubsub with file or SQL storage.
     Prosody,
 }
 
-/// What is to be read.
+/// Source of a migration.
 #[derive(Clone, Debug)]
 pub struct MigrationSource {
-    /// Whose it is.
+    /// Software of the service.
     pub kind: SourceKind,
-    /// Where: a `postgres://` URL, a file of SQLite, or the folder in which Prosody keeps its data.
+    /// Location: a `postgres://` URL, an SQLite file, or Prosody's data folder.
     pub source: String,
-    /// The service's JID there. Nodes without an owner are created by it here.
+    /// JID of the service in the source. Nodes without an owner get it as their creator.
     pub service: BareJid,
 }
 
-/// Why something cannot be read, or not be put into the store.
+/// Error of a migration.
 #[derive(Debug, Error)]
 pub enum MigrationError {
     /// A file cannot be read.
     #[error("failed to read {path}")]
     File {
-        /// Which.
+        /// Path of the file.
         path: String,
-        /// Why.
+        /// Cause.
         source: std::io::Error,
     },
-    /// The database does not do what it is asked.
+    /// The database reported an error.
     #[error("database error: {0}")]
     Database(String),
-    /// That is not what the service keeps.
+    /// The source is not one of this kind of service.
     #[error("{0}")]
     Source(&'static str),
-    /// The database is on another machine, to which only TLS would be safe.
+    /// The database is on another machine, and TLS is not supported.
     #[error("{0} is not on this machine: only local databases are read, or those behind a tunnel")]
     NotLocal(String),
-    /// Nothing is there of that service.
+    /// The source has no nodes of the service.
     #[error("no nodes of {service}; the source has nodes of: {others}")]
     NoNodes {
-        /// Of which.
+        /// JID of the service.
         service: String,
-        /// Of which there are.
+        /// Services that have nodes in the source.
         others: String,
     },
-    /// The store cannot be filled.
+    /// The import into the store failed.
     #[error(transparent)]
     Archive(#[from] ArchiveError),
 }
@@ -85,25 +85,26 @@ impl From<StoreError> for MigrationError {
     }
 }
 
-/// How much came over, and what did not.
+/// Report of a migration.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct MigrationReport {
-    /// What came over, or would.
+    /// Numbers of imported objects; of objects to import in a dry run.
     pub summary: ArchiveSummary,
-    /// What did not.
+    /// Warnings about parts that are not imported, or are changed.
     pub remarks: MigrationWarnings,
 }
 
-/// What does not come over, or otherwise than it was: each kind once, with how often it is so, and for example where.
+/// Warnings about parts that are not imported, or are changed: each text once, with the number of occurrences and
+/// examples of places.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct MigrationWarnings(BTreeMap<String, MigrationWarning>);
 
-/// One kind of it.
+/// Occurrences of one warning.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct MigrationWarning {
-    /// Number of halvings.
+    /// Number of occurrences.
     pub times: u64,
-    /// The first places, at most three.
+    /// First places, at most three.
     pub places: Vec<String>,
 }
 
@@ -118,22 +119,22 @@ impl MigrationWarnings {
         }
     }
 
-    /// Each, by its text.
+    /// Iterates over the warnings with their texts.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &MigrationWarning)> {
         self.0.iter().map(|(what, remark)| (what.as_str(), remark))
     }
 }
 
-/// What a reader of a service does.
+/// Reader for the nodes of one kind of service.
 #[async_trait(?Send)]
 trait SourceReader {
-    /// The names of all nodes.
+    /// Lists the names of all nodes.
     async fn nodes(
         &mut self,
         remarks: &mut MigrationWarnings,
     ) -> Result<Vec<String>, MigrationError>;
 
-    /// One of them, with all that it has; nothing if it cannot be read, which is remarked.
+    /// Reads one node with its items; `None` if the node cannot be read, which adds a warning.
     async fn node(
         &mut self,
         name: &str,
@@ -141,12 +142,12 @@ trait SourceReader {
     ) -> Result<Option<SourceNode>, MigrationError>;
 }
 
-/// Reads everything of a service, and puts it into an empty store, if there is one; without one it only says what
-/// would come over. Each node is judged by the limits that apply to its name. What is in memory at a time is the names of
-/// the nodes, and one node with its items. After an error the store has a part, and is not to be used.
+/// Reads all nodes of a service and imports them into an empty store; without a store, only reports what would be
+/// imported. The limits that apply to the name of a node decide what it keeps. Memory holds the names of all nodes, and
+/// one node with its items at a time. After an error the store holds a part of the data and must not be used.
 ///
 /// # Errors
-/// [`MigrationError`]. A part that cannot be understood is no error: it is remarked.
+/// [`MigrationError`]. A part that cannot be read adds a warning instead of an error.
 pub async fn migrate(
     origin: &MigrationSource,
     into: Option<&dyn Store>,
@@ -178,7 +179,7 @@ pub async fn migrate(
     Ok(taken)
 }
 
-/// The nodes of one service among these of a host each.
+/// Returns the nodes of one service, from pairs of host and node.
 fn nodes_of(service: &str, nodes: Vec<(String, String)>) -> Result<Vec<String>, MigrationError> {
     let (own, others): (Vec<_>, Vec<_>) = nodes.into_iter().partition(|(host, _)| host == service);
     if own.is_empty() && !others.is_empty() {

@@ -1,4 +1,4 @@
-//! A node that is put into a store, piece by piece.
+//! Import of a node into a store, in batches.
 
 use std::sync::Arc;
 
@@ -10,24 +10,24 @@ use gjallar_pubsub::{
     SubscriptionDetails, import_changes,
 };
 
-/// Changes that are committed at once.
+/// Number of changes in one commit.
 const BATCH: usize = 200;
 
-/// A node that is being put into a store, and what is not committed yet.
+/// Node that is being imported, with the changes that are not committed yet.
 pub(crate) struct NodeImporter<'a> {
     store: &'a dyn Store,
     node: Node,
     affiliations: Vec<(BareJid, Affiliation)>,
-    /// Who, whether an owner made it, and since when.
+    /// JID, whether an owner made the subscription, and version at which it began.
     subscriptions: Vec<(Jid, bool, u64)>,
     pending: Vec<Jid>,
-    /// Who has options or SubIDs, and since which version.
+    /// JID, options and SubIDs, and version at which the subscription got them.
     specials: Vec<(Jid, Vec<SubscriptionDetails>, u64)>,
     items: Vec<Item>,
 }
 
 impl<'a> NodeImporter<'a> {
-    /// Begins with a node as [`Node::bare`] gives it, which must not be there.
+    /// Creates a node as [`Node::bare`] returns it. No node of this name may exist.
     pub(crate) async fn begin(store: &'a dyn Store, node: Node) -> Result<Self, StoreError> {
         let filling = Self {
             store,
@@ -42,49 +42,49 @@ impl<'a> NodeImporter<'a> {
         Ok(filling)
     }
 
-    /// The node, without what was added.
+    /// Returns the node, without affiliations, subscriptions and items.
     pub(crate) fn node(&self) -> &Node {
         &self.node
     }
 
-    /// An entity is something.
+    /// Adds an affiliation.
     pub(crate) fn affiliate(&mut self, entity: BareJid, affiliation: Affiliation) {
         self.affiliations.push((entity, affiliation));
     }
 
-    /// A JID is subscribed, by an owner or itself, since this version of the node.
+    /// Adds a subscription, made by an owner or by the subscriber, since this version of the node.
     pub(crate) fn subscribe(&mut self, jid: Jid, is_enrolled: bool, since: u64) {
         self.subscriptions.push((jid, is_enrolled, since));
     }
 
-    /// A JID waits for an owner.
+    /// Adds a subscription that is pending until an owner approves it.
     pub(crate) fn request(&mut self, jid: Jid) {
         self.pending.push(jid);
     }
 
-    /// A JID that is subscribed, or waits for that, has options or SubIDs since this version of the node.
+    /// Sets the options or SubIDs of a subscribed or pending JID, since this version of the node.
     pub(crate) fn agree(&mut self, jid: Jid, terms: Vec<SubscriptionDetails>, since: u64) {
         self.specials.push((jid, terms, since));
     }
 
-    /// An item is there. Items come in the order of their places.
+    /// Adds an item. Items must be added in the order of their positions.
     pub(crate) async fn item(&mut self, item: Item) -> Result<(), StoreError> {
         self.items.push(item);
         if self.items.len() == BATCH { self.items().await } else { Ok(()) }
     }
 
-    /// An event is owed to those who are subscribed by now.
+    /// Appends a pending log entry for the subscribers added so far.
     pub(crate) async fn event(&mut self, event: LogEntry) -> Result<(), StoreError> {
         self.flush().await?;
         self.commit(import_changes::reached(event.event_id.sequence, 0), Some(event)).await
     }
 
-    /// The node has this revision.
+    /// Sets the revision of the configuration.
     pub(crate) async fn revise(&self, revision: ConfigRevision) -> Result<(), StoreError> {
         self.commit(import_changes::revised(revision), None).await
     }
 
-    /// The node has this sequence and version.
+    /// Completes the node with its sequence and version.
     pub(crate) async fn finish(
         mut self,
         sequence: Sequence,
@@ -94,7 +94,7 @@ impl<'a> NodeImporter<'a> {
         self.commit(import_changes::reached(sequence, version), None).await
     }
 
-    /// The node is gone with this sequence and version, and only its pending events stay, and what is remembered of it.
+    /// Deletes the node with its sequence and version; its pending log entries and the record of the deletion stay.
     pub(crate) async fn delete(
         mut self,
         sequence: Sequence,
@@ -105,7 +105,7 @@ impl<'a> NodeImporter<'a> {
         self.commit(import_changes::deleted(sequence, version, former), None).await
     }
 
-    /// Commits what came since the last commit. Subscriptions of one position go together.
+    /// Commits the changes since the last commit. Subscriptions with the same version share a commit.
     async fn flush(&mut self) -> Result<(), StoreError> {
         let affiliations = std::mem::take(&mut self.affiliations);
         for batch in affiliations.chunks(BATCH) {

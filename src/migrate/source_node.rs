@@ -1,24 +1,24 @@
-//! What a node was in another service, in the terms of XEP-0060, as text.
+//! Node of another service, in the terms of XEP-0060, as text.
 
 use gjallar_pubsub::Timestamp;
 
 use super::MigrationWarnings;
 
-/// A node with all that it has.
+/// Node with its affiliations, subscriptions and items.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct SourceNode {
     pub(super) name: String,
-    /// Fields of the form `pubsub#node_config`, of several values each in a line.
+    /// Fields of the form `pubsub#node_config`; several values are separated by line ends.
     pub(super) config: Vec<(String, String)>,
-    /// Who is what.
+    /// Entities and their affiliations.
     pub(super) affiliations: Vec<(String, String)>,
     pub(super) subscriptions: Vec<SourceSubscription>,
-    /// The items in the order in which they were published, as far as that is known.
+    /// Items in the order of their publication, as far as it is known.
     pub(super) items: Vec<SourceItem>,
 }
 
 impl SourceNode {
-    /// Adds an item, if it could be read.
+    /// Adds an item; `None` is an unreadable item, and adds a warning.
     pub(super) fn take(&mut self, item: Option<SourceItem>, remarks: &mut MigrationWarnings) {
         match item {
             Some(item) => self.items.push(item),
@@ -41,11 +41,11 @@ pub(super) struct SourceItem {
     pub(super) publisher: Option<String>,
     pub(super) created: Timestamp,
     pub(super) modified: Timestamp,
-    /// The payload as XML.
+    /// Payload as XML.
     pub(super) payload: Option<String>,
 }
 
-/// The names and values of fields.
+/// Returns fields from names and values.
 pub(super) fn fields(pairs: &[(&str, &str)]) -> Vec<(String, String)> {
     pairs.iter().map(|(var, value)| ((*var).to_owned(), (*value).to_owned())).collect()
 }

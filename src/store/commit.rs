@@ -1,4 +1,4 @@
-//! What a store is asked to make true, and what comes of it.
+//! Commits as a store takes them, and their results.
 
 use std::{
     collections::BTreeSet,
@@ -15,57 +15,58 @@ use gjallar_pubsub::{Changes, LogEntry, NodeId};
 
 use super::StoreError;
 
-/// Commits that may be under way.
+/// Maximum number of commits in progress at a time.
 pub const MAX_PENDING_COMMITS: usize = 1024;
 
-/// Changes at a node, and what is owed once they are true.
+/// Changes at one node and the log entries to append with them.
 #[derive(Clone, Debug)]
 pub struct Commit {
-    /// Where.
+    /// Node that the commit changes.
     pub node: NodeId,
-    /// What.
+    /// Changes to apply.
     pub changes: Arc<Changes>,
-    /// What is owed then, in this order: to entities, or to those who are subscribed when it is true, or, of a
-    /// deletion, were.
+    /// Log entries to append, in this order. The audience of an entry is an explicit list of entities, or the
+    /// subscribers as of the commit; for a deletion, those before the commit.
     pub notifications: Vec<Arc<LogEntry>>,
-    /// Resources that lose their implicit subscription by it (§12.2). Pending notifications of the node go to them neither
-    /// now nor after a restart.
+    /// Resources that lose their implicit subscription with the commit (§12.2). Pending notifications of the node are
+    /// no longer sent to these resources, even after a restart.
     pub revoked: Arc<BTreeSet<Jid>>,
-    /// What it rests on.
+    /// Chain of commits at the node; the commit fails if an earlier commit of the chain has failed.
     pub chain: CommitChain,
 }
 
-/// Commits at one node, each of which was decided on what those before it make true.
+/// Commits at one node, each decided on the result of the commits before it. After a failure all later commits of the
+/// chain fail.
 #[derive(Clone, Debug, Default)]
 pub struct CommitChain(Arc<AtomicBool>);
 
 impl CommitChain {
-    /// Returns `true` if a commit has failed. None of the chain is carried out after that.
+    /// Returns `true` if a commit of the chain has failed. Later commits of the chain are not applied.
     #[must_use]
     pub fn is_poisoned(&self) -> bool {
         self.0.load(Ordering::Acquire)
     }
 
-    /// A commit has failed.
+    /// Records that a commit of the chain has failed.
     pub fn poison(&self) {
         self.0.store(true, Ordering::Release);
     }
 }
 
-/// What has to be done when a commit is true, or has failed. It must not wait for anything.
+/// Callback invoked once a commit is durable or has failed. It must not block.
 pub type OnCommit = Box<dyn FnOnce(Result<CommitReceipt, StoreError>) + Send>;
 
-/// What a commit did besides what it was asked.
+/// Result of a commit beyond the requested changes.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct CommitReceipt {
-    /// What is owed since then, one for each notification; none if the store owes nothing.
+    /// Positions of the appended log entries, one for each entry of the commit; empty if the store keeps no log.
     pub debts: Vec<LogPosition>,
-    /// How many items went because there were too many, or too many bytes of them.
+    /// Number of items evicted because the node had too many items or too many bytes of items.
     pub evicted: u64,
-    /// How long the sync took that it shared with others; one of these tells it.
+    /// Duration of the sync that the commit shared with others; reported by one commit of each group.
     pub sync: Option<Duration>,
 }
 
-/// A notification that is owed, as the store knows it.
+/// Position of an entry in the store's event log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct LogPosition(pub(super) u64);

@@ -1,4 +1,4 @@
-//! Counts the deleted nodes that are kept, by the account for whose share each counts.
+//! Counts of the records of deleted nodes, by the account whose share each record is in.
 
 use std::collections::{BTreeSet, HashMap};
 
@@ -6,28 +6,28 @@ use gjallar_pubsub::OwnerHash;
 
 use super::{MAX_OWN_FORMER_NODES, NodeNumber};
 
-/// The shares of all accounts.
+/// Shares of all accounts.
 #[derive(Debug, Default)]
 pub(super) struct FormerShares {
     redirects: HashMap<OwnerHash, usize>,
-    /// Keys of the reserved names: the time of the deletion and the number of the node.
+    /// Keys of the reserved names: time of the deletion and number of the node.
     reserved: HashMap<OwnerHash, BTreeSet<(u64, NodeNumber)>>,
 }
 
 impl FormerShares {
-    /// The number of redirects of an account.
+    /// Number of redirects in the share of an account.
     pub(super) fn redirects_of(&self, account: &OwnerHash) -> usize {
         self.redirects.get(account).copied().unwrap_or_default()
     }
 
-    /// The key of the oldest reserved name of an account whose share is full.
+    /// Key of the oldest reserved name of an account whose share is full; `None` if the share has room.
     pub(super) fn oldest_of_full(&self, account: &OwnerHash) -> Option<(u64, NodeNumber)> {
         let reserved = self.reserved.get(account)?;
         let is_full = reserved.len() >= MAX_OWN_FORMER_NODES;
         reserved.first().copied().filter(|_| is_full)
     }
 
-    /// Adds a deleted node: a reserved name with its key, or a redirect without one.
+    /// Adds a deleted node: a reserved name with its key, or a redirect without a key.
     pub(super) fn add(&mut self, account: OwnerHash, place: Option<(u64, NodeNumber)>) {
         match place {
             Some(place) => drop(self.reserved.entry(account).or_default().insert(place)),
@@ -35,7 +35,7 @@ impl FormerShares {
         }
     }
 
-    /// Removes a deleted node.
+    /// Removes a deleted node: a reserved name with its key, or a redirect without a key.
     pub(super) fn remove(&mut self, account: &OwnerHash, place: Option<(u64, NodeNumber)>) {
         let Some(place) = place else {
             match self.redirects.get_mut(account) {

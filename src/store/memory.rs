@@ -1,4 +1,4 @@
-//! A store that forgets: for tests, and for services whose nodes may go with the process.
+//! Store in memory without durability: for tests, and for services whose nodes may end with the process.
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap, HashSet},
@@ -23,7 +23,7 @@ use super::{
     StoreError, Told, deleted_nodes::FormerShares, paginate::paginate,
 };
 
-/// A store in memory. Its commits are atomic, and durable until the process ends.
+/// Store in memory. Commits are atomic, and last until the process ends.
 #[derive(Debug, Default)]
 pub struct MemoryStore(Mutex<MemoryTables>);
 
@@ -33,9 +33,10 @@ struct MemoryTables {
     last_number: NodeNumber,
     numbers: HashMap<NodeId, NodeNumber>,
     nodes: BTreeMap<NodeNumber, StoredNode>,
-    /// Deleted nodes, each with its position in one of the lists below.
+    /// Deleted nodes, each with its key in `moved` or `deleted`.
     former: HashMap<NodeId, ((u64, NodeNumber), FormerNode)>,
-    /// Those with a redirect by their number, and the others by the time of their deletion and their number.
+    /// Names of deleted nodes: in `moved` those with a redirect, by node number; in `deleted` the others, by time of
+    /// deletion and node number.
     moved: BTreeMap<(u64, NodeNumber), NodeId>,
     deleted: BTreeMap<(u64, NodeNumber), NodeId>,
     shares: FormerShares,
@@ -48,12 +49,12 @@ struct StoredNode {
     items: BTreeMap<ItemPosition, Item>,
     positions: HashMap<ItemId, ItemPosition>,
     bytes: u64,
-    /// Those whom an owner subscribed.
+    /// JIDs that an owner subscribed.
     enrolled: HashSet<Jid>,
 }
 
 impl MemoryStore {
-    /// An empty store.
+    /// Creates an empty store.
     #[must_use]
     pub fn new() -> Self {
         Self::default()
@@ -143,7 +144,7 @@ impl StoredNode {
         }
     }
 
-    /// Says how many items were evicted.
+    /// Applies a change to the items; returns the number of evicted items.
     fn change_items(&mut self, change: &Change) -> u64 {
         match change {
             Change::Published(item) => {
@@ -296,7 +297,7 @@ impl Store for MemoryStore {
     }
 
     async fn nodes_with_timers(&self) -> Result<Vec<NodeId>, StoreError> {
-        // More than these may be named; where nothing is to be done nothing is.
+        // Includes nodes without timers, which is allowed: an operation without due work does nothing.
         Ok(self.shelf().nodes.values().map(|kept| kept.node.id.clone()).collect())
     }
 

@@ -1,8 +1,7 @@
-//! Making it true: where a service keeps its nodes.
+//! Storage of nodes, items, subscriptions and the event log.
 //!
-//! One write, a few reads. A store enforces no rule of XEP-0060; it carries out
-//! [`Changes`](gjallar_pubsub::Changes), which only the rules make. Every back end passes the same contract,
-//! `tests/store/contract.rs`.
+//! A store enforces no rule of XEP-0060; it applies [`Changes`](gjallar_pubsub::Changes), which only the rules create.
+//! Every back end passes the same contract, `tests/store/contract.rs`.
 
 mod commit;
 mod deleted_nodes;
@@ -34,90 +33,93 @@ use gjallar_pubsub::{
     ResultPage, Subscription, op::discover::NodeSummary,
 };
 
-/// How many deleted nodes without a redirect are remembered: those that were deleted last.
+/// Maximum number of records of deleted nodes without a redirect; the oldest deletions are evicted first.
 pub const MAX_FORMER_NODES: usize = 100_000;
 /// Maximum number of reserved names in the share of one owner.
 pub const MAX_OWN_FORMER_NODES: usize = 10_000;
 
-/// Where a service keeps its nodes.
+/// Storage of a service's nodes.
 ///
-/// - [`commit`](Store::commit) is atomic: after an error, and after a crash at any moment, all its
-///   changes are there or none.
-/// - What it returned `Ok` for is durable, and visible to every later read.
-/// - A record that cannot be read is an error that says where, never a panic; where many nodes are looked
-///   at, it is said beside what was found.
+/// - [`commit`](Store::commit) is atomic: after an error, and after a crash at any moment, all or none of its changes
+///   are stored.
+/// - A commit that returned `Ok` is durable, and visible to every later read.
+/// - An unreadable record is an error that names the record, never a panic; a read over many nodes returns the damaged
+///   records beside the result.
 ///
-/// A caller does not wait for one commit before it asks for the next, but has at most [`MAX_PENDING_COMMITS`] under way.
+/// A caller may submit further commits before earlier ones complete, up to [`MAX_PENDING_COMMITS`] at a time.
 #[async_trait]
 pub trait Store: Send + Sync {
-    /// Returns `true` if what it has outlives the process.
+    /// Returns `true` if the stored data outlives the process.
     fn is_durable(&self) -> bool;
 
-    /// A number that no other store has. Ids of messages are made with it, so that repeats have the same.
+    /// Returns a number that is unique to the store. Message ids are derived from the number, so a repeated message has
+    /// the same id.
     fn key(&self) -> u64;
 
-    /// Makes changes true, and owes what is to be told of them. A store that does not outlive the process owes
-    /// nothing.
+    /// Atomically applies the changes of a commit and appends its log entries. A store that does not outlive the
+    /// process appends no entries.
     ///
-    /// Commits are carried out in the order of the calls, and `then` is called once for each, in the order in
-    /// which they became true: one that loses many subscriptions after later ones. Any error means *unknown*: the caller reads the node again before it goes on.
-    /// After it nothing of the chain is carried out. More than [`MAX_PENDING_COMMITS`] may fail.
+    /// Commits are applied in call order, and `then` is invoked exactly once for each, in the order of completion: a
+    /// commit that removes many subscriptions completes after later commits. Any error means that the outcome is
+    /// *unknown*: the caller reads the node again before it continues. After an error no later commit of the chain is
+    /// applied. Calls beyond [`MAX_PENDING_COMMITS`] may fail.
     fn commit(&self, commit: Commit, then: OnCommit);
 
-    /// Commits, and waits until it is true.
+    /// Commits, and waits for the result.
     ///
     /// # Errors
     /// As [`commit`](Self::commit).
     async fn commit_now(&self, commit: Commit) -> Result<CommitReceipt, StoreError> {
         let (done, committed) = oneshot::channel();
-        // If nobody waits any more, nobody is told.
+        // The send fails only if the caller has stopped waiting.
         self.commit(commit, Box::new(move |result| drop(done.send(result))));
         let ended = |_| Err(StoreError::Failed("the store is closed".into()));
         committed.await.unwrap_or_else(ended)
     }
 
-    /// What is owed, by one node or by all, in the order of the commits.
+    /// Returns the pending log entries of some nodes, or of all, in commit order.
     ///
     /// # Errors
     /// If one of the records cannot be read.
     async fn poll(&self, nodes: Option<&[NodeId]>) -> Result<Vec<Owed>, StoreError>;
 
-    /// Forgets what was told.
+    /// Acknowledges log entries, and removes those that are delivered to all recipients.
     ///
     /// # Errors
-    /// If that cannot be written; then it may be told again.
+    /// If the write fails; then notifications may be sent again.
     async fn acknowledge(&self, told: Told) -> Result<(), StoreError>;
 
     /// Records that resources have lost their implicit subscription to a node without a change of the node: pending
-    /// notifications go to them neither now nor after a restart.
+    /// notifications are no longer sent to these resources, even after a restart.
     ///
     /// # Errors
-    /// If that cannot be written; then these may go to them after a restart.
+    /// If the write fails; then notifications may be sent to these resources after a restart.
     async fn revoke_implicit(
         &self,
         node: &NodeId,
         resources: BTreeSet<Jid>,
     ) -> Result<(), StoreError>;
 
-    /// A node, without its items.
+    /// Reads a node, without its items.
     ///
     /// # Errors
-    /// If it cannot be read.
+    /// If the node cannot be read.
     async fn node(&self, id: &NodeId) -> Result<Option<Node>, StoreError>;
 
-    /// How many nodes each entity created that are there.
+    /// Counts the existing nodes by their creator.
     ///
     /// # Errors
-    /// If one of them cannot be read.
+    /// If one of the nodes cannot be read.
     async fn node_counts(&self) -> Result<HashMap<BareJid, u64>, StoreError>;
 
-    /// The nodes at which time, or somebody's presence, has something to do.
+    /// Returns the nodes with timers (expiry, leases, digests) or with subscriptions that depend on presence. The
+    /// result may include further nodes.
     ///
     /// # Errors
-    /// If one of them cannot be read.
+    /// If one of the nodes cannot be read.
     async fn nodes_with_timers(&self) -> Result<Vec<NodeId>, StoreError>;
 
-    /// Reads a page of the nodes, in the order of their creation. It is full unless the list ends: damaged nodes are
+    /// Reads a page of the list of nodes, in order of creation. A page is full unless the list ends: damaged nodes are
     /// replaced by the next ones.
     ///
     /// # Errors
@@ -127,44 +129,45 @@ pub trait Store: Send + Sync {
         page: &PageRequest<NodeNumber>,
     ) -> Result<Partial<Vec<(NodeNumber, NodeSummary)>>, StoreError>;
 
-    /// A node as it stands in that list.
+    /// Reads a node as an entry of the list of nodes.
     ///
     /// # Errors
-    /// If it cannot be read.
+    /// If the node cannot be read.
     async fn summary(&self, node: &NodeId)
     -> Result<Option<(NodeNumber, NodeSummary)>, StoreError>;
 
-    /// What is remembered of a node that was deleted, until there is one of this name again: of those without a redirect,
-    /// of the newest [`MAX_FORMER_NODES`], and of the newest [`MAX_OWN_FORMER_NODES`] of one share.
+    /// Reads the record of a deleted node; `None` once a node of this name exists again. Of the records without a
+    /// redirect, the store keeps the newest [`MAX_FORMER_NODES`], and in each share the newest
+    /// [`MAX_OWN_FORMER_NODES`].
     ///
     /// # Errors
-    /// If it cannot be read.
+    /// If the record cannot be read.
     async fn former(&self, node: &NodeId) -> Result<Option<FormerNode>, StoreError>;
 
-    /// All of these: those with a redirect in the order in which they were created, and then the others in the order in
-    /// which they were deleted.
+    /// Reads the records of all deleted nodes: first those with a redirect, in the order in which the nodes were
+    /// created, then the others, in the order in which the nodes were deleted.
     ///
     /// # Errors
-    /// If one of them cannot be read.
+    /// If one of the records cannot be read.
     async fn former_nodes(&self) -> Result<Vec<(NodeId, FormerNode)>, StoreError>;
 
-    /// How many of them have a redirect.
+    /// Returns the number of deleted nodes with a redirect.
     ///
     /// # Errors
-    /// If the store has ended.
+    /// If the store is closed.
     async fn redirects_len(&self) -> Result<usize, StoreError>;
 
-    /// The number of redirects in the [share](FormerNode::share) of an account.
+    /// Returns the number of redirects in the [share](FormerNode::share) of an account.
     ///
     /// # Errors
-    /// If the store has ended.
+    /// If the store is closed.
     async fn redirects_of(&self, account: &OwnerHash) -> Result<usize, StoreError>;
 
-    /// Items of a node, oldest first, of which the newest that fit are given, but at least one; with the number of
-    /// those that exist. An absent node has none.
+    /// Reads items of a node, oldest first: the newest that fit the budget, at least one. The total is the number of
+    /// the requested items that exist. An absent node has no items.
     ///
     /// # Errors
-    /// If one of them cannot be read.
+    /// If one of the items cannot be read.
     async fn items(
         &self,
         node: &NodeId,
@@ -172,22 +175,22 @@ pub trait Store: Send + Sync {
         budget: &ItemBudget,
     ) -> Result<ResultPage<Item>, StoreError>;
 
-    /// The publishers of items of a node; absent items are left out. An absent node has none.
+    /// Reads the publishers of items of a node; absent items are left out. An absent node has no items.
     ///
     /// # Errors
-    /// If one of them cannot be read.
+    /// If one of the items cannot be read.
     async fn publishers(
         &self,
         node: &NodeId,
         ids: &[ItemId],
     ) -> Result<BTreeMap<ItemId, BareJid>, StoreError>;
 
-    /// A part of a list of items of a node: as many as fit, but at least one; nothing if an item that is named is not
-    /// there. An absent node has none. If a filter lets little through, the part may have
-    /// nothing though the list goes on.
+    /// Reads a page of a node's items: as many as fit the budget, at least one; `None` if an item named in the query
+    /// does not exist. An absent node has no items. With a selective filter a page may be empty although the list
+    /// continues.
     ///
     /// # Errors
-    /// If one of them cannot be read.
+    /// If one of the items cannot be read.
     async fn list(
         &self,
         node: &NodeId,
@@ -195,8 +198,8 @@ pub trait Store: Send + Sync {
         budget: &ItemBudget,
     ) -> Result<Option<ItemPage>, StoreError>;
 
-    /// A page of all items of a node, oldest first: those that have together at most `max_bytes` ([`Item::size`]), but
-    /// at least one.
+    /// Reads a page of all items of a node, oldest first: items of at most `max_bytes` together ([`Item::size`]), but
+    /// at least one item.
     ///
     /// # Errors
     /// As [`list`](Self::list).
@@ -213,8 +216,8 @@ pub trait Store: Send + Sync {
             .map(|listed| listed.part))
     }
 
-    /// The ids and positions of a page of items, oldest first. An entry takes `entry_bytes` and the bytes of its id;
-    /// all of them take at most `max_bytes`.
+    /// Reads the ids and positions of a page of items, oldest first. An entry counts as `entry_bytes` and the bytes of
+    /// its id; all entries have at most `max_bytes` together.
     ///
     /// # Errors
     /// If one of the items cannot be read.
@@ -226,7 +229,7 @@ pub trait Store: Send + Sync {
         max_bytes: usize,
     ) -> Result<Option<ResultPage<(ItemId, ItemPosition)>>, StoreError>;
 
-    /// The affiliations of exactly this address, by node.
+    /// Lists the affiliations of exactly this address, by node.
     ///
     /// # Errors
     /// If the store cannot be read.
@@ -235,7 +238,7 @@ pub trait Store: Send + Sync {
         entity: &BareJid,
     ) -> Result<Partial<Vec<(NodeId, Affiliation)>>, StoreError>;
 
-    /// The subscriptions of exactly this address and its resources, pending ones too, by node.
+    /// Lists the subscriptions of exactly this address and its resources, including pending ones, by node.
     ///
     /// # Errors
     /// If the store cannot be read.
@@ -244,13 +247,13 @@ pub trait Store: Send + Sync {
         entity: &BareJid,
     ) -> Result<Partial<Vec<(NodeId, Subscription)>>, StoreError>;
 
-    /// Whom owners subscribed to a node.
+    /// Returns the JIDs that owners subscribed to a node.
     ///
     /// # Errors
     /// If one of the subscriptions cannot be read.
     async fn owner_subscribed(&self, node: &NodeId) -> Result<HashSet<Jid>, StoreError>;
 
-    /// The subscribers among these of a node that were subscribed by owners.
+    /// Returns those of the given subscribers of a node that were subscribed by an owner.
     ///
     /// # Errors
     /// If one of the subscriptions cannot be read.
@@ -260,8 +263,8 @@ pub trait Store: Send + Sync {
         subscribers: &[Jid],
     ) -> Result<HashSet<Jid>, StoreError>;
 
-    /// How many subscriptions an entity made that are there or wait, counted up to a number. One that cannot be
-    /// read counts.
+    /// Counts the subscriptions that an entity made itself, including pending ones, up to a limit. An unreadable
+    /// subscription counts.
     ///
     /// # Errors
     /// If the store cannot be read.
@@ -271,57 +274,57 @@ pub trait Store: Send + Sync {
         up_to: usize,
     ) -> Result<Partial<usize>, StoreError>;
 
-    /// The subscribed and pending entities that are [aliases](BareJid::is_alias). Damaged records are passed over.
+    /// Returns the subscribed and pending entities that are [aliases](BareJid::is_alias). Damaged records are skipped.
     ///
     /// # Errors
     /// If the store cannot be read.
     async fn subscribed_aliases(&self) -> Result<BTreeSet<BareJid>, StoreError>;
 
-    /// The entities that refused the service their presence.
+    /// Returns the entities that refused to share their presence with the service.
     ///
     /// # Errors
-    /// If one of them cannot be read.
+    /// If one of the records cannot be read.
     async fn presence_refusals(&self) -> Result<Vec<BareJid>, StoreError>;
 
-    /// Adds entities to those, or removes them.
+    /// Adds entities to the presence refusals (`true`), or removes entities (`false`).
     ///
     /// # Errors
-    /// If that cannot be written; then none of them is, or all are.
+    /// If the write fails; then all changes or none are stored.
     async fn set_presence_refusals(&self, changes: &[(BareJid, bool)]) -> Result<(), StoreError>;
 
-    /// Reads everything and compares it: every checksum, every row of an index with what it points to,
-    /// every count. Says what is wrong, each thing in a line.
+    /// Reads and cross-checks the whole store: every checksum, every index row with the row it points to, every count.
+    /// Returns the problems, one line each.
     ///
     /// # Errors
-    /// If the store cannot be read on.
+    /// If reading cannot continue.
     async fn check(&self) -> Result<Vec<String>, StoreError>;
 
-    /// Copies the store's files, as they are between two commits, into a folder that is there. Nothing is
-    /// read or written meanwhile.
+    /// Copies the store's files, as of a point between two commits, into an existing folder. Reads and writes wait
+    /// until the copy is complete.
     ///
     /// # Errors
-    /// If it has no files, or they cannot be copied.
+    /// If the store has no files, or they cannot be copied.
     async fn snapshot_to(&self, folder: &Path) -> Result<(), StoreError>;
 
-    /// Ends the store's work: what was begun is finished, and later commits fail.
+    /// Closes the store: commits in progress are completed, and later commits fail.
     async fn close(&self);
 }
 
-/// What was found at many nodes, but for what is damaged.
+/// Result of a read over many nodes, with the records that could not be read.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Partial<T> {
-    /// What was found.
+    /// Readable part of the result.
     pub found: T,
-    /// What could not be read.
+    /// Records that could not be read.
     pub damaged: Vec<CorruptRecord>,
 }
 
-/// A record that is not what was written.
+/// Record whose content differs from the written one.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CorruptRecord {
-    /// The node that it belongs to, if its name can be read.
+    /// Node that the record belongs to, if its name can be read.
     pub node: Option<NodeId>,
-    /// Its table and key.
+    /// Table and key of the record.
     pub record: String,
 }
 
@@ -331,7 +334,7 @@ impl<T> From<T> for Partial<T> {
     }
 }
 
-/// The store's number of a node, from 1: its place in the list of nodes.
+/// The store's number of a node, from 1: the node's position in the list of nodes.
 #[derive(
     Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
 )]
@@ -341,13 +344,13 @@ impl NodeNumber {
     const MIN: Self = Self(0);
     const MAX: Self = Self(u64::MAX);
 
-    /// The number of the node that is created next.
+    /// Number of the node that is created next.
     fn next(self) -> Self {
         Self(self.0.saturating_add(1))
     }
 }
 
-/// The numbers of the nodes of a page, and how many of these are skipped.
+/// Range of node numbers for a page, and the number of nodes to skip at its beginning.
 fn numbers(page: &PageRequest<NodeNumber>) -> (Range<NodeNumber>, usize) {
     match page.edge {
         PageBound::After(number) => (number.next()..NodeNumber::MAX, 0),
@@ -357,60 +360,60 @@ fn numbers(page: &PageRequest<NodeNumber>) -> (Range<NodeNumber>, usize) {
     }
 }
 
-/// A notification that is owed, and to whom.
+/// Pending log entry with its remaining recipients.
 #[derive(Clone, Debug)]
 pub struct Owed {
-    /// What the store calls it.
+    /// Position in the event log.
     pub debt: LogPosition,
-    /// What has to be told.
+    /// Entry to deliver.
     pub notification: LogEntry,
-    /// Those who were entitled when it was committed, have not lost their subscription since, and were
-    /// not told yet; in the order of [`Node::subscribers`].
+    /// Recipients that were entitled at the commit, have not lost their subscription since, and have not been served
+    /// yet; in the order of [`Node::subscribers`].
     pub recipients: Recipients,
 }
 
-/// What was told.
+/// Acknowledgement of log entries.
 #[derive(Clone, Debug, Default)]
 pub struct Told {
-    /// To everyone.
+    /// Entries delivered to all recipients.
     pub debts: Vec<LogPosition>,
-    /// To all up to this recipient. A store keeps them until the debts are forgotten; of very many it keeps the latest,
-    /// and of these the first.
+    /// Entries delivered in part, each with its last recipient. The store keeps this progress until the entries are
+    /// removed; if there are too many, it keeps the newest acknowledgements, and of these the first entries.
     pub partly: Vec<(LogPosition, Jid)>,
 }
 
-/// Why a store could not do what it was asked.
+/// Error of a store.
 #[derive(Clone, Debug, Error)]
 pub enum StoreError {
-    /// Another process uses it.
+    /// Another process uses the store.
     #[error("the store is in use by another process")]
     Locked,
-    /// It belongs to a user who could not open what root makes there.
+    /// The store belongs to the user with this id; files created as root could not be opened by that user.
     #[error("the store belongs to the user with id {0}: run as that user")]
     WrongOwner(u32),
-    /// A record is not what was written.
+    /// The content of a record differs from the written one.
     #[error("damaged record: {0}")]
     Corrupt(String),
-    /// A binary of another version wrote it.
+    /// Another layout version than those that this binary reads.
     #[error("the store has layout version {found}, this version reads {expected}: {}", advice(*found))]
     Version {
-        /// The version of the store.
+        /// Layout version of the store.
         found: u8,
-        /// The version of this binary.
+        /// Layout version of this binary.
         expected: u8,
     },
     /// `gjallar store rebase` was interrupted.
     #[error("`gjallar store rebase` was interrupted: run it again")]
     Rebase,
-    /// The store was closed, or the disk or its software failed.
+    /// The store was closed, or the disk or the storage software failed.
     #[error("{0}")]
     Failed(String),
 }
 
-/// What to do with a store of another version.
+/// Returns the advice for a store with another layout version.
 fn advice(found: u8) -> &'static str {
     match found {
-        // Before there was a way to export; no release had it.
+        // Layout 1 predates the export and was never released.
         1 => "this layout cannot be read any more: create a new store",
         _ => "export it with a version that reads it, then import the archive into a new store",
     }

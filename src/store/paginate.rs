@@ -1,16 +1,16 @@
-//! Going through a node's items until a page is full: the same for every back end.
+//! Selection of a page of a node's items, shared by all back ends.
 
 use gjallar_pubsub::{Item, ItemPage, ItemPosition, ItemQuery, PageBound, ResultPage};
 
 use super::StoreError;
 
-/// The most items of a node that are counted to find the index of a page in the middle of the list.
+/// Maximum number of items counted to find the index of a page in the middle of the list.
 const MAX_COUNTED: usize = 10_000;
-/// So many items are looked at for one page that a filter makes.
+/// Maximum number of items examined for one filtered page.
 pub(super) const MAX_LOOKED_AT: usize = 2000;
 
-/// Takes a page from these items, in ascending order, which a node with `total` items has at the right side of the
-/// page's edge. What is looked at need not have its payload.
+/// Selects a page from item positions in ascending order, all on the page's side of its edge, of a node with `total`
+/// items. Items returned by `look` need no payload.
 pub(super) fn paginate(
     listing: &ItemQuery,
     total: usize,
@@ -60,7 +60,7 @@ pub(super) fn paginate(
         entries.reverse();
     }
     let total = (!is_filtered).then_some(total);
-    // The items on the page's side of its edge.
+    // Counts the items on the page's side of its edge.
     let mut side =
         || (&mut positions).try_fold(passed, |count, position| position.map(|_| count + 1));
     let index = match (&page.edge, total) {

@@ -1,4 +1,4 @@
-//! From a store to text.
+//! Export of a store to an archive.
 
 use std::{collections::BTreeMap, io::Write, sync::Arc};
 
@@ -17,18 +17,18 @@ use super::{
     subscription_line::ConfiguredSubscriptionLine,
 };
 
-/// Stands for the creator of a node that is gone.
+/// Placeholder for the creator of a deleted node.
 const UNKNOWN_CREATOR: &str = "nobody.invalid";
-/// Nodes, and items, that are read at once.
+/// Number of nodes, or of items, read at once.
 const PAGE: usize = 100;
 /// Maximum bytes of the recipients on one line, including SubIDs; JSON may double them.
 const MAX_RECIPIENTS_BYTES: usize = 4 * 1024 * 1024;
 
-/// Writes everything that a store has. Nobody may write to the store meanwhile. What is in memory at a time
-/// is a node without its items, some items, and all that is owed.
+/// Writes all data of a store. The store must not be written to meanwhile. Memory holds one node without its items, a
+/// page of items, and all pending log entries at a time.
 ///
 /// # Errors
-/// If the store cannot be read, or the text not be written.
+/// If the store cannot be read, or the archive cannot be written.
 pub async fn export(
     store: &dyn Store,
     out: &mut impl Write,
@@ -40,7 +40,7 @@ pub async fn export(
     for jid in refusals {
         writer.line(&ArchiveLine::PresenceRefusal { jid })?;
     }
-    // By epoch, for a deleted node and a new one may share a name.
+    // By epoch, because a deleted node and a new one may share a name.
     let mut owed = BTreeMap::<_, Vec<Owed>>::new();
     for debt in store.poll(None).await? {
         owed.entry(debt.notification.event_id.epoch.0).or_default().push(debt);
@@ -126,7 +126,7 @@ impl<W: Write> ArchiveWriter<'_, W> {
         self.events(owed)
     }
 
-    /// A deleted node: its audience, and what it still has to hear.
+    /// Writes a deleted node with its pending log entries and their audience.
     fn deleted(&mut self, owed: &[Owed]) -> Result<(), ArchiveError> {
         let (Some(first), Some(last)) = (owed.first(), owed.last()) else { return Ok(()) };
         let mut recipients = owed.iter().flat_map(|debt| debt.recipients.iter());
@@ -143,7 +143,7 @@ impl<W: Write> ArchiveWriter<'_, W> {
         node.sequence = sequence;
         node.version = sequence.0;
         self.line(&ArchiveLine::Node(NodeLine { deleted: true, ..NodeLine::of(&node) }))?;
-        // A subscriber of an entry began before it; one that is on a list had options by then, or a SubID.
+        // A subscription began before an entry of its audience; a listed one had options or a SubID by then.
         let mut subscribers = BTreeMap::<&Jid, (u64, Option<u64>)>::new();
         for Owed { notification, recipients, .. } in owed {
             let is_plain = match notification.audience {
@@ -177,7 +177,7 @@ impl<W: Write> ArchiveWriter<'_, W> {
         self.events(owed)
     }
 
-    /// A deleted node of which nothing is left but what is remembered.
+    /// Writes the record of a deleted node without pending log entries.
     fn former(&mut self, node: NodeId, former: FormerNode) -> Result<(), ArchiveError> {
         let config = NodeConfig::initial(&Limits::default());
         let nobody = BareJid::new(UNKNOWN_CREATOR)
@@ -210,8 +210,8 @@ impl<W: Write> ArchiveWriter<'_, W> {
     }
 }
 
-/// Splits an entry so that each line can be imported. The archive does not say which resources lost their implicit
-/// subscriptions, so they are left out.
+/// Splits an entry so that each line can be imported. Resources that lost their implicit subscriptions are left out,
+/// because the archive has no line for them.
 fn parts(owed: &Owed) -> Vec<LogEntry> {
     let Owed { notification, recipients, .. } = owed;
     let to = |audience| LogEntry { audience, ..notification.clone() };

@@ -1,4 +1,4 @@
-//! From text to a store.
+//! Import of an archive into a store.
 
 use std::io::BufRead;
 
@@ -11,15 +11,15 @@ use super::{
 };
 use crate::migrate::node_importer::NodeImporter;
 
-/// The longest line, in bytes.
+/// Maximum bytes of a line.
 const MAX_LINE_BYTES: usize = 16 * 1024 * 1024;
-/// Refusals of presence that are written at once.
+/// Number of presence refusals written at once.
 const MAX_REFUSALS_WRITTEN: usize = 500;
 
-/// Whether a store can be filled.
+/// Checks that a store is empty.
 ///
 /// # Errors
-/// [`ArchiveError::NotEmpty`], or if it cannot be read.
+/// [`ArchiveError::NotEmpty`], or if the store cannot be read.
 pub async fn is_empty(store: &dyn Store) -> Result<(), ArchiveError> {
     if store.node_counts().await?.is_empty() && store.poll(None).await?.is_empty() {
         Ok(())
@@ -28,19 +28,19 @@ pub async fn is_empty(store: &dyn Store) -> Result<(), ArchiveError> {
     }
 }
 
-/// Which epochs the nodes of an archive get.
+/// Epochs of the imported nodes.
 #[derive(Clone, Copy)]
 pub enum Epochs<'a> {
-    /// New ones, so that no event id that was given out after the archive was written names another event.
+    /// New epochs, so that no event id given out after the export names another event.
     New(&'a dyn IdGenerator),
-    /// Those of the archive: for a service that did not run on after it was written.
+    /// Epochs of the archive; safe only if the service did not run after the export.
     Same,
 }
 
-/// Fills an empty store. After an error the store has a part of the text, and is not to be used.
+/// Imports an archive into an empty store. After an error the store holds a part of the archive and must not be used.
 ///
 /// # Errors
-/// [`ArchiveError::NotEmpty`]; [`ArchiveError::Line`] for a line that is not understood, or is missing.
+/// [`ArchiveError::NotEmpty`]; [`ArchiveError::Line`] for a line that is invalid or missing.
 pub async fn import(
     store: &dyn Store,
     text: &mut impl BufRead,
@@ -142,10 +142,10 @@ impl From<StoreError> for LineError {
     }
 }
 
-/// The node that the lines belong to.
+/// Node that the following lines belong to.
 struct CurrentNode<'a> {
     filling: NodeImporter<'a>,
-    /// The node with its owners, if its revision depends on them.
+    /// The node with its owners, if its revision depends on the owners.
     inheriting: Option<Node>,
     sequence: Sequence,
     version: u64,
@@ -214,8 +214,8 @@ impl<'a> CurrentNode<'a> {
                 summary.events += 1;
                 let event = event.into_notification(self.filling.node())?;
                 self.check("seq", event.event_id.sequence.0, self.last_sequence())?;
-                // A repeated item is for subscriptions up to the commit that sends it. A list of layout 9 is for all its
-                // entries.
+                // A repeated item is for subscriptions up to the commit that sends it. A list of layout 9 is for all
+                // listed subscribers, whenever they subscribed.
                 let is_unbounded =
                     event.as_of == u64::MAX && matches!(event.audience, Audience::Listed(_));
                 if !is_unbounded {
@@ -233,17 +233,17 @@ impl<'a> CurrentNode<'a> {
         Ok(())
     }
 
-    /// The version of the node, and the largest one of a node whose line only describes its pending entries.
+    /// Returns the version of the node; the maximum for a node whose line only describes its pending entries.
     fn last_version(&self) -> u64 {
         if self.is_deleted { u64::MAX - 1 } else { self.version }
     }
 
-    /// The sequence of the node, and the largest one of such a node.
+    /// Returns the sequence of the node; the maximum for a node whose line only describes its pending entries.
     fn last_sequence(&self) -> u64 {
         if self.is_deleted { u64::MAX - 1 } else { self.sequence.0 }
     }
 
-    /// Refuses a number that the node has not reached: later events or commits would have the same number.
+    /// Rejects a number above that of the node, because later events or commits would get the same number.
     fn check(&self, what: &str, number: u64, last: u64) -> Result<(), LineError> {
         match number <= last {
             true => Ok(()),

@@ -1,4 +1,4 @@
-//! The lines of an archive.
+//! Lines of an archive.
 
 use std::collections::BTreeMap;
 
@@ -15,43 +15,43 @@ use gjallar_pubsub::{
 
 use super::subscription_line::ConfiguredSubscriptionLine;
 
-/// One line. Times are milliseconds since 1970.
+/// Line of an archive. Times are milliseconds since 1970.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "lowercase", deny_unknown_fields)]
 pub(super) enum ArchiveLine {
-    /// The first.
+    /// First line.
     Archive {
         format: u32,
     },
-    /// What follows belongs to this node, until the next.
+    /// Node. The following lines belong to this node, until the next.
     Node(NodeLine),
     Affiliation {
         jid: BareJid,
         affiliation: String,
     },
-    /// It began at this version of the node.
+    /// Subscription; `since` is the version of the node at which it began.
     Subscription {
         jid: Jid,
         since: u64,
-        /// An owner made it.
+        /// `true` if an owner made the subscription.
         #[serde(default, skip_serializing_if = "std::ops::Not::not")]
         enrolled: bool,
-        /// It waits for an owner.
+        /// `true` if the subscription needs the approval of an owner.
         #[serde(default, skip_serializing_if = "std::ops::Not::not")]
         pending: bool,
-        /// Its options and SubIDs, and the version at which it got them.
+        /// Options and SubIDs, and the version at which the subscription got them.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         special: Option<ConfiguredSubscriptionLine>,
     },
     Item(ItemLine),
-    /// An entity refused the service its presence; before the first node.
+    /// Entity that refused to share its presence with the service; before the first node.
     #[serde(rename = "presence-refusal")]
     PresenceRefusal {
         jid: BareJid,
     },
-    /// An event that is owed.
+    /// Pending log entry.
     Event(Box<LogEntryLine>),
-    /// The last: how many lines there were before.
+    /// Last line, with the number of lines before.
     End {
         lines: u64,
     },
@@ -63,28 +63,28 @@ pub(super) struct NodeLine {
     pub(super) epoch: String,
     #[serde(rename = "seq")]
     pub(super) sequence: u64,
-    /// The number of its last commit; archives of layout 9 have none, and versions begin at the sequence.
+    /// Number of the node's last commit. Archives of layout 9 have none: versions continue from the sequence.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) version: Option<u64>,
     pub(super) creator: BareJid,
     pub(super) created: u64,
     pub(super) config: ConfigFields,
-    /// How often the configuration was changed, if it was.
+    /// Revision of the configuration; `None` if the configuration was never changed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) revision: Option<RevisionLine>,
-    /// It is gone, and only what is owed of it is here.
+    /// `true` if the node is deleted, and the archive has only its pending log entries.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub(super) deleted: bool,
-    /// The URI of what took its place.
+    /// Redirect URI of a deleted node.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) redirect: Option<String>,
-    /// When it was deleted, if that is remembered.
+    /// Time of the deletion, if a record of it exists.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) deleted_at: Option<u64>,
-    /// The hashes of the bare JIDs of those who owned it then.
+    /// Hashes of the bare JIDs of the owners at the deletion.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(super) owners: Vec<String>,
-    /// The hash of the account for whose share it counts, if that is not the first of these.
+    /// Hash of the account whose share the deleted node is in, if that is not the first of the owners.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) account: Option<String>,
 }
@@ -95,13 +95,13 @@ pub(super) struct RevisionLine {
     number: u64,
     changed_by: BareJid,
     base: u64,
-    /// The creator, if there is none.
+    /// Owner whose roster grants access; `None` is the creator.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     roster_owner: Option<BareJid>,
-    /// No owner has chosen that its roster gives access.
+    /// `true` if no owner has chosen that its roster grants access.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     no_roster_owner: bool,
-    /// The entity that changed it last, if there is none.
+    /// Owner who last changed the configuration; `None` is the entity that last changed it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     last_owner: Option<BareJid>,
 }
@@ -121,7 +121,7 @@ pub(super) struct ItemLine {
     #[serde(rename = "seq")]
     sequence: u64,
     index: u16,
-    /// Sequence and index of its first publication, if it was published again.
+    /// Sequence and index of the first publication of the item's id, if it was published again.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     created: Option<(u64, u16)>,
     publisher: BareJid,
@@ -135,43 +135,43 @@ pub(super) struct LogEntryLine {
     #[serde(rename = "seq")]
     pub(super) sequence: u64,
     happened: u64,
-    /// Which it is of what is told besides an event.
+    /// Index of the entry among those with the same sequence.
     #[serde(default, skip_serializing_if = "is_zero")]
     index: u16,
     event: EventLineContent,
-    /// The only recipient, if it is subscribed; so it was written before there could be some.
+    /// The only recipient, if subscribed; written by versions before `listed`.
     #[serde(default, skip_serializing)]
     to: Option<Jid>,
-    /// The recipients, as far as they are subscribed.
+    /// Recipients, as far as they are subscribed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     listed: Option<Vec<Jid>>,
-    /// For which subscriptions of each of them it is.
+    /// SubIDs of the subscriptions that the entry is for, by recipient.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     listed_subids: Option<Vec<Vec<String>>>,
-    /// The recipients, subscribed or not. Without these and the others, all who are entitled.
+    /// Recipients, subscribed or not. Without any list of recipients the audience is all entitled subscribers.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     entities: Option<Vec<Jid>>,
-    /// Resources with an implicit subscription.
+    /// Recipients with an implicit subscription.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     interested: Option<Vec<Jid>>,
-    /// Whether it has a body.
+    /// `true` if the notification has a body.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     body: bool,
-    /// For which subscriptions of the recipient it is.
+    /// SubIDs of the recipient's subscriptions that the entry is for.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     subids: Vec<String>,
-    /// In which states of availability it comes, as in the form of options.
+    /// Presence states in which the notification is sent, as in the subscription options.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     shows: Option<String>,
     normal: bool,
-    /// Empty: addresses to reply to (XEP-0033) are not sent any more.
+    /// Empty: addresses to reply to (XEP-0033) are no longer sent.
     #[serde(default)]
     reply_to: Vec<BareJid>,
     last_item: bool,
-    /// By what the ids of its messages differ from those that the item had first.
+    /// Number that makes the message ids differ from those of the item's first notification.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     nonce: Option<u64>,
-    /// The version of the node as of which subscribers get it.
+    /// Version of the node as of which the subscribers are resolved.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     as_of: Option<u64>,
 }
@@ -208,7 +208,7 @@ fn is_zero(index: &u16) -> bool {
 #[derive(Debug, Serialize, Deserialize)]
 struct EventItemLine {
     id: String,
-    /// The JID that the item shows as its publisher.
+    /// JID that the item shows as its publisher.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     publisher: Option<BareJid>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -252,12 +252,12 @@ impl NodeLine {
         self.version.is_none() && self.revision.is_none()
     }
 
-    /// The number of the node's last commit.
+    /// Returns the number of the node's last commit.
     pub(super) fn version(&self) -> u64 {
         self.version.unwrap_or(self.sequence)
     }
 
-    /// A deleted node of which nothing is left but what is remembered.
+    /// Line of a deleted node without pending log entries.
     pub(super) fn former(node: &Node, former: FormerNode) -> Self {
         Self {
             deleted: true,
@@ -269,7 +269,7 @@ impl NodeLine {
         }
     }
 
-    /// What is remembered of a deleted node, if something is.
+    /// Returns the record of a deleted node, if the line has one.
     pub(super) fn to_former(&self) -> Result<Option<FormerNode>, String> {
         if self.redirect.is_none() && self.deleted_at.is_none() {
             return Ok(None);
@@ -305,7 +305,7 @@ impl NodeLine {
 }
 
 impl RevisionLine {
-    /// Nothing for a new node.
+    /// Line of a node's revision; `None` for a new node.
     fn of(node: &Node) -> Option<Self> {
         let Node { creator, revision, .. } = node;
         let roster_owner = revision.roster_owner.as_ref().filter(|owner| *owner != creator);
@@ -457,7 +457,8 @@ impl LogEntryLine {
                 Event::Retracted(ids.iter().map(|id| item_id(id)).collect::<Result<_, _>>()?)
             }
         };
-        // In layout 9 the sequence of an event said who gets it, and a list was for all on it who were still subscribed.
+        // In layout 9 the sequence of an event determined its audience, and a list was for all listed JIDs that were
+        // still subscribed.
         let before =
             if self.listed.is_some() || self.to.is_some() { u64::MAX } else { self.sequence };
         Ok(LogEntry {

@@ -1,8 +1,8 @@
-//! A store as text: one JSON object a line, from any store, into any empty one.
+//! Archives: a store as text, one JSON object per line. Every kind of store can be exported, and imported if empty.
 //!
-//! `docs/DATA-MODEL.md` describes the lines. Each node is followed by what belongs to it, so both
-//! directions hold one node in memory, without its items; and going out the names of its items, and what
-//! is owed, which the limit of the backlog bounds.
+//! `docs/DATA-MODEL.md` describes the lines. Each node is followed by the data that belongs to it, so import and export
+//! hold one node without its items in memory. The export also holds the ids of the node's items, and the pending log
+//! entries, which the backlog limits bound.
 
 mod export;
 mod import;
@@ -17,40 +17,40 @@ use thiserror::Error;
 
 use crate::store::StoreError;
 
-/// The version of the lines.
+/// Version of the archive format.
 const FORMAT: u32 = 1;
 
-/// Why a store could not be written as text, or read from it.
+/// Error of an export or import.
 #[derive(Debug, Error)]
 pub enum ArchiveError {
-    /// The text cannot be read or written.
+    /// The archive cannot be read or written.
     #[error(transparent)]
     Io(#[from] std::io::Error),
     /// The store failed.
     #[error(transparent)]
     Store(#[from] StoreError),
-    /// A line is not what it should be.
+    /// A line is invalid.
     #[error("line {number}: {reason}")]
     Line {
-        /// Which, counted from 1.
+        /// Line number, from 1.
         number: u64,
-        /// Why.
+        /// Reason.
         reason: String,
     },
-    /// The store to be filled has something in it.
+    /// The store to import into is not empty.
     #[error("the store is not empty")]
     NotEmpty,
 }
 
-/// What went through.
+/// Numbers of exported or imported objects.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ArchiveSummary {
-    /// Nodes.
+    /// Number of nodes.
     pub nodes: u64,
-    /// Subscriptions.
+    /// Number of subscriptions.
     pub subscriptions: u64,
-    /// Items.
+    /// Number of items.
     pub items: u64,
-    /// Events that are owed.
+    /// Number of pending log entries.
     pub events: u64,
 }

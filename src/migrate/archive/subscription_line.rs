@@ -1,4 +1,4 @@
-//! What a line of an archive says of a subscription with options or SubIDs.
+//! Options and SubIDs of a subscription in a line of an archive.
 
 use std::collections::BTreeMap;
 
@@ -10,7 +10,7 @@ use gjallar_pubsub::{
     SubscriptionOptions, Timestamp,
 };
 
-/// What tells a subscription from a plain one.
+/// Options and SubIDs of a subscription.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct ConfiguredSubscriptionLine {
     pub(super) since: u64,

@@ -1,4 +1,4 @@
-//! What comes over of a node, and what is remarked.
+//! Tests of the conversion of nodes and of its warnings.
 
 use crate::migrate::source_node::fields;
 use gjallar_pubsub::{PublishModel, Sequence, Show, ShowSet};
@@ -78,7 +78,7 @@ fn unknown_access_values_become_whitelist_and_others_default() {
             ),
         ]
     );
-    // Nothing goes because a number is not understood.
+    // No item is dropped because a number is not understood.
     let mut all = found(&[("pubsub#max_items", "lots")]);
     all.items = (1..=100).map(|n| item(&n.to_string(), n, n)).collect();
     assert_eq!(converted(all).0.unwrap().items.len(), 100);
@@ -158,7 +158,7 @@ fn subscriptions_without_access_end() {
     assert_eq!(jids, ["member@x/1", "owner@x"]);
     let what = "a subscription of an entity that has no access to the node";
     assert_eq!(remarks, only(what, &["n: out@x", "n: other@x"]));
-    // Whom only a roster can admit keeps what it has.
+    // Subscribers whom only a roster can admit keep their subscriptions.
     let mut roster = found(&[("pubsub#access_model", "presence")]);
     roster.subscriptions.push(subscription("other@x", "subscribed", &[]));
     assert_eq!(converted(roster).0.unwrap().subscriptions.len(), 1);

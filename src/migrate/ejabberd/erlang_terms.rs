@@ -1,6 +1,6 @@
-//! Values of Erlang as ejabberd writes them into tables: atoms, numbers, binaries, strings, and lists of these.
+//! Erlang terms as ejabberd writes them into tables: atoms, numbers, binaries, strings, and lists of these.
 
-/// A value as text, of a list each in a line; nothing if it is none of these.
+/// Converts a term to text, a list to one line per element; `None` for other terms.
 pub(in crate::migrate) fn text(term: &str) -> Option<String> {
     let mut rest = term.trim();
     let Some(list) = rest.strip_prefix('[') else {
@@ -20,7 +20,7 @@ pub(in crate::migrate) fn text(term: &str) -> Option<String> {
     }
 }
 
-/// The first value, and what follows it.
+/// Parses the first value; returns the value and the rest of the text.
 fn value(text: &str) -> Option<(String, &str)> {
     if let Some(binary) = text.strip_prefix("<<") {
         let (inside, rest) = match binary.strip_prefix('"') {
@@ -59,7 +59,7 @@ fn string(text: &str, quote: char) -> Option<(String, &str)> {
     None
 }
 
-/// A binary written as numbers: `<<195,164>>`.
+/// Parses a binary written as numbers: `<<195,164>>`.
 fn bytes(text: &str) -> Option<(String, &str)> {
     let (numbers, _) = text.split_once(">>")?;
     let bytes: Option<Vec<u8>> = match numbers.trim() {

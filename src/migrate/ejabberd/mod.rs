@@ -1,4 +1,4 @@
-//! ejabberd's mod_pubsub with `db_type: sql`: the tables `pubsub_*` of its schema.
+//! Reader for ejabberd's mod_pubsub with `db_type: sql`: the tables `pubsub_*` of its schema.
 
 pub(super) mod erlang_terms;
 use async_trait::async_trait;
@@ -12,7 +12,7 @@ use super::{
     source_node::{SourceItem, SourceNode, SourceSubscription, fields},
 };
 
-/// What holds where a node's options say nothing else: those of the plugin `flat`.
+/// Defaults of options that a node does not set: those of the plugin `flat`.
 const DEFAULTS: &[(&str, &str)] = &[
     ("pubsub#access_model", "open"),
     ("pubsub#publish_model", "publishers"),
@@ -53,10 +53,10 @@ impl EjabberdReader {
         let sql = "SELECT name, val FROM pubsub_node_option WHERE nodeid = CAST(CAST($1 AS TEXT) AS BIGINT) ORDER BY name";
         for (option, term) in self.database.rows(sql, node).await?.into_iter().filter_map(pair) {
             match (option.as_str(), term.as_str()) {
-                // How it keeps the node, and what nobody set.
+                // Options about the storage in ejabberd, and options without a value.
                 ("rsm" | "sql", _) | (_, "undefined") => {}
                 ("max_items", "infinity") => config.extend(fields(&[("pubsub#max_items", "max")])),
-                // What is not understood goes on as it is, to be remarked.
+                // Unknown values are passed on unchanged, so that the conversion reports them.
                 (_, term) => {
                     let value = erlang_terms::text(term).unwrap_or_else(|| term.to_owned());
                     config.push((format!("pubsub#{option}"), value));
@@ -66,7 +66,7 @@ impl EjabberdReader {
         Ok(config)
     }
 
-    /// The options of a subscription.
+    /// Reads the options of a subscription.
     async fn options(&self, subid: &str) -> Result<Vec<(String, String)>, MigrationError> {
         if !self.has_options {
             return Ok(Vec::new());
@@ -150,7 +150,7 @@ impl SourceReader for EjabberdReader {
     }
 }
 
-/// The affiliation of this letter.
+/// Returns the name of an affiliation, which the database has as a letter.
 fn named(letter: &str) -> &'static str {
     match letter {
         "o" => "owner",
@@ -173,7 +173,7 @@ fn item(row: TextRow) -> Option<SourceItem> {
     })
 }
 
-/// Millions of seconds, seconds, and microseconds: `001700:123456:654321`.
+/// Parses a time: millions of seconds, seconds, and microseconds, as in `001700:123456:654321`.
 fn moment(text: &str) -> Option<Timestamp> {
     let numbers: Result<Vec<u64>, _> = text.split(':').map(str::parse).collect();
     let [mega, seconds, micros] = numbers.ok()?[..] else { return None };

@@ -1,4 +1,4 @@
-//! Prosody's own files (mod_storage_internal): a table of Lua for each node, a list of items beside them.
+//! Reader for Prosody's file storage (mod_storage_internal): a Lua table for each node, and a list of items beside it.
 
 use std::{fmt::Write, fs, io, path::PathBuf};
 
@@ -35,7 +35,7 @@ impl ProsodyFileReader {
         names.into_iter().any(|name| name.starts_with("pubsub_") && name.ends_with(".list"))
     }
 
-    /// The services that keep nodes here.
+    /// Returns the services that have nodes in the folder.
     fn others(&self) -> Vec<String> {
         let hosts = fs::read_dir(&self.data).into_iter().flatten().flatten();
         let with_nodes = hosts.filter(|host| host.path().join("pubsub_nodes").is_dir());
@@ -105,8 +105,8 @@ fn failed(path: &std::path::Path, source: io::Error) -> MigrationError {
     MigrationError::File { path: path.display().to_string(), source }
 }
 
-/// A name as Prosody writes it into the names of files: letters, digits and these as they are, every other byte in
-/// hexadecimal.
+/// Encodes a name as Prosody does in file names: letters, digits and the characters of `also` stay, every other byte is
+/// written in hexadecimal.
 fn encoded(name: &str, also: &str) -> String {
     let mut encoded = String::new();
     for byte in name.bytes() {
@@ -135,7 +135,7 @@ fn decoded(name: &str) -> Option<String> {
     String::from_utf8(bytes).ok()
 }
 
-/// An item: its payload with a key, a time and the publisher beside it.
+/// Reads an item: its payload, with the keys for id, time and publisher.
 fn item(value: &LuaValue) -> Option<SourceItem> {
     let modified = seconds(&value.get("when")?.text()?)?;
     let mut payload = String::new();
@@ -149,10 +149,11 @@ fn item(value: &LuaValue) -> Option<SourceItem> {
     })
 }
 
-/// Attributes that Prosody adds to what it keeps; old ones of it the second.
+/// Attributes that Prosody adds to stored elements; older versions also the second.
 const STAMPS: [&str; 2] = ["stamp", "stamp_legacy"];
 
-/// Writes an element as XML. An attribute of a namespace is kept as both, with the character 1 between them.
+/// Writes an element as XML. The key of an attribute with a namespace is namespace and name, separated by the character
+/// 1.
 fn element(value: &LuaValue, out: &mut String) -> Option<()> {
     let name = value.get("name")?.text()?;
     let _ = write!(out, "<{name}");
@@ -161,7 +162,7 @@ fn element(value: &LuaValue, out: &mut String) -> Option<()> {
     {
         let attribute = attribute.text()?;
         match key.split_once('\u{1}') {
-            // When the item was published; Prosody adds it to the outermost element.
+            // Time of the publication, which Prosody adds to the outermost element.
             None if STAMPS.contains(&key.as_str()) && value.get("when").is_some() => {}
             None => writer::write_attribute(&key, &attribute, out),
             Some((ns::XML, name)) => {

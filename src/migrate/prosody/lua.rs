@@ -1,14 +1,15 @@
-//! Tables of Lua, as Prosody writes them into files. They are read, not run: names, calls and sums are not understood.
+//! Parser for Lua tables as Prosody writes them into files. The files are not executed: variables, calls and
+//! expressions are not supported.
 
-/// How many tables may stand in each other.
+/// Maximum nesting depth of tables.
 const MAX_DEPTH: usize = 128;
 
-/// A value. Truth and numbers are kept as they are written.
+/// Lua value. Booleans and numbers are stored as text.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum LuaValue {
     Nil,
     Text(String),
-    /// What has no key, and what has one.
+    /// Table: values without a key, and values with a key.
     Table {
         list: Vec<Self>,
         named: Vec<(String, Self)>,
@@ -16,7 +17,7 @@ pub(super) enum LuaValue {
 }
 
 impl LuaValue {
-    /// A plain value.
+    /// Returns a plain value as text.
     pub(super) fn text(&self) -> Option<String> {
         match self {
             Self::Text(text) => Some(text.clone()),
@@ -24,7 +25,7 @@ impl LuaValue {
         }
     }
 
-    /// What has a key, if this is a table.
+    /// Iterates over the keys and values of a table.
     pub(super) fn entries(&self) -> impl Iterator<Item = (String, &Self)> {
         let named = match self {
             Self::Table { named, .. } => &named[..],
@@ -33,7 +34,7 @@ impl LuaValue {
         named.iter().map(|(key, value)| (key.clone(), value))
     }
 
-    /// What has this key, if this is a table that has it.
+    /// Returns the value of a key, if this is a table with that key.
     pub(super) fn get(&self, key: &str) -> Option<&Self> {
         match self {
             Self::Table { named, .. } => {
@@ -43,7 +44,7 @@ impl LuaValue {
         }
     }
 
-    /// What has no key, if this is a table.
+    /// Returns the values of a table without keys.
     pub(super) fn list(&self) -> &[Self] {
         match self {
             Self::Table { list, .. } => list,
@@ -52,7 +53,7 @@ impl LuaValue {
     }
 }
 
-/// The value of a file that returns one: `return { … };`
+/// Parses a file that returns one value: `return { … };`
 pub(super) fn returned(file: &[u8]) -> Option<LuaValue> {
     let mut reader = LuaParser { rest: file };
     reader.take(b"return")?;
@@ -61,7 +62,7 @@ pub(super) fn returned(file: &[u8]) -> Option<LuaValue> {
     reader.is_at_end().then_some(value)
 }
 
-/// The values of a file that lists some: `item({ … });` for each.
+/// Parses a file that lists values: `item({ … });` for each.
 pub(super) fn listed(file: &[u8]) -> Option<Vec<LuaValue>> {
     let mut reader = LuaParser { rest: file };
     let mut values = Vec::new();
@@ -89,7 +90,7 @@ impl LuaParser<'_> {
         self.rest.is_empty()
     }
 
-    /// Goes past this, after spaces.
+    /// Consumes a word, after white space; `None` if the input differs.
     fn take(&mut self, word: &[u8]) -> Option<()> {
         self.skip_space();
         self.rest = self.rest.strip_prefix(word)?;
@@ -129,7 +130,7 @@ impl LuaParser<'_> {
         Some(LuaValue::Table { list, named })
     }
 
-    /// A number, or a name.
+    /// Parses a number or a name.
     fn word(&mut self) -> Option<&str> {
         let is_of_word = |byte: &u8| byte.is_ascii_alphanumeric() || b"+-._".contains(byte);
         let end = self.rest.iter().position(|byte| !is_of_word(byte)).unwrap_or(self.rest.len());
@@ -155,7 +156,7 @@ impl LuaParser<'_> {
     }
 }
 
-/// Reads what follows a backslash; what follows that.
+/// Decodes an escape sequence after its backslash; returns the rest of the text.
 fn escaped<'a>(text: &'a [u8], bytes: &mut Vec<u8>) -> Option<&'a [u8]> {
     let (first, rest) = text.split_first()?;
     let plain = match first {
@@ -179,7 +180,7 @@ fn escaped<'a>(text: &'a [u8], bytes: &mut Vec<u8>) -> Option<&'a [u8]> {
     Some(rest)
 }
 
-/// A number as it is written in a form: `20.0` is 20.
+/// Formats a number as in a form: `20.0` becomes `20`.
 #[allow(clippy::cast_possible_truncation)] // it is whole, and small
 fn whole(number: &str) -> Option<String> {
     let value: f64 = number.parse().ok()?;

@@ -1,4 +1,4 @@
-//! Prosody's mod_pubsub: nodes in the store `pubsub_nodes`, the items of each in an archive of its own.
+//! Readers for Prosody's mod_pubsub: nodes in the store `pubsub_nodes`, the items of each in an archive of its own.
 
 mod files;
 mod lua;

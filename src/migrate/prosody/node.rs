@@ -1,4 +1,4 @@
-//! What Prosody says of a node, wherever it keeps it.
+//! Nodes of Prosody, independent of the storage.
 
 use crate::migrate::{
     MigrationWarnings,
@@ -8,7 +8,7 @@ use gjallar_pubsub::Timestamp;
 
 use super::lua::LuaValue;
 
-/// What holds where a node's configuration says nothing else.
+/// Defaults of configuration fields that a node does not set.
 const DEFAULTS: &[(&str, &str)] = &[
     ("pubsub#persist_items", "true"),
     ("pubsub#max_items", "20"),
@@ -20,16 +20,16 @@ const DEFAULTS: &[(&str, &str)] = &[
     ("pubsub#notify_retract", "true"),
 ];
 
-/// What is remarked if no node has items.
+/// Warning if no node has items.
 pub(super) const NO_ITEMS: &str = "no items: Prosody may store them elsewhere (pubsub_data)";
 
-/// The time that so many seconds since 1970 are.
+/// Parses a time in seconds since 1970.
 #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // it saturates
 pub(super) fn seconds(text: &str) -> Option<Timestamp> {
     Some(Timestamp((text.parse::<f64>().ok()? * 1000.0) as u64))
 }
 
-/// A node without its items, from the three tables that there are of it.
+/// Reads a node without its items, from its three tables.
 pub(super) fn node(
     name: &str,
     config: &LuaValue,
@@ -39,7 +39,7 @@ pub(super) fn node(
     let mut found =
         SourceNode { name: name.to_owned(), config: fields(DEFAULTS), ..SourceNode::default() };
     found.config.extend(pairs(config).map(|(option, value)| (var(&option), value)));
-    // Who may read is not known, if this is no table.
+    // A configuration that is not a table does not give the access model; an invalid value closes the node.
     found.config.extend(config.text().map(|odd| ("pubsub#access_model".to_owned(), odd)));
     found.affiliations.extend(pairs(affiliations));
     for (jid, options) in subscribers.entries() {
@@ -49,12 +49,13 @@ pub(super) fn node(
     found
 }
 
-/// The values of a table, as text. What is no plain value goes on as something that nothing can be, to be remarked.
+/// Iterates over the pairs of a table as text. A nested value becomes an invalid text, so that the conversion reports
+/// it.
 fn pairs(table: &LuaValue) -> impl Iterator<Item = (String, String)> {
     table.entries().map(|(key, value)| (key, value.text().unwrap_or_else(|| "{}".into())))
 }
 
-/// Takes the items, in the order in which Prosody has them, whatever its clock said.
+/// Adds the items in Prosody's order, regardless of their times.
 pub(super) fn take_items(
     found: &mut SourceNode,
     items: impl Iterator<Item = Option<SourceItem>>,
@@ -70,7 +71,7 @@ pub(super) fn take_items(
     }
 }
 
-/// The field of a form that Prosody keeps under another name.
+/// Returns the form field for an option; some have other names in Prosody.
 fn var(option: &str) -> String {
     match option {
         "include_payload" => "pubsub#deliver_payloads".into(),

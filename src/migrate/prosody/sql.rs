@@ -1,4 +1,4 @@
-//! Prosody's mod_storage_sql: the tables `prosody` and `prosodyarchive`.
+//! Reader for Prosody's mod_storage_sql: the tables `prosody` and `prosodyarchive`.
 
 use async_trait::async_trait;
 use serde_json::Value as Json;

@@ -1,4 +1,4 @@
-//! The whole store, compared with itself: every checksum, every index, every count.
+//! Consistency check of a whole store: every checksum, every index, every count.
 
 use std::collections::BTreeMap;
 
@@ -18,16 +18,16 @@ use super::{
     write_tx::{self, subscriptions::SubscriptionPointer},
 };
 
-/// What is wrong, each thing in a line; at most so many of them.
+/// Maximum number of problems to report, one line each.
 const MAX_PROBLEMS: usize = 100;
 
-/// The tables of which every row is accounted for by a node.
+/// Tables whose number of rows follows from the nodes.
 const COUNTED: &[u8] = b"NASlasixcqmMFf";
 
 struct Check<'a> {
     view: &'a TreeReader,
     problems: Vec<String>,
-    /// How many rows of the index there should be.
+    /// Expected number of rows of each index table.
     expected: BTreeMap<u8, usize>,
 }
 
@@ -66,14 +66,14 @@ pub(super) fn check(view: &TreeReader) -> Result<Vec<String>, StoreError> {
     let former = view.former_nodes();
     let all = former.as_ref().map_or(&[][..], Vec::as_slice);
     let moved = all.iter().filter(|(_, former)| former.redirect.is_some()).count();
-    // What was deleted before layout 10 has no such row.
+    // Nodes deleted before layout 10 have no row in the table `F`.
     let has_row = |id| matches!(view.get::<FormerRecord>(&keys::former(id)), Ok(Some(_)));
     let owned = all.iter().filter(|(id, _)| has_row(id)).count();
     let expected = [(b'm', moved), (b'M', moved), (b'F', owned), (b'f', all.len() - moved)];
     check.expected.extend(expected);
     check.note(former.map(|_| ()));
     check.note(view.presence_refusals().map(|_| ()));
-    // What belongs to no node is in none of the counts.
+    // Presence refusals belong to no node, and are in none of the counts.
     for table in COUNTED {
         let (found, expected) = (view.scan(&[*table]).count(), check.expected.get(table).copied());
         if found != expected.unwrap_or_default() {
@@ -113,7 +113,7 @@ impl Check<'_> {
         self.items(number, &node.id)
     }
 
-    /// What a node has, be it deleted or not, but for what its items say.
+    /// Checks the rows of a node, existing or deleted, except for the content of its items.
     fn what_belongs_to(&mut self, number: NodeNumber) -> Result<(), StoreError> {
         for table in keys::TABLES_OF_A_NODE.iter().chain(b"q") {
             let rows = self.view.scan(&keys::of_node(*table, number)).count();

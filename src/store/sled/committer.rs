@@ -1,5 +1,7 @@
-//! The one thread that writes: group commit. What it answered is on disk: sled's `flush` waits until
-//! its log was synced, which `durable.c` makes true.
+//! Committer thread: the only writer of the store, with group commit.
+//!
+//! A commit is acknowledged once it is on disk: sled's `flush` waits for the sync of its log, which `fdatasync_shim.c`
+//! makes a real one.
 
 use std::{
     collections::{BTreeSet, HashMap},
@@ -24,14 +26,14 @@ use super::{
     write_batch::WriteBatch, write_tx::WriteTx,
 };
 
-/// The most commits that share one sync. Larger batches make sled slower.
+/// Maximum number of commits that share one sync. Larger batches make sled slower.
 pub(super) const MAX_GROUP: usize = 64;
-/// How long a group waits for as many commits as the last one had: who was answered then may ask again.
+/// Time a group waits for as many commits as the last group had, because callers submit again when they are answered.
 const GATHERING: Duration = Duration::from_micros(200);
-/// The pause between attempts to open a store again that failed.
+/// Interval between attempts to reopen the store after a failure.
 const RETRY_INTERVAL: Duration = Duration::from_millis(200);
 
-/// What the committer is asked to do.
+/// Request to the committer.
 pub(super) enum CommitterRequest {
     Write(WriteRequest),
     /// Copy the files, between two groups.
@@ -41,7 +43,7 @@ pub(super) enum CommitterRequest {
     },
 }
 
-/// What it is asked to write, and who waits for it.
+/// Write request, with the sender of its result.
 pub(super) enum WriteRequest {
     Commit(Commit, PendingCommit),
     Forget { told: Told, done: ReplySender<()> },
@@ -51,7 +53,7 @@ pub(super) enum WriteRequest {
 
 type ReplySender<T> = oneshot::Sender<Result<T, StoreError>>;
 
-/// A commit that is under way. It fails if it is dropped before it ends.
+/// Commit in progress. Its callback gets an error if the value is dropped first.
 pub(super) struct PendingCommit {
     chain: CommitChain,
     then: Option<OnCommit>,
@@ -82,26 +84,26 @@ impl Drop for PendingCommit {
     }
 }
 
-/// Who waits for what a group made true.
+/// Waiter for the result of a group.
 enum CommitWaiter {
     Commit(CommitReceipt, PendingCommit),
     Other(ReplySender<()>),
 }
 
-/// Who waits until the last subscription is removed that a node lost.
+/// Waiters for the removal of the last of many subscriptions that a node lost.
 type RevocationWaiters = HashMap<NodeNumber, CommitWaiter>;
 
 impl CommitWaiter {
     fn end(self, result: Result<(), StoreError>) {
         match self {
             Self::Commit(committed, pending) => pending.end(result.map(|()| committed)),
-            // If nobody waits any more, nobody is told.
+            // The send fails only if the caller has stopped waiting.
             Self::Other(done) => drop(done.send(result)),
         }
     }
 }
 
-/// Opens the store again after a failure.
+/// Function that reopens the store after a failure.
 pub(super) type ReopenFn = Box<dyn Fn() -> Result<OpenStore, StoreError> + Send>;
 
 pub(super) struct Committer {
@@ -110,17 +112,17 @@ pub(super) struct Committer {
     open: ReopenFn,
 }
 
-/// Why writing stopped.
+/// Reason why writing stopped.
 enum WriteFault {
-    /// The disk had no room, and nothing that was written is in doubt once the store is opened again.
+    /// The disk is full. The written data is certain again once the store is reopened.
     Full(String),
-    /// What is on the disk is unknown until the process starts again: a failed sync is not repeated,
-    /// for the system may call pages clean that it did not write.
+    /// The content of the disk is unknown until the process restarts: a failed sync is not repeated, because the
+    /// operating system may mark pages clean without having written them.
     Unknown(String),
 }
 
 impl Committer {
-    /// Starts the thread. It ends when the sender is dropped; what was sent by then is done.
+    /// Starts the thread. It ends after the sender is dropped, once all requests sent by then are done.
     pub(super) fn start(
         opened: OpenStore,
         reader: ReadHandle,
@@ -154,7 +156,7 @@ impl Committer {
                 Ok(()) => {
                     for (folder, done) in copies {
                         let _nobody_reads = reader.lock_exclusive();
-                        // If nobody waits any more, nobody is told.
+                        // The send fails only if the caller has stopped waiting.
                         let _ = done.send(opened.copy_to(&folder));
                     }
                 }
@@ -166,7 +168,7 @@ impl Committer {
                     return;
                 }
                 Err(WriteFault::Full(reason)) => {
-                    // Numbers that somebody may still have in mind are not given again.
+                    // Log positions that callers may still hold are not assigned again.
                     let next_debt = opened.ledger.next_debt;
                     drop(opened);
                     match reopen(&open, &mut work, &reason) {
@@ -181,10 +183,11 @@ impl Committer {
     }
 }
 
-/// Nobody asks for anything any more.
+/// Error: the request queue is closed.
 struct QueueClosed;
 
-/// Waits for what is asked, unless something is left to be removed meanwhile, and there is room for that.
+/// Waits for the next request. Returns `None` without waiting while garbage collection is pending and the disk has
+/// room.
 fn next(
     work: &mut mpsc::Receiver<CommitterRequest>,
     opened: &OpenStore,
@@ -200,7 +203,7 @@ fn next(
     }
 }
 
-/// Takes what is asked, and waits a moment if that is less than usual.
+/// Collects the requests of a group; waits up to `GATHERING` while there are fewer than in the last group.
 fn gather_group(
     first: Option<CommitterRequest>,
     work: &mpsc::Receiver<CommitterRequest>,
@@ -226,7 +229,7 @@ fn gather_group(
     (group, copies)
 }
 
-/// Tries until the store opens, and refuses what is asked meanwhile; nothing if it is closed.
+/// Retries until the store opens, and rejects requests meanwhile. Returns `None` if the queue is closed.
 fn reopen(
     open: &ReopenFn,
     work: &mut mpsc::Receiver<CommitterRequest>,
@@ -263,8 +266,8 @@ fn refuse(work: CommitterRequest, reason: &str) {
     }
 }
 
-/// Commits a group with one sync. What cannot be written at all fails alone. If the group fails nothing is
-/// read any more.
+/// Commits a group with one sync. A request that cannot be encoded fails alone. If the group fails, the store is closed
+/// for reads.
 fn commit(
     opened: &mut OpenStore,
     group: Vec<WriteRequest>,
@@ -328,7 +331,7 @@ fn commit(
     let result = match &written {
         Ok(()) => Ok(()),
         Err(WriteFault::Full(reason) | WriteFault::Unknown(reason)) => {
-            // Before anyone is answered, and asks for what the tree has and the disk does not.
+            // Close before the callers are answered: the tree may contain rows that are not on disk.
             reader.close(reason);
             Err(failed(reason))
         }

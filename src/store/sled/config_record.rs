@@ -1,4 +1,4 @@
-//! A node's configuration, as it lies on disk.
+//! Stored record of a node configuration.
 
 use jid::Jid;
 use serde::{Deserialize, Serialize};
@@ -145,7 +145,7 @@ impl ConfigRecord {
         }
     }
 
-    /// Returns `true` if time, or somebody's presence, has something to do with the node.
+    /// Returns `true` if the configuration needs timers or the presence of entities.
     pub(super) fn is_watchful(&self) -> bool {
         self.item_expire.is_some()
             || self.presence_based_delivery

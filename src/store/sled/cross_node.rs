@@ -1,4 +1,4 @@
-//! Reads that go over many nodes. What is damaged of one does not hide the others.
+//! Reads over many nodes. A damaged node does not hide the others.
 
 use std::collections::{BTreeSet, HashMap};
 
@@ -35,7 +35,7 @@ impl TreeReader {
         creators.into_iter().map(of_entity).collect()
     }
 
-    /// The nodes at which time, or somebody's presence, has something to do.
+    /// Returns the nodes with timers or with subscriptions that depend on presence.
     pub(super) fn watchful(&self) -> Result<Vec<NodeId>, StoreError> {
         let mut numbers = BTreeSet::new();
         for row in self.scan(b"l") {
@@ -94,7 +94,7 @@ impl TreeReader {
         let redirect = redirect.map(|redirect| redirect.uri);
         Ok(match self.get::<FormerRecord>(&keys::former(id))? {
             Some(former) => Some(former.to_former(redirect)),
-            // It was deleted before layout 10.
+            // Nodes deleted before layout 10 have no row in the table `F`.
             None => redirect.map(|uri| FormerNode {
                 redirect: Some(uri),
                 deleted: Timestamp(0),
@@ -206,7 +206,7 @@ impl TreeReader {
         Ok(aliases)
     }
 
-    /// What was found at a node, unless that is damaged, which is noted.
+    /// Adds the result of reading a node; a damaged record is added to the list of damaged records.
     fn collect_partial<T>(
         &self,
         number: NodeNumber,
@@ -219,8 +219,8 @@ impl TreeReader {
         Ok(None)
     }
 
-    /// The subscriptions that a row of the index leads to; nothing if the node is deleted, or both went since
-    /// that was read.
+    /// Returns the subscriptions that an index row points to; empty if the node is deleted, or if both rows were
+    /// removed since the index row was read.
     fn subscriptions_at(
         &self,
         pointer: &[u8],
@@ -231,7 +231,7 @@ impl TreeReader {
         record.map(|(key, record)| record.subscriptions(&key)).transpose()
     }
 
-    /// The subscriptions of a JID at a node, also of one that is deleted and has pending entries.
+    /// Returns the subscriptions of a JID at a node, including a deleted node with pending log entries.
     pub(super) fn subscription(
         &self,
         jid: &Jid,
@@ -248,7 +248,7 @@ impl TreeReader {
         hash: &[u8],
     ) -> Result<Option<(Vec<u8>, SubscriptionRecord)>, StoreError> {
         let is_there = |key: &[u8]| self.tree.contains_key(key).map_err(|e| sled_failed(&e));
-        // It may go and come again, elsewhere, between two looks.
+        // The subscription may be removed and created again in another part between two reads.
         for _ in 0..READ_ATTEMPTS {
             let Some(place) = self.get::<SubscriptionPointer>(pointer)? else { return Ok(None) };
             let key = keys::subscriptions(node, place.part);
@@ -264,8 +264,8 @@ impl TreeReader {
         Err(damaged(pointer))
     }
 
-    /// The row of a node that a pointer leads to; nothing if the node is deleted, or both went since the
-    /// pointer was read.
+    /// Returns the row of a node that an index row points to; `None` if the node is deleted, or if both rows were
+    /// removed since the index row was read.
     fn pointed_to<T: StoredRecord>(
         &self,
         pointer: &[u8],
@@ -273,10 +273,10 @@ impl TreeReader {
         row: &[u8],
     ) -> Result<Option<T>, StoreError> {
         let is_there = |key: &[u8]| self.tree.contains_key(key).map_err(|e| sled_failed(&e));
-        // Both may go and come again between two looks.
+        // Both rows may be removed and written again between two reads.
         for _ in 0..READ_ATTEMPTS {
             let record = self.get(row)?;
-            // In this order: the pointers of a deleted node go before it does.
+            // The order matters: the index rows of a deleted node are removed before its `d` row.
             if record.is_some() || is_there(&keys::dead(node))? || !is_there(pointer)? {
                 return Ok(record);
             }
@@ -285,7 +285,7 @@ impl TreeReader {
     }
 }
 
-/// A node of a list, from its row.
+/// Returns a node as an entry of the list of nodes.
 fn summary(
     number: NodeNumber,
     key: &[u8],
@@ -311,7 +311,7 @@ mod tests {
     use crate::store::{Commit, CommitChain, SledStore, Store};
     use gjallar_pubsub::{Epoch, Limits, Node, NodeConfig, PageBound, import_changes};
 
-    /// A page continues past damaged records, wherever they are.
+    /// A page continues past damaged records at every position.
     #[tokio::test]
     async fn a_page_of_nodes_is_full_where_some_are_damaged() {
         let folder = tempfile::tempdir().unwrap();

@@ -1,8 +1,8 @@
-//! Waking who waits for a write that failed.
+//! Wakes waiters after a failed write of sled.
 //!
-//! When sled 0.34 writes a buffer that is full (`exit_reservation` in its logger) and that fails, it notes the failure
-//! and wakes nobody: who waits already waits for ever. Who asks later is told, and that wakes all. So while somebody
-//! waits for long, somebody else asks.
+//! When sled 0.34 fails to write a full buffer (`exit_reservation` in its logger), it records the failure without
+//! waking waiters, so a pending `flush` waits for ever. A later `flush` gets the error, which wakes all waiters. So
+//! while a flush takes long, the watchdog calls `flush` from another thread.
 
 use std::{
     io,
@@ -16,10 +16,10 @@ use std::{
 
 use tokio::time::Instant;
 
-/// How long it takes until somebody else asks; each time after that twice as long.
+/// Time until the first additional flush; doubled after each.
 const FLUSH_TIMEOUT: Duration = Duration::from_millis(200);
 
-/// A thread that looks whether somebody waits.
+/// Thread that watches for flushes that take too long.
 pub(super) struct FlushWatchdog {
     shared: Arc<Shared>,
     thread: Option<JoinHandle<()>>,
@@ -27,12 +27,12 @@ pub(super) struct FlushWatchdog {
 
 #[derive(Default)]
 struct Shared {
-    /// Since when somebody waits.
+    /// Time at which the current flush began; `None` if none is pending.
     since: Mutex<Option<Instant>>,
     is_over: AtomicBool,
 }
 
-/// Somebody waits as long as this is there.
+/// Guard that marks a flush as pending until it is dropped.
 pub(super) struct FlushGuard(Arc<Shared>);
 
 impl FlushWatchdog {
@@ -44,7 +44,7 @@ impl FlushWatchdog {
         Ok(Self { shared, thread: Some(thread) })
     }
 
-    /// From now on somebody waits.
+    /// Marks a flush as pending.
     pub(super) fn waiting(&self) -> FlushGuard {
         self.shared.set(Some(Instant::now()));
         FlushGuard(Arc::clone(&self.shared))
@@ -56,7 +56,7 @@ impl Drop for FlushWatchdog {
         self.shared.is_over.store(true, Ordering::Release);
         if let Some(thread) = self.thread.take() {
             thread.thread().unpark();
-            // It does not panic.
+            // The thread does not panic.
             let _ = thread.join();
         }
     }
@@ -84,7 +84,7 @@ impl Shared {
             if since.is_some_and(|since| since.elapsed() >= patience) {
                 patience *= 2;
                 let tree = tree.clone();
-                // It may have to wait too, so it is no thread of ours that asks.
+                // The additional flush may block too, so the call gets a thread of its own.
                 let asking = thread::Builder::new().name("asking".into());
                 let _ = asking.spawn(move || drop(tree.flush()));
             }

@@ -1,4 +1,4 @@
-//! The fuzzer's door to the records, which nothing else outside can name.
+//! Entry point of the fuzz targets to the records, which are private otherwise.
 
 use jid::{BareJid, Jid};
 
@@ -13,8 +13,7 @@ use super::{
     write_tx::subscriptions::{SubscriptionRecord, read_part, write_part},
 };
 
-/// Reads bytes as a record of some table, under a checksum that is right. What can be read is written
-/// again, and has to be the same.
+/// Decodes bytes as a record of a table, with a valid checksum. A decoded record is encoded again, and must be equal.
 pub fn record(table: u8, content: &[u8]) {
     let key = [table];
     let bytes = encode_content(&key, content);
@@ -35,7 +34,7 @@ pub fn record(table: u8, content: &[u8]) {
         6 => decode::<StoreHeader>(&key, &bytes).map(|_| ()),
         _ => decode::<CursorRecord>(&key, &bytes).and_then(|told| told.partly(&key)).map(|_| ()),
     };
-    // As it is, without a checksum of ours.
+    // The input is also decoded as a complete row, without an added version and checksum.
     let _ = decode::<NodeRecord>(&key, content);
 }
 
@@ -76,7 +75,7 @@ fn part(key: &[u8], bytes: &[u8]) -> Result<(), StoreError> {
     Ok(())
 }
 
-/// The debts of a group.
+/// Log entries of a group of commits.
 fn debts(key: &[u8], bytes: &[u8]) -> Result<(), StoreError> {
     let mut debts = decode::<Vec<(u64, LogEntryRecord)>>(key, bytes)?;
     log_entry_record::resolve(key, &mut debts)?;

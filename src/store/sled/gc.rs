@@ -1,5 +1,5 @@
-//! Removing what is left of deleted nodes, and of items and subscriptions that went many at once: some rows
-//! in each commit, so that nobody waits for a large one.
+//! Garbage collection: removes the rows of deleted nodes, and of items and subscriptions that were removed in large
+//! numbers, in slices with each group of commits, so that no commit is large.
 
 use jid::Jid;
 use tracing::error;
@@ -14,20 +14,20 @@ use super::{
     write_tx::WriteTx,
 };
 
-/// About how many rows go with a group of commits, or as many as it writes: so no more are ever left than
-/// there were.
+/// Approximate number of rows removed with a group of commits. If the group writes more rows, that number is used, so
+/// garbage never accumulates.
 const MAX_ROWS: usize = 500;
 
-/// What was removed.
+/// Result of one slice.
 struct GcProgress {
-    /// About how many rows.
+    /// Approximate number of removed rows.
     rows: usize,
-    /// Nothing more is left.
+    /// `true` if the task is complete.
     is_all: bool,
 }
 
-/// Removes some of what is left. What is damaged stays until the store is opened again; it is said which
-/// subscriptions these are, for somebody waits for them.
+/// Removes a slice of the garbage. Tasks with damaged records are postponed until the store is reopened; returns the
+/// node and the error if these are subscriptions, because a commit waits for their removal.
 pub(super) fn collect_garbage(
     rows: &mut WriteBatch<'_>,
     ledger: &mut Ledger,
@@ -63,10 +63,10 @@ pub(super) fn collect_garbage(
 }
 
 impl WriteTx<'_, '_> {
-    /// Removes about so many rows of what is left.
+    /// Removes about this many rows of a task.
     fn collect(&mut self, remains: GcTask, rows: usize) -> Result<GcProgress, StoreError> {
         let (GcTask::Subscriptions(node) | GcTask::Items(node, _) | GcTask::Node(node)) = remains;
-        // Where they cannot be corrected nothing is removed.
+        // Without readable counters nothing is removed, because they could not be updated.
         self.counters(node)?;
         match remains {
             GcTask::Subscriptions(node) => self.sweep_subscriptions(node, rows),
@@ -119,7 +119,8 @@ impl WriteTx<'_, '_> {
         Ok(GcProgress { rows: rows + 1, is_all })
     }
 
-    /// Removes the rows of an item, which is given, and how many they were. Its name may be another's now.
+    /// Removes the rows of an item; returns the item and the number of rows. The row of its name stays if it belongs to
+    /// a newer item.
     pub(super) fn remove_item_rows(
         &mut self,
         node: NodeNumber,
@@ -142,9 +143,9 @@ impl WriteTx<'_, '_> {
         Ok((record, 2 + usize::from(chunks)))
     }
 
-    /// Removes affiliations and subscriptions, each with its row in the index, and at last what counts them.
+    /// Removes affiliations and subscriptions, each with its index row, and at last the counters.
     fn sweep_node(&mut self, node: NodeNumber, max_rows: usize) -> Result<GcProgress, StoreError> {
-        // What could not be removed still needs the number.
+        // Rows that could not be removed still need the node number.
         for table in b"ui" {
             if let Some(key) = self.rows.first(&keys::of_node(*table, node), 1)?.first() {
                 return Err(damaged(key));

@@ -1,4 +1,4 @@
-//! Lists of a node's items.
+//! Queries for a node's items.
 
 use crate::store::{
     StoreError,
@@ -16,10 +16,10 @@ use super::{
     tree_reader::TreeReader,
 };
 
-/// Position after those of all items.
+/// Position after all items.
 const END: ItemPosition = ItemPosition { sequence: Sequence(u64::MAX), index: 0 };
 
-/// Positions in ascending order.
+/// Item positions in ascending order.
 type PositionIter = Box<dyn DoubleEndedIterator<Item = Result<ItemPosition, StoreError>>>;
 
 impl TreeReader {
@@ -78,7 +78,7 @@ impl TreeReader {
         paginate(listing, total, positions, look, read, fits).map(Some)
     }
 
-    /// The position of a page's edge in an order; nothing if the item that it names does not exist.
+    /// Returns the position of a page's edge in an order; `None` if the item named by the edge does not exist.
     fn position(
         &self,
         node: NodeNumber,
@@ -104,7 +104,7 @@ impl TreeReader {
         }))
     }
 
-    /// Where the item of a position was published first, if it is there.
+    /// Returns the position at which the item at a position was first published; `None` if the item does not exist.
     fn created(
         &self,
         node: NodeNumber,
@@ -118,7 +118,7 @@ impl TreeReader {
         Ok(record.map(|record| record.created_at(position)))
     }
 
-    /// The items that the page may have.
+    /// Returns the positions of the items that a page may contain.
     fn positions(
         &self,
         node: NodeNumber,
@@ -172,8 +172,8 @@ impl TreeReader {
         }
     }
 
-    /// Where the first item stands whose time is late enough, if times go up with places: a clock that was set back may
-    /// hide items of long nodes.
+    /// Finds the first item with a time at or after a limit. The binary search assumes that times ascend with
+    /// positions: a clock that was set back may hide items of large nodes.
     fn first_of(
         &self,
         node: NodeNumber,

@@ -1,38 +1,39 @@
-//! The keys, one table. All are short: a long key makes sled write blob files that it never syncs,
-//! and names and JIDs are chosen by strangers. So a node stands as its number, and a JID, a node's
-//! name or an item's name as a hash.
+//! Keys of the rows, one table each letter.
+//!
+//! All keys are short, because sled writes long keys to blob files that it never syncs, and clients choose names and
+//! JIDs. So a key has the number of a node, and the hash of a JID, of a node's name or of an item's name.
 //!
 //! | key | value |
 //! |---|---|
-//! | `v` | schema version |
-//! | `t` | the store's name, the number of the newest commit, a sum over the index |
-//! | `N` name | the node's number |
-//! | `n` node | the node |
-//! | `q` node | position of its newest event, number and bytes of its items, a sum |
-//! | `d` node | the node is deleted; what is left of it goes when none of its events is owed any more |
-//! | `M` name | what took the place of a deleted node |
-//! | `m` node | the name of a deleted node of which that was said |
-//! | `F` name | when a node was deleted, and its owners |
-//! | `f` time node | the name of a node that was deleted then without a redirect |
-//! | `u` node part | JIDs whose subscriptions are gone; their rows go before anyone asks for the node |
-//! | `R` node row | resources that lost an implicit subscription while events of the node were pending |
-//! | `p` node | the items before this position and index are gone; their rows go by and by |
+//! | `v` | layout version |
+//! | `t` | the store's id, number of the newest commit, checksum sum over the index |
+//! | `N` name | number of the node |
+//! | `n` node | node record |
+//! | `q` node | newest sequence, version, number and bytes of items, checksum sum over the rows of the node |
+//! | `d` node | deleted node; its remaining rows are removed once none of its log entries is pending |
+//! | `M` name | redirect of a deleted node |
+//! | `m` node | name of a deleted node with a redirect |
+//! | `F` name | time of a node's deletion, and its owners |
+//! | `f` time node | name of a node that was deleted at this time without a redirect |
+//! | `u` node part | JIDs of removed subscriptions whose rows are removed before the node is read again |
+//! | `R` node row | resources that lost an implicit subscription while log entries of the node were pending |
+//! | `p` node | position of the oldest item; the rows of earlier items are garbage |
 //! | `a` node entity | affiliation |
-//! | `A` entity node | affiliation |
-//! | `s` node part | subscriptions |
-//! | `S` entity node JID | whether it subscribed itself, and in which part that stands |
-//! | `l` node JID | time, or presence, has something to do with the subscriptions of this JID |
-//! | `i` node position index | item |
-//! | `x` node item's name | position and index, and those at which an item of this name was published first |
-//! | `c` node position index chunk | a part of a long payload |
-//! | `o` debt chunk | a part of the events that are owed since one group of commits, the first of which this is |
-//! | `r` entity | it refused the service its presence |
-//! | `e` | new epochs are being given to all nodes, and some may have the old one |
-//! | `w` | what was told in part; the number of the next debt |
-//! | `w` debt | which of a group's events are paid, where some are not |
+//! | `A` entity node | affiliation, by entity |
+//! | `s` node part | a part of the node's subscriptions |
+//! | `S` entity node JID | whether the JID subscribed itself, and the part that holds its subscription |
+//! | `l` node JID | the subscriptions of this JID need timers or presence |
+//! | `i` node sequence index | item |
+//! | `x` node item's name | position of the item, and position at which the name was first published |
+//! | `c` node sequence index chunk | a chunk of a long payload |
+//! | `o` log position, chunk | a chunk of the log entries of a group of commits; the position is that of the first |
+//! | `r` entity | entity that refused to share its presence with the service |
+//! | `e` | a rebase assigns new epochs to all nodes, and has not finished |
+//! | `w` | partly delivered log entries, with their last recipients; the next log position |
+//! | `w` log position | acknowledged entries of a group, while others are pending |
 //!
-//! Every row is part of a sum, so that a row that is lost, or is an older one, is noticed: `a s i x c`
-//! of their node's, the others of the store's.
+//! Every row is part of a checksum sum, so that a missing or outdated row is detected: the tables `a s i x c` in the
+//! sum of their node, the others in the sum of the store.
 
 use jid::Jid;
 use sha2::{Digest, Sha256};
@@ -41,7 +42,7 @@ pub(super) use crate::store::NodeNumber;
 pub(super) use gjallar_pubsub::ItemPosition;
 use gjallar_pubsub::{NodeId, Sequence};
 
-/// The first 20 bytes of a SHA-256: strangers cannot make two names meet.
+/// First 20 bytes of a SHA-256: long enough that clients cannot construct collisions.
 pub(super) type NameHash = [u8; 20];
 
 pub(super) fn hash(name: &str) -> NameHash {
@@ -61,12 +62,12 @@ pub(super) const VERSION: &[u8] = b"v";
 pub(super) const TOTAL: &[u8] = b"t";
 pub(super) const TOLD: &[u8] = b"w";
 pub(super) const REBASE: &[u8] = b"e";
-/// The tables whose rows are part of their node's sum.
+/// Tables whose rows are part of the checksum sum of their node.
 pub(super) const TABLES_OF_A_NODE: &[u8] = b"asixc";
-/// The tables whose rows are part of the store's sum.
+/// Tables whose rows are part of the checksum sum of the store.
 pub(super) const INDEX_TABLES: &[u8] = b"NnqdpuRASlowMmFfre";
 
-/// The sum that a row is part of.
+/// Checksum sum that a row is part of.
 pub(super) enum ChecksumScope {
     Node(NodeNumber),
     Store,
@@ -87,32 +88,32 @@ pub(super) fn name(node: &NodeId) -> Vec<u8> {
     key(b'N', &[&hash(node.as_str())])
 }
 
-/// What took the place of a deleted node.
+/// Key of the redirect of a deleted node.
 pub(super) fn redirect(node: &NodeId) -> Vec<u8> {
     key(b'M', &[&hash(node.as_str())])
 }
 
-/// The name of a deleted node of which that was said.
+/// Key of the name of a deleted node with a redirect.
 pub(super) fn moved(node: NodeNumber) -> Vec<u8> {
     of_node(b'm', node)
 }
 
-/// A deleted node.
+/// Key of the record of a deleted node.
 pub(super) fn former(node: &NodeId) -> Vec<u8> {
     key(b'F', &[&hash(node.as_str())])
 }
 
-/// The number and the redirect of a deleted node, given the key of its [`former`] row.
+/// Key of the redirect of a deleted node, derived from the key of its [`former`] row.
 pub(super) fn redirect_of_former(former: &[u8]) -> Vec<u8> {
     key(b'M', &[former.get(1..).unwrap_or_default()])
 }
 
-/// The name of a node that was deleted without a redirect.
+/// Key of the name of a node that was deleted without a redirect.
 pub(super) fn deleted(at: u64, node: NodeNumber) -> Vec<u8> {
     key(b'f', &[&at.to_be_bytes(), &node.0.to_be_bytes()])
 }
 
-/// Everything that a table has of a node; also the key itself where the table has one row a node.
+/// Prefix of all rows of a node in a table; the key itself in a table with one row for each node.
 pub(super) fn of_node(table: u8, node: NodeNumber) -> Vec<u8> {
     key(table, &[&node.0.to_be_bytes()])
 }
@@ -137,12 +138,12 @@ pub(super) fn affiliation_of(entity: &str, node: NodeNumber) -> Vec<u8> {
     key(b'A', &[&hash(entity), &node.0.to_be_bytes()])
 }
 
-/// A part of a node's subscriptions.
+/// Key of a part of a node's subscriptions.
 pub(super) fn subscriptions(node: NodeNumber, part: u32) -> Vec<u8> {
     key(b's', &[&node.0.to_be_bytes(), &part.to_be_bytes()])
 }
 
-/// The part in a key of the table `s`.
+/// Part number in a key of the table `s`.
 pub(super) fn part(key: &[u8]) -> Option<u32> {
     Some(u32::from_be_bytes(key.get(9..13)?.try_into().ok()?))
 }
@@ -157,12 +158,12 @@ pub(super) fn subscription_of(jid: &Jid, node: NodeNumber) -> Vec<u8> {
     key(b'S', &[&entity, &node.0.to_be_bytes(), &jid])
 }
 
-/// Whether time, or presence, has something to do with a JID's subscriptions at a node.
+/// Key of the row that marks a JID's subscriptions at a node as in need of timers or presence.
 pub(super) fn watched(node: NodeNumber, jid: &Jid) -> Vec<u8> {
     key(b'l', &[&node.0.to_be_bytes(), &hash(jid.as_str())])
 }
 
-/// The node and the hash of the JID in a key of the table `S`.
+/// Node and hash of the JID in a key of the table `S`.
 pub(super) fn subscription_pointed_to(key: &[u8]) -> Option<(NodeNumber, &[u8])> {
     Some((node_at(key, 21)?, key.get(29..)?))
 }
@@ -199,27 +200,27 @@ pub(super) fn dead(node: NodeNumber) -> Vec<u8> {
     of_node(b'd', node)
 }
 
-/// Some of the subscriptions that a node lost at once.
+/// Key of a part of the subscriptions that a node lost at once.
 pub(super) fn revoked(node: NodeNumber, part: u32) -> Vec<u8> {
     key(b'u', &[&node.0.to_be_bytes(), &part.to_be_bytes()])
 }
 
-/// Some of the resources that lost an implicit subscription.
+/// Key of a row of resources that lost an implicit subscription.
 pub(super) fn revoked_implicit(node: NodeNumber, row: u32) -> Vec<u8> {
     key(b'R', &[&node.0.to_be_bytes(), &row.to_be_bytes()])
 }
 
-/// Where a node's items begin, if there are rows before.
+/// Key of the position of a node's oldest item.
 pub(super) fn first_item(node: NodeNumber) -> Vec<u8> {
     of_node(b'p', node)
 }
 
-/// An entity refused the service its presence.
+/// Key of the record of an entity that refused to share its presence with the service.
 pub(super) fn presence_refusal(entity: &str) -> Vec<u8> {
     key(b'r', &[&hash(entity)])
 }
 
-/// Everything of the debts of a group.
+/// Prefix of the rows of a group of log entries.
 pub(super) fn debt(debt: u64) -> Vec<u8> {
     key(b'o', &[&debt.to_be_bytes()])
 }
@@ -228,17 +229,17 @@ pub(super) fn debt_chunk(debt: u64, chunk: u16) -> Vec<u8> {
     key(b'o', &[&debt.to_be_bytes(), &chunk.to_be_bytes()])
 }
 
-/// Which debts of a group are paid.
+/// Key of the acknowledged entries of a group.
 pub(super) fn paid(first: u64) -> Vec<u8> {
     key(b'w', &[&first.to_be_bytes()])
 }
 
-/// The number of a node in a key at an offset in bytes.
+/// Node number in a key, at an offset in bytes.
 pub(super) fn node_at(key: &[u8], offset: usize) -> Option<NodeNumber> {
     number_at(key, offset).map(NodeNumber)
 }
 
-/// The number in a key at an offset in bytes.
+/// Number in a key, at an offset in bytes.
 pub(super) fn number_at(key: &[u8], offset: usize) -> Option<u64> {
     Some(u64::from_be_bytes(key.get(offset..offset + 8)?.try_into().ok()?))
 }

@@ -1,4 +1,4 @@
-//! What the committer keeps in mind: the numbers that come next, and what is owed at which node.
+//! State of the committer in memory: the next numbers, the pending log entries by node, and the garbage to remove.
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap, HashSet},
@@ -18,75 +18,76 @@ use super::{
 pub(super) struct Ledger {
     pub(super) next_node: NodeNumber,
     pub(super) next_debt: u64,
-    /// Deleted nodes of which it is known what took their place.
+    /// Number of deleted nodes with a redirect.
     pub(super) redirects: usize,
-    /// Those of which it is not, and that are remembered.
+    /// Number of recorded deleted nodes without a redirect.
     pub(super) former: usize,
-    /// Both by the entities in whose shares they are; readers know it too.
+    /// Records of deleted nodes by the account whose share they are in; shared with readers.
     shares: Arc<Mutex<FormerShares>>,
     debts: BTreeMap<u64, NodeNumber>,
     owing: HashMap<NodeNumber, usize>,
-    /// Debts that were made together, by the first of them.
+    /// Groups of log entries that share rows, by the position of the first entry.
     groups: BTreeMap<u64, Owing>,
-    /// Those of the group of commits that is being made.
+    /// Log entries of the current group of commits.
     new_debts: Vec<(u64, LogEntryRecord)>,
-    /// Their recipient lists.
+    /// Recipient lists of the new log entries.
     new_audiences: AudienceRecords,
-    /// Resources that lost implicit subscriptions to these nodes.
+    /// Resources that lost implicit subscriptions, by node.
     revoked: HashMap<NodeNumber, Revoked>,
-    /// Before it a node has no items.
+    /// Positions before which nodes have no rows of items.
     oldest_items: HashMap<NodeNumber, ItemPosition>,
-    /// Deleted nodes whose subscribers are kept until they were told.
+    /// Deleted nodes whose subscribers are kept until the pending log entries are acknowledged.
     dead: HashSet<NodeNumber>,
-    /// Nodes that lost many subscriptions at once, and rows of these are left.
+    /// Nodes that lost many subscriptions at once, with rows left to remove.
     revoking: BTreeSet<NodeNumber>,
-    /// Where a node's items begin, and rows of others are left before.
+    /// Positions of the oldest items of nodes that have rows of earlier items to remove.
     first_items: BTreeMap<NodeNumber, ItemPosition>,
-    /// Deleted nodes at which nothing is owed, and rows are left.
+    /// Deleted nodes without pending log entries, with rows left to remove.
     graves: BTreeSet<NodeNumber>,
 }
 
-/// Debts that were made together, and stand in the same rows.
+/// Group of log entries that were written together and share rows.
 #[derive(Clone, Copy)]
 struct Owing {
-    /// How many are not paid.
+    /// Number of entries that are not acknowledged.
     debts: usize,
     rows: u16,
-    /// Which are paid, a bit for each.
+    /// Acknowledged entries, one bit each.
     paid: u64,
 }
 
-/// What is to be written when a debt is paid.
+/// Write that an acknowledgement needs.
 pub(super) enum Paid {
-    /// All of the group, which begins with this one and has so many rows.
+    /// All entries of the group are acknowledged: remove its rows. `first` is the position of the first entry.
     All { first: u64, rows: u16 },
-    /// Those of the group with these bits.
+    /// Some entries of the group are acknowledged: write their bits.
     Some { first: u64, paid: u64 },
 }
 
-/// The most debts that stand in the same rows.
+/// Maximum number of log entries that share rows.
 pub(super) const MAX_DEBTS: usize = 64;
 
-/// With more bytes than this no other joins them, so that their rows can be counted: one has some 40 MB at the most.
+/// Maximum bytes of log entries that share rows, except for the last entry, so that the number of rows is bounded: one
+/// entry has about 40 MB at most.
 pub(super) const MAX_DEBTS_BYTES: usize = 16 * 1024 * 1024;
 
-/// The bit of a debt in its group.
+/// Bit of a log entry in its group.
 pub(super) fn bit(first: u64, debt: u64) -> u64 {
     const { assert!(MAX_DEBTS <= 64) };
     1_u64.checked_shl(u32::try_from(debt - first).unwrap_or(u32::MAX)).unwrap_or_default()
 }
 
-/// How many nodes it is remembered of where their items begin.
+/// Maximum number of nodes whose first row of items is cached.
 const MAX_OLDEST_ITEMS: usize = 10_000;
 
-/// What has to be removed by and by.
+/// Pending task of the garbage collection.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum GcTask {
     /// Subscriptions that a node lost at once.
     Subscriptions(NodeNumber),
-    /// A node's items before a position and index.
+    /// A node's items before a position.
     Items(NodeNumber, ItemPosition),
-    /// All of a node but items.
+    /// All rows of a deleted node except its items.
     Node(NodeNumber),
 }
 
@@ -122,7 +123,7 @@ impl Ledger {
         Arc::clone(&self.shares)
     }
 
-    /// A debt is made; it is to be written with the others of its group of commits.
+    /// Adds a log entry, to be written with the others of its group of commits; returns the position.
     pub(super) fn owe(&mut self, node: NodeNumber, notification: &LogEntry) -> u64 {
         let debt = self.next_debt;
         self.next_debt += 1;
@@ -133,13 +134,13 @@ impl Ledger {
         debt
     }
 
-    /// The debts that are not written yet.
+    /// Takes the log entries that are not written yet.
     pub(super) fn take_new_debts(&mut self) -> Vec<(u64, LogEntryRecord)> {
         self.new_audiences = AudienceRecords::default();
         std::mem::take(&mut self.new_debts)
     }
 
-    /// Debts are in the store.
+    /// Adds a group of log entries read from the store.
     pub(super) fn load(&mut self, group: &LogRow) {
         let LogRow { first, total, rows, paid, unpaid } = group;
         self.next_debt = self.next_debt.max(first + total);
@@ -152,12 +153,12 @@ impl Ledger {
         self.groups.insert(*first, owing);
     }
 
-    /// So many debts were written together, in so many rows.
+    /// Records that a group of log entries was written, in this many rows.
     pub(super) fn wrote(&mut self, first: u64, debts: usize, rows: u16) {
         self.groups.insert(first, Owing { debts, rows, paid: 0 });
     }
 
-    /// A node is deleted. What it owes is known.
+    /// Schedules the removal of a deleted node, after its pending log entries.
     pub(super) fn schedule_node_gc(&mut self, node: NodeNumber) {
         if self.owing.contains_key(&node) {
             self.dead.insert(node);
@@ -166,22 +167,22 @@ impl Ledger {
         }
     }
 
-    /// Returns `true` if events of a node are pending.
+    /// Returns `true` if log entries of a node are pending.
     pub(super) fn owes_at(&self, node: NodeNumber) -> bool {
         self.owing.contains_key(&node)
     }
 
-    /// The node of a debt.
+    /// Returns the node of a pending log entry.
     pub(super) fn node_of(&self, debt: u64) -> Option<NodeNumber> {
         self.debts.get(&debt).copied()
     }
 
-    /// The oldest debt, or the next one if nothing is owed.
+    /// Returns the position of the oldest pending log entry, or the next position if none is pending.
     pub(super) fn oldest_debt(&self) -> u64 {
         self.debts.keys().next().copied().unwrap_or(self.next_debt)
     }
 
-    /// The resources that lost implicit subscriptions to a node.
+    /// Returns the resources that lost implicit subscriptions to a node.
     pub(super) fn revoked(&self, node: NodeNumber) -> Option<&Revoked> {
         self.revoked.get(&node)
     }
@@ -198,7 +199,7 @@ impl Ledger {
         self.revoked.entry(node).or_default().load(record);
     }
 
-    /// A node lost many subscriptions at once.
+    /// Schedules the removal of the many subscriptions that a node lost at once.
     pub(super) fn schedule_subscription_gc(&mut self, node: NodeNumber) {
         self.revoking.insert(node);
     }
@@ -213,12 +214,12 @@ impl Ledger {
         !self.revoking.is_empty()
     }
 
-    /// A node's items begin at a position and index.
+    /// Records the position of a node's oldest item, and schedules the removal of the rows before.
     pub(super) fn begin_items(&mut self, node: NodeNumber, first: ItemPosition) {
         self.first_items.insert(node, first);
     }
 
-    /// Forgets a debt, if it is not forgotten. A deleted node whose last it was has nothing more to stay for.
+    /// Removes a log entry, if it is pending. With its last entry a deleted node becomes ready for removal.
     pub(super) fn forget(&mut self, debt: u64) -> Option<Paid> {
         let node = self.debts.remove(&debt)?;
         if let Some(left) = self.owing.get_mut(&node) {
@@ -242,7 +243,7 @@ impl Ledger {
         Some(Paid::All { first, rows })
     }
 
-    /// Before this position and index a node has no items.
+    /// Returns a position before which a node has no rows of items.
     pub(super) fn oldest_item(&self, node: NodeNumber) -> ItemPosition {
         self.oldest_items.get(&node).copied().unwrap_or_default()
     }
@@ -254,7 +255,8 @@ impl Ledger {
         self.oldest_items.insert(node, position);
     }
 
-    /// What has to be removed next: what somebody waits for; items before the node that counts them.
+    /// Returns the next task: first subscriptions, because commits wait for their removal; items before their node,
+    /// whose counters they need.
     pub(super) fn next_gc_task(&self) -> Option<GcTask> {
         let subscriptions = self.revoking.first().map(|node| GcTask::Subscriptions(*node));
         let items = self.first_items.first_key_value();
@@ -263,7 +265,7 @@ impl Ledger {
         subscriptions.or(items).or(node)
     }
 
-    /// Nothing of them is left, or it cannot be removed.
+    /// Removes a task that is complete or has failed.
     pub(super) fn finish_gc_task(&mut self, remains: GcTask) {
         match remains {
             GcTask::Subscriptions(node) => drop(self.revoking.remove(&node)),
@@ -284,7 +286,7 @@ mod tests {
         Sequence, Timestamp,
     };
 
-    /// Commits that are written together have a list of recipients once.
+    /// Log entries that are written together store a list of recipients once.
     #[test]
     fn commits_share_lists_on_disk() {
         let jid = |number| Jid::new(&format!("{number}@far.example/phone")).unwrap();

@@ -1,4 +1,4 @@
-//! What is owed, as it lies on disk.
+//! Stored records of log entries.
 
 use std::{collections::HashMap, mem, sync::Arc};
 
@@ -17,26 +17,26 @@ use super::{
     record::{AffiliationName, PayloadRecord, StoredRecord, damaged},
 };
 
-/// The length of a part of what is owed.
+/// Bytes of a chunk of log entries.
 pub(super) const DEBT_CHUNK_BYTES: usize = 3500;
-/// Maximum bytes of the debts that were sent in part, and bytes of one without its JID.
+/// Maximum bytes of the partly delivered log entries in a row, and bytes of one without its JID.
 const MAX_PARTLY_BYTES: usize = 3500;
 const PARTLY_BYTES: usize = 12;
 
 /// An event with its audience.
 #[derive(Serialize, Deserialize)]
 pub(super) struct LogEntryRecord {
-    /// What a record of layout 9 has.
+    /// Fields of a record of layout 9.
     entry: EntryRecord,
-    /// The version of the node as of which its audience is judged.
+    /// Version of the node as of which the audience is resolved.
     as_of: u64,
-    /// What makes the ids of its messages differ from those that the event had before.
+    /// Number that makes the message ids differ from those of an earlier notification of the same event.
     nonce: Option<u64>,
 }
 
 #[derive(Serialize, Deserialize)]
 struct EntryRecord {
-    /// The node's number, under which its subscribers stand.
+    /// Number of the node, which is in the keys of its subscribers.
     number: NodeNumber,
     node: String,
     epoch: u64,
@@ -48,7 +48,7 @@ struct EntryRecord {
     subids: Vec<String>,
     shows: Option<u8>,
     normal_messages: bool,
-    /// Empty: entries written before layout 10 had addresses here (XEP-0033), which are not sent any more.
+    /// Empty: entries written before layout 10 had addresses here (XEP-0033), which are no longer sent.
     reply_to: Vec<String>,
     happened: u64,
     is_last_item: bool,
@@ -61,12 +61,12 @@ impl StoredRecord for Vec<(u64, LogEntryRecord)> {
     }
 }
 
-/// The nonce of an item that was sent again in layout 9. Not 0, which is that of the first time.
+/// Nonce of an item that was sent again in layout 9; differs from 0, the nonce of the first notification.
 const NONCE_OF_LAYOUT_9: u64 = 1;
 
 impl EntryRecord {
-    /// In layout 9 the sequence of an event said who gets it, and somebody on a list who was still subscribed got
-    /// what was for that list.
+    /// In layout 9 the sequence of an event determined its audience, and a listed entity received the entry if it was
+    /// still subscribed.
     fn into_record(self) -> LogEntryRecord {
         let as_of = match self.audience {
             AudienceRecord::Listed(_) | AudienceRecord::ListedWithSubIds(_) => u64::MAX,
@@ -85,10 +85,10 @@ enum AudienceRecord {
     Entities(Vec<String>),
     Listed(Shared<Vec<String>>),
     Subscribers,
-    /// Each with its SubIDs.
+    /// JIDs, each with its SubIDs.
     ListedWithSubIds(Shared<Vec<(String, Vec<String>)>>),
     Interested(Shared<Vec<String>>),
-    /// The list of an earlier debt in the same rows.
+    /// The list of an earlier log entry in the same rows.
     SameAs(u64),
 }
 
@@ -175,7 +175,8 @@ impl AudienceRecord {
     }
 }
 
-/// Audience records of the commits that are written together, by the identity of the list, which is kept so long.
+/// Audience records of commits that are written together, by the identity of the recipient list. The map keeps the
+/// lists alive, so their identities stay unique.
 #[derive(Default)]
 pub(super) struct AudienceRecords(
     HashMap<(mem::Discriminant<Audience>, usize), (Recipients, AudienceRecord)>,
@@ -185,8 +186,8 @@ pub(super) struct AudienceRecords(
 #[derive(Default)]
 pub(super) struct ReadAudiences(HashMap<AudienceRecord, Audience>);
 
-/// Number of records to write in one group, bounded by count and bytes, at least one. Records with the list of an
-/// earlier one refer to it.
+/// Returns the number of records to write in one group, limited by count and bytes, at least one. Records with the list
+/// of an earlier record refer to that record.
 pub(super) fn take_together(
     debts: &mut [(u64, LogEntryRecord)],
     max: usize,
@@ -252,25 +253,25 @@ enum StateRecord {
 #[derive(Serialize, Deserialize)]
 struct EventItemRecord {
     id: String,
-    /// Empty if the item shows none.
+    /// Empty if the item shows no publisher.
     publisher: String,
     payload: Option<PayloadRecord>,
 }
 
-/// What was told in part, and which number the next debt has.
+/// Partly delivered log entries, and the next log position.
 #[derive(Default, Serialize, Deserialize)]
 pub(super) struct CursorRecord {
     pub(super) next: u64,
-    /// Debts that were sent in part, each with its last recipient.
+    /// Partly delivered log entries, each with its last recipient.
     partly: Vec<(u64, String)>,
 }
 
 impl StoredRecord for CursorRecord {}
 
 impl CursorRecord {
-    /// The record after notifications of these debts were sent. It keeps earlier debts as long as they are pending: a
-    /// process may have sent nothing of a debt of which an earlier process sent a part. If not all debts fit into a
-    /// row, the earlier ones are dropped first.
+    /// Returns the record after a delivery of part of these log entries. Earlier entries are kept while they are
+    /// pending: a process may have sent nothing of an entry that an earlier process sent in part. If not all entries
+    /// fit into a row, the earlier ones are dropped first.
     pub(super) fn followed_by(
         self,
         next: u64,
@@ -289,7 +290,7 @@ impl CursorRecord {
         Self { next, partly: fitting.collect() }
     }
 
-    /// The debts that were sent in part, each with its last recipient.
+    /// Returns the partly delivered log entries, each with its last recipient.
     pub(super) fn partly(&self, key: &[u8]) -> Result<HashMap<u64, Jid>, StoreError> {
         let read =
             |(debt, jid): &(u64, String)| Ok((*debt, Jid::new(jid).map_err(|_| damaged(key))?));
@@ -340,12 +341,12 @@ impl LogEntryRecord {
         self.entry.epoch = epoch;
     }
 
-    /// The number of the node.
+    /// Returns the number of the node.
     pub(super) fn number(&self) -> NodeNumber {
         self.entry.number
     }
 
-    /// About how many bytes it takes, as far as they are many: those of its audience, and of items.
+    /// Returns the approximate size in bytes: that of the audience and of the items.
     pub(super) fn len(&self) -> usize {
         self.entry.audience.len() + self.entry.event.len()
     }

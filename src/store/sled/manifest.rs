@@ -1,7 +1,7 @@
-//! The file that says which store is here, and how far it had come.
+//! Manifest `gjallar.store`: identity and progress of the store in a folder.
 //!
-//! It stands beside sled's files, so that a missing, foreign or shortened `db` is noticed. Its number
-//! is written after each commit but not synced: what it says was certainly true.
+//! The file is beside sled's files, so that a missing, foreign or truncated `db` is detected. The commit number in it
+//! is written after each commit without a sync, so the store has at least that commit.
 
 use std::{
     fs::{File, OpenOptions, TryLockError},
@@ -15,22 +15,22 @@ use crate::store::StoreError;
 use super::{failed, record};
 
 const NAME: &str = "gjallar.store";
-/// What stood in it before it had fields.
+/// Content of the manifest of version 1, which had no fields.
 const OF_VERSION_1: &str = "gjallar keeps its store here\n";
-/// The files and folders that sled makes.
+/// Files and folders created by sled.
 const OF_SLED: [&str; 3] = ["db", "conf", "blobs"];
 
-/// The marker of an open store.
+/// Manifest of an open store.
 #[derive(Debug)]
 pub(super) struct Manifest {
     file: File,
     pub(super) store: u64,
-    /// The number of a commit that the store has.
+    /// Number of a commit that is on disk.
     pub(super) commit: u64,
 }
 
 impl Manifest {
-    /// The marker of the store in a folder; a new one where nothing is.
+    /// Opens the manifest in a folder; creates one in an empty folder.
     pub(super) fn open(directory: &Path) -> Result<Self, StoreError> {
         std::fs::create_dir_all(directory).map_err(|error| failed(&error))?;
         match OpenOptions::new().read(true).write(true).open(directory.join(NAME)) {
@@ -65,14 +65,15 @@ impl Manifest {
         let store = u64::from_str_radix(store, 16).map_err(|_| damaged())?;
         let commit = commit.parse().map_err(|_| damaged())?;
         if state != "ready" {
-            // Its making was interrupted, before anything was in it.
+            // The creation was interrupted before the store had content.
             remove_remains(directory).map_err(|error| failed(&error))?;
         } else if let Some(missing) = ["db", "conf"].iter().find(|n| !directory.join(n).exists()) {
             return Err(StoreError::Corrupt(format!("the file {missing} is missing")));
         }
         let marker = Self { file, store, commit };
         if found != record::VERSION {
-            // Before a record of this layout is written, which the binaries of the one before cannot read.
+            // The manifest gets the new layout version before the first record of this layout, which binaries of the
+            // previous layout cannot read.
             let rewritten = marker.write(state).and_then(|()| marker.file.sync_all());
             rewritten.map_err(|error| failed(&error))?;
         }
@@ -101,7 +102,7 @@ impl Manifest {
         Ok(marker)
     }
 
-    /// Says that sled's files are there, all on disk.
+    /// Records that sled's files exist and are synced.
     pub(super) fn ready(&self, directory: &Path) -> io::Result<()> {
         File::open(directory.join("conf"))?.sync_all()?;
         File::open(directory.join("db"))?.sync_all()?;
@@ -110,7 +111,7 @@ impl Manifest {
         self.file.sync_all()
     }
 
-    /// Says that a commit is on disk.
+    /// Records that a commit is on disk.
     pub(super) fn committed(&mut self, commit: u64) -> io::Result<()> {
         self.commit = commit;
         self.write("ready")
@@ -125,14 +126,14 @@ impl Manifest {
 }
 
 impl Drop for Manifest {
-    /// Closing the file would not do where a child of this process has it too, for the moment before it
-    /// becomes another program.
+    /// Unlocks explicitly: closing the file does not release the lock while a child process has the file open, between
+    /// fork and exec.
     fn drop(&mut self) {
         let _ = self.file.unlock();
     }
 }
 
-/// Holds the store for this process, before anything in it is looked at.
+/// Locks the store for this process, before its content is read.
 fn lock(file: &File) -> Result<(), StoreError> {
     match file.try_lock() {
         Ok(()) => Ok(()),
@@ -141,17 +142,18 @@ fn lock(file: &File) -> Result<(), StoreError> {
     }
 }
 
-/// Returns `true` if a folder has a store.
+/// Returns `true` if a folder contains a store.
 pub(super) fn is_in(directory: &Path) -> bool {
     directory.join(NAME).exists()
 }
 
-/// What the marker in a folder says.
+/// Returns the text of the manifest in a folder.
 pub(super) fn text(directory: &Path) -> io::Result<String> {
     std::fs::read_to_string(directory.join(NAME))
 }
 
-/// Moves a store to where another one is, if that is as it was. An interrupted move is an interrupted making.
+/// Replaces a store by another one if its manifest is unchanged. An interrupted replacement counts as an interrupted
+/// creation.
 pub(super) fn replace(directory: &Path, was: &str, by: &Path) -> Result<(), StoreError> {
     let opened = OpenOptions::new().read(true).write(true).open(directory.join(NAME));
     let file = opened.map_err(|error| failed(&error))?;
@@ -182,7 +184,7 @@ pub(super) fn replace(directory: &Path, was: &str, by: &Path) -> Result<(), Stor
     }
 }
 
-/// Removes what an interrupted making left: sled's files, and what it noted of them.
+/// Removes the remains of an interrupted creation: sled's files and folders.
 fn remove_remains(directory: &Path) -> io::Result<()> {
     for entry in std::fs::read_dir(directory)? {
         let entry = entry?;
@@ -200,7 +202,7 @@ fn remove_remains(directory: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// Makes sure that a folder's entries, and its own in the folder above, are on disk.
+/// Syncs the entries of a folder, and its own entry in the parent folder.
 fn sync(directory: &Path) -> io::Result<()> {
     File::open(directory)?.sync_all()?;
     match directory.canonicalize()?.parent() {

@@ -1,4 +1,4 @@
-//! A store in a folder, on sled 0.34. Durable by [`committer`]'s recipe; `docs/DATA-MODEL.md` has the
+//! Store in a folder, on sled 0.34. The `committer` module makes commits durable; `docs/DATA-MODEL.md` describes the
 //! layout.
 
 mod check;
@@ -52,7 +52,7 @@ use self::{
 };
 use super::{Commit, NodeNumber, OnCommit, Owed, Partial, Store, StoreError, Told};
 
-/// A store in a folder of its own.
+/// Store in a folder of its own.
 #[derive(Debug)]
 pub struct SledStore {
     key: u64,
@@ -60,23 +60,22 @@ pub struct SledStore {
     writer: Mutex<Option<CommitterHandle>>,
 }
 
-/// Memory for what is read and written often, in MiB, if nothing else is said.
+/// Default size of the page cache in MiB.
 pub const CACHE_MIB: u16 = 24;
 
 type CommitterHandle = (mpsc::SyncSender<CommitterRequest>, JoinHandle<()>);
 
 impl SledStore {
-    /// Opens the store in a folder, which is created if it is not there.
+    /// Opens the store in a folder, and creates the folder if it does not exist.
     ///
     /// # Errors
-    /// [`StoreError::Locked`] if another process has it, [`StoreError::Version`] if another version
-    /// wrote it, [`StoreError::Corrupt`] if it is not what was written, [`StoreError::Rebase`] if a rebase was
-    /// interrupted.
+    /// [`StoreError::Locked`] if another process has the store open, [`StoreError::Version`] if another version wrote
+    /// the store, [`StoreError::Corrupt`] if a record is damaged, [`StoreError::Rebase`] if a rebase was interrupted.
     pub fn open(directory: &Path) -> Result<Self, StoreError> {
         Self::open_with_cache(directory, CACHE_MIB)
     }
 
-    /// The same, with memory of so many MiB for what is read and written often.
+    /// As [`open`](Self::open), with a page cache of this many MiB.
     ///
     /// # Errors
     /// As [`open`](Self::open).
@@ -93,10 +92,10 @@ impl SledStore {
         Ok(Self { key, reader, writer: Mutex::new(Some(writer)) })
     }
 
-    /// Opens the store in a folder, if there is one.
+    /// Opens the store in a folder that contains one.
     ///
     /// # Errors
-    /// As [`open`](Self::open); [`StoreError::Failed`] if nothing is there.
+    /// As [`open`](Self::open); [`StoreError::Failed`] if the folder contains no store.
     pub fn open_existing(directory: &Path) -> Result<Self, StoreError> {
         if manifest::is_in(directory) {
             Self::open(directory)
@@ -105,18 +104,18 @@ impl SledStore {
         }
     }
 
-    /// What says whether a store was written to since.
+    /// Returns the text of the store's manifest, which changes with every commit.
     ///
     /// # Errors
-    /// If no store is there.
+    /// If the folder contains no store.
     pub fn state(directory: &Path) -> Result<String, StoreError> {
         manifest::text(directory).map_err(|error| failed(&error))
     }
 
-    /// The record of an item without chunks, as its row has it: what is encoded for each publish.
+    /// Encodes an item without payload chunks as its row, for benchmarks of the cost of a publish.
     ///
     /// # Errors
-    /// If it cannot be encoded.
+    /// If the item cannot be encoded.
     pub fn item_record(item: &Item) -> Result<Vec<u8>, StoreError> {
         let content = item
             .payload
@@ -128,11 +127,11 @@ impl SledStore {
         )
     }
 
-    /// Gives every node of the store in a folder, which nobody has open, a new epoch, so that ids that were given out after
-    /// the folder was copied name no other events; returns the number of nodes.
+    /// Assigns a new epoch to every node of the store in a folder, so that event ids given out after the folder was
+    /// copied name no other events; returns the number of nodes. The store must not be open.
     ///
     /// # Errors
-    /// As [`open_existing`](Self::open_existing); if it cannot be written, and then it has to be done again.
+    /// As [`open_existing`](Self::open_existing); if the write fails, and then the rebase must be repeated.
     pub fn rebase(directory: &Path, fresh: &dyn IdGenerator) -> Result<u64, StoreError> {
         if !manifest::is_in(directory) {
             return Err(failed("no store is there"));
@@ -140,10 +139,10 @@ impl SledStore {
         rebase::rebase(&mut OpenStore::open(directory, u64::from(CACHE_MIB) << 20)?, fresh)
     }
 
-    /// Puts a store that is nowhere open in the place of another one, if that has still this state.
+    /// Replaces a store by another one, if its manifest still has the text `state`. Neither store may be open.
     ///
     /// # Errors
-    /// If it has not, or is in use; or a file cannot be moved, and then what is there is an empty store.
+    /// If the manifest has changed or the store is in use; if a file cannot be moved, and then an empty store is left.
     pub fn replace(directory: &Path, state: &str, by: &Path) -> Result<(), StoreError> {
         manifest::replace(directory, state, by)
     }
@@ -157,7 +156,7 @@ impl SledStore {
         result.await.map_err(|_| failed("too much is under way, or the store is closed"))?
     }
 
-    /// Asks the committer. What it cannot take is dropped.
+    /// Sends a request to the committer. A request that cannot be sent is dropped, and so fails.
     fn send(&self, work: CommitterRequest) {
         if let Some((sender, _)) = &*self.writer() {
             drop(sender.try_send(work));
@@ -168,12 +167,12 @@ impl SledStore {
         self.writer.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Ends the committer, which finishes what it was sent; gives what has to be waited for.
+    /// Ends the committer after the requests sent so far; returns the thread to join.
     fn end(&self) -> Option<JoinHandle<()>> {
         self.writer().take().map(|(_, thread)| thread)
     }
 
-    /// Reads while others read and commit; after several failed attempts, while no commit is applied.
+    /// Reads concurrently with other reads and commits; after several failed attempts, while no commit is applied.
     async fn read<T, F>(&self, read: F) -> Result<T, StoreError>
     where
         T: Send + 'static,
@@ -192,7 +191,7 @@ impl SledStore {
         read.await.map_err(|_| cannot_be_read())?
     }
 
-    /// Reads a little without another thread, unless the files are being copied or commits keep changing the rows.
+    /// Reads a few rows on the current thread, unless the files are being copied or commits keep changing the rows.
     async fn read_inline<T, F>(&self, read: F) -> Result<T, StoreError>
     where
         T: Send + 'static,
@@ -208,7 +207,7 @@ impl SledStore {
         self.read(read).await
     }
 
-    /// Reads while nobody writes.
+    /// Reads while no other read or commit runs.
     async fn read_exclusive<T, F>(&self, read: F) -> Result<T, StoreError>
     where
         T: Send + 'static,
@@ -223,17 +222,17 @@ impl SledStore {
     }
 }
 
-/// Where sled does not understand its own pages, it panics.
+/// Error of a panic: sled panics on pages that it cannot decode.
 fn cannot_be_read() -> StoreError {
     StoreError::Corrupt("the files cannot be read".into())
 }
 
-/// Any failure that only an operator can mend.
+/// Error that only an operator can resolve.
 fn failed(reason: &(impl Display + ?Sized)) -> StoreError {
     StoreError::Failed(reason.to_string())
 }
 
-/// What sled says.
+/// Maps an error of sled.
 fn sled_failed(error: &sled::Error) -> StoreError {
     match error {
         sled::Error::Corruption { .. } => StoreError::Corrupt("the files".into()),
@@ -258,7 +257,7 @@ impl Store for SledStore {
 
     async fn poll(&self, nodes: Option<&[NodeId]>) -> Result<Vec<Owed>, StoreError> {
         let nodes = nodes.map(<[NodeId]>::to_vec);
-        // Debts have several rows: none may go while they are read.
+        // Log entries have several rows, and none may be removed during the read.
         self.read_exclusive(move |view| owed::owed(view, nodes.as_deref())).await
     }
 
@@ -435,7 +434,7 @@ impl Store for SledStore {
 
     async fn close(&self) {
         if let Some(thread) = self.end() {
-            // If it panicked, there is nothing more to wait for.
+            // After a panic of the thread there is nothing more to wait for.
             let _ = tokio::task::spawn_blocking(move || thread.join()).await;
         }
     }

@@ -1,4 +1,4 @@
-//! Opening a store: everything that shows that it is the one that was closed, or that ended.
+//! Opening a store, with checks that it is complete, and is the store that was last closed or interrupted.
 
 use std::{
     hash::{BuildHasher, RandomState},
@@ -22,13 +22,13 @@ use super::{
     write_batch::WriteBatch,
 };
 
-/// How often sled's own lock is tried once the marker is ours: its threads may hold the file a moment longer
-/// than the store that was closed.
+/// Number of attempts to take sled's own lock once the manifest is locked: sled's threads may hold the file a moment
+/// longer than the store that was closed.
 const ATTEMPTS: u32 = 2_500;
-/// The pause between attempts.
+/// Interval between attempts.
 const RETRY_INTERVAL: Duration = Duration::from_millis(2);
 
-/// An open store.
+/// Open store.
 pub(super) struct OpenStore {
     pub(super) directory: PathBuf,
     pub(super) tree: Tree,
@@ -39,8 +39,8 @@ pub(super) struct OpenStore {
 }
 
 impl OpenStore {
-    /// Opens the store in a folder, which is created if it is not there, and checks its index. sled keeps pages of
-    /// so many bytes at hand.
+    /// Opens the store in a folder, which is created if it does not exist, and checks its index. `cache_bytes` is the
+    /// size of sled's page cache.
     pub(super) fn open(directory: &Path, cache_bytes: u64) -> Result<Self, StoreError> {
         let open = AssertUnwindSafe(|| Self::open_files(directory, cache_bytes));
         let panicked = |_| StoreError::Corrupt("the files cannot be opened".into());
@@ -49,7 +49,7 @@ impl OpenStore {
 
     fn open_files(directory: &Path, cache_bytes: u64) -> Result<Self, StoreError> {
         let marker = Manifest::open(directory)?;
-        // sled's own thread would sync too, and swallow an error that the system reports once.
+        // sled's flush thread would sync too, and lose an error that the operating system reports only once.
         let config =
             sled::Config::new().path(directory).cache_capacity(cache_bytes).flush_every_ms(None);
         let tree: Tree = (*open_sled(&config)?).clone();
@@ -69,14 +69,14 @@ impl OpenStore {
             return Err(StoreError::Corrupt("the newest commits are missing".into()));
         }
         upgrade::convert_nodes(&mut opened)?;
-        // What a node lost is gone before anyone asks for it.
+        // Subscriptions that nodes lost are removed before a node is read.
         while opened.ledger.revokes() {
             opened.write(|rows, ledger| gc::collect_garbage(rows, ledger).map(|_| ()))?;
         }
         Ok(opened)
     }
 
-    /// Copies the files, all of which are on disk, while nothing is written.
+    /// Copies the files, all of which are synced, while nothing is written.
     pub(super) fn copy_to(&self, folder: &Path) -> Result<(), StoreError> {
         let waiting = self.waker.waiting();
         self.tree.flush().map_err(|error| sled_failed(&error))?;
@@ -93,7 +93,7 @@ impl OpenStore {
         copy().map_err(|error: std::io::Error| super::failed(&error))
     }
 
-    /// Writes what makes a store of an empty folder.
+    /// Writes the first records of a new store.
     fn begin(&mut self) -> Result<(), StoreError> {
         self.total.store = self.marker.store;
         let version = record::encode(keys::VERSION, &record::VERSION)?;
@@ -118,7 +118,7 @@ impl OpenStore {
     }
 }
 
-/// A number that no other store has.
+/// Returns a number that no other store has.
 pub(super) fn new_store_id() -> u64 {
     RandomState::new().hash_one(std::process::id())
 }

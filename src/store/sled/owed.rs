@@ -1,4 +1,4 @@
-//! What is owed since before the store was opened, and to whom.
+//! Log entries that were pending when the store was opened, with their recipients.
 
 use std::{collections::HashMap, sync::Arc};
 
@@ -20,14 +20,14 @@ use super::{
     tree_reader::TreeReader,
 };
 
-/// A node's subscribers in the order in which they are told, with the version at which each began, and the last one up
-/// to which it was a plain one.
+/// Subscribers of a node in delivery order: bare JID, JID, version at which the subscription began, and last version up
+/// to which it was a plain subscription.
 type Subscribers = Vec<(BareJid, Jid, u64, u64)>;
 
-/// The first so many of them.
+/// Recipient lists, by the number of subscribers in them.
 type Lists = HashMap<usize, Recipients>;
 
-/// Reads what is owed, of some nodes or of all, in the order of the commits.
+/// Reads the pending log entries of some nodes or of all, in commit order.
 pub(super) fn owed(view: &TreeReader, nodes: Option<&[NodeId]>) -> Result<Vec<Owed>, StoreError> {
     let told = view.get::<CursorRecord>(keys::TOLD)?.unwrap_or_default();
     let partly = told.partly(keys::TOLD)?;
@@ -52,7 +52,7 @@ pub(super) fn owed(view: &TreeReader, nodes: Option<&[NodeId]>) -> Result<Vec<Ow
         };
         let mut recipients = match (recipients, nodes) {
             (Ok(recipients), _) => recipients,
-            // A damaged node is closed when it is asked for; the others are told what is owed to them.
+            // A damaged node is quarantined on its next request; entries of other nodes are delivered.
             (Err(StoreError::Corrupt(record)), None) => {
                 error!(
                     event = "log_entry_corrupt",
@@ -74,7 +74,7 @@ pub(super) fn owed(view: &TreeReader, nodes: Option<&[NodeId]>) -> Result<Vec<Ow
     Ok(owed)
 }
 
-/// The audiences of nodes, each read once; events that the same entities hear of share a list.
+/// Audiences of nodes, each read once. Log entries with equal recipients share a list.
 struct Audiences<'a> {
     view: &'a TreeReader,
     of: HashMap<NodeNumber, (Subscribers, Lists)>,
@@ -83,30 +83,30 @@ struct Audiences<'a> {
     revoked: HashMap<NodeNumber, Arc<RevokedResources>>,
 }
 
-/// The resources that lost an implicit subscription to a node.
+/// Resources that lost an implicit subscription to a node.
 struct RevokedResources {
-    /// Each with the first debt that may be for it again.
+    /// Resources, each with the first log position at which it may receive entries again.
     until: HashMap<Jid, u64>,
-    /// These debts, in order.
+    /// The log positions of `until`, in ascending order.
     debts: Vec<u64>,
 }
 
 impl RevokedResources {
-    /// Returns `true` if a debt of the node is not for a resource.
+    /// Returns `true` if a resource must not receive a log entry of the node.
     fn has(&self, jid: &Jid, debt: u64, notification: &LogEntry) -> bool {
         let mut own = notification.subscriptions_of(jid);
         own.any(|jid| self.until.get(&*jid).is_some_and(|until| debt < *until))
     }
 
-    /// Number of resources that a debt is not for; equal numbers mean equal resources.
+    /// Returns the number of resources that must not receive a log entry; equal numbers mean equal resources.
     fn count(&self, debt: u64) -> usize {
         self.debts.len() - self.debts.partition_point(|until| *until <= debt)
     }
 }
 
 impl Audiences<'_> {
-    /// The resources that have kept their implicit subscription since a debt; after a deletion, those that are neither
-    /// outcast nor publish-only.
+    /// Returns the resources that have kept their implicit subscription since a log entry; after a deletion, those that
+    /// are neither outcast nor publish-only.
     fn caps_recipients(
         &mut self,
         node: NodeNumber,
@@ -155,7 +155,7 @@ impl Audiences<'_> {
         Ok(revoked)
     }
 
-    /// Those on a list whose subscription began before a version, and has not ended.
+    /// Returns the JIDs of a list whose subscription began before a version and has not ended.
     fn listed(
         &mut self,
         node: NodeNumber,
@@ -168,8 +168,8 @@ impl Audiences<'_> {
         })
     }
 
-    /// The recipients of a list that are entitled to an entry. Entries with equal recipients share them, if what they
-    /// depend on is in the same state.
+    /// Returns the recipients of a list that are entitled to an entry. Entries with equal recipients share them, if the
+    /// state that the filter depends on is equal.
     fn once(
         &mut self,
         node: NodeNumber,
@@ -186,7 +186,7 @@ impl Audiences<'_> {
         Ok(those)
     }
 
-    /// The plain subscribers as of a version whose subscription has not ended.
+    /// Returns the plain subscribers as of a version whose subscription has not ended.
     fn at(&mut self, node: NodeNumber, as_of: u64) -> Result<Recipients, StoreError> {
         if !self.of.contains_key(&node) {
             let subscribers = self.subscribers(node)?;

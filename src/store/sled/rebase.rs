@@ -14,7 +14,7 @@ use super::{
     sled_failed,
 };
 
-/// Nodes that are rewritten with one sync.
+/// Number of nodes rewritten with one sync.
 const BATCH: usize = 200;
 
 /// Assigns a new epoch to every node and its pending entries; returns the number of nodes. After an interruption the

@@ -1,5 +1,5 @@
-//! What lies on disk: records of the store's own, each with a version byte and a checksum over its
-//! key and content. The domain types may change without touching them.
+//! Stored records, each with a version byte and a checksum over its key and content. The types are separate from those
+//! of the rules, which may change without a new layout.
 
 use jid::BareJid;
 use serde::{Deserialize, Deserializer, Serialize, de::DeserializeOwned};
@@ -12,9 +12,9 @@ use gjallar_pubsub::{
 
 use super::{config_record::ConfigRecord, keys::ItemPosition};
 
-/// The version of the layout that is written.
+/// Layout version that is written.
 pub(super) const VERSION: u8 = 10;
-/// The oldest layout that is read. Its records, except those of nodes, stay as they are until they are written again.
+/// Oldest layout version that is read. Its records, except those of nodes, are rewritten when they change.
 pub(super) const OLDEST_VERSION: u8 = 9;
 
 /// Positions of the item of an id: that of its newest publication, and that of the first since it was absent.
@@ -38,9 +38,9 @@ impl ItemIdRecord {
     }
 }
 
-/// A record that is read in each layout from [`OLDEST_VERSION`] to [`VERSION`].
+/// Record that is readable in each layout from [`OLDEST_VERSION`] to [`VERSION`].
 pub(super) trait StoredRecord: DeserializeOwned {
-    /// Reads a record of layout 9; most look the same there.
+    /// Decodes a record of layout 9; most records are the same there.
     fn from_layout_9(bytes: &[u8]) -> postcard::Result<Self> {
         postcard::from_bytes(bytes)
     }
@@ -72,14 +72,14 @@ impl From<PositionRecord> for ItemPosition {
     }
 }
 
-/// Writes a record for its key: version, content, checksum.
+/// Encodes a record for its key: version, content, checksum.
 pub(super) fn encode<T: Serialize>(key: &[u8], record: &T) -> Result<Vec<u8>, StoreError> {
     let bytes = postcard::to_stdvec(record)
         .map_err(|error| StoreError::Failed(format!("cannot write a record: {error}")))?;
     Ok(encode_content(key, &bytes))
 }
 
-/// Surrounds the content of a record.
+/// Adds version and checksum to the content of a record.
 pub(super) fn encode_content(key: &[u8], content: &[u8]) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(content.len() + 5);
     bytes.push(VERSION);
@@ -88,13 +88,13 @@ pub(super) fn encode_content(key: &[u8], content: &[u8]) -> Vec<u8> {
     bytes
 }
 
-/// Reads the record of a key.
+/// Decodes the record of a key.
 pub(super) fn decode<T: StoredRecord>(key: &[u8], bytes: &[u8]) -> Result<T, StoreError> {
     let (version, content) = content_of(key, bytes)?;
     decode_content(key, version, content)
 }
 
-/// Reads the content of a record that is in this layout.
+/// Decodes the content of a record of a layout version.
 pub(super) fn decode_content<T: StoredRecord>(
     key: &[u8],
     version: u8,
@@ -105,7 +105,7 @@ pub(super) fn decode_content<T: StoredRecord>(
     record.map_err(|_| damaged(key))
 }
 
-/// The layout and the content of the record of a key.
+/// Returns the layout version and the content of the record of a key, after verifying the checksum.
 pub(super) fn content_of<'a>(key: &[u8], bytes: &'a [u8]) -> Result<(u8, &'a [u8]), StoreError> {
     let (content, sum) = bytes.split_last_chunk::<4>().ok_or_else(|| damaged(key))?;
     if checksum(key, content).to_le_bytes() != *sum {
@@ -122,12 +122,12 @@ fn checksum(key: &[u8], content: &[u8]) -> u32 {
     crc32c::crc32c_append(crc32c::crc32c(key), content)
 }
 
-/// What a row adds to the sum that it is part of.
+/// Returns the share of a row in the checksum sum that the row is part of.
 pub(super) fn weight(value: &[u8]) -> u64 {
     value.last_chunk::<4>().map_or(0, |sum| u64::from(u32::from_le_bytes(*sum)))
 }
 
-/// Names a record that is not what was written.
+/// Error that names a damaged record by table and key.
 pub(super) fn damaged(key: &[u8]) -> StoreError {
     let table = key.first().map_or('?', |byte| char::from(*byte));
     let rest: String = key.iter().skip(1).map(|byte| format!("{byte:02x}")).collect();
@@ -144,22 +144,22 @@ pub(super) struct NodeRecord {
     revision: RevisionRecord,
 }
 
-/// Which configuration a node has.
+/// Revision of a node's configuration.
 #[derive(Default, Serialize, Deserialize)]
 struct RevisionRecord {
     number: u64,
-    /// The entity that changed it last; `None` is the creator.
+    /// The entity that last changed the configuration; `None` is the creator.
     changed_by: Option<String>,
     base: u64,
-    /// The owner who last chose that its roster gives access; `None` is the creator, and empty if no owner has chosen.
+    /// The owner who last chose that its roster grants access; `None` is the creator, and empty if no owner has chosen.
     #[serde(deserialize_with = "trailing")]
     roster_owner: Option<String>,
-    /// The owner who changed it last; `None` is the entity that changed it last.
+    /// The owner who last changed the configuration; `None` is the entity in `changed_by`.
     #[serde(deserialize_with = "trailing")]
     last_owner: Option<String>,
 }
 
-/// One of the last fields, which records may lack.
+/// Decodes a trailing field, which older records lack.
 fn trailing<'de, T: Deserialize<'de>, D: Deserializer<'de>>(
     from: D,
 ) -> Result<Option<T>, D::Error> {
@@ -183,24 +183,24 @@ impl StoredRecord for NodeRecord {
     }
 }
 
-/// What took the place of a deleted node.
+/// Redirect of a deleted node.
 #[derive(Serialize, Deserialize)]
 pub(super) struct RedirectRecord {
-    /// The deleted node's number.
+    /// Number of the deleted node.
     pub(super) number: NodeNumber,
     pub(super) uri: String,
 }
 
 impl StoredRecord for RedirectRecord {}
 
-/// A deleted node.
+/// Record of a deleted node.
 #[derive(Serialize, Deserialize)]
 pub(super) struct FormerRecord {
-    /// Its number.
+    /// Number of the deleted node.
     pub(super) number: NodeNumber,
     pub(super) deleted: u64,
     pub(super) owners: Vec<[u8; 20]>,
-    /// The account for whose share it counts, if that is not the hash of the first owner.
+    /// The account whose share the node is in, if that is not the hash of the first owner.
     #[serde(deserialize_with = "trailing")]
     account: Option<[u8; 20]>,
 }
@@ -214,12 +214,12 @@ impl FormerRecord {
         Self { number, deleted: former.deleted.0, owners, account }
     }
 
-    /// The account for whose share it counts.
+    /// Returns the account whose share the deleted node is in.
     pub(super) fn share(&self) -> Option<OwnerHash> {
         self.account.or_else(|| self.owners.first().copied()).map(OwnerHash)
     }
 
-    /// Its key among the reserved names.
+    /// Returns the key of the deleted node among the reserved names: time of deletion and node number.
     pub(super) fn place(&self) -> (u64, NodeNumber) {
         (self.deleted, self.number)
     }
@@ -235,15 +235,15 @@ impl FormerRecord {
 pub(super) struct NodeCounters {
     /// Sequence of the node's newest event.
     pub(super) sequence: u64,
-    /// How many items it has.
+    /// Number of items.
     pub(super) items: u64,
-    /// Their bytes.
+    /// Total bytes of the items.
     pub(super) bytes: u64,
-    /// The sum over the rows that belong to it.
+    /// Checksum sum over the rows of the node.
     pub(super) sum: u64,
-    /// The newest part of its subscriptions.
+    /// Number of the newest part of the subscriptions.
     pub(super) part: u32,
-    /// The number of its last commit; of a node of layout 9, of its newest event.
+    /// Number of the node's last commit; of a node of layout 9, sequence of its newest event.
     pub(super) version: u64,
 }
 
@@ -264,14 +264,14 @@ impl StoredRecord for NodeCounters {
     }
 }
 
-/// What the store says of itself.
+/// Header of the store.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct StoreHeader {
-    /// A number that no other store has.
+    /// Id of the store, which no other store has.
     pub(super) store: u64,
-    /// How many groups were committed.
+    /// Number of committed groups.
     pub(super) commit: u64,
-    /// The sum over the index.
+    /// Checksum sum over the index.
     pub(super) sum: u64,
 }
 
@@ -301,21 +301,21 @@ pub(super) struct ItemRecord {
     id: String,
     publisher: String,
     published: u64,
-    /// Position at which an item of this id was published first, if it was published again.
+    /// Position at which the item's id was first published, if it was published again.
     created: Option<PositionRecord>,
-    /// What it adds to the node's bytes.
+    /// Bytes that the item adds to the total of its node.
     pub(super) bytes: u64,
     pub(super) content: StoredPayload,
 }
 
 impl StoredRecord for ItemRecord {}
 
-/// Where an item's payload stands.
+/// Location of an item's payload.
 #[derive(Serialize, Deserialize)]
 pub(super) enum StoredPayload {
-    /// There is none.
+    /// The item has no payload.
     None,
-    /// Here.
+    /// In the record of the item.
     Here(PayloadRecord),
     /// In this many chunks.
     Chunks(u16),
@@ -363,7 +363,7 @@ impl NodeRecord {
         self.creator
     }
 
-    /// The node, without what stands in other records.
+    /// Returns the node, without the data in other records.
     pub(super) fn to_node(&self, key: &[u8]) -> Result<Node, StoreError> {
         let mut node = Node::new(
             NodeId::parse(&self.name).map_err(|_| damaged(key))?,
@@ -408,7 +408,7 @@ impl RevisionRecord {
 }
 
 impl AffiliationName {
-    /// `None` stands in no record.
+    /// Returns the stored form; `None` for no affiliation, which is not stored.
     pub(super) fn of(affiliation: Affiliation) -> Option<Self> {
         match affiliation {
             Affiliation::Owner => Some(Self::Owner),
@@ -465,7 +465,7 @@ impl ItemRecord {
         Timestamp(self.published)
     }
 
-    /// Where the item that stands here was published first.
+    /// Returns the position at which the item's id was first published.
     pub(super) fn created_at(&self, position: ItemPosition) -> ItemPosition {
         self.created.map_or(position, Into::into)
     }
@@ -494,7 +494,7 @@ impl PayloadRecord {
         Self { namespace: payload.namespace().into(), xml: payload.xml().into() }
     }
 
-    /// How many bytes it has.
+    /// Length of the encoded content in bytes.
     pub(super) fn len(&self) -> usize {
         self.namespace.len() + self.xml.len()
     }
@@ -508,8 +508,8 @@ impl PayloadRecord {
 mod tests {
     use super::*;
 
-    /// Records written before the owner of the roster was a field of its own are those of nodes where nobody has chosen.
-    /// Without a field for the last owner, that is the entity that changed the configuration last.
+    /// Records written before the owner of the roster was a field decode as those of nodes where no owner has chosen.
+    /// Without the field for the last owner, the last owner is the entity that last changed the configuration.
     #[test]
     fn a_revision_without_its_last_fields_is_read() {
         let changed_by = Some("b@x".to_owned());
@@ -526,7 +526,7 @@ mod tests {
         }
     }
 
-    /// Records written before accounts were counted are in the share of the first owner.
+    /// Records written before the field `account` are in the share of the first owner.
     #[test]
     fn a_deleted_node_without_an_account_is_read() {
         let record = FormerRecord {

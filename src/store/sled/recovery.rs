@@ -1,4 +1,4 @@
-//! The index: everything but what belongs to one node. It is read and checked when the store is opened.
+//! Index check at the opening of a store. The index is all tables that are not part of the sum of one node.
 
 use sled::Tree;
 
@@ -12,7 +12,7 @@ use super::{
     sled_failed,
 };
 
-/// Reads the index and compares it with its sum.
+/// Reads the index and compares it with its checksum sum.
 pub(super) fn check(tree: &Tree) -> Result<(StoreHeader, Ledger), StoreError> {
     let get = |key: &[u8]| tree.get(key).map_err(|error| sled_failed(&error));
     match get(keys::VERSION)? {
@@ -73,20 +73,20 @@ pub(super) fn check(tree: &Tree) -> Result<(StoreHeader, Ledger), StoreError> {
     Ok((total, ledger))
 }
 
-/// What a group of commits owes.
+/// Log entries of a group of commits.
 pub(super) struct LogRow {
-    /// The number of the first debt, and how many there were.
+    /// Position of the first log entry, and number of entries.
     pub(super) first: u64,
     pub(super) total: u64,
-    /// In how many rows they stand.
+    /// Number of rows that hold the entries.
     pub(super) rows: u16,
-    /// Which are paid, a bit for each.
+    /// Acknowledged entries, one bit each.
     pub(super) paid: u64,
-    /// Those that are not.
+    /// Entries that are not acknowledged.
     pub(super) unpaid: Vec<(u64, LogEntryRecord)>,
 }
 
-/// What is owed, in the order of the commits.
+/// Reads the log entries of the store, in commit order.
 pub(super) fn debts(tree: &Tree) -> impl Iterator<Item = Result<LogRow, StoreError>> + use<> {
     let tree = tree.clone();
     let mut rows = tree.scan_prefix(b"o").peekable();

@@ -1,5 +1,5 @@
-//! Resources that lost an implicit subscription (`+notify`, §12.2) while notifications of the node were pending. These go to
-//! them neither before nor after a restart, also if the resources have regained access.
+//! Resources that lost an implicit subscription (`+notify`, §12.2) while log entries of the node were pending. The
+//! resources do not receive these entries, before or after a restart, even if they have regained access.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -14,16 +14,16 @@ use super::{
     write_tx::WriteTx,
 };
 
-/// Maximum bytes of the resources in a row that has several, and those of one without its JID.
+/// Maximum bytes of the resources in a row with several resources, and bytes of one without its JID.
 const MAX_RESOURCES_BYTES: usize = 3500;
 const RESOURCE_BYTES: usize = 12;
 
-/// Some resources of a node, each with the first debt that may be for it again.
+/// Resources of a node, each with the first log position at which it may receive entries again.
 pub(super) type RevokedRecord = Vec<(String, u64)>;
 
 impl StoredRecord for RevokedRecord {}
 
-/// The resources of a node, and the number of their rows.
+/// Resources of a node, and the number of their rows.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Revoked {
     resources: BTreeMap<String, u64>,
@@ -31,13 +31,13 @@ pub(super) struct Revoked {
 }
 
 impl Revoked {
-    /// Adds a row of the store.
+    /// Adds a row read from the store.
     pub(super) fn load(&mut self, record: RevokedRecord) {
         self.resources.extend(record);
         self.rows += 1;
     }
 
-    /// The resources in rows.
+    /// Splits the resources into rows.
     fn records(&self) -> Vec<RevokedRecord> {
         let (mut records, mut bytes) = (Vec::<RevokedRecord>::new(), usize::MAX);
         for (jid, until) in &self.resources {
@@ -56,8 +56,8 @@ impl Revoked {
 }
 
 impl WriteTx<'_, '_> {
-    /// Records that resources lost their implicit subscription to a node, if notifications are pending there. Returns all
-    /// such resources that pending notifications of the store may be for.
+    /// Records that resources lost their implicit subscription to a node, if log entries are pending there. Returns all
+    /// such resources of the node that pending log entries may be for.
     pub(super) fn revoke_implicit(
         &mut self,
         node: NodeNumber,
@@ -79,7 +79,7 @@ impl WriteTx<'_, '_> {
         Ok(Some(Revoked { rows, ..revoked }))
     }
 
-    /// Does so without another change of the node, if it exists.
+    /// Records the same without another change of the node, if the node exists.
     pub(super) fn revoke_implicit_at(
         &mut self,
         id: &NodeId,
@@ -92,7 +92,7 @@ impl WriteTx<'_, '_> {
         Ok(())
     }
 
-    /// Forgets these resources of a node at which nothing is pending.
+    /// Removes the resources of a node without pending log entries.
     pub(super) fn forget_revoked(&mut self, node: NodeNumber) {
         if !self.ledger.owes_at(node)
             && let Some(revoked) = self.ledger.take_revoked(node)

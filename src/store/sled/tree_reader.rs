@@ -1,4 +1,4 @@
-//! Reads: rows to nodes and items. They never wait for writes.
+//! Reads of nodes and items from the rows. Reads do not wait for writes.
 
 use std::{
     collections::{BTreeMap, HashSet},
@@ -29,30 +29,30 @@ use super::{
     write_tx::subscriptions::{SubscriptionPointer, SubscriptionRecord, read_part},
 };
 
-/// A node is read at once, and not on another thread, if it has at most so many items, or was checked, and its
-/// subscriptions stand in at most so many parts.
+/// Maximum numbers of items and of parts of subscriptions of a node that is read on the current thread. Once the sum of
+/// a node is checked, the number of items does not matter.
 const FEW_ITEMS: u64 = 100;
 const FEW_PARTS: u32 = 2;
-/// How often a referenced row is looked up before it counts as missing.
+/// Number of reads of a referenced row before it counts as missing.
 pub(super) const READ_ATTEMPTS: usize = 3;
 
-/// The reading half, which outlives that the store is opened again.
+/// Handle for reads. It stays valid when the store is reopened.
 #[derive(Clone, Debug)]
 pub(super) struct ReadHandle {
     state: Arc<Mutex<OpenTree>>,
-    /// Shared by who reads or commits; reading may make sled write too.
+    /// Lock held shared by reads and commits, and exclusively by copies; sled may write during a read too.
     files: Arc<RwLock<()>>,
-    /// How many deleted nodes have a redirect.
+    /// Number of deleted nodes with a redirect.
     redirects: Arc<AtomicUsize>,
 }
 
 #[derive(Debug)]
 struct OpenTree {
-    /// The store, or why it is closed.
+    /// The tree, or the reason why the store is closed.
     tree: Result<Tree, String>,
-    /// The nodes whose sum was checked since the store was opened.
+    /// Nodes whose checksum sum was verified since the store was opened.
     checked: HashSet<NodeNumber>,
-    /// The shares of deleted nodes.
+    /// Records of deleted nodes by account.
     shares: Arc<Mutex<FormerShares>>,
 }
 
@@ -69,17 +69,17 @@ impl ReadHandle {
         Self { state: Arc::new(Mutex::new(state)), files: Arc::default(), redirects }
     }
 
-    /// As long as this is held others may read, and one may commit.
+    /// Locks the files shared: other reads and one commit may run meanwhile.
     pub(super) fn lock_shared(&self) -> RwLockReadGuard<'_, ()> {
         self.files.read().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The same, unless somebody holds or wants a pause.
+    /// Locks the files shared; `None` if an exclusive lock is held or waited for.
     pub(super) fn try_reading(&self) -> Option<RwLockReadGuard<'_, ()>> {
         self.files.try_read().ok()
     }
 
-    /// As long as this is held nobody else reads or commits.
+    /// Locks the files exclusively: no other read or commit runs meanwhile.
     pub(super) fn lock_exclusive(&self) -> RwLockWriteGuard<'_, ()> {
         self.files.write().unwrap_or_else(PoisonError::into_inner)
     }
@@ -98,23 +98,23 @@ impl ReadHandle {
         shares.redirects_of(account)
     }
 
-    /// Nothing is read any more.
+    /// Closes the store for reads.
     pub(super) fn close(&self, reason: &str) {
         self.state().tree = Err(reason.to_owned());
     }
 
-    /// The store was opened again.
+    /// Switches to the tree of the reopened store.
     pub(super) fn replace(&self, tree: &Tree, ledger: &Ledger) {
         *self.state() = OpenTree::new(tree, ledger);
     }
 
-    /// Looks into the store as it is.
+    /// Returns a reader of the current tree.
     pub(super) fn tree_reader(&self) -> Result<TreeReader, StoreError> {
         let tree = self.state().tree.clone().map_err(|reason| failed(&reason))?;
         Ok(TreeReader { tree, reader: self.clone() })
     }
 
-    /// Returns `true` if a node's sum was checked.
+    /// Returns `true` if the checksum sum of a node was verified.
     fn has_checked(&self, number: NodeNumber) -> bool {
         self.state().checked.contains(&number)
     }
@@ -124,7 +124,7 @@ impl ReadHandle {
     }
 }
 
-/// The rows of an open store.
+/// Reader of the rows of an open store.
 pub(super) struct TreeReader {
     pub(super) tree: Tree,
     reader: ReadHandle,
@@ -211,7 +211,7 @@ impl TreeReader {
         affiliations(&self.tree, number)
     }
 
-    /// What there is of a node, if it has little that has to be read.
+    /// Reads a node if that needs only a few rows. The outer `None` means too many rows, the inner one an absent node.
     pub(super) fn small_node(&self, id: &NodeId) -> Result<Option<Option<Node>>, StoreError> {
         let Some(number) = self.number(id)? else { return Ok(Some(None)) };
         let counters = self.get::<NodeCounters>(&keys::counters(number))?.unwrap_or_default();
@@ -251,7 +251,7 @@ impl TreeReader {
         Ok(enrolled)
     }
 
-    /// A node's subscriptions: the part, who, and how.
+    /// Iterates over a node's subscriptions: part number, JID and record.
     pub(super) fn subscriptions(
         &self,
         number: NodeNumber,
@@ -268,7 +268,7 @@ impl TreeReader {
         })
     }
 
-    /// Compares a node's rows with its sum, once for as long as the store is open.
+    /// Compares a node's rows with its checksum sum, once while the store is open.
     pub(super) fn check_node(&self, number: NodeNumber) -> Result<(), StoreError> {
         if self.reader.has_checked(number) {
             return Ok(());
@@ -282,7 +282,7 @@ impl TreeReader {
             if found == (now.sum, now.items) {
                 break;
             }
-            // If rows were removed meanwhile that had been left, it is another sum.
+            // The sum differs if garbage rows were removed during the count.
             if now.sum == expected.sum {
                 let what = format!("rows of node {} are missing or old", number.0);
                 return Err(StoreError::Corrupt(what));
@@ -293,8 +293,8 @@ impl TreeReader {
         Ok(())
     }
 
-    /// No node is looked at that has subscriptions which it has lost. They are removed before anyone can look,
-    /// unless something is damaged there.
+    /// Fails for a node with rows of removed subscriptions. These are removed before a commit is acknowledged, so rows
+    /// are left only if they are damaged.
     pub(super) fn check_revoked(&self, number: NodeNumber) -> Result<(), StoreError> {
         match self.scan(&keys::of_node(b'u', number)).next().transpose()? {
             Some((key, _)) => Err(damaged(&key)),
@@ -302,7 +302,7 @@ impl TreeReader {
         }
     }
 
-    /// The sum of a node's rows, and how many items it has.
+    /// Computes the checksum sum of a node's rows, and the number of its items.
     fn count(&self, number: NodeNumber) -> Result<(u64, u64), StoreError> {
         let first = self.first_item(number)?;
         let (mut sum, mut items) = (0_u64, 0);
@@ -318,7 +318,7 @@ impl TreeReader {
         Ok((sum, items))
     }
 
-    /// Smallest position of a node's items: those before it are removed.
+    /// Returns the position of a node's oldest item; rows before it are garbage.
     pub(super) fn first_item(&self, node: NodeNumber) -> Result<ItemPosition, StoreError> {
         let first: Option<PositionRecord> = self.get(&keys::first_item(node))?;
         Ok(first.map_or_else(ItemPosition::default, Into::into))
@@ -357,13 +357,13 @@ impl TreeReader {
         items.map(|item| item.map(|item| (item.id, item.publisher))).collect()
     }
 
-    /// The positions of the named items that exist.
+    /// Returns the positions of the named items that exist.
     fn positions_of(
         &self,
         node: NodeNumber,
         ids: &[ItemId],
     ) -> Result<Vec<ItemPosition>, StoreError> {
-        // Read before the names, because it is removed with the last obsolete one.
+        // Read before the names, because the row is removed with the last garbage row of an item.
         let first = self.first_item(node)?;
         let mut positions = Vec::new();
         for id in ids {
@@ -408,7 +408,7 @@ impl TreeReader {
     }
 }
 
-/// A node's affiliations.
+/// Iterates over a node's affiliations.
 pub(super) fn affiliations(
     tree: &Tree,
     number: NodeNumber,
@@ -424,7 +424,7 @@ pub(super) fn name(key: &[u8], record: &NodeRecord) -> Result<NodeId, StoreError
     NodeId::parse(record.name()).map_err(|_| damaged(key))
 }
 
-/// What comes until something does not fit.
+/// Collects values until one does not fit the budget.
 fn take_while_fits<T>(
     found: impl Iterator<Item = Result<T, StoreError>>,
     mut fits: impl FnMut(&T) -> bool,

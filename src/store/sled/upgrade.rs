@@ -1,4 +1,4 @@
-//! The nodes of a store of layout 9, which are rewritten when it is opened. Its other records are rewritten as they
+//! Upgrade of a store of layout 9: its nodes are rewritten when the store is opened, its other records when they
 //! change.
 
 use sled::Tree;
@@ -15,10 +15,10 @@ use super::{
     write_batch::WriteBatch,
 };
 
-/// Nodes that are rewritten with one sync.
+/// Number of nodes rewritten with one sync.
 const BATCH: usize = 200;
 
-/// Rewrites the nodes of layout 9. They have no revision, and the one that they get depends on their owners now.
+/// Rewrites the nodes of layout 9. These have no revision; each gets one that depends on its owners at the upgrade.
 pub(super) fn convert_nodes(opened: &mut OpenStore) -> Result<(), StoreError> {
     let tree = opened.tree.clone();
     let version = tree.get(keys::VERSION).map_err(|error| sled_failed(&error))?;
@@ -37,7 +37,7 @@ pub(super) fn convert_nodes(opened: &mut OpenStore) -> Result<(), StoreError> {
         opened.write(|rows, _| {
             for key in batch {
                 match convert(&tree, rows, key) {
-                    // Only the node of the damaged record is closed.
+                    // Only the node of the damaged record is quarantined.
                     Ok(()) | Err(StoreError::Corrupt(_)) => {}
                     Err(error) => return Err(error),
                 }

@@ -1,4 +1,4 @@
-//! The rows that a group of commits writes, over those that are there, and the sums over them.
+//! Rows written by a group of commits, as an overlay of the tree, and the checksum sums over them.
 
 use std::{
     cell::RefCell,
@@ -17,20 +17,20 @@ use super::{
     sled_failed,
 };
 
-/// The largest row, key and value together. Rows above it would make sled write blob files.
+/// Maximum bytes of a row, key and value together. Larger rows would make sled write blob files.
 pub(super) const MAX_ROW_BYTES: usize = 4096;
-/// The length of a part of a long payload.
+/// Bytes of a chunk of a long payload.
 pub(super) const CHUNK_BYTES: usize = 900;
 
 type Overlay = BTreeMap<Vec<u8>, Option<Vec<u8>>>;
 
-/// Rows in the making (`None` removes).
+/// Rows to write; `None` removes a row.
 pub(super) struct WriteBatch<'a> {
     tree: &'a Tree,
     kept: Overlay,
-    /// Those of the commit that is being made.
+    /// Rows of the current commit.
     new: Overlay,
-    /// What rows in the tree weigh that were looked at.
+    /// Cache of the checksums of rows in the tree.
     weights: RefCell<HashMap<Vec<u8>, u64>>,
 }
 
@@ -39,7 +39,7 @@ impl<'a> WriteBatch<'a> {
         Self { tree, kept: Overlay::new(), new: Overlay::new(), weights: RefCell::default() }
     }
 
-    /// Ends a commit: its rows will be written, or not.
+    /// Ends a commit: keeps or discards its rows.
     pub(super) fn end_commit(&mut self, keep: bool) {
         let new = std::mem::take(&mut self.new);
         if keep {
@@ -47,7 +47,7 @@ impl<'a> WriteBatch<'a> {
         }
     }
 
-    /// How many rows the commits so far write.
+    /// Number of rows written by the commits so far.
     pub(super) fn len(&self) -> usize {
         self.kept.len()
     }
@@ -74,7 +74,7 @@ impl<'a> WriteBatch<'a> {
         Ok(())
     }
 
-    /// Writes a record of any length in parts; says in how many.
+    /// Writes a record of any length in chunks; returns their number.
     pub(super) fn put_in_chunks<T: Serialize>(
         &mut self,
         record: &T,
@@ -95,13 +95,13 @@ impl<'a> WriteBatch<'a> {
         self.new.insert(key, None);
     }
 
-    /// The first keys with a prefix. Those that are added come after those that are there, which holds
-    /// for items: they are added at the end.
+    /// Returns the first keys with a prefix. Added keys come after those of the tree, which is the key order for items,
+    /// because they are added at the end.
     pub(super) fn first(&self, prefix: &[u8], limit: usize) -> Result<Vec<Vec<u8>>, StoreError> {
         self.first_from(prefix, prefix, limit)
     }
 
-    /// The first of them that do not come before a key.
+    /// Returns the first keys with a prefix, from a key on.
     pub(super) fn first_from(
         &self,
         from: &[u8],
@@ -132,7 +132,7 @@ impl<'a> WriteBatch<'a> {
         Ok(keys)
     }
 
-    /// All rows as one batch, with the sums as they are after it.
+    /// Returns all rows as one batch, with the new checksum sums.
     pub(super) fn finish(
         mut self,
         total: &StoreHeader,
@@ -173,7 +173,7 @@ impl<'a> WriteBatch<'a> {
         Ok((batch, total))
     }
 
-    /// What a row's change does to its sum.
+    /// Returns the difference that the change of a row makes to its checksum sum.
     fn difference(&self, key: &[u8], value: Option<&[u8]>) -> Result<u64, StoreError> {
         let seen = self.weights.borrow().get(key).copied();
         let old = match seen {

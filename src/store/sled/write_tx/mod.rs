@@ -1,4 +1,4 @@
-//! One commit: changes, and what is told, to rows.
+//! Translation of one commit, its changes and log entries, into rows.
 
 pub(super) mod subscriptions;
 use std::{collections::BTreeSet, sync::Arc};
@@ -24,32 +24,33 @@ use super::{
     write_batch::{CHUNK_BYTES, WriteBatch},
 };
 
-/// So many items are removed when they have to go; the rows of more are removed later.
+/// Maximum number of items whose rows are removed within the commit; the rows of more items are left to the garbage
+/// collection.
 const FEW_ITEMS: usize = 64;
-/// So many subscriptions are removed when they are lost at once; the rows of more are removed after the
-/// commit, and before it is answered.
+/// Maximum number of lost subscriptions whose rows are removed within the commit; the rows of more are removed after
+/// the commit, before it is acknowledged.
 const FEW_SUBSCRIPTIONS: usize = 250;
-/// The parts in which more are noted, in bytes.
+/// Maximum bytes of the JIDs in one row of lost subscriptions.
 const MAX_NOTED_BYTES: usize = 3000;
-/// Deleted nodes that are forgotten at most when one more is remembered.
+/// Maximum number of records of deleted nodes that are evicted when one is added.
 const MAX_FORGOTTEN: usize = 2;
-/// Position after those of all items.
+/// Position after all items.
 const END: ItemPosition = ItemPosition { sequence: Sequence(u64::MAX), index: 0 };
-/// The longest payload that stands in its item's row.
+/// Maximum bytes of a payload in the row of its item.
 const MAX_PAYLOAD_HERE: usize = CHUNK_BYTES;
 
-/// One commit, in the rows of its group.
+/// Write transaction of one commit, in the rows of its group.
 pub(super) struct WriteTx<'a, 'tree> {
     pub(super) rows: &'a mut WriteBatch<'tree>,
     pub(super) ledger: &'a mut Ledger,
-    /// Where the node's items begin after this.
+    /// Position of the node's oldest item after the commit.
     first_item: Option<ItemPosition>,
-    /// Before it no items are left.
+    /// Position before which no rows of items are left.
     oldest_item: Option<ItemPosition>,
-    /// How many more deleted nodes are remembered: with a redirect, and without one.
+    /// Changes of the numbers of recorded deleted nodes: with a redirect, and without.
     new_redirects: isize,
     new_former: isize,
-    /// Those that are new in the share of an entity, and those that are forgotten.
+    /// Deleted nodes added to the share of an account, and those removed from it.
     shared: Vec<(OwnerHash, Option<(u64, NodeNumber)>)>,
     unshared: Vec<(OwnerHash, Option<(u64, NodeNumber)>)>,
 }
@@ -68,8 +69,8 @@ impl<'a, 'tree> WriteTx<'a, 'tree> {
         }
     }
 
-    /// Carries out the changes of one node, and owes what is told of them. Says at which node
-    /// subscriptions are still to be removed before that is done.
+    /// Applies the changes of one node, and adds its log entries. The result names the node if subscriptions are to be
+    /// removed before the commit is acknowledged.
     pub(super) fn apply(
         &mut self,
         id: &NodeId,
@@ -129,7 +130,7 @@ impl<'a, 'tree> WriteTx<'a, 'tree> {
         }
         let revoked = self.revoke_implicit(number, revoked)?;
 
-        // Nothing fails from here on.
+        // No step below can fail.
         let count = |number: usize, more: isize| number.saturating_add_signed(more);
         self.ledger.redirects = count(self.ledger.redirects, self.new_redirects);
         self.ledger.former = count(self.ledger.former, self.new_former);
@@ -162,7 +163,7 @@ impl<'a, 'tree> WriteTx<'a, 'tree> {
         Ok((CommitReceipt { debts, evicted, sync: None }, loses_many.then_some(number)))
     }
 
-    /// Writes the debts that the commits of this group made.
+    /// Writes the log entries of the commits of the group.
     pub(super) fn append_log_row(&mut self) -> Result<(), StoreError> {
         let mut debts = self.ledger.take_new_debts();
         let mut rest = debts.as_mut_slice();
@@ -179,7 +180,7 @@ impl<'a, 'tree> WriteTx<'a, 'tree> {
         Ok(())
     }
 
-    /// Forgets what was told.
+    /// Acknowledges log entries.
     pub(super) fn forget(&mut self, told: &Told) -> Result<(), StoreError> {
         for LogPosition(debt) in &told.debts {
             let node = self.ledger.node_of(*debt);
@@ -201,7 +202,7 @@ impl<'a, 'tree> WriteTx<'a, 'tree> {
         self.rows.put(keys::TOLD, &record)
     }
 
-    /// Adds entities to those that refused the service their presence, or removes them.
+    /// Adds entities to the presence refusals, or removes entities.
     pub(super) fn set_presence_refusals(
         &mut self,
         changes: &[(BareJid, bool)],
@@ -216,7 +217,7 @@ impl<'a, 'tree> WriteTx<'a, 'tree> {
         Ok(())
     }
 
-    /// Says how many items were evicted.
+    /// Applies one change; returns the number of evicted items.
     fn change_one(
         &mut self,
         node: NodeNumber,
@@ -225,7 +226,7 @@ impl<'a, 'tree> WriteTx<'a, 'tree> {
     ) -> Result<u64, StoreError> {
         let version = changes.version();
         match change {
-            // The one is done before, the other after all others.
+            // Created is handled before, Deleted after all other changes.
             Change::Created(_) | Change::Deleted(_) => {}
             Change::Configured(config) => {
                 self.change_node(node, |record| record.set_config(config))?;
@@ -285,7 +286,7 @@ impl<'a, 'tree> WriteTx<'a, 'tree> {
             Change::ItemsEvicted { keep, max_bytes } => {
                 return self.evict(node, u64::from(*keep), *max_bytes);
             }
-            // All items are of earlier events.
+            // All items are from earlier events.
             Change::Purged => self.begin_items(node, changes.sequence().into(), 0, 0)?,
         }
         Ok(0)
@@ -328,7 +329,7 @@ impl<'a, 'tree> WriteTx<'a, 'tree> {
         self.rows.put(&keys::counters(node), &counters)
     }
 
-    /// Says where the item was published first, if it was there.
+    /// Removes an item by name; returns the position of its first publication if it existed.
     fn remove_item_of_name(
         &mut self,
         node: NodeNumber,
@@ -351,8 +352,8 @@ impl<'a, 'tree> WriteTx<'a, 'tree> {
         self.rows.put(&keys::counters(node), &counters)
     }
 
-    /// Removes the oldest items until the others are few and small enough; says how many went. If they are
-    /// many, their rows stay for now.
+    /// Evicts the oldest items until the rest is within the limits; returns the number of evicted items. If they are
+    /// many, their rows are left to the garbage collection.
     fn evict(&mut self, node: NodeNumber, keep: u64, max_bytes: u64) -> Result<u64, StoreError> {
         let NodeCounters { mut items, mut bytes, .. } = self.counters(node)?;
         let mut first = self.first_item(node)?.max(self.ledger.oldest_item(node));
@@ -387,7 +388,7 @@ impl<'a, 'tree> WriteTx<'a, 'tree> {
         Ok(going.len() as u64)
     }
 
-    /// All items before a position and index are gone; so many stay, with so many bytes.
+    /// Removes all items before a position; `items` and `bytes` count the rest.
     fn begin_items(
         &mut self,
         node: NodeNumber,
@@ -406,8 +407,8 @@ impl<'a, 'tree> WriteTx<'a, 'tree> {
         Ok(first.map_or_else(ItemPosition::default, Into::into))
     }
 
-    /// A node is gone: nobody finds it. Its subscribers stay until they were told what is owed to them, its
-    /// other rows because they may be many.
+    /// Removes a node, so that it is no longer found. The subscribers stay until the pending log entries are delivered,
+    /// and other rows are left to the garbage collection because they may be many.
     fn delete(&mut self, id: &NodeId, node: NodeNumber) -> Result<(), StoreError> {
         self.rows.remove(keys::node(node));
         self.rows.remove(keys::name(id));
@@ -415,8 +416,8 @@ impl<'a, 'tree> WriteTx<'a, 'tree> {
         self.begin_items(node, END, 0, 0)
     }
 
-    /// Remembers a deleted node. Of those without a redirect the oldest are forgotten: those that are too many, and those
-    /// whose names are not reserved any more.
+    /// Records a deleted node. Of those without a redirect the oldest records are evicted: those past the limit, and
+    /// those whose names are no longer reserved.
     fn remember(
         &mut self,
         id: &NodeId,
@@ -452,7 +453,7 @@ impl<'a, 'tree> WriteTx<'a, 'tree> {
         Ok(())
     }
 
-    /// The deleted node whose name this row reserves, and its key.
+    /// Returns the key and the record of the deleted node whose name a row of the table `f` reserves.
     fn reserved(&self, key: &[u8]) -> Result<(Vec<u8>, FormerRecord), StoreError> {
         let name = self.rows.get::<String>(key)?.ok_or_else(|| damaged(key))?;
         let former = keys::former(&NodeId::parse(&name).map_err(|_| damaged(key))?);
@@ -468,7 +469,7 @@ impl<'a, 'tree> WriteTx<'a, 'tree> {
         self.unshared.extend(record.share().map(|owner| (owner, Some(record.place()))));
     }
 
-    /// A node of this name is there again.
+    /// Removes the record of a deleted node, because a node of this name is created.
     fn forget_former(&mut self, id: &NodeId) -> Result<(), StoreError> {
         let (redirect, former) = (keys::redirect(id), keys::former(id));
         let moved = self.rows.get::<RedirectRecord>(&redirect)?;
@@ -494,7 +495,7 @@ impl<'a, 'tree> WriteTx<'a, 'tree> {
     }
 }
 
-/// The affiliation in a row of the table `A`.
+/// Decodes the affiliation in a row of the table `A`.
 pub(super) fn affiliation_in(key: &[u8], value: &[u8]) -> Result<Affiliation, StoreError> {
     record::decode::<AffiliationName>(key, value).map(AffiliationName::to_affiliation)
 }

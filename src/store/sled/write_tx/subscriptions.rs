@@ -1,5 +1,5 @@
-//! Subscriptions on disk. Those of a node stand in parts, in the order in which they came, for a row costs more
-//! than what is in it; each has a row in the index, which says in which part.
+//! Storage of subscriptions. The subscriptions of a node are grouped into parts, in the order in which they were made,
+//! because a row costs more than its content; an index row of each subscription holds its part number.
 
 use std::slice;
 
@@ -18,15 +18,15 @@ use crate::store::sled::{
     record::{StoredRecord, damaged},
 };
 
-/// A part has about so many bytes.
+/// Approximate maximum bytes of a part.
 const MAX_PART_BYTES: usize = 2000;
 
-/// Where a subscription stands.
+/// Index row of a subscription.
 #[derive(Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(in crate::store::sled) struct SubscriptionPointer {
-    /// Whether it was asked for by the subscriber, and not by an owner.
+    /// `true` if the subscriber requested the subscription, `false` if an owner made it.
     pub(in crate::store::sled) is_own: bool,
-    /// In which part of the node's.
+    /// Number of the part that holds the subscription.
     pub(in crate::store::sled) part: u32,
 }
 
@@ -35,17 +35,17 @@ impl StoredRecord for SubscriptionPointer {}
 #[derive(Serialize, Deserialize)]
 pub(in crate::store::sled) struct SubscriptionRecord {
     jid: String,
-    /// The version of the node at which the subscription began; in layout 9 the sequence, which is where versions begin.
+    /// The version of the node at which the subscription began; in layout 9 the sequence, from which versions continue.
     pub(in crate::store::sled) since: u64,
-    /// Whether an owner has to approve it first.
+    /// `true` if an owner has to approve the subscription first.
     pub(in crate::store::sled) is_pending: bool,
-    /// Options and SubIDs, if there are any.
+    /// Options and SubIDs; `None` for a plain subscription.
     special: Option<Box<ConfiguredSubscriptionRecord>>,
 }
 
 #[derive(Serialize, Deserialize)]
 struct ConfiguredSubscriptionRecord {
-    /// The version of the node at which it got these.
+    /// Version of the node at which the subscription got its options or SubIDs.
     since: u64,
     terms: Vec<SubscriptionDetailsRecord>,
 }
@@ -75,7 +75,7 @@ enum ExpireRecord {
 }
 
 impl WriteTx<'_, '_> {
-    /// Subscribes a JID, or makes its subscription anew; it keeps its options.
+    /// Subscribes a JID, or renews its subscription, which keeps its options.
     pub(in crate::store::sled) fn subscribe(
         &mut self,
         node: NodeNumber,
@@ -87,7 +87,7 @@ impl WriteTx<'_, '_> {
         let before = self.take(node, jid)?;
         if let Some(mut special) = before.and_then(|(_, before)| before.special) {
             special.since = record.since;
-            // Digests have nothing from before the subscription began.
+            // Digests contain no event from before the subscription began.
             special
                 .terms
                 .iter_mut()
@@ -97,7 +97,7 @@ impl WriteTx<'_, '_> {
         self.add(node, &record, jid, is_own)
     }
 
-    /// Gives a JID that is subscribed, or waits for that, options or SubIDs.
+    /// Sets the options or SubIDs of a subscribed or pending JID.
     pub(in crate::store::sled) fn agree(
         &mut self,
         node: NodeNumber,
@@ -138,7 +138,7 @@ impl WriteTx<'_, '_> {
         self.rows.put(&keys::subscription_of(jid, node), &place)
     }
 
-    /// Removes a subscription, if it is there.
+    /// Removes a subscription, if it exists.
     pub(in crate::store::sled) fn unsubscribe(
         &mut self,
         node: NodeNumber,
@@ -147,7 +147,7 @@ impl WriteTx<'_, '_> {
         self.take(node, jid).map(drop)
     }
 
-    /// Removes a subscription, and gives it, and whether it was asked for by the subscriber.
+    /// Removes a subscription; returns it, and whether the subscriber requested it.
     fn take(
         &mut self,
         node: NodeNumber,
@@ -171,7 +171,7 @@ impl WriteTx<'_, '_> {
         Ok(Some((place.is_own, record)))
     }
 
-    /// The subscriptions in a part.
+    /// Reads the subscriptions of a part.
     pub(in crate::store::sled) fn part(
         &self,
         key: &[u8],
@@ -181,7 +181,7 @@ impl WriteTx<'_, '_> {
     }
 }
 
-/// Writes subscriptions one after the other, so that more can be appended.
+/// Encodes subscriptions as a sequence, so that more can be appended.
 pub(in crate::store::sled) fn write_part(
     part: &[SubscriptionRecord],
 ) -> Result<Vec<u8>, StoreError> {
@@ -190,7 +190,7 @@ pub(in crate::store::sled) fn write_part(
     })
 }
 
-/// Reads the subscriptions in a part.
+/// Decodes the subscriptions of a part.
 pub(in crate::store::sled) fn read_part(
     key: &[u8],
     mut bytes: &[u8],
@@ -205,12 +205,12 @@ pub(in crate::store::sled) fn read_part(
 }
 
 impl SubscriptionRecord {
-    /// Returns `true` if it is this JID's.
+    /// Returns `true` if the subscription is that of a JID.
     pub(in crate::store::sled) fn is_of(&self, jid: &Jid) -> bool {
         self.jid == jid.as_str()
     }
 
-    /// Returns `true` if it is that of the JID with this hash.
+    /// Returns `true` if the subscription is that of the JID with this hash.
     pub(in crate::store::sled) fn has_hash(&self, hash: &[u8]) -> bool {
         keys::hash(&self.jid) == hash
     }
@@ -219,18 +219,18 @@ impl SubscriptionRecord {
         Self { jid: jid.as_str().into(), since, is_pending: false, special: None }
     }
 
-    /// One that waits for an owner.
+    /// Creates a subscription that is pending until an owner approves it.
     pub(in crate::store::sled) fn requested(jid: &Jid, since: u64) -> Self {
         Self { is_pending: true, ..Self::of(jid, since) }
     }
 
-    /// Returns `true` if time, or presence, has something to do with it.
+    /// Returns `true` if the subscription needs timers or the presence of the subscriber.
     pub(in crate::store::sled) fn is_watched(&self) -> bool {
         let special = self.special.iter();
         special.flat_map(|special| &special.terms).any(SubscriptionDetailsRecord::is_watched)
     }
 
-    /// What of it is shown: one for each SubID, if there are any.
+    /// Returns the subscriptions as the rules see them: one for each SubID, if there are any.
     pub(in crate::store::sled) fn subscriptions(
         &self,
         key: &[u8],
@@ -243,7 +243,7 @@ impl SubscriptionRecord {
         })
     }
 
-    /// What tells it from a plain one.
+    /// Returns the options and SubIDs; `None` for a plain subscription.
     pub(in crate::store::sled) fn special(&self) -> Option<ConfiguredSubscription> {
         self.special.as_ref().map(|special| ConfiguredSubscription {
             since: if self.is_pending { 0 } else { self.since },
@@ -253,7 +253,7 @@ impl SubscriptionRecord {
         })
     }
 
-    /// The last version as of which it gets entries as a plain subscriber.
+    /// Returns the last version as of which the subscriber gets entries as a plain subscriber.
     pub(in crate::store::sled) fn plain_until(&self) -> u64 {
         self.special.as_ref().map_or(u64::MAX, |special| special.since)
     }
