@@ -624,10 +624,14 @@ async fn configuration_texts_are_limited() {
     let mut component = TestComponent::start().await;
     component.create(OWNER, "n", &[]).await;
     for (field, max) in [("title", 200), ("description", 512), ("type", 200)] {
-        let set = component.configure(OWNER, "n", &[(field, &"x".repeat(max))]).await;
-        assert_eq!(set.attr("type"), Some("result"));
-        let refused = component.configure(OWNER, "n", &[(field, &"x".repeat(max + 1))]).await;
-        assert_eq!(error(&refused), "modify not-acceptable");
+        // A letter of two bytes.
+        for (longest, longer) in [("x".repeat(max), "x"), ("ж".repeat(max / 2), "ж")] {
+            let set = component.configure(OWNER, "n", &[(field, &longest)]).await;
+            assert_eq!(set.attr("type"), Some("result"));
+            let refused = component.configure(OWNER, "n", &[(field, &(longest + longer))]).await;
+            assert_eq!(error(&refused), "modify not-acceptable");
+            assert_eq!(text(&refused), format!("pubsub#{field}: at most {max} bytes"));
+        }
     }
 }
 

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use jid::{BareJid, Jid};
 
-use crate::{Change, ConfigField, ConfigRevision, Context, Error, Limits, NodeId};
+use crate::{Change, ConfigField, ConfigRevision, Context, Error, LimitUnit, Limits, NodeId};
 
 /// Access model: the entities that may subscribe and retrieve items (§4.5).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -287,7 +287,11 @@ impl NodeConfig {
         let others: usize = others.map(|other| other.as_str().len()).sum();
         let names = node.as_str().len() + creator.as_str().len() + others;
         match all.sum::<usize>() + names > MAX_BYTES {
-            true => Err(Error::BadSetting { field: "pubsub#node_config", max: MAX_BYTES }),
+            true => Err(Error::BadSetting {
+                field: "pubsub#node_config",
+                max: MAX_BYTES,
+                unit: LimitUnit::Bytes,
+            }),
             false => Ok(()),
         }
     }

@@ -3,8 +3,8 @@
 use jid::Jid;
 
 use crate::{
-    AccessModel, Error, ItemExpire, ItemReply, Limits, MaxItems, NotificationType, PublishModel,
-    PublishNodeFull, SendLastPublishedItem,
+    AccessModel, Error, ItemExpire, ItemReply, LimitUnit, Limits, MaxItems, NotificationType,
+    PublishModel, PublishNodeFull, SendLastPublishedItem,
 };
 
 /// Parsed field of a configuration form. Each variant is the field of [`NodeConfig`](crate::NodeConfig) of the same
@@ -110,25 +110,28 @@ impl ConfigField {
     /// # Errors
     /// [`Error::BadSetting`] with the field and its limit.
     pub(super) fn check(&self, limits: &Limits) -> Result<(), Error> {
-        let at_most = |value: usize, max: usize| {
+        let at_most = |value: usize, max: usize, unit| {
             let field = self.field();
-            if value > max { Err(Error::BadSetting { field, max }) } else { Ok(()) }
+            if value > max { Err(Error::BadSetting { field, max, unit }) } else { Ok(()) }
         };
+        let check_text = |text: &str, max| at_most(text.len(), max, LimitUnit::Bytes);
         match self {
-            Self::Title(v) => at_most(v.len(), MAX_TITLE_BYTES),
-            Self::Description(v) => at_most(v.len(), MAX_DESCRIPTION_BYTES),
-            Self::Type(v) => at_most(v.len(), MAX_TYPE_BYTES),
-            Self::Language(v) => at_most(v.len(), MAX_LANGUAGE_BYTES),
-            Self::BodyXslt(v) => at_most(v.len(), MAX_XSLT_BYTES),
-            Self::DataformXslt(v) => at_most(v.len(), MAX_XSLT_BYTES),
+            Self::Title(v) => check_text(v, MAX_TITLE_BYTES),
+            Self::Description(v) => check_text(v, MAX_DESCRIPTION_BYTES),
+            Self::Type(v) => check_text(v, MAX_TYPE_BYTES),
+            Self::Language(v) => check_text(v, MAX_LANGUAGE_BYTES),
+            Self::BodyXslt(v) | Self::DataformXslt(v) => check_text(v, MAX_XSLT_BYTES),
             Self::RosterGroupsAllowed(v) => {
-                let longest = v.iter().map(String::len).max().unwrap_or_default();
-                at_most(longest, MAX_GROUP_BYTES)?;
-                at_most(v.len(), MAX_GROUPS)
+                v.iter().try_for_each(|group| check_text(group, MAX_GROUP_BYTES))?;
+                at_most(v.len(), MAX_GROUPS, LimitUnit::Groups)
             }
-            Self::Contact(v) => at_most(v.len(), MAX_CONTACTS),
-            Self::MaxPayloadSize(v) => at_most(*v as usize, limits.max_payload_bytes as usize),
-            Self::MaxItems(MaxItems::Number(v)) => at_most(*v as usize, limits.max_items as usize),
+            Self::Contact(v) => at_most(v.len(), MAX_CONTACTS, LimitUnit::Addresses),
+            Self::MaxPayloadSize(v) => {
+                at_most(*v as usize, limits.max_payload_bytes as usize, LimitUnit::Bytes)
+            }
+            Self::MaxItems(MaxItems::Number(v)) => {
+                at_most(*v as usize, limits.max_items as usize, LimitUnit::Items)
+            }
             Self::AccessModel(_)
             | Self::DeliverNotifications(_)
             | Self::DeliverPayloads(_)

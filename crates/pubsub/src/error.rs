@@ -3,9 +3,35 @@
 //! An error names a situation, not a stanza condition: XEP-0060 renders some situations differently in different
 //! clauses. The table in `xmpp/error.rs` maps errors to stanza errors.
 
+use std::fmt;
+
 use thiserror::Error;
 
 use crate::Limits;
+
+/// What the limit of a configuration field counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LimitUnit {
+    /// JIDs.
+    Addresses,
+    /// Bytes of one text, or of all texts together.
+    Bytes,
+    /// Roster groups.
+    Groups,
+    /// Items of a node.
+    Items,
+}
+
+impl fmt::Display for LimitUnit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Addresses => "addresses",
+            Self::Bytes => "bytes",
+            Self::Groups => "groups",
+            Self::Items => "items",
+        })
+    }
+}
 
 /// Error of a rule. The request has changed nothing.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
@@ -14,12 +40,14 @@ pub enum Error {
     #[error("{0}")]
     BadRequest(&'static str),
     /// A configuration value exceeds its limit (§8.2.5.2).
-    #[error("{field}: at most {max}")]
+    #[error("{field}: at most {max} {unit}")]
     BadSetting {
         /// Name of the field in the form.
         field: &'static str,
         /// Limit of the value.
         max: usize,
+        /// What the limit counts.
+        unit: LimitUnit,
     },
     /// The items of one request do not fit into one notification.
     #[error("items of one request have at most {max} bytes together")]

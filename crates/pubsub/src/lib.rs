@@ -56,7 +56,7 @@ pub use config_revision::{ConfigRevision, Configuration, SeenConfig};
 pub use configured_subscriptions::ConfiguredSubscription;
 pub use context::{Actor, Context, IdGenerator, Timestamp, administers};
 pub use deleted_nodes::{FormerNode, OwnerHash};
-pub use error::{Error, Feature};
+pub use error::{Error, Feature, LimitUnit};
 pub use event::{Audience, DeliveryVariant, Event, EventItem, LogEntry, is_entitled};
 pub use ids::{ArchiveId, Epoch, EventId, ItemId, NodeId, Sequence, is_xml};
 pub use item::{Item, ItemPosition, Payload, SHORT_TAG, written_len};
