@@ -59,6 +59,51 @@ fn documents_name_existing_tests_and_files() {
     assert!(named > 100, "{named}");
 }
 
+/// Returns the anchors of a document: its headings, as GitHub names them, and its ids.
+fn anchors(text: &str) -> BTreeSet<String> {
+    let mut is_code = false;
+    let outside_code = |line: &&str| {
+        is_code ^= line.trim_start().starts_with("```");
+        !is_code && line.starts_with('#')
+    };
+    let named = |heading: &str| {
+        let name = heading.trim_start_matches('#').trim().to_lowercase().replace(' ', "-");
+        name.chars().filter(|c| c.is_alphanumeric() || matches!(c, '-' | '_')).collect()
+    };
+    let headings = text.lines().filter(outside_code).map(named);
+    let ids = text.split("<a id=\"").skip(1);
+    headings.chain(ids.filter_map(|rest| Some(rest.split_once('"')?.0.to_owned()))).collect()
+}
+
+#[test]
+fn links_of_documents_lead_to_files_and_anchors() {
+    let mut documents = files(&root().join("docs"), "md");
+    for name in ["README.md", "CHANGELOG.md", "SECURITY.md"] {
+        let path = root().join(name);
+        let text = fs::read_to_string(&path).unwrap();
+        documents.push((path, text));
+    }
+    let mut found = 0;
+    for (path, text) in documents {
+        let name = path.display();
+        let links = text.split("](").skip(1).filter_map(|rest| Some(rest.split_once(')')?.0));
+        for link in links.filter(|link| !link.contains("://")) {
+            let (file, anchor) = link.split_once('#').unwrap_or((link, ""));
+            let target = match file {
+                "" => path.clone(),
+                file => path.parent().unwrap().join(file),
+            };
+            assert!(target.exists(), "{name}: {link}");
+            if !anchor.is_empty() {
+                found += 1;
+                let text = fs::read_to_string(&target).unwrap();
+                assert!(anchors(&text).contains(anchor), "{name}: {link}");
+            }
+        }
+    }
+    assert!(found > 20, "{found}");
+}
+
 /// The field `event` of each call of a macro of the log, if the call has one.
 fn events<'a>(text: &'a str, call: &str) -> Vec<Option<&'a str>> {
     let calls = text.match_indices(call).map(|(at, _)| &text[at + call.len()..]);

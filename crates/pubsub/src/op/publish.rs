@@ -64,7 +64,7 @@ pub struct PublishReply {
 /// A missing node is created in the same commit if the actor may create nodes (§7.1.4). SPEC: an actor that may not
 /// create the node gets `item-not-found`, as does every actor if the configuration of the service does not allow
 /// automatic creation. A node with a redirect is never created automatically, and a deleted one only by entities that
-/// [may have its name](FormerNode).
+/// may have its name (`FormerNode`).
 ///
 /// # Errors
 /// [`Error::NodeNotFound`], [`Error::Forbidden`], [`Error::ForeignItem`], [`Error::PreconditionNotMet`],
