@@ -17,12 +17,16 @@ use crate::{
             mam, notification, ns, reply,
             request::{self, GetRequest, PubsubRequest, SetRequest},
         },
-        xml::{padding::fits, writer::ElementWriter},
+        xml::{
+            padding::{fits, fits_relayed},
+            writer::ElementWriter,
+        },
     },
 };
 use gjallar_pubsub::{
     Actor,
     op::{affiliations::SetAffiliationsReply, subscriptions::SetSubscriptionsReply},
+    relayed_len,
 };
 
 use super::{
@@ -179,7 +183,7 @@ impl Router {
             ("ping", ns::PING, false) => Ok(None),
             ("query", ns::VERSION, false) => Ok(Some(version::version())),
             ("command", ns::COMMANDS, true) => {
-                let frame = header.result(Some(ElementWriter::new("command"))).len();
+                let frame = relayed_len(&header.result(Some(ElementWriter::new("command"))));
                 let room = self.max_stanza_bytes.saturating_sub(frame);
                 return match self.commands.run(actor, child, room).await {
                     Ok(stage) => self.send(header, header.result(Some(stage))),
@@ -330,7 +334,7 @@ impl Router {
         let mut forms = iter::once(whole)
             .chain(iter::once_with(|| header.error(error)))
             .chain(iter::once_with(|| header.short_error(error)));
-        match forms.find(|form| self.fits(form)) {
+        match forms.find(|form| self.fits_relayed(form)) {
             Some(stanza) => self.send_to(header.from.as_deref().unwrap_or_default(), stanza),
             None => debug!("failed to reply to a request: its id is too long"),
         }
@@ -394,10 +398,14 @@ impl Router {
 
     async fn handle_get(&self, header: &Envelope, actor: &Actor, question: GetRequest) {
         let kind = question.metric_label();
+        let is_retrieval = matches!(question, GetRequest::Retrieve(_));
         match pubsub::answer(&self.service, actor, question).await {
             Ok(shown) => {
                 self.service.metrics().count_request(kind, GRANTED);
-                self.send(header, header.result(Some(shown)));
+                let reply = header.result(Some(shown));
+                // Several items fit anywhere. A single one has at most `max_payload_bytes`, however it is relayed.
+                let fits = if is_retrieval { self.fits(&reply) } else { self.fits_relayed(&reply) };
+                self.send_or_refuse(header, reply, fits);
             }
             Err(error) => self.refuse_counted(header, kind, &error),
         }
@@ -441,9 +449,14 @@ impl Router {
         &self.service
     }
 
-    /// Returns `true` if a stanza of this size is within the server's limit.
+    /// Returns `true` if a stanza is within the server's limit.
     pub(super) fn fits(&self, stanza: &str) -> bool {
         fits(stanza, self.max_stanza_bytes)
+    }
+
+    /// Returns `true` if a stanza is within the limit of the server, and of another server to which it is relayed.
+    fn fits_relayed(&self, stanza: &str) -> bool {
+        fits_relayed(stanza, self.max_stanza_bytes)
     }
 
     pub(super) fn max_stanza_bytes(&self) -> usize {
@@ -523,7 +536,7 @@ impl Router {
 
     /// Sends a reply; in its short form if the complete one is larger than a stanza may be.
     fn reply_or_truncate(&self, header: &Envelope, answer: String, less: impl FnOnce() -> String) {
-        let answer = if self.fits(&answer) { answer } else { less() };
+        let answer = if self.fits_relayed(&answer) { answer } else { less() };
         self.send_to(header.from.as_deref().unwrap_or_default(), answer);
     }
 
@@ -567,14 +580,19 @@ impl Router {
 
     /// Sends a reply, or an error if the reply is larger than a stanza may be.
     pub(super) fn send(&self, header: &Envelope, stanza: String) {
-        if !self.fits(&stanza) {
+        let fits = self.fits_relayed(&stanza);
+        self.send_or_refuse(header, stanza, fits);
+    }
+
+    fn send_or_refuse(&self, header: &Envelope, stanza: String, fits: bool) {
+        if fits {
+            self.send_to(header.from.as_deref().unwrap_or_default(), stanza);
+        } else {
             let error = StanzaError::new("modify", "policy-violation").text(format!(
                 "max_stanza_bytes: the reply has more than {} bytes: request pages",
                 self.max_stanza_bytes
             ));
             self.refuse_at_limit(header, "answer_bytes", &error);
-        } else {
-            self.send_to(header.from.as_deref().unwrap_or_default(), stanza);
         }
     }
 }

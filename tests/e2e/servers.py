@@ -319,11 +319,12 @@ class Federated(Ejabberd):
     """One of two servers that know each other. Domains are addresses on loopback, so no name is looked up: this
     one's component, if it has one, and its users are at `domain`, and everybody else at one other port."""
 
+    # The limit is that of Debian's configuration, and of Prosody by default.
     LISTEN = """
   - port: {port}
     ip: "{domain}"
     module: ejabberd_s2s_in
-    max_stanza_size: 4194304
+    max_stanza_size: 524288
 """
 
     def __init__(self, users, domain, component, port, others_port):

@@ -13,6 +13,8 @@ from servers import Federated, Gjallar, free_ports, wait_for
 NODE = "princely_musings"
 NEAR, FAR, SERVICE, SLOW, DEAD = (f"127.0.0.{last}" for last in (1, 2, 3, 4, 5))
 NUMBER = 50
+HTML = ('<p>See <a href="https://blog.example.org/2026/11/30/news" class="link">the news</a>, and '
+        '<img src="https://blog.example.org/1.png" alt="a picture"/>: it\'s new.</p>') * 30
 
 
 @pytest.fixture(scope="module")
@@ -23,7 +25,7 @@ def servers():
         slow.bind((SLOW, far_port))
         slow.listen()
         with Federated(["owner", "alice"], NEAR, SERVICE, near_port, far_port) as near:
-            with Federated(["bob"], FAR, FAR, far_port, near_port) as far:
+            with Federated(["bob", "carol"], FAR, FAR, far_port, near_port) as far:
                 yield near, far
 
 
@@ -62,3 +64,34 @@ def test_dead_or_slow_server_delays_no_other_domain(servers, tmp_path):
         wait_for(lambda: gjallar.stat("notification_bounces_total") >= 10 * NUMBER, "the bounces")
         assert gjallar.stat("link_up") == 1
         assert '"level":"ERROR"' not in gjallar.logged()
+
+
+@with_loop
+async def read_while_another_is_told(near, far):
+    """Bob reads a whole node of HTML, more than an answer holds, while Carol gets events over the same stream."""
+    async with clients(near.client_port, "owner", domain=NEAR) as (owner,):
+        async with clients(far.client_port, "bob", "carol", domain=FAR) as (bob, carol):
+            for node in ("blog", "news"):
+                await owner.pubsub.create_node(SERVICE, node)
+            for number in range(120):
+                await owner.pubsub.publish(SERVICE, "blog", id=str(number), payload=entry(HTML))
+            await carol.pubsub.subscribe(SERVICE, "news", timeout=30)
+            reading = bob.pubsub.get_items(SERVICE, "blog", timeout=30)
+            for number in range(NUMBER):
+                await owner.pubsub.publish(SERVICE, "news", id=str(number), payload=entry("x"))
+            items = (await reading)["pubsub"]["items"]["substanzas"]
+            await carol.until(NUMBER)
+            told = [name for event in carol.events for name in item_ids(event)]
+            assert told == [str(number) for number in range(NUMBER)]
+            return len(items)
+
+
+def test_a_large_answer_leaves_the_events_of_its_domain(servers, tmp_path):
+    """Servers write quotes of text as six bytes, and end a server-to-server stream at a stanza above their limit."""
+    near, far = servers
+    with Gjallar(near.component_port, tmp_path, jid=SERVICE, creators="anyone", link_multicast="off") as gjallar:
+        number = read_while_another_is_told(near, far)
+        assert 40 < number < 120, "an answer that is filled, and cut"
+        assert gjallar.stat("notification_bounces_total") == 0
+    for server in servers:
+        assert "policy-violation" not in (server.folder / "logs/ejabberd.log").read_text()

@@ -510,6 +510,17 @@ pub fn shown(element: &Element) -> String {
     gjallar::xmpp::xml::writer::stand_alone(element)
 }
 
+/// An element as another server gets it: Prosody and ejabberd write quotes in text and values as `&apos;` and `&quot;`.
+pub fn relayed(element: &Element) -> String {
+    let shown = shown(element);
+    let pieces = shown.split_inclusive('>').map(|piece| {
+        let (text, tag) = piece.split_at(piece.find('<').unwrap_or(piece.len()));
+        text.replace('\'', "&apos;").replace('"', "&quot;")
+            + &tag.replace("&#39;", "&apos;").replace("&#34;", "&quot;")
+    });
+    pieces.collect()
+}
+
 /// Options of forms have labels: clients such as Converse show an option without one as an empty line.
 pub fn assert_options_have_labels(element: &Element) {
     let is_option = element.is("option", "jabber:x:data");

@@ -2,10 +2,12 @@
 
 use std::{collections::BTreeSet, sync::Arc};
 
-use gjallar::store::MemoryStore;
+use gjallar::{config::Config, store::MemoryStore};
 use minidom::Element;
 
-use crate::support::component::{SERVICE, TestComponent, assert_options_have_labels, error, shown};
+use crate::support::component::{
+    SERVICE, TestComponent, assert_options_have_labels, error, relayed, shown,
+};
 
 const ADMIN: &str = "admin@localhost/desk";
 const OWNER: &str = "owner@localhost/desk";
@@ -152,8 +154,7 @@ async fn listed(component: &mut TestComponent, who: &str) -> Vec<(String, String
 
 #[tokio::test]
 async fn commands_are_listed_for_entities_that_may_use_them() {
-    let no_creators =
-        |config: &mut gjallar::config::Config| config.creators = vec!["admins".into()];
+    let no_creators = |config: &mut Config| config.creators = vec!["admins".into()];
     let mut component = TestComponent::with(Arc::new(MemoryStore::new()), no_creators).await;
     component.create(ADMIN, "n", &[]).await;
     let entry = "<affiliation jid='owner@localhost' affiliation='owner'/>";
@@ -809,6 +810,28 @@ async fn page_of_an_export_fits_into_a_reply() {
     assert!(items.iter().all(is_whole));
     items.dedup();
     assert_eq!(items.len(), 114);
+}
+
+/// Servers write quotes of text as six bytes.
+#[tokio::test]
+async fn a_page_of_an_export_fits_after_servers_have_escaped_its_quotes() {
+    let limit = Config::default().link.max_stanza_bytes;
+    let mut component = TestComponent::start().await;
+    component.create("bot@localhost", "n", &[]).await;
+    let payload = format!("<x xmlns='urn:x'>{}</x>", "<b c='d'>it's</b>".repeat(500));
+    for id in 0..60 {
+        let publish = format!("<publish node='n'><item id='{id}'>{payload}</item></publish>");
+        component.granted("bot@localhost", &publish).await;
+    }
+    let mut export = CommandDialog::begin(&mut component, ADMIN, "export").await;
+    export.fill(&[("jid", "bot@localhost")]).await;
+    let mut items = export.values("items").len();
+    while export.status() == "executing" {
+        assert!(relayed(&export.answer).len() <= limit, "{}", relayed(&export.answer).len());
+        export.act("next", &[]).await;
+        items += export.values("items").len();
+    }
+    assert_eq!(items, 60);
 }
 
 #[tokio::test]

@@ -11,7 +11,7 @@ use minidom::Element;
 use tokio::sync::Semaphore;
 
 use crate::support::{
-    component::{OWNER as OWNER_NS, PUBSUB, TestComponent, error, shown},
+    component::{OWNER as OWNER_NS, PUBSUB, TestComponent, error, relayed, shown},
     failing_store::FailingStore,
     process::{ServiceProcess, lines_with_event},
     service::{TestService, actor},
@@ -389,6 +389,80 @@ async fn block_list_of_twelve_thousand_is_read_in_one_reply() {
     let Config { link, limits, .. } = Config::default();
     assert_eq!(entries(link.max_stanza_bytes, limits.max_reply_bytes).await, 3_246);
     assert_eq!(entries(2_000_000, 1_900_000).await, 12_000);
+}
+
+/// An answer to a user of another server is relayed by both, which write quotes of text as six bytes: a larger stanza than
+/// a server takes would end its stream, with the events for others.
+#[tokio::test]
+async fn answers_fit_after_servers_have_escaped_their_quotes() {
+    let Config { link, limits, .. } = Config::default();
+    let html =
+        "&lt;p class=\"a\"&gt;See &lt;a href=\"https://blog.example.org/news\"&gt;it&lt;/a&gt;";
+    for (text, in_value) in [
+        (html.repeat(80), false),
+        ("{\"a\": \"b\", \"c\": 'd'}".repeat(250), false),
+        ("'".repeat(6000), false),
+        ("&#34;".repeat(3000), true),
+    ] {
+        let mut component = TestComponent::start().await;
+        component.create(OWNER, "n", &[("max_items", "max")]).await;
+        let payload = match in_value {
+            true => format!("<x xmlns='urn:x'><y z='{text}'/></x>"),
+            false => format!("<x xmlns='urn:x'>{text}</x>"),
+        };
+        publish_entries(&mut component, OWNER, "n", &payload, 100).await;
+        let names: String = (0..100).map(|id| format!("<item id='{id:0>64}'/>")).collect();
+        for content in [
+            "<items node='n'/>".to_owned(),
+            format!("<items node='n'/>{}", asked("<max>100</max>")),
+            format!("<items node='n'>{names}</items>"),
+        ] {
+            let answer = component.pubsub(STRANGER, "get", &content).await;
+            let bytes = relayed(&answer).len();
+            let expected = limits.max_reply_bytes - 50_000..link.max_stanza_bytes - 10_000;
+            assert!(expected.contains(&bytes), "{text:.20} {content:.40}: {bytes} bytes");
+        }
+    }
+}
+
+/// A single item is given whatever it grows to, as it is published whatever it grows to.
+#[tokio::test]
+async fn an_item_of_the_largest_payload_is_given_whatever_its_quotes_take() {
+    let configure = |config: &mut Config| config.limits.max_payload_bytes = 252_000;
+    let mut component = TestComponent::with(Arc::new(MemoryStore::new()), configure).await;
+    component.create(OWNER, "n", &[]).await;
+    let payload = format!("<x xmlns='urn:x'>{}</x>", "'".repeat(251_000));
+    component
+        .granted(OWNER, &format!("<publish node='n'><item id='1'>{payload}</item></publish>"))
+        .await;
+    assert_eq!(component.items(STRANGER, "n").await, ["1"]);
+}
+
+/// Names of nodes with quotes grow on their way too; a list that is asked for without pages is refused then.
+#[tokio::test]
+async fn lists_without_pages_fit_after_servers_have_escaped_their_quotes() {
+    const AT: &str = "<affiliations/>";
+    let small = |config: &mut Config| {
+        config.link.max_stanza_bytes = 60_000;
+        config.limits.max_payload_bytes = 10_000;
+        config.limits.max_reply_bytes = 40_000;
+    };
+    let mut component = TestComponent::with(Arc::new(MemoryStore::new()), small).await;
+    let (mut nodes, mut bytes) = (0, 0);
+    loop {
+        component.create(OWNER, &format!("{nodes}{}", "&apos;".repeat(200)), &[]).await;
+        nodes += 1;
+        let answer = component.pubsub(OWNER, "get", AT).await;
+        if answer.attr("type") == Some("error") {
+            assert_eq!(error(&answer), "modify policy-violation");
+            break;
+        }
+        bytes = relayed(&answer).len();
+        assert!(bytes <= 60_000, "{nodes} nodes: {bytes} bytes");
+    }
+    assert!(bytes > 55_000, "{bytes}");
+    let page = component.pubsub(OWNER, "get", &format!("{AT}{}", asked("<max>1000</max>"))).await;
+    assert!((35_000..=41_000).contains(&relayed(&page).len()), "{}", relayed(&page).len());
 }
 
 /// XEP-0465: an answer has the JID of a public subscriber twice. One that is cut is counted, as with items.

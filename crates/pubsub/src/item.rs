@@ -33,14 +33,16 @@ impl Payload {
     /// Returns the text content of the element, without markup.
     #[must_use]
     pub fn text(&self) -> String {
-        let mut text = String::new();
-        // `>` is always escaped in values and text.
-        for piece in self.xml.split('<') {
-            text.push_str(piece.split_once('>').map_or("", |(_, text)| text));
-        }
+        let text = tags(&self.xml).map(|(_, text)| text).collect();
         [("&lt;", "<"), ("&gt;", ">"), ("&#13;", "\r"), ("&amp;", "&")]
             .iter()
-            .fold(text, |text, (escaped, char)| text.replace(escaped, char))
+            .fold(text, |text: String, (escaped, char)| text.replace(escaped, char))
+    }
+
+    /// Returns the maximum bytes of the payload in a relayed stanza; see [`relayed_len`].
+    #[must_use]
+    pub fn relayed_len(&self) -> usize {
+        relayed_len(&self.xml)
     }
 
     /// Returns the bytes of the longest tag, or 0 if none is longer than [`SHORT_TAG`]. A stanza that ends with this
@@ -50,9 +52,7 @@ impl Payload {
         if self.xml.len() <= SHORT_TAG {
             return 0;
         }
-        // `>` is always escaped in values and text.
-        let tags = self.xml.split('<').filter_map(|piece| piece.find('>'));
-        let longest = tags.max().map_or(0, |end| end + "<>".len());
+        let longest = tags(&self.xml).map(|(tag, _)| tag.len() + "<>".len()).max().unwrap_or(0);
         if longest > SHORT_TAG { longest } else { 0 }
     }
 
@@ -120,14 +120,94 @@ impl Item {
     /// Returns the approximate bytes of the item in a notification, which also count towards the limits of the node.
     #[must_use]
     pub fn size(&self) -> usize {
+        // Existing stores have sizes that count a quote in a name as five bytes.
+        let name_len = |name: &str| escaped_len(name, 5);
         let payload = self.payload.as_ref().map_or(0, |payload| payload.xml().len());
-        40 + written_len(self.id.as_str()) + written_len(self.publisher.as_str()) + payload
+        40 + name_len(self.id.as_str()) + name_len(self.publisher.as_str()) + payload
     }
 }
 
-/// Returns the maximum bytes of a name in XML, where some characters are escaped.
+/// Bytes of a `'` or `"` in a relayed stanza: Prosody and ejabberd write `&apos;` and `&quot;` in text and values.
+const QUOTE_BYTES: usize = 6;
+
+/// Returns the maximum bytes of a name or text in a stanza that a server relays: servers escape some characters.
 #[must_use]
-pub fn written_len(name: &str) -> usize {
-    let is_escaped = |byte: &u8| matches!(byte, b'<' | b'>' | b'&' | b'\'' | b'"' | b'\t'..=b'\r');
-    name.len() + 4 * name.as_bytes().iter().filter(|byte| is_escaped(byte)).count()
+pub fn written_len(text: &str) -> usize {
+    escaped_len(text, QUOTE_BYTES)
+}
+
+fn escaped_len(text: &str, quote_bytes: usize) -> usize {
+    let added = |byte: &u8| match byte {
+        b'\'' | b'"' => quote_bytes - 1,
+        b'<' | b'>' | b'&' | b'\t'..=b'\r' => 4,
+        _ => 0,
+    };
+    text.len() + text.as_bytes().iter().map(added).sum::<usize>()
+}
+
+/// Returns the maximum bytes of XML of the service in a stanza that a server relays: the service writes a quote in text as
+/// one byte, and a quote in a value as a reference of five bytes.
+#[must_use]
+pub fn relayed_len(xml: &str) -> usize {
+    let added = |(tag, text): (&str, &str)| {
+        let quotes = count(text, |byte| matches!(byte, b'\'' | b'"'));
+        (QUOTE_BYTES - 1) * quotes + count(tag, |byte| byte == b'&')
+    };
+    xml.len() + tags(xml).map(added).sum::<usize>()
+}
+
+/// Returns the number of matching bytes. Counters of one byte let the compiler vectorize the loop.
+fn count(text: &str, is_counted: impl Fn(u8) -> bool) -> usize {
+    let chunks = text.as_bytes().chunks(usize::from(u8::MAX));
+    let counts = chunks.map(|chunk| chunk.iter().map(|byte| u8::from(is_counted(*byte))).sum());
+    counts.map(|count: u8| usize::from(count)).sum()
+}
+
+/// Returns the tags of XML of the service, without brackets, each with the text after it.
+fn tags(xml: &str) -> impl Iterator<Item = (&str, &str)> {
+    // `>` is always escaped in values and text.
+    xml.split('<').map(|piece| piece.split_once('>').unwrap_or((piece, "")))
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::{Epoch, EventId};
+
+    use super::*;
+
+    fn item(id: &str, xml: &str) -> Item {
+        let sequence = Sequence(1);
+        Item {
+            id: ItemId::parse(id).unwrap(),
+            event_id: EventId { epoch: Epoch(1), sequence },
+            index: 0,
+            created: sequence.into(),
+            publisher: BareJid::new("a@x").unwrap(),
+            published: Timestamp(0),
+            payload: Some(Payload::new(xml, "u")),
+        }
+    }
+
+    #[test]
+    fn quotes_of_text_and_values_take_six_bytes_after_a_server() {
+        for (written, relayed) in [
+            ("<x xmlns='u'/>", "<x xmlns='u'/>"),
+            ("<x xmlns='u' a='&#39;&#34;'/>", "<x xmlns='u' a='&apos;&quot;'/>"),
+            ("<x xmlns='u'>'\"</x>", "<x xmlns='u'>&apos;&quot;</x>"),
+            ("<x xmlns='u'>it's<y z='1'/> \"</x>", "<x xmlns='u'>it&apos;s<y z='1'/> &quot;</x>"),
+            ("<x xmlns='u'>&amp;&lt;</x>", "<x xmlns='u'>&amp;&lt;</x>"),
+            // Of a tag that has no end yet.
+            ("<x xmlns='u' a='&#39;", "<x xmlns='u' a='&apos;"),
+        ] {
+            assert_eq!(relayed_len(written), relayed.len(), "{written}");
+        }
+        assert_eq!(written_len("a'b\"<"), "a&apos;b&quot;&#60;".len());
+    }
+
+    /// A store keeps the size of each item, and checks it.
+    #[test]
+    fn the_recorded_size_of_an_item_counts_quotes_as_they_are_stored() {
+        let xml = "<x xmlns='u'>''</x>";
+        assert_eq!(item("'", xml).size(), 40 + 5 + 3 + xml.len());
+    }
 }

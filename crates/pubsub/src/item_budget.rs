@@ -2,7 +2,7 @@
 
 use std::mem;
 
-use crate::{Attribution, Item, Limits, written_len};
+use crate::{Attribution, Item, Limits, Payload, written_len};
 
 /// Maximum bytes of a list of items, and the way in which the size of an item is computed.
 #[derive(Clone, Debug)]
@@ -50,13 +50,13 @@ impl ItemBudget {
 }
 
 impl Rendering {
-    /// Returns the maximum rendered size of an item.
+    /// Returns the maximum rendered size of an item in a relayed stanza.
     fn size_of(&self, item: &Item) -> usize {
         let id = written_len(item.id.as_str());
         let publisher = self.attribution.publisher_of(item);
         let publisher =
             publisher.map_or(0, |jid| " publisher=''".len() + written_len(jid.as_str()));
-        let payload = item.payload.as_ref().map_or(0, |payload| payload.xml().len());
+        let payload = item.payload.as_ref().map_or(0, Payload::relayed_len);
         "<item id=''></item>".len() + id + publisher + payload + self.size_of_content(item, id)
     }
 

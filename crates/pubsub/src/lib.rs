@@ -59,7 +59,7 @@ pub use deleted_nodes::{FormerNode, OwnerHash};
 pub use error::{Error, Feature, LimitUnit};
 pub use event::{Audience, DeliveryVariant, Event, EventItem, LogEntry, is_entitled};
 pub use ids::{ArchiveId, Epoch, EventId, ItemId, NodeId, Sequence, is_xml};
-pub use item::{Item, ItemPosition, Payload, SHORT_TAG, written_len};
+pub use item::{Item, ItemPosition, Payload, SHORT_TAG, relayed_len, written_len};
 pub use item_budget::ItemBudget;
 pub use item_query::{ItemFilter, ItemOrder, ItemPage, ItemQuery, ItemRef, OrderField};
 pub use limits::Limits;

@@ -6,7 +6,7 @@
 
 use memchr::memchr;
 
-use gjallar_pubsub::SHORT_TAG;
+use gjallar_pubsub::{SHORT_TAG, relayed_len};
 
 /// Returns the number of spaces after a text of whole stanzas that keep its long tags from waiting in a parser.
 #[must_use]
@@ -43,8 +43,18 @@ fn padding_of_tags(mut rest: &[u8], short: usize) -> usize {
 #[must_use]
 pub fn fits(stanzas: &str, max_bytes: usize) -> bool {
     // The padding is never longer than the text.
-    let padding = || padding(stanzas).max(end_padding(stanzas));
-    stanzas.len() <= max_bytes / 2 || stanzas.len() + padding() <= max_bytes
+    stanzas.len() <= max_bytes / 2 || stanzas.len() + longest_padding(stanzas) <= max_bytes
+}
+
+/// The same at another server, after a server has relayed the stanzas ([`relayed_len`]).
+#[must_use]
+pub fn fits_relayed(stanzas: &str, max_bytes: usize) -> bool {
+    // Relayed and padded, the text is never longer than seven times itself.
+    stanzas.len() <= max_bytes / 7 || relayed_len(stanzas) + longest_padding(stanzas) <= max_bytes
+}
+
+fn longest_padding(stanzas: &str) -> usize {
+    padding(stanzas).max(end_padding(stanzas))
 }
 
 /// Appends the [padding] of the text.

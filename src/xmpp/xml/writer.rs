@@ -7,6 +7,7 @@ use std::fmt::{self, Write};
 use minidom::{Element, Node};
 
 use crate::xmpp::stanza::ns::XML;
+use gjallar_pubsub::relayed_len;
 
 /// Initial capacity in bytes, enough for most elements.
 const TAG_BYTES: usize = 256;
@@ -89,10 +90,10 @@ impl ElementWriter {
         self
     }
 
-    /// Returns the number of bytes of the element.
+    /// Returns the maximum bytes of the element in a relayed stanza; see [`relayed_len`].
     #[must_use]
-    pub fn byte_len(&self) -> usize {
-        self.written.len() + self.end().iter().map(|part| part.len()).sum::<usize>()
+    pub fn relayed_len(&self) -> usize {
+        relayed_len(&self.written) + self.end().iter().map(|part| part.len()).sum::<usize>()
     }
 
     fn finish(mut self) -> String {

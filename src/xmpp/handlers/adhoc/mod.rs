@@ -205,7 +205,7 @@ impl AdHocCommands {
         room: usize,
     ) -> Result<ElementWriter, StanzaError> {
         let answer = reply.render(about, id);
-        if answer.byte_len() > room {
+        if answer.relayed_len() > room {
             self.service.metrics().count_rejection("answer_bytes");
             // After an error the requester would repeat a change that is committed.
             return reply.shortened(about, id, room).ok_or_else(|| {
@@ -341,7 +341,7 @@ impl CommandReply {
         let Self::Done(CommandOutcome { note: Some(note), form: None }) = self else { return None };
         let done =
             |note| Self::Done(CommandOutcome { note: Some(note), form: None }).render(about, id);
-        let room = room.saturating_sub(done(note.shortened(0)).byte_len());
+        let room = room.saturating_sub(done(note.shortened(0)).relayed_len());
         Some(done(note.shortened(room)))
     }
 }

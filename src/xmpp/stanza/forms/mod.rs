@@ -18,6 +18,7 @@ use xmpp_parsers::{
 };
 
 use crate::xmpp::{stanza::ns, xml::writer::ElementWriter};
+use gjallar_pubsub::written_len;
 
 /// Renders a form. The library's conversion to an element takes ten times as long.
 #[must_use]
@@ -85,11 +86,9 @@ fn open_validation() -> ElementWriter {
         .child(ElementWriter::new("open"))
 }
 
-/// Returns the maximum number of bytes of a value in a form.
+/// Returns the maximum number of bytes of a value in a relayed form.
 pub(crate) fn value_len(value: &str) -> usize {
-    let is_escaped = |byte: &u8| matches!(byte, b'<' | b'>' | b'&' | b'\r');
-    let escaped = value.as_bytes().iter().filter(|byte| is_escaped(byte)).count();
-    "<value></value>".len() + value.len() + 4 * escaped
+    "<value></value>".len() + written_len(value)
 }
 
 /// Returns a field with its label and value. An empty value is left out: an empty `<value/>` is no JID, time or number.
