@@ -56,12 +56,12 @@ fn mapped(text: &str, is_allowed: impl FnOnce() -> bool) -> Cow<'_, str> {
             false => text.into(),
         };
     }
-    let kept: &[char] = if text.contains(ALLOWED) && is_allowed() { &ALLOWED } else { &[] };
-    let is_ignored = |c: char| commonly_mapped_to_nothing(c) && !kept.contains(&c);
+    let contextual: &[char] = if text.contains(ALLOWED) && is_allowed() { &ALLOWED } else { &[] };
+    let is_ignored = |c: char| commonly_mapped_to_nothing(c) && !contextual.contains(&c);
     let mut mapped = String::with_capacity(text.len());
     let mut run = String::new();
     for c in text.chars().filter(|c| !is_ignored(*c)).flat_map(decomposed) {
-        if is_kept(c) {
+        if is_unchanged(c) {
             mapped.push_str(&composed(&run.to_lowercase()));
             mapped.push(c);
             run.clear();
@@ -74,7 +74,7 @@ fn mapped(text: &str, is_allowed: impl FnOnce() -> bool) -> Cow<'_, str> {
 }
 
 /// Returns `true` if Stringprep keeps a character that current Unicode changes.
-fn is_kept(c: char) -> bool {
+fn is_unchanged(c: char) -> bool {
     let is_folded = || case_fold_for_nfkc(c).ne([c]);
     let is_lower_cased = || c.to_lowercase().ne([c]);
     unassigned_code_point(c) || CORRECTED.contains(&c) || is_lower_cased() && !is_folded()
@@ -83,8 +83,8 @@ fn is_kept(c: char) -> bool {
 /// Returns the fold of a localpart or a domain: equal for all spellings that Stringprep or RFC 7622 makes equal.
 pub(crate) fn folded(text: &str) -> String {
     let mut folded = String::with_capacity(text.len());
-    let kept = text.chars().filter(|c| !commonly_mapped_to_nothing(*c));
-    let lower = kept.flat_map(char::to_lowercase);
+    let retained = text.chars().filter(|c| !commonly_mapped_to_nothing(*c));
+    let lower = retained.flat_map(char::to_lowercase);
     for c in lower.flat_map(decomposed).flat_map(char::to_lowercase) {
         match c {
             'ß' => folded.push_str("ss"),
@@ -110,10 +110,10 @@ fn decomposed(c: char) -> impl Iterator<Item = char> {
     let is_later = unassigned_code_point(c) || CORRECTED.contains(&c);
     let decomposed: Vec<_> =
         if is_later { vec![c] } else { nfkd.normalize_iter([c].into_iter()).collect() };
-    let is_kept = decomposed.iter().any(|c| separates(*c));
+    let is_unchanged = decomposed.iter().any(|c| separates(*c));
     // Stringprep and UTS 46 replace the compatibility characters of ς by σ.
     let sigma = move |part: char| if part == 'ς' && c != 'ς' { 'σ' } else { part };
-    if is_kept { vec![c] } else { decomposed }.into_iter().map(sigma)
+    if is_unchanged { vec![c] } else { decomposed }.into_iter().map(sigma)
 }
 
 fn composed(text: &str) -> String {

@@ -28,11 +28,14 @@ impl Labels {
         let ascii = Uts46::new().to_ascii(bytes, deny, Hyphens::Check, DnsLength::Verify).ok()?;
         let (unicode, outcome) = Uts46::new().to_unicode(bytes, deny, Hyphens::Check);
         outcome.ok()?;
-        let both = unicode.split('.').zip(ascii.split('.'));
-        let both: Vec<_> = both.map(|(u, a)| [u.to_owned(), a.to_owned()]).collect();
-        let is_exact = both.len() == domain.split('.').count()
-            && domain.split('.').zip(&both).all(|(own, both)| both.iter().any(|one| one == own));
-        is_exact.then_some(Self(both))
+        let labels = unicode.split('.').zip(ascii.split('.'));
+        let labels: Vec<_> = labels.map(|(u, a)| [u.to_owned(), a.to_owned()]).collect();
+        let is_exact = labels.len() == domain.split('.').count()
+            && domain
+                .split('.')
+                .zip(&labels)
+                .all(|(own, spellings)| spellings.iter().any(|label| label == own));
+        is_exact.then_some(Self(labels))
     }
 
     /// Returns the domain with the chosen spelling of each label.
@@ -88,6 +91,6 @@ pub(crate) fn decoded(domain: &str) -> Cow<'_, str> {
 
 /// Returns `true` if two domains differ at most in the spelling of their labels.
 #[must_use]
-pub fn is_same_domain(one: &str, other: &str) -> bool {
-    one == other || decoded(one) == decoded(other) && with_u_labels(one) == with_u_labels(other)
+pub fn is_same_domain(left: &str, right: &str) -> bool {
+    left == right || decoded(left) == decoded(right) && with_u_labels(left) == with_u_labels(right)
 }

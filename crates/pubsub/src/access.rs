@@ -143,8 +143,8 @@ pub fn may_stay(config: &NodeConfig, affiliation: Affiliation) -> bool {
     is_up_to_rosters(config, affiliation) || admits(config, affiliation, None).is_ok()
 }
 
-/// Returns `true` if an entity with this affiliation may have an implicit subscription (§12.2), judged without rosters: entities
-/// that only a roster can admit keep their pending notifications.
+/// Returns `true` if an entity with this affiliation may have an implicit subscription (§12.2), judged without rosters:
+/// entities that only a roster can admit keep their pending notifications.
 #[must_use]
 pub fn may_subscribe_implicitly(config: &NodeConfig, affiliation: Affiliation) -> bool {
     let is_admitted = || admits(config, affiliation, None) == Ok(SubscribeAccess::Granted);
@@ -193,8 +193,8 @@ pub fn may_publish(node: &Node, actor: &Actor) -> Result<(), Error> {
     if allowed { Ok(()) } else { Err(Error::Forbidden) }
 }
 
-/// Checks that the node accepts new subscriptions of the actor (`pubsub#subscribe`). It always accepts those of owners and
-/// publishers (§12.12).
+/// Checks that the node accepts new subscriptions of the actor (`pubsub#subscribe`). Owners and publishers may always
+/// subscribe (§12.12).
 ///
 /// # Errors
 /// [`Error::Unsupported`].
@@ -219,8 +219,8 @@ pub(super) fn may_all_be_changed_by(node: &Node, entity: &BareJid) -> bool {
 /// Checks that the actor may overwrite or retract an item of this publisher (§4.1, §7.1.2, §7.2).
 ///
 /// SPEC: an entity with the affiliation publisher may retract any item, as §4.1 allows. An entity that may publish only
-/// by the publish model, or as publish-only, may overwrite and retract only its own items: §7.1.2 speaks of an item that
-/// "the publisher previously published".
+/// by the publish model, or as publish-only, may overwrite and retract only its own items: §7.1.2 speaks of an item
+/// that "the publisher previously published".
 ///
 /// # Errors
 /// [`Error::ForeignItem`].

@@ -143,7 +143,7 @@ impl Changes {
         let before = |jid| node.and_then(|node| node.special(jid)).map_or(0, |s| s.terms.len());
         self.iter().any(|change| match change {
             Change::Unsubscribed(_) | Change::AffiliationSet(..) => true,
-            Change::SubscriptionOptionsSet(jid, terms) => terms.len() < before(jid),
+            Change::SubscriptionOptionsSet(jid, details) => details.len() < before(jid),
             _ => false,
         })
     }

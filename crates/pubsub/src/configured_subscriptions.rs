@@ -27,9 +27,9 @@ pub struct ConfiguredSubscription {
 impl ConfiguredSubscription {
     /// Returns the subscriptions as they begin at this version; digests include only later events.
     pub(super) fn begun(self, sequence: Sequence, version: u64) -> Self {
-        let begun = |terms: &SubscriptionDetails| SubscriptionDetails {
-            digested_to: terms.digested_to.max(sequence),
-            ..terms.clone()
+        let begun = |details: &SubscriptionDetails| SubscriptionDetails {
+            digested_to: details.digested_to.max(sequence),
+            ..details.clone()
         };
         Self {
             since: version,
@@ -89,7 +89,7 @@ impl ConfiguredSubscriptions {
     }
 
     pub(super) fn iter(&self) -> impl Iterator<Item = (&Jid, &ConfiguredSubscription)> {
-        self.all.values().map(|(jid, special)| (jid, special))
+        self.all.values().map(|(jid, configured)| (jid, configured))
     }
 
     /// Returns the JIDs of an entity: its bare JID and its full JIDs.
@@ -102,7 +102,7 @@ impl ConfiguredSubscriptions {
         self.all
             .range(first..)
             .take_while(move |((other, _), _)| *other == bare)
-            .map(|(_, (jid, special))| (jid, special))
+            .map(|(_, (jid, configured))| (jid, configured))
     }
 
     /// Returns the number of JIDs of an entity's account.
@@ -113,23 +113,23 @@ impl ConfiguredSubscriptions {
     }
 
     pub(super) fn get(&self, jid: &Jid) -> Option<&ConfiguredSubscription> {
-        self.all.get(&key(jid)).map(|(_, special)| special)
+        self.all.get(&key(jid)).map(|(_, configured)| configured)
     }
 
-    pub(super) fn insert(&mut self, jid: Jid, special: ConfiguredSubscription) {
+    pub(super) fn insert(&mut self, jid: Jid, configured: ConfiguredSubscription) {
         self.remove(&jid);
-        self.pending += usize::from(special.is_pending);
-        self.subscriptions += special.subscriptions_len();
+        self.pending += usize::from(configured.is_pending);
+        self.subscriptions += configured.subscriptions_len();
         if let Some(account) = other_account(&jid) {
             *self.others.entry(account).or_default() += 1;
         }
-        self.all.insert(key(&jid), (jid, special));
+        self.all.insert(key(&jid), (jid, configured));
     }
 
     pub(super) fn remove(&mut self, jid: &Jid) -> Option<ConfiguredSubscription> {
-        let (_, special) = self.all.remove(&key(jid))?;
-        self.pending -= usize::from(special.is_pending);
-        self.subscriptions -= special.subscriptions_len();
+        let (_, configured) = self.all.remove(&key(jid))?;
+        self.pending -= usize::from(configured.is_pending);
+        self.subscriptions -= configured.subscriptions_len();
         if let Some(account) = other_account(jid)
             && let Some(number) = self.others.get_mut(&account)
         {
@@ -138,7 +138,7 @@ impl ConfiguredSubscriptions {
                 self.others.remove(&account);
             }
         }
-        Some(special)
+        Some(configured)
     }
 }
 
@@ -150,10 +150,10 @@ fn other_account(jid: &Jid) -> Option<AccountKey> {
 }
 
 fn subscribed<'a>(
-    some: impl Iterator<Item = (&'a (String, String), &'a (Jid, ConfiguredSubscription))>,
+    entries: impl Iterator<Item = (&'a (String, String), &'a (Jid, ConfiguredSubscription))>,
 ) -> impl Iterator<Item = (&'a Jid, &'a ConfiguredSubscription)> {
-    let some = some.map(|(_, (jid, special))| (jid, special));
-    some.filter(|(_, special)| !special.is_pending)
+    let entries = entries.map(|(_, (jid, configured))| (jid, configured));
+    entries.filter(|(_, configured)| !configured.is_pending)
 }
 
 fn key(jid: &Jid) -> (String, String) {
@@ -167,7 +167,7 @@ mod tests {
 
     #[test]
     fn subscriptions_of_an_account_are_counted_together() {
-        let special = ConfiguredSubscription {
+        let configured = ConfiguredSubscription {
             since: 0,
             special_since: 0,
             is_pending: true,
@@ -175,20 +175,20 @@ mod tests {
         };
         let jids = ["ss@bücher.example/1", "ß@bücher.example/1", "ß@xn--bcher-kva.example/2"];
         let jids = jids.map(|jid| Jid::new(jid).unwrap());
-        let mut specials = ConfiguredSubscriptions::default();
+        let mut all_configured = ConfiguredSubscriptions::default();
         for jid in jids.iter().chain(&jids) {
-            specials.insert(jid.clone(), special.clone());
+            all_configured.insert(jid.clone(), configured.clone());
         }
-        let number = |specials: &ConfiguredSubscriptions, entity: &str| {
-            specials.len_of_account(&BareJid::new(entity).unwrap())
+        let number = |all_configured: &ConfiguredSubscriptions, entity: &str| {
+            all_configured.len_of_account(&BareJid::new(entity).unwrap())
         };
         for entity in ["ss@xn--bcher-kva.example", "ß@bücher.example"] {
-            assert_eq!(number(&specials, entity), 3);
+            assert_eq!(number(&all_configured, entity), 3);
         }
-        assert_eq!(number(&specials, "s@bücher.example"), 0);
+        assert_eq!(number(&all_configured, "s@bücher.example"), 0);
         for jid in &jids {
-            specials.remove(jid);
+            all_configured.remove(jid);
         }
-        assert_eq!(specials, ConfiguredSubscriptions::default());
+        assert_eq!(all_configured, ConfiguredSubscriptions::default());
     }
 }

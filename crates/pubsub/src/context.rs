@@ -21,7 +21,7 @@ impl Actor {
     }
 }
 
-/// A point in time: milliseconds since 1970-01-01T00:00:00Z.
+/// Point in time: milliseconds since 1970-01-01T00:00:00Z.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Timestamp(pub u64);
 
@@ -76,10 +76,11 @@ pub struct Context<'a> {
 #[must_use]
 pub fn administers(administrators: &[BareJid], entity: &BareJid) -> bool {
     let is_of = |domain: &str| is_same_domain(domain, entity.domain().as_str());
-    let is_it = |one: &BareJid| {
-        one.is_same(entity) || (one.node().is_none() && is_of(one.domain().as_str()))
+    let is_administrator = |administrator: &BareJid| {
+        administrator.is_same(entity)
+            || (administrator.node().is_none() && is_of(administrator.domain().as_str()))
     };
-    administrators.iter().any(is_it)
+    administrators.iter().any(is_administrator)
 }
 
 impl Context<'_> {

@@ -114,8 +114,8 @@ pub struct LogEntry {
 ///
 /// Applied both when an event is committed and when pending entries are read after a restart.
 #[must_use]
-pub fn is_entitled(began: u64, plain_until: u64, as_of: u64) -> bool {
-    began < as_of && as_of <= plain_until
+pub fn is_entitled(since: u64, plain_until: u64, as_of: u64) -> bool {
+    since < as_of && as_of <= plain_until
 }
 
 /// Maximum number of recipients that one log entry lists. A stored entry includes all of them.
@@ -136,8 +136,8 @@ impl LogEntry {
         &self,
         recipient: &'a Jid,
     ) -> impl Iterator<Item = Cow<'a, Jid>> + use<'a> {
-        let is_again = self.nonce.is_some() && !recipient.is_bare();
-        let bare = is_again.then(|| Cow::Owned(recipient.to_bare().into()));
+        let is_resent = self.nonce.is_some() && !recipient.is_bare();
+        let bare = is_resent.then(|| Cow::Owned(recipient.to_bare().into()));
         iter::once(Cow::Borrowed(recipient)).chain(bare)
     }
 
@@ -147,20 +147,21 @@ impl LogEntry {
         node: &Node,
         config: &NodeConfig,
         item: &Item,
-        (subscriber, terms): (&Jid, &SubscriptionDetails),
+        (subscriber, details): (&Jid, &SubscriptionDetails),
         (as_of, nonce): (u64, u64),
     ) -> Option<Self> {
         let attribution = Attribution::of(node, config);
         let event = Event::Published(vec![EventItem::of(item, config, &attribution)]);
         let payload = item.payload.as_ref().filter(|_| config.deliver_payloads);
         let is_wanted = |options: &SubscriptionOptions| options.matches(payload);
-        let view = DeliveryVariant::of(&event, config, std::slice::from_ref(terms), is_wanted)?;
-        let again = Self::again(node, config, item, subscriber, (as_of, nonce))?;
-        Some(Self { variant: view, ..again })
+        let variant =
+            DeliveryVariant::of(&event, config, std::slice::from_ref(details), is_wanted)?;
+        let resent = Self::resent(node, config, item, subscriber, (as_of, nonce))?;
+        Some(Self { variant, ..resent })
     }
 
     /// Returns the entry that resends a stored item to one subscriber; `None` if the node delivers no notifications.
-    pub(super) fn again(
+    pub(super) fn resent(
         node: &Node,
         config: &NodeConfig,
         item: &Item,
@@ -170,9 +171,9 @@ impl LogEntry {
         let attribution = Attribution::of(node, config);
         let event = Event::Published(vec![EventItem::of(item, config, &attribution)]);
         let audience = Audience::Listed(Recipients::one(subscriber.clone()));
-        let again =
+        let resent =
             Self::new(node, config, (item.event_id, as_of), event, audience, item.published)?;
-        Some(Self { index: item.index, nonce: Some(nonce), ..again })
+        Some(Self { index: item.index, nonce: Some(nonce), ..resent })
     }
 
     /// Returns an entry with a notice for some entities, which is sent whatever the node delivers to subscribers. The
@@ -229,14 +230,14 @@ impl LogEntry {
     pub(super) fn new(
         node: &Node,
         config: &NodeConfig,
-        (place, as_of): (EventId, u64),
+        (event_id, as_of): (EventId, u64),
         event: Event,
         audience: Audience,
-        happened: Timestamp,
+        occurred_at: Timestamp,
     ) -> Option<Self> {
         config.deliver_notifications.then(|| Self {
             node: node.id.clone(),
-            event_id: place,
+            event_id,
             index: 0,
             event,
             audience,
@@ -246,7 +247,7 @@ impl LogEntry {
                 ..DeliveryVariant::default()
             },
             notification_type: config.notification_type,
-            occurred_at: happened,
+            occurred_at,
             nonce: None,
         })
     }
@@ -258,30 +259,32 @@ impl DeliveryVariant {
     pub(super) fn of(
         event: &Event,
         config: &NodeConfig,
-        terms: &[SubscriptionDetails],
+        details: &[SubscriptionDetails],
         is_wanted: impl Fn(&SubscriptionOptions) -> bool,
     ) -> Option<Self> {
-        let want = |terms: &&SubscriptionDetails| terms.want(event, config, &is_wanted);
-        let wanted: Vec<_> = terms.iter().filter(want).collect();
+        let selects = |details: &&SubscriptionDetails| details.selects(event, config, &is_wanted);
+        let selected: Vec<_> = details.iter().filter(selects).collect();
         // §12.16: notifications of a configuration, a purge or a deletion have no SubIDs.
         let is_of_items = matches!(event, Event::Published(_) | Event::Retracted(_));
-        let subids = wanted.iter().filter(|_| is_of_items).filter_map(|terms| terms.subid.clone());
+        let subids =
+            selected.iter().filter(|_| is_of_items).filter_map(|details| details.subid.clone());
         let subids = subids.collect();
         // SPEC: a JID that has several subscriptions with different `show-values` receives one message, in all states
         // of these subscriptions.
-        let shows = wanted.iter().map(|terms| terms.options.show_values).reduce(ShowSet::or)?;
-        let is_looked_at = config.presence_based_delivery || shows != ShowSet::ALL;
+        let shows =
+            selected.iter().map(|details| details.options.show_values).reduce(ShowSet::or)?;
+        let checks_presence = config.presence_based_delivery || shows != ShowSet::ALL;
         // §12.8: the message has a body if one of the subscriptions asks for it.
         let has_body = matches!(event, Event::Published(_))
-            && terms.iter().any(|terms| terms.options.include_body);
-        Some(Self { has_body, subids, shows: is_looked_at.then_some(shows) })
+            && details.iter().any(|details| details.options.include_body);
+        Some(Self { has_body, subids, shows: checks_presence.then_some(shows) })
     }
 }
 
 impl SubscriptionDetails {
     /// Returns `true` if an event is sent to this subscription at once. SPEC: events that a digest cannot include are
     /// sent at once: items of a node that does not keep items, and events other than items.
-    fn want(
+    fn selects(
         &self,
         event: &Event,
         config: &NodeConfig,

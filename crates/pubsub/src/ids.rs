@@ -48,8 +48,8 @@ macro_rules! id {
     };
 }
 
-id!(NodeId, "The name of a node, unique in the service (§4.6).", Error::NodeIdRequired);
-id!(ItemId, "The name of an item, unique in its node (§12.9).", Error::ItemRequired);
+id!(NodeId, "Name of a node, unique in the service (§4.6).", Error::NodeIdRequired);
+id!(ItemId, "Name of an item, unique in its node (§12.9).", Error::ItemRequired);
 
 /// Returns `true` if XML 1.0 allows all characters of a text: it has no control characters except tabs and line ends
 /// (XML 1.0 §2.2).

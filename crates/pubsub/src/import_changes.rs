@@ -49,8 +49,8 @@ pub fn requested(jids: Vec<Jid>) -> Changes {
 
 /// Returns the changes that set the options or SubIDs that a JID got at this version of the node.
 #[must_use]
-pub fn agreed(jid: Jid, terms: Vec<SubscriptionDetails>, since: u64) -> Changes {
-    Changes::at(Sequence(0), since, vec![Change::SubscriptionOptionsSet(jid, terms.into())])
+pub fn agreed(jid: Jid, details: Vec<SubscriptionDetails>, since: u64) -> Changes {
+    Changes::at(Sequence(0), since, vec![Change::SubscriptionOptionsSet(jid, details.into())])
 }
 
 /// Returns the changes that add items.

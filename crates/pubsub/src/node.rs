@@ -52,7 +52,7 @@ pub struct Node {
     /// Plain subscriptions that wait for the approval of an owner.
     pending: SubscriberList,
     /// Subscribed and pending JIDs with options or SubIDs; they are in neither of the other two lists.
-    specials: ConfiguredSubscriptions,
+    configured: ConfiguredSubscriptions,
     /// Spellings of the bare JIDs that are subscribed or pending.
     spelled: Spelled,
 }
@@ -80,7 +80,7 @@ impl Node {
             affiliations: Affiliations::default(),
             subscribers: SubscriberList::default(),
             pending: SubscriberList::default(),
-            specials: ConfiguredSubscriptions::default(),
+            configured: ConfiguredSubscriptions::default(),
             spelled: Spelled::default(),
         }
     }
@@ -195,20 +195,20 @@ impl Node {
 
     /// Returns the subscribed JIDs, each with the version at which its subscription began.
     pub fn subscriptions(&self) -> impl Iterator<Item = (&Jid, u64)> {
-        let special = self.specials.iter().filter(|(_, special)| !special.is_pending);
-        self.subscribers.iter().chain(special.map(|(jid, special)| (jid, special.since)))
+        let configured = self.configured.iter().filter(|(_, configured)| !configured.is_pending);
+        self.subscribers.iter().chain(configured.map(|(jid, configured)| (jid, configured.since)))
     }
 
     /// Returns the number of subscribed JIDs.
     #[must_use]
     pub fn subscribers_len(&self) -> usize {
-        self.subscribers.len() + self.specials.len() - self.specials.pending_len()
+        self.subscribers.len() + self.configured.len() - self.configured.pending_len()
     }
 
     /// Returns the number of subscriptions, counting each SubID.
     #[must_use]
     pub(super) fn listed_len(&self) -> usize {
-        self.subscribers.len() + self.specials.subscriptions_len()
+        self.subscribers.len() + self.configured.subscriptions_len()
     }
 
     /// Returns all subscriptions ordered by JID, beginning with those of `first` if it is given.
@@ -217,8 +217,9 @@ impl Node {
         first: Option<&'a Jid>,
     ) -> impl Iterator<Item = SubscriptionEntry<'a>> {
         let plain = self.subscribers.iter_from(first).map(|jid| (jid, None));
-        let special = self.specials.iter_from(first).map(|(jid, special)| (jid, Some(special)));
-        merged(plain, special, Ordering::Less).flat_map(listed)
+        let configured =
+            self.configured.iter_from(first).map(|(jid, configured)| (jid, Some(configured)));
+        merged(plain, configured, Ordering::Less).flat_map(listed)
     }
 
     /// Returns all subscriptions in reverse order of JIDs, beginning with those of `last` if it is given.
@@ -227,15 +228,16 @@ impl Node {
         last: Option<&'a Jid>,
     ) -> impl Iterator<Item = SubscriptionEntry<'a>> {
         let plain = self.subscribers.iter_back(last).map(|jid| (jid, None));
-        let special = self.specials.iter_back(last).map(|(jid, special)| (jid, Some(special)));
-        merged(plain, special, Ordering::Greater).flat_map(|of_jid| listed(of_jid).rev())
+        let configured =
+            self.configured.iter_back(last).map(|(jid, configured)| (jid, Some(configured)));
+        merged(plain, configured, Ordering::Greater).flat_map(|of_jid| listed(of_jid).rev())
     }
 
     /// Returns `true` if exactly this JID is subscribed.
     #[must_use]
     pub fn is_subscribed(&self, jid: &Jid) -> bool {
         self.subscribers.contains(jid)
-            || self.specials.get(jid).is_some_and(|special| !special.is_pending)
+            || self.configured.get(jid).is_some_and(|configured| !configured.is_pending)
     }
 
     /// Returns the state of the subscription of exactly this JID.
@@ -243,7 +245,7 @@ impl Node {
     pub fn state_of(&self, jid: &Jid) -> SubscriptionState {
         if self.is_subscribed(jid) {
             SubscriptionState::Subscribed
-        } else if self.pending.contains(jid) || self.specials.get(jid).is_some() {
+        } else if self.pending.contains(jid) || self.configured.get(jid).is_some() {
             SubscriptionState::Pending
         } else {
             SubscriptionState::None
@@ -252,14 +254,14 @@ impl Node {
 
     /// Returns the JIDs whose subscriptions wait for the approval of an owner.
     pub fn pending(&self) -> impl Iterator<Item = &Jid> {
-        let special = self.specials.iter().filter(|(_, special)| special.is_pending);
-        self.pending.iter().map(|(jid, _)| jid).chain(special.map(|(jid, _)| jid))
+        let configured = self.configured.iter().filter(|(_, configured)| configured.is_pending);
+        self.pending.iter().map(|(jid, _)| jid).chain(configured.map(|(jid, _)| jid))
     }
 
     /// Returns the number of JIDs with pending subscriptions.
     #[must_use]
     pub fn pending_len(&self) -> usize {
-        self.pending.len() + self.specials.pending_len()
+        self.pending.len() + self.configured.pending_len()
     }
 
     /// Returns the JIDs of an entity with pending subscriptions, in every spelling of its domain.
@@ -271,8 +273,9 @@ impl Node {
 
     /// Returns the JIDs of exactly this address, bare and full, with pending subscriptions.
     pub fn pending_of_address<'a>(&'a self, address: &BareJid) -> impl Iterator<Item = &'a Jid> {
-        let special = self.specials.of(address).filter(|(_, special)| special.is_pending);
-        self.pending.of(address).chain(special.map(|(jid, _)| jid))
+        let configured =
+            self.configured.of(address).filter(|(_, configured)| configured.is_pending);
+        self.pending.of(address).chain(configured.map(|(jid, _)| jid))
     }
 
     /// Returns the subscribed JIDs of an entity, bare and full, in every spelling of its domain.
@@ -294,8 +297,9 @@ impl Node {
         &'a self,
         address: &BareJid,
     ) -> impl Iterator<Item = &'a Jid> {
-        let special = self.specials.of(address).filter(|(_, special)| !special.is_pending);
-        self.subscribers.of(address).chain(special.map(|(jid, _)| jid))
+        let configured =
+            self.configured.of(address).filter(|(_, configured)| !configured.is_pending);
+        self.subscribers.of(address).chain(configured.map(|(jid, _)| jid))
     }
 
     fn is_affiliated(&self, address: &BareJid) -> bool {
@@ -303,7 +307,7 @@ impl Node {
     }
 
     /// Returns the subscribed and pending addresses without an affiliation that have one of these folds.
-    pub(super) fn alike(&self, folds: &HashSet<String>) -> BTreeSet<BareJid> {
+    pub(super) fn unaffiliated_with_folds(&self, folds: &HashSet<String>) -> BTreeSet<BareJid> {
         if folds.is_empty() {
             return BTreeSet::new();
         }
@@ -311,8 +315,9 @@ impl Node {
         let others = self.subscribers().chain(self.pending()).filter(is_folded).map(Jid::to_bare);
         let others = others.filter(|address| folds.contains(&*address.fold()));
         let folds = folds.iter().filter_map(|fold| BareJid::new(fold).ok());
-        let has_own = |address: &BareJid| address.spellings().any(|one| self.is_affiliated(&one));
-        folds.chain(others).filter(|address| !has_own(address)).collect()
+        let has_affiliation =
+            |address: &BareJid| address.spellings().any(|other| self.is_affiliated(&other));
+        folds.chain(others).filter(|address| !has_affiliation(address)).collect()
     }
 
     /// Returns the addresses by which the node knows an entity of a request: its spellings with an affiliation,
@@ -338,8 +343,8 @@ impl Node {
     #[must_use]
     pub fn known_subscriptions(&self, jid: &Jid) -> Vec<Jid> {
         let spellings = || [jid.clone()].into_iter().chain(jid.other_spellings());
-        let is_there = |jid: &Jid| self.state_of(jid) != SubscriptionState::None;
-        let known: Vec<_> = spellings().filter(is_there).collect();
+        let has_subscription = |jid: &Jid| self.state_of(jid) != SubscriptionState::None;
+        let known: Vec<_> = spellings().filter(has_subscription).collect();
         if !known.is_empty() {
             return known;
         }
@@ -357,31 +362,31 @@ impl Node {
     /// Returns the subscriptions of a JID with options or SubIDs; `None` for a plain subscription.
     #[must_use]
     pub fn special(&self, jid: &Jid) -> Option<&ConfiguredSubscription> {
-        self.specials.get(jid)
+        self.configured.get(jid)
     }
 
     /// Returns the JIDs that have options or SubIDs, with their subscriptions.
     pub fn specials(&self) -> impl Iterator<Item = (&Jid, &ConfiguredSubscription)> {
-        self.specials.iter()
+        self.configured.iter()
     }
 
     /// Returns the number of JIDs of an entity's account that have options or SubIDs.
     pub(super) fn specials_of_account(&self, entity: &BareJid) -> usize {
-        self.specials.len_of_account(entity)
+        self.configured.len_of_account(entity)
     }
 
     /// Returns the number of JIDs that have options or SubIDs.
     #[must_use]
     pub fn specials_len(&self) -> usize {
-        self.specials.len()
+        self.configured.len()
     }
 
     /// Returns the subscriptions of a subscribed or pending JID; for a plain one a single subscription with the default
     /// options.
     #[must_use]
-    pub fn terms_of(&self, jid: &Jid) -> Cow<'_, [SubscriptionDetails]> {
-        match self.specials.get(jid) {
-            Some(special) => Cow::Borrowed(&*special.terms),
+    pub fn details_of(&self, jid: &Jid) -> Cow<'_, [SubscriptionDetails]> {
+        match self.configured.get(jid) {
+            Some(configured) => Cow::Borrowed(&*configured.terms),
             None => Cow::Owned(vec![SubscriptionDetails::new(
                 None,
                 SubscriptionOptions::default(),
@@ -405,11 +410,11 @@ impl Node {
         match audience {
             Audience::Explicit(list) | Audience::Interested(list) => list.clone(),
             Audience::Listed(listed) => listed.filter(|jid| {
-                self.began(jid).is_some_and(|began| is_entitled(began, u64::MAX, as_of))
+                self.since(jid).is_some_and(|since| is_entitled(since, u64::MAX, as_of))
             }),
             Audience::Subscribers => {
                 let all = self.subscribers.iter();
-                let entitled = all.filter(|(_, began)| is_entitled(*began, u64::MAX, as_of));
+                let entitled = all.filter(|(_, since)| is_entitled(*since, u64::MAX, as_of));
                 entitled.map(|(jid, _)| jid.clone()).collect()
             }
         }
@@ -427,9 +432,9 @@ impl Node {
     }
 
     /// Returns the version at which the subscription of exactly this JID began.
-    fn began(&self, jid: &Jid) -> Option<u64> {
-        let special = self.specials.get(jid).filter(|special| !special.is_pending);
-        special.map(|special| special.since).or_else(|| self.subscribers.began(jid))
+    fn since(&self, jid: &Jid) -> Option<u64> {
+        let configured = self.configured.get(jid).filter(|configured| !configured.is_pending);
+        configured.map(|configured| configured.since).or_else(|| self.subscribers.since(jid))
     }
 
     /// Applies the changes of a commit. Changes of items do not affect the node.
@@ -444,18 +449,19 @@ impl Node {
                 }
                 Change::SubscriptionRequested(jid) => self.load_pending(jid.clone()),
                 Change::Subscribed(jid) | Change::SubscribedByOwner(jid) => {
-                    self.note(jid);
+                    self.count_spelling(jid);
                     self.pending.remove(jid);
-                    match self.specials.remove(jid) {
-                        Some(special) => {
-                            let special = special.begun(changes.sequence(), changes.version());
-                            self.specials.insert(jid.clone(), special);
+                    match self.configured.remove(jid) {
+                        Some(configured) => {
+                            let configured =
+                                configured.begun(changes.sequence(), changes.version());
+                            self.configured.insert(jid.clone(), configured);
                         }
                         None => self.subscribers.insert(jid.clone(), changes.version()),
                     }
                 }
-                Change::SubscriptionOptionsSet(jid, terms) => {
-                    self.agree(jid, terms.clone(), changes.version())
+                Change::SubscriptionOptionsSet(jid, details) => {
+                    self.set_details(jid, details.clone(), changes.version())
                 }
                 Change::Unsubscribed(jid) => {
                     if self.state_of(jid) != SubscriptionState::None {
@@ -463,7 +469,7 @@ impl Node {
                     }
                     self.pending.remove(jid);
                     self.subscribers.remove(jid);
-                    self.specials.remove(jid);
+                    self.configured.remove(jid);
                 }
                 Change::Deleted { .. }
                 | Change::Published(_)
@@ -477,23 +483,23 @@ impl Node {
     }
 
     /// Counts the spelling of a JID before it becomes subscribed or pending.
-    fn note(&mut self, jid: &Jid) {
+    fn count_spelling(&mut self, jid: &Jid) {
         if self.state_of(jid) == SubscriptionState::None {
             self.spelled.add(&jid.to_bare());
         }
     }
 
-    fn agree(&mut self, jid: &Jid, terms: Arc<[SubscriptionDetails]>, version: u64) {
-        self.note(jid);
-        let special = match self.specials.remove(jid) {
-            Some(special) => ConfiguredSubscription { terms, ..special },
+    fn set_details(&mut self, jid: &Jid, details: Arc<[SubscriptionDetails]>, version: u64) {
+        self.count_spelling(jid);
+        let configured = match self.configured.remove(jid) {
+            Some(configured) => ConfiguredSubscription { terms: details, ..configured },
             None => {
                 let is_pending = self.pending.remove(jid).is_some();
                 let since = self.subscribers.remove(jid).unwrap_or_default();
-                ConfiguredSubscription { since, special_since: version, is_pending, terms }
+                ConfiguredSubscription { since, special_since: version, is_pending, terms: details }
             }
         };
-        self.specials.insert(jid.clone(), special);
+        self.configured.insert(jid.clone(), configured);
     }
 
     /// Adds an affiliation while a store loads the node.
@@ -503,39 +509,39 @@ impl Node {
 
     /// Adds a subscription while a store loads the node.
     pub fn load_subscription(&mut self, jid: Jid, since: u64) {
-        self.note(&jid);
+        self.count_spelling(&jid);
         self.subscribers.insert(jid, since);
     }
 
     /// Adds a pending subscription while a store loads the node.
     pub fn load_pending(&mut self, jid: Jid) {
-        self.note(&jid);
+        self.count_spelling(&jid);
         self.pending.insert(jid, 0);
     }
 
     /// Adds subscriptions with options or SubIDs while a store loads the node.
-    pub fn load_special(&mut self, jid: Jid, special: ConfiguredSubscription) {
-        self.note(&jid);
-        self.specials.insert(jid, special);
+    pub fn load_special(&mut self, jid: Jid, configured: ConfiguredSubscription) {
+        self.count_spelling(&jid);
+        self.configured.insert(jid, configured);
     }
 }
 
 /// Merges two lists of JIDs that are sorted in this direction.
 fn merged<'a>(
-    one: impl Iterator<Item = OfJid<'a>>,
-    other: impl Iterator<Item = OfJid<'a>>,
+    left: impl Iterator<Item = OfJid<'a>>,
+    right: impl Iterator<Item = OfJid<'a>>,
     direction: Ordering,
 ) -> impl Iterator<Item = OfJid<'a>> {
-    let (mut one, mut other) = (one.peekable(), other.peekable());
-    iter::from_fn(move || match (one.peek(), other.peek()) {
-        (Some((first, _)), Some((second, _))) if order(first, second) != direction => other.next(),
-        (None, _) => other.next(),
-        (Some(_), _) => one.next(),
+    let (mut left, mut right) = (left.peekable(), right.peekable());
+    iter::from_fn(move || match (left.peek(), right.peek()) {
+        (Some((first, _)), Some((second, _))) if order(first, second) != direction => right.next(),
+        (None, _) => right.next(),
+        (Some(_), _) => left.next(),
     })
 }
 
-fn listed((jid, special): OfJid<'_>) -> impl DoubleEndedIterator<Item = SubscriptionEntry<'_>> {
-    let plain = special.is_none().then_some((jid, None));
-    let terms = special.into_iter().flat_map(|special| special.terms.iter());
-    plain.into_iter().chain(terms.map(move |terms| (jid, terms.subid.as_ref())))
+fn listed((jid, configured): OfJid<'_>) -> impl DoubleEndedIterator<Item = SubscriptionEntry<'_>> {
+    let plain = configured.is_none().then_some((jid, None));
+    let details = configured.into_iter().flat_map(|configured| configured.terms.iter());
+    plain.into_iter().chain(details.map(move |details| (jid, details.subid.as_ref())))
 }

@@ -86,18 +86,18 @@ impl<T: PartialEq> PageRequest<T> {
         mut fits: impl FnMut(&E) -> bool,
     ) -> Option<ResultPage<E>> {
         let total = list.len();
-        let place = |edge: &T| list.iter().position(|entry| key(entry) == *edge);
+        let position = |edge: &T| list.iter().position(|entry| key(entry) == *edge);
         let (from, until) = match &self.edge {
-            PageBound::After(edge) => (place(edge)? + 1, total),
+            PageBound::After(edge) => (position(edge)? + 1, total),
             PageBound::At(index) => ((*index).min(total), total),
-            PageBound::Before(edge) => (0, place(edge)?),
+            PageBound::Before(edge) => (0, position(edge)?),
             PageBound::Last => (0, total),
         };
-        let there = list.get(from..until).unwrap_or_default().iter();
+        let candidates = list.get(from..until).unwrap_or_default().iter();
         let count = if self.is_backward() {
-            there.rev().take(self.max).take_while(|entry| fits(entry)).count()
+            candidates.rev().take(self.max).take_while(|entry| fits(entry)).count()
         } else {
-            there.take(self.max).take_while(|entry| fits(entry)).count()
+            candidates.take(self.max).take_while(|entry| fits(entry)).count()
         };
         let index = if self.is_backward() { until - count } else { from };
         let entries = list.into_iter().skip(index).take(count).collect();

@@ -59,10 +59,10 @@ impl Spelled {
             let resource = resource.resource()?;
             Jid::new(&format!("{bare}/{resource}")).ok()
         };
-        let both = move |bare: BareJid| {
+        let jids = move |bare: BareJid| {
             let full = with_resource(&bare);
             [Jid::from(bare)].into_iter().chain(full)
         };
-        [resource.clone(), Jid::from(bare)].into_iter().chain(others.flat_map(both))
+        [resource.clone(), Jid::from(bare)].into_iter().chain(others.flat_map(jids))
     }
 }

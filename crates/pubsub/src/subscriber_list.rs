@@ -85,14 +85,14 @@ impl SubscriberList {
     }
 
     pub(super) fn contains(&self, jid: &Jid) -> bool {
-        self.began(jid).is_some()
+        self.since(jid).is_some()
     }
 
     /// Returns the version at which a subscription began.
-    pub(super) fn began(&self, jid: &Jid) -> Option<u64> {
+    pub(super) fn since(&self, jid: &Jid) -> Option<u64> {
         let part = self.parts.get(self.part_of(jid))?;
         let at = part.binary_search_by(|(other, _)| order(other, jid)).ok()?;
-        part.get(at).map(|(_, began)| *began)
+        part.get(at).map(|(_, since)| *since)
     }
 
     /// Returns the subscribed JIDs of an entity.
@@ -273,14 +273,14 @@ impl Recipients {
     /// # Errors
     /// The error of the test.
     pub fn try_filter<E>(&self, mut holds: impl FnMut(&Jid) -> Result<bool, E>) -> Result<Self, E> {
-        let mut left = Vec::new();
+        let mut filtered = Vec::new();
         for (index, jid) in self.iter().enumerate() {
             if holds(jid)? {
                 let subids = self.0.subids.get(index).map_or_else(Arc::default, Arc::clone);
-                left.push((jid.clone(), subids));
+                filtered.push((jid.clone(), subids));
             }
         }
-        Ok(Self::with_subids(left))
+        Ok(Self::with_subids(filtered))
     }
 
     /// Splits the list into lists of at most `max` recipients; none if the list is empty.
@@ -289,7 +289,7 @@ impl Recipients {
             return (!self.is_empty()).then(|| self.clone()).into_iter().collect();
         }
         let all: Vec<_> = self.iter().cloned().collect();
-        all.chunks(max).map(|some| some.iter().cloned().collect()).collect()
+        all.chunks(max).map(|chunk| chunk.iter().cloned().collect()).collect()
     }
 
     /// Returns the parts of the list, which other lists may share: an identifier and the approximate bytes of each.

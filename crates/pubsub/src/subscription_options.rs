@@ -229,12 +229,12 @@ impl SubscriptionDetails {
     }
 
     /// Returns `true` if the subscription depends on the presence of its subscriber.
-    pub(super) fn looks_at_presence(&self) -> bool {
+    pub(super) fn depends_on_presence(&self) -> bool {
         self.options.expire == Expire::Presence || self.options.show_values != ShowSet::ALL
     }
 
     /// Returns the time when the subscriber is notified that the lease will end.
-    pub(super) fn warned_at(&self) -> Option<Timestamp> {
+    pub(super) fn lease_notice_at(&self) -> Option<Timestamp> {
         let end = self.end()?;
         let length = end.0.saturating_sub(self.since.0);
         Some(Timestamp(end.0 - (length / 10).min(MAX_NOTICE_MILLIS)))
@@ -242,8 +242,8 @@ impl SubscriptionDetails {
 
     /// Returns the time of the next lease notice or end of the lease.
     pub(super) fn next_deadline(&self) -> Option<Timestamp> {
-        let warned_at = self.warned_at().filter(|_| !self.expiry_notified);
-        warned_at.into_iter().chain(self.end()).min()
+        let lease_notice_at = self.lease_notice_at().filter(|_| !self.expiry_notified);
+        lease_notice_at.into_iter().chain(self.end()).min()
     }
 
     /// Returns `true` if items are sent in digests. `keeps_items` tells whether the node keeps items, which digests

@@ -43,7 +43,7 @@ pub(crate) struct Fanout<'a> {
     with_keyword: Vec<(&'a Jid, &'a ConfiguredSubscription)>,
     /// Keywords, prepared when the first item is searched.
     keywords: Option<Keywords<'a>>,
-    made: HashMap<Selection, Vec<(DeliveryVariant, Recipients)>>,
+    built: HashMap<Selection, Vec<(DeliveryVariant, Recipients)>>,
     lists: Vec<Recipients>,
     /// Number of events so far, and the approximate bytes of their lists.
     events: usize,
@@ -54,12 +54,12 @@ pub(crate) struct Fanout<'a> {
 impl<'a> Fanout<'a> {
     /// Creates the fan-out for a node that has this configuration after the decision.
     pub(crate) fn new(node: &'a Node, config: &'a NodeConfig, cx: &Context<'_>) -> Self {
-        let all = node.specials().filter(|(_, special)| !special.is_pending);
-        let has_keyword = |special: &ConfiguredSubscription| {
-            special.terms.iter().any(|terms| !terms.options.keyword.is_empty())
+        let all = node.specials().filter(|(_, configured)| !configured.is_pending);
+        let has_keyword = |configured: &ConfiguredSubscription| {
+            configured.terms.iter().any(|details| !details.options.keyword.is_empty())
         };
         let (with_keyword, without_keyword): (Vec<_>, Vec<_>) =
-            all.partition(|(_, special)| has_keyword(special));
+            all.partition(|(_, configured)| has_keyword(configured));
         Self {
             node,
             config,
@@ -67,7 +67,7 @@ impl<'a> Fanout<'a> {
             without_keyword,
             with_keyword,
             keywords: None,
-            made: HashMap::new(),
+            built: HashMap::new(),
             lists: Vec::new(),
             events: 0,
             bytes: 0,
@@ -90,18 +90,22 @@ impl<'a> Fanout<'a> {
         let plain = LogEntry::new(self.node, self.config, at, event, audience, self.now);
         let Some(plain) = plain else { return Ok(Vec::new()) };
         let kind = EventClass::of(&plain.event);
-        let has = self.keywords_in(&plain.event);
+        let matching = self.keywords_in(&plain.event);
         let mut lists = self.lists(Selection::Kind(kind), &plain.event, &[]);
         if !self.with_keyword.is_empty() {
-            lists.extend(self.lists(Selection::Keywords(kind, has.clone()), &plain.event, &has));
+            lists.extend(self.lists(
+                Selection::Keywords(kind, matching.clone()),
+                &plain.event,
+                &matching,
+            ));
         }
         self.events += 1;
         if self.events > 1 && self.bytes > self.max_bytes {
             return Err(Error::TooManyNotifications);
         }
-        let listed = |(view, recipients): (DeliveryVariant, Recipients)| {
+        let listed = |(variant, recipients): (DeliveryVariant, Recipients)| {
             let audience = Audience::Listed(recipients);
-            LogEntry { audience, variant: view, ..plain.clone() }
+            LogEntry { audience, variant, ..plain.clone() }
         };
         let listed: Vec<_> = lists.into_iter().map(listed).collect();
         Ok([plain].into_iter().chain(listed).collect())
@@ -112,10 +116,10 @@ impl<'a> Fanout<'a> {
         &mut self,
         selection: Selection,
         event: &Event,
-        has: &[bool],
+        matching: &[bool],
     ) -> Vec<(DeliveryVariant, Recipients)> {
-        if let Some(made) = self.made.get(&selection) {
-            return made.clone();
+        if let Some(built) = self.built.get(&selection) {
+            return built.clone();
         }
         let all = match &selection {
             Selection::Kind(_) => &self.without_keyword,
@@ -124,25 +128,25 @@ impl<'a> Fanout<'a> {
         let is_wanted = |options: &SubscriptionOptions| {
             let keywords = self.keywords.as_ref();
             options.keyword.is_empty()
-                || keywords.is_some_and(|keywords| keywords.is_in(&options.keyword, has))
+                || keywords.is_some_and(|keywords| keywords.is_in(&options.keyword, matching))
         };
-        let mut views = BTreeMap::<_, Vec<(&Jid, Arc<[SubId]>)>>::new();
-        for &(jid, special) in all {
-            if let Some(mut view) =
-                DeliveryVariant::of(event, self.config, &special.terms, is_wanted)
+        let mut variants = BTreeMap::<_, Vec<(&Jid, Arc<[SubId]>)>>::new();
+        for &(jid, configured) in all {
+            if let Some(mut variant) =
+                DeliveryVariant::of(event, self.config, &configured.terms, is_wanted)
             {
-                let subids = std::mem::take(&mut view.subids).into();
-                views.entry(view).or_default().push((jid, subids));
+                let subids = std::mem::take(&mut variant.subids).into();
+                variants.entry(variant).or_default().push((jid, subids));
             }
         }
-        let mut made = Vec::with_capacity(views.len());
-        for (view, entities) in views {
-            for some in entities.chunks(MAX_LISTED) {
-                made.push((view.clone(), Self::list(&mut self.lists, &mut self.bytes, some)));
+        let mut built = Vec::with_capacity(variants.len());
+        for (variant, entities) in variants {
+            for chunk in entities.chunks(MAX_LISTED) {
+                built.push((variant.clone(), Self::list(&mut self.lists, &mut self.bytes, chunk)));
             }
         }
-        self.made.insert(selection, made.clone());
-        made
+        self.built.insert(selection, built.clone());
+        built
     }
 
     /// Returns a list of these entities, shared with an equal list if one exists.
@@ -151,12 +155,12 @@ impl<'a> Fanout<'a> {
         bytes: &mut usize,
         entities: &[(&Jid, Arc<[SubId]>)],
     ) -> Recipients {
-        let is_it = |list: &&Recipients| {
-            let mut both = list.iter_with_subids().zip(entities);
+        let is_equal = |list: &&Recipients| {
+            let mut pairs = list.iter_with_subids().zip(entities);
             list.len() == entities.len()
-                && both.all(|((jid, subids), other)| jid == other.0 && *subids == *other.1)
+                && pairs.all(|((jid, subids), other)| jid == other.0 && *subids == *other.1)
         };
-        if let Some(list) = lists.iter().find(is_it) {
+        if let Some(list) = lists.iter().find(is_equal) {
             return list.clone();
         }
         let entities = entities.iter().map(|(jid, subids)| ((*jid).clone(), Arc::clone(subids)));
@@ -173,8 +177,9 @@ impl<'a> Fanout<'a> {
             return Vec::new();
         }
         let keywords = self.keywords.get_or_insert_with(|| {
-            let terms = self.with_keyword.iter().flat_map(|(_, special)| special.terms.iter());
-            Keywords::new(terms.map(|terms| terms.options.keyword.as_str()))
+            let details =
+                self.with_keyword.iter().flat_map(|(_, configured)| configured.terms.iter());
+            Keywords::new(details.map(|details| details.options.keyword.as_str()))
         });
         keywords.in_texts(items.iter().filter_map(|item| item.payload.as_ref()).map(Payload::text))
     }

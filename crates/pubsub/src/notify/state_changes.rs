@@ -13,9 +13,9 @@ use crate::{
 /// Maximum number of owners that are notified of a subscription; a node may have thousands.
 const MAX_OWNERS: usize = 100;
 /// Maximum number of subscriptions of which one request notifies the owners.
-const MAX_TOLD_TO_OWNERS: usize = 100;
+const MAX_OWNER_NOTICES: usize = 100;
 /// Maximum number of subscriptions with a SubID of which one request notifies the subscribers, each in a message.
-const MAX_TOLD_OF_SUBIDS: usize = 10_000;
+const MAX_SUBID_NOTICES: usize = 10_000;
 
 /// Returns the notices of these changes at a node that has this configuration after them.
 ///
@@ -30,13 +30,13 @@ pub(crate) fn state_change_entries(
     let actor = cx.actor.bare();
     let mut affiliated = BTreeMap::<_, Vec<Jid>>::new();
     let mut subscriptions = BTreeMap::<_, Vec<Jid>>::new();
-    let (mut news, mut requests, mut of_subids) = (Vec::new(), Vec::new(), Vec::new());
-    let knows = |jid: &Jid| jid.to_bare().is_same(&actor) && !is_affiliated(changes, &actor);
-    let agreed = changes.iter().filter_map(|change| match change {
-        Change::SubscriptionOptionsSet(jid, terms) => Some((jid, &**terms)),
+    let (mut owner_notices, mut requests, mut of_subids) = (Vec::new(), Vec::new(), Vec::new());
+    let is_informed = |jid: &Jid| jid.to_bare().is_same(&actor) && !is_affiliated(changes, &actor);
+    let configured = changes.iter().filter_map(|change| match change {
+        Change::SubscriptionOptionsSet(jid, details) => Some((jid, &**details)),
         _ => None,
     });
-    let agreed: BTreeMap<&Jid, &[SubscriptionDetails]> = agreed.collect();
+    let configured: BTreeMap<&Jid, &[SubscriptionDetails]> = configured.collect();
     for change in changes.iter() {
         let (jid, state) = match change {
             Change::AffiliationSet(entity, affiliation) => {
@@ -49,62 +49,64 @@ pub(crate) fn state_change_entries(
                 (jid, SubscriptionState::Subscribed)
             }
             Change::SubscriptionRequested(jid) => {
-                let terms = agreed.get(jid).copied().unwrap_or_default();
-                requests.push((jid.clone(), subids(terms).cloned().collect::<Vec<_>>()));
+                let details = configured.get(jid).copied().unwrap_or_default();
+                requests.push((jid.clone(), subids(details).cloned().collect::<Vec<_>>()));
                 continue;
             }
             Change::Unsubscribed(jid) => (jid, SubscriptionState::None),
-            Change::SubscriptionOptionsSet(jid, left) if !knows(jid) => {
-                let ended = subids(terms_before(node, jid))
-                    .filter(|ended| left.iter().all(|terms| terms.subid.as_ref() != Some(*ended)));
+            Change::SubscriptionOptionsSet(jid, remaining) if !is_informed(jid) => {
+                let ended = subids(details_before(node, jid)).filter(|ended| {
+                    remaining.iter().all(|details| details.subid.as_ref() != Some(*ended))
+                });
                 of_subids.extend(ended.map(|ended| (jid, ended.clone(), SubscriptionState::None)));
                 continue;
             }
             _ => continue,
         };
-        if !knows(jid) {
-            let terms = agreed.get(jid).copied().unwrap_or_else(|| terms_before(node, jid));
+        if !is_informed(jid) {
+            let details = configured.get(jid).copied().unwrap_or_else(|| details_before(node, jid));
             let before = of_subids.len();
-            of_subids.extend(subids(terms).map(|subid| (jid, subid.clone(), state)));
+            of_subids.extend(subids(details).map(|subid| (jid, subid.clone(), state)));
             if of_subids.len() == before {
                 subscriptions.entry(state).or_default().push(jid.clone());
             }
         }
         let was_pending = node.state_of(jid) == SubscriptionState::Pending;
         if config.notify_sub && !(was_pending && state == SubscriptionState::None) {
-            news.push((jid.clone(), state));
+            owner_notices.push((jid.clone(), state));
         }
     }
-    news.truncate(MAX_TOLD_TO_OWNERS);
-    let mut told = Vec::new();
+    owner_notices.truncate(MAX_OWNER_NOTICES);
+    let mut events = Vec::new();
     for (affiliation, entities) in affiliated {
-        told.push((Event::AffiliationChanged(affiliation), Recipients::sorted(entities)));
+        events.push((Event::AffiliationChanged(affiliation), Recipients::sorted(entities)));
     }
     for (state, jids) in subscriptions {
-        told.push((subscription(None, state), Recipients::sorted(jids)));
+        events.push((subscription(None, state), Recipients::sorted(jids)));
     }
     // §6.1.6: each notice of one of several subscriptions has its SubID.
-    for (jid, subid, state) in of_subids.into_iter().take(MAX_TOLD_OF_SUBIDS) {
+    for (jid, subid, state) in of_subids.into_iter().take(MAX_SUBID_NOTICES) {
         let event = Event::Subscription { jid: None, subid: Some(subid), state, expiry: None };
-        told.push((event, Recipients::one(jid.clone())));
+        events.push((event, Recipients::one(jid.clone())));
     }
-    if !news.is_empty() || !requests.is_empty() {
+    if !owner_notices.is_empty() || !requests.is_empty() {
         let owners = owners_but(node, &actor, changes);
-        told.extend(news.into_iter().map(|(j, s)| (subscription(Some(j), s), owners.clone())));
-        let asked =
+        events.extend(
+            owner_notices.into_iter().map(|(j, s)| (subscription(Some(j), s), owners.clone())),
+        );
+        let approval_requests =
             requests.iter().map(|(jid, _)| (Event::ApprovalRequested(jid.clone()), owners.clone()));
-        told.extend(asked);
+        events.extend(approval_requests);
     }
-    told.retain(|(_, recipients)| !recipients.is_empty());
-    let mut told = push_entry(node, told, changes, cx);
-    for notification in &mut told {
-        if let Event::ApprovalRequested(jid) = &notification.event {
-            let of_this = requests.iter().find(|(other, _)| other == jid);
-            notification.variant.subids =
-                of_this.map_or_else(Vec::new, |(_, subids)| subids.clone());
+    events.retain(|(_, recipients)| !recipients.is_empty());
+    let mut notices = push_entries(node, events, changes, cx);
+    for notice in &mut notices {
+        if let Event::ApprovalRequested(jid) = &notice.event {
+            let request = requests.iter().find(|(other, _)| other == jid);
+            notice.variant.subids = request.map_or_else(Vec::new, |(_, subids)| subids.clone());
         }
     }
-    told
+    notices
 }
 
 fn is_affiliated(changes: &Changes, entity: &BareJid) -> bool {
@@ -130,25 +132,25 @@ fn subscription(jid: Option<Jid>, state: SubscriptionState) -> Event {
     Event::Subscription { jid, subid: None, state, expiry: None }
 }
 
-fn terms_before<'a>(node: &'a Node, jid: &Jid) -> &'a [SubscriptionDetails] {
-    node.special(jid).map_or(&[], |special| &special.terms)
+fn details_before<'a>(node: &'a Node, jid: &Jid) -> &'a [SubscriptionDetails] {
+    node.special(jid).map_or(&[], |configured| &configured.terms)
 }
 
-fn subids(terms: &[SubscriptionDetails]) -> impl Iterator<Item = &SubId> {
-    terms.iter().filter_map(|terms| terms.subid.as_ref())
+fn subids(details: &[SubscriptionDetails]) -> impl Iterator<Item = &SubId> {
+    details.iter().filter_map(|details| details.subid.as_ref())
 }
 
 /// Appends log entries for events with explicit audiences.
-pub(crate) fn push_entry(
+pub(crate) fn push_entries(
     node: &Node,
-    told: Vec<(Event, Recipients)>,
+    events: Vec<(Event, Recipients)>,
     changes: &mut Changes,
     cx: &Context<'_>,
 ) -> Vec<LogEntry> {
     let mut notices = Vec::new();
-    for (event, entities) in told {
-        for some in entities.chunks(MAX_LISTED) {
-            let audience = Audience::Explicit(some);
+    for (event, entities) in events {
+        for chunk in entities.chunks(MAX_LISTED) {
+            let audience = Audience::Explicit(chunk);
             notices.push(LogEntry::for_entities(node, changes, event.clone(), audience, cx.now));
         }
     }
@@ -157,11 +159,11 @@ pub(crate) fn push_entry(
 
 /// Returns the owners after the changes, without the actor.
 fn owners_but(node: &Node, actor: &BareJid, changes: &Changes) -> Recipients {
-    let goes = |owner: &BareJid| {
+    let is_removed = |owner: &BareJid| {
         changes.iter().any(|change| {
             matches!(change, Change::AffiliationSet(e, a) if e == owner && *a != Affiliation::Owner)
         })
     };
-    let owners = node.owners().filter(|owner| *owner != actor && !goes(owner));
+    let owners = node.owners().filter(|owner| *owner != actor && !is_removed(owner));
     Recipients::sorted(owners.take(MAX_OWNERS).cloned().map(Jid::from).collect())
 }

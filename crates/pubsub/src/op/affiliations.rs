@@ -75,8 +75,8 @@ fn present(
     failed.into_iter().map(|(named, entity)| (named, affiliation(entity))).collect()
 }
 
-/// Decides a request to set affiliations (§8.9.2), given the newest item. The last owner cannot be removed; entities that
-/// lose access lose their subscriptions. Affected entities are notified (§8.9.4).
+/// Decides a request to set affiliations (§8.9.2), given the newest item. The last owner cannot be removed; entities
+/// that lose access lose their subscriptions. Affected entities are notified (§8.9.4).
 ///
 /// # Errors
 /// [`Error::NodeNotFound`], [`Error::Forbidden`].
@@ -115,7 +115,7 @@ pub fn set_affiliations(
         .partition(|(entity, _)| stays_owned || node.affiliation_of(entity) != Affiliation::Owner);
 
     let mut changes = Changes::none(node);
-    let (mut settled, mut folds) = (BTreeSet::new(), HashSet::new());
+    let (mut reevaluated, mut folds) = (BTreeSet::new(), HashSet::new());
     for (entity, affiliation) in fitting {
         if node.affiliation_of_address(entity) == *affiliation {
             continue;
@@ -128,7 +128,7 @@ pub fn set_affiliations(
             address != entity && node.affiliation_of_address(address) != Affiliation::None
         };
         for address in entity.spellings().filter(|address| !has_own(address)) {
-            if settled.insert(address.clone()) {
+            if reevaluated.insert(address.clone()) {
                 reevaluate_access(node, &node.config, &address, *affiliation, &mut changes, cx);
             }
         }
@@ -137,8 +137,10 @@ pub fn set_affiliations(
         true => HashSet::new(),
         false => entries.iter().flat_map(|(entity, _)| entity.spellings()).collect(),
     };
-    for address in node.alike(&folds).iter().filter(|address| !named.contains(*address)) {
-        if settled.insert(address.clone()) {
+    for address in
+        node.unaffiliated_with_folds(&folds).iter().filter(|address| !named.contains(*address))
+    {
+        if reevaluated.insert(address.clone()) {
             let outcast = Affiliation::Outcast;
             reevaluate_access(node, &node.config, address, outcast, &mut changes, cx);
         }

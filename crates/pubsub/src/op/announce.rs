@@ -43,22 +43,22 @@ pub fn announce(
     }
     let mut changes = Changes::none(node);
     let wants = |jid: &&Jid| {
-        let delivers = |special: &ConfiguredSubscription| {
-            special.terms.iter().any(|terms| terms.options.deliver)
+        let delivers = |configured: &ConfiguredSubscription| {
+            configured.terms.iter().any(|details| details.options.deliver)
         };
         !enrolled.contains(*jid) && node.special(jid).is_none_or(delivers)
     };
     let recipients: Vec<_> = node.subscribers().filter(wants).cloned().collect();
     let event = Event::Announced(request.text.clone());
-    let told = LogEntry::for_entities(node, &mut changes, event, Audience::Subscribers, cx.now);
-    let to_some = |some: &[Jid]| {
-        let audience = Audience::Listed(Recipients::sorted(some.to_vec()));
-        LogEntry { audience, ..told.clone() }
+    let entry = LogEntry::for_entities(node, &mut changes, event, Audience::Subscribers, cx.now);
+    let to_chunk = |chunk: &[Jid]| {
+        let audience = Audience::Listed(Recipients::sorted(chunk.to_vec()));
+        LogEntry { audience, ..entry.clone() }
     };
-    let mut notifications: Vec<_> = recipients.chunks(MAX_LISTED).map(to_some).collect();
+    let mut notifications: Vec<_> = recipients.chunks(MAX_LISTED).map(to_chunk).collect();
     if notifications.is_empty() {
         // The audit log records the announcement even without recipients.
-        notifications.push(to_some(&[]));
+        notifications.push(to_chunk(&[]));
     }
     Ok(Decision { reply: recipients.len(), changes, notifications })
 }

@@ -5,7 +5,7 @@ use jid::Jid;
 use crate::{
     Change, Changes, Context, Decision, Error, Event, Item, Node, NodeId, Recipients,
     SubscriptionState, access,
-    notify::state_changes::{push_entry, state_change_entries},
+    notify::state_changes::{push_entries, state_change_entries},
 };
 
 use super::{require_node, subscribe};
@@ -71,10 +71,11 @@ pub fn requests(node: Option<&Node>, cx: &Context<'_>) -> Result<Vec<Jid>, Error
 pub fn pending(node: Option<&Node>, cx: &Context<'_>) -> Result<Decision<()>, Error> {
     let node = require_node(node)?;
     access::may_configure(node, cx.actor)?;
-    let asker = Recipients::one(cx.actor.jid.clone());
+    let requester = Recipients::one(cx.actor.jid.clone());
     let requests = node.pending().take(MAX_PENDING_SHOWN);
-    let told = requests.map(|jid| (Event::ApprovalRequested(jid.clone()), asker.clone())).collect();
+    let notices =
+        requests.map(|jid| (Event::ApprovalRequested(jid.clone()), requester.clone())).collect();
     let mut changes = Changes::none(node);
-    let notifications = push_entry(node, told, &mut changes, cx);
+    let notifications = push_entries(node, notices, &mut changes, cx);
     Ok(Decision { reply: (), changes, notifications })
 }

@@ -149,10 +149,10 @@ impl<'a> Reevaluation<'a> {
         cx: &Context<'_>,
     ) -> Effects {
         let Self { changes, after, implicit, entering, readmitted, revoked } = self;
-        let mut sent = copies(notifications, &implicit.lists());
+        let mut entries = copies(notifications, &implicit.lists());
         let last = last.filter(|_| !changes.drop_all_items());
-        sent.extend(last_items(after.node, after.config, &entering, last, cx));
-        Effects { notifications: sent, readmitted, revoked }
+        entries.extend(last_items(after.node, after.config, &entering, last, cx));
+        Effects { notifications: entries, readmitted, revoked }
     }
 }
 
@@ -188,7 +188,7 @@ pub fn resubscribed(changes: &Changes) -> impl Iterator<Item = &Jid> {
 /// Returns `true` if one of the notifications is for the subscribers of the node, explicit or implicit.
 #[must_use]
 pub fn concern_subscribers(notifications: &[LogEntry]) -> bool {
-    notifications.iter().any(|one| one.audience == Audience::Subscribers)
+    notifications.iter().any(|entry| entry.audience == Audience::Subscribers)
 }
 
 /// Returns `true` if a resource that is interested in a node has an implicit subscription.
@@ -202,8 +202,8 @@ pub fn is_implicit(node: &Node, resource: &InterestedResource, cx: &Context<'_>)
 pub fn copies(notifications: &[LogEntry], lists: &[Recipients]) -> Vec<LogEntry> {
     let for_list = |list: &Recipients| {
         let audience = Audience::Interested(list.clone());
-        let of_all = notifications.iter().filter(|one| one.audience == Audience::Subscribers);
-        of_all.map(move |one| LogEntry { audience: audience.clone(), ..one.clone() })
+        let of_all = notifications.iter().filter(|entry| entry.audience == Audience::Subscribers);
+        of_all.map(move |entry| LogEntry { audience: audience.clone(), ..entry.clone() })
     };
     lists.iter().flat_map(for_list).collect()
 }
@@ -255,12 +255,12 @@ fn last_items(
     last: Option<&Item>,
     cx: &Context<'_>,
 ) -> Vec<LogEntry> {
-    let terms =
+    let details =
         SubscriptionDetails::new(None, SubscriptionOptions::default(), node.sequence, Timestamp(0));
     let of_list = |list: Recipients| {
         let at = (node.version + 1, cx.ids.next_u64());
-        let told = subscribe::last_item(node, config, last, (list.iter().next()?, &terms), at)?;
-        Some(LogEntry { audience: Audience::Interested(list), ..told })
+        let entry = subscribe::last_item(node, config, last, (list.iter().next()?, &details), at)?;
+        Some(LogEntry { audience: Audience::Interested(list), ..entry })
     };
     resources.lists().into_iter().filter_map(of_list).collect()
 }

@@ -28,10 +28,10 @@ pub struct CreateReply {
 ///
 /// # Errors
 /// None in practice: a chosen name is within the limit.
-pub fn name(request: &Create, fresh: &dyn IdGenerator) -> Result<NodeId, Error> {
+pub fn name(request: &Create, ids: &dyn IdGenerator) -> Result<NodeId, Error> {
     match &request.node {
         Some(node) => Ok(node.clone()),
-        None => NodeId::parse(&fresh.next_id()),
+        None => NodeId::parse(&ids.next_id()),
     }
 }
 

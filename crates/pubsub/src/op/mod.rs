@@ -65,8 +65,8 @@ fn distinct<'a, E, V: Copy + Ord>(
         let (by_subid, values) = of_jid.entry(key.clone()).or_default();
         let earlier = by_subid.get(&subid).or_else(|| by_subid.get(&None));
         let contradicts = match subid {
-            Some(_) => earlier.is_some_and(|one| *one != value),
-            None => values.iter().any(|one| *one != value),
+            Some(_) => earlier.is_some_and(|other| *other != value),
+            None => values.iter().any(|other| *other != value),
         };
         if contradicts {
             contradicting.push(entry);
@@ -121,11 +121,11 @@ fn reevaluate_access(
     changes: &mut Changes,
     cx: &Context<'_>,
 ) {
-    settle_remaining(node, config, (entity, affiliation), &BTreeSet::new(), changes, cx);
+    reevaluate_remaining(node, config, (entity, affiliation), &BTreeSet::new(), changes, cx);
 }
 
 /// Reevaluates the subscriptions of an entity that are not in `ended`.
-fn settle_remaining(
+fn reevaluate_remaining(
     node: &Node,
     config: &NodeConfig,
     (entity, affiliation): (&BareJid, Affiliation),
@@ -166,6 +166,6 @@ fn reevaluate_all(node: &Node, config: &NodeConfig, changes: &mut Changes, cx: &
         if cx.owner_roster.is_none() && access::is_up_to_rosters(config, affiliation) {
             continue;
         }
-        settle_remaining(node, config, (entity, affiliation), &ended, changes, cx);
+        reevaluate_remaining(node, config, (entity, affiliation), &ended, changes, cx);
     }
 }

@@ -21,15 +21,15 @@ pub const FEATURES: &[&str] = &["presence-notifications", "presence-subscribe", 
 #[must_use]
 pub fn depends_on_presence(node: &Node, changes: &Changes) -> bool {
     let is_agreed = |change: &Change| match change {
-        Change::SubscriptionOptionsSet(_, terms) => {
-            terms.iter().any(SubscriptionDetails::looks_at_presence)
+        Change::SubscriptionOptionsSet(_, details) => {
+            details.iter().any(SubscriptionDetails::depends_on_presence)
         }
         _ => false,
     };
     node.config.depends_on_presence() || changes.iter().any(is_agreed)
 }
 
-/// The entities on whose presence the node depends after these changes.
+/// Returns the entities on whose presence the node depends after these changes.
 pub fn watched_entities<'a>(
     node: &'a Node,
     changes: &'a Changes,
@@ -64,7 +64,9 @@ pub fn is_needed(node: &Node, entity: &BareJid) -> bool {
     let of_all = node.config.presence_based_delivery || node.config.tempsub;
     let pending = node.pending_of_address(entity);
     let mut own = node.subscriptions_of_address(entity).chain(pending);
-    own.any(|jid| of_all || node.terms_of(jid).iter().any(SubscriptionDetails::looks_at_presence))
+    own.any(|jid| {
+        of_all || node.details_of(jid).iter().any(SubscriptionDetails::depends_on_presence)
+    })
 }
 
 /// Returns the publishers in these changes whose items are removed when they become unavailable.
@@ -95,12 +97,12 @@ pub fn on_available(
     jid: &Jid,
     gone_since: Option<Timestamp>,
     newest: &[Item],
-    fresh: &dyn IdGenerator,
+    ids: &dyn IdGenerator,
 ) -> Vec<LogEntry> {
     let mut sent =
-        gone_since.map_or_else(Vec::new, |since| missed_items(node, jid, since, newest, fresh));
+        gone_since.map_or_else(Vec::new, |since| missed_items(node, jid, since, newest, ids));
     if sent.is_empty() {
-        sent = last(node, jid, newest.last(), fresh);
+        sent = last(node, jid, newest.last(), ids);
     }
     sent
 }
@@ -113,20 +115,20 @@ fn missed_items(
     jid: &Jid,
     since: Timestamp,
     newest: &[Item],
-    fresh: &dyn IdGenerator,
+    ids: &dyn IdGenerator,
 ) -> Vec<LogEntry> {
     let config = &node.config;
-    let looks_at_presence = config.presence_based_delivery
+    let depends_on_presence = config.presence_based_delivery
         || config.send_last_published_item == SendLastPublishedItem::OnSubAndPresence;
     let missed: Vec<Item> = newest.iter().filter(|i| i.published >= since).cloned().collect();
     let mut sent = Vec::new();
     for own in own_subscriptions(node, jid) {
-        for terms in node.terms_of(&own).iter() {
-            if looks_at_presence || terms.options.show_values != ShowSet::ALL {
+        for details in node.details_of(&own).iter() {
+            if depends_on_presence || details.options.show_values != ShowSet::ALL {
                 sent.extend(missed.iter().filter_map(|item| {
-                    let at = (node.version + 1, fresh.next_u64());
-                    let sent = LogEntry::of_item(node, config, item, (jid, terms), at)?;
-                    Some(in_wanted_states(sent, terms))
+                    let at = (node.version + 1, ids.next_u64());
+                    let sent = LogEntry::of_item(node, config, item, (jid, details), at)?;
+                    Some(in_wanted_states(sent, details))
                 }));
             }
         }
@@ -142,16 +144,16 @@ fn own_subscriptions(node: &Node, jid: &Jid) -> Vec<Jid> {
 }
 
 /// Returns the last item for the subscriptions of a resource that becomes available.
-fn last(node: &Node, jid: &Jid, last: Option<&Item>, fresh: &dyn IdGenerator) -> Vec<LogEntry> {
+fn last(node: &Node, jid: &Jid, last: Option<&Item>, ids: &dyn IdGenerator) -> Vec<LogEntry> {
     if node.config.send_last_published_item != SendLastPublishedItem::OnSubAndPresence {
         return Vec::new();
     }
     let sent = own_subscriptions(node, jid).into_iter().flat_map(|other| {
-        let terms = node.terms_of(&other);
-        let sent = terms.iter().map(|terms| {
-            let at = (node.version + 1, fresh.next_u64());
-            let sent = subscribe::last_item(node, &node.config, last, (&other, terms), at)?;
-            Some(in_wanted_states(sent, terms))
+        let details = node.details_of(&other);
+        let sent = details.iter().map(|details| {
+            let at = (node.version + 1, ids.next_u64());
+            let sent = subscribe::last_item(node, &node.config, last, (&other, details), at)?;
+            Some(in_wanted_states(sent, details))
         });
         sent.collect::<Vec<_>>()
     });
@@ -160,8 +162,8 @@ fn last(node: &Node, jid: &Jid, last: Option<&Item>, fresh: &dyn IdGenerator) ->
 
 /// Returns the entry limited to the states of availability that the options select (§16.4.2), for an item that is sent
 /// to a resource that becomes available.
-fn in_wanted_states(sent: LogEntry, terms: &SubscriptionDetails) -> LogEntry {
-    let shows = Some(terms.options.show_values).filter(|shows| *shows != ShowSet::ALL);
+fn in_wanted_states(sent: LogEntry, details: &SubscriptionDetails) -> LogEntry {
+    let shows = Some(details.options.show_values).filter(|shows| *shows != ShowSet::ALL);
     LogEntry { variant: DeliveryVariant { shows, ..sent.variant }, ..sent }
 }
 
@@ -189,33 +191,33 @@ pub struct UnavailablePresence {
 /// [`Error::NodeNotFound`].
 pub fn on_unavailable(
     node: Option<&Node>,
-    went: &UnavailablePresence,
+    presence: &UnavailablePresence,
     newest: Option<&Item>,
     enrolled: &HashSet<Jid>,
     cx: &Context<'_>,
 ) -> Result<Decision<()>, Error> {
     let node = require_node(node)?;
-    let bare = went.jid.to_bare();
+    let bare = presence.jid.to_bare();
     let mut changes = Changes::none(node);
-    let has_gone = |jid: &&Jid| match jid.is_bare() {
-        true => went.is_last,
-        false => went.jid.is_bare() || **jid == went.jid,
+    let is_unavailable = |jid: &&Jid| match jid.is_bare() {
+        true => presence.is_last,
+        false => presence.jid.is_bare() || **jid == presence.jid,
     };
     let own = node.subscriptions_of_address(&bare).chain(node.pending_of_address(&bare));
-    for jid in own.filter(has_gone) {
-        let mut terms = node.terms_of(jid).into_owned();
-        let before = terms.len();
+    for jid in own.filter(is_unavailable) {
+        let mut details = node.details_of(jid).into_owned();
+        let before = details.len();
         let is_temporary = node.config.tempsub && !enrolled.contains(jid);
-        terms.retain(|terms| !is_temporary && terms.options.expire != Expire::Presence);
-        if terms.is_empty() {
+        details.retain(|details| !is_temporary && details.options.expire != Expire::Presence);
+        if details.is_empty() {
             changes.push(Change::Unsubscribed(jid.clone()));
-        } else if terms.len() < before {
-            changes.push(options_change(node, jid.clone(), terms)?);
+        } else if details.len() < before {
+            changes.push(options_change(node, jid.clone(), details)?);
         }
     }
     let mut notifications = state_change_entries(node, &node.config, &mut changes, cx);
     let is_purged = node.config.purge_offline
-        && went.is_last
+        && presence.is_last
         && newest.is_some_and(|item| item.publisher == bare)
         && access::may_all_be_changed_by(node, &bare);
     if is_purged {

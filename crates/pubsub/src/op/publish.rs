@@ -72,14 +72,14 @@ pub struct PublishReply {
 pub fn publish(
     node: Option<&Node>,
     request: &Publish,
-    there: &ExistingItems,
+    existing: &ExistingItems,
     cx: &Context<'_>,
 ) -> Result<Decision<PublishReply>, Error> {
     let Some(node) = node else {
         let is_free = |former: &FormerNode| former.redirect.is_none() && former.may_have_name(cx);
         if !cx.policy.may_create(cx.actor)
             || !cx.policy.auto_create
-            || !there.former.as_ref().is_none_or(is_free)
+            || !existing.former.as_ref().is_none_or(is_free)
         {
             return Err(Error::NodeNotFound);
         }
@@ -89,7 +89,7 @@ pub fn publish(
         return publish_at(&node, changes, request, &ExistingItems::default(), cx);
     };
     access::may_publish(node, cx.actor)?;
-    for publisher in there.replaced.values() {
+    for publisher in existing.replaced.values() {
         access::may_change_item(node, cx.actor, publisher)?;
     }
     check_options(node, request, cx)?;
@@ -97,8 +97,8 @@ pub fn publish(
         // The error would disclose the newest item to entities that may not retrieve it.
         access::may_retrieve(node, cx).map_err(|_| Error::Forbidden)?;
     }
-    check_compared(request, there.newest.as_ref())?;
-    publish_at(node, Changes::none(node), request, there, cx)
+    check_compared(request, existing.newest.as_ref())?;
+    publish_at(node, Changes::none(node), request, existing, cx)
 }
 
 /// Checks the publish-options against the configuration of the node (§7.1.5), which the request may just have created.
@@ -156,7 +156,7 @@ fn publish_at(
     node: &Node,
     mut changes: Changes,
     request: &Publish,
-    there: &ExistingItems,
+    existing: &ExistingItems,
     cx: &Context<'_>,
 ) -> Result<Decision<PublishReply>, Error> {
     let config = &node.config;
@@ -186,8 +186,11 @@ fn publish_at(
         return Err(Error::BadRequest("two items have the same id"));
     }
 
-    let evicted =
-        if needs_existing_items(config) { evicted(&items, there, config, cx)? } else { Vec::new() };
+    let evicted = if needs_existing_items(config) {
+        evicted(&items, existing, config, cx)?
+    } else {
+        Vec::new()
+    };
     if config.persist_items {
         items.iter().for_each(|item| changes.push(Change::Published(Arc::clone(item))));
         changes.push(config.eviction(cx.limits()));
@@ -217,19 +220,19 @@ fn publish_at(
 /// Returns the items that a node retracts to make room for new ones, or an error if it refuses new items.
 fn evicted(
     new: &[Arc<Item>],
-    there: &ExistingItems,
+    existing: &ExistingItems,
     config: &NodeConfig,
     cx: &Context<'_>,
 ) -> Result<Vec<ItemId>, Error> {
     let keep = config.max_items.within(cx.limits()) as usize;
-    let number = (there.total + new.len() - there.replaced.len()).saturating_sub(keep);
+    let number = (existing.total + new.len() - existing.replaced.len()).saturating_sub(keep);
     match config.publish_node_full {
         _ if number == 0 || keep == 0 => Ok(Vec::new()),
         PublishNodeFull::DiscardOldest => Ok(Vec::new()),
         PublishNodeFull::Reject => Err(Error::NodeFull),
         PublishNodeFull::RetractOldest => {
-            let stays = |id: &&ItemId| !there.replaced.contains_key(*id);
-            Ok(there.oldest.iter().filter(stays).take(number).cloned().collect())
+            let stays = |id: &&ItemId| !existing.replaced.contains_key(*id);
+            Ok(existing.oldest.iter().filter(stays).take(number).cloned().collect())
         }
     }
 }

@@ -83,8 +83,9 @@ pub fn list(node: Option<&Node>, cx: &Context<'_>) -> Result<(), Error> {
 fn check_subid(node: &Node, request: &Retrieve, cx: &Context<'_>) -> Result<(), Error> {
     let bare = cx.actor.bare();
     let own = node.subscriptions_of(&bare).filter_map(|jid| node.special(jid));
-    let own: Vec<&SubscriptionDetails> = own.flat_map(|special| special.terms.iter()).collect();
-    let subids: Vec<_> = own.iter().filter_map(|terms| terms.subid.as_ref()).collect();
+    let own: Vec<&SubscriptionDetails> =
+        own.flat_map(|configured| configured.terms.iter()).collect();
+    let subids: Vec<_> = own.iter().filter_map(|details| details.subid.as_ref()).collect();
     match &request.subid {
         None if subids.len() > 1 => Err(Error::SubIdRequired),
         Some(subid) if !subids.is_empty() && !subids.contains(&subid) => Err(Error::InvalidSubId),

@@ -83,8 +83,8 @@ pub fn subscribe(
     if has_enough && !cx.actor.is_administrator {
         return Err(Error::TooManyOwnSubscriptions);
     }
-    let terms = new_terms(node, request, cx)?;
-    if !has_lease(&terms.options, cx) {
+    let details = new_details(node, request, cx)?;
+    if !has_lease(&details.options, cx) {
         return Err(Error::ConfigurationRequired);
     }
     let mut changes = Changes::none(node);
@@ -98,19 +98,19 @@ pub fn subscribe(
             SubscriptionState::Pending
         }
     };
-    if !is_plain(&terms) {
-        changes.push(options_change(node, jid.clone(), vec![terms.clone()])?);
+    if !is_plain(&details) {
+        changes.push(options_change(node, jid.clone(), vec![details.clone()])?);
     }
     let mut notifications = state_change_entries(node, &node.config, &mut changes, cx);
     if admission == SubscribeAccess::Granted {
         let at = (changes.version() + 1, cx.ids.next_u64());
-        notifications.extend(last_item(node, &node.config, last, (jid, &terms), at));
+        notifications.extend(last_item(node, &node.config, last, (jid, &details), at));
     }
-    Ok(Decision { reply: reply(node, request, &terms, state), changes, notifications })
+    Ok(Decision { reply: reply(node, request, &details, state), changes, notifications })
 }
 
-fn is_plain(terms: &SubscriptionDetails) -> bool {
-    terms.subid.is_none() && terms.options == SubscriptionOptions::default()
+fn is_plain(details: &SubscriptionDetails) -> bool {
+    details.subid.is_none() && details.options == SubscriptionOptions::default()
 }
 
 /// Adds another subscription of a JID where it can have several; otherwise sets the options, if the request has any. A
@@ -125,40 +125,40 @@ fn resubscribe(
     last: Option<&Item>,
     cx: &Context<'_>,
 ) -> Result<Decision<SubscribeReply>, Error> {
-    let mut all = node.terms_of(known).into_owned();
+    let mut all = node.details_of(known).into_owned();
     let mut changes = Changes::none(node);
     let is_moved = *known != request.jid;
-    let is_one_more = cx.limits().max_subids > 1;
-    if is_one_more {
+    let adds_subscription = cx.limits().max_subids > 1;
+    if adds_subscription {
         access::may_begin_subscription(node, cx.actor)?;
     }
-    if is_one_more && all.len() >= cx.limits().max_subids {
+    if adds_subscription && all.len() >= cx.limits().max_subids {
         return Err(Error::TooManySpecial);
     }
-    let mut terms = new_terms(node, request, cx)?;
-    if (is_one_more || request.settings.is_some()) && !has_lease(&terms.options, cx) {
+    let mut details = new_details(node, request, cx)?;
+    if (adds_subscription || request.settings.is_some()) && !has_lease(&details.options, cx) {
         return Err(Error::ConfigurationRequired);
     }
-    if is_one_more {
-        all.push(terms.clone());
+    if adds_subscription {
+        all.push(details.clone());
     } else if let Some(first) = all.first_mut() {
         let options = match request.settings {
-            Some(_) => terms.options,
+            Some(_) => details.options,
             None => SubscriptionOptions { is_public: request.is_public, ..first.options.clone() },
         };
-        terms = first.renewed(options, node.sequence, cx.now);
-        if terms.options == first.options && !is_moved {
+        details = first.renewed(options, node.sequence, cx.now);
+        if details.options == first.options && !is_moved {
             let reply = reply(node, request, first, SubscriptionState::Subscribed);
             return Ok(Decision::without_entries(reply, changes));
         }
-        *first = terms.clone();
+        *first = details.clone();
     }
     if is_moved {
         changes.push(Change::Unsubscribed(known.clone()));
         changes.push(Change::Subscribed(request.jid.clone()));
     }
-    let is_new = |one: &&SubscriptionDetails| is_moved || is_one_more && **one == terms;
-    let begun: Vec<_> = all.iter().filter(is_new).cloned().collect();
+    let is_new = |other: &&SubscriptionDetails| is_moved || adds_subscription && **other == details;
+    let new_subscriptions: Vec<_> = all.iter().filter(is_new).cloned().collect();
     if !is_moved || !all.iter().all(is_plain) {
         changes.push(options_change(node, request.jid.clone(), all)?);
     }
@@ -166,15 +166,15 @@ fn resubscribe(
         true => state_change_entries(node, &node.config, &mut changes, cx),
         false => Vec::new(),
     };
-    for terms in &begun {
+    for details in &new_subscriptions {
         let at = (changes.version() + 1, cx.ids.next_u64());
-        notifications.extend(last_item(node, &node.config, last, (&request.jid, terms), at));
+        notifications.extend(last_item(node, &node.config, last, (&request.jid, details), at));
     }
-    let reply = reply(node, request, &terms, SubscriptionState::Subscribed);
+    let reply = reply(node, request, &details, SubscriptionState::Subscribed);
     Ok(Decision { reply, changes, notifications })
 }
 
-fn new_terms(
+fn new_details(
     node: &Node,
     request: &Subscribe,
     cx: &Context<'_>,
@@ -191,16 +191,16 @@ fn new_terms(
 fn reply(
     node: &Node,
     request: &Subscribe,
-    terms: &SubscriptionDetails,
+    details: &SubscriptionDetails,
     state: SubscriptionState,
 ) -> SubscribeReply {
     SubscribeReply {
         node: node.id.clone(),
         jid: request.jid.clone(),
-        subid: terms.subid.clone(),
+        subid: details.subid.clone(),
         state,
         options: request.settings.as_ref().map(|_| OptionsForm {
-            options: terms.options.clone(),
+            options: details.options.clone(),
             offers_body: offers_body(&node.config),
         }),
     }
@@ -215,18 +215,18 @@ pub(super) fn last_items(
     config: &NodeConfig,
     last: Option<&Item>,
     changes: &Changes,
-    fresh: &dyn IdGenerator,
+    ids: &dyn IdGenerator,
 ) -> Vec<LogEntry> {
     let is_sent = config.send_last_published_item.is_on_sub() && !changes.drop_all_items();
     let last = last.filter(|_| is_sent);
     let sent = changes.iter().flat_map(|change| match change {
         Change::Subscribed(jid) => {
-            let terms = node.terms_of(jid);
-            let item = |terms| {
-                let (last, at) = (last?, (changes.version() + 1, fresh.next_u64()));
-                LogEntry::of_item(node, config, last, (jid, terms), at)
+            let details = node.details_of(jid);
+            let item = |details| {
+                let (last, at) = (last?, (changes.version() + 1, ids.next_u64()));
+                LogEntry::of_item(node, config, last, (jid, details), at)
             };
-            terms.iter().filter_map(item).collect()
+            details.iter().filter_map(item).collect()
         }
         _ => Vec::new(),
     });

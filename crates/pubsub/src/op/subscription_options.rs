@@ -53,10 +53,10 @@ pub fn options(
     cx: &Context<'_>,
 ) -> Result<OptionsForm, Error> {
     let node = require_node(node)?;
-    let (_, terms) = configurable(node, request, cx.actor)?;
-    let at = find(&terms, request.subid.as_ref())?;
-    let terms = terms.get(at).ok_or(Error::InvalidSubId)?;
-    Ok(OptionsForm { options: terms.options.clone(), offers_body: offers_body(&node.config) })
+    let (_, details) = configurable(node, request, cx.actor)?;
+    let at = find(&details, request.subid.as_ref())?;
+    let details = details.get(at).ok_or(Error::InvalidSubId)?;
+    Ok(OptionsForm { options: details.options.clone(), offers_body: offers_body(&node.config) })
 }
 
 /// Returns the default options of subscriptions to a node (§6.4).
@@ -82,21 +82,21 @@ pub fn set_options(
     cx: &Context<'_>,
 ) -> Result<Decision<()>, Error> {
     let node = require_node(node)?;
-    let (jid, mut terms) = configurable(node, &request.of, cx.actor)?;
-    let at = find(&terms, request.of.subid.as_ref())?;
+    let (jid, mut details) = configurable(node, &request.of, cx.actor)?;
+    let at = find(&details, request.of.subid.as_ref())?;
     let mut changes = Changes::none(node);
-    if let Some(terms) = terms.get_mut(at) {
+    if let Some(details) = details.get_mut(at) {
         check_offered(node, &request.settings)?;
-        let options = terms.options.clone().with(&request.settings, cx.limits(), cx.now)?;
+        let options = details.options.clone().with(&request.settings, cx.limits(), cx.now)?;
         if !has_lease(&options, cx) {
             return Err(Error::InvalidOptions("pubsub#expire: a lease is required".into()));
         }
-        if options == terms.options {
+        if options == details.options {
             return Ok(Decision::without_entries((), changes));
         }
-        *terms = terms.renewed(options, node.sequence, cx.now);
+        *details = details.renewed(options, node.sequence, cx.now);
     }
-    changes.push(options_change(node, jid, terms)?);
+    changes.push(options_change(node, jid, details)?);
     Ok(Decision::without_entries((), changes))
 }
 
@@ -113,19 +113,19 @@ fn configurable(
     if node.state_of(&jid) == SubscriptionState::None {
         return Err(Error::NoOptions);
     }
-    let terms = node.terms_of(&jid).into_owned();
-    Ok((jid, terms))
+    let details = node.details_of(&jid).into_owned();
+    Ok((jid, details))
 }
 
 /// Returns the index of the subscription that a request denotes. SPEC: a SubID is ignored if the subscription has none
 /// (§6.2.3.5).
-pub(super) fn find(terms: &[SubscriptionDetails], subid: Option<&SubId>) -> Result<usize, Error> {
-    match (terms, subid) {
+pub(super) fn find(details: &[SubscriptionDetails], subid: Option<&SubId>) -> Result<usize, Error> {
+    match (details, subid) {
         ([_], None) => Ok(0),
         ([only], Some(_)) if only.subid.is_none() => Ok(0),
         (_, None) => Err(Error::SubIdRequired),
         (all, Some(subid)) => {
-            let found = all.iter().position(|terms| terms.subid.as_ref() == Some(subid));
+            let found = all.iter().position(|details| details.subid.as_ref() == Some(subid));
             found.ok_or(Error::InvalidSubId)
         }
     }
@@ -174,7 +174,7 @@ const MAX_OWN_SPECIAL: usize = 100;
 pub(super) fn options_change(
     node: &Node,
     jid: Jid,
-    terms: Vec<SubscriptionDetails>,
+    details: Vec<SubscriptionDetails>,
 ) -> Result<Change, Error> {
     if node.special(&jid).is_none() {
         let own = node.specials_of_account(&jid.to_bare());
@@ -182,5 +182,5 @@ pub(super) fn options_change(
             return Err(Error::TooManySpecial);
         }
     }
-    Ok(Change::SubscriptionOptionsSet(jid, terms.into()))
+    Ok(Change::SubscriptionOptionsSet(jid, details.into()))
 }

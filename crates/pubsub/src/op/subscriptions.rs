@@ -91,7 +91,8 @@ pub fn subscriptions(
     let total = node.listed_len();
     let page = page.clone().and_then(|uid| edge(node, &uid)).ok_or(Error::ItemNotFound)?;
     let index_of = |edge: &(Jid, Option<SubId>)| {
-        (total <= MAX_COUNTED).then(|| node.listed_from(None).position(|one| is(one, edge)))?
+        (total <= MAX_COUNTED)
+            .then(|| node.listed_from(None).position(|entry| is_edge(entry, edge)))?
     };
     let taken = |listed: &mut dyn Iterator<Item = SubscriptionEntry<'_>>| -> Vec<_> {
         listed.take(page.max).map(subscribed).take_while(fits).collect()
@@ -104,11 +105,13 @@ pub fn subscriptions(
             (taken(&mut node.listed_from(None).skip(*index)), Some(total.min(*index)))
         }
         PageBound::After(edge) => {
-            let mut later = node.listed_from(Some(&edge.0)).skip_while(|one| !is(*one, edge));
+            let mut later =
+                node.listed_from(Some(&edge.0)).skip_while(|entry| !is_edge(*entry, edge));
             (taken(&mut later.by_ref().skip(1)), index_of(edge).map(|index| index + 1))
         }
         PageBound::Before(edge) => {
-            let mut earlier = node.listed_back(Some(&edge.0)).skip_while(|one| !is(*one, edge));
+            let mut earlier =
+                node.listed_back(Some(&edge.0)).skip_while(|entry| !is_edge(*entry, edge));
             let entries = taken(&mut earlier.by_ref().skip(1));
             let index = index_of(edge).map(|index| index - entries.len());
             (entries, index)
@@ -127,15 +130,15 @@ pub fn subscriptions(
 fn edge(node: &Node, uid: &str) -> Option<(Jid, Option<SubId>)> {
     let (jid, subid) = uid.split_once('\n').map_or((uid, None), |(jid, subid)| (jid, Some(subid)));
     let edge = (Jid::new(jid).ok()?, subid.map(SubId::new));
-    let is_there = {
+    let exists = {
         let mut of_jid = node.listed_from(Some(&edge.0)).take_while(|(jid, _)| **jid == edge.0);
-        of_jid.any(|one| is(one, &edge))
+        of_jid.any(|entry| is_edge(entry, &edge))
     };
-    is_there.then_some(edge)
+    exists.then_some(edge)
 }
 
-fn is(one: SubscriptionEntry<'_>, edge: &(Jid, Option<SubId>)) -> bool {
-    one == (&edge.0, edge.1.as_ref())
+fn is_edge(entry: SubscriptionEntry<'_>, edge: &(Jid, Option<SubId>)) -> bool {
+    entry == (&edge.0, edge.1.as_ref())
 }
 
 fn subscribed((jid, subid): SubscriptionEntry<'_>) -> Subscription {
@@ -149,8 +152,8 @@ pub fn of_jid(node: &Node, jid: &Jid) -> Vec<Subscription> {
     let plain = || Subscription { jid: jid.clone(), subid: None, state };
     match node.special(jid) {
         None => vec![plain()],
-        Some(special) => {
-            let subids = special.terms.iter().map(|terms| terms.subid.clone());
+        Some(configured) => {
+            let subids = configured.terms.iter().map(|details| details.subid.clone());
             subids.map(|subid| Subscription { subid, ..plain() }).collect()
         }
     }
@@ -218,9 +221,9 @@ pub fn set_subscriptions(
         failed.push((jid.to_string(), subid.clone(), state));
         reasons.push(reason);
     };
-    let there = node.subscribers_len() + node.pending_len();
-    let mut room = cx.limits().max_subscriptions.saturating_sub(there);
-    let (mut agreements, mut absent) = (BTreeMap::new(), Vec::new());
+    let count = node.subscribers_len() + node.pending_len();
+    let mut room = cx.limits().max_subscriptions.saturating_sub(count);
+    let (mut remaining, mut absent) = (BTreeMap::new(), Vec::new());
     for (jid, subid, wanted) in &entries {
         let state = node.state_of(jid);
         let entity = jid.to_bare();
@@ -231,11 +234,11 @@ pub fn set_subscriptions(
             (Some(wanted), state) if *wanted == state => {}
             // Ends one of several subscriptions of the JID.
             (Some(SubscriptionState::None), _) if subid.is_some() => {
-                let all = || node.terms_of(jid).into_owned();
-                let left: &mut Vec<_> = agreements.entry(jid).or_insert_with(all);
-                match find(left, subid.as_ref()) {
-                    Ok(at) => drop(left.remove(at)),
-                    Err(refusal) => fail(jid, subid, state, refusal.to_string()),
+                let all = || node.details_of(jid).into_owned();
+                let details: &mut Vec<_> = remaining.entry(jid).or_insert_with(all);
+                match find(details, subid.as_ref()) {
+                    Ok(at) => drop(details.remove(at)),
+                    Err(error) => fail(jid, subid, state, error.to_string()),
                 }
             }
             (Some(SubscriptionState::None), _) => {
@@ -252,7 +255,7 @@ pub fn set_subscriptions(
                 fail(jid, subid, state, reason);
             }
             (Some(SubscriptionState::Subscribed), _) if admission.is_ok() && room > 0 => {
-                let terms = (cx.limits().max_subids > 1).then(|| {
+                let details = (cx.limits().max_subids > 1).then(|| {
                     let subid = SubId::new(&cx.ids.next_id());
                     SubscriptionDetails::new(
                         Some(subid),
@@ -261,15 +264,16 @@ pub fn set_subscriptions(
                         cx.now,
                     )
                 });
-                let terms =
-                    terms.map(|terms| options_change(node, jid.clone(), vec![terms])).transpose();
-                match terms {
-                    Ok(terms) => {
+                let change = details
+                    .map(|details| options_change(node, jid.clone(), vec![details]))
+                    .transpose();
+                match change {
+                    Ok(change) => {
                         room -= 1;
                         changes.push(Change::SubscribedByOwner(jid.clone()));
-                        terms.into_iter().for_each(|terms| changes.push(terms));
+                        change.into_iter().for_each(|change| changes.push(change));
                     }
-                    Err(refusal) => fail(jid, subid, state, refusal.to_string()),
+                    Err(error) => fail(jid, subid, state, error.to_string()),
                 }
             }
             (Some(SubscriptionState::Subscribed), _) => match admission {
@@ -279,17 +283,17 @@ pub fn set_subscriptions(
                     let full = format!("max_subscriptions: at most {limit} at one node");
                     fail(jid, subid, state, full);
                 }
-                Err(refusal) => fail(jid, subid, state, refusal.to_string()),
+                Err(error) => fail(jid, subid, state, error.to_string()),
             },
             (Some(SubscriptionState::Pending) | None, _) => {
                 fail(jid, subid, state, "an owner may only set subscribed or none".into());
             }
         }
     }
-    for (jid, left) in agreements {
-        changes.push(match left.is_empty() {
+    for (jid, details) in remaining {
+        changes.push(match details.is_empty() {
             true => Change::Unsubscribed(jid.clone()),
-            false => options_change(node, jid.clone(), left)?,
+            false => options_change(node, jid.clone(), details)?,
         });
     }
     let after = states_after(&changes);

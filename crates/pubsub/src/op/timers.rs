@@ -11,7 +11,7 @@ use crate::{
     Timestamp,
     notify::{
         fanout::Fanout,
-        state_changes::{push_entry, state_change_entries},
+        state_changes::{push_entries, state_change_entries},
     },
 };
 
@@ -30,8 +30,8 @@ const MAX_DIGESTS_BYTES: usize = 1024 * 1024;
 #[must_use]
 pub fn next_deadline(node: &Node, changes: &Changes) -> Option<Timestamp> {
     let by_change = changes.iter().filter_map(|change| match change {
-        Change::SubscriptionOptionsSet(_, terms) => {
-            terms.iter().filter_map(SubscriptionDetails::next_deadline).min()
+        Change::SubscriptionOptionsSet(_, details) => {
+            details.iter().filter_map(SubscriptionDetails::next_deadline).min()
         }
         Change::Configured(config) => {
             let is_timed =
@@ -48,24 +48,25 @@ pub fn next_deadline(node: &Node, changes: &Changes) -> Option<Timestamp> {
         }
         _ => None,
     });
-    let digests = node.specials().flat_map(|(_, special)| special.terms.iter());
+    let digests = node.specials().flat_map(|(_, configured)| configured.terms.iter());
     let digests =
-        digests.filter(|terms| awaits_digest(node, terms)).map(SubscriptionDetails::digest_due);
+        digests.filter(|details| awaits_digest(node, details)).map(SubscriptionDetails::digest_due);
     by_change.chain(digests).min()
 }
 
 /// Returns `true` if the node has events since the last digest of this subscription.
-fn awaits_digest(node: &Node, terms: &SubscriptionDetails) -> bool {
-    terms.uses_digests(node.config.persist_items) && node.sequence > terms.digested_to
+fn awaits_digest(node: &Node, details: &SubscriptionDetails) -> bool {
+    details.uses_digests(node.config.persist_items) && node.sequence > details.digested_to
 }
 
 /// Returns `true` if digests of the node are pending, so that its items have to be read.
 #[must_use]
 pub fn makes_digests(node: &Node) -> bool {
-    node.specials().any(|(_, special)| special.terms.iter().any(|terms| awaits_digest(node, terms)))
+    node.specials()
+        .any(|(_, configured)| configured.terms.iter().any(|details| awaits_digest(node, details)))
 }
 
-/// How much of the due work at a node one decision processes.
+/// Share of the due work at a node that one decision processes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Extent {
     /// All work; item expiry, lease notices and digests up to their limits, which are halved this many times but at
@@ -138,29 +139,29 @@ pub fn run_timers(
     cx: &Context<'_>,
 ) -> Result<Decision<TimerOutcome>, Error> {
     let node = require_node(node)?;
-    let mut passing = TimerRun { node, cx, extent, warnings: Vec::new(), next: Vec::new() };
+    let mut run = TimerRun { node, cx, extent, lease_notices: Vec::new(), next: Vec::new() };
     let mut changes = Changes::none(node);
-    let expired = passing.expired(oldest);
+    let expired = run.expired(oldest);
     for id in &expired {
         changes.push(Change::Retracted(id.clone()));
     }
-    for (jid, special) in node.specials() {
-        let terms = passing.terms(jid, special);
-        if terms.is_empty() {
+    for (jid, configured) in node.specials() {
+        let details = run.remaining(jid, configured);
+        if details.is_empty() {
             changes.push(Change::Unsubscribed(jid.clone()));
-        } else if *terms != *special.terms {
-            changes.push(Change::SubscriptionOptionsSet(jid.clone(), terms.into()));
+        } else if *details != *configured.terms {
+            changes.push(Change::SubscriptionOptionsSet(jid.clone(), details.into()));
         }
     }
     let has_readers = node.subscribers_len() > 0 || has_interested;
     if node.config.access_model.reads_rosters() && has_readers {
         reevaluate_all(node, &node.config, &mut changes, cx);
-        passing.next.push(cx.now.later_by(cx.limits().roster_seconds.max(1).saturating_mul(1000)));
+        run.next.push(cx.now.later_by(cx.limits().roster_seconds.max(1).saturating_mul(1000)));
     }
-    let has_more = changes.iter().next().is_some() || !passing.warnings.is_empty();
-    let digests = passing.digests(newest, has_more, &mut changes);
+    let is_postponed = changes.iter().next().is_some() || !run.lease_notices.is_empty();
+    let digests = run.digests(newest, is_postponed, &mut changes);
     let mut notifications = state_change_entries(node, &node.config, &mut changes, cx);
-    notifications.extend(push_entry(node, passing.warnings, &mut changes, cx));
+    notifications.extend(push_entries(node, run.lease_notices, &mut changes, cx));
     notifications.extend(digests);
     let is_notified = node.config.notify_retract;
     if !expired.is_empty() {
@@ -169,7 +170,7 @@ pub fn run_timers(
     }
     let publishers = publishers(node, newest);
     let reply = TimerOutcome {
-        next: passing.next.into_iter().min(),
+        next: run.next.into_iter().min(),
         creator: Some(node.creator.clone()),
         watched: watched_entities(node).chain(publishers.iter().cloned()).collect(),
         publishers,
@@ -187,14 +188,14 @@ fn publishers(node: &Node, newest: &[Item]) -> BTreeSet<BareJid> {
 
 /// Returns the entities on whose presence subscriptions at a node depend.
 fn watched_entities(node: &Node) -> impl Iterator<Item = BareJid> {
-    let is_watched = |special: &ConfiguredSubscription| {
-        special.terms.iter().any(SubscriptionDetails::looks_at_presence)
+    let is_watched = |configured: &ConfiguredSubscription| {
+        configured.terms.iter().any(SubscriptionDetails::depends_on_presence)
     };
-    let special = node.specials().filter(move |(_, special)| is_watched(special));
-    let special = special.map(|(jid, _)| jid.to_bare());
+    let configured = node.specials().filter(move |(_, configured)| is_watched(configured));
+    let configured = configured.map(|(jid, _)| jid.to_bare());
     let all = node.subscribers().chain(node.pending());
     let all = all.filter(|_| node.config.depends_on_presence()).map(Jid::to_bare);
-    special.chain(all)
+    configured.chain(all)
 }
 
 /// Timer-driven decision at one node.
@@ -203,7 +204,7 @@ struct TimerRun<'a> {
     cx: &'a Context<'a>,
     extent: Extent,
     /// Lease notices with their recipients.
-    warnings: Vec<(Event, Recipients)>,
+    lease_notices: Vec<(Event, Recipients)>,
     /// Times of further work.
     next: Vec<Timestamp>,
 }
@@ -223,39 +224,43 @@ impl TimerRun<'_> {
         expired
     }
 
-    /// Returns the subscriptions of a JID whose leases have not ended, with their lease notices sent.
-    fn terms(&mut self, jid: &Jid, special: &ConfiguredSubscription) -> Vec<SubscriptionDetails> {
+    /// Returns the subscriptions of a JID whose leases have not ended, and adds their due lease notices.
+    fn remaining(
+        &mut self,
+        jid: &Jid,
+        configured: &ConfiguredSubscription,
+    ) -> Vec<SubscriptionDetails> {
         let max = self.extent.within(MAX_LEASE_NOTICES);
         let is_over =
-            |terms: &SubscriptionDetails| terms.end().is_some_and(|end| end <= self.cx.now);
-        let mut left: Vec<_> =
-            special.terms.iter().filter(|terms| !is_over(terms)).cloned().collect();
-        for terms in &mut left {
+            |details: &SubscriptionDetails| details.end().is_some_and(|end| end <= self.cx.now);
+        let mut remaining: Vec<_> =
+            configured.terms.iter().filter(|details| !is_over(details)).cloned().collect();
+        for details in &mut remaining {
             if max == 0 {
-                self.next.extend(terms.end());
+                self.next.extend(details.end());
                 continue;
             }
-            let is_due = terms.warned_at().is_some_and(|at| at <= self.cx.now);
-            if is_due && !terms.expiry_notified && self.warnings.len() < max {
-                terms.expiry_notified = true;
+            let is_due = details.lease_notice_at().is_some_and(|at| at <= self.cx.now);
+            if is_due && !details.expiry_notified && self.lease_notices.len() < max {
+                details.expiry_notified = true;
                 let event = Event::Subscription {
                     jid: None,
-                    subid: terms.subid.clone(),
+                    subid: details.subid.clone(),
                     state: self.node.state_of(jid),
-                    expiry: terms.end(),
+                    expiry: details.end(),
                 };
-                self.warnings.push((event, Recipients::one(jid.clone())));
+                self.lease_notices.push((event, Recipients::one(jid.clone())));
             }
-            self.next.extend(terms.next_deadline());
+            self.next.extend(details.next_deadline());
         }
-        left
+        remaining
     }
 
-    /// Builds due digests up to `MAX_DIGESTS_BYTES`, unless `have_to_wait` is set; the rest is rescheduled.
+    /// Builds due digests up to `MAX_DIGESTS_BYTES`, unless `is_postponed` is set; the rest is rescheduled.
     fn digests(
         &mut self,
         newest: &[Item],
-        have_to_wait: bool,
+        is_postponed: bool,
         changes: &mut Changes,
     ) -> Vec<LogEntry> {
         let node = self.node;
@@ -263,59 +268,59 @@ impl TimerRun<'_> {
         if max == 0 {
             return Vec::new();
         }
-        let (mut made, mut bytes) = (Vec::new(), 0);
-        for (jid, special) in node.specials().filter(|(_, special)| !special.is_pending) {
-            let awaited = special.terms.iter().filter(|terms| awaits_digest(node, terms));
-            let Some(due) = awaited.map(SubscriptionDetails::digest_due).min() else { continue };
-            if have_to_wait || bytes >= max || due > self.cx.now {
+        let (mut digests, mut bytes) = (Vec::new(), 0);
+        for (jid, configured) in node.specials().filter(|(_, configured)| !configured.is_pending) {
+            let pending = configured.terms.iter().filter(|details| awaits_digest(node, details));
+            let Some(due) = pending.map(SubscriptionDetails::digest_due).min() else { continue };
+            if is_postponed || bytes >= max || due > self.cx.now {
                 self.next.push(due);
                 continue;
             }
-            let mut all = special.terms.to_vec();
-            for terms in all.iter_mut().filter(|terms| awaits_digest(node, terms)) {
-                let digest = self.digest(jid, terms, newest, changes.version());
+            let mut all = configured.terms.to_vec();
+            for details in all.iter_mut().filter(|details| awaits_digest(node, details)) {
+                let digest = self.digest(jid, details, newest, changes.version());
                 bytes += digest.iter().map(LogEntry::size).sum::<usize>();
-                made.extend(digest);
+                digests.extend(digest);
             }
             changes.push(Change::SubscriptionOptionsSet(jid.clone(), all.into()));
         }
-        made
+        digests
     }
 
     /// Builds the digest of the items that were published since the last one, if it is due: a message for each item.
     fn digest(
         &mut self,
         jid: &Jid,
-        terms: &mut SubscriptionDetails,
+        details: &mut SubscriptionDetails,
         newest: &[Item],
         as_of: u64,
     ) -> Vec<LogEntry> {
-        if terms.digest_due() > self.cx.now {
-            self.next.push(terms.digest_due());
+        if details.digest_due() > self.cx.now {
+            self.next.push(details.digest_due());
             return Vec::new();
         }
         let (node, config) = (self.node, &self.node.config);
-        let shows = terms.options.show_values;
-        let is_looked_at = config.presence_based_delivery || shows != ShowSet::ALL;
-        let view = DeliveryVariant {
-            has_body: terms.options.include_body,
-            subids: terms.subid.iter().cloned().collect(),
-            shows: is_looked_at.then_some(shows),
+        let shows = details.options.show_values;
+        let checks_presence = config.presence_based_delivery || shows != ShowSet::ALL;
+        let variant = DeliveryVariant {
+            has_body: details.options.include_body,
+            subids: details.subid.iter().cloned().collect(),
+            shows: checks_presence.then_some(shows),
         };
-        let is_new = |item: &&Item| item.event_id.sequence > terms.digested_to;
+        let is_new = |item: &&Item| item.event_id.sequence > details.digested_to;
         let items = newest.iter().filter(is_new);
-        let items = items.filter(|item| terms.options.matches(item.payload.as_ref()));
+        let items = items.filter(|item| details.options.matches(item.payload.as_ref()));
         let digest: Vec<_> = items
             .filter_map(|item| {
                 let at = (as_of, self.cx.ids.next_u64());
-                let again = LogEntry::again(node, config, item, jid, at)?;
+                let resent = LogEntry::resent(node, config, item, jid, at)?;
                 let notification_type = NotificationType::Normal;
-                Some(LogEntry { variant: view.clone(), notification_type, ..again })
+                Some(LogEntry { variant: variant.clone(), notification_type, ..resent })
             })
             .collect();
-        terms.digested_to = node.sequence;
+        details.digested_to = node.sequence;
         if !digest.is_empty() {
-            terms.digested_at = self.cx.now;
+            details.digested_at = self.cx.now;
         }
         digest
     }

@@ -41,12 +41,12 @@ pub fn unsubscribe(
     if node.state_of(&jid) == SubscriptionState::None {
         return Err(Error::NotSubscribed);
     }
-    let mut terms = node.terms_of(&jid).into_owned();
-    let ended = terms.remove(find(&terms, request.subid.as_ref())?);
+    let mut details = node.details_of(&jid).into_owned();
+    let ended = details.remove(find(&details, request.subid.as_ref())?);
     let mut changes = Changes::none(node);
-    changes.push(match terms.is_empty() {
+    changes.push(match details.is_empty() {
         true => Change::Unsubscribed(jid),
-        false => options_change(node, jid, terms)?,
+        false => options_change(node, jid, details)?,
     });
     let notifications = state_change_entries(node, &node.config, &mut changes, cx);
     let reply = Unsubscribe { subid: ended.subid, ..request.clone() };

@@ -160,25 +160,25 @@ fn a_request_whose_lease_ends_is_not_granted_by_a_roster() {
             expire: Expire::At(Timestamp(1)),
             ..SubscriptionOptions::default()
         };
-        let terms = [SubscriptionDetails::new(None, options, Sequence(0), Timestamp(0))].into();
+        let details = [SubscriptionDetails::new(None, options, Sequence(0), Timestamp(0))].into();
         node.load_special(
             jid(who),
-            ConfiguredSubscription { since: 0, special_since: 0, is_pending, terms },
+            ConfiguredSubscription { since: 0, special_since: 0, is_pending, terms: details },
         );
     }
     node.load_pending(jid("c@x"));
     let contact = RosterItem { has_presence: true, groups: Vec::new() };
     let contacts: Roster =
         ["a@x", "c@x"].map(|who| (bare(who), contact.clone())).into_iter().collect();
-    let passed = by("owner@x", |cx| {
+    let decision = by("owner@x", |cx| {
         let cx = Context { owner_roster: Some(&contacts), ..*cx };
         timers::run_timers(Some(&node), &[], &[], false, Extent::Everything { halvings: 0 }, &cx)
     });
-    let passed = passed.unwrap();
+    let decision = decision.unwrap();
     let [Change::Unsubscribed(a), Change::Unsubscribed(b), Change::Subscribed(c)] =
-        changes_of(&passed)[..]
+        changes_of(&decision)[..]
     else {
-        panic!("{:?}", changes_of(&passed));
+        panic!("{:?}", changes_of(&decision));
     };
     assert_eq!([a, b, c].map(|jid| jid.as_str()), ["a@x", "b@x", "c@x"]);
 }

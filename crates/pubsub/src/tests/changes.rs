@@ -133,7 +133,7 @@ fn an_owner_cannot_subscribe_entities_without_access() {
 fn entries_for_all_and_for_some_subscriptions_are_applied_together() {
     let (none, subscribed) = (SubscriptionState::None, SubscriptionState::Subscribed);
     let subids = ["1", "2", "3"].map(SubId::new);
-    let terms = |id: &SubId| {
+    let details = |id: &SubId| {
         SubscriptionDetails::new(
             Some(id.clone()),
             SubscriptionOptions::default(),
@@ -141,10 +141,11 @@ fn entries_for_all_and_for_some_subscriptions_are_applied_together() {
             Timestamp(0),
         )
     };
-    let terms = subids.iter().map(terms).collect();
+    let details = subids.iter().map(details).collect();
     let mut node = node().0;
-    let special = ConfiguredSubscription { terms, is_pending: false, since: 0, special_since: 0 };
-    node.load_special(jid("a@x"), special);
+    let configured =
+        ConfiguredSubscription { terms: details, is_pending: false, since: 0, special_since: 0 };
+    node.load_special(jid("a@x"), configured);
     let of = |number: usize, wanted| (jid("a@x"), Some(subids[number].clone()), Some(wanted));
     let of_all = |wanted| (jid("a@x"), None, Some(wanted));
     for (entries, left, failed) in [
@@ -159,8 +160,8 @@ fn entries_for_all_and_for_some_subscriptions_are_applied_together() {
             SetSubscriptions { node: node.id.clone(), entries: entries.clone(), invalid: vec![] };
         let set = by("owner@x", |cx| set_subscriptions(Some(&node), &request, None, cx)).unwrap();
         let after = applied(&node, &set.changes);
-        let special = after.special(&jid("a@x"));
-        assert_eq!(special.map_or(0, |special| special.terms.len()), left, "{entries:?}");
+        let configured = after.special(&jid("a@x"));
+        assert_eq!(configured.map_or(0, |configured| configured.terms.len()), left, "{entries:?}");
         assert_eq!(set.reply.failed.len(), failed, "{entries:?}");
         let state = if left == 0 { none } else { subscribed };
         assert!(set.reply.failed.iter().all(|(_, _, present)| *present == state), "{entries:?}");
@@ -180,18 +181,23 @@ fn deletion_takes_a_sequence() {
 /// A requester knows its own consecutive changes, but not those of other entities.
 #[test]
 fn revision_reveals_changes_by_others_since_the_form() {
-    let (one, other) = (bare("one@x"), bare("other@x"));
-    let first = ConfigRevision::first(one.clone());
-    let own = first.next(&one, true).next(&one, true);
-    assert!((0..=2).all(|seen| own.is_known(&one, seen)));
+    let (requester, other) = (bare("one@x"), bare("other@x"));
+    let first = ConfigRevision::first(requester.clone());
+    let own = first.next(&requester, true).next(&requester, true);
+    assert!((0..=2).all(|seen| own.is_known(&requester, seen)));
     assert!(own.is_known(&other, 2) && !own.is_known(&other, 1));
     let changed = own.next(&other, true);
-    assert!(!changed.is_known(&one, 2) && changed.is_known(&one, 3));
+    assert!(!changed.is_known(&requester, 2) && changed.is_known(&requester, 3));
     assert!(changed.is_known(&other, 2) && !changed.is_known(&other, 1));
-    let again = changed.next(&one, false);
-    assert!(again.is_known(&one, 3) && !again.is_known(&one, 2) && !again.is_known(&one, 9));
+    let again = changed.next(&requester, false);
+    assert!(
+        again.is_known(&requester, 3)
+            && !again.is_known(&requester, 2)
+            && !again.is_known(&requester, 9)
+    );
     let last_owner = other;
-    let expected = ConfigRevision { number: 4, changed_by: one, base: 3, last_owner, ..first };
+    let expected =
+        ConfigRevision { number: 4, changed_by: requester, base: 3, last_owner, ..first };
     assert_eq!(again, expected);
 }
 
@@ -288,11 +294,11 @@ fn a_ban_holds_for_every_spelling_that_a_node_knows() {
     let member = Affiliation::Member;
     for named in [a_labels, u_labels] {
         for of in [&[a_labels, u_labels][..], &[a_labels], &[u_labels], &[]] {
-            let mut making = node();
+            let mut builder = node();
             for address in of {
-                making = making.with(address, member);
+                builder = builder.with(address, member);
             }
-            let node = making.subscribed(a_labels).subscribed(u_labels).0;
+            let node = builder.subscribed(a_labels).subscribed(u_labels).0;
             let request = set(&[(named, Affiliation::Outcast)]);
             let decision = by("owner@x", |cx| set_affiliations(Some(&node), &request, None, cx));
             let decision = decision.unwrap();

@@ -140,13 +140,13 @@ fn gets(who: &str, former: &FormerNode, now: u64, has_own_creators: bool) -> (bo
     by(who, |cx| {
         let policy = Policy { has_own_creators, ..Policy::default() };
         let cx = Context { policy: &policy, now: Timestamp(now), ..*cx };
-        let there = ExistingItems { former: Some(former.clone()), ..ExistingItems::default() };
-        let published = publish(None, &publication(vec![item("1")]), &there, &cx);
+        let existing = ExistingItems { former: Some(former.clone()), ..ExistingItems::default() };
+        let published = publish(None, &publication(vec![item("1")]), &existing, &cx);
         let name = node().0.id;
         let request = Create { node: Some(name.clone()), settings: Vec::new() };
         let created = create(None, name, &request, Some(former), &cx);
-        for refusal in [published.as_ref().err(), created.as_ref().err()].into_iter().flatten() {
-            assert!(matches!(refusal, Error::NodeNotFound | Error::NameReserved));
+        for error in [published.as_ref().err(), created.as_ref().err()].into_iter().flatten() {
+            assert!(matches!(error, Error::NodeNotFound | Error::NameReserved));
         }
         (published.is_ok(), created.is_ok())
     })
@@ -155,21 +155,21 @@ fn gets(who: &str, former: &FormerNode, now: u64, has_own_creators: bool) -> (bo
 #[test]
 fn the_name_of_a_deleted_node_is_reserved_for_thirty_days() {
     let owners = vec![OwnerHash::of(&bare("owner@x"))];
-    let gone = FormerNode { redirect: None, deleted: Timestamp(1), owners, account: None };
+    let former = FormerNode { redirect: None, deleted: Timestamp(1), owners, account: None };
     let month = 30 * 24 * 60 * 60 * 1000;
-    assert_eq!(gets("bot@x", &gone, month, false), (false, false));
-    assert_eq!(gets("bot@x", &gone, month + 1, false), (true, true));
+    assert_eq!(gets("bot@x", &former, month, false), (false, false));
+    assert_eq!(gets("bot@x", &former, month + 1, false), (true, true));
     for who in ["owner@x/r", "admin@x"] {
-        assert_eq!(gets(who, &gone, 2, false), (true, true), "{who}");
+        assert_eq!(gets(who, &former, 2, false), (true, true), "{who}");
     }
-    assert_eq!(gets("bot@x", &gone, 2, true), (true, true));
+    assert_eq!(gets("bot@x", &former, 2, true), (true, true));
 }
 
 /// §8.4.1: "the URI of a replacement node to which requests might be redirected".
 #[test]
 fn a_node_with_a_redirect_is_created_by_a_request_only() {
     let owners = vec![OwnerHash::of(&bare("owner@x"))];
-    let moved = FormerNode {
+    let former = FormerNode {
         redirect: Some("xmpp:x".into()),
         deleted: Timestamp(1),
         owners,
@@ -181,7 +181,7 @@ fn a_node_with_a_redirect_is_created_by_a_request_only() {
         ("admin@x", false, true),
         ("bot@x", true, true),
     ] {
-        let got = gets(who, &moved, u64::MAX, has_own_creators);
-        assert_eq!(got, (false, creates), "{who} {has_own_creators}");
+        let created = gets(who, &former, u64::MAX, has_own_creators);
+        assert_eq!(created, (false, creates), "{who} {has_own_creators}");
     }
 }

@@ -82,10 +82,10 @@ fn new_subscriber_gets_the_last_item_as_it_was_delivered() {
     let request =
         Subscribe { node: node.id.clone(), jid: jid("a@x/r"), settings: None, is_public: false };
     let decision = by("a@x/r", |cx| subscribe(Some(&node), &request, last.as_deref(), cx));
-    let told = decision.unwrap().notifications.remove(0);
-    assert_eq!((told.nonce.is_some(), told.occurred_at), (true, Timestamp(1)));
-    assert_eq!(told.event_id, published.notifications[0].event_id);
-    assert_eq!(told.audience, Audience::Listed(Recipients::one(jid("a@x/r"))));
+    let entry = decision.unwrap().notifications.remove(0);
+    assert_eq!((entry.nonce.is_some(), entry.occurred_at), (true, Timestamp(1)));
+    assert_eq!(entry.event_id, published.notifications[0].event_id);
+    assert_eq!(entry.audience, Audience::Listed(Recipients::one(jid("a@x/r"))));
 }
 
 #[test]
@@ -127,20 +127,20 @@ fn first_publisher_creates_the_node_with_its_options() {
     request.options = vec![ConfigField::MaxItems(MaxItems::Number(7))];
     let decision =
         by("bot@x", |cx| publish(None, &request, &ExistingItems::default(), cx)).unwrap();
-    let made = match changes_of(&decision).as_slice() {
+    let created = match changes_of(&decision).as_slice() {
         [
-            Change::Created(made),
+            Change::Created(created),
             Change::AffiliationSet(owner, Affiliation::Owner),
             Change::Published(_),
             ..,
         ] => {
             assert_eq!(owner.as_str(), "bot@x");
-            made.clone()
+            created.clone()
         }
         other => panic!("{other:?}"),
     };
-    assert_eq!(made.config.max_items, MaxItems::Number(7));
-    let node = applied(&made, &decision.changes);
+    assert_eq!(created.config.max_items, MaxItems::Number(7));
+    let node = applied(&created, &decision.changes);
     assert_eq!(node.affiliation_of(&bare("bot@x")), Affiliation::Owner);
     assert_eq!(node.sequence, Sequence(1));
     // The options are met at first, and then one of them is not.
@@ -177,19 +177,19 @@ fn an_event_for_many_subids_is_one_event() {
     let mut node = node().0;
     for number in 0..100_000 {
         let subid = SubId::new(&number.to_string());
-        let terms = SubscriptionDetails::new(
+        let details = SubscriptionDetails::new(
             Some(subid),
             SubscriptionOptions::default(),
             Sequence(0),
             Timestamp(0),
         );
-        let special = ConfiguredSubscription {
+        let configured = ConfiguredSubscription {
             since: 0,
             special_since: 0,
             is_pending: false,
-            terms: vec![terms].into(),
+            terms: vec![details].into(),
         };
-        node.load_special(jid(&format!("{number:06}@x")), special);
+        node.load_special(jid(&format!("{number:06}@x")), configured);
     }
     let request = publication(vec![item("1")]);
     let decision =
@@ -200,8 +200,8 @@ fn an_event_for_many_subids_is_one_event() {
             _ => None,
         });
     let listed: Vec<_> = listed.collect();
-    assert_eq!(listed.iter().map(|some| some.len()).collect::<Vec<_>>(), [10_000; 10]);
-    let all = listed.iter().flat_map(|some| some.iter_with_subids());
+    assert_eq!(listed.iter().map(|list| list.len()).collect::<Vec<_>>(), [10_000; 10]);
+    let all = listed.iter().flat_map(|list| list.iter_with_subids());
     for (number, (to, subids)) in all.enumerate() {
         assert_eq!(to, &jid(&format!("{number:06}@x")));
         assert_eq!(subids, [SubId::new(&number.to_string())]);

@@ -64,7 +64,7 @@ fn resources_of_internationalised_domains_are_looked_up_without_converting_them(
             let mut reevaluation = Reevaluation::of(Some(&node), &changes).unwrap();
             reevaluation.evaluate(&interested, &cx);
             let _ = reevaluation.effects(&[], None, &cx);
-            let is_implicit = |one: &&_| auto_subscribe::is_implicit(&node, one, &cx);
+            let is_implicit = |resource: &&_| auto_subscribe::is_implicit(&node, resource, &cx);
             interested.iter().filter(is_implicit).count()
         });
         let took = began.elapsed();
@@ -136,24 +136,24 @@ fn subscriptions_affiliations_and_contacts_are_found_by_each_spelling() {
 fn a_subscription_moves_to_the_address_that_subscribes() {
     let mut node = node().0;
     let options = SubscriptionOptions { digest: true, ..SubscriptionOptions::default() };
-    let terms = SubscriptionDetails::new(None, options.clone(), Sequence(0), Timestamp(0));
-    let special = ConfiguredSubscription {
+    let details = SubscriptionDetails::new(None, options.clone(), Sequence(0), Timestamp(0));
+    let configured = ConfiguredSubscription {
         since: 0,
         special_since: 0,
         is_pending: false,
-        terms: [terms].into(),
+        terms: [details].into(),
     };
-    node.load_special(jid(U_LABELS), special);
+    node.load_special(jid(U_LABELS), configured);
     node.apply(&subscription(A_LABELS, &node));
     assert_eq!(node.subscribers().map(Jid::as_str).collect::<Vec<_>>(), [A_LABELS]);
-    assert_eq!(node.terms_of(&jid(A_LABELS))[0].options, options);
+    assert_eq!(node.details_of(&jid(A_LABELS))[0].options, options);
     assert_eq!(subscription(A_LABELS, &node).iter().count(), 0);
 }
 
 #[test]
 fn spellings_of_an_address_have_one_decoded_form() {
-    for one in [U_LABELS, A_LABELS] {
-        assert_eq!(bare(one).decoded(), U_LABELS);
+    for address in [U_LABELS, A_LABELS] {
+        assert_eq!(bare(address).decoded(), U_LABELS);
     }
     let mixed = bare("u@xn--bcher-kva.münchen.example");
     assert!(mixed.other_spellings().all(|other| other.decoded() == mixed.decoded()));

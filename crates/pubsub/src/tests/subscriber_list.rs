@@ -80,14 +80,14 @@ fn recipient_list_shares_unchanged_chunks() {
 
 /// Adds subscriptions with these SubIDs.
 fn load(node: &mut Node, jid: Jid, subids: &[&str], is_pending: bool) {
-    let terms = |subid: &&str| {
+    let details = |subid: &&str| {
         let subid = Some(SubId::new(subid)).filter(|subid| !subid.as_str().is_empty());
         SubscriptionDetails::new(subid, SubscriptionOptions::default(), Sequence(0), Timestamp(0))
     };
-    let terms = subids.iter().map(terms).collect();
+    let details = subids.iter().map(details).collect();
     node.load_special(
         jid,
-        ConfiguredSubscription { since: 0, special_since: 0, is_pending, terms },
+        ConfiguredSubscription { since: 0, special_since: 0, is_pending, terms: details },
     );
 }
 
