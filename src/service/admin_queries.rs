@@ -1,4 +1,4 @@
-//! What is shown to those who manage nodes: administrators all of them, owners theirs.
+//! Queries for the management of nodes: by administrators for all nodes, by owners for their own.
 
 use jid::{BareJid, Jid};
 use tokio::task::yield_now;
@@ -15,39 +15,40 @@ use gjallar_pubsub::{
 
 use super::{Error, NamePattern, Service};
 
-/// Nodes that are read at once for a list.
+/// Number of nodes that are read at once for a list.
 const PAGE: usize = 256;
-/// Names of an owner's nodes that are matched before other tasks run.
+/// Number of names of an owner's nodes that are matched before other tasks run.
 const MATCHED: usize = 64;
 
-/// Asks for nodes that somebody manages.
+/// Request for a list of nodes that the actor manages.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ManagedNodes {
-    /// What their names look like.
+    /// Pattern of the names of the nodes.
     pub pattern: NamePattern,
-    /// The UID of the node after which the list begins; that node has to exist.
+    /// UID of the node after which the list begins; that node has to exist.
     pub after: Option<String>,
-    /// How many at the most.
+    /// Maximum number of nodes.
     pub max: usize,
 }
 
-/// What an entity is at nodes, and where it is subscribed or waits for that.
+/// Affiliations and subscriptions of an entity.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Memberships {
-    /// Its affiliations.
+    /// Affiliations of the entity.
     pub affiliations: Vec<(NodeId, Affiliation)>,
-    /// The subscriptions of all its JIDs.
+    /// Subscriptions, including pending ones, of all JIDs of the entity.
     pub subscriptions: Vec<(NodeId, Subscription)>,
-    /// Whether it refused its presence to the service.
+    /// `true` if the entity refused to share its presence with the service.
     pub refuses_presence: bool,
 }
 
 impl Service {
     /// Lists nodes that an actor manages, in the order of their creation or, for an owner, of their names. Also returns
-    /// whether more nodes follow.
+    /// `true` if more nodes follow.
     ///
     /// # Errors
-    /// [`ItemNotFound`](gjallar_pubsub::Error::ItemNotFound) if the node is not there after which the list begins; or the store fails.
+    /// [`ItemNotFound`](gjallar_pubsub::Error::ItemNotFound) if the node after which the list begins does not exist; an
+    /// error of the store.
     pub async fn managed_nodes(
         &self,
         actor: &Actor,
@@ -62,7 +63,7 @@ impl Service {
         Ok((nodes, has_more))
     }
 
-    /// One more than asked for, if there are so many.
+    /// Lists all matching nodes, up to one more than requested.
     async fn all_nodes(&self, request: &ManagedNodes) -> Result<Vec<NodeSummary>, Error> {
         let mut unread: PageRequest<NodeNumber> = PageRequest::first(PAGE);
         if let Some(after) = &request.after {
@@ -117,7 +118,7 @@ impl Service {
         Ok(nodes)
     }
 
-    /// The nodes that were worked at lately, each with the position of its newest event.
+    /// Returns the cached nodes, each with the sequence of its newest event.
     pub async fn node_sequences(&self) -> Vec<(NodeId, Epoch, Sequence)> {
         self.memory.nodes.node_sequences().await
     }
@@ -131,7 +132,7 @@ impl Service {
         Ok(own.iter().any(|(_, affiliation)| *affiliation == Affiliation::Owner))
     }
 
-    /// Who waits to be subscribed to a node (§8.7).
+    /// Returns the pending subscription requests of a node (§8.7).
     ///
     /// # Errors
     /// As [`authorize::requests`].
@@ -141,10 +142,10 @@ impl Service {
         self.resolve_redirect(id, found).await
     }
 
-    /// Shows administrators the affiliations and subscriptions of an entity, in every spelling of its domain.
+    /// Returns the affiliations and subscriptions of an entity, in every spelling of its domain, to administrators.
     ///
     /// # Errors
-    /// [`Forbidden`](gjallar_pubsub::Error::Forbidden); or the store fails.
+    /// [`Forbidden`](gjallar_pubsub::Error::Forbidden) for other actors; an error of the store.
     pub async fn memberships(&self, actor: &Actor, entity: &BareJid) -> Result<Memberships, Error> {
         if !actor.is_administrator {
             return Err(gjallar_pubsub::Error::Forbidden.into());

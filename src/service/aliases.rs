@@ -8,18 +8,19 @@ use std::{
 
 use jid::{AccountKey, BareJid};
 
-/// Maximum number of aliases. Subscriptions of further ones count for themselves.
+/// Maximum number of aliases. Subscriptions of further ones count separately.
 const MAX_ALIASES: usize = 20_000;
 
-/// The subscribed aliases of each account. Those that have no subscription any more are removed when they are counted.
+/// Subscribed aliases of each account. Aliases without subscriptions are removed when the subscriptions of the account
+/// are counted.
 #[derive(Debug, Default)]
 pub(super) struct Aliases(Mutex<AliasTable>);
 
 #[derive(Debug, Default)]
 struct AliasTable {
-    /// Each alias with the number of times that it was added.
+    /// Aliases of each account, each with the number of times that it was added.
     by_account: HashMap<AccountKey, HashMap<BareJid, u64>>,
-    /// The number of aliases.
+    /// Total number of aliases.
     len: usize,
 }
 
@@ -42,12 +43,12 @@ impl Aliases {
         *number += 1;
     }
 
-    /// The aliases of an account.
+    /// Returns the aliases of an account.
     pub(super) fn of(&self, account: &AccountKey) -> HashMap<BareJid, u64> {
         self.table().by_account.get(account).cloned().unwrap_or_default()
     }
 
-    /// Removes an alias without subscriptions, unless it was added again since it had this number.
+    /// Removes an alias without subscriptions, unless it was added again after `number` was read.
     pub(super) fn remove(&self, account: &AccountKey, address: &BareJid, number: Option<&u64>) {
         let mut table = self.table();
         let AliasTable { by_account, len } = &mut *table;

@@ -1,4 +1,4 @@
-//! What owners and administrators change, for those who want to know later who it was.
+//! Audit records of changes made by owners and administrators.
 
 use std::sync::Arc;
 
@@ -9,76 +9,76 @@ use gjallar_pubsub::{
     SubscriptionDetails, SubscriptionState,
 };
 
-/// Takes notice of changes that are on disk. It must not wait for anything.
+/// Callback for audit records of committed changes. It must not block.
 pub type Auditor = dyn Fn(&AuditRecord) + Send + Sync;
 
-/// What an owner or an administrator changed at a node with one request.
+/// Changes of an owner or an administrator at a node with one request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AuditRecord {
-    /// Who.
+    /// JID of the owner or administrator.
     pub who: Jid,
-    /// Where.
+    /// The node.
     pub node: NodeId,
-    /// What; at least one thing.
+    /// The changes; at least one.
     pub entries: Vec<AuditChange>,
 }
 
-/// One thing that was changed.
+/// One change of an audit record.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum AuditChange {
-    /// Something was said to all subscribers.
+    /// An announcement was sent to subscribers.
     Announced,
-    /// The affiliation of an entity.
+    /// The affiliation of an entity was changed.
     Affiliated {
-        /// Whose.
+        /// The entity.
         entity: Jid,
-        /// What it was.
+        /// Affiliation before the change.
         before: Affiliation,
-        /// What it is.
+        /// Affiliation after the change.
         after: Affiliation,
     },
-    /// The configuration.
+    /// The configuration was changed.
     Configured {
-        /// What it was.
+        /// Configuration before the change.
         before: Box<NodeConfig>,
-        /// What it is.
+        /// Configuration after the change.
         after: Box<NodeConfig>,
     },
-    /// The node is there, configured so.
+    /// The node was created with this configuration.
     Created(Box<NodeConfig>),
-    /// The node is gone; perhaps something took its place.
+    /// The node was deleted.
     Deleted {
-        /// Its URI.
+        /// URI of the redirect, if there is one.
         redirect: Option<String>,
     },
-    /// What somebody else wants of its subscriptions, or how many it has.
+    /// The subscriptions with options of another entity were changed.
     Options {
-        /// Whose.
+        /// JID of the subscriptions.
         jid: Jid,
-        /// What it was.
+        /// Subscriptions before the change.
         before: Arc<[SubscriptionDetails]>,
-        /// What it is.
+        /// Subscriptions after the change.
         after: Arc<[SubscriptionDetails]>,
     },
     /// An administrator published items.
     Published(Vec<ItemId>),
-    /// All items are gone.
+    /// All items were removed.
     Purged,
-    /// Items are gone.
+    /// Items were retracted.
     Retracted(Vec<ItemId>),
-    /// Somebody else's subscription.
+    /// The subscription of another entity was changed.
     Subscribed {
-        /// Whose.
+        /// JID of the subscription.
         jid: Jid,
-        /// What it was.
+        /// State before the change.
         before: SubscriptionState,
-        /// What it is.
+        /// State after the change.
         after: SubscriptionState,
     },
 }
 
-/// What is noted of changes, given the node before them; nothing if an owner or administrator changes nothing that others
-/// have, or nobody does.
+/// Returns the audit record of changes, given the node before them. `None` if the actor is neither an owner nor an
+/// administrator, or if the changes concern only its own data.
 pub(super) fn audit_record(
     actor: &Actor,
     node: Option<&Node>,

@@ -1,4 +1,4 @@
-//! Notifications that come back: how often, from whom, of which node (§12.4).
+//! Counts of bounced notifications by subscription (§12.4).
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -10,21 +10,22 @@ use tokio::sync::Notify;
 
 use gjallar_pubsub::{Epoch, Limits, Timestamp};
 
-/// Subscriptions of which bounces are counted; with one more, those are forgotten that came longest ago.
+/// Maximum number of subscriptions with counted bounces; at the limit, those of the older half of the time span are
+/// evicted.
 const MAX_COUNTED: usize = 10_000;
-/// What a bounce counts that says that there is nobody.
+/// Weight of a bounce that says that the recipient does not exist.
 const GONE: u32 = 5;
 
-/// How a notification came back.
+/// Reason for which a notification bounced.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Bounce {
-    /// Its recipient does not exist, or not any more.
+    /// The recipient does not exist, or not any more.
     Gone,
-    /// It could not be delivered.
+    /// The notification could not be delivered.
     Undelivered,
 }
 
-/// The bounces of subscriptions: of a JID, in one life of a node.
+/// Counts of bounces for each JID and epoch of a node.
 #[derive(Debug, Default)]
 pub(super) struct BounceTracker {
     known: Mutex<BounceTable>,
@@ -34,7 +35,7 @@ pub(super) struct BounceTracker {
 #[derive(Debug, Default)]
 struct BounceTable {
     counts: HashMap<(Jid, Epoch), BounceCount>,
-    /// Those that shall end.
+    /// Subscriptions that have to end.
     ending: VecDeque<(Jid, Epoch)>,
 }
 
@@ -45,7 +46,7 @@ struct BounceCount {
 }
 
 impl BounceTracker {
-    /// A notification of a node came back from a JID.
+    /// Records a bounced notification. At `limits.max_bounces` the subscription is queued to end.
     pub(super) fn record(
         &self,
         jid: &Jid,
@@ -79,7 +80,7 @@ impl BounceTracker {
         }
     }
 
-    /// Waits for a subscription that shall end.
+    /// Waits for a subscription that has to end.
     pub(super) async fn ending(&self) -> (Jid, Epoch) {
         loop {
             if let Some(subscription) = self.known().ending.pop_front() {
@@ -89,7 +90,7 @@ impl BounceTracker {
         }
     }
 
-    /// A subscription that shall end could not be ended.
+    /// Queues a subscription again that could not be ended.
     pub(super) fn end_later(&self, jid: Jid, node: Epoch) {
         self.known().ending.push_back((jid, node));
     }

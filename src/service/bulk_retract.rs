@@ -10,8 +10,8 @@ use gjallar_pubsub::{
 use super::{Error, Service};
 
 impl Service {
-    /// Retracts the items of a node that are older than `age`, and notifies subscribers as the node is configured. Returns
-    /// the number of items.
+    /// Retracts the items of a node that are older than `age`, and notifies subscribers as the node is configured.
+    /// Returns the number of items.
     ///
     /// # Errors
     /// As [`Service::retract`].
@@ -21,7 +21,7 @@ impl Service {
         node: &NodeId,
         age: Duration,
     ) -> Result<usize, Error> {
-        // An entity without the right to retract is refused also where no item is that old.
+        // An entity without the right to retract is refused even if no item is that old.
         self.configuration(actor, node).await?;
         let age = u64::try_from(age.as_millis()).unwrap_or(u64::MAX);
         let until = Timestamp((self.clock)().0.saturating_sub(age).saturating_sub(1));
@@ -46,7 +46,7 @@ impl Service {
                 let request = Retract { node: node.clone(), items, notify: false };
                 match self.retract(actor, &request, |outcome| outcome).await.await {
                     Ok(()) => retracted += number,
-                    // Another entity retracted one of them meanwhile.
+                    // Another entity retracted one of the items meanwhile.
                     Err(Error::Refused(gjallar_pubsub::Error::ItemNotFound)) => {}
                     Err(error) => return Err(error),
                 }
@@ -63,7 +63,7 @@ impl Service {
         ItemQuery { page, order: ItemOrder::default(), filter: filter.clone() }
     }
 
-    /// Lists a page of items. The position of the edge need not have an item.
+    /// Lists a page of items. No item needs to exist at the position of the edge.
     pub(super) async fn list_items(
         &self,
         node: &NodeId,

@@ -1,4 +1,4 @@
-//! Which resources are interested in which nodes (§9.2), as long as they are there.
+//! Nodes in which available resources are interested, as declared in their capabilities (§9.2).
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap, VecDeque},
@@ -18,16 +18,16 @@ use super::{
     PolicyTable, Service, domain_quota::DomainQuota, workers::presence_retries::PresenceTask,
 };
 
-/// Resources whose interests are known, and those of one entity. Those of more are not looked at.
+/// Maximum numbers of resources with known interests: in total, and per entity. Further ones are ignored.
 const MAX_RESOURCES: usize = 100_000;
 const MAX_OF_ONE: usize = 8;
-/// Nodes in which one resource can be interested, and the bytes of their names.
+/// Maximum number of nodes in which a resource can be interested, and maximum bytes of their names.
 pub const MAX_INTERESTS: usize = 32;
 const MAX_NAMES_BYTES: usize = 2048;
-/// Resources that are evaluated in a row, before other requests run.
+/// Maximum number of resources that are evaluated before other requests run.
 pub(super) const PAGE: usize = 500;
 
-/// The interests of resources.
+/// Interests of resources in nodes.
 #[derive(Debug, Default)]
 pub struct CapsInterests {
     known: Mutex<InterestTable>,
@@ -38,20 +38,20 @@ pub struct CapsInterests {
 struct InterestTable {
     resources: BTreeMap<String, CapsResource>,
     nodes: HashMap<NodeId, NodeInterests>,
-    /// Who is asked again after a connection broke.
+    /// Resources to query again on a new connection.
     unsent: VecDeque<Jid>,
-    /// The places of resources.
+    /// Quota of resources per domain.
     domains: DomainQuota,
 }
 
 #[derive(Debug)]
 struct CapsResource {
     jid: Jid,
-    /// What tells its capabilities.
+    /// Capabilities as announced in the presence of the resource.
     capabilities: String,
-    /// The question that is not answered yet.
+    /// Id of the capability query that is not answered yet.
     asked: Option<String>,
-    /// The last capability query failed; the next presence repeats it.
+    /// `true` if the last capability query failed; the next presence repeats it.
     has_failed: bool,
     nodes: Vec<NodeId>,
 }
@@ -62,31 +62,30 @@ impl CapsResource {
     }
 }
 
-/// The interests in a node.
+/// Interests in a node.
 #[derive(Debug, Default)]
 struct NodeInterests {
-    /// The interested resources, and whether a roster gives them access.
+    /// Interested resources, and whether a roster gives them access.
     resources: BTreeMap<Jid, Option<bool>>,
-    /// The resources with an implicit subscription; computed when first needed.
+    /// Resources with an implicit subscription; computed when first needed.
     implicit: Option<Implicit>,
 }
 
-/// The resources with an implicit subscription to a node. A change of one interest or subscription costs the evaluation of
-/// the resources concerned.
+/// Resources with an implicit subscription to a node. A change of an interest or subscription requires the evaluation
+/// of only the resources concerned.
 #[derive(Debug)]
 struct Implicit {
     basis: Basis,
     subscribers: ImplicitSubscribers,
-    /// Their lists, until one of them changes.
+    /// Recipient lists of the resources, until one of them changes.
     lists: Option<Vec<Recipients>>,
-    /// The resources to evaluate.
+    /// Resources to evaluate.
     stale: BTreeSet<Jid>,
-    /// The resources to add to these: all from this bound on.
+    /// Bound from which on all interested resources have to be evaluated too; `None` if there are no more.
     rest: Option<Bound<Jid>>,
 }
 
-/// The access rules of a node and the administrators: what implicit subscriptions depend on besides interests and
-/// subscriptions.
+/// Access rules of a node and administrators: the inputs of implicit subscriptions besides interests and subscriptions.
 #[derive(Clone, Debug)]
 pub(super) struct Basis {
     pub(super) access: Weak<()>,
@@ -131,12 +130,13 @@ impl Default for InterestTable {
 }
 
 impl CapsInterests {
-    /// How many resources are known.
+    /// Returns the number of resources with known capabilities.
     pub(super) fn len(&self) -> usize {
         self.known().resources.len()
     }
 
-    /// A resource is there that says what it can; whether it has to be asked what that is, with this question.
+    /// Records the announced capabilities of a resource. Returns `true` if a capability query, identified by
+    /// `question`, has to be sent.
     #[must_use]
     pub fn on_caps(&self, jid: &Jid, capabilities: &str, question: &str) -> bool {
         let mut known = self.known();
@@ -164,21 +164,21 @@ impl CapsInterests {
         true
     }
 
-    /// Returns `true` if a resource was asked this, and has not answered.
+    /// Returns `true` if a resource has not answered this query.
     #[must_use]
     pub fn is_pending(&self, jid: &Jid, question: &str) -> bool {
         let known = self.known();
         known.resources.get(jid.as_str()).is_some_and(|of| of.asked.as_deref() == Some(question))
     }
 
-    /// A question was not answered, for now: it is asked again at the latest when the resource sends presence again.
+    /// Records that a query failed; the next presence of the resource repeats it.
     pub fn failed(&self, jid: &Jid) {
         if let Some(resource) = self.known().resources.get_mut(jid.as_str()) {
             (resource.asked, resource.has_failed) = (None, true);
         }
     }
 
-    /// A resource has gone; with a bare JID all of that entity have.
+    /// Removes an unavailable resource; with a bare JID, all resources of the entity.
     pub fn remove(&self, jid: &Jid) {
         let mut known = self.known();
         if jid.is_bare() {
@@ -214,7 +214,7 @@ impl CapsInterests {
         true
     }
 
-    /// Waits for a resource that has to be asked again, and says what tells its capabilities.
+    /// Waits for a resource to query again. Returns the resource and its announced capabilities.
     pub async fn next_stale(&self) -> (Jid, String) {
         loop {
             {
@@ -229,14 +229,14 @@ impl CapsInterests {
         }
     }
 
-    /// A resource is asked this.
+    /// Records that a query was sent to a resource.
     pub fn ask(&self, jid: &Jid, question: &str) {
         if let Some(resource) = self.known().resources.get_mut(jid.as_str()) {
             resource.ask(question);
         }
     }
 
-    /// A resource is interested in these nodes, and no others. Says which of them are new.
+    /// Replaces the nodes in which a resource is interested. Returns the new ones among them.
     fn set(&self, jid: &Jid, nodes: Vec<NodeId>) -> Vec<NodeId> {
         let mut known = self.known();
         let Some(resource) = known.resources.get_mut(jid.as_str()) else { return Vec::new() };
@@ -249,18 +249,18 @@ impl CapsInterests {
         new
     }
 
-    /// The nodes of a resource's implicit subscriptions.
+    /// Returns the nodes in which a resource is interested.
     pub(super) fn of(&self, jid: &Jid) -> Vec<NodeId> {
         let known = self.known();
         known.resources.get(jid.as_str()).map(|of| of.nodes.clone()).unwrap_or_default()
     }
 
-    /// Returns `true` if a resource is interested in a node.
+    /// Returns `true` if any resource is interested in a node.
     pub(super) fn is_any_at(&self, node: &NodeId) -> bool {
         self.known().nodes.contains_key(node)
     }
 
-    /// The resources with an implicit subscription to a node, as far as they are evaluated.
+    /// Returns the evaluated resources with an implicit subscription to a node.
     pub(super) fn implicit_at(&self, node: &NodeId) -> Vec<Recipients> {
         let mut known = self.known();
         let interests = known.nodes.get_mut(node);
@@ -272,8 +272,8 @@ impl CapsInterests {
         lists.get_or_insert_with(|| subscribers.lists()).clone()
     }
 
-    /// The next resources at a node whose implicit subscription has to be evaluated on this basis: at most [`PAGE`]; none
-    /// if all are.
+    /// Returns the next resources at a node whose implicit subscription has to be evaluated on this basis: at most
+    /// [`PAGE`]; none if all are evaluated.
     pub(super) fn stale_at(&self, node: &NodeId, basis: &Basis) -> Vec<InterestedResource> {
         let mut known = self.known();
         let Some(NodeInterests { resources, implicit }) = known.nodes.get_mut(node) else {
@@ -329,7 +329,7 @@ impl CapsInterests {
         }
     }
 
-    /// The JIDs among these that are a resource which is interested in a node, or the bare JID of one.
+    /// Returns the JIDs that are a resource interested in a node, or the bare JID of such a resource.
     pub(super) fn known_among<'a>(&self, node: &NodeId, jids: &[&'a Jid]) -> Vec<&'a Jid> {
         let known = self.known();
         let Some(interests) = known.nodes.get(node) else { return Vec::new() };
@@ -340,7 +340,7 @@ impl CapsInterests {
         jids.iter().filter(is_known).copied().collect()
     }
 
-    /// The next resources that are interested in a node after one of them: at most [`PAGE`].
+    /// Returns the next resources interested in a node, after one of them: at most [`PAGE`].
     pub(super) fn page_at(&self, node: &NodeId, after: Option<&Jid>) -> Vec<InterestedResource> {
         let known = self.known();
         let Some(interests) = known.nodes.get(node) else { return Vec::new() };
@@ -349,14 +349,14 @@ impl CapsInterests {
         page.map(resource).collect()
     }
 
-    /// A resource, if it is interested in a node.
+    /// Returns a resource if it is interested in a node.
     pub(super) fn one_at(&self, node: &NodeId, jid: &Jid) -> Option<InterestedResource> {
         let known = self.known();
         let is_admitted = *known.nodes.get(node)?.resources.get(jid)?;
         Some(InterestedResource { jid: jid.clone(), is_admitted })
     }
 
-    /// Records whether rosters give resources access to a node. The caller holds the turn of the node.
+    /// Records whether rosters give resources access to a node. The caller holds the guard of the node.
     pub(super) fn set_admitted(&self, node: &NodeId, resources: &[InterestedResource]) {
         let mut known = self.known();
         let Some(interests) = known.nodes.get_mut(node) else { return };
@@ -414,13 +414,13 @@ fn resource((jid, is_admitted): (&Jid, &Option<bool>)) -> InterestedResource {
     InterestedResource { jid: jid.clone(), is_admitted: *is_admitted }
 }
 
-/// The names of all resources of an entity; `0` follows `/`.
+/// Returns the range of the names of all resources of an entity; `0` follows `/`.
 fn of_entity(jid: &Jid) -> Range<String> {
     let bare = jid.to_bare();
     format!("{bare}/")..format!("{bare}0")
 }
 
-/// The resources of an entity that are interested in a node.
+/// Returns the resources of an entity that are interested in a node.
 fn interested_of<'a>(
     resources: &'a BTreeMap<String, CapsResource>,
     entity: &Jid,
@@ -431,14 +431,15 @@ fn interested_of<'a>(
 }
 
 impl Service {
-    /// Who is interested in what.
+    /// Returns the interests of resources.
     #[must_use]
     pub fn interests(&self) -> &CapsInterests {
         &self.memory.interests
     }
 
-    /// A resource that answered is interested in these nodes, of which at most [`MAX_INTERESTS`] count, and 2 KiB of names.
-    /// It is sent the last items of new ones; of all, if it may have missed something since it was there before.
+    /// Handles the answer of a resource to a capability query: its interest in these nodes, at most [`MAX_INTERESTS`]
+    /// with 2 KiB of names. The resource receives the last items of new nodes, or of all nodes if it may have missed
+    /// events since it was available before.
     pub async fn set_interests(&self, jid: &Jid, mut nodes: Vec<NodeId>) {
         nodes.truncate(MAX_INTERESTS);
         let mut bytes = 0;

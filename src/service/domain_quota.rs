@@ -1,13 +1,13 @@
-//! How much of a bounded memory the JIDs of each domain take.
+//! Quota of each domain in a bounded table of JIDs.
 
 use std::collections::HashMap;
 
 use jid::with_u_labels;
 
-/// Places, and how many of them each domain has.
+/// Number of entries of a bounded table, in total and per domain.
 ///
-/// A domain gets no more than are free then. So one can take half of all, a second one half of the rest, and so on; and
-/// no stranger's domain keeps all others out.
+/// The quota of a domain is the room that is still free. So one domain can take half of the table, a second one half of
+/// the rest, and so on; no foreign domain can exclude all others.
 #[derive(Debug)]
 pub(super) struct DomainQuota {
     max: usize,
@@ -20,7 +20,7 @@ impl DomainQuota {
         Self { max, taken: 0, of: HashMap::new() }
     }
 
-    /// Takes a place for a JID of a domain, if it may have one more.
+    /// Acquires an entry for a JID of a domain. Returns `false` if the quota is used up.
     pub(super) fn try_acquire(&mut self, domain: &str) -> bool {
         let own = self.of.get(&*with_u_labels(domain)).copied().unwrap_or_default();
         let may = own < self.max.saturating_sub(self.taken);
@@ -35,7 +35,7 @@ impl DomainQuota {
         *self.of.entry(with_u_labels(domain).into_owned()).or_default() += 1;
     }
 
-    /// Gives a place back.
+    /// Releases an entry.
     pub(super) fn release(&mut self, domain: &str) {
         self.taken = self.taken.saturating_sub(1);
         let domain = with_u_labels(domain);

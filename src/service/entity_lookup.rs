@@ -1,5 +1,5 @@
-//! Reads from the store the affiliations and subscriptions of an entity, in every spelling of its domain; for limits also
-//! those of its account.
+//! Affiliations and subscriptions of an entity in the store, in every spelling of its domain; for limits also those of
+//! its account.
 
 use std::collections::BTreeSet;
 
@@ -11,7 +11,7 @@ use gjallar_pubsub::{Affiliation, NodeId, Subscription};
 use super::Service;
 
 impl Service {
-    /// The nodes at which an entity has an affiliation; those of exactly this address first.
+    /// Returns the nodes at which an entity has an affiliation; those of exactly this address first.
     pub(super) async fn affiliations_of(
         &self,
         entity: &BareJid,
@@ -23,7 +23,7 @@ impl Service {
         Ok(all)
     }
 
-    /// The subscriptions of an entity and of its resources, pending ones too.
+    /// Returns the subscriptions of an entity and of its resources, including pending ones.
     pub(super) async fn subscriptions_of(
         &self,
         entity: &BareJid,
@@ -37,7 +37,7 @@ impl Service {
         Ok(all)
     }
 
-    /// The number of subscriptions that the account of an entity made, counted up to a maximum.
+    /// Returns the number of subscriptions of the account of an entity, counted up to a maximum.
     pub(super) async fn count_subscriptions_of(
         &self,
         entity: &BareJid,

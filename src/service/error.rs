@@ -1,31 +1,31 @@
-//! Why a request was not granted.
+//! Errors of requests.
 
 use thiserror::Error;
 
 use crate::store::StoreError;
 
-/// Why a request was not granted.
+/// Error of a request.
 #[derive(Debug, Error)]
 pub enum Error {
-    /// The rules say no; nothing has changed.
+    /// The rule refused the request; nothing has changed.
     #[error(transparent)]
     Refused(#[from] gjallar_pubsub::Error),
-    /// What is stored of the node is damaged; nothing has changed.
+    /// The node has a corrupt record; nothing has changed.
     #[error("the node is quarantined")]
     Quarantined,
-    /// Too much is waiting; nothing has changed, and later it may be granted.
+    /// The backlog is full; nothing has changed, and a later request may succeed.
     #[error("the backlog is full: {limit}")]
     Busy {
-        /// The configuration key of the exceeded limit.
+        /// Configuration key of the exceeded limit.
         limit: &'static str,
     },
-    /// The store failed: what became of the request is unknown.
+    /// The store failed; the outcome of the request is unknown.
     #[error(transparent)]
     Unknown(StoreError),
 }
 
 impl Error {
-    /// The name under which the limit that the request exceeds is counted, if it exceeds one.
+    /// Returns the metric label of the exceeded limit, if the request exceeds one.
     #[must_use]
     pub fn limit(&self) -> Option<&'static str> {
         match self {
@@ -36,5 +36,5 @@ impl Error {
     }
 }
 
-/// What became of a request.
+/// Result of a request.
 pub type Outcome<R> = Result<R, Error>;

@@ -1,5 +1,6 @@
-//! Implicit subscriptions (`+notify`, §12.2) as nodes, interests and rosters change. An operation looks at the resources
-//! that it concerns. Where these may be all that are interested in a node, other requests run between pages of them.
+//! Implicit subscriptions (`+notify`, §12.2): updates after changes of nodes, interests and rosters. An operation
+//! evaluates only the resources that it concerns. If these may be all resources interested in a node, other requests
+//! run between pages of them.
 
 use std::{
     collections::{BTreeSet, HashSet},
@@ -23,8 +24,8 @@ use super::{
 };
 
 impl Service {
-    /// The effects of a decision on the resources that are interested in its node, given its changes, its notifications and
-    /// the last item.
+    /// Returns the effects of a decision on the resources interested in its node, given its changes, its log entries
+    /// and the last item.
     pub(super) async fn effects(
         &self,
         (id, turn): (&NodeId, &NodeGuard),
@@ -59,7 +60,7 @@ impl Service {
         effects
     }
 
-    /// The effects of changes that may concern all interested resources.
+    /// Returns the effects of changes that may concern all interested resources.
     async fn reevaluate(
         &self,
         (id, turn): (&NodeId, &NodeGuard),
@@ -90,7 +91,7 @@ impl Service {
         reevaluation.effects(notifications, last, cx)
     }
 
-    /// The resources with an implicit subscription to a node, judged without rosters that were not applied.
+    /// Returns the resources with an implicit subscription to a node, with rosters only as far as they were applied.
     async fn implicit(
         &self,
         turn: &NodeGuard,
@@ -115,7 +116,7 @@ impl Service {
         }
     }
 
-    /// The resources that are interested in a node after these.
+    /// Returns the resources interested in a node after those of a page.
     async fn page_after(
         &self,
         id: &NodeId,
@@ -126,7 +127,7 @@ impl Service {
         self.memory.interests.page_at(id, last)
     }
 
-    /// The resources with pending notifications of an implicit subscription to a node, each once.
+    /// Returns the resources with pending notifications of an implicit subscription to a node, each once.
     async fn pending_interested(&self, node: Epoch) -> Vec<Jid> {
         let mut pending = HashSet::new();
         for list in self.memory.outbox.caps_recipients(node) {
@@ -147,7 +148,7 @@ impl Service {
         let Some(mut resource) = interests.one_at(id, jid) else { return Ok(()) };
         let config = turn.node().map(|node| &node.config);
         if config.is_some_and(|config| config.access_model.reads_rosters()) {
-            // From now on its rosters are read again and again.
+            // The deadline starts the periodic reading of the node's rosters.
             self.memory.deadlines.add(id, (self.clock)());
         }
         let last = match config.is_some_and(|config| config.send_last_published_item.is_on_sub()) {
@@ -168,7 +169,7 @@ impl Service {
     }
 
     /// Applies the roster of a node's owner to implicit subscriptions, if it is known (§12.2): resources that gain
-    /// access receive the last item, and those that lose it receive no pending notification.
+    /// access receive the last item; resources that lose access receive no pending notification.
     pub(super) async fn apply_rosters(&self, id: &NodeId) -> Result<(), Error> {
         let ServiceState { interests, outbox, .. } = &*self.memory;
         let (mut turn, contacts) = self.settled_turn_for(id, &PrefetchRequest::Time).await?;

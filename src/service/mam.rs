@@ -1,4 +1,4 @@
-//! Showing archives (XEP-0313), and lists of items in an order (XEP-0413).
+//! Queries of archives (XEP-0313), and ordered lists of items (XEP-0413).
 
 use gjallar_pubsub::{
     Actor, ArchiveId, Attribution, Item, ItemBudget, ItemPage, ItemQuery, NodeConfig, NodeId,
@@ -8,30 +8,32 @@ use gjallar_pubsub::{
 
 use super::{Error, Service};
 
-/// The most items of a node that are listed in the order of their creation: all have to be sorted.
+/// Maximum number of items of a node that can be listed in the order of their creation: all have to be sorted.
 const MAX_SORTED: usize = 10_000;
 
-/// A part of an archive.
+/// Page of an archive.
 #[derive(Clone, Debug)]
 pub struct ArchivePage {
-    /// How the node behaves.
+    /// Configuration of the node.
     pub config: NodeConfig,
-    /// The publisher that its items show.
+    /// Publisher shown for the items.
     pub attribution: Attribution,
-    /// What is in the part.
+    /// Items of the page.
     pub items: Vec<Item>,
-    /// What these are called; and, if that ended the part, how far was looked.
+    /// Archive ids of the items. If the scan ended before the page was full, also the id of the position that it
+    /// reached.
     pub ids: ResultPage<ArchiveId>,
-    /// Whether the archive has no more in the direction of the page.
+    /// `true` if the archive has no more items in the direction of the page.
     pub is_complete: bool,
 }
 
 impl Service {
-    /// Shows a part of the archive of a node.
+    /// Returns a page of the archive of a node.
     ///
     /// # Errors
-    /// As [`mam::query`]; [`ItemNotFound`](gjallar_pubsub::Error::ItemNotFound) if an item that is named is not there;
-    /// [`NotImplemented`](gjallar_pubsub::Error::NotImplemented) if the node has more items than can be sorted.
+    /// As [`mam::query`]; [`ItemNotFound`](gjallar_pubsub::Error::ItemNotFound) if an item named in the request does
+    /// not exist; [`NotImplemented`](gjallar_pubsub::Error::NotImplemented) if the node has more items than can be
+    /// sorted.
     pub async fn query_archive(
         &self,
         actor: &Actor,
@@ -44,7 +46,7 @@ impl Service {
             self.resolve_redirect(&request.node, mam::query(turn.node(), request, &context));
         let listing = listing.await?;
         let node = turn.node().ok_or(gjallar_pubsub::Error::NodeNotFound)?;
-        // Each result is a message of its own, so their sum need not fit in a stanza.
+        // Each result is a separate message, so the page may exceed the size of a stanza.
         let budget = ItemBudget::stored(policies.limits().max_reply_bytes);
         let listed = self.listed(&request.node, &listing, &budget).await?;
         let ItemPage {
@@ -62,7 +64,7 @@ impl Service {
         Ok(ArchivePage { config: node.config.clone(), attribution, items, ids, is_complete })
     }
 
-    /// The first and the last item of the archive of a node, if it has any.
+    /// Returns the first and the last item of the archive of a node, if it has any.
     ///
     /// # Errors
     /// As [`mam::query`].
@@ -80,7 +82,7 @@ impl Service {
         Ok(first.items.into_iter().next().zip(last.items.into_iter().next()))
     }
 
-    /// A part of a list of items of a node in whose turn this is.
+    /// Lists a page of a node's items. The caller holds the guard of the node.
     pub(super) async fn listed(
         &self,
         id: &NodeId,

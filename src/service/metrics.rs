@@ -1,4 +1,4 @@
-//! What is counted for operators, shown by `gjallar stats` as OpenMetrics text.
+//! Metrics of the service, shown by `gjallar stats` as OpenMetrics text.
 
 use std::{
     fmt::{self, Debug},
@@ -18,29 +18,29 @@ use prometheus_client::{
 
 use super::{Service, presence::tracker::Withheld};
 
-/// The counters and gauges of one service. `docs/OPERATING.md` explains each.
+/// Counters and gauges of one service, described in `docs/OPERATING.md`.
 pub struct Metrics {
     registry: Registry,
     limits: Family<[(&'static str, &'static str); 1], Counter>,
     requests: Family<[(&'static str, &'static str); 2], Counter>,
-    /// Notifications that were not sent because of the presence of their recipients.
+    /// Notifications withheld because of the presence of their recipients.
     pub(super) withheld: Withheld,
     commits: Histogram,
     syncs: Histogram,
-    /// Notifications that the server has, as its barriers say.
+    /// Notifications acknowledged by the server, as its barriers show.
     pub notifications: Counter,
-    /// Notifications that came back as errors.
+    /// Notifications returned as errors.
     pub bounces: Counter,
-    /// Nodes that were read from the store because they were not in memory.
+    /// Nodes read from the store because they were not cached.
     pub(super) node_cache_misses: Counter,
-    /// Items that went because a node kept too many, or too many bytes.
+    /// Items evicted at the limits of their node.
     pub evictions: Counter,
-    /// Answers that were cut for requesters that did not ask for pages.
+    /// Replies truncated for requesters that did not request pages.
     pub(super) truncations: Counter,
-    /// Nodes that were closed because a record was found damaged.
+    /// Nodes quarantined for a corrupt record.
     pub quarantined_nodes: Counter,
     backlog_miscounts: Counter,
-    /// Whether there is a connection to the server: 1 or 0.
+    /// 1 while the service is connected to the server, otherwise 0.
     pub connected: Gauge,
     link_unconfirmed: Gauge,
     nodes: Gauge,
@@ -56,7 +56,7 @@ pub struct Metrics {
     tasks: Gauge,
 }
 
-/// What the gauges show at a moment.
+/// Values of the gauges at one time.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct GaugeValues {
     pub(super) is_unconfirmed: bool,
@@ -74,7 +74,7 @@ pub(super) struct GaugeValues {
 }
 
 impl Metrics {
-    /// Counts, beside what goes wrong in the accounting of the backlog.
+    /// Creates the metrics, with the counter of accounting defects of the backlog.
     pub(super) fn new(backlog_miscounts: Counter) -> Self {
         let mut metrics = Self {
             registry: Registry::default(),
@@ -209,7 +209,7 @@ impl Metrics {
         self.requests.get_or_create(&[("operation", operation), ("result", result)]).inc();
     }
 
-    /// A commit took so long, and so long the sync that it shared, if it is the one that tells of that.
+    /// Observes the duration of a commit, and that of its sync if the commit is the first one of the sync.
     pub(super) fn committed(&self, took: Duration, sync: Option<Duration>) {
         self.commits.observe(took.as_secs_f64());
         sync.into_iter().for_each(|sync| self.syncs.observe(sync.as_secs_f64()));
@@ -232,7 +232,7 @@ impl Metrics {
         self.tasks.set(number(measured.tasks));
     }
 
-    /// Everything, as OpenMetrics text.
+    /// Returns all metrics as OpenMetrics text.
     fn text(&self) -> String {
         let mut text = String::new();
         // Writing to a string does not fail.
@@ -248,19 +248,19 @@ impl Debug for Metrics {
 }
 
 impl Service {
-    /// What is counted.
+    /// Returns the metrics.
     #[must_use]
     pub fn metrics(&self) -> &Metrics {
         &self.memory.metrics
     }
 
-    /// What is counted, as OpenMetrics text.
+    /// Returns all metrics as OpenMetrics text, with current gauges.
     #[must_use]
     pub fn stats(&self) -> String {
         self.measured().text()
     }
 
-    /// What is counted: names, what they mean, and numbers.
+    /// Returns names, help texts and values of gauges and counters.
     #[must_use]
     pub fn values(&self) -> Vec<(&'static str, &'static str, u64)> {
         let metrics = self.measured();
@@ -294,22 +294,22 @@ impl Service {
     }
 }
 
-/// The registered name of a metric: that of a process has its standard name.
+/// Returns the registered name of a metric; process metrics have standard names without the prefix.
 fn registered(name: &str) -> String {
     if name.starts_with("process_") { name.to_owned() } else { format!("gjallar_{name}") }
 }
 
-/// Buckets from 0.1 ms to 3.3 s.
+/// Returns a histogram with buckets from 0.1 ms to 3.3 s.
 fn latencies() -> Histogram {
     Histogram::new(exponential_buckets(0.0001, 2.0, 16))
 }
 
-/// The memory of the process, as the system has it; 0 where it does not say.
+/// Returns the resident memory of the process in bytes; 0 if unknown.
 fn resident_bytes() -> u64 {
     resident_bytes_of(&std::fs::read_to_string("/proc/self/status").unwrap_or_default())
 }
 
-/// The resident memory in a process's status, which is in KiB whatever the size of a page.
+/// Returns the resident memory in bytes from the status of a process, which has KiB whatever the page size.
 fn resident_bytes_of(status: &str) -> u64 {
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
     let kib = line.and_then(|line| line.split_whitespace().next()?.parse::<u64>().ok());

@@ -400,8 +400,7 @@ impl Service {
         self.execute(actor, node, PrefetchRequest::Nothing, rule, respond).await
     }
 
-    /// Sends an announcement to the subscribers of a node whose options include announcements. Replies with their
-    /// number.
+    /// Sends an announcement to subscribers of a node with announcements in their options. Replies with their number.
     pub async fn announce<A: Send + 'static>(
         &self,
         actor: &Actor,

@@ -1,27 +1,27 @@
-//! Patterns for names of nodes, in requests.
+//! Patterns of node names in requests.
 
 use std::collections::HashMap;
 
 /// Maximum length of a pattern in characters: one bit each, and one for the beginning.
 const MAX_CHARS: usize = 127;
 
-/// A pattern in which `*` matches any characters and `?` matches one; without them, a part of a name. Letters match in
-/// either case.
+/// Pattern in which `*` matches any characters and `?` matches one character; a pattern without them matches a part of
+/// a name. Upper and lower case are equal.
 ///
-/// It is matched in one pass over a name, whatever the pattern: the states of its automaton are the bits of a number.
+/// The match takes one pass over the name, whatever the pattern: the states of the automaton are the bits of a number.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NamePattern {
-    /// For each letter, the states that it advances.
+    /// States that each letter advances.
     letters: HashMap<char, u128>,
-    /// The states that any character advances.
+    /// States that any character advances.
     any: u128,
-    /// The states that any character keeps.
+    /// States that any character keeps.
     stars: u128,
-    /// The state at the end of the pattern.
+    /// State at the end of the pattern.
     end: u128,
 }
 
-/// The pattern of all names.
+/// Returns the pattern that matches all names.
 impl Default for NamePattern {
     fn default() -> Self {
         Self { letters: HashMap::new(), any: 0, stars: 1, end: 1 }
@@ -29,10 +29,10 @@ impl Default for NamePattern {
 }
 
 impl NamePattern {
-    /// Reads a pattern.
+    /// Parses a pattern.
     ///
     /// # Errors
-    /// [`BadRequest`](gjallar_pubsub::Error::BadRequest) if it is too long.
+    /// [`BadRequest`](gjallar_pubsub::Error::BadRequest) if it has more than 127 characters.
     pub fn parse(pattern: &str) -> Result<Self, gjallar_pubsub::Error> {
         if pattern.chars().count() > MAX_CHARS {
             return Err(gjallar_pubsub::Error::BadRequest("a pattern has at most 127 characters"));
@@ -68,7 +68,7 @@ impl NamePattern {
     }
 }
 
-/// A letter without its case, as one character.
+/// Returns the lower case of a letter, as one character.
 fn folded(letter: char) -> char {
     letter.to_lowercase().next().unwrap_or(letter)
 }
@@ -81,7 +81,7 @@ mod tests {
         NamePattern::parse(pattern).unwrap().matches(name)
     }
 
-    /// Returns `true` if a pattern with `*` or `?` matches, by its definition.
+    /// Returns `true` if a pattern with `*` or `?` matches, by the definition of the two.
     fn is_expected(pattern: &[char], name: &[char]) -> bool {
         match (pattern.split_first(), name.split_first()) {
             (None, _) => name.is_empty(),

@@ -1,5 +1,4 @@
-//! Number of nodes: of all, of those of each creator's account, and of those whose names match a policy that limits
-//! them.
+//! Numbers of nodes: in total, per creator's account, and per policy that limits the number of its nodes.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -12,7 +11,7 @@ use gjallar_pubsub::{Change, Changes, NodeId};
 
 use super::PolicyTable;
 
-/// The count of the service's nodes.
+/// Numbers of nodes of the service.
 #[derive(Debug)]
 pub(super) struct NodeCounts(Mutex<NodeCountTable>);
 
@@ -21,17 +20,17 @@ struct NodeCountTable {
     total: u64,
     of: HashMap<AccountKey, u64>,
     roll: QuotaIndex,
-    /// That of the policies that hold next, as far as it is made.
+    /// Index for the next policies while it is rebuilt.
     next: Option<QuotaIndex>,
 }
 
-/// The nodes at which policies with a quota hold.
+/// Nodes of the policies that limit the number of their nodes.
 #[derive(Debug, Default)]
 struct QuotaIndex {
     policies: Arc<PolicyTable>,
-    /// Their names, by the policy's number.
+    /// Names of the nodes, by the number of the policy.
     names: HashMap<usize, HashSet<NodeId>>,
-    /// Those that went since the roll was begun: whoever reads the store may have seen them before.
+    /// Nodes deleted since the rebuild began: the scan of the store may return them.
     gone: HashSet<NodeId>,
 }
 
@@ -45,7 +44,7 @@ impl NodeCounts {
         Self(Mutex::new(NodeCountTable { total, of, roll, next: None }))
     }
 
-    /// How many nodes there are at which the same policy holds as at this one, if it has a quota.
+    /// Returns the number of nodes with the same policy as this one, if that policy limits it.
     pub(super) fn count_for_policy(&self, id: &NodeId) -> u64 {
         let count = self.count_now();
         let policy = count.roll.policies.with_quota(id);
@@ -53,12 +52,12 @@ impl NodeCounts {
         names.map_or(0, |names| names.len() as u64)
     }
 
-    /// Begins to count for these policies. All nodes have to be [enrolled](Self::enrol) then.
+    /// Begins a rebuild for these policies. All nodes have to be [added](Self::add_existing) then.
     pub(super) fn begin_rebuild(&self, policies: Arc<PolicyTable>) {
         self.count_now().next = Some(QuotaIndex { policies, ..QuotaIndex::default() });
     }
 
-    /// Nodes are there, or were there when the store was read.
+    /// Adds nodes found by the scan of the store, except those deleted meanwhile.
     pub(super) fn add_existing(&self, nodes: impl Iterator<Item = NodeId>) {
         if let Some(roll) = &mut self.count_now().next {
             for node in nodes {
@@ -69,7 +68,7 @@ impl NodeCounts {
         }
     }
 
-    /// All nodes are enrolled: what was counted holds from now on.
+    /// Ends the rebuild after all nodes were added, and applies its result.
     pub(super) fn finish_rebuild(&self) {
         let mut count = self.count_now();
         if let Some(roll) = count.next.take() {
@@ -77,7 +76,7 @@ impl NodeCounts {
         }
     }
 
-    /// The store cannot be read: what was counted before goes on holding.
+    /// Aborts the rebuild after a failure of the store. The previous policies stay.
     pub(super) fn abort_rebuild(&self) {
         self.count_now().next = None;
     }
@@ -86,13 +85,13 @@ impl NodeCounts {
         self.count_now().total
     }
 
-    /// The number of existing nodes that the account of an entity created.
+    /// Returns the number of existing nodes that the account of an entity created.
     pub(super) fn count_for_creator(&self, creator: &BareJid) -> u64 {
         let account = AccountKey::of(creator);
         self.count_now().of.get(&account).copied().unwrap_or_default()
     }
 
-    /// Takes notice of changes at a node, which this entity had created if it was there.
+    /// Counts the changes at a node; `creator` is the creator of the node before them.
     pub(super) fn count(&self, id: &NodeId, creator: Option<&BareJid>, changes: &Changes) {
         for change in changes.iter() {
             if let Change::Created(node) = change {
@@ -103,7 +102,7 @@ impl NodeCounts {
         }
     }
 
-    /// Takes notice that a node is there or not, and was there or not: by whom it was created.
+    /// Counts a node that was created or deleted: its creators before and after, `None` if the node does not exist.
     pub(super) fn adjust(&self, id: &NodeId, before: Option<&BareJid>, now: Option<&BareJid>) {
         let [before, now] = [before, now].map(|creator| creator.map(AccountKey::of));
         let mut count = self.count_now();
@@ -176,7 +175,7 @@ mod tests {
         let few = Policy { max_nodes: Some(9), ..Policy::default() };
         let by_name = vec![("other".into(), Policy::default()), ("*".into(), few)];
         census.begin_rebuild(Arc::new(PolicyTable::new(Vec::new(), by_name, Policy::default())));
-        // The store is read; then one goes, one comes, and one that was read already goes.
+        // During the scan, a node that was not read yet is deleted, one is created, and one that was read is deleted.
         census.add_existing([node("seen")].into_iter());
         census.adjust(&node("seen"), Some(&owner), None);
         census.adjust(&node("came"), None, Some(&owner));
@@ -188,7 +187,7 @@ mod tests {
         assert_eq!(census.count_for_policy(&node("other")), 0);
         census.adjust(&node("read"), None, Some(&owner));
         assert_eq!((census.count_for_policy(&node("any")), census.total()), (3, 3));
-        // What is begun and dropped changes nothing.
+        // An aborted rebuild changes nothing.
         census.begin_rebuild(Arc::new(PolicyTable::default()));
         census.abort_rebuild();
         census.finish_rebuild();

@@ -1,4 +1,4 @@
-//! Commits of a node that are on their way to the disk.
+//! Commits of a node that are not durable yet.
 
 use std::{
     collections::HashMap,
@@ -11,7 +11,7 @@ use tokio::sync::Notify;
 use crate::store::CommitChain;
 use gjallar_pubsub::{Change, Changes, ItemId};
 
-/// What is known of a node's commits before they are settled.
+/// Pending commits of a node, and the creator of the node as of the last durable commit.
 #[derive(Debug, Default)]
 pub(super) struct PendingCommits {
     state: Mutex<PendingCommitTable>,
@@ -21,17 +21,17 @@ pub(super) struct PendingCommits {
 #[derive(Debug, Default)]
 struct PendingCommitTable {
     commits: usize,
-    /// The items that they publish or retract, each with the number of these changes.
+    /// Items that the commits publish or retract, each with the number of these changes.
     items: HashMap<ItemId, usize>,
-    /// How many of them may change items that they do not name, apart from evictions.
+    /// Number of commits that may change items without naming them, apart from evictions.
     sweeping: usize,
     chain: CommitChain,
-    /// Whose node it is, as far as that is settled.
+    /// Creator of the node as of the last durable commit; `None` if there is no node.
     creator: Option<BareJid>,
 }
 
 impl PendingCommits {
-    /// One more is on its way.
+    /// Adds a commit. Returns the commit chain.
     pub(super) fn begin(&self, changes: &Changes) -> CommitChain {
         let mut state = self.state();
         state.commits += 1;
@@ -42,7 +42,7 @@ impl PendingCommits {
         state.chain.clone()
     }
 
-    /// Changes are true. Says whose node it was before.
+    /// Updates the creator after a commit. Returns the previous creator.
     pub(super) fn on_committed(&self, changes: &Changes) -> Option<BareJid> {
         let mut state = self.state();
         let before = state.creator.clone();
@@ -56,7 +56,7 @@ impl PendingCommits {
         before
     }
 
-    /// One is settled.
+    /// Removes a completed or failed commit.
     pub(super) fn end(&self, changes: &Changes) {
         let mut state = self.state();
         state.commits -= 1;
@@ -75,18 +75,18 @@ impl PendingCommits {
         }
     }
 
-    /// Returns `true` if one of them may change one of these items, apart from evictions.
+    /// Returns `true` if a pending commit may change one of these items, apart from evictions.
     pub(super) fn changes_any(&self, items: &[ItemId]) -> bool {
         let state = self.state();
         state.sweeping > 0 || items.iter().any(|item| state.items.contains_key(item))
     }
 
-    /// Returns `true` if one has failed, so that nobody knows how the node is.
+    /// Returns `true` if a commit has failed, so that the state of the node is unknown.
     pub(super) fn is_broken(&self) -> bool {
         self.state().chain.is_poisoned()
     }
 
-    /// Waits until none is on its way. Says whether all became true.
+    /// Waits until no commit is pending. Returns `true` if all succeeded.
     pub(super) async fn wait_committed(&self) -> bool {
         loop {
             let settled = self.settled.notified();
@@ -100,12 +100,12 @@ impl PendingCommits {
         }
     }
 
-    /// Whose node it was when that was last known.
+    /// Returns the creator of the node as of the last durable commit.
     pub(super) fn creator(&self) -> Option<BareJid> {
         self.state().creator.clone()
     }
 
-    /// The node was read, and this entity created it if it is there.
+    /// Starts a new commit chain after the node was read; `creator` is `None` if there is no node.
     pub(super) fn reset(&self, creator: Option<BareJid>) {
         let mut state = self.state();
         state.chain = CommitChain::default();

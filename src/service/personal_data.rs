@@ -19,38 +19,38 @@ use super::{
     prefetch::{PrefetchRequest, Prefetched},
 };
 
-/// Nodes that are looked through at once.
+/// Number of nodes that are read at once.
 const PAGE: usize = 256;
 
-/// What was erased.
+/// Numbers of the erased data of an entity.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ErasureReport {
-    /// Nodes that had no other owner.
+    /// Nodes of which the entity was the only owner.
     pub nodes: usize,
     /// Affiliations at other nodes.
     pub affiliations: usize,
-    /// Subscriptions there, or requests for them.
+    /// Subscriptions and subscription requests at other nodes.
     pub subscriptions: usize,
-    /// Items that it had published there.
+    /// Items that the entity published at other nodes.
     pub items: usize,
 }
 
-/// How far the items of an entity were looked through.
+/// Position in the list of an entity's items over all nodes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PageToken {
     node: NodeNumber,
-    /// Up to which of its items, if it may have more.
+    /// Position of the last listed item of the node; `None` if the node has no more items of the entity.
     position: Option<ItemPosition>,
 }
 
-/// An item that an entity published.
+/// Item published by an entity.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct OwnItem {
-    /// Its node.
+    /// Node of the item.
     pub node: NodeId,
     /// The item.
     pub item: Item,
-    /// The position at which listing continues after it.
+    /// Position at which the listing continues after the item.
     pub reached: PageToken,
 }
 
@@ -62,10 +62,10 @@ impl fmt::Display for PageToken {
 }
 
 impl PageToken {
-    /// The position before all items: node numbers begin at 1.
+    /// Position before all items: node numbers begin at 1.
     pub const START: Self = Self { node: NodeNumber(0), position: None };
 
-    /// Parses what [`fmt::Display`] writes.
+    /// Parses the format of [`fmt::Display`].
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
         let (node, position) = text.split_once('-')?;
@@ -81,11 +81,11 @@ impl PageToken {
 }
 
 impl Service {
-    /// Shows administrators items that an entity published and that are there: as many as fit in one answer, from where
-    /// was reached; and where one may go on if there may be more.
+    /// Lists existing items published by an entity, for administrators: as many as fit in one reply, from the position
+    /// `reached` on. Also returns the position at which the listing continues, if there may be more.
     ///
     /// # Errors
-    /// [`Forbidden`](gjallar_pubsub::Error::Forbidden); or the store fails.
+    /// [`Forbidden`](gjallar_pubsub::Error::Forbidden) for other actors; an error of the store.
     pub async fn items_published_by(
         &self,
         actor: &Actor,
@@ -129,7 +129,7 @@ impl Service {
         }
     }
 
-    /// The node that stands here in the list of nodes, if it is there.
+    /// Returns the node with a node number, if it exists.
     async fn node_at(&self, cursor: NodeNumber) -> Result<Option<NodeId>, Error> {
         let before =
             self.store.nodes(&PageRequest { max: 1, edge: PageBound::Before(cursor) }).await;
@@ -142,14 +142,14 @@ impl Service {
         Ok(there.map(|(_, summary)| summary.node))
     }
 
-    /// Erases the data of an entity, in every spelling of its domain: nodes of which it is the only owner, and its
-    /// affiliations, subscriptions and items at all other nodes. Where it had an affiliation or items, the configuration
-    /// stops naming it. A refusal of its presence is forgotten. Notifications that were sent are not recalled, and nodes with other owners still name it as their
-    /// creator.
+    /// Erases the data of an entity, in every spelling of its domain: nodes of which the entity is the only owner, and
+    /// its affiliations, subscriptions and items at all other nodes. The configuration of nodes where it had an
+    /// affiliation or items no longer names it. Its refusal of presence is forgotten. Notifications that were sent are
+    /// not recalled, and nodes with other owners still name the entity as their creator.
     ///
     /// # Errors
-    /// [`Forbidden`](gjallar_pubsub::Error::Forbidden); or the store fails, and some of it is erased. What is left is erased by the
-    /// next call.
+    /// [`Forbidden`](gjallar_pubsub::Error::Forbidden) for actors who are not administrators; an error of the store,
+    /// after which part of the data may be erased. The next call erases the rest.
     pub async fn erase(&self, actor: &Actor, entity: &BareJid) -> Result<ErasureReport, Error> {
         let Memberships { affiliations, subscriptions, .. } =
             self.memberships(actor, entity).await?;
@@ -250,7 +250,7 @@ impl Service {
     }
 }
 
-/// What an entity published.
+/// Returns the filter for items published by an entity.
 fn by(entity: &BareJid) -> ItemFilter {
     ItemFilter { publisher: Some(Jid::from(entity.clone())), ..ItemFilter::default() }
 }
@@ -266,7 +266,7 @@ fn add(items: &mut Vec<OwnItem>, at: NodeNumber, node: &NodeId, listed: ItemPage
     bytes
 }
 
-/// What is gone meanwhile is erased.
+/// Treats a node that was deleted meanwhile as erased.
 fn unless_gone(outcome: Result<(), Error>) -> Result<(), Error> {
     match outcome {
         Err(Error::Refused(

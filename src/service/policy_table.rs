@@ -1,5 +1,5 @@
-//! What the configuration says of entities, and of nodes by the patterns of their names; it may change while the
-//! service runs.
+//! Administrators, and the policies of nodes by the patterns of their names. The configuration can be reloaded while
+//! the service runs.
 
 use std::sync::{Arc, PoisonError};
 
@@ -13,10 +13,10 @@ use gjallar_pubsub::{
 
 use super::{Load, Service};
 
-/// Nodes that are looked at at once.
+/// Number of nodes that are read at once.
 const PAGE: usize = 1000;
 
-/// The service's configuration about entities and nodes.
+/// Policies of the configuration, and the administrators.
 #[derive(Clone, Debug, Default)]
 pub struct PolicyTable {
     administrators: Vec<BareJid>,
@@ -26,60 +26,60 @@ pub struct PolicyTable {
 }
 
 impl PolicyTable {
-    /// With these administrators, entities or domains; with policies for nodes whose names are like these patterns, in which `*` stands for
-    /// anything and `?` for one character: the first that fits counts; and with a policy for all other nodes, whose
-    /// limits are those of the service.
+    /// Creates a table. `administrators` are entities or domains. `by_name` has policies for node names that match a
+    /// pattern, in which `*` matches any characters and `?` one character; the first match applies. `rest` is the
+    /// policy of all other nodes; its limits are those of the service.
     #[must_use]
     pub fn new(administrators: Vec<BareJid>, by_name: Vec<(String, Policy)>, rest: Policy) -> Self {
         let by_name = by_name.into_iter().map(|(name, policy)| (WildMatch::new(&name), policy));
         Self { administrators, by_name: by_name.collect(), rest, service: None }
     }
 
-    /// Creates the same policies for the service of this JID.
+    /// Sets the JID of the service.
     #[must_use]
     pub fn at(self, service: Jid) -> Self {
         Self { service: Some(service), ..self }
     }
 
-    /// The entity behind a JID.
+    /// Returns the actor for a JID.
     #[must_use]
     pub fn actor(&self, jid: &Jid) -> Actor {
         let is_administrator = administers(&self.administrators, &jid.to_bare());
         Actor { jid: jid.clone(), is_administrator }
     }
 
-    /// Returns `true` if there are nodes that an entity may create.
+    /// Returns `true` if an entity may create nodes of any name.
     #[must_use]
     pub fn may_create(&self, actor: &Actor) -> bool {
         let by_name = self.by_name.iter().map(|(_, policy)| policy);
         by_name.chain([&self.rest]).any(|policy| policy.may_create(actor))
     }
 
-    /// What holds at a node of this name.
+    /// Returns the policy of nodes with this name.
     #[must_use]
     pub fn for_node(&self, node: &NodeId) -> &Policy {
         self.match_name(node.as_str())
     }
 
-    /// What holds at nodes whose names say nothing.
+    /// Returns the policy of the empty name, used where no node name is given.
     #[must_use]
     pub fn default_policy(&self) -> &Policy {
         self.match_name("")
     }
 
-    /// Who may create nodes whose names fit no pattern.
+    /// Returns the rule for the creation of nodes whose names match no pattern.
     #[must_use]
     pub fn creators(&self) -> &Creators {
         &self.rest.creators
     }
 
-    /// The limits of the service.
+    /// Returns the limits of the service.
     #[must_use]
     pub fn limits(&self) -> &Limits {
         &self.rest.limits
     }
 
-    /// Which of the policies holds at a node, if there may only be so many such nodes.
+    /// Returns the number of the policy of a node, if the policy limits the number of nodes.
     pub(super) fn with_quota(&self, node: &NodeId) -> Option<usize> {
         let mut patterns = self.by_name.iter().enumerate();
         let (number, (_, policy)) =
@@ -91,7 +91,7 @@ impl PolicyTable {
         self.by_name.iter().any(|(_, policy)| policy.max_nodes.is_some())
     }
 
-    /// The JID of the service, if it is known.
+    /// Returns the JID of the service, if it is known.
     pub(super) fn service(&self) -> Option<&Jid> {
         self.service.as_ref()
     }
@@ -107,17 +107,17 @@ impl PolicyTable {
 }
 
 impl Service {
-    /// What the configuration says now.
+    /// Returns the current policies.
     #[must_use]
     pub fn policies(&self) -> Arc<PolicyTable> {
         Arc::clone(&self.policies.read().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// From then on this holds. What is decided already stays so, and nodes stay as they are configured. If there may
-    /// only be so many nodes of some names, all are looked at first, and what held until now holds so long.
+    /// Replaces the policies. Existing decisions and node configurations stay. If a new policy limits the number of its
+    /// nodes, all nodes are counted first, and the previous policies apply until then.
     ///
     /// # Errors
-    /// The store fails; then nothing has changed.
+    /// An error of the store; the previous policies stay.
     pub async fn set_policies(&self, policies: PolicyTable) -> Result<(), StoreError> {
         let policies = Arc::new(policies);
         self.memory.census.begin_rebuild(Arc::clone(&policies));

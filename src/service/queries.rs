@@ -1,4 +1,4 @@
-//! What the service shows without changing anything.
+//! Read-only use cases.
 
 use std::{collections::HashMap, sync::Arc};
 
@@ -25,13 +25,13 @@ use super::{
     node_cache::{LastItem, NodeGuard},
 };
 
-/// Nodes that are read at once for a list.
+/// Number of nodes that are read at once for a list.
 const PAGE: usize = 256;
-/// The most nodes of the service that are all read to count those that an actor may see.
+/// Maximum number of nodes of the service up to which all are read to count those that an actor may see.
 const MAX_COUNTED_NODES: u64 = 1_000;
 
 impl Service {
-    /// Shows a node's configuration (§8.2.1).
+    /// Returns a node's configuration (§8.2.1).
     ///
     /// # Errors
     /// As [`configure::configuration`].
@@ -42,7 +42,7 @@ impl Service {
         self.resolve_redirect(id, found).await
     }
 
-    /// Shows a node's affiliations (§8.9.1).
+    /// Returns a node's affiliations (§8.9.1).
     ///
     /// # Errors
     /// As [`affiliations::affiliations`].
@@ -57,7 +57,7 @@ impl Service {
         self.resolve_redirect(id, found).await
     }
 
-    /// Shows a page of a node's subscriptions, as far as it fits (§8.8.1).
+    /// Returns a page of a node's subscriptions; `fits` bounds its size (§8.8.1).
     ///
     /// # Errors
     /// As [`subscriptions::subscriptions`].
@@ -75,7 +75,7 @@ impl Service {
         self.resolve_redirect(id, found).await
     }
 
-    /// Shows the options of a subscription (§6.3.2).
+    /// Returns the options of a subscription (§6.3.2).
     ///
     /// # Errors
     /// As [`subscription_options::options`].
@@ -89,7 +89,7 @@ impl Service {
         self.resolve_redirect(&request.node, found).await
     }
 
-    /// Shows the options that a subscription at a node has if nothing else is said (§6.4).
+    /// Returns the default options of subscriptions to a node (§6.4).
     ///
     /// # Errors
     /// As [`subscription_options::default`].
@@ -102,7 +102,7 @@ impl Service {
         self.resolve_redirect(id, found).await
     }
 
-    /// Tells who subscribes to a node in public (XEP-0465).
+    /// Returns the public subscribers of a node (XEP-0465).
     ///
     /// # Errors
     /// As [`public_subscriptions::subscribers`].
@@ -119,7 +119,7 @@ impl Service {
         self.resolve_redirect(id, found).await
     }
 
-    /// Tells what a node is about (§5.3, §5.4).
+    /// Returns the metadata of a node (§5.3, §5.4).
     ///
     /// # Errors
     /// As [`discover::meta_data`].
@@ -133,12 +133,12 @@ impl Service {
         self.resolve_redirect(id, found).await
     }
 
-    /// Retrieves items, in the order that is asked for (§6.5): of those that are asked for as many as fit in one
-    /// answer.
+    /// Retrieves items in the requested order (§6.5), as many of the requested ones as fit in one reply.
     ///
     /// # Errors
-    /// As [`retrieve::retrieve`]; [`ItemNotFound`](gjallar_pubsub::Error::ItemNotFound) if the edge of a page is not there;
-    /// [`NotImplemented`](gjallar_pubsub::Error::NotImplemented) if the node has more items than can be sorted.
+    /// As [`retrieve::retrieve`]; [`ItemNotFound`](gjallar_pubsub::Error::ItemNotFound) if the item at the edge of a
+    /// page does not exist; [`NotImplemented`](gjallar_pubsub::Error::NotImplemented) if the node has more items than
+    /// can be sorted.
     pub async fn retrieve(&self, actor: &Actor, request: &Retrieve) -> Result<Retrieved, Error> {
         let (mut turn, contacts) = self.settled_turn_with_contacts(&request.node).await?;
         let allowed = retrieve::retrieve(
@@ -154,7 +154,7 @@ impl Service {
         Ok(Retrieved { part, attribution })
     }
 
-    /// The items that a request selects, as many as fit.
+    /// Returns the items selected by a request, as many as fit.
     async fn selected(
         &self,
         turn: &mut NodeGuard,
@@ -191,7 +191,7 @@ impl Service {
         Ok(self.listed(&request.node, &listing, budget).await?.part.map(Arc::new))
     }
 
-    /// The newest item of a node of which all is settled.
+    /// Returns the newest item of a node without pending commits.
     pub(super) async fn last_item(&self, turn: &mut NodeGuard) -> Result<Option<Arc<Item>>, Error> {
         let last = match (turn.last(), turn.node()) {
             (LastItem::None, _) | (LastItem::Unread, None) => None,
@@ -208,15 +208,15 @@ impl Service {
         Ok(last)
     }
 
-    /// The number of items of a node.
+    /// Returns the number of items of a node.
     pub(super) async fn item_count(&self, id: &NodeId) -> Result<usize, Error> {
         let none = self.store.page_of_ids(id, &PageRequest::first(0), 0, 0).await;
         let none = none.map_err(|error| self.memory.on_store_error(id, error))?;
         Ok(none.and_then(|none| none.total).unwrap_or_default())
     }
 
-    /// A page of the ids of a node's items, oldest first (§5.5), each with its UID in pages, as far as the page fits
-    /// in one answer, where an entry takes `entry_bytes` beside the id.
+    /// Returns a page of the ids of a node's items, oldest first (§5.5), each with its UID in pages. The page fits in
+    /// one reply; `entry_bytes` is the size of an entry without its id.
     ///
     /// # Errors
     /// As [`Service::retrieve`].
@@ -242,13 +242,14 @@ impl Service {
         Ok(ids.map(|(id, position)| (id, ArchiveId { epoch: node.epoch, position })))
     }
 
-    /// The nodes of some types that an actor may see (§5.2), in the order of their creation: a page, as far
-    /// as it fits in one answer, where an entry takes `entry_bytes` beside name and title; none that are closed. Where
-    /// the service has more than `MAX_COUNTED_NODES` nodes, their number is known if the page reaches from one end of
-    /// the list to the other, or has no entries.
+    /// Returns a page of the nodes that an actor may see (§5.2), of the types of `filter`, in the order of their
+    /// creation, without quarantined nodes. The page fits in one reply; `entry_bytes` is the size of an entry without
+    /// name and title. If the service has more than `MAX_COUNTED_NODES` nodes, the total is known only if the page
+    /// reaches from one end of the list to the other, or has no entries.
     ///
     /// # Errors
-    /// [`ItemNotFound`](gjallar_pubsub::Error::ItemNotFound) if the edge of the page is not there; or the store fails.
+    /// [`ItemNotFound`](gjallar_pubsub::Error::ItemNotFound) if the node at the edge of the page does not exist; an
+    /// error of the store.
     pub async fn nodes(
         &self,
         actor: &Actor,
@@ -293,7 +294,7 @@ impl Service {
             edge => (edge.clone(), 0),
         };
         let begins_at_an_end = matches!(edge, PageBound::At(_) | PageBound::Last);
-        // One more node shows whether the list continues. Where many nodes are not listed, more are read at once.
+        // One more node shows whether the list continues. If nodes are skipped, many are read at once.
         let needed = if skipped == 0 { page.max.saturating_add(1) } else { PAGE };
         let mut unread = PageRequest { max: needed.clamp(2, PAGE), edge };
         let (mut entries, mut passed, mut is_cut) = (Vec::new(), 0, false);
@@ -331,7 +332,7 @@ impl Service {
         Ok(ResultPage { entries, index, total })
     }
 
-    /// The position of the edge of a page in the list of nodes, if the actor may see that node.
+    /// Returns the position of the edge of a page in the list of nodes, if the actor may see that node.
     pub(super) async fn cursor(
         &self,
         edge: &str,
@@ -350,7 +351,7 @@ impl Service {
         Err(gjallar_pubsub::Error::ItemNotFound.into())
     }
 
-    /// The actor's own affiliations (§5.7).
+    /// Returns the actor's own affiliations (§5.7).
     ///
     /// # Errors
     /// If the store fails.
@@ -363,7 +364,7 @@ impl Service {
         self.at(request.node.as_ref(), own)
     }
 
-    /// The actor's own subscriptions (§5.6), and those that wait: of its bare JID and of all its resources.
+    /// Returns the actor's own subscriptions, and pending ones (§5.6): those of its bare JID and of all its resources.
     ///
     /// # Errors
     /// If the store fails.
@@ -376,8 +377,8 @@ impl Service {
         self.at(request.node.as_ref(), own)
     }
 
-    /// The entries of a list that are at a node, or all; by the names of the nodes, so that a node that is deleted and
-    /// created again stays where it was.
+    /// Returns the entries of a list at a node, or all. They are sorted by the names of the nodes, so a node that is
+    /// deleted and created again keeps its position.
     fn at<T>(
         &self,
         node: Option<&NodeId>,

@@ -59,8 +59,8 @@ impl ServiceState {
         }
     }
 
-    /// Converts an error of the store. A corrupt record quarantines the node, so that nobody is shown less than was
-    /// stored, or adds to it.
+    /// Converts an error of the store. A corrupt record quarantines the node, so that no reply shows less than was
+    /// stored, and nothing is added.
     pub(super) fn on_store_error(&self, id: &NodeId, error: StoreError) -> Error {
         let StoreError::Corrupt(record) = &error else { return Error::Unknown(error) };
         self.quarantine_node(id, record);

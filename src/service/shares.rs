@@ -1,4 +1,4 @@
-//! How much waits to be told, and at whose nodes.
+//! Load of the backlog, in total and in the share of each creator's account.
 
 use std::collections::HashMap;
 
@@ -6,10 +6,10 @@ use jid::AccountKey;
 
 use gjallar_pubsub::Limits;
 
-/// The pending load in total, and at the nodes of each creator's account.
+/// Load of the backlog, in total and at the nodes of each creator's account.
 ///
-/// Nobody gets more than what is free then. So one creator can fill half of the room, a second one half of the
-/// rest, and so on. Only where nothing waits there is room for anything.
+/// The share of an account is at most the room that is still free. So one creator can fill half of the backlog, a
+/// second one half of the rest, and so on. An empty backlog accepts an entry of any size.
 #[derive(Debug)]
 pub(super) struct Shares {
     max: Load,
@@ -17,14 +17,14 @@ pub(super) struct Shares {
     of: HashMap<AccountKey, Load>,
 }
 
-/// An amount of what waits.
+/// Load of entries in the backlog.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Load {
-    /// The number of entries.
+    /// Number of entries.
     pub entries: usize,
-    /// About how many bytes of memory they take.
+    /// Approximate bytes in memory.
     pub bytes: usize,
-    /// The number of recipients of all entries; an entity counts once for each entry.
+    /// Number of recipients of all entries; an entity counts once for each entry.
     pub notifications: usize,
 }
 
@@ -41,7 +41,7 @@ impl Shares {
         self.max
     }
 
-    /// Checks that more fits.
+    /// Checks that an additional load fits.
     ///
     /// # Errors
     /// The key of the limit that the owner's share would exceed.
@@ -61,12 +61,12 @@ impl Shares {
         }
     }
 
-    /// What waits in all.
+    /// Returns the total load.
     pub(super) fn all(&self) -> Load {
         self.all
     }
 
-    /// More waits. What was owed before the process started is nobody's share.
+    /// Adds load. Restored entries have no owner and are in no share.
     pub(super) fn add(&mut self, owner: Option<&AccountKey>, load: Load) {
         self.all.add(load);
         if let Some(owner) = owner {
@@ -74,7 +74,7 @@ impl Shares {
         }
     }
 
-    /// Less waits. Says whether so much had been added.
+    /// Removes load. Returns `false` if less had been added.
     #[must_use]
     pub(super) fn remove(&mut self, owner: Option<&AccountKey>, load: Load) -> bool {
         let mut was_there = self.all.remove(load);
@@ -90,7 +90,7 @@ impl Shares {
 }
 
 impl Load {
-    /// The limits of the backlog.
+    /// Returns the limits of the backlog.
     #[must_use]
     pub fn max(limits: &Limits) -> Self {
         Self {
@@ -100,7 +100,7 @@ impl Load {
         }
     }
 
-    /// Bytes that belong to no entry.
+    /// Returns a load of bytes that belong to no entry.
     pub(super) fn of_bytes(bytes: usize) -> Self {
         Self { bytes, ..Self::default() }
     }
@@ -111,7 +111,7 @@ impl Load {
         self.notifications = self.notifications.saturating_add(other.notifications);
     }
 
-    /// Returns `true` if so much was there; if not, nothing is left.
+    /// Subtracts a load. Returns `false` if it exceeds the current one, which is zero then.
     fn remove(&mut self, other: Self) -> bool {
         let was_there = self.entries >= other.entries
             && self.bytes >= other.bytes

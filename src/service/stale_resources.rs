@@ -1,9 +1,9 @@
-//! Subscriptions of full JIDs whose resource is gone: such resources are looked for, and their subscriptions end.
+//! Removal of subscriptions of full JIDs whose resource no longer exists.
 //!
-//! Servers drop headlines to a resource that is not there without a word. So each resource with a subscription is pinged
-//! a few times in [`Limits::dead_resource_seconds`](crate::Limits), and beside it one of the same entity that
-//! cannot be there. Where both answers are the same error, the server gave them, and not the resource. Some servers answer
-//! strangers as if nobody was there: nobody is taken for gone at a domain of which no resource ever answered.
+//! Servers silently drop headlines to a missing resource. Each resource with a subscription is therefore pinged a few
+//! times in [`Limits::dead_resource_seconds`](crate::Limits), together with a resource of the same entity that cannot
+//! exist. If both replies are the same error, the server sent them instead of the resource. Some servers reply to
+//! strangers as if no resource existed; so no resource counts as missing at a domain where no resource ever replied.
 //!
 //! After a reconnection the same check shows whether resources are available that sent their presence without sharing
 //! it.
@@ -32,25 +32,27 @@ use super::{
     workers::presence_retries::PresenceTask,
 };
 
-/// Resources that were found gone, and those that were checked in a round. More are not looked at.
+/// Maximum number of resources that were found missing, and of resources checked in a round. Further ones are not
+/// checked.
 const MAX_RESOURCES: usize = 100_000;
-/// Maximum number of unanswered checks, and the timeout of each; further checks wait. After a reconnection events wait ten seconds for
-/// answers, in which at most 5 000 checks begin.
+/// Maximum number of unanswered checks; further checks wait. After a reconnection events wait 10 s for the results, in
+/// which at most 5 000 checks begin.
 const MAX_CHECKS: usize = 5000;
-/// Domains of which it is known that pings reach their resources.
+/// Maximum number of domains at which pings are known to reach resources.
 const MAX_DOMAINS: usize = 10_000;
+/// Timeout of a check.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(60);
-/// Rounds in the time after which a resource counts as dead, and how often it has to be found gone.
+/// Number of rounds in `dead_resource_seconds`, and minimum number of checks that have to find a resource missing.
 const ROUNDS: u64 = 4;
 const MIN_CHECKS: u32 = 3;
-/// When the first round begins, at the latest, after the service has begun.
+/// Maximum time from the start of the service to the first round.
 const FIRST_ROUND: Duration = Duration::from_secs(600);
 
-/// The resources that are checked.
+/// Checks of resources.
 #[derive(Debug, Default)]
 pub struct Resources {
     table: Mutex<ResourceTable>,
-    /// Wakes those that wait for the end of a check.
+    /// Wakes checks that wait for the end of another one.
     ended: Notify,
 }
 
@@ -58,13 +60,13 @@ pub struct Resources {
 struct ResourceTable {
     gone: HashMap<Jid, Gone>,
     checks: HashMap<u64, Check>,
-    /// Those that were checked in this round.
+    /// Resources checked in this round.
     checked: HashSet<Jid>,
-    /// The domains of which a resource has answered.
+    /// Domains at which a resource has replied.
     reached: HashSet<String>,
 }
 
-/// A resource that was found gone each time since.
+/// Record of a resource that was found missing in each check since a time.
 #[derive(Clone, Copy, Debug)]
 struct Gone {
     since: Timestamp,
@@ -75,38 +77,38 @@ struct Gone {
 struct Check {
     resource: Jid,
     asked_at: Instant,
-    /// The answer that has come: whether it is that of the resource, and what is in it.
+    /// First reply: `true` if the resource sent it, and the content of the error.
     first: Option<(bool, String)>,
 }
 
-/// The answer to a ping.
+/// Reply to a ping.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum PingAnswer {
-    /// It comes from a resource that is there.
+    /// Result of an existing resource.
     There,
-    /// An error that does not say whether it is.
+    /// Error that does not show whether the resource exists.
     Other,
-    /// An error of a server that is unreachable or busy.
+    /// Error of a server that is unreachable or busy.
     Unreachable,
-    /// An error that a server gives where a resource is not there, with all that is in it.
+    /// Error that a server sends for a missing resource, with its content.
     NotThere(String),
 }
 
-/// The result of a check of a resource.
+/// Result of a check of a resource.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum CheckResult {
-    /// The resource answered.
+    /// The resource replied.
     Present(Jid),
-    /// Its server answered as for a resource that does not exist.
+    /// The server replied as for a missing resource.
     Absent(Jid),
-    /// The answers do not show whether the resource exists.
+    /// The replies do not show whether the resource exists.
     Unknown(Jid),
-    /// The server could not be reached.
+    /// The server is unreachable.
     Unreachable(Jid),
 }
 
 impl Resources {
-    /// Waits until few enough checks are unanswered. Then a check begins, with a number that no other has.
+    /// Begins a check with a unique number, once few enough checks are unanswered.
     pub async fn begin(&self, number: u64, resource: Jid) {
         loop {
             let ended = self.ended.notified();
@@ -125,8 +127,8 @@ impl Resources {
         }
     }
 
-    /// Processes an answer to a check: of the resource itself, or of the absent one. Returns the result of the check
-    /// when it is known.
+    /// Processes a reply to a check: of the resource itself (`of_it`), or of the one that cannot exist. Returns the
+    /// result of the check once it is known.
     #[must_use]
     pub fn answered(
         &self,
@@ -173,13 +175,13 @@ impl Resources {
         }
     }
 
-    /// Removes a check, which has a result. Returns its resource.
+    /// Removes a completed check. Returns its resource.
     fn end(&self, table: &mut ResourceTable, number: u64) -> Option<Jid> {
         self.ended.notify_waiters();
         Some(table.checks.remove(&number)?.resource)
     }
 
-    /// A resource has sent something.
+    /// Records that a resource has sent something.
     pub fn is_there(&self, jid: &Jid) {
         let mut table = self.table();
         if !table.gone.is_empty() {
@@ -187,7 +189,8 @@ impl Resources {
         }
     }
 
-    /// A resource was found gone. Whether that was so all the time, for so long and so often that it is dead.
+    /// Records that a resource was found missing. Returns `true` if that happened in enough checks, over at least
+    /// `seconds`.
     fn found_gone(&self, jid: &Jid, now: Timestamp, seconds: u64) -> bool {
         let mut table = self.table();
         if table.gone.len() >= MAX_RESOURCES && !table.gone.contains_key(jid) {
@@ -198,7 +201,7 @@ impl Resources {
         gone.checks >= MIN_CHECKS && now >= gone.since.later_by(seconds.saturating_mul(1000))
     }
 
-    /// Returns `true` if a resource has to be checked in this round, which is said once.
+    /// Returns `true` if a resource has to be checked in this round, the first time that the resource is passed.
     fn takes_turn(&self, jid: &Jid) -> bool {
         let mut table = self.table();
         table.checked.len() < MAX_RESOURCES && table.checked.insert(jid.clone())
@@ -210,7 +213,7 @@ impl Resources {
 }
 
 impl ResourceTable {
-    /// A resource has answered a ping.
+    /// Records that a resource replied to a ping.
     fn found(&mut self, resource: &Jid) {
         self.gone.remove(resource);
         if self.reached.len() < MAX_DOMAINS {
@@ -220,13 +223,13 @@ impl ResourceTable {
 }
 
 impl Service {
-    /// The resources that are checked.
+    /// Returns the checks of resources.
     #[must_use]
     pub fn resources(&self) -> &Resources {
         &self.memory.resources
     }
 
-    /// How long it is until the next round of checks; nothing if there are none.
+    /// Returns the time until the next round of checks; `None` if checks are disabled.
     #[must_use]
     pub fn next_round(&self, is_first: bool) -> Option<Duration> {
         let seconds = self.policies().limits().dead_resource_seconds;
@@ -234,7 +237,7 @@ impl Service {
         (seconds > 0).then_some(if is_first { interval.min(FIRST_ROUND) } else { interval })
     }
 
-    /// The resources to check of the node that comes next, and where to go on; nothing after the last one.
+    /// Returns the resources to check at the next node, and the number of that node; `None` after the last node.
     pub async fn resources_of_next(
         &self,
         after: Option<NodeNumber>,
@@ -243,7 +246,7 @@ impl Service {
             self.resources().table().checked.clear();
         }
         let edge = after.map_or(PageBound::At(0), PageBound::After);
-        // What cannot be read now is read in the next round.
+        // After a failure of the store the node is checked in the next round.
         let found = self.store.nodes(&PageRequest { max: 1, edge }).await.ok()?;
         let (cursor, summary) = self.memory.quarantine_damaged(found).pop()?;
         let Ok(turn) = self.lock_node(&summary.node).await else {
@@ -273,13 +276,13 @@ impl Service {
         }
     }
 
-    /// A resource was found gone: its subscriptions end if that was so often enough.
+    /// Handles a missing resource: ends its subscriptions after enough checks.
     async fn found_gone(&self, jid: &Jid) {
         let seconds = self.policies().limits().dead_resource_seconds;
         if seconds == 0 || !self.resources().found_gone(jid, (self.clock)(), seconds) {
             return;
         }
-        // Where that fails it is tried again in the next round.
+        // A failure is retried in the next round.
         let entity = jid.to_bare();
         let Ok(own) = self.store.subscriptions_of(&entity).await else { return };
         let own =
@@ -338,7 +341,7 @@ mod tests {
         let result = resources.answered(0, &resource(0), true, PingAnswer::There);
         assert_eq!(result, Some(CheckResult::Present(resource(0))));
         assert!(next.now_or_never().is_some());
-        // Those that are not answered end as well.
+        // Unanswered checks end too.
         let mut next = pin!(begin(max + 1));
         assert!(next.as_mut().now_or_never().is_none());
         advance(ANSWER_TIMEOUT).await;

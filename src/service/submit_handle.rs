@@ -1,4 +1,4 @@
-//! What becomes of a request that has its place in the order.
+//! Handle of a submitted request.
 
 use std::{
     future::Future,
@@ -9,18 +9,19 @@ use std::{
 
 use tokio::sync::oneshot;
 
-/// Done when the request is answered, with what its answer gave. Not to wait for it changes nothing.
+/// Future that completes when the request is answered, with the result of its reply closure. Dropping it does not
+/// cancel the request.
 #[derive(Debug)]
 #[must_use = "await it to wait for the answer"]
 pub struct SubmitHandle<A>(oneshot::Receiver<A>);
 
 impl<A: Send + 'static> SubmitHandle<A> {
-    /// What will be settled when the given function is called.
+    /// Returns a function that completes the request, and its handle.
     pub(super) fn begin<O: 'static>(
         respond: impl FnOnce(O) -> A + Send + 'static,
     ) -> (impl FnOnce(O) + Send + 'static, Self) {
         let (done, settled) = oneshot::channel();
-        // If nobody waits any more, nobody is told.
+        // The receiver may be dropped.
         (move |outcome| drop(done.send(respond(outcome))), Self(settled))
     }
 }
@@ -29,7 +30,7 @@ impl<A> Future for SubmitHandle<A> {
     type Output = A;
 
     /// # Panics
-    /// If a defect made the answer panic.
+    /// If the reply closure panicked.
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<A> {
         match ready!(Pin::new(&mut self.0).poll(cx)) {
             Ok(answer) => Poll::Ready(answer),

@@ -12,7 +12,7 @@ use gjallar_pubsub::{NodeId, Timestamp, op::timers::Extent};
 const FIRST_INTERVAL: Duration = Duration::from_millis(500);
 const MAX_INTERVAL: Duration = Duration::from_secs(8);
 
-/// The delayed nodes.
+/// Nodes whose next full attempt is delayed.
 #[derive(Debug, Default)]
 pub(super) struct Delays(Mutex<HashMap<NodeId, Delay>>);
 
@@ -28,7 +28,7 @@ struct Delay {
 const EVERYTHING: Extent = Extent::Everything { halvings: 0 };
 
 impl Delays {
-    /// The extent of the next attempt at a node.
+    /// Returns the extent of the next attempt at a node.
     pub(super) fn extent(&self, node: &NodeId, now: Timestamp) -> Extent {
         match self.delays().get(node) {
             None => EVERYTHING,
@@ -37,12 +37,12 @@ impl Delays {
         }
     }
 
-    /// Time of the next full attempt at a delayed node.
+    /// Returns the time of the next full attempt at a delayed node.
     pub(super) fn until(&self, node: &NodeId) -> Option<Timestamp> {
         self.delays().get(node).map(|delay| delay.until)
     }
 
-    /// Records an attempt without room. Returns whether the node was not delayed before.
+    /// Records an attempt without room in the backlog. Returns `true` if the node was not delayed before.
     pub(super) fn delay(&self, node: &NodeId, extent: Extent, now: Timestamp) -> bool {
         let mut delays = self.delays();
         let before = delays.get(node).map(|delay| delay.interval);
@@ -52,7 +52,7 @@ impl Delays {
         before.is_none()
     }
 
-    /// Records a successful attempt, or that the node is gone. Returns whether a delay has ended.
+    /// Records a successful attempt, or that the node was deleted. Returns `true` if a delay has ended.
     pub(super) fn end(&self, node: &NodeId, is_all_done: bool) -> bool {
         let mut delays = self.delays();
         if is_all_done {

@@ -1,4 +1,4 @@
-//! At which nodes time has something to do, and when.
+//! Deadlines of timer-driven operations at nodes.
 
 use std::{
     collections::{BTreeSet, HashMap},
@@ -9,7 +9,7 @@ use tokio::sync::Notify;
 
 use gjallar_pubsub::{NodeId, Timestamp};
 
-/// One deadline for each node: the first.
+/// Queue of nodes by their deadlines, with the earliest deadline of each node.
 #[derive(Debug, Default)]
 pub(super) struct TimerQueue {
     known: Mutex<TimerTable>,
@@ -23,7 +23,7 @@ struct TimerTable {
 }
 
 impl TimerQueue {
-    /// Time has something to do at a node then.
+    /// Adds a deadline of a node, unless the node has an earlier one.
     pub(super) fn add(&self, node: &NodeId, at: Timestamp) {
         let mut known = self.known();
         let TimerTable { in_order, of_nodes } = &mut *known;
@@ -37,7 +37,7 @@ impl TimerQueue {
         }
     }
 
-    /// A node is not there any more.
+    /// Removes a deleted node.
     pub(super) fn remove(&self, node: &NodeId) {
         let mut known = self.known();
         if let Some(at) = known.of_nodes.remove(node) {
@@ -45,12 +45,12 @@ impl TimerQueue {
         }
     }
 
-    /// The first deadline, if there is one.
+    /// Returns the earliest deadline.
     pub(super) fn first(&self) -> Option<Timestamp> {
         self.known().in_order.first().map(|(at, _)| *at)
     }
 
-    /// Takes the first node whose deadline is over.
+    /// Takes the node with the earliest deadline, if that has passed.
     pub(super) fn pop_due(&self, now: Timestamp) -> Option<NodeId> {
         let mut known = self.known();
         if known.in_order.first()?.0 > now {
@@ -61,7 +61,7 @@ impl TimerQueue {
         Some(node)
     }
 
-    /// Waits until there may be an earlier first deadline.
+    /// Waits until the earliest deadline may have changed.
     pub(super) async fn changed(&self) {
         self.changed.notified().await;
     }

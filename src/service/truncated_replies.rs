@@ -1,4 +1,5 @@
-//! Answers that were cut for requesters that did not ask for pages: counted, and logged once per node and requester.
+//! Metric and log of replies that were truncated for requesters that did not request pages; each node and requester is
+//! logged once.
 
 use std::{
     collections::HashSet,
@@ -12,10 +13,10 @@ use gjallar_pubsub::{Actor, NodeId};
 
 use super::Service;
 
-/// The most pairs of node and requester that are remembered; no further pair is logged.
+/// Maximum number of logged pairs of node and requester; further pairs are not logged.
 const MAX_LOGGED: usize = 1000;
 
-/// The pairs of node and requester that were logged. The list of nodes is no node.
+/// Logged pairs of node and requester; `None` is the list of nodes.
 #[derive(Debug, Default)]
 pub(super) struct TruncationLog(Mutex<HashSet<(Option<NodeId>, BareJid)>>);
 
@@ -28,8 +29,8 @@ impl TruncationLog {
 }
 
 impl Service {
-    /// Counts an answer about a node, or about the list of nodes, that was cut for a requester that did not ask for a
-    /// page.
+    /// Counts a truncated reply about a node, or about the list of nodes (`None`), to a requester that did not request
+    /// a page.
     pub fn note_truncation(&self, actor: &Actor, node: Option<&NodeId>) {
         self.memory.metrics.truncations.inc();
         if self.memory.truncations.is_new(node, actor.bare()) {

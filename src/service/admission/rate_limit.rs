@@ -1,4 +1,4 @@
-//! How many requests a sender, and all senders of a domain, may make in a second.
+//! Rate limits of the stanzas of each sender, and of all senders of a domain.
 
 use std::collections::HashMap;
 
@@ -8,21 +8,21 @@ use tokio::{
     time::{Duration, Instant},
 };
 
-/// Seconds' worth of requests that may come at once.
+/// Maximum burst, in seconds of the rate.
 const BURST_SECONDS: u32 = 10;
-/// Senders that are remembered before those are forgotten who could make a whole burst again.
+/// Number of senders above which those with a full allowance are evicted.
 const MAX_REMEMBERED: usize = 10_000;
 
-/// How many requests are taken in a second; 0 for any number.
+/// Maximum numbers of requests per second; 0 for no limit.
 #[derive(Clone, Copy, Debug)]
 pub struct RateLimits {
-    /// Of one bare JID.
+    /// Limit of one bare JID.
     pub per_jid: u32,
-    /// Of all JIDs of one domain.
+    /// Limit of all JIDs of one domain.
     pub per_domain: u32,
 }
 
-/// Which rate was passed.
+/// Rate limit that was exceeded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum RateExceeded {
     Jid,
@@ -51,7 +51,7 @@ impl RequestLimiter {
         Self { requests: Gauges::new(current), others: Gauges::new(current), rates }
     }
 
-    /// Counts a stanza that came from a JID.
+    /// Checks and counts a stanza of a JID.
     pub(crate) fn check(
         &mut self,
         from: &str,
@@ -89,8 +89,7 @@ impl Gauges {
     }
 }
 
-/// For each name, when its requests so far would be over at the steady rate (the generic cell rate
-/// algorithm).
+/// Time until which the requests of each name so far use up the steady rate (generic cell rate algorithm).
 #[derive(Debug)]
 struct GcraLimiter {
     interval: Duration,

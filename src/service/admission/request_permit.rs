@@ -24,7 +24,8 @@ pub async fn with_permit<F: Future>(permit: Arc<dyn RequestPermit>, request: F) 
     PERMIT.scope(permit, request).await
 }
 
-/// Awaits something outside the process, or something long, without holding the permit. The caller must not hold a lock.
+/// Awaits something outside the process, or something long, without holding the permit. The caller must not hold a
+/// lock.
 pub(in crate::service) async fn without_permit<F: Future>(wait: F) -> F::Output {
     let Ok(permit) = PERMIT.try_with(Arc::clone) else { return wait.await };
     permit.release();

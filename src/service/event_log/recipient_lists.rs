@@ -1,5 +1,5 @@
-//! Recipient lists of the pending notifications of a node. Notifications to equal recipients share a list in memory and in
-//! the store, whichever requests they belong to.
+//! Recipient lists of the pending notifications of a node. Notifications to equal recipients share a list in memory and
+//! in the store, whichever requests they belong to.
 
 use std::collections::HashMap;
 

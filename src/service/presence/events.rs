@@ -1,4 +1,4 @@
-//! What the presence of entities does (§12.3, §12.5).
+//! Effects of the presence of entities (§12.3, §12.5).
 
 use std::{collections::BTreeSet, time::Duration};
 
@@ -20,13 +20,14 @@ use crate::service::{
     workers::presence_retries::{PresenceTask, RETRY_INTERVAL},
 };
 
-/// The most nodes of which a resource that has come is sent something, and about how many events it is sent.
+/// Maximum number of nodes that are read when a resource comes online, and approximate maximum number of events sent to
+/// it.
 const MAX_NODES: usize = 1000;
 const MAX_SENT: usize = 1000;
 
 impl Service {
-    /// A resource is available. If it has just come it is sent the last items of nodes that say so, or what it missed, if it
-    /// says how many seconds it was away.
+    /// Handles available presence. A resource that comes online receives the last items of nodes that are configured
+    /// so, or the events that it missed, if its presence states the seconds of its absence.
     pub async fn available(&self, jid: &Jid, shown: &PresenceUpdate) {
         self.resources().is_there(jid);
         let now = (self.clock)();
@@ -69,7 +70,7 @@ impl Service {
                 break;
             }
         }
-        // What it can is known already if it was there on an earlier connection.
+        // The capabilities of a resource that was available on an earlier connection are known already.
         for node in self.memory.interests.of(jid) {
             if let Err(error) = self.send_last_item(&node, jid).await {
                 self.retry(PresenceTask::SendLastItem { node, jid: jid.clone() }, &error);
@@ -78,7 +79,7 @@ impl Service {
         Ok(())
     }
 
-    /// Says how many events the resource is sent.
+    /// Sends a resource the last item of a node, or the events that it missed. Returns the number of events.
     pub(in crate::service) async fn catch_up(
         &self,
         id: &NodeId,
@@ -111,7 +112,7 @@ impl Service {
         Ok(number)
     }
 
-    /// Waits for somebody whose presence is needed.
+    /// Waits for the next presence request that is still needed.
     pub async fn next_presence_request(&self) -> PresenceRequest {
         loop {
             let request = self.memory.presences.next_request().await;
@@ -124,7 +125,7 @@ impl Service {
         }
     }
 
-    /// Returns `true` if somebody's presence matters at any node; also where that cannot be read.
+    /// Returns `true` if a node needs the presence of an entity, or if that cannot be read.
     async fn needs_presence(&self, entity: &BareJid) -> bool {
         if self.memory.presences.is_publisher(entity) {
             return true;
@@ -151,7 +152,7 @@ impl Service {
         }
     }
 
-    /// Has the store remember who refused its presence, as long as it is awaited.
+    /// Stores changed refusals of presence until dropped.
     pub async fn remember_refusals(&self) {
         let mut failures = 0_u64;
         loop {
@@ -180,7 +181,8 @@ impl Service {
         Ok(())
     }
 
-    /// A resource is not available any more; with a bare JID none is. Temporary subscriptions end, and items go.
+    /// Handles unavailable presence of a resource; with a bare JID, of all resources of the entity. Ends temporary
+    /// subscriptions and removes items that depend on the presence.
     pub async fn unavailable(&self, jid: &Jid) {
         let went = self.memory.presences.remove(jid);
         self.do_or_retry(PresenceTask::Depart(went)).await;
@@ -227,7 +229,7 @@ impl Service {
         Ok(())
     }
 
-    /// Retracts the items of a publisher that went offline and may change only its own, a part at a time.
+    /// Retracts, in batches, the items of a publisher that went offline and may change only its own items.
     pub(in crate::service) async fn retract_own(
         &self,
         id: &NodeId,
@@ -249,7 +251,7 @@ impl Service {
             match self.execute(&self.timer_actor, id, need, rule, |outcome| outcome).await.await {
                 Ok(Some(more)) => after = Some(more),
                 Ok(None) => return Ok(()),
-                // Fewer may fit into the backlog.
+                // A smaller batch may fit into the backlog.
                 Err(
                     Error::Busy { .. }
                     | Error::Refused(gjallar_pubsub::Error::TooManyNotifications),
@@ -264,11 +266,11 @@ impl Service {
         id: &NodeId,
         went: &UnavailablePresence,
     ) -> Result<(), Error> {
-        // It may have come back before this could be carried out.
+        // The resource may have become available again meanwhile.
         if self.memory.presences.is_available(&went.jid) {
             return Ok(());
         }
-        // Whoever goes knows what ends with that.
+        // The departing entity is the actor, so it is not notified.
         let actor = Actor { jid: went.jid.clone(), ..self.timer_actor.clone() };
         let rule = |node: Option<&Node>, facts: &Prefetched, cx: &Context<'_>| {
             presence_change::on_unavailable(node, went, facts.newest.last(), &facts.enrolled, cx)

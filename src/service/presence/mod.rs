@@ -1,4 +1,4 @@
-//! Presence: the entities whose presence matters, and the events that a change of presence causes.
+//! Presence of entities: the tracker, and the effects of changes.
 
 pub(super) mod events;
 pub(super) mod tracker;

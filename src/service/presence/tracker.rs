@@ -1,4 +1,4 @@
-//! Who is available, as far as it is known on this connection, and of whom it should be.
+//! Tracker of the presence of entities on this connection, and of the presence requests that are needed.
 
 mod outages;
 mod previous_connections;
@@ -24,39 +24,39 @@ use crate::service::domain_quota::DomainQuota;
 use previous_connections::{PreviousResource, is_from_before};
 use request_queue::{Requests, Share};
 
-/// Entities whose presence is known, or asked for. That of more is not looked at.
+/// Maximum number of entities whose presence is known or requested. The presence of further ones is ignored.
 const MAX_ENTITIES: usize = 200_000;
-/// Entities whose refusal is remembered.
+/// Maximum number of recorded refusals.
 const MAX_REFUSALS: usize = 100_000;
-/// Changes of these that are written at once.
+/// Maximum number of changed refusals that are written at once.
 const MAX_REFUSALS_WRITTEN: usize = 500;
-/// The time between two attempts to make room.
+/// Minimum interval between two evictions.
 const EVICTION_INTERVAL: Duration = Duration::from_secs(60);
-/// Nodes of one entity at which something goes when it goes.
+/// Maximum number of nodes per entity at which its items are removed when it goes offline.
 const MAX_PUBLISHED_AT: usize = 1000;
-/// Resources of one entity.
+/// Maximum number of resources of a watched entity.
 const MAX_RESOURCES: usize = 32;
-/// Those of an entity whose presence nobody asked for.
+/// Maximum number of resources of another entity.
 const MAX_UNWANTED: usize = 8;
-/// How long after a connection began events wait for the presence of their recipients.
+/// Timeout, from the beginning of a connection, after which events no longer wait for presence.
 const PROBE_TIMEOUT: Duration = Duration::from_secs(10);
 /// Timeout for an entity to grant its presence. Servers grant at once what was granted before.
 const GRANT_TIMEOUT: Duration = Duration::from_secs(3);
-/// Timeout for the answer to a probe when events no longer wait. Until then, and until it is requested, the presence of
-/// an entity counts as before the interruption, and as available if nothing is known of it.
+/// Timeout for the answer to a probe when events no longer wait. Until the request and for this time after it, the
+/// presence of an entity counts as before the interruption, and as available if nothing is known about it.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
-/// Time without any stanza of an entity after a probe before it is pinged.
+/// Time without any stanza of an entity after a probe until the entity is pinged.
 const SILENCE_TIMEOUT: Duration = Duration::from_secs(30);
 /// Interval at which waiting entries are checked again.
 const RECHECK_INTERVAL: Duration = Duration::from_secs(1);
-/// How long events wait for further resources after the first answer to a probe. Servers answer for all resources
+/// Time for which events wait for further resources after the first answer to a probe. Servers answer for all resources
 /// together.
 const ANSWER_GRACE: Duration = Duration::from_secs(1);
 
-/// The presence of entities, and at which nodes it matters.
+/// Presence of entities, and the nodes that need it.
 #[derive(Debug, Default)]
 pub struct PresenceTracker {
-    /// Notifications that were not sent because of presence.
+    /// Number of notifications withheld because of presence.
     withheld: Withheld,
     known: Mutex<PresenceTable>,
     asked: Notify,
@@ -67,30 +67,30 @@ pub struct PresenceTracker {
     ping_queued: Notify,
 }
 
-/// Notifications that were not sent because of presence, by the reason.
+/// Number of notifications withheld because of presence, by reason.
 pub(in crate::service) type Withheld = Family<[(&'static str, &'static str); 1], Counter>;
 
-/// How the service asks for somebody's presence.
+/// Request for the presence of an entity.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PresenceRequest {
-    /// Whose.
+    /// The entity.
     pub entity: BareJid,
-    /// Whether it let the service have it before, so that its server is asked for it; else it is asked for leave.
+    /// `true` for a probe of an entity that shares its presence; `false` for a request to share it.
     pub is_probe: bool,
-    /// The request repeats an earlier one, so the presence may no longer be needed.
+    /// `true` if the request repeats an earlier one, so the presence may no longer be needed.
     pub is_doubtful: bool,
 }
 
-/// Whether an event that depends on presence is sent to a JID.
+/// Availability of a JID for events that depend on its presence.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Availability {
-    /// It is.
+    /// The event is sent.
     Available,
     /// The event is sent as a headline: the JID may be unavailable, because its presence has not arrived yet.
     Assumed,
-    /// It is not: no resource is available in a state in which it is wanted, as far as is known.
+    /// The event is withheld: no resource is known to be available in a state that the subscription includes.
     Unavailable,
-    /// Not yet: its presence was asked for on this connection, and is not here.
+    /// The event waits: the presence was requested on this connection and has not arrived.
     Unknown,
 }
 
@@ -107,82 +107,82 @@ pub struct PresenceUpdate {
 
 #[derive(Debug)]
 struct PresenceTable {
-    /// The nodes at which somebody's presence matters, or did.
+    /// Nodes that need, or needed, the presence of an entity.
     nodes: HashSet<NodeId>,
-    /// Nodes from before the start whose subscribers are not watched yet.
+    /// Nodes of the store at the start whose subscribers are not watched yet.
     unread: HashSet<NodeId>,
     available: HashMap<BareJid, BTreeMap<String, Show>>,
     /// Resources that were available on earlier connections and have not sent anything since.
     before: HashMap<BareJid, BTreeMap<String, PreviousResource>>,
     /// Resources of earlier connections that have to be pinged on this connection.
     unconfirmed: VecDeque<Jid>,
-    /// Those who have to be asked, and those who were or will be.
+    /// Queue of presence requests.
     requests: Requests,
     wanted: HashMap<BareJid, Watch>,
     /// Entities probed on this connection, with the time.
     probed: VecDeque<(Instant, BareJid)>,
-    /// Those who refused.
+    /// Entities that refused to share their presence.
     refused: HashSet<BareJid>,
-    /// Whose refusal the store does not have yet, or still has.
+    /// Refusals that differ from those in the store: `true` to add, `false` to remove.
     unwritten_refusals: BTreeMap<BareJid, bool>,
-    /// Where some of them published what goes when they go.
+    /// Nodes at which items of an entity are removed when it goes offline.
     publishers: HashMap<BareJid, BTreeSet<NodeId>>,
     is_connected: bool,
-    /// When room was made.
+    /// Time of the last eviction.
     dropped: Option<Instant>,
-    /// Until when events wait for presence on this connection; nothing before the first one.
+    /// Time until which events wait for presence on this connection; `None` before the first one.
     answers_until: Option<Instant>,
-    /// When the last connection broke.
+    /// Time at which the last connection broke.
     broken_at: Option<Instant>,
-    /// The places of those who are there, of those who are wanted, and of those who refused.
+    /// Quotas per domain of available entities, of watched entities, and of refusals.
     places: DomainQuota,
     wanted_places: DomainQuota,
     refused_places: DomainQuota,
 }
 
-/// What is known of an entity whose presence is wanted.
+/// State of a watched entity: one whose presence is needed.
 #[derive(Clone, Debug, Default)]
 struct Watch {
-    /// In whose turn it is asked.
+    /// Creator's account in whose share the entity is requested.
     share: Share,
-    /// Start of the watch, if it began on this connection and the entity has missed no event. Earlier presence does not
-    /// count as coming online.
+    /// Start of the watch, if it began on this connection and the entity has missed no event. A resource with presence
+    /// from before the start does not count as coming online.
     began: Option<Instant>,
-    /// Whether it lets the service have it.
+    /// `true` if the entity shares its presence.
     is_given: bool,
     is_asked: bool,
     /// Time of the last presence request or probe.
     asked_at: Option<Instant>,
-    /// Whether it may not be needed any more.
+    /// `true` if the presence may no longer be needed.
     is_doubtful: bool,
-    /// Whether only pending events can need it. Then it ends with the connection.
+    /// `true` if only pending events can need the presence. The watch then ends with the connection.
     is_released: bool,
-    /// The last request had no answer, or an error that says nothing about the entity.
+    /// `true` if the last request had no answer, or an error that says nothing about the entity.
     has_failed: bool,
-    /// Whether events wait for the answer.
+    /// `true` if events wait for the answer.
     is_awaited: bool,
-    /// The presence of the entity was never received, not even on earlier connections.
+    /// `true` if the presence was never received, not even on earlier connections.
     is_new: bool,
-    /// Whether it arrived on this connection.
+    /// `true` if the presence arrived on this connection.
     is_answered: bool,
-    /// When the first resource answered a probe on this connection.
+    /// Time of the first answer of a resource to a probe on this connection.
     answered_at: Option<Instant>,
-    /// The last probe, until the entity sends something.
+    /// Last probe; `None` once the entity has sent something.
     unanswered: Option<Probe>,
-    /// Whether it is in the list of probed entities.
+    /// `true` if the entity is in the list of probed entities.
     is_probed: bool,
 }
 
-/// An unanswered probe.
+/// Probe without an answer.
 #[derive(Clone, Copy, Debug)]
 struct Probe {
     at: Instant,
-    /// Number of the ping that followed.
+    /// Number of the ping that followed the probe.
     ping: Option<u64>,
 }
 
 impl Watch {
-    /// Returns `true` if the connection broke before the time for answers was over. Then events wait on the next
+    /// Returns `true` if the connection broke before the timeout for the answer. Events then wait on the next
     /// connection too.
     fn was_cut_off(&self, broken_at: Option<Instant>) -> bool {
         let timeout = if self.is_given { ANSWER_TIMEOUT } else { GRANT_TIMEOUT };
@@ -190,21 +190,22 @@ impl Watch {
         !self.is_answered && self.asked_at.is_none_or(is_before)
     }
 
-    /// Returns `true` if events still wait for the answer. An entity that has not granted its presence is waited for only
-    /// briefly, and one whose server cannot be reached is not.
+    /// Returns `true` if events still wait for the answer. The timeout is short for an entity that does not share its
+    /// presence; events do not wait if its server is unreachable.
     fn is_awaited(&self) -> bool {
         !self.has_failed && self.may_arrive(GRANT_TIMEOUT)
     }
 
-    /// Returns `true` if the presence was not requested yet, or the answer is not late. After an error the request may be
-    /// repeated in time.
+    /// Returns `true` if the presence was not requested yet, or the answer is not late. After an error the request may
+    /// be repeated within the timeout.
     fn is_open(&self) -> bool {
         let grant_timeout = if self.has_failed { ANSWER_TIMEOUT } else { GRANT_TIMEOUT };
         let is_late = |at: Instant| at.elapsed() >= ANSWER_TIMEOUT;
         self.may_arrive(grant_timeout) && !self.asked_at.is_some_and(is_late)
     }
 
-    /// Returns `true` if the presence may still arrive. An entity that has not granted its presence has this timeout.
+    /// Returns `true` if the presence may still arrive. `grant_timeout` is for entities that do not share their
+    /// presence.
     fn may_arrive(&self, grant_timeout: Duration) -> bool {
         let is_granted_late = |at: Instant| at.elapsed() >= grant_timeout;
         let is_complete = |at: Instant| at.elapsed() >= ANSWER_GRACE;
@@ -240,29 +241,29 @@ impl Default for PresenceTable {
 }
 
 impl PresenceTracker {
-    /// Nobody is known, and what is withheld is counted.
+    /// Creates an empty tracker with a counter of withheld notifications.
     pub(in crate::service) fn counting(withheld: Withheld) -> Self {
         Self { withheld, ..Self::default() }
     }
 
-    /// How many entities are available.
+    /// Returns the number of available entities.
     pub(in crate::service) fn len(&self) -> usize {
         self.known().available.len()
     }
 
-    /// When the service begins: presence may matter at this node; whose is read soon.
+    /// Adds a node of the store at the start that may need presence; its subscribers are watched once it is read.
     pub(in crate::service) fn begin_at(&self, node: &NodeId) {
         let mut known = self.known();
         known.nodes.insert(node.clone());
         known.unread.insert(node.clone());
     }
 
-    /// Records that the subscribers of a node are watched, or that the node is closed.
+    /// Records that the subscribers of a node are watched, or that the node is quarantined.
     pub(in crate::service) fn note_read(&self, node: &NodeId) {
         self.known().unread.remove(node);
     }
 
-    /// Makes pending notifications from before the start wait for the presence of these entities.
+    /// Makes restored notifications wait for the presence of these entities.
     pub(in crate::service) fn expect_all(&self, entities: impl Iterator<Item = BareJid>) {
         for entity in entities {
             self.request(&entity, None);
@@ -270,7 +271,7 @@ impl PresenceTracker {
         }
     }
 
-    /// The presence of these entities matters at a node of this creator's account, if the node is known.
+    /// Watches entities whose presence a node needs. `creator` is the account that created the node, if known.
     pub(in crate::service) fn watch(
         &self,
         node: &NodeId,
@@ -283,7 +284,7 @@ impl PresenceTracker {
         }
     }
 
-    /// What an entity published at a node goes when it goes.
+    /// Records that items of a watched entity at a node are removed when the entity goes offline.
     pub(in crate::service) fn publishes(&self, node: &NodeId, entity: BareJid) {
         let mut known = self.known();
         if known.wanted.contains_key(&entity) {
@@ -294,34 +295,34 @@ impl PresenceTracker {
         }
     }
 
-    /// The nodes at which it did.
+    /// Takes the nodes at which items of an entity are removed when it goes offline.
     pub(in crate::service) fn published_at(&self, entity: &BareJid) -> BTreeSet<NodeId> {
         self.known().publishers.remove(entity).unwrap_or_default()
     }
 
-    /// Returns `true` if there is one of them.
+    /// Returns `true` if there are nodes at which items of an entity are removed when it goes offline.
     pub(in crate::service) fn is_publisher(&self, entity: &BareJid) -> bool {
         let known = self.known();
         let nodes = known.publishers.get(entity);
         nodes.is_some_and(|nodes| nodes.iter().any(|node| known.nodes.contains(node)))
     }
 
-    /// A node is not there any more.
+    /// Removes a deleted node.
     pub(in crate::service) fn unwatch(&self, node: &NodeId) {
         let mut known = self.known();
         known.nodes.remove(node);
         known.unread.remove(node);
     }
 
-    /// Returns `true` if somebody's presence matters at a node.
+    /// Returns `true` if a node needs presence.
     pub(in crate::service) fn matters(&self, node: &NodeId) -> bool {
         self.known().nodes.contains(node)
     }
 
-    /// Records that a resource is available; `age` is the age of its presence, if known. Returns whether it counts as
-    /// coming online. After an interruption only presence sent before it proves that the resource was available
-    /// throughout, and after a subscription that needs it only presence sent before that: a repeated last item is
-    /// harmless, a missing one is not.
+    /// Records that a resource is available; `age` is the age of its presence, if known. Returns `true` if the resource
+    /// counts as coming online. After an interruption, only presence sent before the interruption proves that the
+    /// resource was available throughout; after a subscription that needs the presence, only presence sent before the
+    /// subscription. A repeated last item is harmless, a missing one is not.
     pub(in crate::service) fn note(
         &self,
         jid: &Jid,
@@ -353,8 +354,8 @@ impl PresenceTracker {
         (is_new && !was_there) || has_missed || is_back
     }
 
-    /// Records capability queries on this connection. Resources that were available before and are neither queried nor
-    /// probed have to be pinged. Events wait for all of them.
+    /// Records that these resources were queried for their capabilities on this connection. Resources of earlier
+    /// connections that are neither queried nor probed have to be pinged. Events wait for all these answers.
     pub fn await_answers(&self, resources: &[Jid]) {
         let mut known = self.known();
         for jid in resources {
@@ -365,7 +366,7 @@ impl PresenceTracker {
         self.ping_queued.notify_one();
     }
 
-    /// Makes events wait for a resource that has to be pinged.
+    /// Waits for a resource that has to be pinged.
     pub async fn unconfirmed(&self) -> Jid {
         loop {
             {
@@ -382,8 +383,8 @@ impl PresenceTracker {
         }
     }
 
-    /// Records that a resource answered a query: it is available as before. Returns whether it may have missed events.
-    /// The answer to a probe may still change its state, and is waited for.
+    /// Records that a resource answered a query, so it is available as before. Returns `true` if the resource may have
+    /// missed events. Events still wait for the answer to a probe, which may change the state of the resource.
     pub(in crate::service) fn confirm(&self, jid: &Jid) -> bool {
         let mut known = self.known();
         let (entity, resource) = parts(jid);
@@ -417,14 +418,15 @@ impl PresenceTracker {
         self.answered.notify_one();
     }
 
-    /// Records that a query failed because the server of a resource is unreachable. The resource is queried again later.
+    /// Records that a query failed because the server of a resource is unreachable. The resource is queried again
+    /// later.
     pub fn query_failed(&self, jid: &Jid) {
         self.known().fail_query(jid);
         self.failed.notify_one();
         self.answered.notify_one();
     }
 
-    /// Returns `true` if a resource is available; of a bare JID, whether one of its resources is.
+    /// Returns `true` if a resource is available; for a bare JID, if one of its resources is.
     pub(in crate::service) fn is_available(&self, jid: &Jid) -> bool {
         let (entity, resource) = parts(jid);
         let known = self.known();
@@ -432,13 +434,13 @@ impl PresenceTracker {
         resources.is_some_and(|all| jid.is_bare() || all.contains_key(&resource))
     }
 
-    /// A resource is not there any more; with a bare JID none is.
+    /// Records that a resource is unavailable; with a bare JID, all resources of the entity.
     pub(in crate::service) fn remove(&self, jid: &Jid) -> UnavailablePresence {
         let mut known = self.known();
         let (entity, resource) = parts(jid);
         known.note_activity(&entity);
         let watch = known.wanted.get_mut(&entity);
-        // Of an entity that was not asked yet, any number of other resources may be available.
+        // An entity that was not asked yet may have any number of other available resources.
         let is_open = !jid.is_bare()
             && watch.as_ref().is_some_and(|watch| watch.is_new && watch.asked_at.is_none());
         if let Some(watch) = watch {
@@ -476,8 +478,8 @@ impl PresenceTracker {
         UnavailablePresence { jid: jid.clone(), is_last }
     }
 
-    /// Whether an event comes to a JID that is sent it only in these states: one of its resources has to be in one. The
-    /// presence of a subscriber that is not known is requested.
+    /// Returns whether an event is sent to a JID whose subscription includes only these presence states; for a bare
+    /// JID, one of its resources has to be in such a state. Requests the unknown presence of a subscriber.
     #[must_use]
     pub fn availability(&self, jid: &Jid, shows: ShowSet, is_subscriber: bool) -> Availability {
         let (entity, resource) = parts(jid);
@@ -515,7 +517,7 @@ impl PresenceTracker {
         Availability::Unavailable
     }
 
-    /// Returns `true` if nothing shows whether a resource that was available in an earlier process is available: neither
+    /// Returns `true` if nothing shows whether a resource that was available in an earlier process still is: neither
     /// its presence nor that of its entity arrived in this process.
     #[must_use]
     pub fn is_unheard(&self, jid: &Jid) -> bool {
@@ -532,16 +534,16 @@ impl PresenceTracker {
         self.known().answers_until.is_none_or(|until| Instant::now() < until)
     }
 
-    /// Waits until somebody's presence is here, or events wait for it no more.
+    /// Waits until presence arrives, or until waiting events have to be checked again.
     pub async fn answers(&self) {
         let now = Instant::now();
         let until = self.known().answers_until.unwrap_or(now).min(now + RECHECK_INTERVAL);
-        // Whichever it was, what waits is looked at again.
+        // In either case the waiting events are checked again.
         let _ = timeout_at(until, self.answered.notified()).await;
     }
 
-    /// A connection began. Nobody's presence is known on it, and everybody is asked again. Events wait for those who let
-    /// the service have it.
+    /// Starts a new connection: all presence becomes unknown and is requested again. Events wait for entities that
+    /// share their presence.
     pub fn connected(&self) {
         let mut known = self.known();
         let now = Instant::now();
@@ -564,9 +566,9 @@ impl PresenceTracker {
             watch.began = None;
             watch.has_failed = false;
         }
-        // Before the first connection nobody was asked, and those for whom something is pending come first.
+        // Before the first connection nothing was requested, and entities with pending events come first.
         if !is_first {
-            // Those who are available may be waited for.
+            // Events may wait for available entities.
             requests.clear();
             for is_awaited in [true, false] {
                 let some = wanted.iter().filter(|(_, watch)| watch.is_awaited == is_awaited);
@@ -578,7 +580,7 @@ impl PresenceTracker {
         self.failed.notify_one();
     }
 
-    /// The connection broke.
+    /// Records that the connection broke.
     pub fn disconnected(&self) {
         let mut known = self.known();
         known.broken_at = Some(Instant::now());
@@ -597,8 +599,8 @@ impl PresenceTracker {
         self.probed.notify_one();
     }
 
-    /// Records that an entity's presence cannot be known now, as while its server is unreachable. It is requested again
-    /// later.
+    /// Records that the presence of an entity cannot be known now, for example while its server is unreachable. The
+    /// presence is requested again later.
     pub fn cannot_know(&self, jid: &Jid) {
         let (mut known, entity) = (self.known(), jid.to_bare());
         if let Some(watch) = known.wanted.get_mut(&entity) {
@@ -615,16 +617,16 @@ impl PresenceTracker {
         self.known().requests.outages.is_any()
     }
 
-    /// Records that a stanza of an entity arrived, other than an error of an unreachable server: what was tried in vain
-    /// at its domain is requested again.
+    /// Records that a stanza of an entity arrived, other than an error of an unreachable server. Failed requests and
+    /// queries to its domain are repeated.
     pub fn reach(&self, jid: &Jid) {
         self.known().reach(jid.domain().as_str());
         self.asked.notify_one();
         self.ping_queued.notify_one();
     }
 
-    /// Waits until the pause of a domain is over that could not be reached. The presence of one of its entities is
-    /// requested again, or one of its resources is queried again. Returns the domain.
+    /// Waits until the retry interval of an unreachable domain is over. Requests the presence of one of its entities
+    /// again, or queries one of its resources. Returns the domain.
     pub async fn next_attempt(&self) -> String {
         loop {
             let next = {
@@ -671,7 +673,8 @@ impl PresenceTracker {
         self.failed.notify_one();
     }
 
-    /// Handles the answer to that ping. Returns the departure of the entity if it has sent nothing since the probe.
+    /// Handles the answer to the ping with a number. Returns the departure of the entity if it has sent nothing since
+    /// the probe.
     pub(in crate::service) fn give_up(
         &self,
         entity: &BareJid,
@@ -690,13 +693,13 @@ impl PresenceTracker {
         Some(UnavailablePresence { jid: entity.clone().into(), is_last: true })
     }
 
-    /// Returns `true` if the presence of an entity is requested, or will be.
+    /// Returns `true` if an entity is watched.
     pub(in crate::service) fn is_watched(&self, entity: &BareJid) -> bool {
         self.known().wanted.contains_key(entity)
     }
 
-    /// Records that a watched entity refuses its presence, or does not share it any more. Its presence is not requested
-    /// again until a request of the entity needs it; after a restart, only if a node needs it now.
+    /// Records that a watched entity refuses to share its presence, or stops sharing it. The presence is not requested
+    /// again until a request of the entity needs it. The refusal is stored only if a node needs the presence now.
     pub(in crate::service) fn refuse(&self, entity: &BareJid, is_needed: bool) {
         let mut known = self.known();
         if known.wanted.contains_key(entity) {
@@ -713,7 +716,7 @@ impl PresenceTracker {
         }
     }
 
-    /// Returns `true` if an entity refused its presence and has not asked since for what needs it.
+    /// Returns `true` if an entity refused to share its presence and has not made a request that needs it since.
     pub(in crate::service) fn has_refused(&self, entity: &BareJid) -> bool {
         self.known().refused.contains(entity)
     }
@@ -739,7 +742,7 @@ impl PresenceTracker {
         self.answered.notify_one();
     }
 
-    /// Those who refused before the service began.
+    /// Adds the refusals from the store at the start.
     pub(in crate::service) fn load_refusals(&self, entities: Vec<BareJid>) {
         let mut known = self.known();
         for entity in entities {
@@ -748,7 +751,7 @@ impl PresenceTracker {
         }
     }
 
-    /// Waits until somebody refused, or asked again; who, and whether it refuses.
+    /// Waits for changed refusals, each with `true` if the entity refuses.
     pub(in crate::service) async fn changed_refusals(&self) -> Vec<(BareJid, bool)> {
         loop {
             let changed = self.unwritten_refusals();
@@ -759,14 +762,14 @@ impl PresenceTracker {
         }
     }
 
-    /// The first of the refusals that the store does not have as they are.
+    /// Returns the first changed refusals that are not stored.
     pub(in crate::service) fn unwritten_refusals(&self) -> Vec<(BareJid, bool)> {
         let known = self.known();
         let first = known.unwritten_refusals.iter().take(MAX_REFUSALS_WRITTEN);
         first.map(|(entity, refuses)| (entity.clone(), *refuses)).collect()
     }
 
-    /// The store has these.
+    /// Records that these refusals are stored.
     pub(in crate::service) fn wrote_refusals(&self, written: &[(BareJid, bool)]) {
         let unwritten = &mut self.known().unwritten_refusals;
         for (entity, refuses) in written {
@@ -776,14 +779,14 @@ impl PresenceTracker {
         }
     }
 
-    /// Returns `true` if an entity lets the service have its presence; so what it sends with its bare JID is about all of its
-    /// resources.
+    /// Returns `true` if an entity shares its presence. Presence that it sends from its bare JID is then about all of
+    /// its resources.
     #[must_use]
     pub fn is_given(&self, jid: &Jid) -> bool {
         self.known().wanted.get(&jid.to_bare()).is_some_and(|watch| watch.is_given)
     }
 
-    /// Waits for somebody whose presence is wanted.
+    /// Waits for the next presence request.
     pub(in crate::service) async fn next_request(&self) -> PresenceRequest {
         loop {
             {
@@ -809,8 +812,9 @@ impl PresenceTracker {
         }
     }
 
-    /// Only pending events can need an entity's presence any more. Returns whether it is requested for these: of an entity
-    /// that shares it, which no probe disturbs, or that is needed again. Another one is forgotten until an event needs it.
+    /// Records that only pending events can need the presence of an entity. Returns `true` if the presence is requested
+    /// for these: the entity shares it, so that a probe does not disturb, or it is needed again. Otherwise the watch
+    /// ends until an event needs the presence.
     pub(in crate::service) fn release(&self, entity: &BareJid) -> bool {
         let mut known = self.known();
         let Some(watch) = known.wanted.get_mut(entity) else { return false };
@@ -824,7 +828,7 @@ impl PresenceTracker {
         false
     }
 
-    /// The presence of an entity matters at a node of this creator's account, if the node is known.
+    /// Watches an entity. `creator` is the account that created the node that needs its presence, if known.
     fn request(&self, entity: &BareJid, creator: Option<&AccountKey>) {
         let mut known = self.known();
         let PresenceTable { wanted, requests, refused, .. } = &mut *known;
@@ -857,7 +861,7 @@ impl PresenceTracker {
         self.asked.notify_one();
     }
 
-    /// An event waits for the presence of an entity: it is asked before others, if it was not yet.
+    /// Requests the presence of an entity before others, because an event waits for it.
     fn ask_first(&self, entity: &BareJid) {
         let mut known = self.known();
         let PresenceTable { wanted, requests, .. } = &mut *known;
@@ -880,9 +884,9 @@ impl PresenceTable {
                 || self.before_of(jid).any(|before| before.is_asked))
     }
 
-    /// Returns `true` if a JID of which the presence may still arrive counts as available, in one of these states: it
-    /// was before the interruption, or nothing is known of it. A server drops a superfluous event that is a headline; one
-    /// that is not sent is lost.
+    /// Returns `true` if a JID whose presence may still arrive counts as available, in one of these states: it was
+    /// available before the interruption, or nothing is known about it. A server drops a superfluous event that is a
+    /// headline; an event that is not sent is lost.
     fn may_be_available(&mut self, jid: &Jid, shows: ShowSet) -> bool {
         let (entity, resource) = parts(jid);
         let watch = self.wanted.get(&entity);
@@ -898,7 +902,7 @@ impl PresenceTable {
         (is_new && !is_known) || self.before_of(jid).any(was_there)
     }
 
-    /// Returns `true` if events wait for presence on this connection; before the first one they do.
+    /// Returns `true` if events wait for presence on this connection, or before the first one.
     fn is_waiting_time(&self) -> bool {
         self.answers_until.is_none_or(|until| Instant::now() < until)
     }
@@ -923,7 +927,7 @@ impl PresenceTable {
         self.is_waiting_time() && watch.is_some_and(|watch| watch.is_given && watch.is_awaited())
     }
 
-    /// The presence of an entity is here.
+    /// Records that the presence of an entity is known.
     fn answer(&mut self, entity: &BareJid) {
         if let Some(watch) = self.wanted.get_mut(entity) {
             (watch.is_awaited, watch.is_answered) = (false, true);
@@ -972,7 +976,7 @@ impl PresenceTable {
         }
     }
 
-    /// The next entity with an expired probe; or the time of the next expiry.
+    /// Returns the next entity with an expired probe, or else the time of the next expiry.
     fn next_silent(&mut self, now: Instant) -> Result<BareJid, Option<Instant>> {
         while let Some((at, _)) = self.probed.front() {
             if *at + SILENCE_TIMEOUT > now {
@@ -1011,7 +1015,7 @@ impl PresenceTable {
         Some(resources.insert(resource.to_owned(), show).is_none())
     }
 
-    /// The presence of an entity is not wanted any more.
+    /// Ends the watch of an entity.
     fn reset(&mut self, entity: &BareJid) {
         if let Some(watch) = self.wanted.remove(entity) {
             self.requests.leave(&watch.share);
@@ -1021,7 +1025,7 @@ impl PresenceTable {
         }
     }
 
-    /// Returns `true` if an entity had refused its presence.
+    /// Removes the refusal of an entity. Returns `true` if there was one.
     fn forget_refusal(&mut self, entity: &BareJid) -> bool {
         let has_refused = self.refused.remove(entity);
         if has_refused {
@@ -1031,14 +1035,15 @@ impl PresenceTable {
         has_refused
     }
 
-    /// Forgets entities whose presence only events of the previous connection could need.
+    /// Ends watches that only events of the previous connection could need.
     fn forget_released(&mut self) {
         let released = self.wanted.iter().filter(|(_, watch)| watch.is_released);
         let released: Vec<_> = released.map(|(entity, _)| entity.clone()).collect();
         released.iter().for_each(|entity| self.reset(entity));
     }
 
-    /// Makes room, now and then: who was asked for presence and did not give it may be asked again when it matters.
+    /// Evicts watched entities that do not share their presence and are not available, at most once a minute. They are
+    /// watched again when a node or an event needs their presence.
     fn drop_unanswered(&mut self) {
         if self.dropped.is_some_and(|before| before.elapsed() < EVICTION_INTERVAL) {
             return;

@@ -1,4 +1,4 @@
-//! The contacts of the owner of a node, where access depends on them (§4.5).
+//! Rosters of the owners of nodes, where access depends on them (§4.5).
 
 use std::sync::Arc;
 
@@ -14,7 +14,7 @@ use crate::service::{
     node_cache::NodeGuard, prefetch::PrefetchRequest,
 };
 
-/// How often a roster is read for one operation if another owner's gives access to the node meanwhile.
+/// Maximum number of roster reads for one operation, while the owner whose roster gives access changes.
 const MAX_READS: usize = 3;
 
 /// Maximum number of groups of a roster that a form offers.
@@ -22,24 +22,25 @@ const MAX_OFFERED_GROUPS: usize = 100;
 
 /// The roster that an operation needs.
 enum NeededRoster {
-    /// None: the operation does not depend on one.
+    /// No roster: the operation does not depend on one.
     None,
     /// An unreadable roster: none of several owners of a node of layout 9 has chosen that its roster gives access.
     Unreadable,
-    /// An empty one: the access model depends on a roster, and no owner of the node has chosen that its own gives access.
+    /// An empty roster: the access model depends on a roster, and no owner of the node has chosen that its own gives
+    /// access.
     Empty,
-    /// That of this owner.
+    /// The roster of this owner.
     Of(BareJid),
 }
 
 impl Service {
-    /// The rosters that may be read.
+    /// Returns the cache of rosters.
     #[must_use]
     pub fn rosters(&self) -> &RosterCache {
         &self.memory.rosters
     }
 
-    /// Returns `true` if some may.
+    /// Returns `true` if the service may read rosters.
     #[must_use]
     pub fn reads_rosters(&self) -> bool {
         self.rosters().has_privilege()
@@ -55,8 +56,8 @@ impl Service {
         }
     }
 
-    /// The groups that a configuration form offers to an entity: those of its own roster, if that was read before. `None` if
-    /// no roster can be read.
+    /// Returns the groups that a configuration form offers to an entity: those of its own roster, if it is cached.
+    /// `None` if no roster can be read.
     #[must_use]
     pub fn offered_groups(&self, actor: &Actor) -> Option<Vec<String>> {
         if !self.reads_rosters() {
@@ -71,13 +72,13 @@ impl Service {
         Some(fitting.map(str::to_owned).collect())
     }
 
-    /// A roster that was asked for has come; nothing if it cannot be read.
+    /// Handles the reply to a roster request; `None` if the roster cannot be read.
     pub fn on_roster_result(&self, owner: &BareJid, contacts: Option<Roster>) {
         self.rosters().on_result(owner, contacts, (self.clock)());
     }
 
-    /// Waits for the turn of a node, with the contacts of its owner if an operation depends on them. The roster is read
-    /// without the turn and without the permit of the request, so a missing roster delays only this operation.
+    /// Locks a node and reads the roster of its owner if an operation depends on it. The roster is read without the
+    /// node guard and without the permit of the request, so a missing roster delays only this operation.
     pub(in crate::service) async fn turn_with_contacts(
         &self,
         id: &NodeId,
@@ -109,24 +110,25 @@ impl Service {
             read = without_permit(self.rosters().read(&owner, oldest, now)).await;
             read_of = Some(owner);
         }
-        // The owner whose roster gives access keeps changing. The operation proceeds as if the roster could not be read.
+        // The owner whose roster gives access keeps changing. The operation proceeds as if the roster could not be
+        // read.
         Ok((self.lock_node(id).await?, None))
     }
 
-    /// The contacts of a node's owner for timer-driven operations, which do not wait for rosters.
+    /// Returns the roster of a node's owner for timer-driven operations, which do not wait for rosters.
     fn contacts_in_time(&self, id: &NodeId, node: Option<&Node>) -> Option<Arc<Roster>> {
         let owner = match self.needed_roster(node, &PrefetchRequest::Time) {
             NeededRoster::None | NeededRoster::Unreadable => return None,
             NeededRoster::Empty => return Some(Arc::default()),
             NeededRoster::Of(owner) => owner,
         };
-        // Whatever is configured, it is not asked for again when it comes.
+        // With an age of at least 1 s, a roster that just arrived is not requested again, whatever is configured.
         let max_age = self.policies().limits().roster_seconds.max(1).saturating_mul(1000);
         let oldest = Timestamp((self.clock)().0.saturating_sub(max_age - 1));
         self.rosters().watch(id, &owner, oldest)
     }
 
-    /// The same for what is shown of a node: waits until all is true that is known there.
+    /// Locks a node for a query with the roster of its owner, and waits until all its pending commits are durable.
     pub(in crate::service) async fn settled_turn_with_contacts(
         &self,
         id: &NodeId,
@@ -134,7 +136,7 @@ impl Service {
         self.settled_turn_for(id, &PrefetchRequest::Access).await
     }
 
-    /// Waits for the turn of a node with the contacts of its owner, and until all its commits are applied.
+    /// Locks a node with the roster of its owner, and waits until all its pending commits are durable.
     pub(in crate::service) async fn settled_turn_for(
         &self,
         id: &NodeId,
@@ -148,7 +150,8 @@ impl Service {
         }
     }
 
-    /// The roster that gives access to the node, if its access model depends on one, or may do so after the operation.
+    /// Returns the roster that gives access to the node, if its access model depends on one or may do so after the
+    /// operation.
     fn needed_roster(&self, node: Option<&Node>, need: &PrefetchRequest<'_>) -> NeededRoster {
         let Some(node) = node else { return NeededRoster::None };
         let (is_needed, owner) = match need {
@@ -182,7 +185,7 @@ impl Service {
         }
     }
 
-    /// What a rule that changes nothing has to know.
+    /// Returns the context of a rule, with the roster of the node's owner.
     pub(in crate::service) fn context_with<'a>(
         &'a self,
         policies: &'a PolicyTable,

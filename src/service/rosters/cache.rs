@@ -1,4 +1,4 @@
-//! The rosters of owners, as far as the server lets the service read them (XEP-0356).
+//! Cache of rosters that the server lets the service read (XEP-0356).
 
 use std::{
     collections::{HashMap, HashSet, VecDeque},
@@ -20,12 +20,12 @@ const MAX_ROSTERS: usize = 1000;
 /// Maximum number of nodes per owner that are processed as soon as the roster has changed; further ones are processed
 /// by their timers.
 const MAX_READERS: usize = 100;
-/// How long a roster may take to come.
+/// Timeout of a roster request.
 const ROSTER_TIMEOUT: Duration = Duration::from_secs(5);
-/// How long after a connection began the server may take to let rosters be read. Servers say so at once.
+/// Timeout, from the beginning of a connection, for the server to grant the permission. Servers grant it at once.
 const GRANT_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// Rosters that were read, and those that have to be.
+/// Cached rosters and pending roster requests.
 #[derive(Debug, Default)]
 pub struct RosterCache {
     known: Mutex<RosterTable>,
@@ -37,20 +37,20 @@ pub struct RosterCache {
 
 #[derive(Debug, Default)]
 struct RosterTable {
-    /// The domain whose users' rosters may be read.
+    /// Domain of the users whose rosters may be read.
     domain: Option<String>,
-    /// Until when the server may still say so on this connection.
+    /// Time until which the server may still grant the permission on this connection.
     grant_until: Option<Instant>,
-    /// Ends when something else is known of that.
+    /// Closes when the permission changes.
     grant: Answered,
-    /// Each with when it was read; nothing where it could not be.
+    /// Rosters with the time of the read; `None` for a roster that cannot be read.
     rosters: HashMap<BareJid, (Timestamp, Option<Arc<Roster>>)>,
     unsent: VecDeque<BareJid>,
-    /// Those that were asked for, and are not here yet.
+    /// Pending requests by roster owner.
     awaited: HashMap<BareJid, Awaited>,
-    /// The nodes to process when a roster arrives, by roster owner.
+    /// Nodes to process when a roster arrives, by roster owner.
     watching: HashMap<BareJid, HashSet<NodeId>>,
-    /// The nodes to process when a roster has changed, by roster owner.
+    /// Nodes to process when a roster has changed, by roster owner.
     readers: HashMap<BareJid, HashSet<NodeId>>,
 }
 
@@ -62,7 +62,7 @@ struct Awaited {
     answered: Answered,
 }
 
-/// Closes when the answer arrives; one per roster, so that an answer wakes only its own waiters.
+/// Channel that closes when the answer arrives; one per roster, so that an answer wakes only its own waiters.
 #[derive(Debug)]
 struct Answered(watch::Sender<()>);
 
@@ -73,13 +73,13 @@ impl Default for Answered {
 }
 
 impl RosterCache {
-    /// A connection begins: nothing is known, and the server may say soon whose rosters may be read.
+    /// Starts a new connection: empties the cache, and waits for the server to grant the permission.
     pub fn await_grant(&self) {
         let grant_until = Some(Instant::now() + GRANT_TIMEOUT);
         self.begin(RosterTable { grant_until, ..RosterTable::default() });
     }
 
-    /// From now on the rosters of the users of this domain may be read, or none.
+    /// Sets the domain of the users whose rosters may be read, and empties the cache; `None` for no permission.
     pub fn set_privilege(&self, domain: Option<String>) {
         self.begin(RosterTable { domain, ..RosterTable::default() });
     }
@@ -93,26 +93,26 @@ impl RosterCache {
         self.make_due(before.watching.into_values().flatten());
     }
 
-    /// How many are kept.
+    /// Returns the number of cached rosters.
     pub(in crate::service) fn len(&self) -> usize {
         self.known().rosters.len()
     }
 
-    /// Returns `true` if the roster of an entity may.
+    /// Returns `true` if the service may read the roster of an entity.
     pub(in crate::service) fn may_read_roster(&self, owner: &BareJid) -> bool {
         let known = self.known();
         let is_granted = known.domain.as_deref() == Some(owner.domain().as_str());
         is_granted && owner.node().is_some()
     }
 
-    /// Returns `true` if some may.
+    /// Returns `true` if the service may read rosters.
     #[must_use]
     pub fn has_privilege(&self) -> bool {
         self.known().domain.is_some()
     }
 
-    /// The contacts of an owner, from a roster that is not older than that; nothing if none is here. `None` inside: it
-    /// cannot be read.
+    /// Returns the roster of an owner, if it is cached and was not read before `oldest`. The inner `None` means that
+    /// the roster cannot be read.
     #[allow(clippy::option_option)]
     pub(in crate::service) fn cached(
         &self,
@@ -122,7 +122,8 @@ impl RosterCache {
         self.known().lookup(owner, oldest)
     }
 
-    /// As [`cached`](Self::cached); a roster that is not here is awaited, and then counts as one that cannot be read.
+    /// Returns a roster as [`cached`](Self::cached), and waits for a missing one. After a timeout the roster counts as
+    /// one that cannot be read.
     pub(in crate::service) async fn read(
         &self,
         owner: &BareJid,
@@ -136,18 +137,18 @@ impl RosterCache {
             }
             let Some((until, mut answered)) = self.ask(owner, oldest) else { continue };
             let until = until.map_or(deadline, |until| until.min(deadline));
-            // A change is never sent: the channel closes.
+            // Values are never sent: the channel closes.
             if timeout_at(until, answered.changed()).await.is_err() && Instant::now() >= deadline {
-                // Nobody waits for it again before it is due again.
+                // Further operations do not wait for this roster until it is outdated.
                 self.on_result(owner, None, now);
                 return None;
             }
         }
     }
 
-    /// As [`cached`](Self::cached), for timer-driven operations, which do not wait. Requests a missing or outdated
-    /// roster, and marks the node as [due](Self::take_due) when it arrives, or when one that another operation requested
-    /// has changed. A slightly older roster is used until then.
+    /// Returns a roster as [`cached`](Self::cached), without waiting, for timer-driven operations. Requests a missing
+    /// or outdated roster, and marks the node as [due](Self::take_due) when the roster arrives, or when a roster that
+    /// another operation requested has changed. A slightly older roster is used until then.
     pub(in crate::service) fn watch(
         &self,
         node: &NodeId,
@@ -156,7 +157,7 @@ impl RosterCache {
     ) -> Option<Arc<Roster>> {
         let mut known = self.known();
         let is_missing = known.lookup(owner, oldest).is_none();
-        // Without a permission, also before the first connection, the node is processed when there is one.
+        // Without a permission, also before the first connection, the node is processed once the permission is granted.
         if is_missing || known.domain.is_none() {
             known.watching.entry(owner.clone()).or_default().insert(node.clone());
         }
@@ -170,12 +171,12 @@ impl RosterCache {
         self.cached(owner, oldest).flatten()
     }
 
-    /// The nodes to process because a roster arrived or became readable.
+    /// Takes the nodes to process because a roster arrived or became readable.
     pub(in crate::service) fn take_due(&self) -> HashSet<NodeId> {
         mem::take(&mut self.due())
     }
 
-    /// Waits until there are some.
+    /// Waits for nodes to process.
     pub(in crate::service) async fn became_due(&self) {
         self.became_due.notified().await;
     }
@@ -185,8 +186,8 @@ impl RosterCache {
         self.became_due.notify_one();
     }
 
-    /// Asks for a roster that is not here, unless it is asked for already. Returns what closes when there is news of it,
-    /// and until when that may be awaited at the most; nothing if it is here.
+    /// Requests a missing roster, unless a request is pending. Returns a channel that closes when the answer arrives,
+    /// and the time until which the permission may still be granted, if it is missing; `None` if the roster is cached.
     fn ask(
         &self,
         owner: &BareJid,
@@ -206,13 +207,13 @@ impl RosterCache {
         Some((None, answered))
     }
 
-    /// Waits for a user whose roster has to be read.
+    /// Waits for the next user whose roster has to be requested.
     pub async fn next_request(&self) -> BareJid {
         loop {
             {
                 let mut known = self.known();
                 while let Some(owner) = known.unsent.pop_front() {
-                    // Nobody may wait for it any more.
+                    // The request may have ended meanwhile.
                     if let Some(awaited) = known.awaited.get_mut(&owner) {
                         awaited.asked = Some(Instant::now());
                         return owner;
@@ -223,13 +224,13 @@ impl RosterCache {
         }
     }
 
-    /// Returns `true` if a user's roster was asked for, and is not here yet.
+    /// Returns `true` if a request for a user's roster is pending.
     #[must_use]
     pub fn awaits(&self, owner: &BareJid) -> bool {
         self.known().awaited.contains_key(owner)
     }
 
-    /// A roster that was asked for; nothing if it cannot be read.
+    /// Caches the roster of an answered request; `None` if it cannot be read. Makes nodes due that depend on it.
     pub(in crate::service) fn on_result(
         &self,
         owner: &BareJid,
@@ -285,7 +286,7 @@ impl RosterTable {
         }
     }
 
-    /// Makes a node due when the roster of an owner has changed.
+    /// Adds a node to process when the roster of an owner has changed.
     fn add_reader(&mut self, owner: &BareJid, node: &NodeId) {
         let is_readable = self.domain.as_deref() == Some(owner.domain().as_str());
         let has_room = self.readers.len() < MAX_ROSTERS || self.readers.contains_key(owner);
@@ -297,7 +298,8 @@ impl RosterTable {
         }
     }
 
-    /// What is known of a roster, which may be that it cannot be read; nothing if it has to be awaited.
+    /// Returns a cached roster; the inner `None` means that the roster cannot be read. `None` if the roster has to be
+    /// requested.
     #[allow(clippy::option_option)]
     fn lookup(&self, owner: &BareJid, oldest: Timestamp) -> Option<Option<Arc<Roster>>> {
         let Some(domain) = self.domain.as_deref() else {

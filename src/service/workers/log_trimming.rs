@@ -30,7 +30,7 @@ impl Service {
         }
     }
 
-    /// Removes the entries that are acknowledged now.
+    /// Removes the acknowledged entries from the event log once.
     pub(in crate::service) async fn forget(&self) -> Result<(), StoreError> {
         if let Some((told, stanzas)) = self.memory.outbox.told() {
             let debts = told.debts.len();

@@ -11,12 +11,13 @@ use gjallar_pubsub::NodeId;
 use super::RETRY_INTERVAL;
 
 impl Service {
-    /// Reloads uncertain nodes until dropped. The log entries of commits that reached the store all the same are delivered.
+    /// Reloads uncertain nodes until dropped. The log entries of commits that reached the store all the same are
+    /// delivered.
     pub async fn reload_uncertain_nodes(&self) {
         loop {
             let ids = self.memory.nodes.next_uncertain().await;
             if self.reload_together(&ids).await.is_err() {
-                // One of them may be the reason.
+                // A single node may be the cause of the failure, so each is reloaded alone.
                 for id in &ids {
                     if let Err(Error::Unknown(_)) = self.lock_node(id).await {
                         self.memory.nodes.mark_uncertain(id);
@@ -27,12 +28,13 @@ impl Service {
         }
     }
 
-    /// Reloads several nodes and their pending log entries at once, because each reload reads the log of all nodes.
+    /// Reloads several nodes and their pending log entries at once: each read of pending entries scans the log of all
+    /// nodes.
     async fn reload_together(&self, ids: &[NodeId]) -> Result<(), StoreError> {
         let ServiceState { nodes, outbox, .. } = &*self.memory;
         let mut turns = Vec::with_capacity(ids.len());
         for id in ids {
-            // Others have been read since.
+            // Nodes that were reloaded meanwhile are skipped.
             if let (turn, Some(before)) = nodes.lock(id, &*self.store).await? {
                 turns.push((id.clone(), turn, before));
             }

@@ -1,4 +1,4 @@
-//! What follows from presence and capabilities, and is tried again where the store fails.
+//! Worker that retries failed tasks of presence and capabilities.
 
 use std::{
     collections::VecDeque,
@@ -14,29 +14,30 @@ use gjallar_pubsub::{NodeId, Timestamp, op::presence_change::UnavailablePresence
 
 use crate::service::{Error, Service};
 
-/// Tasks that wait for another attempt. Past it they are dropped: the next presence of the entity makes up for them.
+/// Maximum number of tasks that wait for a retry. Further ones are dropped; the next presence of the entity has the
+/// same effect.
 const MAX_TASKS: usize = 10_000;
-/// The time between two attempts.
+/// Interval between attempts.
 pub(in crate::service) const RETRY_INTERVAL: Duration = Duration::from_millis(500);
 
-/// One thing that follows from the presence of a resource, or from its capabilities.
+/// Task that follows from the presence or the capabilities of a resource.
 #[derive(Clone, Debug)]
 pub(in crate::service) enum PresenceTask {
-    /// A resource has become available: the nodes are looked for of which it is sent something.
+    /// Finds the nodes from which a resource that came online receives events.
     Arrive { jid: Jid, gone_since: Option<Timestamp> },
-    /// It is sent the last item of a node, or what it missed.
+    /// Sends a resource the last item of a node, or the events that it missed.
     CatchUp { node: NodeId, jid: Jid, gone_since: Option<Timestamp> },
-    /// A resource is not available any more: the nodes are looked for at which something ends.
+    /// Finds the nodes at which the departure of an entity has an effect.
     Depart(UnavailablePresence),
-    /// Temporary subscriptions at a node end, and items go.
+    /// Ends temporary subscriptions at a node, and removes items that depend on the presence.
     End { node: NodeId, went: UnavailablePresence },
-    /// The items of a publisher that went offline go from a node.
+    /// Retracts the items of a publisher that went offline from a node.
     RetractOwn { node: NodeId, publisher: BareJid },
-    /// A resource is sent the last item of a node that its capabilities name.
+    /// Sends a resource the last item of a node that its capabilities name.
     SendLastItem { node: NodeId, jid: Jid },
 }
 
-/// The tasks that failed.
+/// Queue of failed tasks.
 #[derive(Debug, Default)]
 pub(in crate::service) struct Retries {
     tasks: Mutex<VecDeque<PresenceTask>>,
@@ -44,7 +45,7 @@ pub(in crate::service) struct Retries {
 }
 
 impl Retries {
-    /// Adds a task that failed; whether there was room.
+    /// Adds a failed task. Returns `false` if the queue is full.
     fn add(&self, task: PresenceTask) -> bool {
         let mut tasks = self.tasks.lock().unwrap_or_else(PoisonError::into_inner);
         let has_room = tasks.len() < MAX_TASKS;
@@ -68,14 +69,14 @@ impl Retries {
 }
 
 impl Service {
-    /// Does what follows from presence; later, if the store or the backlog does not let it now.
+    /// Runs a task; queues it for a retry if the store fails or the backlog is full.
     pub(in crate::service) async fn do_or_retry(&self, task: PresenceTask) {
         if let Err(error) = self.follow_presence(&task).await {
             self.retry(task, &error);
         }
     }
 
-    /// A task failed. Nodes that are not there, or closed, have nothing to do with it any more.
+    /// Queues a failed task for a retry. Tasks of missing or quarantined nodes are dropped.
     pub(in crate::service) fn retry(&self, task: PresenceTask, error: &Error) {
         let may_succeed_later = matches!(error, Error::Busy { .. } | Error::Unknown(_));
         if may_succeed_later && !self.memory.retries.add(task) {
@@ -83,7 +84,7 @@ impl Service {
         }
     }
 
-    /// Tries again what failed, as long as it is awaited.
+    /// Retries failed tasks until dropped.
     pub async fn retry_presence(&self) {
         let mut failures = 0_u64;
         loop {

@@ -1,6 +1,6 @@
-//! Entities whose presence could not be requested, or that answered nothing, and resources that could not be queried, by
-//! their domains. They are asked again after growing pauses: one of a domain at a time, and all others at the first stanza
-//! that shows that the domain can be reached.
+//! Retries for entities whose presence request failed or had no answer, and for resources whose query failed, by
+//! domain. Retry intervals grow. One entity or resource of a domain is retried at a time, and all others once a stanza
+//! shows that the domain is reachable.
 
 use std::{
     collections::{BTreeSet, HashMap},
@@ -14,24 +14,24 @@ use tokio::time::Instant;
 
 use super::{PresenceTable, parts};
 
-/// Pauses before the first attempts at a domain, and before each later one.
+/// Intervals before the first attempts at a domain, and before each later one.
 const RETRY_INTERVALS: [Duration; 3] =
     [Duration::from_secs(5), Duration::from_secs(60), Duration::from_secs(300)];
 const MAX_RETRY_INTERVAL: Duration = Duration::from_secs(900);
-/// Maximum number of domains. The entities of others are not asked again.
+/// Maximum number of domains. Entities of further ones are not retried.
 const MAX_DOMAINS: usize = 100_000;
 
-/// The domains with such entities.
+/// Domains with entities or resources to retry.
 #[derive(Debug, Default)]
 pub(super) struct Outages {
     domains: HashMap<String, Outage>,
-    /// The time of the next attempt at each domain.
+    /// Time of the next attempt at each domain.
     due: BTreeSet<(Instant, String)>,
 }
 
 #[derive(Debug, Default)]
 struct Outage {
-    /// The entities, by their bare JIDs, and the resources to ask again.
+    /// Entities to retry, by their bare JIDs, and resources.
     entities: BTreeSet<Jid>,
     /// The JID of the last attempt, until a stanza of the domain arrives.
     tried: Option<Jid>,
@@ -58,17 +58,17 @@ impl Outages {
         }
     }
 
-    /// The time of the next attempt.
+    /// Returns the time of the next attempt.
     pub(super) fn next(&self) -> Option<Instant> {
         self.due.first().map(|(at, _)| *at)
     }
 
-    /// Returns `true` if there is any domain.
+    /// Returns `true` if there is any domain to retry.
     pub(super) fn is_any(&self) -> bool {
         !self.domains.is_empty()
     }
 
-    /// Takes the JID of the next attempt that is due, and drops those that need none.
+    /// Takes the JID of the next attempt that is due, and removes JIDs that need no answer any more.
     pub(super) fn pop(&mut self, needs_answer: impl Fn(&Jid) -> bool) -> Option<Jid> {
         let now = Instant::now();
         while self.next().is_some_and(|at| at <= now) {
@@ -97,7 +97,7 @@ impl Outages {
 }
 
 impl Outage {
-    /// Takes the JID after the one of the last attempt.
+    /// Takes the JID after that of the last attempt.
     fn pop(&mut self, needs_answer: impl Fn(&Jid) -> bool) -> Option<Jid> {
         self.entities.retain(needs_answer);
         let after = self.tried.take().map_or(Bound::Unbounded, Bound::Excluded);
@@ -109,13 +109,13 @@ impl Outage {
     }
 }
 
-/// The pause after so many attempts.
+/// Returns the interval before the attempt that follows this number of attempts.
 fn pause(attempts: usize) -> Duration {
     RETRY_INTERVALS.get(attempts).copied().unwrap_or(MAX_RETRY_INTERVAL)
 }
 
 impl PresenceTable {
-    /// Records an error instead of an entity's presence, or that a probe was not answered.
+    /// Records that a presence request returned an error, or that a probe had no answer.
     pub(super) fn fail(&mut self, entity: &BareJid) {
         let watch = self.wanted.get_mut(entity);
         if let Some(watch) = watch.filter(|watch| watch.is_asked && !watch.is_answered) {
@@ -134,14 +134,15 @@ impl PresenceTable {
         }
     }
 
-    /// Returns `true` if the last request for the presence of an entity, or the last query to one of these resources, failed.
+    /// Returns `true` if the last request for the presence of an entity, or the last query to one of these resources,
+    /// failed.
     pub(super) fn is_unreachable(&mut self, jid: &Jid) -> bool {
         self.wanted.get(&jid.to_bare()).is_some_and(|watch| watch.has_failed)
             || self.before_of(jid).any(|before| before.is_unreachable)
     }
 
-    /// Asks one entity or resource of the next domain again whose pause is over. Returns the domain; otherwise the end of
-    /// the next pause.
+    /// Retries one entity or resource of the next domain whose interval is over. Returns the domain, or else the end of
+    /// the next interval.
     pub(super) fn try_again(&mut self) -> Result<String, Option<Instant>> {
         let Self { requests, wanted, before, .. } = self;
         let needs_answer = |jid: &Jid| {

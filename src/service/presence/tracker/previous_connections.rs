@@ -18,17 +18,17 @@ const STAMP_PRECISION: Duration = Duration::from_secs(1);
 #[derive(Clone, Copy, Debug)]
 pub(super) struct PreviousResource {
     pub(super) show: Show,
-    /// When that connection broke.
+    /// Time at which that connection broke.
     pub(super) lost_at: Instant,
-    /// Whether a capability query or a ping is unanswered.
+    /// `true` if a capability query or a ping is unanswered.
     pub(super) is_asked: bool,
-    /// Whether it may have missed events.
+    /// `true` if the resource may have missed events.
     pub(super) has_missed: bool,
-    /// Whether the answer to a query suggests that it is absent. Events do not wait for it, and its entity can count as
-    /// unavailable.
+    /// `true` if the answer to a query suggests that the resource is absent. Events do not wait for it, and its entity
+    /// can count as unavailable.
     pub(super) is_denied: bool,
-    /// Whether the last query failed because the server is unreachable. The resource counts as before until its presence
-    /// or an answer arrives, unless its entity shares its presence and is probed.
+    /// `true` if the last query failed because the server is unreachable. The resource counts as before until its
+    /// presence or an answer arrives, unless its entity shares its presence and is probed.
     pub(super) is_unreachable: bool,
 }
 
@@ -39,13 +39,13 @@ impl PreviousResource {
     }
 }
 
-/// Returns `true` if presence of this age was sent before a time of this process.
+/// Returns `true` if presence of this age was sent before `at`.
 pub(super) fn is_from_before(age: Duration, at: Instant) -> bool {
     age >= at.elapsed() + STAMP_PRECISION
 }
 
 impl PresenceTable {
-    /// The earlier presence of a resource, or of all resources of a bare JID.
+    /// Returns the earlier presence of a resource, or of all resources of a bare JID.
     pub(super) fn before_of(&mut self, jid: &Jid) -> impl Iterator<Item = &mut PreviousResource> {
         let (entity, resource) = parts(jid);
         let is_bare = jid.is_bare();

@@ -1,5 +1,5 @@
-//! The order of presence requests. Entities are requested by turns between the creators of the nodes that need their
-//! presence, so that a long list of subscribers at one creator's nodes delays no others.
+//! Queue of presence requests: round robin over the creators of the nodes that need the presence, so that a long list
+//! of subscribers at one creator's nodes delays no others.
 
 use std::{
     collections::{BTreeMap, HashMap, VecDeque},
@@ -10,13 +10,13 @@ use jid::{AccountKey, BareJid};
 
 use super::outages::Outages;
 
-/// The creator's account in whose turn an entity is requested; `None` as long as the node is unknown.
+/// Creator's account in whose share an entity is requested; `None` as long as the node is unknown.
 pub(super) type Share = Option<Arc<AccountKey>>;
 
-/// One of so many requests is for an entity for which no event waits, also while events wait for others.
+/// One in this many requests is for an entity without a waiting event, even while events wait for others.
 const OTHERS_INTERVAL: u64 = 10;
 
-/// The entities to request. Each is queued once.
+/// Entities to request, each queued once.
 #[derive(Debug, Default)]
 pub(super) struct Requests {
     /// Entities for which an event waits.
@@ -31,7 +31,7 @@ pub(super) struct Requests {
     popped: u64,
 }
 
-/// The place of an entity in the queue.
+/// Position of an entity in the queue.
 #[derive(Debug)]
 struct QueueEntry {
     share: Share,
@@ -39,11 +39,11 @@ struct QueueEntry {
     number: u64,
 }
 
-/// The queued entities of each share, in order.
+/// Queued entities of each share, in order.
 #[derive(Debug, Default)]
 struct Turns {
     shares: HashMap<Share, BTreeMap<u64, BareJid>>,
-    /// Each of these shares once.
+    /// Round-robin order of the shares, each once.
     order: VecDeque<Share>,
 }
 
@@ -83,7 +83,7 @@ impl Requests {
         }
     }
 
-    /// Queues an entity, or moves it to this share, or before entities for which no event waits.
+    /// Queues an entity. A queued entity moves to this share, or before entities without a waiting event.
     pub(super) fn push(&mut self, entity: &BareJid, share: &Share, is_urgent: bool) {
         let before = self.places.get(entity);
         let is_urgent = is_urgent || before.is_some_and(|place| place.is_urgent);
@@ -135,7 +135,7 @@ impl Turns {
         self.shares.entry(share.clone()).or_default().insert(number, entity);
     }
 
-    /// Takes the first entity of the share whose turn it is.
+    /// Takes the first entity of the next share.
     fn pop(&mut self) -> Option<BareJid> {
         while let Some(share) = self.order.pop_front() {
             let first = self.shares.get_mut(&share).and_then(BTreeMap::pop_first);
@@ -150,7 +150,7 @@ impl Turns {
         None
     }
 
-    /// Removes an entity. An empty share stays until its turn.
+    /// Removes an entity. An empty share is removed when it is next.
     fn remove(&mut self, share: &Share, number: u64) {
         if let Some(entities) = self.shares.get_mut(share) {
             entities.remove(&number);
@@ -212,7 +212,7 @@ mod tests {
         assert_eq!(order.split(' ').count(), 22);
     }
 
-    /// An entity that one creator put on a long list is requested in the turn of another one whose node needs it too.
+    /// An entity on a long list of one creator is requested in the share of another creator whose node needs it too.
     #[test]
     fn entity_is_in_the_smallest_share() {
         let mut requests = Requests::default();

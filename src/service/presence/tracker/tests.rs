@@ -1,4 +1,4 @@
-//! What is known of presence, connection by connection.
+//! Tests of the presence tracker over several connections.
 
 use super::*;
 
@@ -31,7 +31,7 @@ async fn events_wait_at_most_ten_seconds_and_withheld_events_are_counted() {
         presences.answers().await;
     }
     assert!(began.elapsed() <= PROBE_TIMEOUT + Duration::from_secs(1));
-    // With many entities its turn may come later.
+    // With many entities, the request may be sent later.
     assert_eq!(is("b@x"), Availability::Assumed, "it was not asked yet");
     while presences.next_request().await.entity != jid("b@x").to_bare() {}
     assert_eq!(is("b@x"), Availability::Assumed, "it is to answer");
@@ -47,18 +47,18 @@ async fn only_older_presence_proves_continuous_availability() {
     let jid = Jid::new("a@x/r").unwrap();
     for (interruption, age, comes) in [
         (60, None, true),
-        // It came while there was no connection, or perhaps did.
+        // The resource came online during the interruption, or may have.
         (60, Some(30), true),
         (60, Some(60), true),
         (60, Some(61), false),
         (60, Some(3600), false),
-        // After a long interruption it may have missed something.
+        // After a long interruption the resource may have missed events.
         (3600, Some(7200), true),
     ] {
         let presences = PresenceTracker::default();
         presences.connected();
         assert!(presences.note(&jid, &ONLINE, None));
-        // Another interruption makes no difference.
+        // A second interruption makes no difference.
         presences.disconnected();
         tokio::time::advance(seconds(interruption)).await;
         presences.connected();
@@ -140,7 +140,7 @@ async fn resource_is_unheard_until_presence_of_the_resource_or_its_entity_arrive
     assert!(!presences.is_unheard(&jid("a@x/r")), "it was available before");
 }
 
-/// Events that an entity missed without a watch are not recorded.
+/// Events missed by an entity without a watch are not recorded.
 #[tokio::test(start_paused = true)]
 async fn entities_that_may_have_missed_events_before_their_watch_come_online() {
     let [node, other] = ["n", "other"].map(|name| NodeId::parse(name).unwrap());
@@ -167,8 +167,8 @@ async fn entities_that_may_have_missed_events_before_their_watch_come_online() {
     assert!(comes(&presences, "c"), "it refused its presence meanwhile");
 }
 
-/// A refusal that no node needs prevents further requests for pending events, and is not stored. An erasure forgets both
-/// kinds without a request.
+/// A refusal that no node needs prevents further requests for pending events, and is not stored. An erasure forgets
+/// both kinds without a request.
 #[tokio::test(start_paused = true)]
 async fn a_refusal_is_stored_if_a_node_needs_the_presence() {
     let names = ["a@x", "b@x", "c@x"];
@@ -201,7 +201,7 @@ fn resource_that_was_away_comes_online() {
         presences.connected();
         assert!(presences.note(&jid, &back, None));
         assert!(presences.note(&jid, &back, None));
-        // The answer to a probe repeats what was said when it came.
+        // The answer to a probe repeats the seconds of absence of the first presence.
         assert!(!presences.note(&jid, &back, old));
         presences.disconnected();
     }
@@ -272,7 +272,7 @@ async fn the_answer_to_a_probe_is_awaited_after_other_answers() {
     assert_eq!(all(&presences)[2], Availability::Unknown, "the answer may go on");
     tokio::time::advance(ANSWER_GRACE).await;
     assert_eq!(all(&presences)[2], Availability::Unavailable);
-    // Other presence says nothing but of its resource.
+    // Presence without a timestamp is evidence for its own resource only.
     let presences = begin();
     presences.note(&laptop, &PresenceUpdate { show: Show::Dnd, ..ONLINE }, None);
     presences.confirm(&phone);
@@ -283,7 +283,7 @@ async fn the_answer_to_a_probe_is_awaited_after_other_answers() {
     assert_eq!(all(&presences), [Availability::Unavailable; 3]);
     assert!(presences.note(&phone, &ONLINE, age));
     assert!(!presences.note(&phone, &ONLINE, age), "that is said once");
-    // A resource of which nothing was known may be there as long as a probe is unanswered.
+    // An unknown resource may be available as long as a probe is unanswered.
     let presences = begin();
     assert!(!presences.remove(&phone).is_last);
     let presences = begin();
@@ -329,7 +329,7 @@ async fn events_wait_on_the_next_connection_if_the_first_one_broke_before_the_an
         presences.disconnected();
         tokio::time::advance(PROBE_TIMEOUT).await;
     }
-    // An entity that did not answer in time is not waited for again.
+    // Events do not wait again for an entity that did not answer in time.
     presences.connected();
     presences.next_request().await;
     tokio::time::advance(GRANT_TIMEOUT).await;
@@ -369,7 +369,7 @@ async fn an_entity_without_answer_to_a_probe_departs_if_its_server_answers() {
     assert_eq!(presences.give_up(&bare("mute@x"), 1), None);
     presences.note(&jid("late@x/r"), &ONLINE, None);
     assert_eq!(presences.give_up(&bare("late@x"), 2), None);
-    // A later probe is waited for as long, and one on an earlier connection not at all.
+    // A later probe has the same timeout; a probe on an earlier connection has none.
     presences.on_subscribed(&jid("late@x"));
     tokio::time::advance(Duration::from_secs(20)).await;
     presences.on_subscribed(&jid("late@x"));
@@ -385,7 +385,7 @@ async fn an_entity_without_answer_to_a_probe_departs_if_its_server_answers() {
     assert_eq!(silent().await, is(&asked.entity.to_string(), 30), "it was sent a probe again");
 }
 
-/// After a start with many entities: a resource that leaves says nothing about those that were not heard of yet.
+/// After a start with many entities, the departure of a resource says nothing about entities not requested yet.
 #[tokio::test(start_paused = true)]
 async fn unavailable_presence_before_the_request_is_not_the_last() {
     let presences = PresenceTracker::default();
@@ -406,8 +406,8 @@ async fn unavailable_presence_before_the_request_is_not_the_last() {
     assert_eq!(presences.availability(&user, ShowSet::ALL, true), Availability::Unavailable);
 }
 
-/// With many entities, probes take longer than events wait. An entity counts as before until its probe had time to be
-/// answered.
+/// With many entities, probes take longer than events wait. An entity counts as before until the timeout of its own
+/// probe.
 #[tokio::test(start_paused = true)]
 async fn an_entity_whose_probe_is_not_sent_yet_counts_as_before_the_interruption() {
     let presences = PresenceTracker::default();
@@ -436,11 +436,11 @@ async fn an_entity_whose_probe_is_not_sent_yet_counts_as_before_the_interruption
     assert_eq!(is("there@x"), Availability::Assumed);
     tokio::time::advance(ANSWER_TIMEOUT).await;
     assert_eq!(is("there@x"), Availability::Unavailable);
-    // It may have missed an event.
+    // The resource may have missed an event.
     assert!(presences.note(&jid("there@x/r"), &ONLINE, Some(PROBE_TIMEOUT * 10)));
 }
 
-/// A subscriber is available: its presence is not known yet. Then the presence that arrives decides, or that it is late.
+/// A new subscriber counts as available until its presence arrives or is late.
 #[tokio::test(start_paused = true)]
 async fn a_new_subscriber_counts_as_available_until_its_presence_arrives() {
     let presences = PresenceTracker::default();
@@ -471,7 +471,7 @@ async fn a_new_subscriber_counts_as_available_until_its_presence_arrives() {
     assert_eq!(is("mute@x"), Availability::Assumed);
     tokio::time::advance(ANSWER_TIMEOUT).await;
     assert_eq!(is("mute@x"), unavailable);
-    // On a new connection too it has not answered.
+    // On a new connection the entity has not answered either.
     presences.disconnected();
     presences.connected();
     tokio::time::advance(PROBE_TIMEOUT).await;
@@ -487,7 +487,7 @@ fn watching(names: &[&str]) -> PresenceTracker {
     presences
 }
 
-/// The next request, while attempts are made at domains that could not be reached.
+/// Returns the next request, while unreachable domains are retried.
 async fn next_request(presences: &PresenceTracker) -> PresenceRequest {
     let attempts = async {
         loop {
@@ -500,7 +500,7 @@ async fn next_request(presences: &PresenceTracker) -> PresenceRequest {
     }
 }
 
-/// The entities whose presence is requested now.
+/// Returns the entities whose presence is requested now.
 async fn requested(presences: &PresenceTracker) -> Vec<String> {
     let mut requested = Vec::new();
     while let Ok(request) =
@@ -512,7 +512,7 @@ async fn requested(presences: &PresenceTracker) -> Vec<String> {
     requested
 }
 
-/// An error that says nothing about an entity is no answer.
+/// An error that says nothing about an entity is not taken for an answer.
 #[tokio::test(start_paused = true)]
 async fn presence_is_requested_again_after_an_error() {
     let presences = watching(&["a@far.example"]);
@@ -578,7 +578,7 @@ async fn unreachable_domain_is_requested_one_entity_at_a_time() {
     assert_eq!(requested(&presences).await, names[1..]);
 }
 
-/// The resources that are queried now.
+/// Returns the resources that are queried now.
 async fn queried(presences: &PresenceTracker) -> Vec<String> {
     let mut queried = Vec::new();
     let mut next = async || {
@@ -596,7 +596,7 @@ async fn queried(presences: &PresenceTracker) -> Vec<String> {
     queried
 }
 
-/// An error of an unreachable server does not show that a resource is absent. It is queried again later.
+/// An error of an unreachable server does not show that a resource is absent. The resource is queried again later.
 #[tokio::test(start_paused = true)]
 async fn a_resource_counts_as_before_while_its_server_is_unreachable() {
     let presences = PresenceTracker::default();
