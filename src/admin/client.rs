@@ -1,4 +1,4 @@
-//! The asking end of the control socket.
+//! Client of the control socket.
 
 use std::{
     io::{self, BufRead, BufReader, Write},
@@ -13,36 +13,36 @@ use thiserror::Error;
 
 use super::protocol::{AdminCall, AdminRequest, AdminResponse};
 
-/// A connection to a running service.
+/// Connection to a running service.
 #[derive(Debug)]
 pub struct AdminClient(BufReader<UnixStream>);
 
-/// A copy of a running service's store. It is there until this is dropped.
+/// Copy of a running service's store. The service deletes the copy when this value is dropped.
 #[derive(Debug)]
 pub struct Snapshot {
-    /// The folder that it is in.
+    /// Folder of the copy.
     pub folder: PathBuf,
     _connection: AdminClient,
 }
 
-/// Why a running service did not do what it was asked.
+/// Error of a request to a running service.
 #[derive(Debug, Error)]
 pub enum ControlError {
     /// No service answers at the socket.
     #[error("no running service answers at {path}")]
     Unreachable {
-        /// The socket.
+        /// Path of the socket.
         path: PathBuf,
-        /// Why.
+        /// Cause.
         source: io::Error,
     },
-    /// It says why.
+    /// The service rejected the request with this text.
     #[error("the running service says: {0}")]
     Refused(String),
 }
 
 impl AdminClient {
-    /// Connects to the service behind a socket.
+    /// Connects to the service at a socket.
     ///
     /// # Errors
     /// [`ControlError::Unreachable`].
@@ -53,21 +53,21 @@ impl AdminClient {
         }
     }
 
-    /// A copy of its store.
+    /// Has the service copy its store.
     ///
     /// # Errors
-    /// If there is none to be had.
+    /// If the store cannot be copied.
     pub fn snapshot(mut self) -> Result<Snapshot, ControlError> {
         let folder = self.ask(None, AdminRequest::Snapshot, |_| ControlFlow::Continue(()))?;
         let folder = folder.as_str().unwrap_or_default().into();
         Ok(Snapshot { folder, _connection: self })
     }
 
-    /// Asks for something in the name of a JID, or of the service; shows each line of the answer, if it has lines, as
-    /// long as more are wanted, and returns what it ends with.
+    /// Sends a request as a JID, or as the service, and passes each line of the response to `show` until it breaks.
+    /// Returns the result in the last line.
     ///
     /// # Errors
-    /// If the service does not do it.
+    /// If the service rejects the request or the connection fails.
     pub fn ask(
         &mut self,
         jid: Option<Jid>,

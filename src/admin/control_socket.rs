@@ -1,5 +1,5 @@
-//! The unix socket of the command line: a request, as a line of JSON, and its answer. Who may open the
-//! socket, its owner only, may ask for anything.
+//! Control socket: a unix socket for the command line. A request is one line of JSON. Only the owner can open the
+//! socket, and may make any request.
 
 use std::{
     fs::{DirBuilder, Permissions},
@@ -25,38 +25,38 @@ use gjallar_pubsub::Actor;
 
 use super::protocol::{AdminCall, AdminRequest, AdminResponse, Finding};
 
-/// Connections at the same time; further ones wait.
+/// Maximum number of simultaneous connections; further connections wait.
 const MAX_CONNECTIONS: usize = 8;
-/// The longest request, in bytes, and how long it may take to come.
+/// Maximum bytes of a request, and time limit for receiving it.
 const MAX_REQUEST_BYTES: u64 = 8 * 1024 * 1024;
 const REQUEST_DEADLINE: Duration = Duration::from_secs(10);
-/// What the folders of snapshots begin with.
+/// Prefix of the names of snapshot folders.
 const SNAPSHOT: &str = "snapshot-";
 
-/// Tries what the service relies on.
+/// Self-test of the service's dependencies, such as the server.
 #[async_trait]
 pub trait Examine: Send + Sync {
-    /// Tries it, and says what came of it.
+    /// Runs the tests and returns their findings.
     async fn examine(&self) -> Vec<Finding>;
 }
 
-/// The listening end.
+/// Listening control socket.
 #[derive(Debug)]
 pub struct ControlSocket {
     listener: UnixListener,
     path: PathBuf,
     folder: PathBuf,
-    /// In whose name is done what is asked in nobody's.
+    /// JID that requests without a JID act as.
     jid: Jid,
 }
 
 impl ControlSocket {
-    /// Listens at a path, in the place of a socket that an ended process left. Snapshots are made in a
-    /// folder, and those that are left there are removed. Who asks acts as an administrator, in the name of this JID if
-    /// no other is named.
+    /// Listens at a path, and replaces the socket of a process that has ended. Snapshots are made in `folder`;
+    /// remaining snapshots there are deleted. Requests have the rights of an administrator, and act as `jid` unless
+    /// they name another JID.
     ///
     /// # Errors
-    /// If the socket cannot be made; its path may have some 100 bytes.
+    /// If the socket cannot be created; a path may have some 100 bytes.
     pub fn listen(path: &Path, folder: &Path, jid: Jid) -> io::Result<Self> {
         match std::fs::symlink_metadata(path) {
             Ok(there) if !there.file_type().is_socket() => {
@@ -80,7 +80,7 @@ impl ControlSocket {
         Ok(Self { listener, path: path.to_owned(), folder: folder.to_owned(), jid })
     }
 
-    /// Answers for a service, as long as it is awaited.
+    /// Serves requests until the future is dropped.
     pub async fn serve(&self, service: &Arc<Service>, examiner: Arc<dyn Examine>) {
         let mut connections = JoinSet::new();
         for number in 0_u64.. {
@@ -115,7 +115,7 @@ impl ControlSocket {
 
 impl Drop for ControlSocket {
     fn drop(&mut self) {
-        // If it is gone already, that is what is wanted.
+        // A missing file is fine.
         let _ = std::fs::remove_file(&self.path);
     }
 }
@@ -142,7 +142,7 @@ async fn answer(
         AdminRequest::Snapshot => match SnapshotDir::make(service, folder).await {
             Ok(copy) => {
                 out.say(&AdminResponse::Done(copy.0.to_string_lossy().into())).await?;
-                // Until the other end has gone.
+                // Wait until the client closes the connection.
                 let _ = out.0.read_u8().await;
                 Ok(())
             }
@@ -166,7 +166,7 @@ async fn answer(
     }
 }
 
-/// What is answered, line by line.
+/// Connection that response lines are written to.
 pub(super) struct ResponseLines(BufReader<UnixStream>);
 
 impl ResponseLines {
@@ -177,7 +177,7 @@ impl ResponseLines {
     }
 }
 
-/// The folder of a snapshot, which goes with this.
+/// Folder of a snapshot, deleted on drop.
 struct SnapshotDir(PathBuf);
 
 impl SnapshotDir {

@@ -1,4 +1,4 @@
-//! What is asked over the socket, and what is answered: a line of JSON, and lines of JSON.
+//! Protocol of the control socket: requests of one line of JSON, and responses of several lines.
 
 use std::collections::{BTreeMap, btree_map::Entry};
 
@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use crate::xmpp::stanza::forms::node_config;
 
-/// A request, and in whose name it is made.
+/// Request with the JID that it acts as.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct AdminCall {
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -16,43 +16,43 @@ pub(crate) struct AdminCall {
     pub(crate) ask: AdminRequest,
 }
 
-/// A line of an answer.
+/// Line of a response.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum AdminResponse {
-    /// One of many.
+    /// Entry of a list.
     Line(Value),
-    /// The last.
+    /// Last line, with the result.
     Done(Value),
-    /// The last: it was not done.
+    /// Last line of a failed request.
     Error(String),
 }
 
-/// What was tried, and what came of it.
+/// Result of one check of the self-test.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Finding {
-    /// A name for it.
+    /// Name of the check.
     pub check: String,
     /// `ok`, `degraded` or `failed`.
     pub verdict: String,
-    /// What that means, and what to change.
+    /// Explanation, and what to change.
     pub text: String,
-    /// How long the server took to answer, in milliseconds.
+    /// Response time of the server in milliseconds.
     pub millis: Option<f64>,
 }
 
 impl Finding {
-    /// Reads one from a line of an answer.
+    /// Parses a line of a response.
     #[must_use]
     pub fn of(line: Value) -> Option<Self> {
         serde_json::from_value(line).ok()
     }
 }
 
-/// Fields of the form `pubsub#node_config` and their values; of several values each in a line.
+/// Fields of the form `pubsub#node_config`; several values are separated by line ends.
 pub type ConfigFields = BTreeMap<String, String>;
 
-/// Collects fields that are given one by one. Their names may lack `pubsub#`. A repeated list field adds a value.
+/// Collects fields that are given one by one. Field names may lack `pubsub#`. A repeated list field adds a value.
 ///
 /// # Errors
 /// The text of an error that names a repeated field with a single value.
@@ -75,59 +75,59 @@ pub fn config_fields(given: Vec<(String, String)>) -> Result<ConfigFields, Strin
     Ok(fields)
 }
 
-/// What can be asked.
+/// Request to the service. List requests are answered by a line for each entry.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 #[allow(missing_docs)]
 pub enum AdminRequest {
-    /// Who is what at a node; in lines.
+    /// List the affiliations at a node.
     Affiliations { node: String },
-    /// Something is said to all subscribers of a node.
+    /// Send a text message to all subscribers of a node.
     Announce { node: String, text: String },
-    /// Subscriptions that wait are approved, or refused.
+    /// Approve or reject pending subscriptions.
     Authorize { node: String, jids: Vec<Jid>, allow: bool },
-    /// A node is configured.
+    /// Change configuration fields of a node.
     Configure { node: String, fields: ConfigFields },
-    /// A node is created; without a name the service chooses one.
+    /// Create a node; without a name the service chooses one.
     Create { node: Option<String>, fields: ConfigFields },
-    /// A node is deleted; perhaps another one took its place.
+    /// Delete a node, optionally with a redirect to another one.
     Delete { node: String, redirect: Option<String> },
-    /// What the service relies on is tried; in lines.
+    /// List the findings of the self-test.
     Doctor,
-    /// What an entity is in the service.
+    /// Show the affiliations and subscriptions of an entity.
     Entity { jid: BareJid },
-    /// What there is of an entity is erased.
+    /// Erase the data of an entity.
     Erase { jid: BareJid },
-    /// Numbers by name, with what they mean; in lines.
+    /// List the metrics with their descriptions.
     Figures,
-    /// The newest items of a node; in lines.
+    /// List the newest items of a node.
     Items { node: String, max: usize },
-    /// All items that an entity published; in lines.
+    /// List all items that an entity published.
     ItemsOf { jid: BareJid },
-    /// All about a node.
+    /// Show the configuration and the counts of a node.
     Node { node: String },
-    /// The nodes whose names look like this; in lines.
+    /// List the nodes whose names match a pattern.
     Nodes { pattern: String },
-    /// An item is published.
+    /// Publish an item.
     Publish { node: String, id: Option<String>, payload: String },
-    /// All items of a node are removed.
+    /// Delete all items of a node.
     Purge { node: String },
-    /// Who waits to be subscribed; in lines.
+    /// List the pending subscriptions of a node.
     Requests { node: String },
-    /// Items are retracted.
+    /// Retract items.
     Retract { node: String, items: Vec<String>, notify: bool },
-    /// Items are retracted that are older than so many seconds.
+    /// Retract the items that are older than this many seconds.
     RetractOlder { node: String, seconds: u64 },
-    /// Affiliations are set.
+    /// Set the affiliation of entities.
     SetAffiliations { node: String, jids: Vec<BareJid>, affiliation: String },
-    /// Subscriptions are set.
+    /// Set the subscription state of JIDs.
     SetSubscriptions { node: String, jids: Vec<Jid>, subscription: String },
-    /// A copy of the store as it is between two commits. It is there until the connection ends.
+    /// Copy the store as of a point between two commits. The copy is deleted when the connection ends.
     Snapshot,
-    /// What is counted, as OpenMetrics text.
+    /// Return the metrics as OpenMetrics text.
     Stats,
-    /// Who is subscribed; in lines.
+    /// List the subscriptions of a node.
     Subscriptions { node: String },
-    /// What the service does, once in a second; in lines, until the connection ends.
+    /// List the activity of the service, a line each second until the connection ends.
     Top,
 }

@@ -1,4 +1,4 @@
-//! Requests of the command line: each one use case of the service.
+//! Requests of the command line, each mapped to a use case of the service.
 
 use std::{io, time::Duration};
 
@@ -38,10 +38,10 @@ use super::{
     protocol::{AdminRequest, AdminResponse, ConfigFields},
 };
 
-/// Nodes that are read at once.
+/// Number of nodes read at once.
 const PAGE: usize = 1000;
 
-/// Why something was not done.
+/// Error of a request.
 #[derive(Debug, Error)]
 pub(crate) enum AdminError {
     #[error(transparent)]
@@ -53,7 +53,7 @@ pub(crate) enum AdminError {
 }
 
 impl AdminError {
-    /// The name under which the limit that the request exceeds is counted, if it exceeds one.
+    /// Returns the metric label of the limit that the request exceeds, if it exceeds one.
     pub(super) fn limit(&self) -> Option<&'static str> {
         match self {
             Self::Service(error) => error.limit(),
@@ -74,7 +74,7 @@ impl From<gjallar_pubsub::Error> for AdminError {
     }
 }
 
-/// Does what is asked, and says what the answer ends with.
+/// Executes a request; returns the result for the last line of the response.
 pub(crate) async fn answer(
     service: &Service,
     actor: &Actor,
@@ -202,7 +202,7 @@ pub(crate) async fn answer(
                 line(out, shown).await?;
             }
         }
-        // Those are answered as long as the connection lasts.
+        // The control socket answers these requests itself, because they need the connection.
         AdminRequest::Doctor | AdminRequest::Snapshot | AdminRequest::Top => {}
     }
     Ok(Value::Null)

@@ -1,4 +1,4 @@
-//! What the service does, second by second.
+//! Live figures of the service for `gjallar top`.
 
 use std::{collections::HashMap, io, time::Duration};
 
@@ -10,12 +10,12 @@ use gjallar_pubsub::Epoch;
 
 use super::{control_socket::ResponseLines, protocol::AdminResponse};
 
-/// How often it is shown.
+/// Interval between two lines.
 const PERIOD: Duration = Duration::from_secs(1);
-/// The busiest nodes that are shown.
+/// Maximum number of nodes in a line, the busiest first.
 const MAX_SHOWN: usize = 20;
 
-/// Shows figures, and what changed at nodes in the second before, until the other end has gone.
+/// Writes figures and the changes at nodes in the past second, until the client closes the connection.
 pub(crate) async fn show(service: &Service, out: &mut ResponseLines) -> io::Result<()> {
     let mut before: HashMap<Epoch, u64> = HashMap::new();
     let mut ticks = interval(PERIOD);

@@ -263,14 +263,14 @@ mod tests {
         Cli::command().debug_assert();
     }
 
-    /// Every command below one, with the words of its call.
+    /// Collects the subcommands of a command, each with the words that call it.
     fn commands(command: &Command, path: &[String]) -> Vec<(Vec<String>, Command)> {
         let own = [path, &[command.get_name().to_owned()]].concat();
         let below = command.get_subcommands().flat_map(|below| commands(below, &own));
         below.chain([(own.clone(), command.clone())]).collect()
     }
 
-    /// The arguments of a line as a shell splits it, up to a redirection or a pipe.
+    /// Splits a command line as a shell does, up to a redirection or a pipe.
     fn split(line: &str) -> Vec<String> {
         let (mut words, mut quote) = (vec![String::new()], None);
         for c in line.chars() {
@@ -293,7 +293,7 @@ mod tests {
         for (path, command) in commands(&Cli::command(), &[]) {
             let help = command.get_after_help().map(ToString::to_string).unwrap_or_default();
             let examples = help.split_once("Examples:\n").map_or("", |(_, examples)| examples);
-            // A group of commands has the examples of its commands.
+            // Commands with subcommands show no examples, because their subcommands do.
             let is_group = command.has_subcommands() && path.len() > 1;
             assert_eq!(examples.is_empty(), is_group, "{path:?}");
             for example in examples.replace("\\\n", "").lines() {

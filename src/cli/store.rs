@@ -182,7 +182,7 @@ pub(super) fn export(at: &StoreArgs) -> Result<(), CliError> {
 
 fn import(at: &StoreArgs, same_epoch: bool) -> Result<(), CliError> {
     let config = at.config()?;
-    // How much there is to read is known if it comes from a file.
+    // The size of the input is known if it is a file.
     let length = fs::metadata("/dev/stdin").ok().filter(fs::Metadata::is_file);
     let bar = match length {
         Some(file) => bar(Some(file.len()), "{bar:40} {bytes} of {total_bytes}, {eta} left"),
@@ -203,7 +203,7 @@ fn summarize(verb: &str, summary: &ArchiveSummary) {
     );
 }
 
-/// A bar on standard error, which is only seen on a terminal.
+/// Progress bar on standard error, visible only on a terminal.
 fn bar(length: Option<u64>, template: &str) -> ProgressBar {
     let bar = length.map_or_else(ProgressBar::new_spinner, ProgressBar::new);
     if let Ok(style) = ProgressStyle::with_template(template) {

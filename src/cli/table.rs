@@ -1,4 +1,4 @@
-//! Tables for people.
+//! Tables and values for a terminal.
 
 use comfy_table::{Table, presets};
 use serde_json::Value;

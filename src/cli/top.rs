@@ -1,4 +1,4 @@
-//! `top`: figures of the running service, each second.
+//! `top`: figures of the running service, once per second.
 
 use std::{
     fmt::Write as _,
@@ -15,7 +15,7 @@ use super::{
     table::{shown, table, text, value},
 };
 
-/// Clears a terminal.
+/// Control sequence that clears a terminal.
 const CLEAR: &str = "\x1b[H\x1b[2J";
 
 #[derive(Debug, clap::Args)]
@@ -44,7 +44,7 @@ impl TopArgs {
             let mut out = io::stdout().lock();
             broken = out.write_all(text.as_bytes()).and_then(|()| out.flush()).err();
             times += 1;
-            // The first one has no rates.
+            // The first page has no rates.
             match broken.is_some() || self.seconds.is_some_and(|seconds| times > seconds) {
                 true => ControlFlow::Break(()),
                 false => ControlFlow::Continue(()),

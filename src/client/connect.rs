@@ -1,5 +1,5 @@
-//! The client's connections to its server. What they read passes a [`Rewriter`], because the parser of tokio-xmpp refuses
-//! long values.
+//! Connections of the client to its server. Their input passes through a [`Rewriter`], because the parser of tokio-xmpp
+//! refuses long values.
 
 use std::{
     borrow::Cow,
@@ -29,22 +29,22 @@ use xmpp_parsers::jid::Jid as Address;
 
 use super::long_values::{LongValues, Rewriter};
 
-/// Bytes read at once.
+/// Maximum bytes of one read.
 const READ_BYTES: usize = 8192;
-/// The shortest time between two connections. tokio-xmpp connects again at once, and a server may send again what ended a
-/// connection.
+/// Minimum time between two connections. tokio-xmpp reconnects at once, and the server may resend the input that ended
+/// the connection.
 const CONNECT_INTERVAL: Duration = Duration::from_secs(1);
 
-/// Makes connections to a server.
+/// Factory of connections to a server.
 #[derive(Clone)]
 pub(super) struct Connector {
-    /// Host and port; without them the server is found by the domain of the account.
+    /// Host and port; `None` to find the server by the domain of the account.
     pub(super) server: Option<String>,
     pub(super) is_encrypted: bool,
     pub(super) long_values: LongValues,
-    /// The earliest time of the next connection.
+    /// Earliest time of the next connection.
     pub(super) next: Arc<Mutex<Option<Instant>>>,
-    /// Why the last connection failed, or what prevents the login if it did not.
+    /// Error of the last connection attempt; after a successful connection, the reason why the login is impossible.
     pub(super) obstacle: watch::Sender<String>,
 }
 
@@ -52,7 +52,7 @@ trait Transport: AsyncRead + AsyncWrite + Send + Unpin {}
 
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Transport for T {}
 
-/// A transport whose input is rewritten.
+/// Transport with rewritten input.
 pub(super) struct Rewritten {
     transport: Box<dyn Transport>,
     rewriter: Rewriter,
@@ -79,10 +79,10 @@ impl Connector {
         }
     }
 
-    /// Connects and returns a stream that waits for the features to log in with.
+    /// Connects and returns a stream that is ready for the login.
     ///
-    /// The login is not bound to the TLS channel: it would be by `tls-exporter`, and servers that offer SCRAM with another
-    /// binding only, such as ejabberd 23.01, would refuse it.
+    /// The login uses no channel binding: tokio-xmpp would use `tls-exporter`, and servers that offer SCRAM with
+    /// another binding only, such as ejabberd 23.01, would refuse the login.
     async fn open(
         &self,
         domain: &str,

@@ -1,7 +1,7 @@
-//! A thread with a connection: what is asked goes to it, and what is told comes from it.
+//! Thread of a client connection, with queues for requests and events.
 //!
-//! tokio-xmpp 6.0.0 loses a wakeup where one thread sends while another one receives
-//! (`StanzaReceiver::poll_next`), so its tasks have one thread to themselves.
+//! tokio-xmpp 6.0.0 loses a wakeup where one thread sends while another one receives (`StanzaReceiver::poll_next`), so
+//! its tasks share one thread.
 
 use std::{collections::BTreeMap, net::SocketAddr, sync::Arc, thread};
 
@@ -31,13 +31,13 @@ use super::{
     long_values::LongValues,
 };
 
-/// Events, and requests, that wait.
+/// Capacity of the queues of events and of requests.
 const MAX_EVENTS: usize = 10_000;
 const MAX_ASKED: usize = 100;
 
 type IqResult = Result<Option<Element>, ClientError>;
 
-/// A request, and where its answer goes.
+/// Request with the channel for its reply.
 pub(super) struct QueuedRequest {
     pub(super) to: Jid,
     pub(super) kind: &'static str,
@@ -45,7 +45,7 @@ pub(super) struct QueuedRequest {
     pub(super) answer: mpsc::Sender<IqResult>,
 }
 
-/// A stanza for the thread of a connection to send.
+/// Stanza for the connection's thread to send.
 enum Outgoing {
     Request(QueuedRequest),
     /// Presence, now and after each login: the server sends the events of the account to available resources.
@@ -62,7 +62,7 @@ pub(super) struct ClientConnection {
 }
 
 impl ClientConnection {
-    /// Begins to connect. Events of this service are kept.
+    /// Starts connecting. Only events of this service are delivered.
     pub(super) fn open(account: Account, service: Jid) -> Result<Self, ClientError> {
         address(&account.jid).and_then(|_| address(&service))?;
         let (asked, asks) = mpsc::channel(MAX_ASKED);
@@ -77,12 +77,12 @@ impl ClientConnection {
         Ok(Self { asked, is_available: false, events, online, obstacle })
     }
 
-    /// Waits until it is logged in; whether it ever will be.
+    /// Waits for the login; returns `false` if the connection has ended for good.
     pub(super) async fn online(&mut self) -> bool {
         self.online.wait_for(|is_online| *is_online).await.is_ok()
     }
 
-    /// Returns what prevented the last login.
+    /// Returns the reason why the last login failed.
     pub(super) fn obstacle(&self) -> String {
         self.obstacle.borrow().clone()
     }
@@ -91,8 +91,8 @@ impl ClientConnection {
         self.asked.send(Outgoing::Request(ask)).await.map_err(|_| ClientError::Lost)
     }
 
-    /// Makes the connection an available resource of the account (RFC 6121 §4.2), which gets all messages of the account.
-    /// Until then the server stores them, or sends them to other resources.
+    /// Makes the connection an available resource of the account (RFC 6121 §4.2), which receives all messages of the
+    /// account. Until then the server stores the messages, or sends them to other resources.
     pub(super) async fn become_available(&mut self) -> Result<(), ClientError> {
         if !self.is_available {
             self.asked.send(Outgoing::Presence).await.map_err(|_| ClientError::Lost)?;
@@ -102,13 +102,13 @@ impl ClientConnection {
     }
 
     pub(super) async fn event(&mut self) -> Option<Event> {
-        // A connection that is lost may have received events before.
+        // A lost connection may have received events before, so an error is ignored.
         let _ = self.become_available().await;
         self.events.recv().await
     }
 }
 
-/// Until nobody asks any more, or the connection has ended for good.
+/// Runs the connection until the request queue is closed, or the connection has ended for good.
 async fn drive(
     account: Account,
     service: &Jid,
@@ -148,8 +148,8 @@ async fn drive(
                 }
                 Some(Incoming::Stanza(Stanza::Iq(iq))) => {
                     if let Some(reply) = reply(iq) {
-                        // Queued at once, or dropped if the queue is full: nothing is received while it waits to be
-                        // written, not even the next login.
+                        // Queued at once, or dropped if the queue is full: waiting for the write would block all input,
+                        // including the next login.
                         let _ = client.send_stanza(reply.into()).now_or_never();
                     }
                 }
@@ -165,7 +165,7 @@ async fn drive(
                         continue;
                     }
                     None => {
-                        // If it cannot be closed in order it is closed all the same.
+                        // The connection ends even if the stream cannot be closed in order.
                         let _ = client.send_end().await;
                         return;
                     }
@@ -192,7 +192,7 @@ async fn drive(
                         Ok(IqResponse::Error(error)) => Err(refusal(&error)),
                         Err(_) => Err(ClientError::Lost),
                     };
-                    // Who asked may not wait any more.
+                    // The send fails only if the caller has stopped waiting.
                     let _ = answer.send(answered).await;
                 });
             }
@@ -201,11 +201,11 @@ async fn drive(
 }
 
 async fn send_presence(client: &mut tokio_xmpp::Client) {
-    // If it is lost with the connection, it is sent after the next login.
+    // Presence lost with the connection is sent again after the next login.
     let _ = client.send_stanza(Presence::available().into()).await;
 }
 
-/// Replies to a request (RFC 6120 §8.2.3): pings get a result, everything else is refused.
+/// Replies to a request (RFC 6120 §8.2.3): a ping gets a result, any other request an error.
 fn reply(iq: Iq) -> Option<Iq> {
     match iq {
         Iq::Get { from, id, payload, .. } if payload.is("ping", ns::PING) => {
@@ -225,18 +225,18 @@ fn reply(iq: Iq) -> Option<Iq> {
     }
 }
 
-/// A ping with this many spaces, sent after a request with a long tag: the server may have the parser that needs
+/// Ping with this many spaces, sent after a request with a long tag: the server may have the parser that needs
 /// [`padding`], and tokio-xmpp sends white space in stanzas only.
 fn ping(spaces: usize) -> Element {
     Element::builder("ping", ns::PING).append(" ".repeat(spaces)).build()
 }
 
-/// An address as tokio-xmpp knows it; it refuses characters younger than Unicode 3.2.
+/// Converts a JID to the type of tokio-xmpp, which refuses characters newer than Unicode 3.2.
 fn address(jid: &Jid) -> Result<Address, ClientError> {
     Address::new(jid.as_str()).map_err(|error| ClientError::Login(error.to_string()))
 }
 
-/// Without TLS to this machine only.
+/// Starts the client; TLS is omitted only for a server on this machine.
 fn connected(
     jid: Address,
     account: Account,

@@ -1,47 +1,47 @@
-//! What a service tells.
+//! Events of a pubsub service, as the client receives them.
 
 use minidom::Element;
 
 use crate::xmpp::{stanza::ns, xml::writer};
 
-/// Something that happened at a node.
+/// Event at a node.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Event {
-    /// Which node.
+    /// Name of the node.
     pub node: String,
-    /// What.
+    /// Kind of the event, with its data.
     pub what: EventKind,
-    /// When, if the service says that it was some time ago (XEP-0203).
+    /// Time of the event, if the service sends it with a delay (XEP-0203).
     pub since: Option<String>,
-    /// Its place in the node's order, if the service gives it one (XEP-0359).
+    /// Stanza id of the event, if the service assigns one (XEP-0359).
     pub place: Option<String>,
 }
 
-/// What happened.
+/// Kind of an event.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum EventKind {
-    /// It is configured otherwise.
+    /// The configuration has changed.
     Configured,
-    /// It is gone; perhaps another one took its place, of this URI.
+    /// The node is deleted; with the URI of its redirect, if there is one.
     Deleted(Option<String>),
-    /// An item came; without one something happened that has none.
+    /// An item is published; `None` at a node whose notifications have no items.
     Published(Option<Item>),
-    /// All items are gone.
+    /// All items are deleted.
     Purged,
-    /// An item of this name is gone.
+    /// The item with this id is retracted.
     Retracted(String),
-    /// A subscription is in this state now.
+    /// The subscription of the account has this state.
     Subscription(String),
 }
 
-/// An item.
+/// Published item.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Item {
-    /// Its name.
+    /// Id of the item.
     pub id: String,
-    /// Who published it, if the service says so.
+    /// Publisher, if the service reveals it.
     pub publisher: Option<String>,
-    /// Its payload as XML, if it has one.
+    /// Payload as XML; `None` if the item has no payload.
     pub payload: Option<String>,
 }
 
@@ -55,7 +55,7 @@ impl Item {
     }
 }
 
-/// The events in the payload of a message, and in what stands beside it.
+/// Parses the events in the payloads of a message, with the delay and stanza id beside them.
 pub(super) fn events(payloads: &[Element]) -> Vec<Event> {
     let find = |name, namespace| payloads.iter().find(|payload| payload.is(name, namespace));
     let since = find("delay", ns::DELAY).and_then(|delay| delay.attr("stamp"));

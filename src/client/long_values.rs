@@ -1,8 +1,8 @@
 //! Attribute values that are longer than the parser of tokio-xmpp accepts.
 //!
-//! The parser refuses tokens above [`MAX_TOKEN_BYTES`], has no option for that, and ends the connection; text may have any
-//! length. Therefore a long value of a tag is replaced, before the parser reads it, by a number, and sent to the parser as the
-//! text of a child element. [`LongValues::restore`] puts it back into the element that the parser made.
+//! The parser refuses tokens above [`MAX_TOKEN_BYTES`], has no option for the limit, and ends the connection; text may
+//! have any length. Therefore a long value of a tag is replaced by a number before the parser reads it, and sent to the
+//! parser as the text of a child element. [`LongValues::restore`] moves the value back into the parsed element.
 
 use std::{
     collections::VecDeque,
@@ -15,48 +15,48 @@ use minidom::Element;
 
 use super::{MAX_TAG_BYTES, MAX_TOKEN_BYTES};
 
-/// The child elements in a rewritten element: a value, and what is there in place of an element that cannot be received.
+/// Child elements of a rewritten element: a moved value, and the placeholder of an element that cannot be received.
 const VALUE: &str = "value";
 const LEFT_OUT: &str = "left-out";
 
-/// The way of long values past the parser, for one client.
+/// Long values of one client on their way past the parser.
 #[derive(Clone, Debug)]
 pub(super) struct LongValues {
-    /// The namespace of the child elements; nobody else knows it, so nobody can make the client put values elsewhere.
+    /// Namespace of the child elements. It is secret, so that no sender can forge a moved value.
     namespace: String,
 }
 
-/// Rewrites what one connection reads.
+/// Rewriter of the input of one connection.
 pub(super) struct Rewriter {
     namespace: String,
     place: DocumentPosition,
-    /// The tag that is being read, without what it has above [`MAX_TAG_BYTES`], and its last byte.
+    /// Current tag, without the bytes above [`MAX_TAG_BYTES`], and its last byte.
     tag: Vec<u8>,
     last: u8,
     /// Offset of the current value in the tag.
     value: usize,
-    /// The long values of the tag.
+    /// Long values of the tag.
     long: Vec<Range<usize>>,
-    /// The bytes of the present name.
+    /// Bytes of the current name.
     name_bytes: usize,
-    /// The tag cannot be received.
+    /// `true` if the tag cannot be received.
     is_refused: bool,
-    /// The number of open elements from the one on that is left out.
+    /// Number of open elements, counted from the one that is left out.
     left_out: usize,
 }
 
-/// The place in a document.
+/// Position of the rewriter in a document.
 #[derive(Clone, Copy)]
 enum DocumentPosition {
     Text,
     Tag,
     Value(u8),
-    /// After a comment or a section, which XMPP servers do not send, nothing is rewritten.
+    /// After a comment or a CDATA section, which XMPP servers do not send, nothing is rewritten.
     Unchanged,
 }
 
 impl LongValues {
-    /// With a namespace of its own.
+    /// Creates an instance with a namespace of its own.
     pub(super) fn new() -> Self {
         let random = || RandomState::new().build_hasher().finish();
         Self { namespace: format!("urn:uuid:{:016x}{:016x}", random(), random()) }
@@ -76,7 +76,8 @@ impl LongValues {
         }
     }
 
-    /// Puts the long values of an element back. Returns `false` if a part of it is left out because it cannot be received.
+    /// Restores the long values of an element. Returns `false` if a part of the element is left out because it cannot
+    /// be received.
     pub(super) fn restore(&self, element: &mut Element) -> bool {
         let mut values = Vec::new();
         while let Some(value) = element.remove_child(VALUE, self.namespace.as_str()) {
@@ -99,7 +100,7 @@ impl LongValues {
 }
 
 impl Rewriter {
-    /// Appends what the parser is to read instead of these bytes. The end of a tag that is not complete is kept.
+    /// Appends the rewritten input for the parser. The beginning of an incomplete tag is buffered.
     pub(super) fn rewrite(&mut self, bytes: &[u8], output: &mut VecDeque<u8>) {
         for byte in bytes {
             match self.place {
@@ -161,7 +162,7 @@ impl Rewriter {
         }
     }
 
-    /// Returns `true` if the value that begins here declares a namespace.
+    /// Returns `true` if the value that begins at this offset declares a namespace.
     fn is_namespace(&self, value: usize) -> bool {
         let before = self.tag.get(..value.saturating_sub(1)).unwrap_or_default();
         let before = before.trim_ascii_end();
@@ -190,7 +191,7 @@ impl Rewriter {
         }
     }
 
-    /// Writes a start tag and its long values.
+    /// Writes a start tag, with its long values as child elements.
     fn write(&self, tag: &[u8], long: &[Range<usize>], is_open: bool, output: &mut VecDeque<u8>) {
         let part = |range: Range<usize>| tag.get(range).unwrap_or_default();
         let mut written = 0;
@@ -215,7 +216,7 @@ impl Rewriter {
     }
 }
 
-/// Writes a value as text, with white space as it is in values (XML 1.0 §3.3.3).
+/// Writes a value as text, with white space normalized as in values (XML 1.0 §3.3.3).
 fn write_text(value: &[u8], output: &mut VecDeque<u8>) {
     let mut before = 0;
     for byte in value {
@@ -235,13 +236,13 @@ mod tests {
 
     use super::*;
 
-    /// The element that a client receives if it reads pieces of so many bytes, and whether the element is complete.
+    /// Returns the element that a client receives in reads of this many bytes, and whether the element is complete.
     fn received(xml: &str, bytes: usize) -> (Element, bool) {
         let values = LongValues::new();
         let (mut rewriter, mut output) = (values.rewriter(), VecDeque::new());
         xml.as_bytes().chunks(bytes).for_each(|part| rewriter.rewrite(part, &mut output));
         let read = String::from_utf8(output.into()).unwrap();
-        // This parser has the limit too.
+        // The parser of the test has the limit too.
         let mut element = read.parse::<Element>().unwrap();
         let is_whole = values.restore(&mut element);
         (element, is_whole)
@@ -290,7 +291,7 @@ mod tests {
         }
     }
 
-    /// Somebody who knows how values are sent past the parser cannot put one elsewhere.
+    /// A sender that knows the format of moved values cannot forge one.
     #[test]
     fn markers_of_other_senders_are_not_replaced() {
         let xml = format!(

@@ -1,4 +1,4 @@
-//! The client half: a bot or a subscriber, with an account on any server, at a publish-subscribe service of any kind.
+//! Client for bots and subscribers, with an account on any server, at any publish-subscribe service.
 //!
 //! ```no_run
 //! use gjallar::client::{Account, Client};
@@ -36,14 +36,15 @@ use crate::xmpp::{
 
 use self::connection::{ClientConnection, QueuedRequest};
 
-/// How long logging in, and an answer, may take.
+/// Timeout of a login, and of a reply.
 const DEADLINE: Duration = Duration::from_secs(30);
-/// The longest name or namespace that can be received: the limit of tokio-xmpp's parser, which has no option for it.
+/// Maximum bytes of a name or namespace that can be received: the limit of tokio-xmpp's parser, which has no option for
+/// it.
 const MAX_TOKEN_BYTES: usize = 8192;
-/// The longest start tag that can be received, as in stanzas to the service.
+/// Maximum bytes of a start tag that can be received, as in stanzas to the service.
 const MAX_TAG_BYTES: usize = 4 * 1024 * 1024;
 
-/// Who logs in, and where.
+/// Account to log in with, and its server.
 #[derive(Clone, Debug)]
 pub struct Account {
     jid: Jid,
@@ -52,61 +53,61 @@ pub struct Account {
 }
 
 impl Account {
-    /// An account whose server is found by its domain (RFC 6120 §3.2), and speaks TLS.
+    /// Account whose server is found by its domain (RFC 6120 §3.2), and is reached with TLS.
     #[must_use]
     pub fn new(jid: Jid, password: &str) -> Self {
         Self { jid, password: password.to_owned(), server: None }
     }
 
-    /// The same at a server of this host and port, without TLS if that is this machine.
+    /// Sets the host and port of the server; a server on this machine is reached without TLS.
     #[must_use]
     pub fn at(self, server: &str) -> Self {
         Self { server: Some(server.to_owned()), ..self }
     }
 }
 
-/// Why something was not done.
+/// Error of the client.
 #[derive(Debug, Error)]
 pub enum ClientError {
-    /// The login did not succeed; with the obstacle of the last attempt.
+    /// The login failed; with the reason of the last attempt.
     #[error("not logged in within 30 s: {0}")]
     Login(String),
-    /// The server that was named cannot be reached.
+    /// The given server cannot be reached.
     #[error("{server} cannot be reached: {reason}")]
     Unreachable {
-        /// Which.
+        /// Host and port.
         server: String,
-        /// Why.
+        /// Cause.
         reason: String,
     },
     /// The connection is lost.
     #[error("the connection was lost")]
     Lost,
-    /// The answer has an element that cannot be received.
+    /// The reply contains an element that cannot be received.
     #[error(
         "an element with a name or a namespace of more than {MAX_TOKEN_BYTES} bytes, or a tag of more than 4 MiB, cannot be received"
     )]
     TooLong,
-    /// No answer came in time; it may be done all the same.
+    /// No reply arrived in time; the request may have been executed.
     #[error("no reply within 30 s")]
     Timeout,
-    /// The service refuses it.
+    /// The service rejected the request.
     #[error("refused: {condition}{}{}", more(.application.as_ref()), more(.text.as_ref()))]
     Refused {
-        /// The defined condition.
+        /// Defined condition.
         condition: String,
-        /// That of XEP-0060.
+        /// Application-specific condition of XEP-0060.
         application: Option<String>,
-        /// What the service says to people.
+        /// Text for the user.
         text: Option<String>,
     },
-    /// A JID is none.
+    /// A JID is invalid.
     #[error(transparent)]
     Jid(#[from] jid::Error),
     /// A payload is not one element with a namespace.
     #[error(transparent)]
     Payload(#[from] gjallar_pubsub::Error),
-    /// An answer is not what the protocol says.
+    /// A reply violates the protocol.
     #[error("the reply is not valid")]
     Answer,
 }
@@ -115,14 +116,14 @@ fn more(text: Option<&String>) -> String {
     text.map(|text| format!(", {text}")).unwrap_or_default()
 }
 
-/// A connection to a server, and a service behind it.
+/// Connection to a server, for requests to one pubsub service.
 ///
-/// It has a thread of its own, reconnects by itself, and ends when it is dropped. Up to 10 000 events wait until they
-/// are read; then what comes from the server waits too, answers included.
+/// The connection has a thread of its own, reconnects automatically, and ends when it is dropped. Up to 10 000 unread
+/// events are queued; beyond that all input from the server waits, including replies.
 ///
-/// Attribute values may have the length that the service allows. An element with a name or a namespace of more than 8 192
-/// bytes, or with a tag of more than 4 MiB, cannot be received: an answer that has one is [`ClientError::TooLong`], and an
-/// event lacks that element, which is logged as a warning.
+/// Attribute values may have the length that the service allows. An element with a name or a namespace of more than 8
+/// 192 bytes, or with a tag of more than 4 MiB, cannot be received: a reply with such an element is
+/// [`ClientError::TooLong`], and an event lacks the element, which is logged as a warning.
 #[derive(Debug)]
 pub struct Client {
     link: ClientConnection,
@@ -150,11 +151,11 @@ impl Client {
         }
     }
 
-    /// Subscribes the account (§6.1); its events come to [`event`](Self::event). Makes the client available, as
+    /// Subscribes the account (§6.1); [`event`](Self::event) returns its events. Makes the client available, as
     /// [`event`](Self::event) does.
     ///
     /// # Errors
-    /// If it is refused, or not answered.
+    /// If the request is rejected or not answered.
     pub async fn subscribe(&mut self, node: &str) -> Result<(), ClientError> {
         self.link.become_available().await?;
         let subscribe =
@@ -165,18 +166,18 @@ impl Client {
     /// Ends the subscription of the account (§6.2).
     ///
     /// # Errors
-    /// If it is refused, or not answered.
+    /// If the request is rejected or not answered.
     pub async fn unsubscribe(&mut self, node: &str) -> Result<(), ClientError> {
         let unsubscribe =
             ElementWriter::new("unsubscribe").attr("node", node).attr("jid", self.own.as_str());
         self.set(ns::PUBSUB, unsubscribe).await.map(drop)
     }
 
-    /// Publishes an item (§7.1): a name, or none for one that the service chooses, and an element with a namespace.
-    /// Returns the name.
+    /// Publishes an item (§7.1); without an id the service chooses one. The payload is an element with a namespace.
+    /// Returns the id.
     ///
     /// # Errors
-    /// If the payload is no such element, or it is refused, or not answered.
+    /// If the payload is invalid, or the request is rejected or not answered.
     pub async fn publish(
         &mut self,
         node: &str,
@@ -195,10 +196,10 @@ impl Client {
         named.or(id).map(str::to_owned).ok_or(ClientError::Answer)
     }
 
-    /// Retracts an item, and has subscribers told (§7.2).
+    /// Retracts an item, and has its subscribers notified (§7.2).
     ///
     /// # Errors
-    /// If it is refused, or not answered.
+    /// If the request is rejected or not answered.
     pub async fn retract(&mut self, node: &str, id: &str) -> Result<(), ClientError> {
         let item = ElementWriter::new("item").attr("id", id);
         let retract =
@@ -206,10 +207,10 @@ impl Client {
         self.set(ns::PUBSUB, retract).await.map(drop)
     }
 
-    /// The newest items, as many as the service gives of so many (§6.5).
+    /// Returns the newest items, at most `max` or fewer as the service limits them (§6.5).
     ///
     /// # Errors
-    /// If it is refused, or not answered.
+    /// If the request is rejected or not answered.
     pub async fn items(&mut self, node: &str, max: u32) -> Result<Vec<Item>, ClientError> {
         let items =
             ElementWriter::new("items").attr("node", node).attr("max_items", &max.to_string());
@@ -218,10 +219,10 @@ impl Client {
         Ok(items.children().filter_map(Item::of).collect())
     }
 
-    /// Creates a node (§8.1), or one that the service names. Returns the name.
+    /// Creates a node (§8.1); without a name the service chooses one. Returns the name.
     ///
     /// # Errors
-    /// If it is refused, or not answered.
+    /// If the request is rejected or not answered.
     pub async fn create(&mut self, node: Option<&str>) -> Result<String, ClientError> {
         let create = ElementWriter::new("create").attr_if("node", node);
         let answer = self.set(ns::PUBSUB, create).await?;
@@ -235,16 +236,16 @@ impl Client {
     /// Deletes a node (§8.4).
     ///
     /// # Errors
-    /// If it is refused, or not answered.
+    /// If the request is rejected or not answered.
     pub async fn delete(&mut self, node: &str) -> Result<(), ClientError> {
         self.set(ns::PUBSUB_OWNER, ElementWriter::new("delete").attr("node", node)).await.map(drop)
     }
 
-    /// The next event of the service; nothing if the connection has ended.
+    /// Waits for the next event of the service; `None` if the connection has ended.
     ///
-    /// Makes the client an available resource of the account, since a server sends events to such resources only. From then
-    /// on it also gets the other messages of the account, those stored by the server included, and drops them: use an
-    /// account that no other program reads messages of.
+    /// Makes the client an available resource of the account, because a server sends events only to such resources.
+    /// From then on the client also receives the other messages of the account, including those stored by the server,
+    /// and drops them: use an account whose messages no other program reads.
     pub async fn event(&mut self) -> Option<Event> {
         self.link.event().await
     }

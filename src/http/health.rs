@@ -6,12 +6,12 @@ use axum::{extract::State, http::StatusCode, response::IntoResponse};
 
 use crate::service::Service;
 
-/// Answers as long as the process does.
+/// Replies while the process runs.
 pub(super) async fn live() -> &'static str {
     "alive\n"
 }
 
-/// Answers 200 while the service is connected and the server confirms notifications, otherwise 503.
+/// Replies 200 while the service is connected and the server confirms notifications, otherwise 503.
 pub(super) async fn ready(State(service): State<Arc<Service>>) -> impl IntoResponse {
     match (service.metrics().connected.get(), service.log_window().is_confirmed()) {
         (1, true) => (StatusCode::OK, "ready\n"),

@@ -6,7 +6,7 @@ use axum::{extract::State, http::header::CONTENT_TYPE, response::IntoResponse};
 
 use crate::service::Service;
 
-/// OpenMetrics 1.0 §3.
+/// Content type of OpenMetrics 1.0 §3.
 const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
 pub(super) async fn show(State(service): State<Arc<Service>>) -> impl IntoResponse {

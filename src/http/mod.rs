@@ -1,4 +1,4 @@
-//! HTTP front end for monitoring: `/metrics`, `/healthz` (the process lives) and `/readyz` (the service delivers).
+//! HTTP front end for monitoring: `/metrics`, `/healthz` (liveness) and `/readyz` (readiness).
 
 mod health;
 mod metrics;
@@ -14,7 +14,7 @@ use crate::service::Service;
 /// Listens at an address.
 ///
 /// # Errors
-/// If the address is in use or not of this machine.
+/// If the address is in use or not an address of this machine.
 pub(crate) async fn listen(address: SocketAddr) -> io::Result<TcpListener> {
     let listener = TcpListener::bind(address).await?;
     let address = listener.local_addr()?;
@@ -29,6 +29,6 @@ pub(crate) async fn serve(listener: TcpListener, service: Arc<Service>) {
         .route("/healthz", get(health::live))
         .route("/readyz", get(health::ready))
         .with_state(service);
-    // It ends with the process.
+    // The server runs until the process ends, and returns no error.
     let _ = axum::serve(listener, router).await;
 }

@@ -1,4 +1,4 @@
-//! The audit log: what owners and administrators changed, in lines of the log with the target `gjallar::audit`.
+//! Audit log: changes by owners and administrators, as log lines with the target `gjallar::audit`.
 
 use tracing::info;
 
@@ -8,11 +8,11 @@ use crate::{
 };
 use gjallar_pubsub::{ItemId, NodeConfig, SubscriptionDetails};
 
-/// Logs what was changed, each thing in a line.
+/// Logs the changes of one operation, one line each.
 pub(super) fn log(AuditRecord { who, node, entries }: &AuditRecord) {
     for entry in entries {
         let (what, whom, before, after) = shown(entry);
-        // Names may have ends of lines in them: as a text they are written escaped.
+        // Names may contain line ends, which are escaped in a text field.
         let node = node.as_str();
         info!(
             target: "gjallar::audit",
@@ -28,7 +28,7 @@ pub(super) fn log(AuditRecord { who, node, entries }: &AuditRecord) {
     }
 }
 
-/// What, of whom or which, and how it was and is.
+/// Returns what was changed, at which entity or field, and the values before and after.
 fn shown(entry: &AuditChange) -> (&'static str, String, String, String) {
     let none = String::new;
     match entry {
@@ -62,7 +62,7 @@ fn names(items: &[ItemId]) -> String {
     items.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ")
 }
 
-/// What is wanted of subscriptions, each with its SubID if it has one.
+/// Formats the options of subscriptions, with their SubIDs.
 fn terms(all: &[SubscriptionDetails]) -> String {
     let shown = all.iter().map(|terms| {
         let subid = terms.subid.as_ref().map(|subid| format!("{subid}: ")).unwrap_or_default();
@@ -71,7 +71,7 @@ fn terms(all: &[SubscriptionDetails]) -> String {
     shown.collect::<Vec<_>>().join("; ")
 }
 
-/// The fields that are not the same.
+/// Returns the configuration fields that differ, with their values before and after.
 fn differences(before: &NodeConfig, after: &NodeConfig) -> (String, String) {
     let (mut before, mut after) = (node_config::values(before), node_config::values(after));
     let same: Vec<_> = before.iter().filter(|field| after.contains(field)).cloned().collect();

@@ -1,4 +1,4 @@
-//! `gjallar doctor`: what is tried, by whom.
+//! Self-test of `gjallar doctor`, by the running service or on a connection of its own.
 
 use std::{io, sync::Arc};
 
@@ -16,11 +16,10 @@ use crate::config::{Config, ConfigError};
 
 use super::{RandomIds, RunError, component_link};
 
-/// Tries what the service of a configuration relies on: the running service does, if there is one, or a connection of
-/// its own is made.
+/// Has the running service of a configuration test its dependencies; `None` if no service runs.
 ///
 /// # Errors
-/// If the configuration is wrong, or the running service does not answer.
+/// If the configuration is invalid, or the running service does not answer.
 pub fn running(config: &Config) -> Result<Option<Vec<Finding>>, RunError> {
     let Some(path) = config.control_path()? else { return Ok(None) };
     let mut client = match AdminClient::connect(&path) {
@@ -43,13 +42,13 @@ pub fn running(config: &Config) -> Result<Option<Vec<Finding>>, RunError> {
     Ok(Some(findings))
 }
 
-/// The same on a connection of its own.
+/// Tests the dependencies of a service on a new connection.
 ///
 /// # Errors
-/// If the configuration is wrong.
+/// If the configuration is invalid.
 pub async fn connect(config: &Config) -> Result<Vec<Finding>, RunError> {
     let doctor = doctor(config, Arc::new(RandomIds::default()))?;
-    // No request is taken on it.
+    // The limits are unused: no requests are processed on the connection.
     let (_rates, metered) = watch::channel(config.limits.rates());
     let (_queues, queued) = watch::channel(config.limits.queues());
     let link = component_link(config, metered, queued)?;
@@ -66,7 +65,7 @@ pub(super) fn doctor(config: &Config, fresh: Arc<dyn IdGenerator>) -> Result<Doc
     Ok(Doctor::new(jid, domain, offer, user, config.link.max_stanza_bytes, fresh))
 }
 
-/// Examines the connection of the running service.
+/// Self-test on the connection of the running service.
 pub(super) struct Examiner {
     pub(super) doctor: Doctor,
     pub(super) answers: Arc<ReplyQueue>,

@@ -1,4 +1,4 @@
-//! Logs: to standard error, for people or as JSON.
+//! Logging to standard error, as text or JSON.
 
 use std::{error::Error, io::IsTerminal, iter, sync::OnceLock};
 
@@ -12,33 +12,33 @@ use tracing_subscriber::{
 
 use crate::config::{Config, ConfigError, LogFormat};
 
-/// What is logged.
+/// Handle of the log filter, for a reload.
 static FILTER: OnceLock<Handle<EnvFilter, Registry>> = OnceLock::new();
 
 /// Starts logging.
 ///
 /// # Errors
-/// If the filter is not understood.
+/// If the filter is invalid.
 pub fn start(config: &Config) -> Result<(), ConfigError> {
     let (filter, handle) = reload::Layer::new(filter(&config.log)?);
     let logs = tracing_subscriber::registry().with(filter);
     let lines = fmt::layer().with_writer(std::io::stderr);
     let started = match config.log_format {
         LogFormat::Human => {
-            // Colours are for eyes, not for files.
+            // Colours are for terminals, not for files.
             let lines = lines.with_target(false).with_ansi(std::io::stderr().is_terminal());
             logs.with(lines).try_init()
         }
         LogFormat::Json => logs.with(lines.json().flatten_event(true)).try_init(),
     };
-    // In tests of one process a second start keeps the first.
+    // Fails in tests that start logging twice in one process; the first subscriber stays.
     if started.is_ok() {
         let _ = FILTER.set(handle);
     }
     Ok(())
 }
 
-/// Prints warnings to standard error, in a process that is no service. Records of the crate `log`, such as those of
+/// Prints warnings to standard error, in a process that is not a service. Records of the crate `log`, such as those of
 /// tokio-xmpp, are left out.
 pub fn print_warnings() {
     let lines = fmt()
@@ -46,26 +46,26 @@ pub fn print_warnings() {
         .with_target(false)
         .with_ansi(std::io::stderr().is_terminal())
         .with_max_level(Level::WARN);
-    // In tests of one process a second start keeps the first.
+    // Fails in tests that start logging twice in one process; the first subscriber stays.
     let _ = subscriber::set_global_default(lines.finish());
 }
 
-/// The text of an error and of its causes.
+/// Text of an error and of its causes.
 #[must_use]
 pub fn with_causes(error: &dyn Error) -> String {
     let causes = iter::successors(error.source(), |&cause| cause.source());
     causes.fold(error.to_string(), |text, cause| format!("{text}: {cause}"))
 }
 
-/// Logs what a configuration that is in order says now.
+/// Switches to the log filter of a valid configuration.
 pub(crate) fn follow(config: &Config) {
     if let (Some(handle), Ok(filter)) = (FILTER.get(), filter(&config.log)) {
-        // It fails only when nothing is logged any more.
+        // Fails only if the subscriber no longer exists.
         let _ = handle.reload(filter);
     }
 }
 
-/// Understands what shall be logged.
+/// Parses a log filter.
 pub(crate) fn filter(directives: &str) -> Result<EnvFilter, ConfigError> {
     EnvFilter::try_new(directives)
         .map_err(|error| ConfigError::Value { key: "log", reason: error.to_string() })

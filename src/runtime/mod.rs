@@ -1,4 +1,4 @@
-//! Putting it together: from a configuration to a running service, and in order to its end.
+//! Startup and shutdown of the service: from a configuration to a running process.
 
 mod audit_log;
 mod clock;
@@ -29,42 +29,42 @@ use crate::{
 };
 use gjallar_pubsub::{Creators, IdGenerator};
 
-/// Why a process cannot serve.
+/// Error that prevents a process from serving.
 #[derive(Debug, Error)]
 pub enum RunError {
-    /// The configuration is wrong.
+    /// The configuration is invalid.
     #[error(transparent)]
     Config(#[from] ConfigError),
     /// The store cannot be opened.
     #[error("failed to use the store {path}")]
     Store {
-        /// Which store.
+        /// Path of the store.
         path: String,
-        /// Why.
+        /// Cause.
         source: StoreError,
     },
-    /// The running service does not do what it is asked.
+    /// The running service rejected a request or did not answer.
     #[error(transparent)]
     Control(#[from] ControlError),
-    /// A store cannot be written as text, or read from it.
+    /// A store cannot be exported or imported.
     #[error(transparent)]
     Archive(#[from] ArchiveError),
-    /// What another service kept cannot be read, or be put into the store.
+    /// The data of another service cannot be read or imported.
     #[error(transparent)]
     Foreign(#[from] MigrationError),
 }
 
-/// Opens the store of a configuration and serves until told to stop. A configuration that comes later is taken up as
-/// far as that can be.
+/// Opens the store of a configuration, and serves until the process is asked to stop. Later configurations are
+/// reloaded, as far as their changes need no restart.
 ///
 /// # Errors
-/// If the configuration is wrong or the store cannot be opened. A server that is not there is no error:
-/// it is tried again.
+/// If the configuration is invalid or the store cannot be opened. An unreachable server is no error: the connection is
+/// retried.
 pub async fn run(
     mut configs: watch::Receiver<Config>,
     stop: watch::Receiver<bool>,
 ) -> Result<(), RunError> {
-    // Opening the store may take a while. What comes in that time is taken up after it.
+    // Opening the store may take a while; a configuration received meanwhile is reloaded afterwards.
     let config = configs.borrow_and_update().clone();
     config.check()?;
     let began = Instant::now();
@@ -72,10 +72,10 @@ pub async fn run(
     Box::pin(serve_as(config, configs, store, began, stop)).await
 }
 
-/// Serves what is in a store until told to stop; then closes the store.
+/// Serves the nodes of a store until the process is asked to stop, and closes the store.
 ///
 /// # Errors
-/// If the configuration is wrong or the store cannot be read.
+/// If the configuration is invalid or the store cannot be read.
 pub async fn serve(
     mut configs: watch::Receiver<Config>,
     store: Arc<dyn Store>,
@@ -85,7 +85,7 @@ pub async fn serve(
     Box::pin(serve_as(config, configs, store, Instant::now(), stop)).await
 }
 
-/// Serves what is in a store whose recovery began at a time.
+/// Serves the nodes of a store whose opening began at a given time.
 async fn serve_as(
     config: Config,
     configs: watch::Receiver<Config>,
@@ -201,7 +201,7 @@ async fn serve_as(
     Ok(())
 }
 
-/// How to connect to the server of a configuration.
+/// Creates the component link to the server of a configuration.
 fn component_link(
     config: &Config,
     rates: watch::Receiver<RateLimits>,
@@ -221,7 +221,7 @@ fn component_link(
     })
 }
 
-/// The socket of the command line. A service without it serves all the same.
+/// Opens the control socket. The service runs without the socket if that fails.
 fn control(
     config: &Config,
     store: &StorePath,

@@ -7,8 +7,8 @@ use std::{
 
 use gjallar_pubsub::IdGenerator;
 
-/// Numbers from a keyed hash of a counter. The key comes from the system's randomness, so processes
-/// do not agree on numbers, and nobody can guess them.
+/// Source of numbers from a keyed hash of a counter. The key is random, so numbers differ between processes and cannot
+/// be predicted.
 #[derive(Debug, Default)]
 pub struct RandomIds {
     key: RandomState,

@@ -1,4 +1,4 @@
-//! Work at a store: of a service that does not run, or at a copy that a running one makes.
+//! Commands on a whole store: of a service that does not run, or on a copy made by the running service.
 
 use std::{
     io::{self, BufRead, Write},
@@ -21,7 +21,7 @@ use crate::config::{Config, StorePath};
 use super::{RandomIds, RunError, now, shown};
 use crate::config::invalid;
 
-/// Compares everything in the store of a configuration; says what is wrong, each thing in a line.
+/// Checks the store of a configuration; returns the problems, one line each.
 ///
 /// # Errors
 /// If the store cannot be opened or read.
@@ -32,10 +32,10 @@ pub async fn check(config: &Config) -> Result<Vec<String>, RunError> {
     problems.map_err(|error| failed(config, error))
 }
 
-/// Writes everything in the store of a configuration as text.
+/// Exports the store of a configuration.
 ///
 /// # Errors
-/// If the store cannot be opened or read, or the text not be written.
+/// If the store cannot be opened or read, or the archive cannot be written.
 pub async fn export(config: &Config, out: &mut impl Write) -> Result<ArchiveSummary, RunError> {
     let (store, _snapshot) = existing(config)?;
     let summary = archive::export(&store, out).await;
@@ -43,11 +43,11 @@ pub async fn export(config: &Config, out: &mut impl Write) -> Result<ArchiveSumm
     Ok(summary?)
 }
 
-/// Fills the store of a configuration, which must be empty, from text. Its nodes get new epochs, unless the service did
-/// not run on after the text was written.
+/// Imports an archive into the store of a configuration, which must be empty. The nodes get new epochs, unless the
+/// service did not run after the export.
 ///
 /// # Errors
-/// If the store cannot be opened, or is not empty, or the text is not what was exported.
+/// If the store cannot be opened or is not empty, or the archive is invalid.
 pub async fn import(
     config: &Config,
     text: &mut impl BufRead,
@@ -58,7 +58,8 @@ pub async fn import(
     fill_atomically(config, async |store| Ok(archive::import(store, text, epochs).await?)).await
 }
 
-/// Gives every node of the store of a configuration, which no service has open, a new epoch; says how many there are.
+/// Assigns a new epoch to every node of the store of a configuration; returns the number of nodes. No service may have
+/// the store open.
 ///
 /// # Errors
 /// If the store cannot be opened or written.
@@ -72,11 +73,12 @@ pub async fn rebase(config: &Config) -> Result<u64, RunError> {
     rebased.map_err(|error| failed(config, error))
 }
 
-/// Fills the store of a configuration, which must be empty, with what another service kept; or only says what would
-/// come over. Hears how many nodes are done, and of how many.
+/// Imports the data of another service into the store of a configuration, which must be empty; a dry run only reports
+/// what would be imported. `progress` gets the number of completed nodes, and of all nodes.
 ///
 /// # Errors
-/// If a policy cannot hold, the store cannot be opened, or is not empty, or the other one not be read.
+/// If a policy is contradictory, the store cannot be opened or is not empty, or the other service's data cannot be
+/// read.
 pub async fn migrate(
     config: &Config,
     origin: &MigrationSource,
@@ -94,8 +96,8 @@ pub async fn migrate(
     fill_atomically(config, fill).await
 }
 
-/// Fills the store of a configuration, which must be empty. It is there as a whole or not at all: it is made in a
-/// folder in its place, and moved there at the end.
+/// Fills the store of a configuration, which must be empty, completely or not at all: the new store is created in a
+/// folder inside the old one, and moved into place at the end.
 async fn fill_atomically<T>(
     config: &Config,
     fill: impl AsyncFnOnce(&SledStore) -> Result<T, RunError>,
@@ -128,7 +130,7 @@ fn remove(folder: &Path) -> Result<(), ArchiveError> {
     }
 }
 
-/// The store of a configuration. If a service has it, the snapshot that is opened instead comes with it.
+/// Opens the store of a configuration. If a service has it open, opens a snapshot, which is returned too.
 fn existing(config: &Config) -> Result<(SledStore, Option<Snapshot>), RunError> {
     let StorePath::Sled(directory) = config.store_path()? else { return Err(keeps_nothing()) };
     let open =
@@ -146,7 +148,7 @@ fn existing(config: &Config) -> Result<(SledStore, Option<Snapshot>), RunError> 
     }
 }
 
-/// Refuses root in another user's folder: that user's service could not open the files that it makes there.
+/// Refuses to run as root in another user's folder: the service of that user could not open the created files.
 fn is_ours(directory: &Path) -> Result<(), StoreError> {
     let owner = |path: &Path| std::fs::metadata(path).map(|there| there.uid()).ok();
     let of_store = directory.ancestors().find_map(owner);
@@ -156,10 +158,10 @@ fn is_ours(directory: &Path) -> Result<(), StoreError> {
     }
 }
 
-/// A connection to the service that runs at the store of a configuration.
+/// Connects to the service that has the store of a configuration open.
 ///
 /// # Errors
-/// If none does.
+/// If no such service runs.
 pub fn client(config: &Config) -> Result<AdminClient, RunError> {
     let path = config.control_path()?.ok_or_else(keeps_nothing)?;
     Ok(AdminClient::connect(&path)?)

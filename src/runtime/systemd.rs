@@ -1,10 +1,10 @@
-//! What systemd is told, if it started the process (sd_notify(3)): that it serves, that it lives, and that it ends.
+//! Notifications to systemd (sd_notify(3)), if it started the process: ready, watchdog, and stopping.
 
 use sd_notify::NotifyState;
 use tokio::time::interval;
 use tracing::debug;
 
-/// Says that the process serves; then, as often as systemd wants to hear it, that it lives.
+/// Notifies systemd that the service is ready, and then of its watchdog in the requested interval.
 pub(super) async fn run_notifier() {
     notify(NotifyState::Ready);
     let Some(longest) = sd_notify::watchdog_enabled() else {
@@ -17,7 +17,7 @@ pub(super) async fn run_notifier() {
     }
 }
 
-/// Says that it serves no more.
+/// Notifies systemd that the service is stopping.
 pub(super) fn ends() {
     notify(NotifyState::Stopping);
 }
