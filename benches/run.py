@@ -146,14 +146,14 @@ class Benches:
             for name, more in kinds.items()})
 
     def outstanding(self):
-        """Durable publishes a second against the number that is outstanding"""
+        """Durable publishes a second against the number of outstanding requests"""
         def point(number):
             arguments = ["publish", "--publishes", 2000 * min(number, 10), "--outstanding", number]
             return lambda: per_second("gjallar", arguments)
         return self.in_turn({number: point(number) for number in (1, 2, 4, 8, 16, 32, 64, 128)})
 
     def alone(self):
-        """Milliseconds of a publish while no other is outstanding, and of the disk's sync"""
+        """Milliseconds of a single publish, and of a sync of the disk"""
         def answered():
             lines, _ = at_the_socket("gjallar", ["publish", "--publishes", 3000, "--outstanding", 1])
             return lines[1]["answers"]["p50"] / 1000
@@ -168,7 +168,7 @@ class Benches:
                 for name in ("p50", "p90", "p99", "p999", "max")}
 
     def subscriptions(self):
-        """A crowd at one node: subscriptions a second, resident memory, and one publish to all"""
+        """One node with many subscribers: subscriptions a second, resident memory, and one publish to all"""
         rows = {}
         for number in (1000, 10_000, 100_000, 1_000_000):
             print(f"  {number:,}", flush=True)
@@ -176,14 +176,14 @@ class Benches:
                     for _ in self.rounds()]
             of = {"subscriptions/s": [lines[1]["per_second"] for lines, _ in runs],
                   "MiB": [at_end for _, (at_end, _) in runs],
-                  "MiB at the most": [at_most for _, (_, at_most) in runs],
-                  "told to all in s": [lines[2]["seconds"] for lines, _ in runs]}
+                  "peak MiB": [at_most for _, (_, at_most) in runs],
+                  "delivery to all in s": [lines[2]["seconds"] for lines, _ in runs]}
             rows[number] = {name: middle(values)
                             for name, values in of.items()}
         return rows
 
     def aside(self):
-        """Milliseconds of a publish elsewhere while a million are told, three times in three seconds"""
+        """Milliseconds of a publish at another node during three events for a million subscribers in three seconds"""
         runs = [at_the_socket("gjallar", ["aside"])[0][1]["answers"] for _ in self.rounds()]
         return {name: middle([run[name] / 1000 for run in runs]) for name in ("p50", "p99", "max")}
 
@@ -194,11 +194,11 @@ class Benches:
                 for lines in zip(*runs) for values in [[line["per_second"] for line in lines]]}
 
     def full(self):
-        """100 000 nodes with 1 000 000 items: publishes a second as they come, the start, and the memory"""
+        """100 000 nodes with 1 000 000 items: publishes a second while they are filled, start, and memory"""
         return self.filled()
 
     def cached(self):
-        """The same with store_cache_mib = 512, which has all of it"""
+        """The same with store_cache_mib = 512, which holds all pages"""
         return self.filled(STORE_CACHE_MIB=512)
 
     def filled(self, **options):
