@@ -1,5 +1,4 @@
-//! What is owed by the real process: while it is killed, while the server does not read, and to whom it must
-//! not go any more.
+//! Backlog of the real process: kills, a server that does not read, and revoked recipients.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -14,7 +13,7 @@ const OWNER: &str = "owner@localhost/desk";
 const AUDIENCE: usize = 10_000;
 const TIMEOUT: Duration = Duration::from_secs(60);
 
-/// The kind of an event, and the id of its item: `item 1`.
+/// Returns the kind of an event and the id of its item: `item 1`.
 fn kind_and_id(message: &Element) -> String {
     let event = event(message);
     match event.children().next() {
@@ -36,7 +35,7 @@ async fn backlog_is_delivered(served: &mut ServiceProcess) {
     }
 }
 
-/// Takes messages in until there are so many.
+/// Receives messages until there are this many.
 async fn take(served: &mut ServiceProcess, number: usize) {
     while served.messages.len() < number {
         let stanza = served.link.receive().await.expect("the stream ended");
@@ -46,8 +45,8 @@ async fn take(served: &mut ServiceProcess, number: usize) {
     }
 }
 
-/// Eviction, retraction, purge and deletion while ten thousand have not heard, and kills in the middle; a node
-/// of the same name inherits nothing.
+/// Eviction, retraction, purge and deletion while ten thousand notifications are pending, with
+/// kills in between; a new node of the same name inherits nothing.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn deletion_reaches_ten_thousand_subscribers_across_kills() {
     let mut served = ServiceProcess::start(&[], &[]).await;
@@ -72,7 +71,7 @@ async fn deletion_reaches_ten_thousand_subscribers_across_kills() {
         let next = served.messages.len() + 1;
         take(&mut served, next).await;
     }
-    // In the order in which each was first told; what was told again is the same and comes in order too.
+    // Checks the order of first deliveries; repeats are identical and in order too.
     let mut heard = BTreeMap::<&str, Vec<(u64, String)>>::new();
     for message in &served.messages {
         let (place, said) = (sequence(message), kind_and_id(message));
@@ -92,15 +91,16 @@ async fn deletion_reaches_ten_thousand_subscribers_across_kills() {
     }
     let repeats = served.messages.len() - 6 * AUDIENCE - 1;
     assert!(repeats <= 4 * 10_000, "{repeats} repeats after four kills");
-    // Nothing of the first node is left when all was told, and forgotten: after a stop nothing is owed.
+    // No entry of the first node is left once all are delivered and trimmed: nothing is pending
+    // after a stop.
     tokio::time::timeout(TIMEOUT, backlog_is_delivered(&mut served)).await.expect("it never ends");
     served.stop_and_restart().await;
     assert_eq!(served.stat("log_backlog_entries").await, 0);
     assert_eq!(served.check().await, "the store is in order\n");
 }
 
-/// A hundred events for a thousand, none of which the server confirms; who is made an outcast then hears
-/// nothing after the answer, not even after a kill.
+/// A hundred events for a thousand recipients, none confirmed by the server; a subscriber that is
+/// banned then receives nothing after the answer, not even after a kill.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn outcast_gets_no_notification_of_a_backlog_of_100_000() {
     const LAST: &str = "000999@far.example";
@@ -108,7 +108,7 @@ async fn outcast_gets_no_notification_of_a_backlog_of_100_000() {
         let mut served = ServiceProcess::start(&[], &[]).await;
         served.granted(OWNER, "<create node='n'/>").await;
         served.subscribe_many(OWNER, "n", 1000).await;
-        // No barrier returns, so that most of it has to wait.
+        // Barriers are held back, so that most notifications have to wait.
         let mut barriers = Vec::new();
         let mut before = 0;
         let mut answers = 0;
@@ -137,7 +137,7 @@ async fn outcast_gets_no_notification_of_a_backlog_of_100_000() {
         assert!(before <= 10_000, "{before} of 100 000 were told");
         if is_killed {
             served.kill_and_restart().await;
-            // What the system had taken before the kill.
+            // Ignores what was in the socket buffers before the kill.
             assert!(served.messages.iter().all(|message| message.attr("to") != Some(LAST)));
             served.messages.clear();
             barriers.clear();
@@ -160,11 +160,11 @@ async fn outcast_gets_no_notification_of_a_backlog_of_100_000() {
     }
 }
 
-/// The server reads nothing for a while. Publishing goes on up to the limit of the backlog and is refused then;
-/// memory stays bounded; then everything arrives, in order.
+/// The server stops reading. Publishing succeeds up to the backlog limit and is refused above it;
+/// memory stays bounded; then everything is delivered in order.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn stalled_server_causes_no_more_than_the_backlog_in_memory() {
-    // The nodes of one creator may take half of the room.
+    // The nodes of one creator may use half of the backlog.
     const LIMIT: usize = 1000;
     let variables = [
         ("LIMITS_MAX_BACKLOG_EVENTS", "2000"),
@@ -176,7 +176,7 @@ async fn stalled_server_causes_no_more_than_the_backlog_in_memory() {
     served.granted(OWNER, &format!("<create node='n'/><configure>{form}</configure>")).await;
     served.subscribe_many(OWNER, "n", 500).await;
     let memory = served.memory();
-    // From many senders, so that no lane is full before the backlog is.
+    // Many senders, so that the backlog fills up before a sender queue does.
     let text = "x".repeat(1000);
     for number in 0..1500 {
         let content = format!(
@@ -203,15 +203,16 @@ async fn stalled_server_causes_no_more_than_the_backlog_in_memory() {
             refused += 1;
         }
     }
-    // While the first of them were on their way there was room for others.
+    // Notifications in flight release space for more than the limit.
     assert!((LIMIT..1500).contains(&granted), "{granted} granted, {refused} refused");
-    // The first is that they were subscribed.
+    // Sequence 1 is the notice of the subscription.
     let all: Vec<_> = (2..=granted as u64 + 1).collect();
     assert!(heard.values().all(|sequences| *sequences == all));
     served.publish(OWNER, "n", "afterwards").await;
 }
 
-/// Who has lost a subscription at a node hears of what happened at another of the same name before.
+/// Loss of a subscription does not affect pending notifications of an earlier node with the same
+/// name.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn unsubscribe_does_not_affect_previous_epoch() {
     const READER: &str = "reader@localhost/r";
@@ -221,7 +222,7 @@ async fn unsubscribe_does_not_affect_previous_epoch() {
     }
     served.granted(READER, &format!("<subscribe node='n' jid='{READER}'/>")).await;
     served.subscribe_many(OWNER, "crowd", 15_000).await;
-    // Before barriers return nothing more than 10 000 goes out.
+    // At most 10 000 notifications are sent before barriers return.
     served.link.hold_barriers();
     let crowd = "<publish node='crowd'><item><x xmlns='urn:x'/></item></publish>";
     for content in [
@@ -236,7 +237,7 @@ async fn unsubscribe_does_not_affect_previous_epoch() {
         served.granted(READER, &format!("<{action} node='n' jid='{READER}'/>")).await;
     }
     served.link.release_barriers().await;
-    // Each message is looked at once, for there are thousands.
+    // Each message is examined once, because there are thousands.
     let (mut heard, mut looked_at) = (Vec::new(), 0);
     while heard.len() < 2 {
         take(&mut served, looked_at + 1).await;
@@ -248,7 +249,7 @@ async fn unsubscribe_does_not_affect_previous_epoch() {
     assert_eq!(heard, ["item old", "delete"]);
 }
 
-/// A server may pass on what an earlier process had sent when it was killed.
+/// A server may route stanzas of a killed process that it had received earlier.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn barrier_of_an_earlier_process_acknowledges_nothing() {
     let mut served = ServiceProcess::start(&[], &[]).await;
@@ -264,7 +265,7 @@ async fn barrier_of_an_earlier_process_acknowledges_nothing() {
     served.messages.clear();
     take(&mut served, 5_000).await;
     for barrier in &old {
-        // Even one that says that all came back.
+        // Barriers of the earlier process count for nothing, even if they confirm everything.
         served.link.return_barrier(barrier, true).await;
     }
     served.ask(OWNER, "get", "<ping xmlns='urn:xmpp:ping'/>").await;

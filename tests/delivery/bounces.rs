@@ -1,4 +1,4 @@
-//! Notifications that come back (§12.4).
+//! Bounced notifications (§12.4).
 
 use std::sync::Arc;
 
@@ -20,7 +20,7 @@ const OWNER: &str = "owner@localhost/desk";
 const READER: &str = "reader@localhost/phone";
 const OTHER: &str = "other@localhost";
 
-/// Those of [`Component::messages`]: a node, a subscription, a publish, its end, the node's.
+/// Commits of [`TestComponent::messages`]: create, subscribe, publish, unsubscribe, delete.
 const COMMITS_OF_MESSAGES: u64 = 5;
 
 async fn component_with_subscriptions(max_bounces: u32, interval: u64) -> TestComponent {
@@ -46,7 +46,7 @@ async fn component_with_subscriptions_in(
     component
 }
 
-/// Publishes, and sends what goes to a subscriber back; whether anything went there.
+/// Publishes, and bounces the notification to a subscriber. Returns `true` if there was one.
 async fn bounce(component: &mut TestComponent, condition: &str, kind: &str) -> bool {
     component.publish(OWNER, "n", "1").await;
     let messages = component.messages().await;
@@ -78,7 +78,7 @@ async fn subscription_ends_after_too_many_bounces() {
         for _ in 0..times {
             assert!(bounce(&mut component, condition, kind).await, "{condition}");
         }
-        // The owner is told; whoever cannot be reached is not.
+        // The owner is notified; the unreachable subscriber is not.
         let told = loop {
             let message = component.message().await;
             if event(&message).attr("subscription").is_some() {
@@ -88,7 +88,7 @@ async fn subscription_ends_after_too_many_bounces() {
         assert_eq!(told.attr("to"), Some("owner@localhost"));
         assert_eq!(event(&told).attr("jid"), Some(READER));
         assert!(!bounce(&mut component, condition, kind).await, "{condition}");
-        // Neither others nor other nodes are concerned.
+        // Other subscribers and other nodes are unaffected.
         component.publish(OWNER, "m", "1").await;
         assert_eq!(component.events_for(READER).await.len(), 1);
         component.publish(OWNER, "n", "2").await;
@@ -120,10 +120,10 @@ async fn simultaneous_bounces_count_once_and_bounces_from_strangers_do_not_count
     }
 }
 
-/// A store that fails when a subscription shall end does not keep it for ever.
+/// A subscription is removed although the store fails at the first attempt.
 #[tokio::test]
 async fn bounced_subscription_ends_after_a_store_failure() {
-    // Two nodes, three subscriptions, what asks for the messages, and two publishes come before.
+    // Commits before: two nodes, three subscriptions, the calls of `messages`, and two publishes.
     let fails_at = 2 + 3 + 3 * COMMITS_OF_MESSAGES + 2;
     let store = FailingStore::new(Arc::new(MemoryStore::new()), fails_at + 1, false);
     let mut component = component_with_subscriptions_in(store, 6, 0).await;
@@ -140,14 +140,14 @@ async fn bounced_subscription_ends_after_a_store_failure() {
     assert!(!bounce(&mut component, "gone", "cancel").await);
 }
 
-/// Errors of a server that cannot be reached for a moment, or that is too busy.
+/// Errors of a server that is busy or temporarily unreachable.
 const UNREACHABLE: [(&str, &str); 4] = [
     ("remote-server-timeout", "wait"),
     ("remote-server-not-found", "cancel"),
     ("resource-constraint", "wait"),
     ("recipient-unavailable", "wait"),
 ];
-/// Errors by which a server says that a resource is not available.
+/// Errors that mean that a resource is unavailable.
 const ABSENT: [(&str, &str); 4] = [
     ("service-unavailable", "cancel"),
     ("recipient-unavailable", "cancel"),
@@ -155,7 +155,7 @@ const ABSENT: [(&str, &str); 4] = [
     ("gone", "modify"),
 ];
 
-/// A component with a node that the reader's resource is interested in, without a subscription.
+/// Starts a component with a node in which the reader's resource has an implicit subscription only.
 async fn with_interested(settings: &[(&str, &str)]) -> TestComponent {
     let mut component = TestComponent::start().await;
     component.create(OWNER, "n", settings).await;
@@ -164,7 +164,7 @@ async fn with_interested(settings: &[(&str, &str)]) -> TestComponent {
     component
 }
 
-/// §12.2: only an error that says so shows that an interested resource is not available any more.
+/// §12.2: only errors that mean unavailability end the implicit subscription of a resource.
 #[tokio::test]
 async fn s12_2_resource_stays_interested_while_its_server_is_unreachable() {
     let others = [("forbidden", "auth"), ("policy-violation", "modify")];
@@ -180,8 +180,8 @@ async fn s12_2_resource_stays_interested_while_its_server_is_unreachable() {
     }
 }
 
-/// §12.2: the same applies to the query for the capabilities of known resources on a new connection, which is repeated on
-/// the next one. At a presence-based node too the resource counts as before.
+/// §12.2: the same applies to the capabilities queries for known resources on a new connection,
+/// which are repeated on the next one. The resource stays available at a presence-based node too.
 #[tokio::test]
 async fn s12_2_resource_stays_interested_if_its_capabilities_cannot_be_queried() {
     let errors = UNREACHABLE.into_iter().chain(ABSENT);

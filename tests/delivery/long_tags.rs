@@ -1,4 +1,4 @@
-//! Long tags, and a server whose parser waits for more than the tag.
+//! Long tags, and a server whose parser defers them.
 
 use std::{sync::atomic::Ordering, time::Duration};
 
@@ -9,7 +9,7 @@ use crate::support::component::{TestComponent, event};
 const OWNER: &str = "owner@localhost/desk";
 const READER: &str = "reader@localhost/r";
 
-/// Elements with a tag of about so many bytes.
+/// Returns elements with a tag of about this many bytes.
 fn payloads(bytes: usize) -> [String; 3] {
     let long = "v".repeat(bytes);
     [
@@ -30,8 +30,8 @@ async fn publish(component: &mut TestComponent, node: &str, id: &str, payload: &
     component.granted(OWNER, &format!("<publish node='{node}'>{item}</publish>")).await;
 }
 
-/// Nothing else is sent that would push the tag through the parser: without white space after it, all of these would
-/// wait for the pings of an idle link.
+/// No later stanza pushes the tag through the parser: without white space after the tag, all of
+/// these would wait for the pings of an idle link.
 #[tokio::test]
 async fn replies_and_archive_results_with_long_tags_leave_the_parser_at_once() {
     let mut component = deferring().await;
@@ -46,7 +46,7 @@ async fn replies_and_archive_results_with_long_tags_leave_the_parser_at_once() {
             assert_eq!(component.take_messages().len(), 1, "{bytes}");
         }
     }
-    // Names that are long as they are written.
+    // Names that are long in their escaped form.
     let name = "&quot;".repeat(1_000);
     component.create(OWNER, &name, &[]).await;
     publish(&mut component, &name, &name, "<x xmlns='urn:x'/>").await;
@@ -67,12 +67,12 @@ async fn events_with_long_tags_arrive_within_a_second() {
             events += 1;
         }
     }
-    // Each that waited would wait for a second, and then for spaces.
+    // Deferred tags would take a second each until the white space is sent.
     let took = began.elapsed();
     assert!(took < Duration::from_secs(events / 2), "{events} events took {took:?}");
 }
 
-/// A parser that waits for whatever other reason gets more and more white space.
+/// A parser that keeps waiting gets increasing amounts of white space.
 #[tokio::test]
 async fn spaces_increase_while_no_barrier_returns() {
     let mut component = TestComponent::start().await;
@@ -84,7 +84,7 @@ async fn spaces_increase_while_no_barrier_returns() {
     let bytes = |component: &TestComponent| component.link.reading.bytes.load(Ordering::Relaxed);
     let before = bytes(&component);
     let began = Instant::now();
-    // A kilobyte after a second, twice as much after the next, and a barrier.
+    // One kilobyte after a second, two after the next, and a barrier.
     while bytes(&component) < before + 3 * 1024 {
         let silence = Duration::from_millis(50);
         assert!(began.elapsed() < Duration::from_secs(20), "{}", bytes(&component) - before);
@@ -97,7 +97,8 @@ async fn spaces_increase_while_no_barrier_returns() {
     assert!(component.messages().await.is_empty());
 }
 
-/// Spaces count until the tag before them is parsed, so a server takes no more of both than of a stanza.
+/// White space counts towards the stanza limit of the server until the tag before it is parsed;
+/// both together stay within the limit.
 #[tokio::test]
 async fn large_replies_and_their_spaces_fit_into_a_stanza() {
     const MAX_STANZA: usize = 524_288;
@@ -109,7 +110,7 @@ async fn large_replies_and_their_spaces_fit_into_a_stanza() {
     let texts: String = (0..7).map(|id| item(id, &text)).collect();
     let bytes = |component: &TestComponent| component.link.reading.bytes.load(Ordering::Relaxed);
     for tag in payloads(65_000) {
-        // All of these fit into one answer, but not with the spaces. Events have an item each.
+        // All items fit into one answer, but not with the white space. Events have one item each.
         let all = format!("<publish node='n'>{texts}{}</publish>", item(7, &tag));
         assert!(all.len() < 495_000 && all.len() + tag.len() > MAX_STANZA);
         component.granted(OWNER, &all).await;

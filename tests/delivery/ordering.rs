@@ -1,5 +1,5 @@
-//! Order: events as they were committed, a sender's requests as they were sent, answers before large
-//! audiences, and revocation.
+//! Order: events as committed, requests of a sender as sent, answers before large audiences, and
+//! revocation.
 
 use std::sync::Arc;
 
@@ -79,12 +79,12 @@ async fn replies_overtake_notifications_to_a_large_audience() {
     assert_eq!(component.messages().await.len() + before, 1000);
 }
 
-/// Publishes to a thousand, of whom `zz` is served last and cannot have been served yet.
-/// Whether a message tells of a change of the node.
+/// Returns `true` if a message reports an event of a node.
 fn is_event(message: &minidom::Element) -> bool {
     message.has_child("stanza-id", "urn:xmpp:sid:0")
 }
 
+/// Publishes to 1 001 recipients, of which `zz` is the last and cannot have been served yet.
 async fn publish_to_a_large_audience(component: &mut TestComponent) {
     component.subscribe_many(OWNER, "n", 1001).await;
     component.publish_much(OWNER, "n").await;
@@ -104,10 +104,11 @@ async fn revoked_entity_gets_no_event_after_the_reply() {
     component.publish(OWNER, "n", "2").await;
     let (after, told): (Vec<_>, Vec<_>) =
         component.messages().await.into_iter().partition(is_event);
-    // Of the first event it was left out, of the second it is not part.
+    // `zz` was removed from the first event, and is not in the audience of the second.
     assert_eq!(before + after.len(), 2 * 1000);
     assert!(after.iter().all(|message| message.attr("to") != Some("zz@far.example")));
-    // That it is an outcast, and not subscribed, is all that it is told.
+    // `zz` is notified of the affiliation outcast and of the lost subscription, and of nothing
+    // else.
     assert_eq!(told.len(), 2);
     assert!(told.iter().all(|message| message.attr("to") == Some("zz@far.example")));
 }
@@ -137,7 +138,7 @@ async fn every_event_has_its_event_id() {
             .collect();
         let (epoch, _) = ids[0].split_once('-').unwrap();
         assert!(epoch.len() == 16 && epoch.chars().all(|c| c.is_ascii_hexdigit()));
-        // The last item on subscribing is told with the place that it had.
+        // The last item on subscribing has its own sequence.
         let expected: Vec<_> = (1..=6).map(|seq| format!("{epoch}-{seq}")).collect();
         assert_eq!(ids, expected);
         lives.push(epoch.to_owned());
@@ -145,7 +146,7 @@ async fn every_event_has_its_event_id() {
     assert_ne!(lives[0], lives[1]);
 }
 
-/// What is decided does not depend on whether requests come one by one or all at once.
+/// Decisions are the same for pipelined and for sequential requests.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn concurrent_requests_at_a_node_are_serialized() {
     let stage = Arc::new(TestService::new(Arc::new(MemoryStore::new())).await);
@@ -174,7 +175,7 @@ async fn concurrent_requests_at_a_node_are_serialized() {
     }
 }
 
-/// An ad-hoc command is no way around it.
+/// Ad-hoc commands obey the same order.
 #[tokio::test]
 async fn entity_revoked_by_a_command_gets_no_event_after_the_reply() {
     const COMMANDS: &str = "http://jabber.org/protocol/commands";
@@ -203,7 +204,7 @@ async fn entity_revoked_by_a_command_gets_no_event_after_the_reply() {
     assert!(told.iter().all(is_about_a_subscription));
 }
 
-/// SIGTERM in the middle of a large audience: what was begun is finished, once, and well-formed.
+/// SIGTERM during a large fan-out: every notification is completed exactly once and well-formed.
 #[tokio::test]
 async fn stop_leaves_no_partial_stanza() {
     let mut component = TestComponent::start().await;
@@ -219,7 +220,7 @@ async fn stop_leaves_no_partial_stanza() {
             ))
             .await;
     }
-    // The audience of the last one is on its way when its answer comes.
+    // The fan-out of the last publish has begun when its answer arrives.
     while component.answer().await.attr("id") != Some("p4") {}
     let rest = component.finish().await;
     let mut heard = std::collections::HashMap::<String, Vec<u64>>::new();
@@ -227,15 +228,15 @@ async fn stop_leaves_no_partial_stanza() {
         heard.entry(message.attr("to").unwrap().to_owned()).or_default().push(sequence(message));
     }
     assert_eq!(heard.len(), 2000);
-    // The first is that they were subscribed.
+    // Sequence 1 is the notice of the subscription.
     assert!(heard.values().all(|sequences| sequences == &[2, 3, 4, 5, 6]));
 }
 
-/// Requests of one sender at two nodes, of all kinds that one may send without waiting: what is
-/// answered and told is the same as when each waits for the answer to the one before.
+/// Requests of all kinds by one sender at two nodes: answers and notifications are the same for
+/// pipelined and for sequential requests.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn pipelined_equals_sequential() {
-    // As many as one sender may have waiting.
+    // The maximum number of queued requests of one sender.
     let requests: Vec<_> = (0..256_u32).map(request_of).collect();
     let mut seen = Vec::new();
     for waits in [true, false] {
@@ -260,10 +261,10 @@ async fn pipelined_equals_sequential() {
         while answers.len() < requests.len() {
             answers.push(component.answer().await);
         }
-        // A refusal does not wait for what was asked at another node.
+        // A refusal does not wait for requests at another node.
         answers.sort_by_key(|answer| answer.attr("id").and_then(|id| id.parse::<u32>().ok()));
         let answers: Vec<_> = answers.iter().map(shown).collect();
-        // Those of one node, for those of two may meet.
+        // Compares each node separately, because the order of different nodes may vary.
         let messages = component.messages().await;
         let told = |to: &str, node: &str| {
             let received = messages.iter().filter(|message| message.attr("to") == Some(to));
@@ -276,7 +277,7 @@ async fn pipelined_equals_sequential() {
     }
     assert_eq!(seen[0].0, seen[1].0);
     assert_eq!(seen[0].1, seen[1].1);
-    // Who unsubscribes does not hear any more of what waits: nothing else, and in the same order.
+    // After unsubscribing, pending notifications are dropped; the others stay in the same order.
     for (waited, did_not) in seen[0].2.iter().zip(&seen[1].2) {
         let mut heard = waited.iter();
         assert!(did_not.iter().all(|event| heard.any(|other| other == event)));
@@ -332,7 +333,7 @@ async fn pipelined_creates_do_not_exceed_max_nodes() {
     for node in 0..50 {
         component.send(&publish(node)).await;
     }
-    // Where one goes, another may come.
+    // A deletion makes room for a new node.
     let delete =
         "<pubsub xmlns='http://jabber.org/protocol/pubsub#owner'><delete node='0'/></pubsub>";
     component.send(&ask("delete", delete)).await;
@@ -344,7 +345,7 @@ async fn pipelined_creates_do_not_exceed_max_nodes() {
     assert_eq!(granted, 5);
 }
 
-/// A request that its number chooses.
+/// Returns the request for a number.
 fn request_of(number: u32) -> (&'static str, String) {
     let chance = number.wrapping_mul(2_654_435_761) >> 8;
     let (node, id) = (["a", "b"][chance as usize % 2], chance / 2 % 9);

@@ -1,4 +1,4 @@
-//! Subscriptions of full JIDs whose resource is gone.
+//! Subscriptions of full JIDs whose resource no longer exists.
 
 use std::{collections::HashMap, sync::Arc};
 
@@ -8,12 +8,12 @@ use minidom::Element;
 use crate::support::component::{SERVICE, TestComponent, is_ping, shown};
 
 const OWNER: &str = "owner@localhost/desk";
-/// Whose server cannot be reached, and whose server lets no stranger reach its users.
+/// JID at an unreachable server, or at one that blocks stanzas of strangers.
 const FAR: &str = "far@far.example/x";
 const SHY: &str = "shy@hiding.example/x";
 const STANZAS: &str = "urn:ietf:params:xml:ns:xmpp-stanzas";
 
-/// An answer to a ping, as different resources and servers give it.
+/// Returns the answer of different resources and servers to a ping.
 fn answer(ping: &Element) -> Option<String> {
     let (to, id) = (ping.attr("to").unwrap(), ping.attr("id").unwrap());
     let error = |content: &str| {
@@ -25,7 +25,7 @@ fn answer(ping: &Element) -> Option<String> {
         ("shy@hiding.example", _) => Some(error(&condition("service-unavailable"))),
         ("far@far.example", _) => Some(error(&condition("remote-server-timeout"))),
         (_, "live") => Some(format!("<iq type='result' from='{to}' to='{SERVICE}' id='{id}'/>")),
-        // A client that knows no pings repeats the request in its answer.
+        // A client without support for pings repeats the request in its error.
         (_, "plain") => {
             let ping = "<ping xmlns='urn:xmpp:ping'/>";
             Some(error(&format!("{ping}{}", condition("service-unavailable"))))
@@ -44,7 +44,7 @@ async fn subscriptions_of_long_gone_resources_end() {
     let kept: Vec<_> =
         kept.into_iter().chain(["reader@localhost", FAR, SHY].map(String::from)).collect();
     component.link.receive_pings();
-    // Rounds begin at once.
+    // Rounds of pings begin at once.
     let send = |from: &str, kind: &str, id: &str, content: &str| {
         let pubsub =
             format!("<pubsub xmlns='http://jabber.org/protocol/pubsub'>{content}</pubsub>");
@@ -70,7 +70,7 @@ async fn subscriptions_of_long_gone_resources_end() {
                 let own = shown(&stanza);
                 is_dead_gone = !own.contains("reader@localhost/dead'") && own.contains("/live");
                 let kept = kept.iter().map(String::as_str).filter(|jid| jid.starts_with("reader"));
-                // Nor does an owner learn that a resource that it subscribed has gone.
+                // Nor is the owner notified that a subscribed resource is gone.
                 for jid in kept.chain(["reader@localhost/listed"]) {
                     assert!(own.contains(&format!("jid='{jid}'")), "{jid}: {own}");
                 }
@@ -83,7 +83,7 @@ async fn subscriptions_of_long_gone_resources_end() {
             component.send(&answer).await;
         }
         if to.ends_with("/busy") {
-            // Its server says that it is not there, but it sends something now and then.
+            // The server reports the resource as absent, but the resource still sends stanzas.
             let ping = "<ping xmlns='urn:xmpp:ping'/>";
             component
                 .send(&format!("<iq type='get' id='p' from='{to}' to='{SERVICE}'>{ping}</iq>"))

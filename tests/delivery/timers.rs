@@ -1,5 +1,5 @@
-//! What time does at nodes whose subscribers have options or SubIDs: as much at once as there is room for, and what ends
-//! does not wait for room.
+//! Timer-driven operations at nodes with options or SubIDs: bounded by the backlog, except for
+//! expired leases.
 
 use std::{future::Future, sync::Arc, time::Duration};
 
@@ -16,14 +16,14 @@ const OWNER: &str = "owner@localhost";
 const READER: &str = "reader@localhost";
 const BEGIN: u64 = 1_700_000_000_000;
 
-/// A service whose clock is that of the paused runtime.
+/// Starts a service with the paused clock of the runtime.
 async fn service_with_paused_clock(limits: Limits) -> TestService {
     let begin = Instant::now();
     let clock = move || Timestamp(BEGIN + begin.elapsed().as_millis() as u64);
     TestService::clocked(Arc::new(MemoryStore::new()), limits, Arc::new(clock)).await
 }
 
-/// Lets time pass until something holds, which is looked at every 100 milliseconds.
+/// Advances the clock until a condition holds; checks every 100 milliseconds.
 async fn pass<F: Future<Output = bool>>(fixture: &TestService, mut holds: impl FnMut() -> F) {
     let looking = async {
         while !holds().await {
@@ -36,7 +36,7 @@ async fn pass<F: Future<Output = bool>>(fixture: &TestService, mut holds: impl F
     }
 }
 
-/// A hundred items expire at once, and only some of the notifications can wait.
+/// A hundred items expire at once, and only some of the notifications fit into the backlog.
 #[tokio::test(start_paused = true)]
 async fn expired_items_are_retracted_in_parts_when_the_backlog_is_full() {
     let limits = Limits { max_subids: 8, max_backlog_bytes: 100_000, ..Limits::default() };
@@ -59,8 +59,8 @@ async fn expired_items_are_retracted_in_parts_when_the_backlog_is_full() {
     assert!(fixture.ids("n").await.is_empty());
 }
 
-/// The share of the owner is used up, and nothing of it is delivered: a lease ends all the same. What has expired goes
-/// when there is room again.
+/// The owner's share of the backlog is used up and not delivered: leases end nevertheless. Expired
+/// items are removed when there is space again.
 #[tokio::test(start_paused = true)]
 async fn leases_end_while_the_backlog_is_full() {
     leases_end_at(Limits { max_backlog_events: 20, ..Limits::default() }).await;
@@ -98,7 +98,7 @@ async fn leases_end_at(limits: Limits) {
     assert!(fixture.ids("n").await.is_empty());
 }
 
-/// Of several subscriptions of a JID the one with a lease ends, and the subscriber stays.
+/// Of several subscriptions of a JID, the one whose lease expires ends; the JID stays subscribed.
 #[tokio::test(start_paused = true)]
 async fn lease_of_one_of_several_subscriptions_ends_while_the_backlog_is_full() {
     let limits = Limits { max_subids: 3, max_backlog_events: 20, ..Limits::default() };
@@ -112,7 +112,7 @@ async fn lease_of_one_of_several_subscriptions_ends_while_the_backlog_is_full() 
         subscribed.await.unwrap();
     }
     while fixture.publish(OWNER, "n", "1").await.is_ok() {}
-    // With several, it has to be said which one is meant.
+    // With several subscriptions a request has to name the SubID.
     assert!(matches!(
         options(&fixture).await,
         Err(Error::Refused(gjallar_pubsub::Error::SubIdRequired))
@@ -125,7 +125,7 @@ async fn options(fixture: &TestService) -> Result<(), Error> {
     fixture.set_options(READER, "n", SubscriptionOption::Deliver(true)).await
 }
 
-/// More leases end soon than there can be notifications.
+/// More leases expire at once than notifications fit into the backlog.
 #[tokio::test(start_paused = true)]
 async fn each_subscriber_gets_one_lease_notice() {
     const READERS: usize = 300;

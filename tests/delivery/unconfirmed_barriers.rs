@@ -1,4 +1,4 @@
-//! A server that returns no barrier while the connection lives.
+//! A server that does not return barriers while the connection is up.
 
 use std::{collections::VecDeque, time::Duration};
 
@@ -27,12 +27,13 @@ async fn barrier(component: &mut TestComponent) -> Element {
     }
 }
 
-/// The addresses are tried in turn. The one that answers is used from then on, and confirms what was sent before.
+/// Barrier addresses are tried in sequence. The first that works is used from then on, and confirms
+/// everything sent before.
 #[tokio::test]
 async fn barrier_falls_back_to_the_domain_of_the_server() {
     let store = std::sync::Arc::new(gjallar::store::MemoryStore::new());
     let mut component = TestComponent::with(store, |config| {
-        // A second for each address.
+        // One second for each address.
         (config.link.ping_after_seconds, config.link.ping_deadline_seconds) = (1, 3);
     })
     .await;
@@ -51,21 +52,22 @@ async fn barrier_falls_back_to_the_domain_of_the_server() {
     };
     assert!(to[..to.len() - 1].iter().all(|to| to == OWN), "{to:?}");
     assert!(began.elapsed() >= Duration::from_millis(700), "{:?}", began.elapsed());
-    // What others say in the name of the domain's users counts for nothing.
+    // Stanzas from users of the domain do not confirm a barrier.
     let id = answered.attr("id").unwrap();
     let stranger = format!("<iq type='result' from='u@localhost/x' to='{SERVICE}' id='{id}'/>");
     component.send(&stranger).await;
     component.link.return_barrier(&answered, false).await;
     component.publish(OWNER, "n", "2").await;
     assert_eq!(barrier(&mut component).await.attr("to"), Some("localhost"));
-    // On the next connection too; only what nothing confirmed is repeated.
+    // The same address is used on the next connection; only unconfirmed notifications are repeated.
     component.reconnected_by_force().await;
     let repeated = component.message().await;
     assert!(shown(&repeated).contains("id='2'"), "{}", shown(&repeated));
     assert_eq!(barrier(&mut component).await.attr("to"), Some("localhost"));
 }
 
-/// A server with much to do returns barriers in turn, each later than an address has time: no other address is tried.
+/// A busy server returns barriers in order, each later than the time for an address: no other
+/// address is tried.
 #[tokio::test(start_paused = true)]
 async fn slow_server_that_returns_barriers_is_not_silent() {
     let mut component = TestComponent::start().await;
@@ -99,7 +101,7 @@ async fn ready(port: u16) -> String {
     answer
 }
 
-/// Sends a request and waits for its answer; what else comes is looked at.
+/// Sends a request and waits for its answer; passes other stanzas to a callback.
 async fn ask(
     served: &mut ServiceProcess,
     id: &str,
@@ -156,7 +158,8 @@ async fn missing_barriers_pause_notifications_and_cause_a_reconnect() {
              </pubsub>"
         )
     };
-    // Requests are answered as long as the connection is there, and it ends though they come in.
+    // Requests are answered while the connection is up, and the connection ends although requests
+    // arrive.
     let began = Instant::now();
     let (mut told, mut told_late, mut number) = (0, 0, 0);
     loop {
@@ -178,10 +181,10 @@ async fn missing_barriers_pause_notifications_and_cause_a_reconnect() {
     let lasted = began.elapsed();
     assert!((3..9).contains(&lasted.as_secs()), "{lasted:?}");
     assert!(told > 0 && number > told, "{told} of {number}");
-    // One may be on its way when that is said.
+    // One notification may be in flight at that moment.
     assert!(told_late <= 1, "{told_late}");
     served.reconnected().await;
-    // The next connection is twice as long, and says no more.
+    // The next connection lasts twice as long, and sends no more notifications.
     served.link.hold_barriers();
     let began = Instant::now();
     let mut again = 0;
@@ -195,23 +198,23 @@ async fn missing_barriers_pause_notifications_and_cause_a_reconnect() {
     assert!((7..15).contains(&lasted.as_secs()), "{lasted:?}");
     let log = served.log();
     assert_eq!(lines_with_event(&log, "link_unconfirmed").len(), 1, "{log}");
-    // Once a barrier returns everything is as it was.
+    // A returned barrier restores normal operation.
     served.reconnected().await;
     let until = Instant::now() + Duration::from_secs(30);
     while !served.has_event("link_confirmed") {
         assert!(Instant::now() < until, "{}", served.log());
-        // Barriers are returned while it receives.
+        // Receiving returns the barriers.
         let received = tokio::time::timeout(Duration::from_millis(100), served.link.receive());
         assert!(!matches!(received.await, Ok(None)), "{}", served.log());
     }
 }
 
-/// Where nothing else comes in, the addresses are tried before the server counts as dead.
+/// On an idle link the addresses are tried before the server counts as dead.
 #[tokio::test]
 async fn quiet_link_without_barriers_is_unconfirmed_but_not_dead() {
     let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
     let listen = format!("127.0.0.1:{free}");
-    // By itself the service would ask after three of four seconds, with a second for each address.
+    // An idle service would ping after three of four seconds, with one second for each address.
     let variables = [
         ("LINK_PING_AFTER_SECONDS", "3"),
         ("LINK_PING_DEADLINE_SECONDS", "1"),
@@ -233,7 +236,7 @@ async fn quiet_link_without_barriers_is_unconfirmed_but_not_dead() {
     while served.link.receive_any().await.is_some() {}
     let lasted = began.elapsed();
     assert!((4..7).contains(&lasted.as_secs()), "{lasted:?}");
-    // The next connection shows soon whether they return again.
+    // The next connection soon shows whether barriers return again.
     served.reconnected().await;
     let began = Instant::now();
     while !served.has_event("link_confirmed") {

@@ -1,4 +1,5 @@
-//! The command line at a running service: the real binary, its socket, and what the server gets of it.
+//! The command line against a running service: the real binary, its control socket, and the stanzas
+//! the server receives.
 
 use std::{
     path::Path,
@@ -12,7 +13,7 @@ use crate::support::{component::shown, process::ServiceProcess};
 
 const READER: &str = "reader@localhost/phone";
 
-/// What a command ended with, printed and complained of.
+/// Exit code and output of a command.
 struct CliOutput {
     code: i32,
     out: String,
@@ -35,20 +36,20 @@ async fn run_with(served: &ServiceProcess, arguments: &[&str], input: &str) -> C
     CliOutput { code: status.code().unwrap(), out: text(stdout), error: text(stderr) }
 }
 
-/// What a command prints that has to do what it is asked.
+/// Runs a command that must succeed; returns its standard output.
 async fn said(served: &ServiceProcess, arguments: &[&str]) -> String {
     let CliOutput { code, out, error } = run(served, arguments).await;
     assert_eq!((code, error.as_str()), (0, ""), "{arguments:?}");
     out
 }
 
-/// The same as JSON, an object in each line.
+/// Runs a command with JSON output; returns the object of each line.
 async fn listed(served: &ServiceProcess, arguments: &[&str]) -> Vec<Value> {
     let out = said(served, &[arguments, &["--json"]].concat()).await;
     out.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
 }
 
-/// What a command complains of that is not done.
+/// Runs a command that must fail with this exit code; returns its standard error.
 async fn refused(served: &ServiceProcess, arguments: &[&str], code: i32) -> String {
     let done = run(served, arguments).await;
     assert_eq!((done.code, done.out.as_str()), (code, ""), "{arguments:?}: {}", done.error);
@@ -98,7 +99,7 @@ async fn nodes_are_administered_from_the_command_line() {
     assert_eq!(gone, "gjallar: the running service says: the node has moved\n");
 }
 
-/// What is published here reaches subscribers as anything else does.
+/// Items published on the command line reach subscribers like items of any publisher.
 #[tokio::test]
 async fn items_and_announcements_reach_subscribers() {
     let mut served = ServiceProcess::start(&[], &[]).await;
@@ -126,7 +127,7 @@ async fn items_and_announcements_reach_subscribers() {
     let newest = listed(&served, &["item", "list", "n", "-n", "2"]).await;
     let ids: Vec<_> = newest.iter().map(|item| item["item"].as_str().unwrap()).collect();
     assert_eq!(ids, ["4", "3"]);
-    // Those who manage the node see who published, though its items show no publisher.
+    // Entities that manage the node see the publisher, although the items of the node show none.
     assert_eq!(newest[0]["publisher"], "pubsub.localhost");
     assert_eq!(
         said(&served, &["item", "retract", "n", "--older-than-days", "0"]).await,
@@ -136,7 +137,7 @@ async fn items_and_announcements_reach_subscribers() {
     assert!(refused(&served, &["item", "retract", "n"], 2).await.contains("<ITEM>"));
 }
 
-/// A list of several pages is whole, although items have ids of the form of UIDs.
+/// A list of several pages is complete, although item ids have the form of UIDs.
 #[tokio::test]
 async fn item_list_with_ids_in_uid_form_is_complete() {
     let mut served = ServiceProcess::start(&[("LIMITS_MAX_REPLY_BYTES", "2000")], &[]).await;
@@ -193,7 +194,7 @@ async fn affiliations_and_subscriptions_are_administered_from_the_command_line()
         said(&served, &["subscription", "refuse", "n", "d@localhost"]).await,
         "refused: 1\n"
     );
-    // Without a pending subscription of exactly this JID nothing is decided.
+    // Approvals without a pending subscription of exactly this JID are rejected.
     for jid in ["e@localhost/desk", "f@localhost", "g@localhost"] {
         served.granted(jid, &format!("<subscribe node='n' jid='{jid}'/>")).await;
     }
@@ -393,7 +394,7 @@ async fn stats_and_top_show_the_running_service() {
     assert!(page.contains("link connected · nodes 1 · backlog"), "{page}");
 }
 
-/// Who changed what, before and after, is in the log, from whatever side it came.
+/// The audit log has actor, old value and new value of every change, from each front end.
 #[tokio::test]
 async fn changes_of_owners_and_administrators_are_audited() {
     let mut served =
@@ -442,10 +443,11 @@ async fn changes_of_owners_and_administrators_are_audited() {
         [service, "deleted", "", "", "xmpp:else"],
     ];
     assert_eq!(audited, expected.map(|line| line.map(str::to_owned)));
-    // Each says which request it was: two lines are of one, and that had the id that its sender chose.
+    // Each line identifies its request: the first two lines belong to one request, with the stanza
+    // id of its sender.
     assert!(requests[0] == requests[1] && requests[0].0.is_string() && requests[0].1.is_none());
     let of_commands: Vec<_> = requests[2..].iter().filter_map(|(_, number)| *number).collect();
-    // All but the options, which came by a stanza.
+    // All requests except the options, which were sent in a stanza.
     assert_eq!(of_commands.len(), requests.len() - 3);
     assert!(of_commands.is_sorted_by(|a, b| a < b), "{requests:?}");
 }
@@ -474,7 +476,7 @@ async fn log_injection_is_escaped() {
     for line in log.split(['\n', '\r', '\u{85}']) {
         assert!(!line.starts_with("FORGED"), "{log}");
     }
-    // What a sender chose stands in quotation marks, and what the service says does not.
+    // Texts chosen by a sender are in quotation marks; those of the service are not.
     let forged = "request{stanza_id=\"c\\nFORGED request{control=0 uid=0}: changed\"}";
     assert!(log.contains(forged), "{log}");
 }

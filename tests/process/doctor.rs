@@ -1,4 +1,4 @@
-//! `gjallar doctor` against servers that lack something.
+//! `gjallar doctor` against servers with defects.
 
 use std::{
     collections::BTreeMap,
@@ -16,23 +16,24 @@ use crate::support::{
 const OWN: &str = "pubsub.localhost/barrier";
 const POST: &str = "multicast.localhost/barrier";
 
-/// What a server does otherwise than it should.
+/// Defects of a server.
 #[derive(Clone, Copy, Default)]
 struct Server {
-    /// Returns nothing that goes to the component itself.
+    /// Drops stanzas that the component sends to itself.
     drops_own: bool,
-    /// Drops what goes to bare addresses.
+    /// Drops stanzas to bare addresses.
     drops_bare: bool,
     grants_nothing: bool,
-    /// Ends the connection at a large stanza.
+    /// Ends the connection when it receives a large stanza.
     is_small: bool,
     refuses_rosters: bool,
-    /// Has another service of the same JID, which answers what the service sends to itself.
+    /// Routes to another component with the same JID, which answers the stanzas that the service
+    /// sends to itself.
     is_shared: bool,
 }
 
 impl Server {
-    /// Answers until the connection ends.
+    /// Answers stanzas until the connection ends.
     async fn serve(self, link: &mut ServerStream) {
         link.on_questions(crate::support::component::Questions::Received);
         if !self.grants_nothing {
@@ -88,7 +89,7 @@ impl Server {
         link.send_if_it_lives(&answer).await;
     }
 
-    /// What the doctor says of it, by check, and the exit code.
+    /// Runs the doctor; returns its verdict for each check, and the exit code.
     async fn examined(self) -> (BTreeMap<String, String>, i32) {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let port = listener.local_addr().unwrap().port();
@@ -140,7 +141,7 @@ const CHECKS: [&str; 12] = [
     "stanza-size",
 ];
 
-/// The checks whose verdict is this.
+/// Names of the checks with this verdict.
 fn with(verdicts: &BTreeMap<String, String>, verdict: &str) -> Vec<String> {
     let with = verdicts.iter().filter(|(_, of)| *of == verdict);
     with.map(|(check, _)| check.clone()).collect()
@@ -158,7 +159,7 @@ async fn missing_features_are_degraded_or_failed() {
     let (verdicts, code) = server.examined().await;
     let degraded = ["components", "disco", "ping", "privilege", "server"].map(str::to_owned);
     assert_eq!((with(&verdicts, "degraded"), code), (degraded.to_vec(), 4));
-    // It is found by its usual name.
+    // The doctor finds the multicast service under its usual name.
     assert_eq!(verdicts["multicast"], "ok");
 
     let server = Server { is_small: true, refuses_rosters: true, ..Server::default() };
@@ -206,7 +207,7 @@ async fn connection_of_a_running_service_is_examined() {
     };
     let (verdicts, code) = verdicts(&output);
     assert_eq!((with(&verdicts, "ok"), code), (CHECKS.map(str::to_owned).to_vec(), 0));
-    // The service goes on.
+    // The service keeps running.
     served.link.on_questions(crate::support::component::Questions::Refused);
     served.request("a@localhost/x", "ping", "get", "<ping xmlns='urn:xmpp:ping'/>").await;
     loop {

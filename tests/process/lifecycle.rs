@@ -1,4 +1,4 @@
-//! The real binary: its command line, its configuration, its start and its end.
+//! The real binary: command line, configuration, start and stop.
 
 use std::{
     io::Read,
@@ -26,7 +26,7 @@ fn run(arguments: &[&str], variables: &[(&str, &str)]) -> (i32, String) {
     (status.code().unwrap(), String::from_utf8(said).unwrap())
 }
 
-/// A process that is killed when the test ends, and what it logs.
+/// Process that is killed when the test ends, and its log.
 struct Running(Child);
 
 impl Drop for Running {
@@ -55,7 +55,7 @@ impl Running {
         assert!(Command::new("sh").args(["-c", &kill]).status().unwrap().success());
     }
 
-    /// Reads its log until a line has this event.
+    /// Reads the log until a line has this event.
     fn has_logged(&mut self, event: &str) {
         let log = self.0.stderr.as_mut().unwrap();
         let (mut line, mut byte) = (Vec::new(), [0]);
@@ -68,7 +68,7 @@ impl Running {
         }
     }
 
-    /// Waits for its end; its exit code and its whole log.
+    /// Waits for the process to end; returns its exit code and its whole log.
     fn ended(mut self) -> (i32, String) {
         let mut log = String::new();
         self.0.stderr.take().unwrap().read_to_string(&mut log).unwrap();
@@ -163,7 +163,7 @@ async fn service_starts_with_a_secret_file_and_a_state_directory() {
         ("STATE_DIRECTORY", state.to_str().unwrap()),
     ];
     let running = Running(gjallar(&["serve"], &variables).stderr(Stdio::piped()).spawn().unwrap());
-    // The handshake proves the secret.
+    // A successful handshake proves that the secret is correct.
     let link = ServerStream::accept(&listener).await;
     assert!(state.join("store/db").exists());
     running.terminate();
@@ -174,7 +174,7 @@ async fn service_starts_with_a_secret_file_and_a_state_directory() {
 #[tokio::test]
 async fn service_starts_before_the_server_and_stops_in_order() {
     let folder = tempfile::tempdir().unwrap();
-    // A port that is taken, but at which nobody listens yet.
+    // A bound port on which nothing listens yet.
     let socket = TcpSocket::new_v4().unwrap();
     socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
     let port = socket.local_addr().unwrap().port();
@@ -270,7 +270,7 @@ fn a_stopped_store_is_checked_exported_and_imported() {
     let again = gjallar(&["import", "--store", &store], &[]).output().unwrap();
     assert_eq!(again.status.code(), Some(1));
     assert!(String::from_utf8(again.stderr).unwrap().contains("the store is not empty"));
-    // A damaged one.
+    // A damaged marker file.
     let marker = folder.path().join("store/gjallar.store");
     let content = std::fs::read_to_string(&marker).unwrap();
     std::fs::write(&marker, content.replace("ready", "reads")).unwrap();
@@ -278,7 +278,7 @@ fn a_stopped_store_is_checked_exported_and_imported() {
     assert_eq!(code, 3, "{said}");
 }
 
-/// The same, while the service runs and is published to.
+/// The same export while the service runs and receives publishes.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn running_service_is_checked_and_exported_from_a_snapshot() {
     let folder = tempfile::tempdir().unwrap();
@@ -299,7 +299,7 @@ async fn running_service_is_checked_and_exported_from_a_snapshot() {
             .collect();
         (exports, with_store("check"), with_store("stats"), with_store("import"))
     });
-    // Each pair of items is published to the one node before it is to the other.
+    // Each pair of items is published to `a` first and then to `b`.
     let mut published = 0;
     while !exporting.is_finished() {
         for node in ["a", "b"] {
@@ -380,7 +380,8 @@ async fn sigterm_repeats_no_notifications() {
     assert_eq!(heard, (1..=150).collect::<Vec<_>>());
 }
 
-/// More waits than the server takes in time: what it has is not repeated, the rest is told at the next start.
+/// More notifications are queued at the stop than the server accepts in time: accepted ones are not
+/// repeated, the rest is sent after the next start.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn stop_during_a_large_backlog_repeats_no_notifications() {
     let mut served = ServiceProcess::start(&[("LOG", "warn")], &[]).await;
@@ -450,13 +451,14 @@ async fn dead_link_is_detected() {
     let mut first = ServerStream::accept(&listener).await;
     let ping = first.receive_any().await.unwrap();
     assert!(ping.has_child("ping", "urn:xmpp:ping"));
-    // Current ejabberd drops it without a resource.
+    // Current ejabberd drops the barrier if its address has no resource.
     assert_eq!(ping.attr("to"), Some("pubsub.localhost/barrier"));
-    // A server that routes it back is there. It is no request that is answered.
+    // A server that routes the barrier back is alive. The component does not answer the returned
+    // ping.
     first.send(&shown(&ping)).await;
     let next = first.receive_any().await.unwrap();
     assert!(next.has_child("ping", "urn:xmpp:ping"), "{}", shown(&next));
-    // Who does not is left, and tried anew.
+    // The service gives up a server that does not return the barrier, and reconnects.
     let _second = ServerStream::accept(&listener).await;
     running.terminate();
     let (code, log) = running.ended();
@@ -509,7 +511,7 @@ async fn the_log_at_info_has_no_payloads_and_no_requesters() {
     assert_eq!(audit.len(), 2, "{log}");
     for line in log.lines() {
         assert!(!line.contains("private") && !line.contains("secret"), "{log}");
-        // What owners change is on record.
+        // Changes by owners are in the audit log.
         assert!(audit.contains(&line) || !line.contains("owner@localhost"), "{log}");
     }
 }

@@ -1,4 +1,4 @@
-//! Every limit: at it, and one over it.
+//! Every limit, at its value and just above it.
 
 use std::sync::Arc;
 
@@ -40,7 +40,7 @@ async fn limited(key: &str, value: usize) -> TestComponent {
     .await
 }
 
-/// The text of an error; empty if there is none.
+/// Returns the text of an error; empty without an error.
 fn text(answer: &Element) -> String {
     let error = answer.get_child("error", "jabber:component:accept");
     let text =
@@ -71,8 +71,9 @@ async fn max_nodes_per_owner_is_enforced() {
     component.create(OWNER, "d", &[]).await;
 }
 
-/// Bare addresses that some servers treat as one account: its user may log in with each, and the server stamps it
-/// unchanged. They are entities of their own, with one allowance.
+/// Bare addresses that some servers treat as one account: its user may log in with each, and the
+/// server stamps it unchanged. The service treats each as a separate entity, and all share one
+/// allowance.
 const NAMES: [&str; 4] = ["ssss@localhost", "ssß@localhost", "ßss@localhost", "ßß@localhost"];
 
 #[tokio::test]
@@ -102,11 +103,11 @@ async fn max_nodes_per_owner_counts_all_names_of_an_account_together() {
         }
     };
     are_refused(&mut component).await;
-    // Counts hold after a restart.
+    // Counts survive a restart.
     drop(component);
     let mut component = TestComponent::with(store, limits).await;
     are_refused(&mut component).await;
-    // Rights are those of one name, and what is free again is free for all.
+    // Rights belong to a single spelling; released capacity is available to all spellings.
     let refused = component.owner(NAMES[0], "set", "<delete node='b'/>").await;
     assert_eq!(error(&refused), "auth forbidden");
     let deleted = component.owner(NAMES[1], "set", "<delete node='b'/>").await;
@@ -151,7 +152,7 @@ async fn max_subscriptions_per_jid_is_enforced() {
     component.subscribe("b@localhost/1", "n").await;
 }
 
-/// Ten seconds' worth at once, and one over it.
+/// A burst of ten seconds' worth is accepted; one more request is rejected.
 #[tokio::test]
 async fn requests_per_second_is_enforced() {
     let ping = |from: &str, id: usize| {
@@ -181,7 +182,8 @@ async fn requests_per_second_is_enforced() {
     }
 }
 
-/// None is settled: 4 MiB of one sender, half of 64 MiB of a domain, 64 MiB in all.
+/// Limits of uncommitted requests: 4 MiB for one sender, half of 64 MiB for a domain, 64 MiB in
+/// total.
 #[tokio::test]
 async fn bytes_of_queued_stanzas_are_limited() {
     let gate = Arc::new(Semaphore::new(1));
@@ -213,11 +215,11 @@ async fn bytes_of_queued_stanzas_are_limited() {
             assert!(shown(&refused).contains(limit), "{}", shown(&refused));
         }
     };
-    // 65 of 64 000 bytes are less than 4 MiB.
+    // 65 requests of 64 000 bytes are less than 4 MiB.
     send(&mut component, "a@x", 66).await;
     accepted += 65;
     refused(&mut component, "a@x", "limits.max_queued_bytes_per_jid", 65..66).await;
-    // 522 with 256 bytes more each are less than 32 MiB: 65 wait already.
+    // 522 requests with 256 bytes more each are less than 32 MiB; 65 of them are already queued.
     for sender in 0..7 {
         send(&mut component, &format!("b{sender}@x"), 65).await;
     }
@@ -227,7 +229,7 @@ async fn bytes_of_queued_stanzas_are_limited() {
     let of_domain =
         "33554432 bytes of requests of one domain are waiting (limits.max_queued_bytes)";
     refused(&mut component, "c@x", of_domain, 2..3).await;
-    // 1 044 are less than 64 MiB.
+    // 1 044 requests are less than 64 MiB.
     for sender in 0..8 {
         send(&mut component, &format!("d{sender}@y"), 65).await;
     }
@@ -246,7 +248,7 @@ async fn bytes_of_queued_stanzas_are_limited() {
 async fn stanza_depth_and_namespaces_are_limited() {
     let mut component = TestComponent::start().await;
     component.create(OWNER, "n", &[]).await;
-    // Around what is nested stand iq, pubsub, publish, item and the payload.
+    // The nested elements are inside iq, pubsub, publish, item and the payload.
     for (levels, is_taken) in [(123, true), (124, false)] {
         let (open, close) = ("<x>".repeat(levels), "</x>".repeat(levels));
         let nested = format!("<x xmlns='urn:x'>{open}{close}</x>");
@@ -256,7 +258,7 @@ async fn stanza_depth_and_namespaces_are_limited() {
         let is_named = text(&answer) == "nesting: a stanza has at most 128 levels";
         assert!(is_named != is_taken, "{}", shown(&answer));
     }
-    // The stream declares two, pubsub and the payload one each.
+    // The stream declares two namespaces; pubsub and the payload declare one each.
     for (number, is_taken) in [(252, true), (253, false)] {
         let prefixes: String = (0..number).map(|n| format!(" xmlns:p{n}='urn:{n}'")).collect();
         let content =
@@ -282,7 +284,7 @@ async fn max_payload_size_and_batch_bytes_are_enforced() {
     component.granted(OWNER, &publish(100)).await;
     let refused = component.pubsub(OWNER, "set", &publish(101)).await;
     assert_eq!(error(&refused), "modify not-acceptable payload-too-big");
-    // 20 bytes and the name for each.
+    // Each item costs 20 bytes plus its id.
     let retract = |last: usize| {
         let names = (0..9).map(|n| (n, 80)).chain([(9, last)]);
         let items = names.map(|(n, bytes)| format!("<item id='{n}{}'/>", "i".repeat(bytes - 1)));
@@ -296,7 +298,7 @@ async fn max_payload_size_and_batch_bytes_are_enforced() {
 
 #[tokio::test]
 async fn max_backlog_bytes_is_enforced() {
-    // An event counts as its payload and 1000 bytes, an audience 100 for each.
+    // An event counts its payload plus 1000 bytes, and an audience 100 bytes for each recipient.
     let limits = Limits { max_backlog_bytes: 10_000, ..Limits::default() };
     let fixture = TestService::limited(Arc::new(MemoryStore::new()), limits).await;
     for node in ["a", "b"] {
@@ -304,7 +306,8 @@ async fn max_backlog_bytes_is_enforced() {
         fixture.subscribe("x@localhost", node).await.unwrap();
     }
     let xml = format!("<x xmlns='urn:x'>{}</x>", "x".repeat(200 - 21));
-    // In turn at two nodes, each of whose audiences counts once: 2 * 100 + 4 * 1200 is half of it.
+    // Alternating between two nodes, whose audiences count once each: 2 * 100 + 4 * 1200 is half of
+    // the limit.
     for (id, node) in ["a", "b", "a", "b"].into_iter().enumerate() {
         fixture.publish_xml("owner@localhost", node, &id.to_string(), &xml).await.unwrap();
     }
@@ -318,7 +321,7 @@ async fn max_backlog_bytes_is_enforced() {
     assert_eq!(fixture.service.log_window().size(), (0, 0));
 }
 
-/// What is not counted in `process::monitoring::rejections_are_counted_by_limit`.
+/// Limits that `process::monitoring::rejections_are_counted_by_limit` does not cover.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn rejections_of_forms_rates_replies_and_the_backlog_are_counted() {
     let small = [
@@ -365,7 +368,7 @@ async fn rejections_of_forms_rates_replies_and_the_backlog_are_counted() {
     for number in 0..60 {
         served.request(&format!("{number}@elsewhere"), "ping", "get", ping).await;
     }
-    // What came before it was counted when it is answered.
+    // Rejections of earlier requests are counted before this answer is sent.
     served.ask("last@there", "get", ping).await;
     for limit in ["max_jid_requests_per_second", "max_domain_requests_per_second"] {
         let name = format!("limit_rejections_total{{limit=\"{limit}\"}}");
@@ -391,12 +394,13 @@ async fn request_ids_have_at_most_1024_bytes() {
     }
 }
 
-/// A request is answered as what it did, even if the whole of the answer would be larger than a stanza may be.
+/// A request that succeeded is answered with a result, even if the complete answer would exceed the
+/// stanza limit.
 #[tokio::test]
 async fn oversized_reply_to_a_change_is_shortened() {
     let mut component = TestComponent::start().await;
     component.create(OWNER, "n", &[]).await;
-    // An apostrophe is written as five bytes.
+    // An apostrophe is serialized as five bytes.
     let long = "'".repeat(1000);
     let entry =
         |number| format!("<subscription jid=\"a@b/{number:03}{long}\" subscription='pending'/>");
@@ -405,7 +409,7 @@ async fn oversized_reply_to_a_change_is_shortened() {
     let content = format!("<subscriptions node='n'>{good}{entries}</subscriptions>");
     let answer = component.owner(OWNER, "set", &content).await;
     assert_eq!(error(&answer), "modify not-acceptable");
-    // The error repeats the beginning of the request, without entries.
+    // The error repeats the beginning of the request without its entries.
     let repeated = answer.get_child("pubsub", OWNER_NS).unwrap().children().next().unwrap();
     assert_eq!(repeated.children().count(), 0);
     let there = component.owner(OWNER, "get", "<subscriptions node='n'/>").await;
@@ -415,7 +419,7 @@ async fn oversized_reply_to_a_change_is_shortened() {
     );
 }
 
-/// A dead domain may send back more than it may ask.
+/// A dead domain may send back more bounces than its request rate allows.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn bounced_notifications_do_not_count_as_requests() {
     let one = [
@@ -430,7 +434,7 @@ async fn bounced_notifications_do_not_count_as_requests() {
     assert_eq!(served.stat("notification_bounces_total").await, 300);
 }
 
-/// Whom others subscribe keeps room for subscriptions of its own.
+/// Subscriptions that others create for a JID do not use up the allowance of this JID.
 #[tokio::test]
 async fn subscriptions_set_by_owners_leave_room_for_own_subscriptions() {
     let mut component = limited("max_subscriptions_per_jid", 2).await;
@@ -452,7 +456,7 @@ async fn subscriptions_set_by_owners_leave_room_for_own_subscriptions() {
 async fn form_fields_are_limited() {
     let mut component = TestComponent::start().await;
     component.create(OWNER, "n", &[]).await;
-    // Each field has one value, and the form's type is one of them.
+    // Each field has one value; the form type is one more field.
     let fields = |number: usize| vec![("title", "x"); number];
     let set = component.configure(OWNER, "n", &fields(127)).await;
     assert_eq!(set.attr("type"), Some("result"));
@@ -502,7 +506,7 @@ async fn max_payload_bytes_is_enforced() {
     assert_eq!(error(&refused), "modify not-acceptable");
 }
 
-/// A node keeps the number that it was created with, and an error names the limit that is lower.
+/// A node keeps the limit that it was created with; the error names the lower of the limits.
 #[tokio::test]
 async fn oversized_payload_error_names_the_lower_limit() {
     let mut component = limited("max_payload_bytes", 100).await;
@@ -564,7 +568,7 @@ async fn max_reply_bytes_is_enforced() {
     for id in ["1", "2", "3", "4"] {
         component.publish(OWNER, "n", id).await;
     }
-    // Each is 42 bytes: 19, its name and its payload. None shows its publisher.
+    // Each item has 42 bytes: 19, its id and its payload. No item shows its publisher.
     assert_eq!(component.items(OWNER, "n").await, ["3", "4"]);
 }
 
@@ -635,7 +639,7 @@ async fn configuration_texts_are_limited() {
     }
 }
 
-/// A node has to fit into a row of the store, whatever each of its texts may have.
+/// A node has to fit into a row of the store, even if each of its texts has the maximum length.
 #[tokio::test]
 async fn texts_of_one_node_are_limited_together() {
     let folder = tempfile::tempdir().unwrap();
@@ -656,12 +660,12 @@ async fn texts_of_one_node_are_limited_together() {
     assert_eq!(longer.attr("type"), Some("result"), "{}", shown(&longer));
 }
 
-/// An error that is larger than a stanza may be is sent without what it says beside its conditions.
+/// An error that would exceed the stanza limit is sent with its conditions only.
 #[tokio::test]
 async fn error_beyond_max_stanza_bytes_is_shortened() {
     let mut component = limited("max_stanza_bytes", 10_000).await;
     component.create(OWNER, "n", &[]).await;
-    // Each of these takes five bytes, in the request and in the error.
+    // Each `&` is serialized as five bytes, in the request and in the error.
     let uri = format!("xmpp:{}", "&amp;".repeat(1850));
     let delete = format!("<delete node='n'><redirect uri='{uri}'/></delete>");
     let deleted = component.owner(OWNER, "set", &delete).await;

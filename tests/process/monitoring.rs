@@ -8,7 +8,7 @@ use crate::support::{
     process::ServiceProcess,
 };
 
-/// What a web server on this machine answers: status and body.
+/// Requests a path from the local web server; returns status and body.
 async fn get(port: u16, path: &str) -> (u16, String) {
     let mut stream = tokio::net::TcpStream::connect(("127.0.0.1", port)).await.unwrap();
     let request = format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
@@ -55,16 +55,16 @@ async fn metrics_and_health_are_served_over_http() {
     }
     let memory = text.lines().find_map(|line| line.strip_prefix("process_resident_memory_bytes "));
     assert!(memory.unwrap().parse::<u64>().unwrap() > 1_000_000);
-    // Without a server it lives, and does not serve.
+    // Without a connection to the server the service is healthy, but not ready.
     served.link.shut().await;
     while get(free, "/readyz").await.0 == 200 {}
     assert_eq!(get(free, "/healthz").await.0, 200);
 }
 
-/// The dashboard names metrics that there are.
+/// Every metric named in the dashboard exists.
 #[tokio::test]
 async fn dashboard_names_existing_metrics() {
-    // What has no value yet is not shown.
+    // Metrics without a value are not exported.
     let mut served = ServiceProcess::start(&[("LIMITS_MAX_NODES", "0")], &[]).await;
     let create = "<pubsub xmlns='http://jabber.org/protocol/pubsub'><create node='n'/></pubsub>";
     assert_eq!(served.ask("owner@localhost", "set", create).await.attr("type"), Some("error"));
@@ -86,7 +86,7 @@ async fn dashboard_names_existing_metrics() {
     }
 }
 
-/// Each limit that a request can be past is counted under its name.
+/// Each limit that a request can exceed is counted under its name.
 #[tokio::test]
 async fn rejections_are_counted_by_limit() {
     let small = [

@@ -35,11 +35,12 @@ async fn component_with_policies(policies: Vec<PolicyConfig>) -> TestComponent {
     TestComponent::with(Arc::new(MemoryStore::new()), configure).await
 }
 
-/// What the service shows of a field of a node's configuration, or of the default one.
+/// Returns the value of a field from the configuration form of a node, or of the default
+/// configuration.
 pub async fn field(component: &mut TestComponent, of: &str, name: &str) -> String {
     let shown = shown(&component.owner(ADMIN, "get", of).await);
     let (_, rest) = shown.split_once(&format!("pubsub#{name}")).expect("the field");
-    // Options come first, and have values too.
+    // Options precede the value, and have values too.
     let (field, _) = rest.split_once("</field>").unwrap();
     let (_, value) = field.rsplit_once("<value>").expect("a value");
     value.split_once("</value>").unwrap().0.to_owned()
@@ -89,21 +90,21 @@ async fn max_nodes_limits_the_nodes_of_a_pattern() {
             assert_eq!(error(&answer), "cancel not-allowed max-nodes-exceeded", "{node}");
         }
     }
-    // Nobody has more than that by publishing, or as an administrator.
+    // The quota also applies to auto-create and to administrators.
     assert_eq!(
         error(&component.publish(USER, "few/3", "1").await),
         "cancel not-allowed max-nodes-exceeded"
     );
     let answer = component.pubsub(ADMIN, "set", &create("few/3")).await;
     assert_eq!(error(&answer), "cancel not-allowed max-nodes-exceeded");
-    // One that goes makes room for one.
+    // Deleting a node releases quota for another.
     component.owner(USER, "set", "<delete node='few/1'/>").await;
     assert_eq!(component.publish(USER, "few/3", "1").await.attr("type"), Some("result"));
     assert_eq!(
         error(&component.publish(USER, "few/4", "1").await),
         "cancel not-allowed max-nodes-exceeded"
     );
-    // Nodes that are there count under another quota too.
+    // Existing nodes count towards a changed quota too.
     component.reload.send_modify(|config| config.policies = vec![few(5)]);
     loop {
         if component.publish(USER, "few/4", "1").await.attr("type") == Some("result") {
@@ -190,7 +191,8 @@ async fn max_items_and_max_subscriptions_apply_to_the_nodes_of_a_pattern() {
     assert_eq!(error(&refused), "wait policy-violation too-many-subscriptions");
 }
 
-/// Libervia copies the configuration of a blog to the node of its reactions, which may have lower limits.
+/// Libervia copies the configuration of a blog node to the node of its reactions, which may have
+/// lower limits.
 #[tokio::test]
 async fn numbers_above_the_limits_of_a_policy_are_lowered() {
     let limits =
@@ -220,7 +222,7 @@ async fn numbers_above_the_limits_of_a_policy_are_lowered() {
         let create = format!("<create node='small/2'/><configure>{form}</configure>");
         assert_eq!(error(&component.pubsub(USER, "set", &create).await), "modify not-acceptable");
     }
-    // What a publisher wants is a condition: a node that it creates has to meet it too.
+    // Publish-options are preconditions: a node that the publish creates has to meet them too.
     let form = |items| form(&[("max_items", items)]).replace("node_config", "publish-options");
     for (items, expected) in
         [("3", Some("cancel conflict precondition-not-met")), ("2", None), ("max", None)]
@@ -241,7 +243,7 @@ async fn numbers_above_the_limits_of_a_policy_are_lowered() {
     assert_eq!(error(&answer), "modify not-acceptable");
 }
 
-/// The policies that `config/gjallar.toml` has, commented out, from a line on.
+/// Returns the policies that are commented out in `config/gjallar.toml`, from a line on.
 fn shipped(from: &str) -> Vec<PolicyConfig> {
     #[derive(serde::Deserialize)]
     struct Shipped {
@@ -259,7 +261,8 @@ fn publish(node: &str, item: &str, text: &str) -> String {
     format!("<publish node='{node}'><item id='{item}'><x xmlns='urn:x'>{text}</x></item></publish>")
 }
 
-/// Where the author's client created no node, the first comment or reaction does; everybody else comments and reacts too.
+/// Without a node created by the author's client, the first comment or reaction creates it; all
+/// other users can comment and react too.
 #[tokio::test]
 async fn social_nodes_are_open_to_all() {
     let mut component = component_with_policies(shipped("Social nodes:")).await;
@@ -290,7 +293,7 @@ async fn social_nodes_are_open_to_all() {
         component.owner(romeo, "set", &member).await;
         assert_eq!(component.message().await.attr("to"), Some("new@localhost"));
     }
-    // A user of another server may begin where the policies let anyone.
+    // A user of another server may create a node only where the policies allow everyone.
     let far = "far@far.example/c";
     let first = publish("urn:xmpp:microblog:0:comments/post-2", "far", "like");
     assert_eq!(error(&component.pubsub(far, "set", &first).await), "cancel item-not-found");
@@ -300,14 +303,14 @@ async fn social_nodes_are_open_to_all() {
     component.granted(far, &first).await;
 }
 
-/// Neither by their number nor by their bytes.
+/// A node is full before eviction by number or by bytes begins.
 #[tokio::test]
 async fn filling_a_social_node_removes_no_items_of_others() {
     let mut policies = shipped("Social nodes:");
     policies.retain(|policy| policy.nodes.starts_with("urn:"));
     let defaults = Config::default().limits;
     for policy in &mut policies {
-        // With the longest id and publisher, escaped.
+        // Size of an item with the longest id and publisher, escaped.
         let item = u64::from(policy.limits.max_payload_bytes.unwrap()) + 6 * 1023 + 2047 + 40;
         let items = policy.limits.max_items.unwrap_or(defaults.max_items);
         assert!(item * u64::from(items) <= defaults.max_node_bytes, "{}", policy.nodes);
@@ -323,7 +326,7 @@ async fn filling_a_social_node_removes_no_items_of_others() {
         let refused = component.pubsub(mallory, "set", &publish(node, "3", "spam")).await;
         assert_eq!(error(&refused), "cancel conflict node-full");
         assert_eq!(component.items(romeo, node).await, ["romeo", "1", "2"]);
-        // What is there can be changed, and its owner makes room.
+        // Existing items can be changed, and the owner can release space.
         component.granted(romeo, &publish(node, "romeo", "other words")).await;
         component.granted(romeo, &format!("<retract node='{node}'><item id='1'/></retract>")).await;
         component.granted(romeo, &publish(node, "romeo-2", "a comment")).await;

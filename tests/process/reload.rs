@@ -1,4 +1,4 @@
-//! Reloading of the configuration while the service runs.
+//! Reload of the configuration while the service runs.
 
 use std::fs;
 
@@ -19,7 +19,7 @@ async fn a_reload_keeps_the_connection() {
         config.limits.max_batch = 1;
         config.policies = vec![PolicyConfig { auto_create: false, ..policy("closed/*") }];
     });
-    // It is taken up beside what is asked.
+    // The reload runs concurrently with requests.
     while component.publish(USER, "closed/1", "1").await.attr("type") == Some("result") {
         component.owner(USER, "set", "<delete node='closed/1'/>").await;
     }
@@ -28,7 +28,7 @@ async fn a_reload_keeps_the_connection() {
     assert_eq!(error(&refused), "cancel not-allowed max-items-exceeded");
     let configure = component.configure(ADMIN, "n", &[("title", "t")]).await;
     assert_eq!(error(&configure), "auth forbidden");
-    // And back.
+    // Restores the previous configuration.
     component.reload.send_modify(|config| {
         config.admins = vec!["admin@localhost".into()];
         config.policies = Vec::new();
@@ -37,7 +37,7 @@ async fn a_reload_keeps_the_connection() {
     assert_eq!(component.publish(USER, "closed/1", "1").await.attr("type"), Some("result"));
 }
 
-/// Gives it another configuration, and waits until it is taken up.
+/// Changes the configuration, and waits until the component has applied it.
 async fn reload_with(component: &mut TestComponent, change: impl FnOnce(&mut Config)) {
     component.reload.send_modify(|config| {
         change(config);
@@ -135,7 +135,7 @@ async fn sighup_reloads_the_file_and_logs_changes_or_errors() {
     service.has_logged("policies: \"b/*\": ").await;
     write("server = 'nowhere'\n[limits]\nmax_items = 7\n");
     service.hang_up();
-    // The variable outweighs it.
+    // The environment variable takes precedence over the file.
     service.has_logged("before=\"6\" after=\"7\"").await;
     write("[link]\nmax_stanza_bytes = 5\n[limits]\nmax_items = 8\n");
     service.hang_up();

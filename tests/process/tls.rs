@@ -1,4 +1,4 @@
-//! TLS to the server, with authorities of one's own.
+//! TLS to the server, with private certificate authorities.
 
 use std::{
     path::Path,
@@ -18,7 +18,7 @@ use tokio_rustls::{
 
 use crate::support::{component::TestComponent, process::lines_with_event};
 
-/// Makes an authority, and a certificate of it for a name.
+/// Creates a certificate authority, and a certificate signed by it for a name.
 fn certify(folder: &Path, name: &str) {
     std::fs::write(folder.join("names"), format!("subjectAltName=DNS:{name}")).unwrap();
     let script = "set -e
@@ -31,7 +31,7 @@ fn certify(folder: &Path, name: &str) {
     assert!(made.status.success(), "{made:?}");
 }
 
-/// A server's TLS end, which leads to a plain port; its own port.
+/// Starts a TLS endpoint that forwards to a plain port; returns the port of the endpoint.
 async fn terminate(folder: &Path, plain: u16) -> u16 {
     let chain = CertificateDer::pem_file_iter(folder.join("server.pem")).unwrap();
     let chain = chain.collect::<Result<Vec<_>, _>>().unwrap();
@@ -44,7 +44,7 @@ async fn terminate(folder: &Path, plain: u16) -> u16 {
     tokio::spawn(async move {
         loop {
             let (tcp, _) = listener.accept().await.unwrap();
-            // A client that does not trust us ends the handshake.
+            // A client that does not trust the certificate ends the handshake.
             if let Ok(mut tls) = acceptor.accept(tcp).await {
                 let mut to = TcpStream::connect(("127.0.0.1", plain)).await.unwrap();
                 let _ = tokio::io::copy_bidirectional(&mut tls, &mut to).await;
@@ -54,7 +54,7 @@ async fn terminate(folder: &Path, plain: u16) -> u16 {
     port
 }
 
-/// Not a packet goes there: the address is that of no machine.
+/// The check sends nothing: no machine has this address.
 #[test]
 fn plain_tcp_to_another_machine_is_refused() {
     let mut service = serve("192.0.2.1:5347", &[]);
@@ -64,7 +64,7 @@ fn plain_tcp_to_another_machine_is_refused() {
     assert!(line.contains("ERROR") && line.contains("plain TCP to 192.0.2.1:5347"), "{line}");
 }
 
-/// The real binary, towards a server.
+/// Starts the real binary with this server address.
 fn serve(server: &str, more: &[(&str, &Path)]) -> Child {
     Command::new(env!("CARGO_BIN_EXE_gjallar"))
         .arg("serve")
@@ -80,7 +80,7 @@ fn serve(server: &str, more: &[(&str, &Path)]) -> Child {
         .unwrap()
 }
 
-/// The first line of its log that has this event.
+/// Returns the first line of the log with this event.
 fn line_with(service: &mut Child, event: &str) -> String {
     let log = std::io::BufReader::new(service.stderr.take().unwrap());
     let mut lines = std::io::BufRead::lines(log).map(Result::unwrap);
@@ -105,7 +105,8 @@ async fn server_of_the_configured_authority_is_trusted() {
     component.finish().await;
 }
 
-/// One of another authority, or for another name: nothing is sent there, and the log says why.
+/// With a certificate of another authority, or for another name, the service sends nothing and logs
+/// the reason.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn server_of_another_authority_or_name_is_refused() {
     for (name, is_own, expected) in [

@@ -1,11 +1,11 @@
-//! Architecture: the allowed dependencies between modules and on crates, and the heads of files.
+//! Architecture: allowed dependencies between modules and on crates, and module comments.
 
 use std::{
     fs,
     path::{Path, PathBuf},
 };
 
-/// Module, the modules of the crate that it may use, and the crates that it may name (of [`HEAVY`]).
+/// Module, the modules of the crate that it may use, and the crates of [`HEAVY`] that it may name.
 const ARROWS: &[(&str, &[&str], &[&str])] = &[
     ("store", &["store"], &["sled", "postcard", "crc32c", "sha2", "serde"]),
     ("service", &["service", "store"], &["prometheus_client", "wildmatch"]),
@@ -86,7 +86,7 @@ pub fn files(folder: &Path, ending: &str) -> Vec<(PathBuf, String)> {
     found
 }
 
-/// Whether code names a crate: at the beginning of a path.
+/// Returns `true` if code names a crate at the beginning of a path.
 fn names(text: &str, name: &str) -> bool {
     let code = text.lines().filter(|line| !line.trim_start().starts_with("//"));
     code.into_iter().any(|line| {
@@ -99,10 +99,10 @@ fn names(text: &str, name: &str) -> bool {
     })
 }
 
-/// The folder or file of a module.
+/// Returns the files of a module.
 fn files_of(module: &str) -> Vec<(PathBuf, String)> {
     let mut found = files(&root().join("src").join(module.replace("::", "/")), "rs");
-    // A module inside another has its own rule.
+    // A nested module with an entry in [`ARROWS`] has its own rule.
     found.retain(|(path, _)| {
         let inner = ARROWS.iter().filter(|(other, ..)| other.starts_with(&format!("{module}::")));
         inner
@@ -112,7 +112,7 @@ fn files_of(module: &str) -> Vec<(PathBuf, String)> {
     found
 }
 
-/// The module that a file is.
+/// Returns the module path of a file.
 fn module_of(path: &Path) -> Vec<String> {
     let inside = path.strip_prefix(root().join("src")).unwrap().with_extension("");
     let mut module: Vec<String> =
@@ -123,7 +123,7 @@ fn module_of(path: &Path) -> Vec<String> {
     module
 }
 
-/// Reads a tree of a `use`, or a path, and adds its paths.
+/// Parses a `use` tree or a path, and collects its paths.
 fn paths(text: &mut &str, prefix: &[String], found: &mut Vec<Vec<String>>) {
     *text = text.trim_start();
     if let Some(rest) = text.strip_prefix('{') {
@@ -159,20 +159,20 @@ fn paths(text: &mut &str, prefix: &[String], found: &mut Vec<Vec<String>>) {
         .map_or(*text, |alias| alias.trim_start_matches(|c: char| c.is_alphanumeric() || c == '_'));
 }
 
-/// The paths inside the crate that a file of a module names.
+/// Returns the paths inside the crate that a file of a module names.
 fn used(module: &[String], text: &str) -> Vec<Vec<String>> {
     let code: String = text
         .lines()
         .filter(|line| !line.trim_start().starts_with("//"))
         .flat_map(|line| [line, "\n"])
         .collect();
-    // A visibility names no dependency.
+    // `pub(in crate::…)` is not a dependency.
     let code = code.replace("(in crate::", "(");
     let (mut found, mut rest) = (Vec::new(), code.as_str());
     while let Some(at) =
         ["crate::", "super::"].into_iter().filter_map(|start| rest.find(start)).min()
     {
-        // A path that begins elsewhere, as in `name_of_crate::x`.
+        // Skips paths of other crates, as in `name_of_crate::x`.
         let is_word = rest[..at].ends_with(|c: char| c.is_alphanumeric() || c == '_');
         let (start, tail) = rest[at..].split_at("crate::".len());
         rest = tail;
@@ -190,7 +190,7 @@ fn modules_use_only_allowed_modules() {
         let files = files_of(module);
         assert!(!files.is_empty(), "{module}");
         for (path, text) in files {
-            // Tests may put together more.
+            // Unit tests may combine more modules.
             if path.ends_with("tests.rs") {
                 continue;
             }
@@ -209,7 +209,7 @@ fn modules_use_only_allowed_modules() {
     }
 }
 
-/// The rules have no dependency by which they could wait, log, store, or read XML.
+/// The rules have no dependency that waits, logs, stores, or parses XML.
 #[test]
 fn the_rules_depend_on_few_crates() {
     let manifest = fs::read_to_string(root().join("crates/pubsub/Cargo.toml")).unwrap();

@@ -1,4 +1,5 @@
-//! What is offered, against the registrar's lists (§16); and docs/CONFORMANCE.md, against the code and the tests.
+//! Announced features and fields, against the registrar's lists (§16); docs/CONFORMANCE.md, against
+//! the code and the tests.
 
 use std::{collections::BTreeSet, fs, path::Path, sync::Arc};
 
@@ -14,16 +15,16 @@ use crate::support::component::{TestComponent, assert_options_have_labels};
 
 const READER: &str = "reader@localhost/phone";
 
-/// §16.4.4 of XEP-0060 1.30.0, but for what is of collections (XEP-0248).
+/// Fields of §16.4.4 of XEP-0060 1.30.0, without those for collections (XEP-0248).
 const NODE_CONFIG: &str = "access_model body_xslt contact dataform_xslt deliver_notifications deliver_payloads \
     description item_expire itemreply language max_items max_payload_size notification_type notify_config \
     notify_delete notify_retract notify_sub persist_items presence_based_delivery publish_model publish_node_full \
     purge_offline roster_groups_allowed send_last_published_item subscribe tempsub title type";
-/// §16.4.2, with the same exception.
+/// Fields of §16.4.2, without those for collections.
 const SUBSCRIBE_OPTIONS: &str = "deliver digest digest_frequency expire include_body show-values";
-/// §16.4.3, and `item_expire` of XEP-0460.
+/// Fields of §16.4.3, and `item_expire` of XEP-0460.
 const META_DATA: &str = "creation_date creator num_subscribers owner publisher";
-/// The types of the fields in the registry (§16.4) that are not of type text-single.
+/// Types of the fields in the registry (§16.4) that are not text-single.
 const TYPES: &str = "access_model:list-single allow:boolean contact:jid-multi creator:jid-single deliver:boolean \
     deliver_notifications:boolean deliver_payloads:boolean digest:boolean include_body:boolean itemreply:list-single \
     language:list-single notification_type:list-single notify_config:boolean notify_delete:boolean \
@@ -31,7 +32,7 @@ const TYPES: &str = "access_model:list-single allow:boolean contact:jid-multi cr
     publish_model:list-single publish_node_full:list-single publisher:jid-multi purge_offline:boolean \
     roster_groups_allowed:list-multi send_last_published_item:list-single show-values:list-multi subscribe:boolean \
     subscriber_jid:jid-single tempsub:boolean";
-/// The labels of the registry (§16.4) for the fields of each form, but for collections.
+/// Labels of the registry (§16.4) for the fields of each form, without those for collections.
 const LABELS: &[(&str, &[(&str, &str)])] = &[
     (
         "subscribe_authorization",
@@ -157,8 +158,8 @@ const LABELS: &[(&str, &[(&str, &str)])] = &[
         ],
     ),
 ];
-/// §16.3, but for collections, and for what profiles for accounts have. Of the five `access-…` that of the default
-/// model is announced (§10). And `since` of XEP-0312.
+/// Features of §16.3, without those for collections and for account profiles. Of the five
+/// `access-…` features only that of the default model is announced (§10). `since` is from XEP-0312.
 const FEATURES: &str = "access-open auto-create auto-subscribe config-node config-node-max create-and-configure create-nodes \
     delete-items delete-nodes filtered-notifications get-pending instant-nodes item-ids last-published leased-subscription \
     manage-subscriptions member-affiliation meta-data modify-affiliations multi-items multi-subscribe \
@@ -201,7 +202,7 @@ async fn registered_features_and_meta_data_are_announced() {
     let info = component.ask(READER, "get", query).await;
     let query = info.children().next().unwrap();
     let features: Vec<_> = query.children().filter_map(|child| child.attr("var")).collect();
-    // XEP-0115 §6.1: whatever reads capabilities announces that.
+    // XEP-0115 §6.1: an entity that processes capabilities announces the feature.
     assert!(features.contains(&"http://jabber.org/protocol/caps"));
     let features = features.into_iter();
     let features =
@@ -216,12 +217,12 @@ async fn registered_features_and_meta_data_are_announced() {
     let vars = vars.filter_map(|var| var.strip_prefix("pubsub#"));
     let mut expected = listed(META_DATA);
     expected.extend(listed(NODE_CONFIG));
-    // The names of groups in an owner's roster are not shown to others.
+    // Other users must not see the group names of an owner's roster.
     expected.remove("roster_groups_allowed");
     assert_eq!(vars.map(str::to_owned).collect::<BTreeSet<_>>(), expected);
 }
 
-/// A field of a form that has a name with `pubsub#`.
+/// Form field whose name begins with `pubsub#`.
 struct FormField {
     form: String,
     var: String,
@@ -229,7 +230,7 @@ struct FormField {
     label: Option<String>,
 }
 
-/// Collects these fields of every form in an element. Options have labels.
+/// Collects the `pubsub#` fields of every form in an element. Asserts that options have labels.
 fn collect_fields(element: &Element, found: &mut Vec<FormField>) {
     assert_options_have_labels(element);
     let form_type = element.children().find(|field| field.attr("var") == Some("FORM_TYPE"));
@@ -251,7 +252,8 @@ fn collect_fields(element: &Element, found: &mut Vec<FormField>) {
     element.children().for_each(|child| collect_fields(child, found));
 }
 
-/// The label of a field in the registry, without a full stop. Meta-data include fields of the configuration.
+/// Returns the label of a field in the registry, without its full stop. Meta-data include fields of
+/// the configuration.
 fn registered_label(form: &str, var: &str) -> Option<&'static str> {
     let labels =
         |form: &str| LABELS.iter().find(|(name, _)| *name == form).map(|(_, labels)| labels);
@@ -260,7 +262,8 @@ fn registered_label(form: &str, var: &str) -> Option<&'static str> {
     label.map(|label| label.trim_end_matches('.'))
 }
 
-/// Libraries check the type of each field, and refuse the form or close the connection if it is another (aioxmpp, Smack).
+/// Libraries check the type of each field, and reject the form or close the connection if the type
+/// differs (aioxmpp, Smack).
 #[tokio::test]
 async fn fields_have_the_types_and_labels_of_the_registry() {
     let owner = "owner@localhost/desk";
@@ -302,7 +305,7 @@ fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
-/// Every comment with this mark in the code, as a line of the document.
+/// Returns every comment with this mark in the code, each as a line of the document.
 fn marked(mark: &str) -> String {
     let mut paths: Vec<_> =
         ["crates", "src"].iter().flat_map(|part| walk(&root().join(part))).collect();
@@ -384,8 +387,8 @@ fn clauses_of_error_cases() -> BTreeSet<String> {
     names.map(clause).filter(|clause| !clause.is_empty()).collect()
 }
 
-/// Each error case has a row of the document that names its test, or cannot occur and is listed as such. If the row
-/// names `it::xep0060::error_cases`, a test of this module has the clause in its name.
+/// Each error case has a row in the document that names its test, or is listed as impossible. If
+/// the row names `it::xep0060::error_cases`, a test of that module has the clause in its name.
 #[test]
 fn every_error_case_is_tested_or_cannot_occur() {
     let document = fs::read_to_string(root().join("docs/CONFORMANCE.md")).unwrap();

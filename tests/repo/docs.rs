@@ -1,4 +1,4 @@
-//! Documents: what they must name, and that everything they name exists.
+//! Documents: their required content, and the existence of everything that they name.
 
 use std::{collections::BTreeSet, fs, path::PathBuf, process::Command};
 
@@ -22,7 +22,7 @@ fn every_key_of_the_configuration_is_documented() {
     }
 }
 
-/// The tests of this binary, by their full names.
+/// Returns the tests of this binary by full name.
 pub fn tests() -> BTreeSet<String> {
     let list = Command::new(std::env::current_exe().unwrap()).arg("--list").output().unwrap();
     let list = String::from_utf8(list.stdout).unwrap();
@@ -30,7 +30,7 @@ pub fn tests() -> BTreeSet<String> {
     names.map(|name| format!("it::{name}")).collect()
 }
 
-/// A document that names a test or a file names one that is there.
+/// Tests and files that a document names exist.
 #[test]
 fn documents_name_existing_tests_and_files() {
     let tests = tests();
@@ -104,12 +104,12 @@ fn links_of_documents_lead_to_files_and_anchors() {
     assert!(found > 20, "{found}");
 }
 
-/// The field `event` of each call of a macro of the log, if the call has one.
+/// Returns the field `event` of each call of a log macro, `None` for calls without the field.
 fn events<'a>(text: &'a str, call: &str) -> Vec<Option<&'a str>> {
     let calls = text.match_indices(call).map(|(at, _)| &text[at + call.len()..]);
     let of_call = |call: &'a str| {
         let arguments = call.trim_start();
-        // The target is the only argument before it.
+        // The target is the only argument that can precede the field.
         let arguments = match arguments.strip_prefix("target: ") {
             Some(rest) => rest.split_once(',')?.1.trim_start(),
             None => arguments,
@@ -121,7 +121,7 @@ fn events<'a>(text: &'a str, call: &str) -> Vec<Option<&'a str>> {
     calls.map(of_call).collect()
 }
 
-/// The files of the program and of its rules.
+/// Returns the source files of the program and of the rules.
 fn sources() -> Vec<(PathBuf, String)> {
     ["src", "crates"].map(|folder| files(&root().join(folder), "rs")).concat()
 }
@@ -170,14 +170,14 @@ fn every_warning_is_explained() {
     assert_eq!(explained.collect::<BTreeSet<_>>(), logged.collect::<BTreeSet<_>>());
 }
 
-/// Every XEP that the code names is in the description of the project, and no other.
+/// The description of the project lists exactly the XEPs that the code names.
 #[test]
 fn doap_has_exactly_the_xeps_in_the_code() {
     let mut named = BTreeSet::new();
     for (_, text) in sources() {
         named.extend(text.match_indices("XEP-").map(|(at, _)| text[at + 4..at + 8].to_owned()));
     }
-    // That of accounts.
+    // XEP-0376 is for accounts.
     named.remove("0376");
     let document = fs::read_to_string(root().join("docs/doap.xml")).unwrap();
     let described = document.split("extensions/xep-").skip(1).map(|rest| rest[..4].to_owned());

@@ -1,4 +1,4 @@
-//! The vocabulary: names that must not come back, and the types of the glossary.
+//! The vocabulary: retired names, and the types of the glossary.
 
 use std::fs;
 
@@ -63,7 +63,7 @@ const METRICS: &str = "
     gjallar_available gjallar_interested gjallar_resident_bytes gjallar_tasks
 ";
 
-/// The word after a keyword at a place where a definition begins.
+/// Returns the identifier after a keyword that begins a definition.
 fn defined<'a>(line: &'a str, keyword: &str) -> Option<&'a str> {
     let (before, after) = line.split_once(keyword)?;
     let is_word = before.ends_with(|c: char| c.is_alphanumeric() || c == '_');
@@ -72,7 +72,7 @@ fn defined<'a>(line: &'a str, keyword: &str) -> Option<&'a str> {
     Some(&word[..end]).filter(|_| !is_word)
 }
 
-/// The field that a line declares.
+/// Returns the name of the field that a line declares.
 fn field(line: &str) -> Option<&str> {
     let line = line.trim_start();
     let line = match line.strip_prefix("pub") {
@@ -83,7 +83,7 @@ fn field(line: &str) -> Option<&str> {
     Some(name).filter(|name| name.chars().all(|c| c.is_ascii_lowercase() || c == '_'))
 }
 
-/// The retired names that a line of code defines.
+/// Returns the retired names that a line of code defines.
 fn retired(line: &str) -> Vec<&str> {
     let code = line.split("//").next().unwrap_or_default();
     let is_in = |list: &str, name: &str| list.split_whitespace().any(|retired| retired == name);
@@ -144,7 +144,7 @@ fn name_check_finds_every_definition() {
     }
 }
 
-/// Each type that the glossary names as present is defined, under exactly this name.
+/// Each type that the glossary lists as existing is defined under exactly this name.
 #[test]
 fn the_types_of_the_glossary_exist() {
     let document = fs::read_to_string(root().join("docs/VOCABULARY.md")).unwrap();
@@ -158,7 +158,7 @@ fn the_types_of_the_glossary_exist() {
             let is_defined = |line: &str| {
                 let keywords = ["struct", "enum", "trait", "type"];
                 keywords.iter().any(|keyword| defined(line, keyword) == Some(name))
-                    // The macro of names defines them.
+                    // The macro `id!` defines identifier types.
                     || line.starts_with(&format!("id!({name},"))
             };
             let mut lines = sources.iter().flat_map(|(_, text)| text.lines());

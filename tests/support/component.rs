@@ -1,4 +1,4 @@
-//! What the tests stand on: a running component and the server's end of its stream.
+//! Base of most tests: a running component and the server's end of its stream.
 
 use std::{collections::VecDeque, sync::Arc, time::Duration};
 
@@ -25,54 +25,54 @@ pub const SERVICE: &str = "pubsub.localhost";
 pub const ADMIN: &str = "admin@localhost/desk";
 const TIMEOUT: Duration = Duration::from_secs(20);
 
-/// The namespaces that tests look for.
+/// Namespaces that tests look for.
 pub const PUBSUB: &str = "http://jabber.org/protocol/pubsub";
 pub const OWNER: &str = "http://jabber.org/protocol/pubsub#owner";
 pub const EVENT: &str = "http://jabber.org/protocol/pubsub#event";
 pub const STREAM: &str = "jabber:component:accept";
 const STANZAS: &str = "urn:ietf:params:xml:ns:xmpp-stanzas";
 
-/// A component that serves, and the server's end of its stream: raw XML in and out.
+/// Running component with the server's end of its stream; sends and receives raw XML.
 pub struct TestComponent {
     listener: TcpListener,
     pub link: ServerStream,
     stop: watch::Sender<bool>,
-    /// Gives it another configuration.
+    /// Sender of new configurations to the component.
     pub reload: watch::Sender<Config>,
     task: JoinHandle<()>,
-    /// Messages that came while an answer was waited for.
+    /// Messages that were received while a test waited for an answer.
     inbox: VecDeque<Element>,
     asked: u64,
 }
 
-/// One connection, seen from the server.
+/// Connection of the component, seen from the server.
 pub struct ServerStream {
     reader: StreamReader<Deferring<OwnedReadHalf>>,
-    /// How the bytes are read, which the test may change.
+    /// Deferred parsing of the received bytes; tests can change it.
     pub reading: Arc<Reading>,
     writer: OwnedWriteHalf,
-    /// Barriers that are not returned yet, if they are held.
+    /// Barriers that are held back; `None` if they are returned at once.
     held: Option<Vec<Element>>,
     questions: Questions,
-    /// The presence that came: its type, and to whom it goes.
+    /// Presence stanzas received: type and recipient.
     presence: Vec<(String, String)>,
-    /// The pings to resources that came; `None` if they are received like other stanzas.
+    /// Pings to resources received; `None` if they are passed on like other stanzas.
     pings: Option<Vec<Element>>,
 }
 
-/// What the server's end does with a question about multicast services.
+/// Reaction of the server's end to queries about multicast services.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Questions {
-    /// It has no such service.
+    /// Answers that there is no such service.
     Refused,
-    /// It does not answer.
+    /// Does not answer.
     Dropped,
-    /// The test answers.
+    /// Passes the query on to the test.
     Received,
 }
 
 impl ServerStream {
-    /// Plays the server's part of XEP-0114 for the next connection.
+    /// Performs the server's part of the handshake (XEP-0114) on the next connection.
     pub async fn accept(listener: &TcpListener) -> Self {
         let (tcp, _) = timeout(TIMEOUT, listener.accept()).await.unwrap().unwrap();
         Self::welcome(tcp).await
@@ -115,12 +115,13 @@ impl ServerStream {
         self.writer.shutdown().await.unwrap();
     }
 
-    /// Sends what the component may not live to read.
+    /// Sends a stanza that the component may be gone too early to read; ignores errors.
     pub async fn send_if_it_lives(&mut self, xml: &str) {
         let _ = self.writer.write_all(xml.as_bytes()).await;
     }
 
-    /// The next stanza, or nothing if the component ended the stream. A barrier is routed back.
+    /// Returns the next stanza, or `None` if the component ended the stream. Returns barriers to
+    /// the component.
     pub async fn receive(&mut self) -> Option<Element> {
         loop {
             let stanza = self.receive_any().await?;
@@ -143,47 +144,47 @@ impl ServerStream {
         }
     }
 
-    /// The presence that came by now, and since this was asked last.
+    /// Returns the presence stanzas received since the last call.
     pub fn take_presence(&mut self) -> Vec<(String, String)> {
         std::mem::take(&mut self.presence)
     }
 
-    /// From now on pings to resources are received like other stanzas.
+    /// Passes pings to resources on like other stanzas from now on.
     pub fn receive_pings(&mut self) {
         self.pings = None;
     }
 
-    /// The pings to resources that came by now, and since this was asked last.
+    /// Returns the pings to resources received since the last call.
     pub fn take_pings(&mut self) -> Vec<Element> {
         self.pings.as_mut().map(std::mem::take).unwrap_or_default()
     }
 
-    /// Routes the next barrier back, which has to come: what was told before it is confirmed then.
+    /// Waits for the next barrier and returns it, which confirms all notifications sent before.
     pub async fn next_barrier(&mut self) {
         let barrier = self.receive_any().await.unwrap();
         assert!(is_barrier(&barrier), "{}", shown(&barrier));
         self.return_barrier(&barrier, false).await;
     }
 
-    /// From now on no barrier returns.
+    /// Holds back all barriers from now on.
     pub fn hold_barriers(&mut self) {
         self.held = Some(Vec::new());
     }
 
-    /// Returns those that were held, and from now on each.
+    /// Returns the held barriers, and every later one at once.
     pub async fn release_barriers(&mut self) {
         for barrier in self.held.take().into_iter().flatten() {
             self.return_barrier(&barrier, false).await;
         }
     }
 
-    /// Those that are held; from now on each is returned.
+    /// Takes the held barriers without returning them; later ones are returned at once.
     pub fn take_held(&mut self) -> Vec<Element> {
         self.held.take().unwrap_or_default()
     }
 
-    /// Routes a barrier back, or answers in the name of whom it is for; or says that all barriers came back that
-    /// there will ever be.
+    /// Returns a barrier, answers for the address that it was sent to, or confirms all barriers,
+    /// including those of previous processes.
     pub async fn return_barrier(&mut self, barrier: &Element, and_all_others: bool) {
         let (barrier_id, to) = (barrier.attr("id").unwrap(), barrier.attr("to").unwrap());
         let mut barrier = shown(barrier);
@@ -201,21 +202,21 @@ impl ServerStream {
                 "<iq type='result' from='{SERVICE}' to='{SERVICE}' id='{connection}-{last}'/>"
             );
         }
-        // The component may have gone meanwhile.
+        // The component may have ended already.
         let _ = self.writer.write_all(barrier.as_bytes()).await;
     }
 
-    /// Ends the connection as a server does that dies: what it has not read is lost.
+    /// Ends the connection like a server that dies: unread data is lost.
     pub async fn drop_unread(&mut self) {
         let _ = self.writer.shutdown().await;
     }
 
-    /// What happens from now on to questions about multicast services.
+    /// Sets the reaction to later queries about multicast services.
     pub fn on_questions(&mut self, questions: Questions) {
         self.questions = questions;
     }
 
-    /// The next stanza, whatever it is.
+    /// Returns the next stanza of any kind.
     pub async fn receive_any(&mut self) -> Option<Element> {
         loop {
             match timeout(TIMEOUT, self.reader.next()).await.expect("silence") {
@@ -237,18 +238,18 @@ impl ServerStream {
 }
 
 impl TestComponent {
-    /// A component with a store in memory.
+    /// Starts a component with a store in memory.
     pub async fn start() -> Self {
         Self::with(Arc::new(MemoryStore::new()), |_| {}).await
     }
 
-    /// A component with a store and a configuration of one's own.
+    /// Starts a component with this store and configuration.
     pub async fn with(store: Arc<dyn Store>, configure: impl FnOnce(&mut Config)) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         Self::at(listener, store, configure).await
     }
 
-    /// A component whose server listens here.
+    /// Starts a component for the server that listens here.
     pub async fn at(
         listener: TcpListener,
         store: Arc<dyn Store>,
@@ -270,12 +271,12 @@ impl TestComponent {
         Self { listener, link, stop, reload, task, inbox: VecDeque::new(), asked: 0 }
     }
 
-    /// Waits until the component has connected again.
+    /// Waits until the component has reconnected.
     pub async fn reconnected(&mut self) {
         self.link = ServerStream::accept(&self.listener).await;
     }
 
-    /// Breaks the connection, and waits until the component has connected again.
+    /// Breaks the connection, and waits until the component has reconnected.
     pub async fn reconnected_by_force(&mut self) {
         self.link.shut().await;
         self.reconnected().await;
@@ -285,7 +286,7 @@ impl TestComponent {
         self.link.send(xml).await;
     }
 
-    /// The next answer; messages are kept for [`Self::messages`].
+    /// Returns the next answer; keeps messages for [`Self::messages`].
     pub async fn answer(&mut self) -> Element {
         loop {
             let stanza = self.link.receive().await.expect("the stream ended");
@@ -311,31 +312,31 @@ impl TestComponent {
         answer
     }
 
-    /// A request in the namespace of XEP-0060.
+    /// Sends a request in the namespace of XEP-0060.
     pub async fn pubsub(&mut self, from: &str, kind: &str, content: &str) -> Element {
         self.ask(from, kind, &format!("<pubsub xmlns='{PUBSUB}'>{content}</pubsub>")).await
     }
 
-    /// A request in the namespace for owners.
+    /// Sends a request in the owner namespace.
     pub async fn owner(&mut self, from: &str, kind: &str, content: &str) -> Element {
         self.ask(from, kind, &format!("<pubsub xmlns='{OWNER}'>{content}</pubsub>")).await
     }
 
-    /// A request that is granted.
+    /// Sends a request that must succeed.
     pub async fn granted(&mut self, from: &str, content: &str) -> Element {
         let answer = self.pubsub(from, "set", content).await;
         assert_eq!(answer.attr("type"), Some("result"), "{content}: {}", shown(&answer));
         answer
     }
 
-    /// Creates a node with some configuration.
+    /// Creates a node with this configuration.
     pub async fn create(&mut self, owner: &str, node: &str, fields: &[(&str, &str)]) {
         let form = form(fields);
         let content = format!("<create node='{node}'/><configure>{form}</configure>");
         self.granted(owner, &content).await;
     }
 
-    /// Changes a node's configuration.
+    /// Changes the configuration of a node.
     pub async fn configure(&mut self, owner: &str, node: &str, fields: &[(&str, &str)]) -> Element {
         let content = format!("<configure node='{node}'>{}</configure>", form(fields));
         self.owner(owner, "set", &content).await
@@ -350,7 +351,7 @@ impl TestComponent {
         self.pubsub(from, "set", &format!("<publish node='{node}'>{item}</publish>")).await
     }
 
-    /// The ids of the items that an entity gets, in order.
+    /// Returns the ids of the items that an entity can retrieve, in order.
     pub async fn items(&mut self, from: &str, node: &str) -> Vec<String> {
         let answer = self.pubsub(from, "get", &format!("<items node='{node}'/>")).await;
         assert_eq!(answer.attr("type"), Some("result"), "{}", shown(&answer));
@@ -358,7 +359,8 @@ impl TestComponent {
         items.children().map(|item| item.attr("id").unwrap().to_owned()).collect()
     }
 
-    /// Subscribes so many to a node, of whom `zz` is served last, and waits until each was told so.
+    /// Subscribes this number of JIDs, with `zz` as the last recipient, and waits until each was
+    /// notified.
     pub async fn subscribe_many(&mut self, owner: &str, node: &str, number: usize) {
         let names: Vec<_> =
             (1..number).map(|n| n.to_string()).chain(std::iter::once("zz".into())).collect();
@@ -377,14 +379,14 @@ impl TestComponent {
         }
     }
 
-    /// Publishes an item of 20 kB: no buffer takes it a thousand times.
+    /// Publishes an item of 20 kB: no buffer can hold a thousand copies.
     pub async fn publish_much(&mut self, owner: &str, node: &str) {
         let text = "x".repeat(20_000);
         let item = format!("<item id='much'><x xmlns='urn:x'>{text}</x></item>");
         self.granted(owner, &format!("<publish node='{node}'>{item}</publish>")).await;
     }
 
-    /// Every message that was told by now: an event that follows them is waited for.
+    /// Returns all messages sent so far; waits for a later event as the end mark.
     pub async fn messages(&mut self) -> Vec<Element> {
         let probe = "probe@localhost/p";
         let made = self.pubsub(ADMIN, "set", "<create/>").await;
@@ -392,7 +394,7 @@ impl TestComponent {
         let node = made.attr("node").unwrap().to_owned();
         self.subscribe(probe, &node).await;
         self.publish(ADMIN, &node, "probe").await;
-        // By multicast, if there may be something on its way there.
+        // The end mark goes through the multicast service if notifications may be pending there.
         let is_probe = |message: &Element| {
             let addresses = message.children().filter(|child| child.name() == "addresses");
             let mut others = addresses.flat_map(Element::children).map(|other| other.attr("jid"));
@@ -412,14 +414,14 @@ impl TestComponent {
         self.inbox.drain(..).filter(|message| !is_probe(message)).collect()
     }
 
-    /// The contents of the events that a JID was told by now.
+    /// Returns the contents of the events sent to a JID so far.
     pub async fn events_for(&mut self, jid: &str) -> Vec<Element> {
         let messages = self.messages().await;
         let received = messages.into_iter().filter(|message| message.attr("to") == Some(jid));
         received.map(|message| event(&message)).collect()
     }
 
-    /// The next event, if it did not come while an answer was waited for.
+    /// Returns the next message, including those received while a test waited for an answer.
     pub async fn message(&mut self) -> Element {
         let message = match self.inbox.pop_front() {
             Some(message) => message,
@@ -429,12 +431,12 @@ impl TestComponent {
         message
     }
 
-    /// The messages that came while answers were waited for.
+    /// Returns the messages received while tests waited for answers.
     pub fn take_messages(&mut self) -> Vec<Element> {
         self.inbox.drain(..).collect()
     }
 
-    /// Stops in order; the rest of the stream.
+    /// Shuts the component down cleanly; returns the rest of the stream.
     pub async fn finish(mut self) -> Vec<Element> {
         self.stop.send_replace(true);
         let mut rest: Vec<_> = self.inbox.drain(..).collect();
@@ -446,36 +448,36 @@ impl TestComponent {
     }
 }
 
-/// Whether a message says how a subscription is now.
+/// Returns `true` if a message reports the state of a subscription.
 pub fn is_about_a_subscription(message: &Element) -> bool {
     let event = message.get_child("event", EVENT);
     event.is_some_and(|event| event.has_child("subscription", EVENT))
 }
 
-/// Whether a stanza is a barrier of the component.
+/// Returns `true` if a stanza is a barrier of the component.
 pub fn is_barrier(stanza: &Element) -> bool {
     stanza.name() == "iq" && stanza.attr("id").is_some_and(|id| id.starts_with("barrier-"))
 }
 
-/// Whether a stanza is a ping to a resource, or to the one beside it.
+/// Returns `true` if a stanza is a ping to a resource or its sibling address.
 pub fn is_ping(stanza: &Element) -> bool {
     let id = stanza.attr("id").unwrap_or_default();
     stanza.attr("type") == Some("get") && (id.starts_with("resource-") || id.starts_with("beside-"))
 }
 
-/// Whether the component looks for a multicast service.
+/// Returns `true` if a stanza is a query for a multicast service.
 pub fn is_question(stanza: &Element) -> bool {
     stanza.attr("type") == Some("get")
         && stanza.attr("id").is_some_and(|id| id.starts_with("multicast-"))
 }
 
-/// What is in the event of a message.
+/// Returns the content of the event in a message.
 pub fn event(message: &Element) -> Element {
     let event = message.get_child("event", EVENT).expect("an event");
     event.children().next().expect("content").clone()
 }
 
-/// The condition of an error, and of XEP-0060's beside it: `cancel item-not-found`.
+/// Returns type and conditions of an error, including that of XEP-0060: `cancel item-not-found`.
 pub fn error(answer: &Element) -> String {
     assert_eq!(answer.attr("type"), Some("error"), "{}", shown(answer));
     let error = answer.get_child("error", STREAM).unwrap();
@@ -487,13 +489,13 @@ pub fn error(answer: &Element) -> String {
     words.join(" ")
 }
 
-/// The text of an error.
+/// Returns the text of an error.
 pub fn error_text(answer: &Element) -> String {
     let text = answer.get_child("error", STREAM).and_then(|error| error.get_child("text", STANZAS));
     text.unwrap_or_else(|| panic!("no text: {}", shown(answer))).text()
 }
 
-/// A submitted form of node configuration; `title` stands for `pubsub#title`.
+/// Returns a submitted form of node configuration; `title` stands for `pubsub#title`.
 pub fn form(fields: &[(&str, &str)]) -> String {
     let fields = fields
         .iter()
@@ -505,12 +507,12 @@ pub fn form(fields: &[(&str, &str)]) -> String {
     )
 }
 
-/// An element as text, for messages of failure.
+/// Serializes an element for failure messages.
 pub fn shown(element: &Element) -> String {
     gjallar::xmpp::xml::writer::stand_alone(element)
 }
 
-/// An element as another server gets it: Prosody and ejabberd write quotes in text and values as `&apos;` and `&quot;`.
+/// Returns an element as another server receives it: Prosody and ejabberd write quotes in text and values as `&apos;` and `&quot;`.
 pub fn relayed(element: &Element) -> String {
     let shown = shown(element);
     let pieces = shown.split_inclusive('>').map(|piece| {
@@ -521,7 +523,7 @@ pub fn relayed(element: &Element) -> String {
     pieces.collect()
 }
 
-/// Options of forms have labels: clients such as Converse show an option without one as an empty line.
+/// Asserts that form options have labels: clients such as Converse show an option without a label as an empty line.
 pub fn assert_options_have_labels(element: &Element) {
     let is_option = element.is("option", "jabber:x:data");
     assert!(!is_option || element.attr("label").is_some(), "{}", shown(element));

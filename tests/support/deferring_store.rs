@@ -1,4 +1,4 @@
-//! How a server reads whose XML parser is libexpat 2.6 or later, as Prosody's is on Debian 13.
+//! Server whose XML parser is libexpat 2.6 or later, like that of Prosody on Debian 13.
 
 use std::{
     io,
@@ -15,16 +15,16 @@ use tokio::io::{AsyncRead, ReadBuf};
 /// Bytes that Prosody reads at once.
 const READ_BYTES: usize = 4096;
 
-/// How a connection is read, and how much was.
+/// State of the parser of a connection.
 #[derive(Default)]
 pub struct Reading {
-    /// Whether a tag of which a part came is parsed again only when there is twice as much.
+    /// Defers parsing of an incomplete tag until the amount of data has doubled.
     pub is_deferring: AtomicBool,
-    /// How many bytes came.
+    /// Number of bytes received.
     pub bytes: AtomicUsize,
 }
 
-/// The reading half of a connection, which passes on what the parser has parsed.
+/// Reading half of a connection; passes bytes on when the parser has parsed them.
 pub struct Deferring<R> {
     inner: R,
     reading: Arc<Reading>,

@@ -1,4 +1,4 @@
-//! A store that fails when it is told to.
+//! Store with injected failures.
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap, HashSet},
@@ -21,22 +21,23 @@ use gjallar_pubsub::{
 use jid::{BareJid, Jid};
 use tokio::sync::{Semaphore, mpsc};
 
-/// A store of which one commit fails, and whose commits wait until there is a permit.
+/// Store of which one commit fails; commits wait for a permit of the gate.
 pub struct FailingStore {
     inner: Arc<dyn Store>,
-    /// How many of the next questions for somebody's subscriptions fail.
+    /// Number of the next lookups of an entity's subscriptions that fail.
     pub failing_lists: AtomicUsize,
     commits: mpsc::Sender<(Commit, OnCommit)>,
-    /// How often was asked what is owed.
+    /// Number of scans for pending log entries.
     pub scans: AtomicUsize,
-    /// Nodes that were read for lists.
+    /// Number of nodes read for lists.
     pub listed_nodes: AtomicUsize,
-    /// How often the publishers of items were read.
+    /// Number of reads of the publishers of items.
     pub read_publishers: AtomicUsize,
 }
 
 impl FailingStore {
-    /// Which commit fails, counted from 1, and whether its changes are there all the same.
+    /// Creates a store whose commit number `fails_at` (from 1) fails; `commits_all_the_same`
+    /// applies its changes anyway.
     pub fn new(inner: Arc<dyn Store>, fails_at: u64, commits_all_the_same: bool) -> Arc<Self> {
         Self::begin(
             inner,
@@ -46,12 +47,12 @@ impl FailingStore {
         )
     }
 
-    /// A store whose commits wait, and do not fail.
+    /// Creates a store whose commits wait for the gate and do not fail.
     pub fn gated(inner: Arc<dyn Store>, gate: &Arc<Semaphore>) -> Arc<Self> {
         Self::begin(inner, 0..0, false, gate)
     }
 
-    /// A store of which these commits fail, and whose commits wait.
+    /// Creates a store of which these commits fail, and whose commits wait for the gate.
     pub fn begin(
         inner: Arc<dyn Store>,
         fail: Range<u64>,

@@ -1,4 +1,4 @@
-//! Layers between the real service and libc.
+//! Preloaded libraries between the real service and libc.
 
 use std::{
     path::{Path, PathBuf},
@@ -6,7 +6,7 @@ use std::{
     sync::{Mutex, OnceLock},
 };
 
-/// Compiles a file of `tests/support/preload`, once.
+/// Compiles a file of `tests/support/preload` once.
 pub fn compile(source: &str) -> PathBuf {
     static FOLDER: OnceLock<(tempfile::TempDir, Mutex<()>)> = OnceLock::new();
     let (folder, lock) = FOLDER.get_or_init(|| (tempfile::tempdir().unwrap(), Mutex::new(())));

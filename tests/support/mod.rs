@@ -1,4 +1,5 @@
-//! Support of the tests: a component and its server, a service, stores that fail, processes, chance.
+//! Support of the tests: component and server, service without transport, failing stores,
+//! processes, random numbers.
 
 pub(super) mod component;
 pub mod deferring_store;

@@ -11,8 +11,8 @@ use tokio::{net::TcpListener, time::Instant};
 
 use super::component::{OWNER, PUBSUB, SERVICE, ServerStream};
 
-/// A service in a process of its own, which can be killed and started again. What it has told, and was
-/// not asked for, is kept.
+/// Service in a separate process that can be killed and restarted. Keeps the notifications
+/// received.
 pub struct ServiceProcess {
     folder: tempfile::TempDir,
     listener: TcpListener,
@@ -31,7 +31,8 @@ impl Drop for ServiceProcess {
 }
 
 impl ServiceProcess {
-    /// Starts it with some variables of the configuration, without their prefix, and others.
+    /// Starts the service with these configuration variables (without their prefix) and other
+    /// environment variables.
     pub async fn start(configuration: &[(&str, &str)], others: &[(&str, &str)]) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -43,12 +44,12 @@ impl ServiceProcess {
         Self { folder, listener, process, variables, link, messages: Vec::new(), asked: 0 }
     }
 
-    /// Kills it, takes in what the system had taken, and starts it again.
+    /// Kills the process, reads what is left in the socket buffers, and starts it again.
     pub async fn kill_and_restart(&mut self) {
         self.kill_and_restart_after(|_| {}).await;
     }
 
-    /// The same, and something happens to the store in between.
+    /// Like [`Self::kill_and_restart`], with a change of the store folder before the restart.
     pub async fn kill_and_restart_after(&mut self, change: impl FnOnce(&Path)) {
         self.process.kill().unwrap();
         self.process.wait().unwrap();
@@ -62,18 +63,18 @@ impl ServiceProcess {
         self.link = ServerStream::accept(&self.listener).await;
     }
 
-    /// Stops it in order, and starts it again.
+    /// Stops the service cleanly, and starts it again.
     pub async fn stop_and_restart(&mut self) {
         self.terminate();
         self.restart().await;
     }
 
-    /// Tells it to stop.
+    /// Sends SIGTERM.
     pub fn terminate(&self) {
         self.signal("TERM");
     }
 
-    /// Tells it to read its configuration again.
+    /// Sends SIGHUP, which reloads the configuration.
     pub fn hang_up(&self) {
         self.signal("HUP");
     }
@@ -83,7 +84,7 @@ impl ServiceProcess {
         assert!(Command::new("sh").args(["-c", &kill]).status().unwrap().success());
     }
 
-    /// Waits until it has ended in order, and starts it again.
+    /// Waits for a clean end of the process, and starts it again.
     pub async fn restart(&mut self) {
         while let Some(stanza) = self.link.receive().await {
             if stanza.name() == "message" {
@@ -95,7 +96,7 @@ impl ServiceProcess {
         self.link = ServerStream::accept(&self.listener).await;
     }
 
-    /// Waits for its next connection.
+    /// Waits for the next connection of the service.
     pub async fn reconnected(&mut self) {
         self.link = ServerStream::accept(&self.listener).await;
     }
@@ -104,12 +105,12 @@ impl ServiceProcess {
         self.folder.path().join("store")
     }
 
-    /// Waits until its log has an event.
+    /// Waits until the log has this event.
     pub async fn has_logged_event(&mut self, event: &str) {
         self.has_logged(&logged_as(event)).await;
     }
 
-    /// Waits until its log has a text.
+    /// Waits until the log has this text.
     pub async fn has_logged(&mut self, text: &str) {
         let until = Instant::now() + Duration::from_secs(60);
         while !self.log().contains(text) {
@@ -119,7 +120,7 @@ impl ServiceProcess {
         }
     }
 
-    /// Its log has an event.
+    /// Returns `true` if the log has this event.
     pub fn has_event(&self, event: &str) -> bool {
         !lines_with_event(&self.log(), event).is_empty()
     }
@@ -128,12 +129,12 @@ impl ServiceProcess {
         std::fs::read_to_string(self.folder.path().join("log")).unwrap()
     }
 
-    /// The process is there.
+    /// Returns `true` if the process runs.
     pub fn is_alive(&mut self) -> bool {
         self.process.try_wait().unwrap().is_none()
     }
 
-    /// Resident memory in MiB.
+    /// Returns the resident memory in MiB.
     pub fn memory(&self) -> u64 {
         let status =
             std::fs::read_to_string(format!("/proc/{}/status", self.process.id())).unwrap();
@@ -141,7 +142,7 @@ impl ServiceProcess {
         line.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap() / 1024
     }
 
-    /// The output of `gjallar stats`.
+    /// Returns the output of `gjallar stats`.
     pub async fn stats(&self) -> String {
         let mut command = gjallar();
         command.arg("stats").arg("--store").arg(format!("sled:{}", self.store().display()));
@@ -149,14 +150,14 @@ impl ServiceProcess {
         String::from_utf8(output.stdout).unwrap()
     }
 
-    /// One number of `gjallar stats`.
+    /// Returns one value of `gjallar stats`.
     pub async fn stat(&self, name: &str) -> u64 {
         let text = self.stats().await;
         let line = text.lines().find_map(|line| line.strip_prefix(&format!("gjallar_{name} ")));
         line.unwrap_or_else(|| panic!("{name}: {text}")).parse().unwrap()
     }
 
-    /// What `gjallar check` says of the store.
+    /// Returns the output of `gjallar check`.
     pub async fn check(&self) -> String {
         let mut command = gjallar();
         command.arg("check").arg("--store").arg(format!("sled:{}", self.store().display()));
@@ -164,13 +165,13 @@ impl ServiceProcess {
         String::from_utf8(output.stderr).unwrap()
     }
 
-    /// Sends a request, and does not wait for its answer.
+    /// Sends a request without waiting for its answer.
     pub async fn request(&mut self, from: &str, id: &str, kind: &str, content: &str) {
         let iq = format!("<iq type='{kind}' id='{id}' from='{from}' to='{SERVICE}'>{content}</iq>");
         self.link.send(&iq).await;
     }
 
-    /// Sends a request; its answer, and how long that took.
+    /// Sends a request; returns its answer and latency.
     pub async fn timed(&mut self, from: &str, kind: &str, content: &str) -> (Element, Duration) {
         self.asked += 1;
         let id = format!("ask-{}", self.asked);
@@ -191,7 +192,7 @@ impl ServiceProcess {
         self.timed(from, kind, content).await.0
     }
 
-    /// A request that is granted, in the namespace for all or for owners.
+    /// Sends a request that must succeed, in the public or the owner namespace.
     pub async fn granted(&mut self, from: &str, content: &str) {
         let is_for_owners = ["<purge", "<delete", "<subscriptions", "<affiliations"]
             .iter()
@@ -207,7 +208,7 @@ impl ServiceProcess {
         );
     }
 
-    /// Subscribes `0@far.example`, `1@far.example` and so on, and waits until each was told so.
+    /// Subscribes `0@far.example`, `1@far.example` and so on, and waits until each was notified.
     pub async fn subscribe_many(&mut self, owner: &str, node: &str, number: usize) {
         for first in (0..number).step_by(4000) {
             let entry = |name: usize| {
@@ -220,7 +221,7 @@ impl ServiceProcess {
         self.confirm_notices(number).await;
     }
 
-    /// Receives the notices of so many new subscriptions, and confirms them.
+    /// Receives the notices of this number of new subscriptions, and confirms them.
     pub async fn confirm_notices(&mut self, number: usize) {
         let is_notice = super::component::is_about_a_subscription;
         let mut received = self.messages.extract_if(.., |message| is_notice(message)).count();
@@ -237,12 +238,12 @@ impl ServiceProcess {
     }
 }
 
-/// An event as the log for people has it.
+/// Formats an event as in the text log.
 fn logged_as(event: &str) -> String {
     format!("event=\"{event}\"")
 }
 
-/// The lines of a log for people that have an event.
+/// Returns the lines of a text log that have an event.
 pub fn lines_with_event<'a>(log: &'a str, event: &str) -> Vec<&'a str> {
     let event = logged_as(event);
     log.lines().filter(|line| line.contains(&event)).collect()

@@ -1,10 +1,10 @@
-//! Chance that is the same in every run.
+//! Reproducible pseudo-random numbers.
 
-/// Numbers that look random (xorshift).
+/// Pseudo-random number generator (xorshift).
 pub struct TestRng(pub u64);
 
 impl TestRng {
-    /// A number below the number of sides.
+    /// Returns a number below `sides`.
     pub fn roll(&mut self, sides: usize) -> usize {
         self.0 ^= self.0 << 13;
         self.0 ^= self.0 >> 7;

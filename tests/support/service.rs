@@ -1,4 +1,4 @@
-//! A service without a transport: for tests of stores, order and rules in company.
+//! Service without a transport, for tests of stores, order and combined rules.
 
 use std::{
     path::Path,
@@ -32,13 +32,13 @@ use gjallar_pubsub::{
 };
 use jid::Jid;
 
-/// A service over a store, with a clock and numbers that are the same each time.
+/// Service over a store, with a reproducible clock and random numbers.
 pub struct TestService {
     pub service: Service,
     pub store: Arc<dyn Store>,
 }
 
-/// Numbers that count up, and are far apart.
+/// Random source that counts up in large steps.
 #[derive(Default)]
 pub struct CountingIds(AtomicU64);
 
@@ -60,12 +60,12 @@ pub fn jid(jid: &str) -> Jid {
     Jid::new(jid).unwrap()
 }
 
-/// An entity that may create nodes; `admin@…` administers.
+/// Returns an entity that may create nodes; `admin@…` is an administrator.
 pub fn actor(name: &str) -> Actor {
     Actor { jid: jid(name), is_administrator: name.starts_with("admin@") }
 }
 
-/// The rows of a store that nobody has open. sled's own threads may hold the file a moment longer.
+/// Opens the rows of a closed store. sled's threads may hold the file a moment longer.
 pub fn raw(folder: &Path) -> ::sled::Db {
     loop {
         match ::sled::open(folder) {
@@ -125,7 +125,7 @@ impl TestService {
         self.begin_to_publish_xml(by, name, id, xml).await.await
     }
 
-    /// Publishes, and does not wait until that is settled.
+    /// Publishes without waiting for the commit.
     pub async fn begin_to_publish(
         &self,
         by: &str,
@@ -135,7 +135,7 @@ impl TestService {
         self.begin_to_publish_xml(by, name, id, "<x xmlns='urn:x'/>").await
     }
 
-    /// Publishes so many items in one request.
+    /// Publishes this number of items in one request.
     pub async fn publish_all(
         &self,
         by: &str,
@@ -152,7 +152,7 @@ impl TestService {
         self.service.publish(&actor(by), &request, |answer| answer).await.await
     }
 
-    /// Subscribes so many by the list of the owner.
+    /// Subscribes this number of JIDs through the owner's subscription list.
     pub async fn subscribe_many(&self, by: &str, name: &str, number: usize) {
         let entry = |number: usize| {
             (jid(&format!("{number:06}@far.example")), None, Some(SubscriptionState::Subscribed))
@@ -167,7 +167,7 @@ impl TestService {
         }
     }
 
-    /// The same, with a payload.
+    /// Like [`Self::begin_to_publish`], with a payload.
     pub async fn begin_to_publish_xml(
         &self,
         by: &str,
@@ -192,7 +192,7 @@ impl TestService {
         self.service.purge(&actor(by), &request, |answer| answer).await.await
     }
 
-    /// Deletes a node whose place something took.
+    /// Deletes a node with a redirect URI.
     pub async fn delete_with_redirect(&self, by: &str, name: &str, uri: &str) -> Result<(), Error> {
         let request = Delete { node: node(name), redirect: Some(uri.into()) };
         self.service.delete(&actor(by), &request, |answer| answer).await.await
@@ -253,7 +253,7 @@ impl TestService {
         self.service.set_affiliations(&actor(by), &request, |answer| answer.map(|_| ())).await.await
     }
 
-    /// All items of a node.
+    /// Returns all items of a node.
     pub async fn items(&self, by: &str, name: &str) -> Result<Vec<Item>, Error> {
         let request = Retrieve {
             node: node(name),
@@ -265,13 +265,13 @@ impl TestService {
         Ok(items.part.map(Arc::unwrap_or_clone).entries)
     }
 
-    /// The names of all items of a node.
+    /// Returns the ids of all items of a node.
     pub async fn ids(&self, name: &str) -> Vec<String> {
         let items = self.items("admin@localhost", name).await.unwrap();
         items.iter().map(|item| item.id.to_string()).collect()
     }
 
-    /// What was told by now, each with who it was told to.
+    /// Takes the log entries so far, each with its recipients.
     pub fn drain_log(&self) -> Vec<(String, Vec<String>)> {
         let outbox = self.service.log_window();
         let next = outbox.next();
@@ -291,7 +291,7 @@ impl TestService {
     }
 }
 
-/// Everything that a node has in a store.
+/// Returns all items of a node in a store.
 pub async fn all_items(store: &dyn Store, id: &NodeId) -> Result<Vec<Item>, StoreError> {
     let all = store.page(id, &PageRequest::first(usize::MAX), usize::MAX).await?;
     Ok(all.unwrap_or_else(ResultPage::empty).entries)
