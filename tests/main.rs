@@ -1,4 +1,4 @@
-//! Everything that is tested from outside the crate, in one binary: one link step.
+//! All integration tests in one binary: one link step.
 
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, unreachable_pub)]
 

@@ -1,7 +1,8 @@
-//! The real process and what strangers send it: a corpus of stanzas and what chance makes of them, storms, halves.
-//! It answers others in time, keeps its connection and its memory, and logs nothing that an operator has to see.
+//! Hostile input to the real process: a corpus of stanzas, random mutations of them, storms, and
+//! partial stanzas. The process answers other senders in time, keeps its connection, its memory
+//! stays bounded, and it logs nothing that needs an operator.
 //!
-//! `make hostile` runs the long form; `HOSTILE_REQUESTS` sets the number.
+//! `make hostile` runs the long form; `HOSTILE_REQUESTS` sets the number of requests.
 
 #![allow(clippy::disallowed_methods)] // the long form is asked for by a variable
 
@@ -34,10 +35,10 @@ const OWNER: &str = "owner@localhost/desk";
 const STRANGER: &str = "stranger@far.example/x";
 const OTHER: &str = "other@localhost/phone";
 const PING: &str = "<ping xmlns='urn:xmpp:ping'/>";
-/// How long another sender may wait, on a machine that does much else.
+/// Maximum latency of another sender, on a machine under load.
 const MAX_LATENCY: Duration = Duration::from_secs(2);
 
-/// A request of a stranger.
+/// Returns a request of a stranger.
 fn iq(kind: &str, content: &str) -> String {
     format!("<iq type='{kind}' id='x' from='{STRANGER}' to='{SERVICE}'>{content}</iq>")
 }
@@ -52,7 +53,7 @@ fn nested(levels: usize) -> String {
     publish(&format!("<item><x xmlns='urn:x'>{open}{close}</x></item>"))
 }
 
-/// What has ended other services, or might end one: all of it well-formed.
+/// Stanzas that have crashed other services, or might crash one; all of them well-formed.
 fn corpus() -> Vec<String> {
     let long = |bytes: usize| "v".repeat(bytes);
     let attributes = |number: usize| (0..number).map(|n| format!(" a{n}='v'")).collect::<String>();
@@ -142,7 +143,7 @@ fn corpus() -> Vec<String> {
     corpus
 }
 
-/// The requests in the examples of XEP-0060, from a stranger.
+/// Returns the requests in the examples of XEP-0060, sent by a stranger.
 fn examples() -> Vec<String> {
     let text = include_str!("../xep0060/examples.txt");
     let stanzas =
@@ -150,7 +151,7 @@ fn examples() -> Vec<String> {
     stanzas.map(|stanza| stanza.trim().to_owned()).collect()
 }
 
-/// Whether a text is a stanza that a server could send.
+/// Returns `true` if a text is a stanza that a server could send.
 async fn is_well_formed(text: &str) -> bool {
     let whole = format!(
         "<stream:stream xmlns='{}' xmlns:stream='http://etherx.jabber.org/streams'>{text}<end/>",
@@ -164,7 +165,7 @@ async fn is_well_formed(text: &str) -> bool {
     opened.is_ok() && matches!(stanza, Ok(StreamElement::Stanza(_))) && is_end
 }
 
-/// Something like a stanza: a piece of it lost, doubled, taken from another, or a value changed.
+/// Mutates a stanza: removes, repeats or replaces a part, or changes a value.
 fn mutated(stanza: &str, other: &str, dice: &mut TestRng) -> String {
     let place = |text: &str, dice: &mut TestRng| {
         let places: Vec<_> = text.match_indices(['<', '>', '\'', '=']).map(|(at, _)| at).collect();
@@ -199,7 +200,7 @@ fn mutated(stanza: &str, other: &str, dice: &mut TestRng) -> String {
 }
 
 async fn with_node() -> ServiceProcess {
-    // The storm itself has a test of its own.
+    // Storms have a separate test, so the rate limit is off.
     let mut served =
         ServiceProcess::start(&[("LIMITS_MAX_JID_REQUESTS_PER_SECOND", "0")], &[]).await;
     let form = crate::support::component::form(&[("publish_model", "open")]);
@@ -207,7 +208,7 @@ async fn with_node() -> ServiceProcess {
     served
 }
 
-/// Another sender is answered in time; how long it took.
+/// Asserts that another sender is answered in time; returns the latency.
 async fn others_notice_nothing(served: &mut ServiceProcess, after: &str) -> Duration {
     let (pong, took) = served.timed(OTHER, "get", PING).await;
     assert_eq!(pong.attr("type"), Some("result"));
@@ -262,7 +263,7 @@ async fn mutated_stanzas_of_the_corpus_harm_no_other_sender() {
     is_unharmed(served, memory).await;
 }
 
-/// Twenty thousand requests of one sender, as fast as they can be sent; small ones, and large ones.
+/// Twenty thousand requests of one sender at full speed, first small and then large ones.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn one_sender_cannot_starve_others() {
     let mut served = ServiceProcess::start(&[], &[]).await;
@@ -293,15 +294,15 @@ async fn one_sender_cannot_starve_others() {
         at(100)
     );
     assert!(at(99) < MAX_LATENCY, "{latencies:?}");
-    // What was too much was said, and counted.
+    // Requests above the limit were refused and counted.
     let limit = "limit_rejections_total{limit=\"max_jid_requests_per_second\"}";
     let limited = served.stat(limit).await;
     assert!(limited > 5_000, "{limited}");
     is_unharmed(served, memory).await;
 }
 
-/// An owner shuts out a crowd that thousands of events wait for. They are passed over, and others are answered
-/// meanwhile.
+/// An owner bans a crowd with thousands of pending events. Their delivery is skipped, and other
+/// senders are answered meanwhile.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn ban_of_thousands_during_a_backlog_delays_no_other_requests() {
     let mut served = ServiceProcess::start(&[], &[]).await;
@@ -340,7 +341,8 @@ async fn ban_of_thousands_during_a_backlog_delays_no_other_requests() {
     assert!(longest < all / 4, "{longest:?} of {all:?}");
 }
 
-/// Small requests with large answers, from many, that nobody reads: no more are made than may wait.
+/// Small requests with large replies, from many senders, which the server does not read: only as
+/// many replies are produced as may be queued.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn unread_replies_are_bounded() {
     let mut served = ServiceProcess::start(&[("LINK_PING_AFTER_SECONDS", "600")], &[]).await;
@@ -357,7 +359,7 @@ async fn unread_replies_are_bounded() {
             .request(&format!("a{}@localhost", number % 30), &format!("{number}"), "get", &items)
             .await;
     }
-    // Until nothing changes any more.
+    // Waits until memory and number of tasks stay constant.
     let (mut most, mut same, mut before) = (0, 0, (0, 0));
     while same < 10 {
         let now = (served.stat("runtime_tasks").await, served.memory());
@@ -372,7 +374,7 @@ async fn unread_replies_are_bounded() {
     }
 }
 
-/// A server that breaks off in the middle of a stanza is a dead one.
+/// A server that goes silent in the middle of a stanza counts as dead.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn partial_stanza_followed_by_silence_causes_a_reconnect() {
     let silence = [("LINK_PING_AFTER_SECONDS", "1"), ("LINK_PING_DEADLINE_SECONDS", "1")];
@@ -385,7 +387,7 @@ async fn partial_stanza_followed_by_silence_causes_a_reconnect() {
 
 const CHILD: &str = "HOSTILE_CHILD";
 
-/// Not a test of its own: the process of the next one, if that says where the server is.
+/// Child process of the next test, which sets the address of the server; does nothing without it.
 #[test]
 fn a_service_without_the_depth_limit() {
     let Ok(server) = std::env::var(CHILD) else { return };

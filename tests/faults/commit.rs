@@ -1,4 +1,4 @@
-//! What happens when the store fails, or the stream breaks.
+//! Failures of the store, and broken streams.
 
 use std::{
     pin::pin,
@@ -25,8 +25,8 @@ fn faulty(fails_at: u64, commits_all_the_same: bool) -> Arc<dyn Store> {
     FailingStore::new(Arc::new(MemoryStore::new()), fails_at, commits_all_the_same)
 }
 
-/// An erasure in which one commit fails is completed by the next call: at a node with an affiliation, and at one with an
-/// item only.
+/// An erasure in which one commit fails is completed by the next call: at a node with an
+/// affiliation, and at one with an item only.
 #[tokio::test]
 async fn failed_erasure_is_completed_by_the_next_one() {
     let (admin, erased) = (actor("admin@localhost"), jid("a@localhost").to_bare());
@@ -53,7 +53,7 @@ async fn failed_erasure_is_completed_by_the_next_one() {
     }
 }
 
-/// Every kind of change, each at the commit that fails: after the failure, memory and store agree.
+/// Memory and store agree after a failed commit, for every kind of change.
 #[tokio::test]
 async fn memory_equals_the_store_after_a_failed_commit() {
     for commits_all_the_same in [false, true] {
@@ -75,7 +75,8 @@ async fn memory_equals_the_store_after_a_failed_commit() {
 
             let refused = |result: &Result<(), Error>| matches!(result, Err(Error::Refused(_)));
             match (fails_at, commits_all_the_same) {
-                // What did not happen is not there: the next request finds no node, and the one after it makes one.
+                // The creation failed: the next request finds no node, and auto-create of the
+                // publish after it creates one.
                 (1, false) => {
                     let found_none: Vec<_> = results.iter().map(refused).collect();
                     assert_eq!(found_none, [false, true, false, false, false, false, false]);
@@ -85,7 +86,7 @@ async fn memory_equals_the_store_after_a_failed_commit() {
             }
             let there = fixture.store.node(&node("a")).await.unwrap();
             assert_eq!(there.is_some(), fails_at == 7 && !commits_all_the_same);
-            // The failure is settled when the node is next looked at.
+            // The next access to the node reloads it after the failure.
             let _ = fixture.items(OWNER, "a").await;
             let nodes = format!("gjallar_nodes {}\n", usize::from(there.is_some()));
             assert!(fixture.service.stats().contains(&nodes), "{nodes}");
@@ -134,17 +135,17 @@ async fn full_backlog_refuses_requests_before_any_change() {
     };
     assert!(matches!(busy, Error::Busy { .. }), "{busy:?}");
     assert_eq!(published, 50);
-    // Who has to go can be sent away all the same.
+    // Revocations succeed even if the backlog is full.
     fixture.affiliate(OWNER, "a", "x@localhost", Affiliation::Outcast).await.unwrap();
     fixture.affiliate(OWNER, "a", "x@localhost", Affiliation::None).await.unwrap();
     fixture.subscribe("x@localhost", "a").await.unwrap_err();
     assert_eq!(fixture.items(OWNER, "a").await.unwrap()[0].event_id.sequence.0, published);
-    // And a node can be deleted, if that is not told.
+    // A node can be deleted if the deletion is not notified.
     let refused = fixture.delete(OWNER, "a").await;
     assert!(matches!(refused, Err(Error::Busy { .. })), "{refused:?}");
     fixture.configure(OWNER, "a", ConfigField::NotifyDelete(false)).await.unwrap();
     fixture.delete(OWNER, "a").await.unwrap();
-    // Another creator has as much as is free, and the next one too.
+    // Each further creator gets half of the free space.
     for (owner, node, share) in [("second@localhost", "b", 25), ("third@localhost", "c", 12)] {
         for _ in 0..share {
             fixture.publish(owner, node, "1").await.unwrap();
@@ -158,10 +159,11 @@ async fn full_backlog_refuses_requests_before_any_change() {
     fixture.publish(OWNER, "a", "1").await.unwrap();
 }
 
-/// Publishes that are under way at the same time have one audience, and it counts once.
+/// Concurrent publishes share one audience, which counts once.
 #[tokio::test]
 async fn audience_of_concurrent_publishes_counts_once() {
-    // Two of the audience, of 100 bytes for each, do not fit into the half that one creator has.
+    // Two audiences, of 100 bytes for each recipient, exceed the half of the backlog that one
+    // creator has.
     let limits = Limits { max_backlog_bytes: 350_000, ..Limits::default() };
     let gate = Arc::new(Semaphore::new(1));
     let fixture =
@@ -176,7 +178,7 @@ async fn audience_of_concurrent_publishes_counts_once() {
     for number in 0..20 {
         let name = number.to_string();
         let begun = fixture.begin_to_publish(OWNER, "a", &name);
-        // Without room it would wait until those before it are settled.
+        // Without space the publish would wait for the commits before it.
         publishing.push(timeout(Duration::from_secs(10), begun).await.expect("there is room"));
     }
     drop(closed);
@@ -186,7 +188,8 @@ async fn audience_of_concurrent_publishes_counts_once() {
     assert_eq!(fixture.drain_log().len(), 20);
 }
 
-/// Memory has a subscription that the store does not have, for its commit failed. That is no damage.
+/// Memory has a subscription that the store does not have, because its commit failed. That is no
+/// corruption.
 #[tokio::test(start_paused = true)]
 async fn unavailable_presence_after_a_failed_commit_quarantines_no_node() {
     let folder = tempfile::tempdir().unwrap();
@@ -207,8 +210,8 @@ async fn unavailable_presence_after_a_failed_commit_quarantines_no_node() {
     fixture.publish(OWNER, "a", "1").await.unwrap();
 }
 
-/// The first request shuts somebody out and fails, though it happened; the second changes nothing. What waited
-/// is not told to who was shut out.
+/// The first request revokes access and fails, although its changes are stored; the second changes
+/// nothing. Pending events are not sent to the revoked subscriber.
 #[tokio::test]
 async fn failed_revocation_still_stops_notifications() {
     let fixture = TestService::new(faulty(4, true)).await;
@@ -222,8 +225,8 @@ async fn failed_revocation_still_stops_notifications() {
     assert_eq!(fixture.drain_log()[0].1, [""; 0]);
 }
 
-/// Three publishes are under way when the first of them fails. The others rest on it: they fail too, and leave
-/// nothing.
+/// Three publishes are in progress when the first one fails. The other two depend on it: they fail
+/// too, and leave no trace.
 #[tokio::test]
 async fn dependent_commits_fail_after_failed_commit() {
     for commits_all_the_same in [false, true] {
@@ -250,7 +253,7 @@ async fn dependent_commits_fail_after_failed_commit() {
     }
 }
 
-/// Nobody is told of what may not become true: neither that a node is there, nor that one is not.
+/// No reply reveals a change that may not be committed: neither a creation nor a deletion.
 #[tokio::test]
 async fn reply_waits_for_the_commits_that_it_depends_on() {
     let gate = Arc::new(Semaphore::new(1));
@@ -264,7 +267,8 @@ async fn reply_waits_for_the_commits_that_it_depends_on() {
              xmlns='http://jabber.org/protocol/pubsub#owner'><delete node='a'/></pubsub></iq>"
         ))
         .await;
-    // The deletion has its place before the second asks; the ping shows that its question was dealt with.
+    // The deletion is decided before the second request is sent; the reply to a ping shows that the
+    // request was processed.
     component.ask("p@localhost", "get", "<ping xmlns='urn:xmpp:ping'/>").await;
     component
         .send(
@@ -281,7 +285,8 @@ async fn reply_waits_for_the_commits_that_it_depends_on() {
     assert_eq!(answers[1].attr("type"), Some("result"), "{:?}", answers[1]);
 }
 
-/// A commit that failed had happened all the same. It is told, though nobody asks for the node again.
+/// Events of a failed commit whose changes are stored are delivered without another request for the
+/// node.
 #[tokio::test]
 async fn events_of_a_commit_with_unknown_outcome_are_delivered_after_reread() {
     let folder = tempfile::tempdir().unwrap();
@@ -294,7 +299,7 @@ async fn events_of_a_commit_with_unknown_outcome_are_delivered_after_reread() {
     assert_eq!(component.events_for("x@localhost").await.len(), 1);
 }
 
-/// The stream breaks in the middle of a large audience, and the server goes on reading what was sent.
+/// The stream breaks during a large fan-out, and the server keeps reading what was sent.
 #[tokio::test]
 async fn unsent_notifications_are_sent_on_the_next_stream() {
     let mut component = TestComponent::start().await;
@@ -313,7 +318,7 @@ async fn unsent_notifications_are_sent_on_the_next_stream() {
     let told: std::collections::BTreeSet<_> =
         heard.iter().filter_map(|message| message.attr("to")).collect();
     assert_eq!(told.len(), 2000, "{first} came before the break");
-    // What no barrier covered comes again: with the same id, and the time at which it happened.
+    // Unconfirmed notifications are repeated with the same id, and with the time of the event.
     assert!(heard.len() <= 2000 + first, "{} events", heard.len());
     let (before, after) = heard.split_at(first);
     let is_late = |message: &minidom::Element| message.has_child("delay", "urn:xmpp:delay");
@@ -325,15 +330,16 @@ async fn unsent_notifications_are_sent_on_the_next_stream() {
     assert_eq!(unique.len(), 2000, "two recipients have the same id");
 }
 
-/// What a barrier covered is not sent again, and what it did not is, in the middle of an audience.
+/// Notifications confirmed by a barrier are not repeated, and the others are, in the middle of an
+/// audience.
 #[tokio::test]
 async fn acknowledged_notifications_are_not_repeated() {
     let mut component = TestComponent::start().await;
     component.create(OWNER, "n", &[]).await;
     component.subscribe_many(OWNER, "n", 20_000).await;
     component.send(&publish_request("n", "1")).await;
-    // The server takes 7 000 and routes the barriers among them back; the last of those is confirmed
-    // once more stanzas come than may be repeated.
+    // The server accepts 7 000 notifications and returns the barriers among them; the last of those
+    // is processed after more stanzas than may be repeated.
     let mut heard = Vec::new();
     while heard.len() < 15_000 {
         let stanza = component.link.receive().await.unwrap();
@@ -358,7 +364,8 @@ fn publish_request(node: &str, id: &str) -> String {
     )
 }
 
-/// Without the return of a barrier no more goes out than a kill may repeat; answers go on.
+/// Without returned barriers, only as many notifications are sent as a kill may repeat; replies are
+/// still sent.
 #[tokio::test]
 async fn unacknowledged_notifications_are_bounded() {
     let mut component = TestComponent::start().await;
@@ -384,7 +391,7 @@ async fn unacknowledged_notifications_are_bounded() {
     }
 }
 
-/// A failure that hits many nodes has what is owed read once for all of them.
+/// A failure at many nodes reads the pending entries only once.
 #[tokio::test(start_paused = true)]
 async fn uncertain_nodes_are_reloaded_together() {
     let gate = Arc::new(Semaphore::new(1));

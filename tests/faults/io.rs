@@ -1,4 +1,4 @@
-//! A disk that is full, or fails, under the real service; and files that are not what was written.
+//! Full or failing disks under the real service, and damaged files.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -19,7 +19,7 @@ use crate::support::{
 
 const OWNER: &str = "owner@localhost/x";
 
-/// The real service on a disk that can be made to fail.
+/// The real service on a disk with injected failures.
 struct FaultyDiskService {
     served: ServiceProcess,
     fault: tempfile::TempDir,
@@ -42,7 +42,7 @@ impl FaultyDiskService {
         fs::remove_file(self.fault.path().join("fault")).unwrap();
     }
 
-    /// The time of day is wrong by so many years.
+    /// Shifts the system clock by a number of years.
     fn is_wrong_by(&self, years: i64) {
         let seconds = (years * 365 * 86_400).to_string();
         fs::write(self.fault.path().join("fault.clock"), seconds).unwrap();
@@ -62,7 +62,7 @@ impl FaultyDiskService {
         ids(self.ask("get", "<items node='n'/>").await.children().next().unwrap())
     }
 
-    /// The items of the events until one of this name came.
+    /// Receives the items of events up to the item with this name.
     async fn events_until(&mut self, id: &str) -> Vec<String> {
         let messages = self.served.messages.drain(..);
         let mut told: Vec<_> = messages.flat_map(|message| item_ids(&event(&message))).collect();
@@ -94,7 +94,8 @@ async fn full_disk_causes_only_errors_until_space_is_free() {
     }
     service.fails_no_more();
     while service.publish("after").await.attr("type") == Some("error") {}
-    // What was answered with an error is unknown: it is there and told, or neither, and in one order.
+    // A publish answered with an error has an unknown outcome: stored and notified, or neither; the
+    // order is the same.
     let told = service.events_until("after").await;
     let there = service.items().await;
     assert_eq!(told, there);
@@ -103,7 +104,8 @@ async fn full_disk_causes_only_errors_until_space_is_free() {
     assert_eq!(service.items().await, there);
 }
 
-/// After a failed sync the system may call pages clean that it did not write: nothing is trusted.
+/// After a failed sync the kernel may report unwritten pages as clean: the service accepts no more
+/// changes.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn failed_sync_refuses_all_changes_until_a_restart() {
     for how in ["sync", "space"] {
@@ -121,7 +123,8 @@ async fn failed_sync_refuses_all_changes_until_a_restart() {
     }
 }
 
-/// Whichever write or sync fails, what was acknowledged is there after it, and the store is in order.
+/// After a failure of any write or sync, acknowledged changes are present and the store is
+/// consistent.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn acknowledged_changes_survive_the_failure_of_any_operation() {
     let mut failures = 0;
@@ -146,7 +149,8 @@ async fn acknowledged_changes_survive_the_failure_of_any_operation() {
         service.publish("end").await;
         let there = service.items().await;
         assert!(acknowledged.iter().all(|id| there.contains(id)), "{number}: {there:?}");
-        // What is there was told, in the same order; what was told twice, at its first place.
+        // Stored items were notified in the same order; a repeated notification counts at its first
+        // position.
         let mut told = service.events_until("end").await;
         let mut known = BTreeSet::new();
         told.retain(|id| known.insert(id.clone()));
@@ -156,8 +160,8 @@ async fn acknowledged_changes_survive_the_failure_of_any_operation() {
     assert!(failures > 16, "{failures} failures");
 }
 
-/// Many are shut out in several commits. Whatever fails or when the process is killed, either all of them are, or
-/// nobody is and the node is open; what was acknowledged stays.
+/// Many subscribers lose access in several commits. After any failure or kill, either all have lost
+/// it, or none has and the node is open; acknowledged changes remain.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn ban_of_many_entities_is_atomic_under_faults() {
     let close = format!(
@@ -179,7 +183,7 @@ async fn ban_of_many_entities_is_atomic_under_faults() {
                 is_acknowledged = answer.attr("type") == Some("result");
                 service.fails_no_more();
             }
-            // Killed while it works.
+            // Kills the process during the change.
             None => {
                 service.served.request(OWNER, "close", "set", &close).await;
                 service.ask("get", "<items node='other'/>").await;
@@ -201,7 +205,7 @@ async fn ban_of_many_entities_is_atomic_under_faults() {
     assert_eq!(results.len(), 2, "both have to happen");
 }
 
-/// The order is that of the commits, whatever the clock says.
+/// The order is that of the commits, regardless of the clock.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn event_order_survives_clock_jumps() {
     let mut service = FaultyDiskService::start().await;
@@ -225,7 +229,8 @@ async fn event_order_survives_clock_jumps() {
     assert_eq!(told, expected);
 }
 
-/// Found when it is read: the node is closed, the log says which record it was, and other nodes go on.
+/// The corruption is found when the record is read: the node is quarantined, the log names the
+/// record, and other nodes keep working.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn corrupt_record_is_named_in_the_log() {
     let mut served = ServiceProcess::start(&[], &[]).await;
@@ -255,8 +260,7 @@ async fn corrupt_record_is_named_in_the_log() {
     assert!(served.check().await.contains("damaged record: i 0000000000000001"));
 }
 
-/// The files of a store with something of everything: as they are when it was closed in order, or when
-/// its process was killed.
+/// Returns the files of a store with every kind of record, after a clean stop or after a kill.
 async fn full_store(is_killed: bool) -> BTreeMap<PathBuf, Vec<u8>> {
     let folder = tempfile::tempdir().unwrap();
     let folder = folder.path();
@@ -276,7 +280,7 @@ async fn full_store(is_killed: bool) -> BTreeMap<PathBuf, Vec<u8>> {
     read_all(folder)
 }
 
-/// Everything in a store of these files, or why it cannot be had.
+/// Returns all data in a store with these files, or the error.
 async fn everything(files: &BTreeMap<PathBuf, Vec<u8>>) -> Result<Vec<String>, String> {
     let folder = tempfile::tempdir_in("/dev/shm").unwrap();
     for (path, content) in files {
@@ -314,8 +318,8 @@ fn read_all(folder: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
     files
 }
 
-/// Every file flipped and cut at many places: intact, or refused; never wrong data, never a panic that
-/// reaches anyone.
+/// Every file with flipped bytes or truncated at many offsets: the store is intact or refused; it
+/// never returns wrong data, and no panic escapes.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn corrupt_files_are_detected() {
     let mut dice = TestRng(0xF11B);

@@ -1,7 +1,8 @@
-//! Kills: the real service is killed, and its connection broken, again and again while it works. Then
-//! what was acknowledged is compared with what is there and with what subscribers heard.
+//! Kills: the real service is killed, or its connection broken, repeatedly while it works.
+//! Afterwards acknowledged requests are compared with the stored items and with the notifications
+//! received.
 //!
-//! `make crash` runs the long form; `CRASH_ROUNDS` sets the number.
+//! `make crash` runs the long form; `CRASH_ROUNDS` sets the number of rounds.
 
 #![allow(clippy::disallowed_methods)] // the long form is asked for by a variable
 
@@ -30,22 +31,23 @@ const NODES: usize = 3;
 const SUBSCRIBERS: usize = 4;
 const OWNER: &str = "owner@localhost/x";
 
-/// What is done to the service.
+/// Fault to inject.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum InjectedFault {
     /// SIGKILL.
     Kill,
-    /// The server goes away with what it had not read.
+    /// The server ends the connection, and unread data is lost.
     Break,
 }
 
-/// What one subscriber heard of one node: the event's place, whether it was late, its id and what it said.
+/// Notifications to one subscriber from one node: sequence of the event, whether it is delayed, and
+/// id and content.
 type ReceivedNotifications = Vec<(u64, bool, String)>;
 
 struct CrashReport {
     complaints: Vec<String>,
     summary: String,
-    /// The most repeats after one fault.
+    /// Maximum number of repeats after one fault.
     most: usize,
 }
 
@@ -115,7 +117,7 @@ impl Checker {
         }
     }
 
-    /// Publishes or retracts something.
+    /// Publishes or retracts a random item.
     async fn work(&mut self) {
         let node = self.dice.roll(NODES);
         if self.dice.roll(5) == 0 && self.published > 0 {
@@ -132,7 +134,7 @@ impl Checker {
         self.ask(OWNER, &format!("{node}/{id}"), &content).await;
     }
 
-    /// Takes a stanza in; false at the end of the stream.
+    /// Processes a stanza; returns `false` at the end of the stream.
     async fn take(&mut self) -> bool {
         let Some(stanza) = self.link.receive_any().await else { return false };
         if is_barrier(&stanza) {
@@ -155,13 +157,13 @@ impl Checker {
         self.heard_in_round += 1;
     }
 
-    /// Works for a while, then does something bad and goes on.
+    /// Sends requests for a while, injects a fault and reconnects.
     async fn round(&mut self, fault: InjectedFault) {
         for _ in 0..self.dice.roll(30) {
             self.work().await;
         }
         for _ in 0..self.dice.roll(500) {
-            // Less may come than that; waiting ends when nothing does.
+            // Fewer stanzas may arrive; the wait ends after a silence.
             if timeout(Duration::from_millis(20), self.take()).await.is_err() {
                 break;
             }
@@ -170,7 +172,7 @@ impl Checker {
         if fault == InjectedFault::Kill {
             self.service.kill().unwrap();
             self.service.wait().unwrap();
-            // The server reads what the system had taken.
+            // The server reads what is left in the socket buffers.
             while self.take().await {}
             self.service = serve(&self.listener, self.store.path());
         }
@@ -179,7 +181,7 @@ impl Checker {
         self.repeats.push(before);
     }
 
-    /// Waits until everything was told, stops the service, and says what is wrong.
+    /// Waits until everything is delivered, stops the service, and reports errors.
     async fn finish(mut self) -> CrashReport {
         let reader = "s0@localhost".to_owned();
         for node in 0..NODES {
@@ -188,7 +190,8 @@ impl Checker {
             );
             self.ask(OWNER, &format!("{node}/last"), &last).await;
             let key = (format!("s{}@localhost", SUBSCRIBERS - 1), format!("n{node}"));
-            // It is among the newest; to look through all for each would take longer than the component waits.
+            // The last item is among the newest; a search of all notifications would exceed the
+            // component's timeout.
             let is_last =
                 |heard: &ReceivedNotifications| {
                     heard.iter().rev().take(100).any(|(_, _, text)| {
@@ -211,7 +214,7 @@ impl Checker {
             let items = all_items(&store, &id).await.unwrap();
             let there: BTreeSet<_> = items.iter().map(|item| item.id.to_string()).collect();
             let heard = &self.heard[&(reader.clone(), format!("n{node}"))];
-            // No name is used twice, so what was retracted stays away.
+            // Item ids are used once, so a retracted item stays absent.
             for gone in
                 self.acknowledged.iter().filter_map(|id| id.strip_prefix(&format!("-{node}/")))
             {
@@ -254,13 +257,13 @@ impl Checker {
     }
 }
 
-/// The sequence number of an event.
+/// Returns the sequence of an event.
 fn place(message: &Element) -> u64 {
     let id = message.get_child("stanza-id", "urn:xmpp:sid:0").unwrap().attr("id").unwrap();
     id.split_once('-').unwrap().1.parse().unwrap()
 }
 
-/// Gaps, wrong order, and repeats that are not what they repeat.
+/// Returns gaps, wrong order, and repeats that differ from the original.
 fn order(heard: &ReceivedNotifications) -> Vec<String> {
     let mut complaints = Vec::new();
     let (mut known, mut next) = (BTreeMap::new(), 1);
@@ -308,8 +311,8 @@ async fn kills_lose_no_acknowledged_changes_or_notifications() {
     assert!(most <= 10_000, "{most} repeats after one fault");
 }
 
-/// What was acknowledged and is not there or was not heard, what was retracted and is there, gaps, and an event
-/// that says something else when it is repeated.
+/// The checker reports acknowledged items that are missing or were not notified, retracted items
+/// that exist, gaps, and repeats with other content.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn checker_detects_losses_gaps_and_contradictions() {
     let mut checker = Checker::start().await;
@@ -334,7 +337,7 @@ async fn checker_detects_losses_gaps_and_contradictions() {
     assert_eq!(order(&told), ["1 is told differently", "3 where 2 was expected"]);
 }
 
-/// A server that says that it has everything before it has.
+/// A server that returns a barrier before it has read the stanzas before it.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn checker_detects_gaps_without_barriers() {
     let mut served = ServiceProcess::start(&[], &[]).await;
@@ -354,7 +357,7 @@ async fn checker_detects_gaps_without_barriers() {
         }
         hear(&stanza);
     }
-    // It forgets what nobody has read.
+    // The service trims entries that the server has not read.
     let all_told = async { while served.stat("log_backlog_entries").await > 0 {} };
     timeout(Duration::from_secs(60), all_told).await.expect("it is not told");
     served.link.drop_unread().await;

@@ -1,5 +1,5 @@
-//! What strangers and careless clients send: an error or a sensible result, never silence, never a lost
-//! connection, nothing stored by halves. And payloads that are unusual, but well meant.
+//! Malformed input and careless clients: every request gets an error or a sensible result; the
+//! connection stays up, and nothing is stored partially. Also unusual, but valid payloads.
 
 use minidom::Element;
 
@@ -15,14 +15,14 @@ async fn with_node() -> TestComponent {
     component
 }
 
-/// The service still answers, and the node has no item.
+/// Asserts that the service still answers, and that the node has no item.
 async fn is_unharmed(component: &mut TestComponent) {
     let pong = component.ask(STRANGER, "get", "<ping xmlns='urn:xmpp:ping'/>").await;
     assert_eq!(pong.attr("type"), Some("result"));
     assert!(component.items(OWNER, NODE).await.is_empty());
 }
 
-/// Sends a whole stanza, and takes the error that answers it.
+/// Sends a complete stanza; returns the error in its answer.
 async fn refused(component: &mut TestComponent, stanza: &str) -> String {
     component.send(stanza).await;
     let answer = component.answer().await;
@@ -110,7 +110,7 @@ async fn deeply_nested_payloads_are_refused() {
         assert_eq!(error(&answer), "modify policy-violation");
     }
     is_unharmed(&mut component).await;
-    // What is not too deep is taken, read back, and let go.
+    // An item below the depth limit is accepted, retrieved and retracted.
     let (open, close) = ("<x>".repeat(120), "</x>".repeat(120));
     let nested = format!("<item id='deep'><x xmlns='urn:x'>{open}{close}</x></item>");
     let answer = component.ask(OWNER, "set", &publish(&nested)).await;
@@ -135,7 +135,7 @@ async fn many_and_long_attributes_are_limited_by_size() {
     let content = publish(&item).replace("'n'", "'large'");
     assert_eq!(component.ask(OWNER, "set", &content).await.attr("type"), Some("result"));
     assert_eq!(component.items(OWNER, "large").await, ["few", "long"]);
-    // An attribute of the envelope itself.
+    // A long attribute of the iq itself.
     let answer = refused(&mut component, &iq(&format!("type='get' id='1' b='{long}'"), "")).await;
     assert_eq!(answer, "modify bad-request");
     is_unharmed(&mut component).await;
@@ -167,7 +167,7 @@ async fn oversized_payloads_and_names_are_refused() {
     let item = format!("<item id='{name}'><x xmlns='urn:x'/></item>");
     let answer = component.ask(OWNER, "set", &publish(&item)).await;
     assert_eq!(error(&answer), "modify not-acceptable");
-    // One that is not there is not found, whatever its length.
+    // An absent item is reported as such, whatever the length of its id.
     let items = format!("<items node='n'><item id='{name}'/></items>");
     let answer = component.pubsub(OWNER, "get", &items).await;
     assert_eq!(answer.attr("type"), Some("result"));
@@ -195,7 +195,7 @@ async fn batch_with_an_event_beyond_the_stanza_limit_is_refused() {
 #[tokio::test]
 async fn stanza_id_too_long_for_any_reply_harms_no_connection() {
     let mut component = with_node().await;
-    // Each apostrophe is five characters in the answer.
+    // Each apostrophe takes five characters in the answer.
     let id = "'".repeat(120_000);
     let ping = "<ping xmlns='urn:xmpp:ping'/>";
     component.send(&iq(&format!("type='get' id=\"{id}\""), ping)).await;
@@ -234,7 +234,7 @@ async fn names_of_nodes_and_items_may_have_any_characters() {
     assert_eq!(listed.children().next().unwrap().children().count(), names.len());
 }
 
-/// What is published, and what must come back, in an item and in an event.
+/// Published payloads, and how retrieval and notifications must show them.
 #[tokio::test]
 async fn payloads_are_returned_with_the_same_meaning() {
     let mut component = with_node().await;
@@ -267,7 +267,7 @@ async fn payloads_are_returned_with_the_same_meaning() {
     }
 }
 
-/// An element with all that has meaning, and nothing else: not which prefix stands for a namespace.
+/// Canonical form of an element, independent of namespace prefixes.
 fn same(element: &Element) -> String {
     let mut attributes: Vec<_> = element
         .attrs()
@@ -301,7 +301,7 @@ async fn payload_inherits_prefixes_and_language() {
     assert!(shown(payload).contains("xml:lang='de'"));
 }
 
-/// Prosody and ejabberd make `<xml:x/>` an element that no parser takes.
+/// Prosody and ejabberd turn `<xml:x/>` into an element that no parser accepts.
 #[tokio::test]
 async fn elements_in_the_reserved_xml_namespace_are_accepted_in_payloads() {
     let mut component = with_node().await;
@@ -365,7 +365,7 @@ async fn text_around_a_payload_is_refused() {
     assert_eq!(answer.attr("type"), Some("result"));
 }
 
-/// A stanza's id is also its answer's, whatever it is.
+/// The answer has the id of the request, even an unusual one.
 #[tokio::test]
 async fn stanza_ids_are_returned_unchanged() {
     let mut component = TestComponent::start().await;

@@ -1,5 +1,5 @@
-//! Loss of power: a record of every write and sync of the real service is cut at many points, and what
-//! was not synced by then is lost in many ways. Whatever had been acknowledged must be in the store.
+//! Power loss: a trace of every write and sync of the real service is cut at many points, and
+//! unsynced data is lost in many ways. All acknowledged changes must be in the store.
 //!
 //! `make power` runs the long form; `POWER_OPERATIONS` and `POWER_TRIALS` set the numbers.
 
@@ -21,7 +21,7 @@ use crate::support::{
 };
 
 const NODES: usize = 20;
-/// What a device writes at once or not at all.
+/// Size of a block that a device writes atomically.
 const BLOCK: usize = 4096;
 const SEGMENT: usize = 512 * 1024;
 
@@ -29,7 +29,7 @@ fn number(variable: &str, default: usize) -> usize {
     std::env::var(variable).map_or(default, |value| value.parse().unwrap())
 }
 
-/// What is asked of one node, one thing after the other.
+/// Operation at one node; operations of a node are applied in order.
 enum WorkloadStep {
     Create,
     Delete,
@@ -38,13 +38,14 @@ enum WorkloadStep {
     Purge,
     Subscribe(usize),
     Unsubscribe(usize),
-    /// So many are subscribed that they cannot go with one commit.
+    /// Subscribes so many JIDs that one commit cannot remove them.
     Crowd,
     ShutOut,
     LetIn,
 }
 
-/// What a node has, if it is there: items by name and content, subscribers, and whether it is closed to most.
+/// Expected content of an existing node: items by id and content, subscribers, and whether the
+/// access model excludes the crowd.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 struct ExpectedNode {
     items: Vec<(String, String)>,
@@ -64,7 +65,7 @@ fn crowd() -> impl Iterator<Item = String> {
 }
 
 impl WorkloadStep {
-    /// Something that this node will grant.
+    /// Chooses a random operation that succeeds in this state.
     fn any(state: Option<&ExpectedNode>, count: usize, dice: &mut TestRng) -> Self {
         let Some(state) = state else { return Self::Create };
         if state.is_closed {
@@ -181,18 +182,17 @@ fn subscriber(node: usize, resource: usize) -> String {
     format!("u{node}@localhost/r{resource}")
 }
 
-/// The states of every node after 0, 1, 2 … of its operations.
+/// States of every node after 0, 1, 2 … of its operations.
 type History = Vec<Vec<Option<ExpectedNode>>>;
 
-/// What was asked, what was true after it, and what the service wrote meanwhile.
+/// Operations, the state after each, and the trace of the service's writes.
 struct Workload {
     operations: Vec<Vec<WorkloadStep>>,
     history: History,
     record: IoTrace,
 }
 
-/// Runs the real service below the recording layer and works with it; what it wrote, and what was true
-/// when.
+/// Runs the real service on the recording layer with random operations.
 async fn work(folder: &Path, number: usize, variables: &[(&str, &str)]) -> Workload {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let store = folder.join("store");
@@ -214,7 +214,7 @@ async fn work(folder: &Path, number: usize, variables: &[(&str, &str)]) -> Workl
         states.push(state);
         operations[node].push(operation);
         outstanding += 1;
-        // Sometimes one after the other, sometimes many that share a commit.
+        // Varies between sequential requests and many requests that share a commit.
         while outstanding > [0, 0, 8, 200][dice.roll(4)] {
             outstanding -= granted(&mut link).await;
         }
@@ -227,7 +227,7 @@ async fn work(folder: &Path, number: usize, variables: &[(&str, &str)]) -> Workl
     Workload { operations, history, record: IoTrace::read(&record) }
 }
 
-/// Takes a stanza; says whether it was an answer.
+/// Receives a stanza; returns 1 for an answer and 0 for a notification.
 async fn granted(link: &mut ServerStream) -> usize {
     let stanza = link.receive().await.unwrap();
     if stanza.name() == "message" {
@@ -260,14 +260,14 @@ fn serve(listener: &TcpListener, store: &Path, record: &Path, variables: &[(&str
         .unwrap()
 }
 
-/// What happened, in order.
+/// Trace of I/O events, in order.
 struct IoTrace(Vec<IoTraceRecord>);
 
 enum IoTraceRecord {
     Opened(u32, String),
     Written(u32, usize, Vec<u8>),
     Resized(u32, usize),
-    /// A file's writes before this entry are on disk.
+    /// Writes of the file before this entry are durable.
     Synced(u32, usize),
     Renamed(String, String),
     Removed(String),
@@ -284,7 +284,7 @@ impl IoTrace {
             let file = u32::from_le_bytes(bytes[at + 1..at + 5].try_into().unwrap());
             let offset = usize::try_from(word(at + 5)).unwrap();
             let length = usize::try_from(word(at + 13)).unwrap();
-            // The last may be cut: the process was killed.
+            // The last record may be truncated, because the process was killed.
             let Some(content) = bytes.get(at + 21..at + 21 + length) else { break };
             let text = || String::from_utf8(content.to_vec()).unwrap();
             entries.push(match bytes[at] {
@@ -308,12 +308,12 @@ impl IoTrace {
     }
 }
 
-/// A disk: what is on it for certain, and what may be on it.
+/// Disk with durable content and unsynced changes.
 #[derive(Default)]
 struct Disk {
     files: BTreeMap<u32, File>,
     names: BTreeMap<String, u32>,
-    /// What a loss of power may undo in the folder, from the end; a journal keeps it in order.
+    /// Directory changes that a power loss may undo, from the end; a journal keeps their order.
     unsynced_names: Vec<(usize, NameChange)>,
     folder: Option<u32>,
     sent: String,
@@ -367,7 +367,7 @@ impl Disk {
             }
             IoTraceRecord::Written(file, offset, bytes) => {
                 let unsynced = &mut self.files.get_mut(file).unwrap().unsynced;
-                // A write is torn at the borders of blocks.
+                // A write is torn at block boundaries.
                 let mut at = 0;
                 while at < bytes.len() {
                     let end = bytes.len().min((offset + at) / BLOCK * BLOCK + BLOCK - offset);
@@ -404,12 +404,13 @@ impl Disk {
         }
     }
 
-    /// How much may be lost.
+    /// Returns the number of changes that may be lost.
     fn unsynced(&self) -> usize {
         self.unsynced_names.len() + self.files.values().map(|f| f.unsynced.len()).sum::<usize>()
     }
 
-    /// Whether what may be lost lies far apart, as when the store begins a part of its file anew.
+    /// Returns `true` if unsynced changes are far apart, as when the store begins a new segment of
+    /// its file.
     fn is_wide(&self) -> bool {
         let offsets = |file: &File| {
             let offsets = file.unsynced.iter().map(|(_, offset, _)| *offset / (512 * 1024));
@@ -418,8 +419,8 @@ impl Disk {
         self.files.values().any(offsets)
     }
 
-    /// Leaves in a folder what a loss of power leaves, if these of the unsynced changes reached the
-    /// disk.
+    /// Writes the files as a power loss leaves them, if `keeps` selects the unsynced changes that
+    /// reached the disk.
     fn lose_power(&self, folder: &Path, mut keeps: impl FnMut(usize) -> bool) {
         let mut names = self.names.clone();
         for (_, change) in &self.unsynced_names {
@@ -442,7 +443,7 @@ impl Disk {
         }
     }
 
-    /// How many operations of each node were acknowledged.
+    /// Returns the number of acknowledged operations of each node.
     fn acknowledged(&self) -> Vec<usize> {
         let mut counts = vec![0; NODES];
         for (at, mark) in self.sent.match_indices("id='op-") {
@@ -458,11 +459,12 @@ impl Disk {
     }
 }
 
-/// A recipient, and what the first item of an event says, of which no two say the same.
+/// Recipient, and content of the first item of an event; contents are unique.
 type DeliveredNotification = (String, String);
 
 impl Disk {
-    /// What the server had certainly taken over: what was sent before a barrier that came back.
+    /// Returns the notifications that the server has certainly received: those sent before a
+    /// returned barrier.
     fn taken_over(&self) -> BTreeSet<DeliveredNotification> {
         let Some(at) = self.received.rfind("id='barrier-") else { return BTreeSet::new() };
         let barrier = self.received[at..].split_inclusive('\'').take(2).collect::<String>();
@@ -478,7 +480,8 @@ impl Disk {
     }
 }
 
-/// Whom the acknowledged publishing must reach, if nobody unsubscribed since.
+/// Returns the notifications that acknowledged publishes require, except to JIDs that may have
+/// unsubscribed since.
 fn must_hear(
     operations: &[Vec<WorkloadStep>],
     history: &History,
@@ -499,7 +502,7 @@ fn must_hear(
     must
 }
 
-/// What the store in a folder still owes.
+/// Returns the pending notifications of a store.
 async fn owed(store: &SledStore) -> Result<BTreeSet<DeliveredNotification>, String> {
     let owed = store.poll(None).await.map_err(|error| error.to_string())?;
     let mut heard = BTreeSet::new();
@@ -516,7 +519,7 @@ fn text(payload: &Payload) -> String {
     payload.xml().split_once('>').unwrap().1.split_once('<').unwrap().0.to_owned()
 }
 
-/// What the store in a folder has of a node.
+/// Returns the stored content of a node.
 async fn stored(store: &SledStore, node: usize) -> Result<Option<ExpectedNode>, String> {
     let id = NodeId::parse(&format!("n{node}")).unwrap();
     let Some(node) = store.node(&id).await.map_err(|error| error.to_string())? else {
@@ -532,7 +535,7 @@ async fn stored(store: &SledStore, node: usize) -> Result<Option<ExpectedNode>, 
     }))
 }
 
-/// Says what is wrong with a store after a loss of power, if anything is.
+/// Checks a store after a power loss.
 async fn verdict(folder: &Path, work: &Workload, disk: &Disk) -> Result<(), String> {
     let (history, acknowledged) = (&work.history, disk.acknowledged());
     let store = SledStore::open(folder).map_err(|error| format!("not opened: {error}"))?;
@@ -560,7 +563,8 @@ async fn verdict(folder: &Path, work: &Workload, disk: &Disk) -> Result<(), Stri
     Ok(())
 }
 
-/// Cuts the record at points that are spread over it, several times each; says what went wrong.
+/// Cuts the trace at evenly spread points, several times each; returns the errors and the number of
+/// trials.
 async fn lose_power_often(work: &Workload, trials: usize) -> (Vec<String>, usize) {
     let mut dice = TestRng(0xD1CE);
     let (mut disk, mut complaints, mut made) = (Disk::default(), Vec::new(), 0);

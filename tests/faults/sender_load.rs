@@ -1,4 +1,5 @@
-//! The load of one sender: all of a burst is accepted, in order, within the limits of its queue; others hardly notice.
+//! Load by one sender: a burst is accepted completely and in order, within the limits of the sender
+//! queue; other senders are hardly delayed.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -36,7 +37,7 @@ fn pubsub(from: &str, kind: &str, id: usize, content: &str) -> String {
     iq(from, kind, id, &format!("<pubsub xmlns='{PUBSUB}'>{content}</pubsub>"))
 }
 
-/// Publishes an item of 400 bytes.
+/// Returns a publish request with an item of 400 bytes.
 fn publish(from: &str, node: &str, id: usize) -> String {
     let text = "x".repeat(379);
     let item = format!("<item id='{id}'><x xmlns='urn:x'>{text}</x></item>");
@@ -51,7 +52,7 @@ fn disco(from: &str, id: usize) -> String {
     iq(from, "get", id, "<query xmlns='http://jabber.org/protocol/disco#info'/>")
 }
 
-/// The next answers are results, with these ids in this order.
+/// Asserts that the next answers are results with these ids, in this order.
 async fn assert_granted(component: &mut TestComponent, ids: std::ops::Range<usize>) {
     for id in ids {
         let answer = component.answer().await;
@@ -60,7 +61,7 @@ async fn assert_granted(component: &mut TestComponent, ids: std::ops::Range<usiz
     }
 }
 
-/// Until the disk goes on, all of them wait.
+/// All publishes are queued until the disk continues.
 #[tokio::test]
 async fn five_thousand_publishes_at_once_are_accepted_in_order() {
     let gate = Arc::new(Semaphore::new(1));
@@ -69,7 +70,7 @@ async fn five_thousand_publishes_at_once_are_accepted_in_order() {
     component.create(BOT, "n", &[]).await;
     let closed = gate.acquire().await.unwrap();
     component.send(&(0..5_000).map(|id| publish(BOT, "n", id)).collect::<String>()).await;
-    // What came before it is in its queue, or refused.
+    // The publishes before the ping are queued or refused when it is answered.
     component.send(&ping(OTHER, 0)).await;
     assert_granted(&mut component, 0..1).await;
     drop(closed);
@@ -103,7 +104,8 @@ async fn a_thousand_disco_info_requests_at_once_are_answered() {
     assert_granted(&mut component, 0..1_000).await;
 }
 
-/// 70 wait, and what comes after that is refused until the burst is over: its beginning is accepted.
+/// 70 requests are queued, and later ones are refused until the burst is over: exactly its
+/// beginning is accepted.
 #[tokio::test]
 async fn full_sender_queue_names_its_limit_and_leaves_no_holes() {
     let gate = Arc::new(Semaphore::new(1));
@@ -113,7 +115,7 @@ async fn full_sender_queue_names_its_limit_and_leaves_no_holes() {
     let mut component = TestComponent::with(store, configure).await;
     component.create(BOT, "n", &[]).await;
     let closed = gate.acquire().await.unwrap();
-    // 64 of them are decided, and wait for the disk.
+    // 64 requests are decided, and wait for the disk.
     component.send(&(0..80).map(|id| publish(BOT, "n", id)).collect::<String>()).await;
     for id in 70..80 {
         let refused = component.answer().await;
@@ -130,14 +132,14 @@ async fn full_sender_queue_names_its_limit_and_leaves_no_holes() {
     assert_granted(&mut component, 80..81).await;
 }
 
-/// The time passes after which a sender that was refused is accepted again.
+/// Waits for the time after which requests of a refused sender are accepted again.
 async fn a_burst_is_over() {
     tokio::time::pause();
     tokio::time::advance(Duration::from_millis(500)).await;
     tokio::time::resume();
 }
 
-/// The queue is emptied while the burst still comes.
+/// The queue is emptied while the burst still arrives.
 #[tokio::test]
 async fn burst_beyond_a_limit_has_no_holes_while_the_queue_drains() {
     const NUMBER: usize = 300;
@@ -173,7 +175,8 @@ async fn burst_beyond_a_limit_has_no_holes_while_the_queue_drains() {
     assert_granted(&mut component, first_refused..first_refused + 1).await;
 }
 
-/// Presence is neither answered nor sent again, so it is taken behind a burst of its sender that exceeds a limit.
+/// Presence is neither answered nor sent again by servers, so it is accepted after a burst of its
+/// sender that exceeds a limit.
 #[tokio::test]
 async fn presence_behind_a_refused_burst_is_processed() {
     let gate = Arc::new(Semaphore::new(1));
@@ -203,7 +206,7 @@ async fn presence_behind_a_refused_burst_is_processed() {
     }
 }
 
-/// Each of a thousand subscribers has a SubID, and nothing that was sent is confirmed.
+/// Each of a thousand subscribers has a SubID, and no notification is confirmed.
 #[tokio::test]
 async fn sixty_four_publishes_to_a_thousand_subids_are_accepted() {
     let configure = |config: &mut gjallar::config::Config| config.limits.max_subids = 8;
@@ -226,7 +229,7 @@ async fn sixty_four_publishes_to_a_thousand_subids_are_accepted() {
             );
             let subid = headers.children().next().unwrap().text();
             let to = message.attr("to").unwrap().to_owned();
-            // Everybody gets its own, in every event the same.
+            // Each recipient has its own SubID, the same in every event.
             assert_eq!(subids.entry(to).or_insert_with(|| subid.clone()), &subid, "{event}");
         }
     }
@@ -234,8 +237,8 @@ async fn sixty_four_publishes_to_a_thousand_subids_are_accepted() {
     assert_eq!(subids.into_values().collect::<HashSet<_>>().len(), 1_000);
 }
 
-/// A recipient with a SubID takes less than 200 bytes of an event in the backlog, so that a hundred thousand leave room
-/// for several events.
+/// A recipient with a SubID takes less than 200 bytes of an entry in the backlog, so that a hundred
+/// thousand recipients leave space for several entries.
 #[tokio::test]
 async fn recipients_with_subids_use_little_of_the_backlog() {
     const SUBSCRIBERS: usize = 12_000;
@@ -265,8 +268,8 @@ async fn recipients_with_subids_use_little_of_the_backlog() {
     assert_eq!(told, 4 * SUBSCRIBERS);
 }
 
-/// Large answers to one sender go out in turn with stanzas to others, and few of them are in the connection already, where
-/// everything else is behind them.
+/// Large replies to one sender alternate with stanzas to others, and only a few are in the buffers
+/// of the connection, where they delay everything else.
 #[tokio::test]
 async fn large_replies_to_one_sender_delay_no_others() {
     const ASKED: usize = 600;
@@ -302,7 +305,8 @@ async fn large_replies_to_one_sender_delay_no_others() {
     assert!(soon(before_answer) && soon(before_event), "{before_answer:?} {before_event:?}");
 }
 
-/// Large replies to many senders of one domain stay within the memory of that domain, and do not block other domains.
+/// Large replies to many senders of one domain stay within the memory limit of that domain, and do
+/// not block other domains.
 #[tokio::test]
 async fn large_replies_to_one_domain_delay_no_other_domain() {
     const SENDERS: usize = 64;
@@ -334,7 +338,7 @@ async fn large_replies_to_one_domain_delay_no_other_domain() {
     assert!(before_answer.is_some_and(|before| before < 16), "{before_answer:?}");
 }
 
-/// The list of those with SubIDs is in memory once for all items of a request, and so it counts.
+/// The recipient list with SubIDs is in memory once for all items of a request, and counts once.
 #[tokio::test]
 async fn a_batch_counts_its_recipients_once() {
     let limits = Limits { max_subids: 8, max_backlog_bytes: 400_000, ..Limits::default() };
@@ -347,7 +351,7 @@ async fn a_batch_counts_its_recipients_once() {
     let (events, bytes) = fixture.service.log_window().size();
     assert!(events == 100 && bytes < 100 * 1100 + 500 * 200, "{events} {bytes}");
     assert_eq!(fixture.service.log_window().notifications(), 100 * 500);
-    // There is room for another one when the first is told.
+    // A second request fits once the first is delivered.
     let later = fixture.publish_all(BOT, "n", items(10)).await;
     assert!(matches!(later, Err(Error::Busy { .. })), "{later:?}");
     let told = fixture.drain_log();
@@ -355,7 +359,7 @@ async fn a_batch_counts_its_recipients_once() {
     fixture.publish_all(BOT, "n", items(10)).await.unwrap();
     fixture.drain_log();
     assert_eq!(fixture.service.log_window().notifications(), 0);
-    // For this one there is never.
+    // This request exceeds the limit even if the backlog is empty.
     let never = fixture.publish_all(BOT, "n", items(1500)).await;
     assert!(
         matches!(never, Err(Error::Refused(gjallar_pubsub::Error::TooManyNotifications))),
@@ -364,7 +368,7 @@ async fn a_batch_counts_its_recipients_once() {
     assert_eq!(fixture.service.log_window().size(), (0, 0));
 }
 
-/// A batch of so many items that are all alike.
+/// Publishes a batch of equal items.
 async fn publish_batch(
     fixture: &TestService,
     by: &str,
@@ -375,7 +379,7 @@ async fn publish_batch(
     fixture.publish_all(by, to, items).await.map(drop)
 }
 
-/// The limit that leaves no room for a request.
+/// Returns the limit that a request exceeds; panics on other results.
 fn full(outcome: &Result<(), Error>) -> &'static str {
     match outcome {
         Err(Error::Busy { limit }) => limit,
@@ -383,11 +387,11 @@ fn full(outcome: &Result<(), Error>) -> &'static str {
     }
 }
 
-/// A node of 50 subscribers.
+/// Creates a node with 50 subscribers.
 async fn create_for_fifty(fixture: &TestService, owner: &str, name: &str) {
     fixture.create(owner, name).await.unwrap();
     fixture.subscribe_many(owner, name, 50).await;
-    // Behind all notices of the subscriptions.
+    // Waits until the notices of the subscriptions are delivered.
     publish_batch(fixture, owner, name, 1).await.unwrap();
     while !fixture.drain_log().iter().any(|(_, recipients)| recipients.len() == 50) {
         yield_now().await;
@@ -403,7 +407,7 @@ async fn items_times_subscribers_are_counted_before_the_commit() {
     create_for_fifty(&fixture, BOT, "n").await;
     create_for_fifty(&fixture, OTHER, "of-other").await;
     let outbox = fixture.service.log_window();
-    // Half of the limit is 10 items for 50 subscribers. One more never fits.
+    // Half of the limit is 10 items for 50 subscribers; one more item never fits.
     let never = publish_batch(&fixture, BOT, "n", 11).await;
     assert!(
         matches!(never, Err(Error::Refused(gjallar_pubsub::Error::TooManyNotifications))),
@@ -412,7 +416,7 @@ async fn items_times_subscribers_are_counted_before_the_commit() {
     publish_batch(&fixture, BOT, "n", 10).await.unwrap();
     assert_eq!((outbox.size().0, outbox.notifications()), (10, 500));
     fixture.drain_log();
-    // Beside 4 items that wait, 6 fit and 7 do not.
+    // With 4 items pending, 6 more fit and 7 do not.
     publish_batch(&fixture, BOT, "n", 4).await.unwrap();
     let before = fixture.store.node(&node("n")).await.unwrap();
     let items = fixture.items(BOT, "n").await.unwrap();
@@ -429,7 +433,7 @@ async fn items_times_subscribers_are_counted_before_the_commit() {
     let figures = fixture.service.values();
     let figure = figures.iter().find(|(name, ..)| *name == "log_backlog_notifications");
     assert_eq!(figure.map(|(.., number)| *number), Some(750));
-    // Access is revoked all the same.
+    // Revocations succeed nevertheless.
     let reader = "000007@far.example";
     fixture.affiliate(BOT, "n", reader, Affiliation::Outcast).await.unwrap();
     assert_eq!(outbox.notifications(), 750);
@@ -452,7 +456,7 @@ async fn event_beyond_the_backlog_limit_is_accepted_when_nothing_is_pending() {
     publish_batch(&fixture, BOT, "n", 1).await.unwrap();
 }
 
-/// What was pending before a restart counts, and for no creator.
+/// Entries that were pending before a restart count towards the limit, but for no creator.
 #[tokio::test]
 async fn pending_notifications_count_after_a_restart() {
     let folder = tempfile::tempdir().unwrap();
@@ -516,7 +520,7 @@ async fn request_beyond_the_whole_backlog_is_a_policy_violation() {
     assert!(component.items(BOT, "n").await.is_empty());
 }
 
-/// Items that have the same keywords have the same recipients, in one list.
+/// Items with the same keywords have the same recipients and share one list.
 #[tokio::test]
 async fn items_with_equal_keywords_share_a_recipient_list() {
     const READERS: usize = 100;
@@ -544,11 +548,11 @@ async fn items_with_equal_keywords_share_a_recipient_list() {
     assert_eq!(told, expected.collect::<Vec<_>>());
 }
 
-/// While a bot's burst is dealt with, the slowest hundredth of another sender's publishes takes at most twice as long
-/// as without it. The machine may have other work too, which only adds: one of ten attempts has to show it.
+/// A burst at most doubles the 99th percentile of the latency of another sender's publishes. Other
+/// load of the machine only adds latency: one of ten attempts has to succeed.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn burst_of_one_sender_at_most_doubles_the_latency_of_others() {
-    // Ten attempts may be more requests than a sender has in that time.
+    // Ten attempts may exceed the request rate of a sender.
     let unlimited = [("LIMITS_MAX_JID_REQUESTS_PER_SECOND", "0")];
     let mut served = ServiceProcess::start(&unlimited, &[]).await;
     served.granted(BOT, "<create node='bulk'/>").await;
@@ -566,7 +570,8 @@ async fn burst_of_one_sender_at_most_doubles_the_latency_of_others() {
     panic!("alone, and during a burst: {attempts:?}");
 }
 
-/// The latency that two of two hundred publishes exceed, measured while bursts of so many are dealt with.
+/// Returns the latency that two of two hundred publishes exceed, measured during bursts of this
+/// size.
 async fn p99_of_publishes(served: &mut ServiceProcess, burst: usize) -> Duration {
     let mut latencies = Vec::new();
     while latencies.len() < 200 {
@@ -586,7 +591,8 @@ async fn p99_of_publishes(served: &mut ServiceProcess, burst: usize) -> Duration
                 left -= 1;
             };
             assert_eq!(answer.attr("id"), Some(burst.to_string().as_str()));
-            // The first one stands behind all of the burst in the stream, and waits until that is read.
+            // The first publish is behind the whole burst in the stream, and waits until the burst
+            // is read.
             if left > 0 && left < burst || burst == 0 {
                 latencies.push(began.elapsed());
             }
@@ -596,8 +602,8 @@ async fn p99_of_publishes(served: &mut ServiceProcess, burst: usize) -> Duration
     latencies[latencies.len() * 99 / 100 - 1]
 }
 
-/// A long list of subscribers at one creator's node delays the presence requests for others by no more than one request,
-/// also if the list has them too, and on the next connection.
+/// A long list of subscribers at one creator's node delays presence requests for others by at most
+/// one request, even if the list has them too, and on the next connection.
 #[tokio::test]
 async fn presence_requests_take_turns_between_creators() {
     const LISTED: &str = "000150@far.example";
@@ -625,7 +631,7 @@ async fn presence_requests_take_turns_between_creators() {
     }
 }
 
-/// Other tasks run while the names of an owner's nodes are compared with a pattern.
+/// Other tasks run while the names of an owner's nodes are matched against a pattern.
 #[tokio::test]
 async fn node_listing_yields_to_other_tasks() {
     const NODES: usize = 640;

@@ -1,4 +1,4 @@
-//! Stores as text, and stores compared with themselves.
+//! Archives (stores as text), and comparison of stores.
 
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
@@ -32,11 +32,12 @@ fn open(folder: &Path) -> Arc<dyn Store> {
     Arc::new(SledStore::open(folder).unwrap())
 }
 
-/// Something of everything: configuration, affiliations, subscriptions of different times, items with long
-/// payloads, evicted and retracted ones, and events that are owed, also of a deleted node.
-/// The year 2096.
+/// Time in the year 2096.
 const FAR: Timestamp = Timestamp(4_000_000_000_000);
 
+/// Fills a store with every kind of record: configuration, affiliations, subscriptions of different
+/// times, items with long payloads, evicted and retracted items, and pending log entries, also of a
+/// deleted node.
 async fn fill(store: Arc<dyn Store>) -> TestService {
     let fixture = TestService::new(store).await;
     let refusals = ["shy@x", "timid@x"].map(|name| (jid(name).to_bare(), true));
@@ -56,7 +57,7 @@ async fn fill(store: Arc<dyn Store>) -> TestService {
         fixture.publish_xml(OWNER, "a", id, &xml).await.unwrap();
         fixture.subscribe(&format!("later{id}@x"), "a").await.unwrap();
     }
-    // Plain first, so that what is owed already goes to it as to all.
+    // Without options first, so that pending entries are addressed to it like to all subscribers.
     fixture.set_options("later5@x", "a", SubscriptionOption::Keyword("long".into())).await.unwrap();
     fixture.set_options("r@x/1", "a", SubscriptionOption::Expire(Expire::At(FAR))).await.unwrap();
     fixture.publish_xml(OWNER, "a", "6", "<x xmlns='urn:x'>long</x>").await.unwrap();
@@ -105,7 +106,7 @@ async fn fill(store: Arc<dyn Store>) -> TestService {
     let read = async { fixture.service.on_roster_result(&rosters.next_request().await, None) };
     let (configured, ()) = tokio::join!(fixture.configure("other@x", "handed over", model), read);
     configured.unwrap();
-    // An administrator who owns nothing.
+    // The administrator owns no node.
     let title = ConfigField::Title("by an administrator".into());
     fixture.configure("admin@x", "handed over", title).await.unwrap();
     fixture
@@ -151,12 +152,12 @@ async fn export_and_import_preserve_a_store() {
     assert_eq!(copy.presence_refusals().await.unwrap().len(), 2);
     let mut expected = pending_entries(&*fixture.store).await;
     let mut found = pending_entries(&*copy).await;
-    // The order holds within a node; those of different nodes may change places.
+    // The order is defined within a node; entries of different nodes may be interleaved.
     expected.sort();
     found.sort();
     assert_eq!(found, expected);
     assert_eq!(copy.check().await.unwrap(), Vec::<String>::new());
-    // Again as text it is the same, after the store was opened again too.
+    // A second export is identical, also after the store was reopened.
     assert_eq!(exported(&*copy).await.0, text);
     copy.close().await;
     drop(copy);
@@ -196,7 +197,7 @@ async fn an_invalid_archive_is_refused_with_the_line() {
     assert!(matches!(full, ArchiveError::NotEmpty));
 }
 
-/// A store of each layout version, as a binary of that version left it.
+/// Stores of every layout version, as written by a binary of that version.
 #[tokio::test]
 #[allow(clippy::disallowed_methods)] // GJALLAR_BLESS writes what is expected anew
 async fn stores_of_every_version_are_opened_or_refused() {
@@ -215,7 +216,7 @@ async fn stores_of_every_version_are_opened_or_refused() {
         let refused = SledStore::open(folder.path()).unwrap_err().to_string();
         let expected = format!("layout version {version}, this version reads 10: ");
         assert!(refused.contains(&expected), "{refused}");
-        // A binary of version 1 could not export.
+        // A binary of version 1 has no export.
         let advice = if version == 1 { "create a new store" } else { "export it" };
         assert!(refused.contains(advice), "{refused}");
         assert_eq!(std::fs::read(folder.path().join("db")).unwrap(), before);
@@ -228,7 +229,7 @@ async fn stores_of_every_version_are_opened_or_refused() {
     let refused = SledStore::open(folder.path()).unwrap_err().to_string();
     assert!(refused.contains("layout version 11, this version reads 10: "), "{refused}");
 
-    // A store of layout 9 is opened, and from then on a binary of that layout refuses it.
+    // A store of layout 9 is upgraded when opened; afterwards a binary of that layout refuses it.
     let folder = copy("store-9");
     let store = open(folder.path());
     assert_eq!(store.check().await.unwrap(), Vec::<String>::new());
@@ -246,7 +247,7 @@ async fn stores_of_every_version_are_opened_or_refused() {
     drop(fixture);
     assert_eq!(open(folder.path()).check().await.unwrap(), Vec::<String>::new());
 
-    // Archives of binaries of layout 8 and 9 can be imported.
+    // Archives of binaries of layouts 8 and 9 can be imported.
     for before in ["store-8.ndjson", "store-9.ndjson"] {
         let before = std::fs::read_to_string(fixtures.join(before)).unwrap();
         let folder = tempfile::tempdir().unwrap();
@@ -256,7 +257,8 @@ async fn stores_of_every_version_are_opened_or_refused() {
     }
 }
 
-/// A message as it concerns its recipient: not by its own id, nor by the order of elements and the labels of forms.
+/// Returns the parts of a message that matter to its recipient: without its id, the order of
+/// elements, and the labels of forms.
 fn essence(message: &Element) -> Vec<String> {
     let attribute = |name| message.attr(name).unwrap_or_default().to_owned();
     let mut parts = vec![attribute("to"), attribute("type")];
@@ -294,8 +296,8 @@ fn without_forms(element: &Element) -> Element {
     bare
 }
 
-/// Pending events of a node that is deleted meanwhile go only to those resources with `+notify` that kept their access,
-/// after an import as after a restart.
+/// Pending events of a node that is deleted later are sent only to `+notify` resources that kept
+/// their access, after an import as after a restart.
 #[tokio::test]
 async fn a_banned_resource_gets_no_events_of_a_deleted_node_from_an_archive() {
     let folder = tempfile::tempdir().unwrap();
@@ -324,13 +326,15 @@ async fn a_banned_resource_gets_no_events_of_a_deleted_node_from_an_archive() {
     }
 }
 
-/// What a binary of layout 9 left pending, in its store and in its archive, comes as that binary would have sent it:
-/// options of every kind, a half-delivered event, a deleted node, a node that has moved, requests, notices.
+/// Pending entries of a binary of layout 9, in its store and in its archive, are delivered as that
+/// binary would have sent them: options of every kind, a half-delivered event, a deleted node, a
+/// moved node, approval requests, notices.
 #[tokio::test]
 async fn pending_events_of_layout_9_are_delivered_as_by_layout_9() {
     let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures");
     let text = std::fs::read_to_string(fixtures.join("store-9-pending.stanzas")).unwrap();
-    // What happens after the start is not pending: digests, and leases that have ended meanwhile.
+    // Operations after the start are not pending entries: digests, and leases that have ended
+    // meanwhile.
     let is_digest = |message: &Element| {
         (message.attr("to"), message.attr("type")) == (Some("digest@x"), Some("normal"))
     };
@@ -364,19 +368,19 @@ async fn pending_events_of_layout_9_are_delivered_as_by_layout_9() {
     let found = component.messages().await;
     let mut found: Vec<_> =
         found.iter().filter(|message| is_pending(message)).map(essence).collect();
-    // An archive does not say how far an event was delivered.
+    // An archive does not contain cursors.
     let half = expected.iter().find(|parts| parts[0] == "b@x/phone").unwrap().clone();
     let first = std::iter::once("a@x".to_owned()).chain(half.into_iter().skip(1)).collect();
     expected.push(first);
-    // The order holds within a node.
+    // The order is defined within a node.
     found.sort();
     expected.sort();
     assert_eq!(found, expected);
     component.finish().await;
 }
 
-/// An archive, and a folder that was restored from a copy, give no id of an event a second time: not to new events, and
-/// pending ones are still delivered and can be revoked.
+/// Neither an archive nor a folder restored from a copy repeats an event id: new events get other
+/// ids, and pending entries are still delivered and can be revoked.
 #[tokio::test]
 async fn restored_stores_have_new_epochs() {
     let (original, folder) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
@@ -393,7 +397,7 @@ async fn restored_stores_have_new_epochs() {
     };
     let before = epoch(&*fixture.store).await;
     let fresh = CountingIds::default();
-    // Numbers that no node has.
+    // Numbers that no node uses.
     for _ in 0..1000 {
         fresh.next_u64();
     }
@@ -420,14 +424,15 @@ async fn restored_stores_have_new_epochs() {
 
 type Edit<'a> = &'a dyn Fn(&mut Value);
 
-/// Numbers that no export writes: later events or commits of the node would have the same numbers, or never reach them.
+/// Numbers that no export writes: later events or commits of the node would repeat them, or never
+/// reach them.
 #[tokio::test]
 async fn import_refuses_numbers_that_a_node_has_not_reached() {
     let folder = tempfile::tempdir().unwrap();
     let fixture = fill(open(folder.path())).await;
     let (text, _) = exported(&*fixture.store).await;
     let lines: Vec<_> = text.lines().map(str::to_owned).collect();
-    // Nodes that are there come after those that are deleted.
+    // Entries of existing nodes follow those of deleted nodes.
     let last = |what: &str| lines.iter().rposition(|line| line.contains(what)).unwrap();
     let to_all =
         |line: &String| line.contains("\"kind\":\"event\"") && !line.contains("\"listed\"");
@@ -464,7 +469,7 @@ async fn import_refuses_numbers_that_a_node_has_not_reached() {
     }
 }
 
-/// What waits for many long addresses is written in lines that an import takes.
+/// Entries for many recipients with long addresses are exported in lines that an import accepts.
 #[tokio::test]
 async fn exported_lines_are_short_enough_for_an_import() {
     let (folder, other) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
@@ -489,7 +494,7 @@ async fn exported_lines_are_short_enough_for_an_import() {
     assert!(written.events > 0 && read.events > written.events);
 }
 
-/// Numbers of which there are too few.
+/// Random source with a limited supply of numbers.
 struct Few(AtomicUsize);
 
 impl IdGenerator for Few {
@@ -499,7 +504,7 @@ impl IdGenerator for Few {
     }
 }
 
-/// A store of which some nodes may have new epochs and others not is not opened before all have.
+/// A store in which only some nodes might have new epochs is not opened before all have them.
 #[tokio::test]
 async fn interrupted_rebase_is_completed_before_the_store_opens() {
     let folder = tempfile::tempdir().unwrap();
@@ -513,7 +518,7 @@ async fn interrupted_rebase_is_completed_before_the_store_opens() {
     assert_eq!(open(folder.path()).check().await.unwrap(), Vec::<String>::new());
 }
 
-/// Every row removed, and one like it added, one by one: the check finds each.
+/// The check finds every single removed row, and every single added row.
 #[tokio::test]
 async fn check_detects_every_changed_row() {
     let folder = tempfile::tempdir().unwrap();
@@ -529,12 +534,12 @@ async fn check_detects_every_changed_row() {
     assert!(rows.len() > 50);
     let added = rows.iter().map(|(key, value)| {
         let mut other = key.clone();
-        // Of the tables that a node's rows stand in, the node's number: of no node that is there.
+        // Changes the node number in the keys of node tables to that of no existing node.
         let at = if b"asixc".contains(&key[0]) { 8 } else { other.len() - 1 };
         other[at] ^= 0x80;
         (other, value.clone())
     });
-    // A row that belongs to no node is one too many, wherever it stands.
+    // A row without a node is an error in every table.
     let added: Vec<_> = added.filter(|(key, _)| key.len() > 1).collect();
     let marker = std::fs::read(folder.path().join("gjallar.store")).unwrap();
     let removed = rows.iter().map(|(key, _)| (Some(key), None));

@@ -1,4 +1,4 @@
-//! Reads during commits that remove the rows. A removed row is no damage: the node stays open.
+//! Reads during commits that remove the rows. A removed row is no corruption: the node stays open.
 
 use std::{
     sync::{
@@ -19,14 +19,14 @@ use crate::support::service::{TestService, actor, item, jid, node};
 
 const OWNER: &str = "owner@localhost/x";
 const ADMIN: &str = "admin@localhost/x";
-/// Number of publishes during the reads, and how many of them are in progress at once.
+/// Number of publishes during the reads, and of those in progress at once.
 const PUBLISHES: usize = 3_000;
 const AT_ONCE: usize = 40;
 
-/// A node that keeps few items, in a store on disk.
+/// Node that keeps few items, in a store on disk.
 struct Busy {
     fixture: Arc<TestService>,
-    /// The number of the newest item.
+    /// Number of the newest item.
     published: Arc<AtomicUsize>,
     _folder: tempfile::TempDir,
 }
@@ -41,8 +41,9 @@ impl Busy {
         Self { fixture: Arc::new(fixture), published: Arc::default(), _folder: folder }
     }
 
-    /// Publishes items that evict each other, every second of which overwrites `r`, and reads until that is done, given
-    /// the number of the newest item. The node is open and the store in order then.
+    /// Publishes items that evict each other, every second one overwriting `r`, and calls `read`
+    /// with the number of the newest item until all are published. Asserts that the node is open
+    /// and the store consistent.
     async fn beside(&self, publisher: &'static str, read: impl AsyncFn(usize)) {
         let (fixture, published) = (Arc::clone(&self.fixture), Arc::clone(&self.published));
         let publishing = tokio::spawn(async move {
@@ -71,10 +72,10 @@ impl Busy {
     }
 }
 
-/// A stranger names the items that are about to be evicted at a node where it may do nothing.
+/// A stranger requests items that are about to be evicted, at a node without access.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn requests_for_evicted_items_quarantine_no_node() {
-    // Each batch evicts the items of the one before.
+    // Each batch evicts the items of the previous batch.
     let max_items = u32::try_from(AT_ONCE / 2 + 1).unwrap();
     let busy = Busy::new(max_items, &[ConfigField::AccessModel(AccessModel::Whitelist)]).await;
     let stranger = actor("mallory@far.example/m");
@@ -128,7 +129,8 @@ async fn retraction_of_old_items_during_publishes_quarantines_no_node() {
     .await;
 }
 
-/// Reads of the store itself: by name, in pages, in the order of creation, by a filter, and names only.
+/// Reads of the store itself: by name, in pages, in the order of creation, by a filter, and names
+/// only.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn item_lists_are_readable_during_evictions() {
     let busy = Busy::new(3, &[]).await;

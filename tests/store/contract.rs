@@ -1,4 +1,4 @@
-//! The contract of a store, written once, for every store there is.
+//! The contract of a store, run against every implementation.
 
 use std::{collections::BTreeSet, path::Path, sync::Arc};
 
@@ -19,7 +19,7 @@ use gjallar_pubsub::{
 
 use crate::support::service::{TestService, actor, item, jid, node, raw};
 
-/// A kind of store. `again` opens what is there after the last one was closed.
+/// Store implementation. `again` reopens the data of the last closed store.
 trait StoreUnderTest {
     fn open(&self) -> Arc<dyn Store>;
     fn again(&self) -> Option<Arc<dyn Store>>;
@@ -129,7 +129,7 @@ async fn nodes_are_kept_with_all_their_data(kind: impl StoreUnderTest) {
     assert_eq!(nodes(&fixture).await, 1);
 }
 
-/// How many nodes a store has.
+/// Returns the number of nodes of a store.
 async fn nodes(fixture: &TestService) -> u64 {
     fixture.store.node_counts().await.unwrap().values().sum()
 }
@@ -232,7 +232,7 @@ async fn items_are_selected_by_page(kind: impl StoreUnderTest) {
     assert_eq!(nowhere.unwrap(), Some(ResultPage::empty()));
 }
 
-/// XEP-0413's example: A, B, C and D come, then C again, then A again.
+/// Example of XEP-0413: A, B, C and D are published, then C again, then A again.
 async fn items_are_listed_in_an_order_and_by_a_filter(kind: impl StoreUnderTest) {
     let fixture = TestService::new(kind.open()).await;
     fixture
@@ -266,7 +266,7 @@ async fn items_are_listed_in_an_order_and_by_a_filter(kind: impl StoreUnderTest)
         (at(1, PageBound::After(name("C"))), creation, true, "2 B …"),
         (at(2, PageBound::Before(name("B"))), creation, true, "0 DC"),
         (at(1, PageBound::Before(name("B"))), creation, true, "1 C …"),
-        // The first C stood there, and the first A.
+        // Former positions of C and A.
         (at(9, PageBound::After(ItemRef::Position(position(3, 0)))), modification, false, "1 DCA"),
         (at(1, PageBound::Before(ItemRef::Position(position(3, 0)))), modification, true, "2 D …"),
         (at(9, PageBound::After(ItemRef::Position(position(1, 0)))), creation, false, "1 BCD"),
@@ -311,7 +311,7 @@ async fn items_are_listed_in_an_order_and_by_a_filter(kind: impl StoreUnderTest)
         let found = list(PageRequest::first(9), creation, false, filter).await.unwrap();
         assert_eq!(found, format!("- {sorted}"));
     }
-    // An item that is named by its position has to exist; a position need not have an item.
+    // A filter by position requires that the item exists; a range of positions does not.
     for (sequence, index) in [(4, 0), (3, 0), (99, 0), (4, 1)] {
         let (gone, is_there) = (position(sequence, index), (sequence, index) == (4, 0));
         let filter = ItemFilter { only: Some(vec![a.position(), gone]), ..none() };
@@ -323,7 +323,7 @@ async fn items_are_listed_in_an_order_and_by_a_filter(kind: impl StoreUnderTest)
     let filter =
         ItemFilter { after: Some(position(3, 0)), before: Some(position(99, 0)), ..none() };
     assert_eq!(list(PageRequest::first(9), modification, false, filter).await.unwrap(), "- DCA");
-    // Gone and come again is new; after a purge nothing of before is there.
+    // A retracted and republished item is new; a purge removes all earlier items.
     fixture.retract(OWNER, "n", "A").await.unwrap();
     fixture.publish(OWNER, "n", "A").await.unwrap();
     assert_eq!(list(PageRequest::first(9), creation, false, none()).await.unwrap(), "0 BCDA");
@@ -357,7 +357,7 @@ async fn deleted_nodes_are_remembered(kind: impl StoreUnderTest) {
         FormerNode { redirect: None, deleted, owners: owners(&[OWNER, "second@x"]), account: None },
     );
     let all = vec![(node("moved"), moved), (node("gone"), gone)];
-    // What is there again is not remembered.
+    // A recreated node is no longer a former node.
     for redirect in [Some("xmpp:here"), None] {
         match redirect {
             Some(uri) => fixture.delete_with_redirect(OWNER, "again", uri).await.unwrap(),
@@ -388,7 +388,7 @@ fn position(sequence: u64, index: u16) -> ItemPosition {
     ItemPosition { sequence: Sequence(sequence), index }
 }
 
-/// The commits that create a node and delete it.
+/// Returns the commits that create and delete a node.
 fn deletion(name: &str, former: FormerNode) -> [Commit; 2] {
     let config = NodeConfig::initial(&Limits::default());
     let made = Node::new(node(name), Epoch(1), config, jid(OWNER).to_bare(), Timestamp(0));
@@ -401,7 +401,7 @@ fn deletion(name: &str, former: FormerNode) -> [Commit; 2] {
     )
 }
 
-/// Creates a node and deletes it at this time, in the store alone.
+/// Creates a node and deletes it at this time, in the store only.
 async fn delete_at(store: &dyn Store, name: &str, at: Timestamp, redirect: Option<&str>) {
     let redirect = redirect.map(str::to_owned);
     for commit in
@@ -411,8 +411,8 @@ async fn delete_at(store: &dyn Store, name: &str, at: Timestamp, redirect: Optio
     }
 }
 
-/// Of the names that one owner deleted the newest stay reserved; names of others are not forgotten for them. Redirects are
-/// counted for each owner.
+/// Of the names deleted by one owner the newest stay reserved, and do not displace names of other
+/// owners. Redirects are counted for each owner.
 async fn deleted_nodes_of_one_owner_take_no_room_of_others(kind: impl StoreUnderTest) {
     let owner = OwnerHash::of(&jid(OWNER).to_bare());
     let former = |at: u64, redirect: Option<&str>, owners: &[OwnerHash]| FormerNode {
@@ -435,7 +435,7 @@ async fn deleted_nodes_of_one_owner_take_no_room_of_others(kind: impl StoreUnder
     let number = MAX_OWN_FORMER_NODES as u64;
     for at in 0..number {
         begin(&*store, &at.to_string(), former(at + 2, None, &[owner]));
-        // Commits are carried out in order, and not too many may wait.
+        // Commits are applied in order, and only a limited number may be queued.
         if (at + 1) % 400 == 0 {
             delete_at(&*store, &format!("other {at}"), Timestamp(1), None).await;
         }
@@ -463,7 +463,7 @@ async fn deleted_nodes_of_one_owner_take_no_room_of_others(kind: impl StoreUnder
     assert_eq!(store.check().await.unwrap(), Vec::<String>::new());
 }
 
-/// A node counts for the account of its owner, whose hash may not be that of the owner.
+/// A node counts towards the account of its owner, whose hash may differ from that of the owner.
 async fn deleted_nodes_are_counted_by_account(kind: impl StoreUnderTest) {
     let store = kind.open();
     let entity = |name: &str| jid(name).to_bare();
@@ -585,7 +585,7 @@ async fn newest_items_that_fit_are_returned(kind: impl StoreUnderTest) {
 }
 
 async fn oldest_items_beyond_max_node_bytes_are_evicted(kind: impl StoreUnderTest) {
-    // Each item is 40 bytes, its name, its publisher, and its payload.
+    // An item has 40 bytes plus its id, its publisher, and its payload.
     let size = |payload: usize| 40 + 1 + OWNER.len() as u64 + payload as u64;
     let xml = |bytes: usize| format!("<x xmlns='urn:x'>{}</x>", "x".repeat(bytes - 21));
     let limits = Limits { max_node_bytes: 3 * size(1000), ..Limits::default() };
@@ -595,7 +595,7 @@ async fn oldest_items_beyond_max_node_bytes_are_evicted(kind: impl StoreUnderTes
         fixture.publish_xml(OWNER, "a", id, &xml(1000)).await.unwrap();
     }
     assert_eq!(fixture.ids("a").await, ["1", "2", "3"]);
-    // One byte more, and the oldest goes; what takes the place of another counts once.
+    // One byte more evicts the oldest item; an overwritten item counts once.
     fixture.publish_xml(OWNER, "a", "3", &xml(1001)).await.unwrap();
     assert_eq!(fixture.ids("a").await, ["2", "3"]);
     fixture.publish_xml(OWNER, "a", "4", &xml(999)).await.unwrap();
@@ -628,7 +628,7 @@ async fn nodes_and_subscriptions_of_an_entity_are_counted(kind: impl StoreUnderT
     }
     let third = fixture.create(OWNER, "c").await.map(|_| ());
     assert_eq!(refused(third), Some(gjallar_pubsub::Error::MaxNodesOfOwnerExceeded));
-    // Who is made an owner by others keeps room for nodes of its own.
+    // Ownership granted by others does not use up the quota for creation.
     fixture.affiliate(OWNER, "a", "other@localhost", Affiliation::Owner).await.unwrap();
     fixture.affiliate(OWNER, "b", "other@localhost", Affiliation::Owner).await.unwrap();
     fixture.create("other@localhost", "o").await.unwrap();
@@ -642,7 +642,7 @@ async fn nodes_and_subscriptions_of_an_entity_are_counted(kind: impl StoreUnderT
     }
     let fourth = fixture.subscribe("x@localhost/3", "b").await;
     assert_eq!(refused(fourth), Some(gjallar_pubsub::Error::TooManyOwnSubscriptions));
-    // Nor does the same again count, nor what others have.
+    // Repeated subscriptions and those of other accounts do not count.
     fixture.subscribe("x@localhost/2", "c").await.unwrap();
     fixture.subscribe("xy@localhost", "b").await.unwrap();
     fixture.unsubscribe("x@localhost", "c").await.unwrap();
@@ -650,7 +650,7 @@ async fn nodes_and_subscriptions_of_an_entity_are_counted(kind: impl StoreUnderT
     for name in ["admin-1", "admin-2", "admin-3", "b", "c"] {
         fixture.subscribe("admin@localhost", name).await.unwrap();
     }
-    // Nor whom an owner subscribed.
+    // Subscriptions created by an owner do not count.
     for resource in ["z@localhost/1", "z@localhost/2", "z@localhost/3"] {
         fixture.subscribe_other(OWNER, "b", resource).await.unwrap();
     }
@@ -744,7 +744,8 @@ async fn large_payloads_are_kept(kind: impl StoreUnderTest) {
 async fn the_longest_names_and_jids_fit(kind: impl StoreUnderTest) {
     let fixture = TestService::new(kind.open()).await;
     let long = |letter: &str| letter.repeat(1023);
-    // A domain has at most 255 bytes in labels of at most 63, a local part and a resource 1 023 each.
+    // Maximum lengths: a domain has at most 255 bytes in labels of at most 63, a local part and a
+    // resource 1 023 each.
     let domain = [&"d".repeat(63), &"e".repeat(63), &"f".repeat(63), "localhost"].join(".");
     let owner = format!("{}@{domain}", long("o"));
     let subscriber = format!("{}@{domain}/{}", long("s"), long("r"));
@@ -804,7 +805,7 @@ async fn commits_are_durable(kind: impl StoreUnderTest) {
     let fixture = TestService::new(again).await;
     assert_eq!(fixture.store.node(&node("a")).await.unwrap(), before);
     assert_eq!(fixture.items(OWNER, "a").await.unwrap(), items);
-    // Numbers of nodes go on, so that nothing of an old node is found under a new one.
+    // Node numbers are not reused, so a new node never finds rows of an old one.
     fixture.create(OWNER, "b").await.unwrap();
     assert_eq!(fixture.ids("b").await, [""; 0]);
     assert_eq!(fixture.ids("a").await, ["1"]);
@@ -839,7 +840,7 @@ async fn store_of_another_version_or_program_is_refused() {
     assert!(matches!(opened, Err(StoreError::Corrupt(_))), "{opened:?}");
 }
 
-/// Also before anything was in it.
+/// The same for a store that never had a node.
 #[tokio::test]
 async fn a_new_store_that_lost_its_rows_is_refused() {
     let folder = tempfile::tempdir().unwrap();
@@ -852,7 +853,7 @@ async fn a_new_store_that_lost_its_rows_is_refused() {
     assert!(matches!(opened, Err(StoreError::Corrupt(_))), "{opened:?}");
 }
 
-/// Changes every row of a table, and not the checksum of any.
+/// Changes every row of a table without updating the checksums.
 fn damage(folder: &Path, table: &[u8]) {
     let db = raw(folder);
     for row in db.scan_prefix(table) {
@@ -875,7 +876,7 @@ async fn corrupt_record_quarantines_only_its_node() {
     drop(fixture);
     damage(kind.0.path(), b"i");
     let fixture = TestService::new(kind.open()).await;
-    // What does not touch the record works until it is found.
+    // Operations that do not read the record succeed until the corruption is found.
     fixture.publish(OWNER, "a", "2").await.unwrap();
     for _ in 0..2 {
         assert!(matches!(fixture.items(OWNER, "a").await, Err(Error::Quarantined)));
@@ -886,7 +887,8 @@ async fn corrupt_record_quarantines_only_its_node() {
     assert!(fixture.service.stats().contains("gjallar_nodes_quarantined_total 1\n"));
 }
 
-/// Each table that a list is made from: the list has what is sound, and the nodes of the rest are closed.
+/// For each table that lists are read from: the list has the intact entries, and nodes with corrupt
+/// records are quarantined.
 #[tokio::test]
 async fn list_with_a_corrupt_record_quarantines_its_node_and_shows_the_others() {
     for table in [b"A", b"S", b"s"] {
@@ -909,7 +911,7 @@ async fn list_with_a_corrupt_record_quarantines_its_node_and_shows_the_others() 
         let everywhere = OwnAffiliations { node: None };
         let stands = fixture.service.own_affiliations(&owner, &everywhere).await.unwrap();
         assert_eq!(stands.len(), if table == b"A" { 1 } else { 2 });
-        // Who cannot be counted counts.
+        // An entity whose subscriptions cannot be counted may subscribe.
         fixture.subscribe(OWNER, "b").await.unwrap();
         let everywhere = OwnSubscriptions { node: None };
         let subscribed = fixture.service.own_subscriptions(&owner, &everywhere).await.unwrap();
@@ -942,7 +944,7 @@ async fn commits_after_a_failed_commit_are_not_applied(kind: impl StoreUnderTest
     assert!(!whole.is_poisoned());
     fixture.store.commit_now(commit(&whole)).await.unwrap();
     assert_eq!(fixture.store.affiliations_of(&x).await.unwrap().found.len(), 1);
-    // A store that has files takes nothing more once it is closed, and says so.
+    // A closed store with files rejects commits with an error.
     fixture.store.close().await;
     let late = fixture.store.commit_now(commit(&whole)).await;
     assert_eq!(late.is_err(), whole.is_poisoned());

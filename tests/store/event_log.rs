@@ -1,4 +1,5 @@
-//! What is owed outlives what is kept, and goes to those who were entitled and still are.
+//! Event log: pending entries outlive removed items, and are delivered to recipients that were and
+//! still are entitled.
 
 use std::sync::Arc;
 
@@ -15,7 +16,7 @@ use crate::support::service::{TestService, jid, node, raw};
 
 const OWNER: &str = "owner@localhost";
 
-/// A service whose process ends and starts again, and whose server takes nothing.
+/// Service that can be restarted, without a front end that takes notifications.
 struct RestartableService {
     limits: Limits,
     folder: tempfile::TempDir,
@@ -50,7 +51,7 @@ impl RestartableService {
         self.fixture().store.poll(None).await.unwrap()
     }
 
-    /// Starts again and says what is told then, and to whom.
+    /// Restarts the service; returns the pending entries with their recipients.
     async fn told_after_restart(&mut self) -> Vec<String> {
         self.restart().await;
         let shown = |owed: &Owed| {
@@ -70,7 +71,7 @@ impl RestartableService {
             format!("{what} to {}", to.join(" "))
         };
         let owed = self.owed().await;
-        // The service takes up the same.
+        // The service loads the same entries.
         assert_eq!(self.fixture().drain_log().len(), owed.len());
         owed.iter().map(shown).collect()
     }
@@ -80,7 +81,7 @@ impl RestartableService {
         self.fixture().store.acknowledge(Told { debts, partly: Vec::new() }).await.unwrap();
     }
 
-    /// How many rows the store has, but for what it says of itself.
+    /// Returns the number of rows of the store, without metadata.
     async fn rows(mut self) -> usize {
         self.fixture.take().unwrap().store.close().await;
         let db = raw(self.folder.path());
@@ -106,9 +107,9 @@ async fn event_goes_to_subscribers_at_its_commit_that_are_still_subscribed() {
     fixture.unsubscribe("a@x", "n").await.unwrap();
     fixture.affiliate(OWNER, "n", "b@x", Affiliation::Outcast).await.unwrap();
     fixture.publish(OWNER, "n", "2").await.unwrap();
-    // Who comes back does not hear of what was before.
+    // A renewed subscription does not include earlier events.
     fixture.subscribe("a@x", "n").await.unwrap();
-    // The newcomers were sent the last item, and it is owed to them alone.
+    // The last item is sent to each new subscriber only.
     let expected = [
         "item 1 to c",
         "item 1 to late",
@@ -173,7 +174,7 @@ async fn deleted_node_entries_drain_without_notify_delete() {
     assert_eq!(process.told_after_restart().await, ["item 1 to a"]);
     let owed = process.owed().await;
     process.forget(&[&owed[0]]).await;
-    // F, f: what is remembered of it.
+    // F, f: the record of the former node.
     assert_eq!(process.rows().await, 2);
 }
 
@@ -188,7 +189,7 @@ async fn a_partly_acknowledged_audience_gets_the_rest() {
     assert_eq!(process.told_after_restart().await, ["item 1 to c d", "item 2 to a b c d"]);
 }
 
-/// The parts of other events are recorded as long as those are pending, and no longer.
+/// Cursors within entries are recorded exactly as long as other entries are pending.
 #[tokio::test]
 async fn partly_sent_entries_stay_recorded_beside_other_entries() {
     let mut process = with_readers(&["a", "b", "c", "d"]).await;
@@ -210,7 +211,7 @@ async fn partly_sent_entries_stay_recorded_beside_other_entries() {
     assert!(!record.windows(3).any(|bytes| bytes == b"a@x"), "{record:?}");
 }
 
-/// As many events as fit into a row.
+/// As many partly acknowledged entries as fit into a row.
 #[tokio::test]
 async fn many_partly_acknowledged_audiences_get_the_rest() {
     const EVENTS: usize = 10;
@@ -243,7 +244,7 @@ async fn recipients_keep_their_subids_after_a_restart() {
     process.fixture().publish(OWNER, "n", "1").await.unwrap();
     let outbox = process.fixture().service.log_window();
     let live = loop {
-        // It is there soon after the answer.
+        // The entry is in the window shortly after the answer.
         match (0..outbox.next()).find_map(|number| outbox.get(number)) {
             Some(event) => break event.recipients.clone(),
             None => outbox.changed().await,
@@ -257,7 +258,7 @@ async fn recipients_keep_their_subids_after_a_restart() {
     let owed = process.owed().await;
     let event = owed.last().unwrap();
     assert_eq!(event.recipients, live);
-    // After a part of them was told, and one is not subscribed any more.
+    // A part of the recipients is acknowledged, and one is banned.
     let partly = Told { debts: Vec::new(), partly: vec![(event.debt, jid("a@x"))] };
     process.fixture().store.acknowledge(partly).await.unwrap();
     process.fixture().affiliate(OWNER, "n", "c@x", Affiliation::Outcast).await.unwrap();
@@ -268,7 +269,7 @@ async fn recipients_keep_their_subids_after_a_restart() {
     assert_eq!(left, live.iter_with_subids().skip(1).take(1).collect::<Vec<_>>());
 }
 
-/// Items that a resource missed wait for it, because its bare JID is subscribed, and do not come after it was shut out.
+/// Items pending for a resource, because its bare JID is subscribed, are not sent after a ban.
 #[tokio::test]
 async fn missed_items_are_not_sent_after_a_revocation() {
     let process = with_readers(&[]).await;
@@ -289,7 +290,8 @@ async fn missed_items_are_not_sent_after_a_revocation() {
     assert!(items.iter().all(|(_, to)| to.is_empty()), "{told:?}");
 }
 
-/// A resource that is interested too keeps what waits for it as a subscriber, whoever else is shut out.
+/// A resource that is also interested keeps pending entries as a subscriber when another entity is
+/// banned.
 #[tokio::test]
 async fn an_explicit_subscription_survives_the_end_of_interest() {
     let process = RestartableService::start().await;
@@ -308,7 +310,8 @@ async fn an_explicit_subscription_survives_the_end_of_interest() {
     assert_eq!(to, &["a@x/phone"], "{told:?}");
 }
 
-/// After a restart as before, a ban holds for other spellings of the outcast's domain and for addresses with the same fold.
+/// A ban also holds for other spellings of the outcast's domain and for addresses with the same
+/// fold, before and after a restart.
 #[tokio::test]
 async fn resources_of_an_outcast_in_another_spelling_get_no_pending_entries() {
     for (banned, alike) in [
@@ -335,8 +338,8 @@ async fn resources_of_an_outcast_in_another_spelling_get_no_pending_entries() {
     }
 }
 
-/// A debt of a later process must not be taken for the one that was told in part.
-/// A request has many items, and those whom they go to are in the store, and in memory after a restart, a few times.
+/// All items of one request share a few copies of their recipient lists, in the store and in memory
+/// after a restart.
 #[tokio::test]
 async fn items_of_one_request_share_recipient_lists_after_a_restart() {
     const READERS: usize = 300;
@@ -356,7 +359,7 @@ async fn items_of_one_request_share_recipient_lists_after_a_restart() {
     let last = outbox.get(outbox.next() - 1).unwrap();
     assert_eq!(last.recipients.len(), READERS);
     assert_eq!(last.recipients.subids(READERS - 1).len(), 1);
-    // What is left of a group whose first entries are told has its recipients.
+    // The rest of a group whose first entries are acknowledged keeps its recipients.
     let told = Told { debts: all[..70].iter().map(|owed| owed.debt).collect(), partly: Vec::new() };
     process.fixture().store.acknowledge(told).await.unwrap();
     process.restart().await;
@@ -391,8 +394,9 @@ async fn events_without_an_audience_are_not_logged() {
     assert!(process.fixture().drain_log().is_empty());
 }
 
-/// Events of two nodes are owed by the same groups of commits. Those of one are told while those of the other are
-/// not; then that node goes. Nothing that was told is told again, and the other's are.
+/// Commit groups have entries of two nodes. Those of one node are acknowledged before those of the
+/// other; then the first node is deleted. Acknowledged entries are not repeated, and the others are
+/// delivered.
 #[tokio::test]
 async fn an_entry_acknowledged_before_older_ones_is_not_repeated() {
     let mut process = with_readers(&["a", "b"]).await;
@@ -418,7 +422,7 @@ async fn an_entry_acknowledged_before_older_ones_is_not_repeated() {
     assert_eq!(process.told_after_restart().await, expected);
     process.forget(&of_m[10..]).await;
     process.fixture().delete(OWNER, "m").await.unwrap();
-    // The last of what is left of it goes; a new node gets none of it.
+    // Acknowledges the last of the remaining entries; a new node gets none of them.
     process.fixture().create(OWNER, "later").await.unwrap();
     process.fixture().subscribe("d@x", "later").await.unwrap();
     let partly = Told { debts: Vec::new(), partly: vec![(owed[4].debt, jid("a@x"))] };
@@ -431,12 +435,12 @@ async fn an_entry_acknowledged_before_older_ones_is_not_repeated() {
     }
     process.forget(&owed.iter().step_by(2).collect::<Vec<_>>()).await;
     assert!(process.told_after_restart().await.is_empty());
-    // N, n, q of two nodes; an owner each, three subscriptions, all with an index; twenty items and their names; F, f of
-    // the deleted node.
+    // N, n, q of two nodes; an owner each, three subscriptions, all with an index; twenty items and
+    // their names; F, f of the deleted node.
     assert_eq!(process.rows().await, 6 + 4 + 2 + 3 + 40 + 2);
 }
 
-/// What happens at a node between the commit of an event and its delivery.
+/// Change of a node between the commit of an event and its delivery.
 #[derive(Clone, Copy, Debug)]
 enum Between {
     Nothing,
@@ -513,7 +517,8 @@ impl Between {
     }
 }
 
-/// What was told by now, but for nothing to nobody: an event at another node is waited for, which comes last.
+/// Returns the entries so far that have recipients; publishes at another node and waits for that
+/// entry as the end mark.
 async fn told_until_now(fixture: &TestService) -> Vec<(String, Vec<String>)> {
     fixture.publish(OWNER, "z", "last").await.unwrap();
     let mut told = Vec::new();
@@ -525,8 +530,8 @@ async fn told_until_now(fixture: &TestService) -> Vec<(String, Vec<String>)> {
     told
 }
 
-/// The same notifications go out live and after a kill, whatever happened between commit and delivery: one rule decides
-/// who gets an entry.
+/// The same notifications are sent live and after a kill, whatever happened between commit and
+/// delivery: one rule resolves the audience.
 #[tokio::test]
 async fn audience_after_a_restart_equals_the_live_audience() {
     let changes = [
@@ -591,7 +596,7 @@ async fn audience_after_a_restart_equals_the_live_audience() {
         let mut after = process.fixture().drain_log();
         after.retain(|(_, to)| !to.is_empty() && to != &["z@x"]);
         if let Between::MakeAgain = change {
-            // The order holds within a node and its life.
+            // The order is defined within a node and epoch.
             live.sort();
             after.sort();
         }
@@ -599,8 +604,8 @@ async fn audience_after_a_restart_equals_the_live_audience() {
     }
 }
 
-/// Resources that lost an implicit subscription and regained it are sent only later events, after a restart as before it.
-/// The store remembers them as long as earlier events are pending.
+/// Resources that lost and regained an implicit subscription are sent only later events, before and
+/// after a restart. The store remembers the resources while earlier events are pending.
 #[tokio::test]
 async fn resources_that_regained_access_are_sent_only_later_events() {
     const MANY: usize = 300;

@@ -1,4 +1,5 @@
-//! What is left of large nodes goes by and by, and nobody sees it or waits for it.
+//! Deferred deletion: rows of large nodes are removed in the background, without visible effects or
+//! delays.
 
 use std::{
     pin::pin,
@@ -24,7 +25,8 @@ use gjallar_pubsub::{
 use crate::support::service::{TestService, actor, item, jid, node, raw};
 
 const OWNER: &str = "owner@localhost";
-/// Enough for many commits that remove some; the last of them has some items left.
+/// Number of items or subscriptions that needs many commits to remove; the last commit removes
+/// fewer than the others.
 const MANY: usize = 20_100;
 
 struct GcFixture {
@@ -41,14 +43,14 @@ impl GcFixture {
         Self { folder, fixture: TestService::limited(store, limits).await }
     }
 
-    /// What a kill at this moment would leave.
+    /// Returns a copy of the store, as a kill at this moment would leave it.
     async fn copy(&self) -> tempfile::TempDir {
         let folder = tempfile::tempdir().unwrap();
         self.fixture.store.snapshot_to(folder.path()).await.unwrap();
         folder
     }
 
-    /// Waits until nothing is left of some tables but so many rows.
+    /// Waits until some tables have exactly this number of rows.
     async fn swept(&self, tables: &str, expected: usize) {
         while rows(&self.copy().await, tables) != expected {
             self.is_sound().await;
@@ -83,7 +85,7 @@ impl GcFixture {
     }
 }
 
-/// How many rows some tables of a store have.
+/// Returns the number of rows of some tables.
 fn rows(folder: &tempfile::TempDir, tables: &str) -> usize {
     let db = raw(folder.path());
     db.iter().keys().filter(|key| tables.as_bytes().contains(&key.as_ref().unwrap()[0])).count()
@@ -111,21 +113,22 @@ async fn deleted_node_rows_are_garbage_collected() {
     assert_eq!(store.affiliations_of(&jid(OWNER).to_bare()).await.unwrap().found.len(), 1);
     process.is_sound().await;
 
-    // When all was told, the rest need not stay. Nobody waits until it is gone.
+    // Rows are no longer needed once all entries are acknowledged. Their removal blocks no request.
     let debts = owed.iter().map(|owed| owed.debt).collect();
-    let (forgotten, published, killed) = tokio::join!(
+    let (acknowledged, published, killed) = tokio::join!(
         store.acknowledge(Told { debts, partly: Vec::new() }),
         fixture.publish(OWNER, "other", "1"),
         process.copy(),
     );
-    forgotten.unwrap();
+    acknowledged.unwrap();
     published.unwrap();
     assert!(rows(&killed, "sS") > 0);
     for process in [process, GcFixture::start(killed).await] {
         process.fixture.create(OWNER, "n").await.unwrap();
         process.fixture.subscribe("own@x", "n").await.unwrap();
         assert!(process.fixture.ids("n").await.is_empty());
-        // Of each node N, n, q and its owner; one item at the most, and one subscription; each with its index.
+        // N, n, q and the owner of each node; at most one item and one subscription; each with its
+        // index.
         let items = process.fixture.ids("other").await.len();
         process.swept("NnqdpaAsSixc", 2 * (3 + 2) + 2 + 2 * items).await;
         process.is_sound().await;
@@ -142,7 +145,7 @@ async fn purged_items_are_garbage_collected() {
     assert!(rows(&killed, "ix") > 0);
     for process in [process, GcFixture::start(killed).await] {
         let fixture = &process.fixture;
-        // Who asks for the last of them while they go finds none.
+        // Requests for the last items during their removal find none.
         let last: Vec<_> = (MANY - 100..MANY).map(|number| item(&number.to_string())).collect();
         let store = Arc::clone(&fixture.store);
         let is_over = Arc::new(AtomicBool::new(false));
@@ -168,7 +171,8 @@ async fn purged_items_are_garbage_collected() {
     }
 }
 
-/// Names that were there may come again, and go again, while the first items of these names are on their way.
+/// Ids of purged items can be published and retracted again while the removal of the items is in
+/// progress.
 #[tokio::test]
 async fn names_of_purged_items_can_be_reused() {
     let process = GcFixture::start(tempfile::tempdir().unwrap()).await;
@@ -237,8 +241,8 @@ async fn only_the_member_is_left(process: &GcFixture) {
     process.is_sound().await;
 }
 
-/// Not before all of them are gone is it answered, for then nobody of them may hear of anything; but others
-/// are answered meanwhile, and a kill takes nothing back.
+/// The reply waits until all subscriptions are removed, so that their JIDs receive nothing after
+/// it; other requests are answered meanwhile, and a kill does not undo the change.
 #[tokio::test]
 async fn removal_of_many_subscriptions_ends_before_the_reply_and_delays_no_others() {
     let process = with_a_crowd().await;
@@ -269,7 +273,8 @@ async fn a_stop_waits_for_revocations() {
     only_the_member_is_left(&GcFixture::start(folder).await).await;
 }
 
-/// A node that has lost subscriptions which cannot be removed is closed: nobody who was shut out is told.
+/// A node whose lost subscriptions cannot be removed is quarantined: revoked subscribers are not
+/// notified.
 #[tokio::test]
 async fn node_is_quarantined_if_its_lost_subscriptions_cannot_be_removed() {
     let process = with_a_crowd().await;

@@ -1,5 +1,6 @@
-//! Random requests by four actors on three nodes: a store on disk and one in memory stay the same, a
-//! refused request changes nothing, nobody hears who must not, and no limit is passed.
+//! Random requests by four actors on three nodes: a store on disk and one in memory stay equal, a
+//! refused request changes nothing, only entitled recipients are notified, and no limit is
+//! exceeded.
 
 use std::{collections::BTreeSet, sync::Arc};
 
@@ -28,7 +29,7 @@ enum ModelStep {
     Unsubscribe,
     Affiliate(&'static str, Affiliation),
     Configure(ConfigField),
-    /// The process ends and starts again.
+    /// Restart of the service.
     Reopen,
 }
 
@@ -79,7 +80,7 @@ async fn carry_out(
     }
 }
 
-/// Everything that a store has, as text. Epochs are random and left out.
+/// Returns all data of a store as text, without the random epochs.
 async fn state(fixture: &TestService) -> String {
     let mut state = String::new();
     for name in NODES {
@@ -121,7 +122,7 @@ async fn invariants(fixture: &TestService) {
         for subscriber in there.subscribers() {
             let affiliation = there.affiliation_of(&subscriber.to_bare());
             let is_admin = subscriber.as_str().starts_with("admin@");
-            // An administrator may subscribe whatever it is at the node.
+            // An administrator may subscribe with any affiliation.
             assert!(is_admin || affiliation != Affiliation::Outcast, "{subscriber} is subscribed");
             let closed = there.config.access_model == AccessModel::Whitelist;
             assert!(!closed || affiliation.is_listed() || is_admin, "{subscriber} is subscribed");

@@ -1,7 +1,9 @@
-//! Nodes of a store of layout 9, in which the rosters of all owners gave access, and nothing says which owner chose that.
+//! Upgrade of a store of layout 9, in which the rosters of all owners gave access, and no record
+//! says which owner chose that.
 //!
-//! The fixture has five nodes. The creator of `one`, `handed` and `reply` has left them to b, and the creator of
-//! `several` to b and c; that of `kept` is still an owner, like b. f is subscribed to each.
+//! The fixture has five nodes. The creator of `one`, `handed` and `reply` has left them to b, and
+//! the creator of `several` to b and c; that of `kept` is still an owner, like b. f is subscribed
+//! to each.
 
 use std::{path::Path, sync::Arc, time::Duration};
 
@@ -33,7 +35,7 @@ fn fixture_path(name: &str) -> std::path::PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures").join(name)
 }
 
-/// A copy of the store as a binary of layout 9 left it.
+/// Copies a store as a binary of layout 9 left it.
 fn folder() -> tempfile::TempDir {
     let folder = tempfile::tempdir().unwrap();
     for entry in std::fs::read_dir(fixture_path("store-9-owners")).unwrap() {
@@ -53,7 +55,8 @@ async fn exported(store: &dyn Store) -> String {
     String::from_utf8(text).unwrap()
 }
 
-/// The owner of a node whose roster gives access, the owner that items show, and whether no roster is read.
+/// Returns the owner whose roster gives access, the owner that items show, and whether no roster is
+/// read.
 async fn owners(store: &dyn Store, name: &str) -> (Option<String>, Option<String>, bool) {
     let node = store.node(&node(name)).await.unwrap().unwrap();
     let roster_owner = node.roster_owner().map(ToString::to_string);
@@ -61,7 +64,7 @@ async fn owners(store: &dyn Store, name: &str) -> (Option<String>, Option<String
     (roster_owner, responsible, node.revision.roster_owner.is_none())
 }
 
-/// The service at a server whose rosters it may read.
+/// Starts a service at a server whose rosters it may read.
 async fn service_with_rosters(store: Arc<dyn Store>) -> TestService {
     let begin = Instant::now();
     let clock = move || Timestamp(1_800_000_000_000 + begin.elapsed().as_millis() as u64);
@@ -87,7 +90,7 @@ async fn serve_rosters(fixture: &TestService) {
     }
 }
 
-/// Does something while rosters are served.
+/// Runs an operation while roster queries are answered.
 async fn with_rosters<T>(fixture: &TestService, does: impl Future<Output = T>) -> T {
     tokio::select! {
         () = serve_rosters(fixture) => unreachable!(),
@@ -100,8 +103,8 @@ async fn subscribers(fixture: &TestService, name: &str) -> Vec<String> {
     node.subscribers().map(ToString::to_string).collect()
 }
 
-/// With one owner left its roster goes on to give access, and items go on to show that owner. Which one that is does
-/// not depend on changes after the upgrade.
+/// If a single owner is left, the roster of that owner still gives access, and items still show
+/// that owner. Changes after the upgrade do not affect the choice.
 #[tokio::test]
 async fn only_owner_replaces_a_creator_that_had_left() {
     let some = |name: &str| Some(name.to_owned());
@@ -134,8 +137,8 @@ async fn only_owner_replaces_a_creator_that_had_left() {
     assert_eq!(store.check().await.unwrap(), Vec::<String>::new());
 }
 
-/// The roster of the only owner that has one goes on to give access at nodes that the service created. Where the creator
-/// has its account at another server, subscribers keep their access.
+/// The roster of the only owner with a roster still gives access at nodes that the service created.
+/// If the creator's account is on another server, subscribers keep their access.
 #[tokio::test(start_paused = true)]
 async fn owner_without_a_roster_ends_no_subscriptions() {
     let archive = std::fs::read_to_string(fixture_path("store-9-owners.ndjson")).unwrap();
@@ -169,7 +172,7 @@ async fn owner_without_a_roster_ends_no_subscriptions() {
     }
 }
 
-/// §8.9.2: where no roster is read, a member that an owner removes loses its subscription.
+/// §8.9.2: if no roster is read, a member that an owner removes loses its subscription.
 #[tokio::test]
 async fn former_member_loses_access_where_no_roster_is_read() {
     const MEMBER: &str = "m@localhost";
@@ -183,7 +186,7 @@ async fn former_member_loses_access_where_no_roster_is_read() {
     assert_eq!(subscribers(&fixture, "several").await, [F]);
 }
 
-/// A node with a damaged record is closed, and the others are converted.
+/// A node with a corrupt record is quarantined, and the others are converted.
 #[tokio::test]
 async fn corrupt_node_does_not_prevent_the_conversion_of_others() {
     let folder = folder();
@@ -197,8 +200,8 @@ async fn corrupt_node_does_not_prevent_the_conversion_of_others() {
     assert_eq!(owners(&*store, "handed").await.0.as_deref(), Some(B));
 }
 
-/// Contacts of the only owner keep and gain access. Where several owners are left, nobody gains or loses it until one of
-/// them chooses.
+/// Contacts of the only owner keep and gain access. With several owners, access stays as it is
+/// until one of them chooses.
 #[tokio::test(start_paused = true)]
 async fn contacts_of_owners_keep_their_access_after_the_upgrade() {
     let archive = std::fs::read_to_string(fixture_path("store-9-owners.ndjson")).unwrap();
