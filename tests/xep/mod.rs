@@ -1,4 +1,4 @@
-//! Protocols beside XEP-0060, one file for each XEP or RFC.
+//! Protocols other than XEP-0060, one file for each XEP or RFC.
 
 mod rfc6120_stream;
 mod rfc7622_addresses;

@@ -1,4 +1,4 @@
-//! The reader of the stream against another parser: rxml, by way of minidom.
+//! The stream parser, compared with rxml (through minidom).
 
 use std::{
     pin::Pin,
@@ -13,7 +13,7 @@ use tokio::io::{AsyncRead, ReadBuf};
 const OPENING: &str = "<stream:stream xmlns='jabber:component:accept' \
                        xmlns:stream='http://etherx.jabber.org/streams'>";
 
-/// What documents are made of here: more of it fits together than does not.
+/// Fragments of documents, most of which can be combined.
 const PIECES: &[&str] = &[
     "<a>",
     "<a>",
@@ -86,7 +86,7 @@ const PIECES: &[&str] = &[
     "'",
 ];
 
-/// Gives some bytes at a time.
+/// Reader that returns a limited number of bytes at a time.
 struct Pieces<'a>(&'a [u8], usize);
 
 impl AsyncRead for Pieces<'_> {
@@ -102,7 +102,7 @@ impl AsyncRead for Pieces<'_> {
     }
 }
 
-/// The elements of a stream, or nothing if it is not well-formed.
+/// Returns the elements of a stream, or `None` if it is not well-formed.
 async fn read(stream: &str, piece: usize) -> Option<Vec<String>> {
     let limits = StanzaLimits { max_bytes: 1_000_000, max_depth: 128 };
     let mut reader = StreamReader::new(Pieces(stream.as_bytes(), piece), limits);
@@ -117,7 +117,7 @@ async fn read(stream: &str, piece: usize) -> Option<Vec<String>> {
     }
 }
 
-/// The same by rxml.
+/// Returns the result of rxml for the same stream.
 fn expected(stream: &str) -> Option<Vec<String>> {
     let stream: Element = stream.parse().ok()?;
     Some(stream.children().map(meaning).collect())
@@ -152,7 +152,7 @@ proptest! {
     }
 }
 
-/// Long text is understood in pieces, wherever they end.
+/// Long text is parsed correctly, wherever the chunks end.
 #[tokio::test]
 async fn long_text_is_read_completely() {
     for unit in ["é]\r\n&#x1F3BA;🎺 text", "]", "\r", "é", "&amp;", "a]]&gt;"] {

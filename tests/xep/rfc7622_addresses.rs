@@ -1,4 +1,5 @@
-//! Addresses (RFC 7622): stamped ones in their identity form, those in requests prepared. And the names of nodes.
+//! Addresses (RFC 7622): stamped addresses in their identity form, addresses in requests in their
+//! prepared form; names of nodes.
 
 use std::sync::Arc;
 
@@ -83,7 +84,7 @@ fn an_address_of_a_user_is_prepared_by_rfc_7622() {
         ("a@[2001:DB8:0::0:1]", "a@[2001:db8::1]"),
         ("a@[2001:db8:0:1:0:0:0:1]", "a@[2001:db8:0:1::1]"),
         ("a@[::FFFF:c000:201]", "a@[::ffff:192.0.2.1]"),
-        // RFC 5892, appendix A.1: between letters that join, marks aside, and after a virama.
+        // RFC 5892, appendix A.1: between joining letters, ignoring marks, and after a virama.
         ("می\u{200c}خواهم@localhost", "می\u{200c}خواهم@localhost"),
         ("a@localhost/می\u{64e}\u{200c}\u{64e}خ", "a@localhost/می\u{64e}\u{200c}\u{64e}خ"),
         ("a@localhost/क्\u{200c}ष", "a@localhost/क्\u{200c}ष"),
@@ -102,7 +103,7 @@ fn an_address_of_a_user_is_prepared_by_rfc_7622() {
         ("a\u{200c}b@localhost", Error::Localpart),
         ("a@localhost/\u{200c}خ", Error::Resource),
         ("a@localhost/م\u{200c}", Error::Resource),
-        // A letter that joins on its right only.
+        // A letter that joins only on its right side.
         ("a@localhost/د\u{200c}خ", Error::Resource),
         ("a@localhost/م\u{200d}خ", Error::Resource),
         ("a@[::1::]", Error::Domain),
@@ -118,7 +119,8 @@ fn an_address_of_a_user_is_prepared_by_rfc_7622() {
     }
 }
 
-/// RFC 7622 §3.2, §3.3: two domains and two accounts. A service that folds them gives one what belongs to the other.
+/// RFC 7622 §3.2, §3.3: two domains and two accounts. A service that folds these addresses gives
+/// one entity the rights of another.
 #[test]
 fn addresses_that_differ_stay_different() {
     for (one, other) in [
@@ -150,16 +152,16 @@ fn every_spelling_of_a_stamped_address_has_one_identity_form() {
         ("A'B@localhost", "a'b@localhost"),
         ("☃@localhost", "☃@localhost"),
         ("Ünal@localhost", "ünal@localhost"),
-        // Letters younger than Unicode 3.2, and fillers that Stringprep keeps.
+        // Letters added after Unicode 3.2, and fillers that Stringprep preserves.
         ("Ꙋ@localhost", "Ꙋ@localhost"),
         ("ᵃdmin@localhost", "ᵃdmin@localhost"),
         ("owner\u{3164}@localhost", "owner\u{1160}@localhost"),
         ("owner\u{17b4}@localhost", "owner\u{17b4}@localhost"),
         ("می\u{200c}خواهم@localhost", "می\u{200c}خواهم@localhost"),
-        // RFC 7622 distinguishes these.
+        // RFC 7622 distinguishes these addresses.
         ("Straße@WEIß.example", "straße@weiß.example"),
         ("ς@localhost", "ς@localhost"),
-        // A-labels stay.
+        // A-labels are preserved.
         ("A@XN--MNCHEN-3YA.Example.", "a@xn--mnchen-3ya.example"),
         ("a@MÜNCHEN.xn--mnchen-3ya", "a@münchen.xn--mnchen-3ya"),
         ("a@ＬocalHost", "a@localhost"),
@@ -181,7 +183,7 @@ fn every_spelling_of_a_stamped_address_has_one_identity_form() {
     assert_eq!(Jid::stamped("a@b@c"), Err(Error::Character));
 }
 
-/// Rates and queues count an account, whatever its user types.
+/// Rates and queues are counted for an account, in every spelling that its user types.
 #[test]
 fn addresses_of_one_account_are_counted_together() {
     for (one, other) in [
@@ -192,11 +194,11 @@ fn addresses_of_one_account_are_counted_together() {
     ] {
         assert_eq!(jid::account(one), jid::account(other));
     }
-    // Two domains of IDNA 2008.
+    // Two different domains of IDNA 2008.
     assert_ne!(jid::account("a@straßenfest.example"), jid::account("a@strassenfest.example"));
 }
 
-/// Every address with one character beyond ASCII, as far as it can be stamped.
+/// Every address with one non-ASCII character that a server can stamp.
 fn addresses_of_all_characters() -> impl Iterator<Item = (char, String)> {
     let chars = ('\u{80}'..'\u{32000}').chain('\u{e0000}'..'\u{e1000}');
     let chars = chars.filter(|c| Jid::new(&format!("{c}@{c}")).is_ok());
@@ -216,7 +218,7 @@ fn identity_form_is_idempotent_and_equals_that_of_the_prepared_address() {
     }
 }
 
-/// The account that a server of Stringprep takes an address for.
+/// Returns the account to which a Stringprep server maps an address.
 fn stringprep_account(address: &str) -> Option<String> {
     if address.contains(unassigned_code_point) {
         return None;
@@ -226,7 +228,8 @@ fn stringprep_account(address: &str) -> Option<String> {
     BareJid::new(&account).ok().map(|_| account)
 }
 
-/// RFC 3454: what a server keeps as two accounts is two entities. `owner` and a Hangul filler is an account of its own.
+/// RFC 3454: two accounts of a server are two entities. `owner` with a Hangul filler is a separate
+/// account.
 #[test]
 fn an_identity_form_is_no_broader_than_stringprep() {
     for (c, text) in addresses_of_all_characters() {
@@ -264,7 +267,7 @@ fn own_address_in_a_request_is_recognized_in_every_case() {
     }
     assert_eq!(own("Mallory@localhost").as_deref(), Ok("mallory@localhost"));
     assert_eq!(own("owner@localhost/a\u{ad}"), Err(Error::Resource));
-    // Prosody stamps the fold of what the user configured.
+    // Prosody stamps the fold of the configured address.
     let own = Jid::prepare_from("νίκος@localhost", "νίκοσ@localhost/x");
     assert_eq!(own.unwrap().as_str(), "νίκοσ@localhost");
 }
@@ -280,7 +283,7 @@ fn own_address_in_a_request_is_replaced_by_the_stamped_address() {
     assert_eq!(own("☃@xn--mnchen-3ya.example/"), Err(Error::Resource));
 }
 
-/// RFC 6120 §8.2.3: a request is answered whatever the address of its sender looks like.
+/// RFC 6120 §8.2.3: a request is answered, whatever the form of its sender's address.
 #[tokio::test]
 async fn every_sender_is_answered() {
     let mut component = TestComponent::start().await;
@@ -311,7 +314,8 @@ async fn every_sender_is_answered() {
     }
 }
 
-/// Stamps of ejabberd for the account `mallory` of `localhost`, by the spelling that its user typed at login.
+/// Stamps of ejabberd for the account `mallory` of `localhost`, by the spelling that its user typed
+/// at login.
 const TYPED: [&str; 7] = [
     "mallory@localhost/r",
     "MALLORY@localhost/r",
@@ -322,7 +326,8 @@ const TYPED: [&str; 7] = [
     "mal\u{ad}lory@localhost/r",
 ];
 
-/// §4.1: an outcast stays an outcast in every spelling of its address, and an owner can name it.
+/// §4.1: an outcast remains an outcast in every spelling of its address, and an owner can use any
+/// spelling.
 #[tokio::test]
 async fn outcast_is_forbidden_in_every_spelling() {
     for named in ["mallory@localhost", "MALLORY@LocalHost", "𝓶allory@localhost"] {
@@ -351,8 +356,8 @@ async fn outcast_is_forbidden_in_every_spelling() {
     }
 }
 
-/// RFC 6120 §8.1.2.1: one account is one entity, with its rights and its subscriptions; each reply goes to the address
-/// that was stamped.
+/// RFC 6120 §8.1.2.1: one account is one entity, with its rights and its subscriptions; each reply
+/// goes to the stamped address.
 #[tokio::test]
 async fn an_account_keeps_its_rights_in_every_spelling() {
     let mut component = TestComponent::start().await;
@@ -376,7 +381,8 @@ async fn an_account_keeps_its_rights_in_every_spelling() {
     assert_eq!(error(&refused), "auth forbidden");
 }
 
-/// §9.2, §12.4: presence and errors of a resource count for its account; ejabberd stamps them in the typed spelling too.
+/// §9.2, §12.4: presence and errors of a resource apply to its account; ejabberd stamps these
+/// stanzas in the typed spelling too.
 #[tokio::test]
 async fn presence_capabilities_and_errors_count_in_every_spelling() {
     let from = "MALLORY@LocalHost/r";
@@ -409,7 +415,7 @@ async fn presence_capabilities_and_errors_count_in_every_spelling() {
     assert_eq!(recipients(&mut component).await, [""; 0], "the resource is not there");
 }
 
-/// Administrators are named in the configuration.
+/// Administrators are listed in the configuration.
 #[tokio::test]
 async fn administrator_is_recognized_in_every_spelling() {
     let configure = |config: &mut Config| config.admins.push("Root@LocalHost".into());
@@ -472,7 +478,7 @@ fn fold_equals_that_of_stringprep() {
         ("ςᾳ@localhost", "σαι@localhost"),
         ("u@xn--bcher-kva.example", U_LABELS),
         ("u@xn--wei-7ka.example", "u@weiss.example"),
-        // A separate letter with the same capital as i.
+        // Dotless i is a separate letter with the same capital as i.
         ("ı@localhost", "ı@localhost"),
     ] {
         assert_eq!(fold(text), expected, "{text}");
@@ -482,7 +488,8 @@ fn fold_equals_that_of_stringprep() {
     assert!(!is_folded("straße@localhost") && !is_folded("u@xn--wei-7ka.example"));
 }
 
-/// Servers that fold more than RFC 7622 stamp one account in both spellings: only a ban applies to both.
+/// Servers that fold more than RFC 7622 stamp one account in both spellings: only a ban applies to
+/// both.
 #[tokio::test]
 async fn a_ban_holds_for_addresses_that_a_server_may_fold() {
     for (banned, alike) in [
@@ -502,7 +509,7 @@ async fn a_ban_holds_for_addresses_that_a_server_may_fold() {
             let refused = component.pubsub(&from, "set", content).await;
             assert_eq!(error(&refused), "auth forbidden", "{alike}");
         }
-        // An affiliation of its own comes first.
+        // A separate affiliation of the other spelling takes precedence.
         affiliate(&mut component, alike, "member").await;
         component.subscribe(alike, "n").await;
         affiliate(&mut component, banned, "none").await;
@@ -519,7 +526,7 @@ async fn a_ban_holds_for_addresses_that_a_server_may_fold() {
     }
 }
 
-/// Outcasts are compared with each other's names by a lookup: comparing each with each took minutes.
+/// Outcasts are matched with equivalent addresses by a lookup; a pairwise comparison took minutes.
 #[tokio::test]
 async fn many_outcasts_of_internationalised_domains_are_set_at_once() {
     let mut component = TestComponent::start().await;
@@ -550,7 +557,8 @@ async fn ban_ends_with_the_last_outcast_of_the_same_fold() {
     component.granted("σσ@localhost/x", PUBLISH).await;
 }
 
-/// §8.8.2: a server may deliver notifications for `jeßica` to `jessica`, and `jessica` could not unsubscribe.
+/// §8.8.2: a server may deliver notifications for `jeßica` to `jessica`, and `jessica` could not
+/// unsubscribe.
 #[tokio::test]
 async fn an_owner_cannot_subscribe_an_address_that_a_server_may_fold() {
     let mut component = TestComponent::start().await;
@@ -568,7 +576,7 @@ async fn an_owner_cannot_subscribe_an_address_that_a_server_may_fold() {
         set_subscription(&mut component, "other@localhost", "none").await;
         set_subscription(&mut component, jid, "none").await;
     }
-    // The node knows it after it has subscribed itself.
+    // The node knows the address once the entity itself has subscribed.
     component.subscribe("jeßica@localhost", "n").await;
     set_subscription(&mut component, "jeßica@localhost/x", "subscribed").await;
     set_subscription(&mut component, "jeßica@localhost", "none").await;
@@ -582,7 +590,7 @@ async fn an_owner_cannot_subscribe_an_address_that_a_server_may_fold() {
     assert_eq!(set.attr("type"), Some("result"), "{}", shown(&set));
 }
 
-/// RFC 7622: ß is a letter of its own, so the address with `ss` is another entity.
+/// RFC 7622: ß is a separate letter, so the address with `ss` is another entity.
 #[tokio::test]
 async fn letters_distinct_in_rfc_7622_are_distinct_entities() {
     let mut component = TestComponent::start().await;
@@ -609,7 +617,7 @@ async fn an_address_in_a_request_is_prepared() {
         let answer = component.pubsub(sender, "set", &subscribe(jid)).await;
         assert_eq!(answer.attr("type"), Some("result"), "{jid}: {}", shown(&answer));
     }
-    // A server that stamps the A-label gets the events under it.
+    // A server that stamps the A-label gets events for the A-label.
     let sender = "b@xn--mnchen-3ya.example/x";
     let answer = component.pubsub(sender, "set", &subscribe("b@xn--mnchen-3ya.example")).await;
     assert_eq!(answer.attr("type"), Some("result"), "{}", shown(&answer));
@@ -637,7 +645,8 @@ async fn an_address_in_a_request_is_prepared() {
     assert_eq!(error(&answer), "modify jid-malformed invalid-jid");
 }
 
-/// §4.6.2, §5.3: no new node has a name of which others look alike, or that service discovery has for itself.
+/// §4.6.2, §5.3: a new node must not have a name that looks like other names, or that is reserved
+/// for service discovery.
 #[tokio::test]
 async fn confusable_and_reserved_node_names_are_refused() {
     let mut component = TestComponent::start().await;
@@ -677,7 +686,8 @@ async fn confusable_and_reserved_node_names_are_refused() {
     }
 }
 
-/// XEP-0004, XEP-0059, XEP-0131: the service announces what it uses, and the headers at their well-known node.
+/// XEP-0004, XEP-0059, XEP-0131: the service announces these protocols, and its headers at the
+/// well-known node.
 #[tokio::test]
 async fn forms_headers_and_result_sets_are_announced() {
     let mut component = TestComponent::start().await;
@@ -703,7 +713,8 @@ async fn forms_headers_and_result_sets_are_announced() {
     assert_eq!(error(&answer), "auth forbidden");
 }
 
-/// An entity with an address that RFC 7622 does not allow, but its server does, can be banned and unsubscribed.
+/// An entity with an address that RFC 7622 forbids, but its server permits, can be banned and
+/// unsubscribed.
 #[tokio::test]
 async fn entity_with_an_invalid_address_can_be_banned() {
     let mut component = TestComponent::start().await;
@@ -746,7 +757,7 @@ fn a_domain_has_two_spellings() {
     assert_eq!(others(mixed), of_mixed);
     let many = format!("{}example", "bücher.".repeat(6));
     assert_eq!(others(&many), [format!("{}example", "xn--bcher-kva.".repeat(6))]);
-    // ASCII; folded; no A-label; an address of IP; not as the other spelling gives it back.
+    // Spellings without an alternative: ASCII; folded; no A-label; IP address; no round trip.
     for text in [
         "u@example.org/ü",
         "u@BÜCHER.example",
@@ -786,7 +797,7 @@ fn own_address_in_a_request_is_recognized_in_both_spellings() {
     assert_eq!(of_odd.unwrap().as_str(), "☃@xn--bcher-kva.example/Y");
 }
 
-/// The entries of an owner's list: the address and its affiliation or subscription.
+/// Returns the entries of an owner's list: the address and its affiliation or subscription.
 async fn list(component: &mut TestComponent, name: &str, value: &str) -> Vec<String> {
     let answer = component.owner(OWNER, "get", &format!("<{name} node='n'/>")).await;
     let list = answer.get_child("pubsub", OWNED).unwrap().children().next().unwrap().clone();
@@ -819,7 +830,7 @@ async fn set_subscription(component: &mut TestComponent, jid: &str, state: &str)
 
 const PUBLISH: &str = "<publish node='n'><item id='of-u'><x xmlns='urn:x'/></item></publish>";
 
-/// Requests of the stamped sender are refused with this error.
+/// Asserts that requests of the stamped sender are refused with this error.
 async fn is_refused(component: &mut TestComponent, expected: &str) {
     let subscribe = format!("<subscribe node='n' jid='{A_LABELS}'/>");
     for (kind, content) in [("set", PUBLISH), ("set", &*subscribe), ("get", "<items node='n'/>")] {
@@ -828,13 +839,14 @@ async fn is_refused(component: &mut TestComponent, expected: &str) {
     }
 }
 
-/// The addresses of the messages received so far.
+/// Returns the addresses of the messages received so far.
 async fn recipients(component: &mut TestComponent) -> Vec<String> {
     let messages = component.messages().await;
     messages.iter().map(|message| message.attr("to").unwrap().to_owned()).collect()
 }
 
-/// §8.8.2, §8.9.2: an owner names an entity in either spelling; it stays known by the address that its server stamped.
+/// §8.8.2, §8.9.2: an owner names an entity in either spelling; the node keeps the address that the
+/// entity's server stamped.
 #[tokio::test]
 async fn an_entity_with_a_labels_is_named_in_both_spellings() {
     for named in [A_LABELS, U_LABELS] {
@@ -847,7 +859,7 @@ async fn an_entity_with_a_labels_is_named_in_both_spellings() {
         assert_eq!(recipients(&mut component).await, [A_LABELS], "the notice, {named}");
         component.publish(STAMPED, "n", "1").await;
         assert_eq!(recipients(&mut component).await, [A_LABELS], "the event, {named}");
-        // An owner subscribes the address that is known.
+        // An owner subscribes the known address.
         component.granted(STAMPED, &format!("<unsubscribe node='n' jid='{U_LABELS}'/>")).await;
         set_subscription(&mut component, named, "subscribed").await;
         assert_eq!(subscriptions(&mut component).await, [format!("{A_LABELS} subscribed")]);
@@ -901,7 +913,8 @@ async fn affiliations_hold_for_both_spellings() {
         component.granted(STAMPED, &format!("<subscribe node='n' jid='{A_LABELS}'/>")).await;
         let own = component.pubsub(STAMPED, "get", "<affiliations/>").await;
         assert!(shown(&own).contains("affiliation='member'"), "{}", shown(&own));
-        // From here on the entity is known by its stamped address, with the affiliation that it has.
+        // From here on the node knows the entity by its stamped address, with its present
+        // affiliation.
         affiliate(&mut component, named, "owner").await;
         assert_eq!(affiliations(&mut component).await, [format!("{U_LABELS} owner")]);
         let list = component.owner(STAMPED, "get", "<affiliations node='n'/>").await;
@@ -913,8 +926,8 @@ async fn affiliations_hold_for_both_spellings() {
     }
 }
 
-/// §6.2, §6.3, §8.8.2: a subscription that an owner made in the other spelling is the entity's own. It goes on at the
-/// stamped address when the entity subscribes.
+/// §6.2, §6.3, §8.8.2: a subscription that an owner made in the other spelling belongs to the
+/// entity. The subscription moves to the stamped address when the entity subscribes.
 #[tokio::test]
 async fn subscriptions_are_found_in_both_spellings() {
     let mut component = TestComponent::start().await;
@@ -926,7 +939,7 @@ async fn subscriptions_are_found_in_both_spellings() {
     let options = format!("<options node='n' jid='{A_LABELS}'/>");
     let options = component.pubsub(STAMPED, "get", &options).await;
     assert_eq!(options.attr("type"), Some("result"), "{}", shown(&options));
-    // Neither a subscription of its own nor interest by capabilities is a second one.
+    // Neither the entity's own subscription nor an implicit one is a second subscription.
     name_nodes(&mut component, STAMPED, &["n"]).await;
     component.messages().await;
     component.publish(OWNER, "n", "0").await;
@@ -962,7 +975,7 @@ async fn requests_are_approved_in_both_spellings() {
     }
 }
 
-/// The configuration names administrators and domains, in either spelling.
+/// The configuration lists administrators and domains in either spelling.
 #[tokio::test]
 async fn the_configuration_holds_for_both_spellings() {
     for named in ["xn--bcher-kva.example", "bücher.example"] {
@@ -987,8 +1000,8 @@ async fn the_configuration_holds_for_both_spellings() {
     }
 }
 
-/// A former owner that was named in the other spelling gets the name of its node back; the archive's filter finds what
-/// the entity published.
+/// A former owner that was named in the other spelling may reuse the name of its node; the
+/// archive's publisher filter finds items of the entity.
 #[tokio::test]
 async fn names_and_publishers_are_found_in_both_spellings() {
     let store = Arc::new(MemoryStore::new());

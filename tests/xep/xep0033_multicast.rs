@@ -1,4 +1,4 @@
-//! Events by a multicast service of the server (XEP-0033): found, used within its limits, and left when it fails.
+//! Multicast service of the server (XEP-0033): discovery, limits, and fallback after failures.
 
 use std::{collections::HashSet, sync::Arc};
 
@@ -12,14 +12,14 @@ use crate::support::component::{
 
 const OWNER: &str = "owner@localhost/desk";
 const POST: &str = "multicast.localhost";
-/// Where it is asked.
+/// Address for queries to the multicast service.
 const ASKED: &str = "multicast.localhost/barrier";
 const ADDRESS: &str = "http://jabber.org/protocol/address";
 const FANOUT: &str = "urn:x-gjallar:fanout:0";
 const INFO: &str = "http://jabber.org/protocol/disco#info";
 const ITEMS: &str = "http://jabber.org/protocol/disco#items";
 
-/// What a service says of its limits: ejabberd says nothing of its default.
+/// Returns the form with a limit of a multicast service; ejabberd omits the form for its default.
 fn limit(number: &str) -> String {
     format!(
         "<x xmlns='jabber:x:data' type='result'><field var='FORM_TYPE' type='hidden'>\
@@ -36,7 +36,8 @@ async fn answer(component: &mut TestComponent, asked: &Element, kind: &str, cont
         .await;
 }
 
-/// The next question of this kind to somebody; others may be repeated before it. Those that follow it are refused.
+/// Waits for a disco query of this kind to an address, skipping repeated queries. Later queries are
+/// refused.
 async fn question(component: &mut TestComponent, to: &str, namespace: &str) -> Element {
     component.link.on_questions(Questions::Received);
     loop {
@@ -49,7 +50,7 @@ async fn question(component: &mut TestComponent, to: &str, namespace: &str) -> E
     }
 }
 
-/// Plays a server that offers multicast as ejabberd does.
+/// Answers discovery like an ejabberd that offers multicast.
 async fn offer(component: &mut TestComponent, limit: &str) {
     let asked = question(component, "localhost", INFO).await;
     answer(component, &asked, "result", "<feature var='jabber:iq:version'/>").await;
@@ -63,7 +64,7 @@ async fn offer(component: &mut TestComponent, limit: &str) {
     answer(component, &asked, "result", &format!("<feature var='{ADDRESS}'/>{limit}")).await;
 }
 
-/// A component that was offered multicast, and a node with so many subscribers.
+/// Starts a component with multicast, and a node with this number of subscribers.
 async fn offered(limit: &str, subscribers: usize) -> TestComponent {
     let mut component = TestComponent::start().await;
     offer(&mut component, limit).await;
@@ -72,12 +73,12 @@ async fn offered(limit: &str, subscribers: usize) -> TestComponent {
     component
 }
 
-/// So many users of the server.
+/// Returns this number of users of the server.
 fn names(number: usize) -> Vec<String> {
     (0..number).map(|name| format!("{name}@localhost")).collect()
 }
 
-/// Subscribes some to the node.
+/// Subscribes JIDs to the node through the owner's list.
 async fn enrol(component: &mut TestComponent, jids: &[String]) {
     for jids in jids.chunks(1000) {
         let entry = |jid| format!("<subscription jid='{jid}' subscription='subscribed'/>");
@@ -91,7 +92,7 @@ async fn enrol(component: &mut TestComponent, jids: &[String]) {
     }
 }
 
-/// Whom a message is for: its recipients by multicast, or nobody but the one that it goes to.
+/// Returns the multicast recipients of a message, or `None` for a message to its own address only.
 fn recipients(message: &Element) -> Option<Vec<String>> {
     if message.attr("to") != Some(POST) {
         assert!(!message.has_child("addresses", ADDRESS), "{}", shown(message));
@@ -107,7 +108,8 @@ fn recipients(message: &Element) -> Option<Vec<String>> {
 
 #[tokio::test]
 async fn one_multicast_stanza_has_at_most_the_recipients_of_the_limit() {
-    // What a service says, how many it then gets, and what 1 100 recipients are told with.
+    // Announced limit, maximum of recipients of a message, and number of messages for 1 100
+    // recipients.
     for (said, most, messages) in [
         (String::new(), 20, 55),
         (limit("150"), 150, 11),
@@ -123,7 +125,7 @@ async fn one_multicast_stanza_has_at_most_the_recipients_of_the_limit() {
             assert!(recipients.len() <= most, "{said}: {}", recipients.len());
             told.push(recipients);
         }
-        // What ends a write ends a stanza too.
+        // The end of a write also ends a multicast stanza.
         assert!((messages..=messages + 1).contains(&told.len()), "{said}: {}", told.len());
         let mut told = told.concat();
         assert_eq!(told.len(), 1100);
@@ -133,15 +135,16 @@ async fn one_multicast_stanza_has_at_most_the_recipients_of_the_limit() {
     }
 }
 
-/// An event is a headline for recipients that may be unavailable, so that no server stores it for them. Those have a stanza
-/// of their own.
+/// An event is a headline for recipients that may be unavailable, so that no server stores it
+/// offline. Such recipients get a separate stanza.
 #[tokio::test]
 async fn recipients_that_may_be_unavailable_receive_a_separate_stanza() {
     let mut component = offered("", 0).await;
     let fields = ["presence_based_delivery", "notification_type", "send_last_published_item"];
     let fields: Vec<_> = fields.into_iter().zip(["1", "normal", "never"]).collect();
     component.configure(OWNER, "n", &fields).await;
-    // The presence of the first one never arrives. Events wait for it, as long as they do after a connection.
+    // The presence of the first subscriber never arrives. Events wait for it as long as after a new
+    // connection.
     for name in names(3) {
         component.subscribe(&name, "n").await;
         let given = format!("<presence type='subscribed' from='{name}' to='{SERVICE}'/>");
@@ -166,8 +169,8 @@ async fn recipients_that_may_be_unavailable_receive_a_separate_stanza() {
     assert_eq!(messages.collect::<Vec<_>>(), expected);
 }
 
-/// The module for Prosody is found at the server's domain. It takes a line for each recipient, and its barriers are
-/// answered by the domain.
+/// The module for Prosody is found at the server's domain. A message lists each recipient on a
+/// line, and the domain returns the barriers.
 #[tokio::test]
 async fn prosody_module_gets_one_line_for_each_recipient() {
     let mut component = TestComponent::start().await;
@@ -208,7 +211,8 @@ async fn prosody_module_gets_one_line_for_each_recipient() {
     assert!(suffixes.iter().all(|suffix| suffix.len() == 11));
 }
 
-/// Who is not trusted by the module is refused; then each recipient gets its own stanza.
+/// The module refuses components that it does not trust; then each recipient gets a separate
+/// stanza.
 #[tokio::test]
 async fn refusal_by_the_prosody_module_switches_to_direct_delivery() {
     let mut component = TestComponent::start().await;
@@ -226,7 +230,8 @@ async fn refusal_by_the_prosody_module_switches_to_direct_delivery() {
     let mut came = format!(
         "<message type='error' from='localhost' to='{SERVICE}' id='{id}'>{error}</message>"
     );
-    // The barrier after it returns with the refusal, from the same address, and confirms nothing.
+    // The barrier after the refused message returns with the refusal, from the same address, and
+    // confirms nothing.
     let barrier = barrier(&mut component).await;
     assert_eq!(barrier.attr("to"), Some("localhost"));
     let id = barrier.attr("id").unwrap();
@@ -238,8 +243,8 @@ async fn refusal_by_the_prosody_module_switches_to_direct_delivery() {
     assert!(messages.iter().all(|message| !message.has_child("recipients", FANOUT)));
 }
 
-/// The module is at a host with users, which subscribes too where Prosody's modules read a block list. What the host says
-/// of an event is no refusal of the module's.
+/// The module is on a host with users, which itself subscribes where Prosody's modules read a block
+/// list. A bounce from the host is not a refusal by the module.
 #[tokio::test]
 async fn host_of_the_prosody_module_and_its_users_get_events() {
     const HOST: &str = "im.company.example";
@@ -305,7 +310,8 @@ async fn configured_service_may_be_the_domain_of_the_server() {
     }
 }
 
-/// A server's own domain that offers XEP-0033 may be named, with a component below the domain above.
+/// A server domain that offers XEP-0033 may be configured, even if the component is below its
+/// parent domain.
 #[tokio::test]
 async fn users_at_a_named_domain_get_events() {
     const HOST: &str = "im.company.example";
@@ -347,13 +353,15 @@ async fn users_of_other_servers_bypass_the_multicast_service() {
             "1@localhost",
             "to x@far.example",
             "to y@evillocalhost",
-            // ejabberd hands events on to the multicast service of a virtual host below, which returns no barrier.
+            // ejabberd forwards events to the multicast service of a virtual host below the domain,
+            // which returns no barrier.
             "to z@users.localhost"
         ]
     );
 }
 
-/// ejabberd refuses a stanza for each of its recipients if its stringprep does not accept the address of one.
+/// If ejabberd's stringprep rejects the address of one recipient, it refuses the stanza for all
+/// recipients.
 #[tokio::test]
 async fn addresses_that_stringprep_may_refuse_bypass_the_service() {
     let mut component = offered("", 2).await;
@@ -372,7 +380,7 @@ async fn addresses_that_stringprep_may_refuse_bypass_the_service() {
     assert!(others.iter().all(|jid| past.iter().any(|to| to == jid)), "{past:?}");
 }
 
-/// Messages wait for the answer, but not for long: a server may drop the question.
+/// Messages wait for the answer to the query for a short time only: a server may drop the query.
 #[tokio::test]
 async fn events_wait_briefly_for_discovery_and_a_late_reply_counts() {
     let mut component = TestComponent::start().await;
@@ -394,7 +402,7 @@ async fn events_wait_briefly_for_discovery_and_a_late_reply_counts() {
     assert_eq!(last.attr("to"), Some("localhost"), "{}", shown(last));
 }
 
-/// ejabberd 24.12 with mod_privilege drops each question to its domain, and each to a bare address.
+/// ejabberd 24.12 with mod_privilege drops queries to its domain and to bare addresses.
 #[tokio::test]
 async fn usual_name_is_queried_if_the_domain_is_silent() {
     let mut component = TestComponent::start().await;
@@ -405,7 +413,7 @@ async fn usual_name_is_queried_if_the_domain_is_silent() {
     component.publish(OWNER, "n", "1").await;
     assert_eq!(recipients(&component.message().await).unwrap(), ["0@localhost", "1@localhost"]);
     assert_eq!(barrier(&mut component).await.attr("to"), Some(ASKED));
-    // The next connection asks it at once.
+    // On the next connection the service is queried at once.
     component.reconnected_by_force().await;
     let begun = tokio::time::Instant::now();
     let asked = question(&mut component, ASKED, INFO).await;
@@ -433,7 +441,7 @@ async fn service_without_resources_is_queried_at_its_bare_address() {
     assert_eq!(barrier(&mut component).await.attr("to"), Some(POST));
 }
 
-/// ejabberd may have answered on a connection that was broken.
+/// ejabberd may have sent its answer on a broken connection.
 #[tokio::test]
 async fn query_is_repeated_until_it_is_answered() {
     let mut component = TestComponent::start().await;
@@ -466,7 +474,7 @@ async fn single_recipient_is_sent_directly_unless_multicast_stanzas_are_in_fligh
     assert_eq!(recipients(&component.message().await), None);
 }
 
-/// The next barrier; events before it are passed over.
+/// Returns the next barrier; skips events before it.
 async fn barrier(component: &mut TestComponent) -> Element {
     loop {
         let stanza = component.link.receive_any().await.unwrap();
@@ -492,7 +500,7 @@ async fn notifications_unacknowledged_by_the_multicast_service_are_resent() {
     assert!(again.has_child("delay", "urn:xmpp:delay"));
     let answered = barrier(&mut component).await;
     component.link.return_barrier(&answered, false).await;
-    // The answer to a later request shows that the barrier was read.
+    // The answer to a later request shows that the barrier was processed.
     component.items(OWNER, "n").await;
     component.reconnected_by_force().await;
     offer(&mut component, "").await;
@@ -513,7 +521,7 @@ async fn a_refused_multicast_stanza_is_sent_directly_after_the_service_is_empty(
          <not-acceptable xmlns='urn:ietf:params:xml:ns:xmpp-stanzas'/></error></message>",
         refused.attr("id").unwrap()
     );
-    // Barriers of before, in the same breath, do not show any more that events came through.
+    // Barriers sent before the error and returned with it do not confirm the events.
     let held = component.link.take_held();
     assert!(!held.is_empty());
     for id in held.iter().filter_map(|barrier| barrier.attr("id")) {
@@ -527,7 +535,7 @@ async fn a_refused_multicast_stanza_is_sent_directly_after_the_service_is_empty(
     for message in component.messages().await {
         assert_eq!(recipients(&message), None);
         let item = event(&message).children().next().unwrap().attr("id").unwrap().to_owned();
-        // Only what was on its way is late.
+        // Only events in flight are marked as delayed.
         assert_eq!(message.has_child("delay", "urn:xmpp:delay"), item != "3", "{item}");
         told.push((item, message.attr("to").unwrap().to_owned()));
     }
@@ -551,7 +559,8 @@ async fn no_notification_follows_an_acknowledged_revocation() {
     component
         .send(&ask("out", "set", &pubsub("<unsubscribe node='n' jid='a@localhost/r'/>")))
         .await;
-    // Once an event leaves them out, their answer has been there. It would have gone before that event.
+    // An event without the recipient proves that the unsubscription is processed; a reply that did
+    // not wait for the barrier would precede that event.
     let mut is_out = false;
     while !is_out {
         let publish = pubsub("<publish node='n'><item id='j'><x xmlns='urn:x'/></item></publish>");
@@ -568,12 +577,12 @@ async fn no_notification_follows_an_acknowledged_revocation() {
     }
     component.link.return_barrier(&barrier, false).await;
     while component.answer().await.attr("id") != Some("out") {}
-    // And nothing of that holds up an answer when nothing is on its way.
+    // Nothing holds up an answer when no event is in flight.
     component.send(&ask("ping", "get", "<ping xmlns='urn:xmpp:ping'/>")).await;
     while component.answer().await.attr("id") != Some("ping") {}
 }
 
-/// A component whose events by multicast are not confirmed, and the barrier that is.
+/// Starts a component with an unconfirmed multicast event; returns its barrier too.
 async fn unconfirmed(subscribers: usize) -> (TestComponent, Element) {
     let mut component = offered("", subscribers).await;
     component.publish(OWNER, "n", "i").await;
@@ -582,7 +591,7 @@ async fn unconfirmed(subscribers: usize) -> (TestComponent, Element) {
     (component, barrier)
 }
 
-/// Everybody is told again, each by itself.
+/// Asserts that the event is repeated in a separate stanza for each recipient.
 async fn is_told_again(component: &mut TestComponent) {
     let asked = question(component, ASKED, INFO).await;
     answer(component, &asked, "result", "").await;
@@ -591,8 +600,8 @@ async fn is_told_again(component: &mut TestComponent) {
     assert!(messages.iter().all(|message| recipients(message).is_none()));
 }
 
-/// A component with two subscribers whose server offers multicast. A barrier has a second for each address, on a link that
-/// counts as dead after four.
+/// Starts a component with two subscribers and multicast. A barrier has one second for each
+/// address, on a link that counts as dead after four seconds.
 async fn impatient() -> TestComponent {
     let store = Arc::new(MemoryStore::new());
     let mut component = TestComponent::with(store, |config| {
@@ -607,8 +616,8 @@ async fn impatient() -> TestComponent {
     component
 }
 
-/// The service answers questions and no pings. Events go directly while the link lives, and answers that wait for its
-/// barrier go.
+/// The service answers queries, but does not return pings. Events are sent directly while the link
+/// is up, and replies that wait for the barrier are sent.
 #[tokio::test]
 async fn service_that_returns_no_barrier_fails_before_a_quiet_link_counts_as_dead() {
     let mut component = impatient().await;
@@ -636,7 +645,8 @@ async fn service_that_returns_no_barrier_fails_before_a_quiet_link_counts_as_dea
     assert!(began.elapsed().as_secs() < 3, "{:?}", began.elapsed());
 }
 
-/// The service failed, and nobody else returns barriers either: its recipients are not told twice on each connection.
+/// The service failed, and no address returns barriers: events are not sent twice to its recipients
+/// on each connection.
 #[tokio::test]
 async fn failed_service_is_not_used_while_no_barrier_returns() {
     let mut component = impatient().await;
@@ -706,11 +716,12 @@ async fn replies_of_strangers_and_a_subscribed_service_change_nothing() {
 
     component.create(OWNER, "n", &[]).await;
     enrol(&mut component, &names(2)).await;
-    // It would take an event for something to be sent on.
+    // The multicast service itself is subscribed, but gets no event: it would redistribute the
+    // event.
     component.subscribe(POST, "n").await;
     component.publish(OWNER, "n", "i").await;
     assert_eq!(recipients(&component.message().await).unwrap(), ["0@localhost", "1@localhost"]);
-    // An error of another's is one of those that come back from recipients.
+    // An error from another address is an ordinary bounce of a recipient.
     component
         .send(&format!(
             "<message type='error' from='1@localhost' to='{SERVICE}' id='x'><error type='cancel'/>\

@@ -1,4 +1,4 @@
-//! Ad-hoc commands (XEP-0050): what administrators and owners do with forms, and what others see of it: nothing.
+//! Ad-hoc commands (XEP-0050): forms of administrators and owners. Other users see no commands.
 
 use std::{collections::BTreeSet, sync::Arc};
 
@@ -15,13 +15,13 @@ const READER: &str = "reader@localhost/phone";
 const COMMANDS: &str = "http://jabber.org/protocol/commands";
 const FORMS: &str = "jabber:x:data";
 
-/// A command of somebody's, between two forms.
+/// Session of an ad-hoc command, between two forms.
 struct CommandDialog<'a> {
     component: &'a mut TestComponent,
     who: &'a str,
     command: &'a str,
     id: Option<String>,
-    /// What came last.
+    /// Last answer.
     answer: Element,
 }
 
@@ -33,14 +33,14 @@ impl<'a> CommandDialog<'a> {
         Self { component, who, command, id, answer }
     }
 
-    /// An action, and a form with these fields if there are any.
+    /// Sends an action, with a form if there are fields.
     async fn act(&mut self, action: &str, fields: &[(&str, &str)]) -> &mut Self {
         let action = format!(" action='{action}'");
         let form = if fields.is_empty() { String::new() } else { form(fields) };
         self.send(&action, &form).await
     }
 
-    /// Fills in the form, and does what is offered first.
+    /// Submits the form with the default action.
     async fn fill(&mut self, fields: &[(&str, &str)]) -> &mut Self {
         self.send("", &form(fields)).await
     }
@@ -52,7 +52,7 @@ impl<'a> CommandDialog<'a> {
         self
     }
 
-    /// Sends the form back as it was shown, with its options and values, as Gajim does.
+    /// Submits the form as it was shown, with its options and values, like Gajim.
     async fn submit_again(&mut self, action: &str, chosen: &[(&str, &str)]) -> &mut Self {
         let mut form = stage(&self.answer).unwrap().get_child("x", FORMS).unwrap().clone();
         for (var, value) in chosen {
@@ -70,7 +70,7 @@ impl<'a> CommandDialog<'a> {
         stage.attr("status").unwrap()
     }
 
-    /// The actions that are offered, the first one first.
+    /// Returns the offered actions, the default first.
     fn offered(&self) -> Vec<&str> {
         let actions = stage(&self.answer).unwrap().get_child("actions", COMMANDS).unwrap();
         let first = actions.attr("execute").unwrap();
@@ -94,13 +94,13 @@ impl<'a> CommandDialog<'a> {
         field.children().filter(|child| child.name() == "value").map(Element::text).collect()
     }
 
-    /// Whether the form has this field.
+    /// Returns `true` if the form has this field.
     fn has(&self, var: &str) -> bool {
         let form = stage(&self.answer).unwrap().get_child("x", FORMS).unwrap();
         form.children().any(|field| field.attr("var") == Some(var))
     }
 
-    /// What is shown to be read.
+    /// Returns the fixed texts of the form.
     fn fixed(&self) -> String {
         let form = stage(&self.answer).unwrap().get_child("x", FORMS).unwrap();
         let fixed = form.children().find(|field| field.attr("type") == Some("fixed")).unwrap();
@@ -122,7 +122,7 @@ fn request(command: &str, id: Option<&str>, action: &str, form: &str) -> String 
     format!("<command xmlns='{COMMANDS}' node='{node}'{id}{action}>{form}</command>")
 }
 
-/// A submitted form; of several values each is a line.
+/// Returns a submitted form; each line of a value is a separate value.
 fn form(fields: &[(&str, &str)]) -> String {
     let value = |value: &str| format!("<value>{value}</value>");
     let field = |(var, values): &(&str, &str)| {
@@ -132,7 +132,7 @@ fn form(fields: &[(&str, &str)]) -> String {
     format!("<x xmlns='{FORMS}' type='submit'>{fields}</x>")
 }
 
-/// A node of the owner's, with an item and a subscriber.
+/// Starts a component with a node of the owner, an item and a subscriber.
 async fn component() -> TestComponent {
     let mut component = TestComponent::start().await;
     component.create(OWNER, "n", &[]).await;
@@ -142,7 +142,7 @@ async fn component() -> TestComponent {
     component
 }
 
-/// The commands that somebody sees, and the name of each.
+/// Returns the commands that a user sees, with their names.
 async fn listed(component: &mut TestComponent, who: &str) -> Vec<(String, String)> {
     let query =
         format!("<query xmlns='http://jabber.org/protocol/disco#items' node='{COMMANDS}'/>");
@@ -222,7 +222,7 @@ async fn nodes_are_listed_page_by_page() {
     list.fill(&[("pattern", "news/"), ("max", "2")]).await;
     assert_eq!(list.offered(), ["next", "prev", "complete"]);
     assert_eq!(list.values("nodes"), ["news/a", "news/b"]);
-    // The hidden field need not come back.
+    // Clients may omit the hidden field.
     list.act("next", &[]).await;
     assert_eq!(list.status(), "completed");
     assert_eq!(list.values("nodes"), ["News/c", "news/not-the-owners"]);
@@ -252,14 +252,14 @@ async fn nodes_are_listed_page_by_page() {
     list.fill(&[("pattern", &"a".repeat(128))]).await;
     assert_eq!(error(&list.answer), "modify bad-request bad-payload");
     assert!(list.fill(&[("pattern", &"a".repeat(127))]).await.values("nodes").concat().is_empty());
-    // A page does not go on after a node that was deleted and created again.
+    // A list does not continue after a node that was deleted and created again.
     let mut list = CommandDialog::begin(&mut component, ADMIN, "list-nodes").await;
     list.fill(&[("max", "2")]).await;
     list.component.owner(OWNER, "set", "<delete node='news/b'/>").await;
     list.component.create(OWNER, "news/b", &[]).await;
     list.act("next", &[]).await;
     assert_eq!(error(&list.answer), "cancel item-not-found");
-    // Who completes at once gets the first page.
+    // `complete` in the first stage returns the first page.
     let mut list = CommandDialog::begin(&mut component, OWNER, "list-nodes").await;
     list.act("complete", &[("max", "2")]).await;
     assert_eq!(list.note(), "More entries follow on the next page.");
@@ -330,13 +330,14 @@ async fn form_accepts_long_lists() {
     affiliations.fill(&[("node", "n")]).await;
     affiliations.fill(&[("jids", &jids), ("affiliation", "member")]).await;
     assert_eq!(affiliations.note(), "Set: 300.");
-    // Fields that take one value, and fields that the form does not have, are as limited as in any form.
+    // Single-value fields and unknown fields have the same limits as in any form.
     let mut purge = CommandDialog::begin(&mut component, OWNER, "purge-node").await;
     purge.fill(&[("node", &list(&|n| n.to_string()))]).await;
     assert!(error(&purge.answer).contains("not-acceptable"));
 }
 
-/// XEP-0050 §4.1: the responder chooses a session id "if not provided". Movim sends one of its own with the first request.
+/// XEP-0050 §4.1: the responder chooses a session id "if not provided". Movim sends its own id in
+/// the first request.
 #[tokio::test]
 async fn requester_may_choose_the_session_id() {
     let mut component = component().await;
@@ -346,7 +347,8 @@ async fn requester_may_choose_the_session_id() {
     let answer = component.ask(OWNER, "set", &at_once).await;
     let done = stage(&answer).unwrap_or_else(|| panic!("{}", shown(&answer)));
     assert_eq!((done.attr("status"), done.attr("sessionid")), (Some("completed"), own));
-    // It is kept over several forms, and two requesters with the same one do not meet.
+    // The id is kept over several forms, and sessions of two requesters with the same id are
+    // separate.
     let begin = request("affiliations", own, "", &form(&[("node", "n")]));
     for who in [OWNER, ADMIN] {
         let answer = component.ask(who, "set", &begin).await;
@@ -360,7 +362,7 @@ async fn requester_may_choose_the_session_id() {
         let done = stage(&answer).unwrap_or_else(|| panic!("{}", shown(&answer)));
         assert_eq!((done.attr("status"), done.attr("sessionid")), (Some("completed"), own));
     }
-    // An action within a session needs one that is known.
+    // An action within a session needs a known session id.
     for action in ["next", "prev", "complete", "cancel"] {
         let content = request("affiliations", own, &format!(" action='{action}'"), "");
         let answer = component.ask(OWNER, "set", &content).await;
@@ -372,7 +374,7 @@ async fn requester_may_choose_the_session_id() {
     assert!(shown(&answer).contains("256 bytes"), "{}", shown(&answer));
 }
 
-/// Smack closes the connection over a field of type jid-single with an empty value.
+/// Smack closes the connection when a field of type jid-single has an empty value.
 #[tokio::test]
 async fn forms_of_commands_have_no_empty_value() {
     let mut component = component().await;
@@ -386,7 +388,8 @@ async fn forms_of_commands_have_no_empty_value() {
     assert_eq!(erase.values("again"), Vec::<String>::new());
 }
 
-/// The lists of all forms in a reply, each with its name, its values and the values of its options.
+/// Returns the list fields of all forms in a reply, each with its name, its values and the values
+/// of its options.
 fn lists(reply: &Element) -> Vec<(String, Vec<String>, Vec<String>)> {
     fn values(parent: &Element) -> Vec<String> {
         parent.children().filter(|child| child.name() == "value").map(Element::text).collect()
@@ -401,7 +404,8 @@ fn lists(reply: &Element) -> Vec<(String, Vec<String>, Vec<String>)> {
     reply.children().flat_map(lists).collect()
 }
 
-/// XEP-0004 §3.3: clients such as Psi, Converse and Movim submit of a list the values that are options.
+/// XEP-0004 §3.3: clients such as Psi, Converse and Movim submit only those values of a list that
+/// are options.
 #[tokio::test]
 async fn each_present_value_of_a_list_is_an_option() {
     let mut component = component().await;
@@ -454,7 +458,7 @@ async fn a_node_is_created_configured_purged_and_deleted() {
     create.fill(&[("node", "n")]).await;
     assert_eq!(create.offered(), ["complete", "prev"]);
     assert_eq!(create.values("pubsub#access_model"), ["open"]);
-    // XEP-0004 §3.1: a field that is not known is ignored.
+    // XEP-0004 §3.1: unknown fields are ignored.
     let fields = [("pubsub#title", "T"), ("pubsub#max_items", "7"), ("x-example#frob", "1\n2")];
     create.fill(&fields).await;
     assert_eq!(create.note(), "The node n is created.");
@@ -465,7 +469,7 @@ async fn a_node_is_created_configured_purged_and_deleted() {
     assert_eq!(configure.values("pubsub#max_items"), ["7"]);
     configure.fill(&[("pubsub#max_items", "none")]).await;
     assert!(error(&configure.answer).contains("not-acceptable"));
-    // It may be tried again.
+    // A corrected form is accepted.
     configure.act("complete", &[("pubsub#max_items", "8"), ("pubsub#unheard_of", "1")]).await;
     assert_eq!(configure.note(), "The node is configured.");
 
@@ -485,7 +489,7 @@ async fn a_node_is_created_configured_purged_and_deleted() {
     assert!(shown(&gone).contains("xmpp:other?;node=o"), "{}", shown(&gone));
 }
 
-/// Two who edit one form do not overwrite each other's work.
+/// Two owners who edit the same form do not overwrite each other's changes.
 #[tokio::test]
 async fn concurrent_change_is_a_conflict() {
     let mut component = component().await;
@@ -494,11 +498,11 @@ async fn concurrent_change_is_a_conflict() {
     let (id, seen) = (configure.id.clone(), configure.values("x-gjallar#revision"));
     assert_eq!(seen.len(), 1);
     component.configure(ADMIN, "n", &[("title", "Meanwhile")]).await;
-    // Clients that leave out the hidden field are held to it all the same.
+    // Clients that omit the hidden field get the conflict error too.
     let content = request("configure-node", id.as_deref(), "", &form(&[("pubsub#title", "Mine")]));
     let late = component.ask(OWNER, "set", &content).await;
     assert_eq!(error(&late), "cancel conflict");
-    // Going back and choosing again shows what is there now.
+    // After `prev`, the form shows the present configuration.
     let back = request("configure-node", id.as_deref(), " action='prev'", "");
     let back = component.ask(OWNER, "set", &back).await;
     assert_eq!(stage(&back).unwrap().attr("status"), Some("executing"));
@@ -568,7 +572,7 @@ async fn requests_are_approved_and_refused() {
     assert_eq!(approve.note(), "Approved: 2.");
     let mut refuse = CommandDialog::begin(&mut component, OWNER, "approve").await;
     refuse.fill(&[("node", "n")]).await;
-    // One of them unsubscribes after the form is shown.
+    // One of the JIDs unsubscribes after the form is shown.
     let unsubscribe = "<unsubscribe node='n' jid='d@localhost'/>";
     refuse.component.pubsub("d@localhost", "set", unsubscribe).await;
     refuse.fill(&[("jids", "c@localhost\nd@localhost"), ("decision", "refuse")]).await;
@@ -709,14 +713,14 @@ async fn data_of_an_entity_is_exported_and_erased() {
     let mut entity = CommandDialog::begin(&mut component, ADMIN, "entity").await;
     entity.fill(&[("jid", "bot@localhost")]).await;
     assert_eq!(entity.values("affiliations").len() + entity.values("subscriptions").len(), 0);
-    // A node with another owner stays.
+    // A node with another owner is kept.
     let mut erase = CommandDialog::begin(&mut component, ADMIN, "erase").await;
     erase.fill(&[("jid", "owner@localhost")]).await;
     erase.fill(&[("again", "owner@localhost")]).await;
     assert_eq!(erase.note(), "Erased: 1 nodes, 0 affiliations, 0 subscriptions, 0 items.");
 }
 
-/// The commands name an entity in another spelling of its domain than its server stamps.
+/// Commands accept an entity in another spelling of its domain than its server stamps.
 #[tokio::test]
 async fn an_entity_is_approved_shown_and_erased_in_both_spellings_of_its_domain() {
     let stamped = "bot@xn--bcher-kva.localhost";
@@ -765,13 +769,13 @@ async fn items_beyond_a_reply_are_on_the_next_page() {
         component.publish_much(OWNER, node).await;
     }
     let mut export = CommandDialog::begin(&mut component, ADMIN, "export").await;
-    // The only action that the form offers.
+    // `complete` is the only action that the form offers.
     export.act("complete", &[("jid", "owner@localhost")]).await;
     let (mut ids, mut pages) = (Vec::new(), 0);
     loop {
         let items = export.values("items");
         ids.extend(items.iter().map(|item| item.split(':').next().unwrap().to_owned()));
-        // What it is affiliated with is on the first page.
+        // The affiliations are on the first page.
         assert_eq!(export.has("affiliations"), pages == 0);
         pages += 1;
         if export.status() == "completed" {
@@ -785,7 +789,7 @@ async fn items_beyond_a_reply_are_on_the_next_page() {
     assert!(pages > 2, "{pages}");
 }
 
-/// Payloads are written as text in a form: their markup is escaped, which takes up to five times the bytes.
+/// Payloads are text in a form: their markup is escaped, which takes up to five times the bytes.
 #[tokio::test]
 async fn page_of_an_export_fits_into_a_reply() {
     let mut component = TestComponent::start().await;
@@ -875,7 +879,7 @@ async fn long_lists_and_large_items_fit_into_a_reply() {
     }
     nodes.dedup();
     assert_eq!(nodes.len(), 60);
-    // A name is typed where so many do not fit.
+    // The name is typed if there are too many nodes for a list.
     let configure = CommandDialog::begin(&mut component, OWNER, "configure-node").await;
     assert_eq!(configure.field("node").attr("type"), Some("text-single"));
 }
@@ -896,7 +900,8 @@ async fn session_keeps_its_step_if_the_reply_is_too_large() {
     assert_eq!(create.status(), "canceled");
 }
 
-/// A command that made a change ends its session, and says so with a part of its note if the whole one does not fit.
+/// A command that made a change ends its session, and truncates its note if the whole note does not
+/// fit.
 #[tokio::test]
 async fn command_that_made_a_change_completes_with_an_oversized_reply() {
     let mut component = TestComponent::with(Arc::new(MemoryStore::new()), |config| {
@@ -930,7 +935,7 @@ async fn statistics_and_limits_are_shown() {
     assert_eq!(limits.values("max_items"), ["10000"]);
 }
 
-/// A form may come with the first request; `prev` shows what was answered before.
+/// The first request may already have a form; `prev` shows the previous answers.
 #[tokio::test]
 async fn prev_returns_to_the_previous_form() {
     let mut component = component().await;
@@ -962,7 +967,7 @@ async fn prev_returns_to_the_previous_form() {
     assert_eq!(go.status(), "canceled");
     go.act("next", &[("node", "n")]).await;
     assert_eq!(error(&go.answer), "modify bad-request bad-sessionid");
-    // What is answered late meets what is there now.
+    // A late answer is applied to the present state.
     let mut delete = CommandDialog::begin(&mut component, OWNER, "delete-node").await;
     delete.fill(&[("node", "n")]).await;
     let id = delete.id.clone();

@@ -1,4 +1,4 @@
-//! Long lists in parts (XEP-0059): items, nodes, subscriptions and affiliations.
+//! Paging of long lists (XEP-0059): items, nodes, subscriptions and affiliations.
 
 use std::sync::{Arc, atomic::Ordering};
 
@@ -23,13 +23,13 @@ const RSM: &str = "http://jabber.org/protocol/rsm";
 const ITEMS: &str = "http://jabber.org/protocol/disco#items";
 const FILTER: &str = "urn:xmpp:pubsub-filter:0";
 
-/// A page of items.
+/// Requests a page of items.
 async fn items(component: &mut TestComponent, set: &str) -> Element {
     let content = format!("<pubsub xmlns='{PUBSUB}'><items node='n'/>{}</pubsub>", asked(set));
     component.ask(OWNER, "get", &content).await
 }
 
-/// A page of what a node or the service has.
+/// Requests a page of disco#items of a node or the service.
 async fn discovered(component: &mut TestComponent, by: &str, node: &str, set: &str) -> Element {
     let content = format!("<query xmlns='{ITEMS}'{node}>{}</query>", asked(set));
     component.ask(by, "get", &content).await
@@ -39,7 +39,8 @@ fn asked(set: &str) -> String {
     format!("<set xmlns='{RSM}'>{set}</set>")
 }
 
-/// The entries of a list, by this attribute, and its `<set/>`: `names index first last count`.
+/// Returns the entries of a list, by this attribute, and its `<set/>`: `names index first last
+/// count`.
 fn read(answer: &Element, by: &str) -> (String, String) {
     assert_eq!(answer.attr("type"), Some("result"), "{}", shown(answer));
     let content = answer.children().next().unwrap();
@@ -52,8 +53,8 @@ fn read(answer: &Element, by: &str) -> (String, String) {
     (names, format!("{index} {} {} {}", text("first"), text("last"), text("count")))
 }
 
-/// The same of items, whose UIDs are positions: `names index first last count`, where the first and the last are their
-/// sequences.
+/// Like [`read`], for items, whose UIDs are positions: `names index first last count` with the
+/// sequences of the first and last item.
 fn read_items(answer: &Element, by: &str) -> (String, String) {
     let (names, said) = read(answer, by);
     let own = |text: &str| text.split('~').next().unwrap_or_default().to_owned();
@@ -62,7 +63,7 @@ fn read_items(answer: &Element, by: &str) -> (String, String) {
     (names, said.collect::<Vec<_>>().join(" "))
 }
 
-/// The same of nodes, whose UIDs are names after the epoch of the node.
+/// Like [`read`], for nodes, whose UIDs are the node's epoch and name.
 fn read_nodes(answer: &Element) -> (String, String) {
     let (names, said) = read(answer, "node");
     let name = |text: &str| text.split_once('-').map_or(text, |(_, name)| name).to_owned();
@@ -70,7 +71,7 @@ fn read_nodes(answer: &Element) -> (String, String) {
     (names, said.collect::<Vec<_>>().join(" "))
 }
 
-/// The UID of the first or the last entry of a page.
+/// Returns the UID of the first or the last entry of a page.
 fn uid(answer: &Element, end: &str) -> String {
     let set = answer.children().next().unwrap().get_child("set", RSM).unwrap();
     set.get_child(end, RSM).unwrap().text()
@@ -126,7 +127,8 @@ async fn items_and_names_of_items_are_paged() {
     assert_eq!(read_items(&answer, "id"), expected_page("c", "2 3 3 5"));
 }
 
-/// XEP-0059 §2.2: no item is left out because the edge of a page was published again or retracted meanwhile.
+/// XEP-0059 §2.2: no item is skipped if the item at the edge of a page is republished or retracted
+/// between requests.
 #[tokio::test]
 async fn paging_of_items_continues_where_its_edge_was() {
     let mut component = TestComponent::start().await;
@@ -146,20 +148,21 @@ async fn paging_of_items_continues_where_its_edge_was() {
     let after = format!("<max>9</max><after>{}</after>", uid(&page, "last"));
     let page = items(&mut component, &after).await;
     assert_eq!(read_items(&page, "id").0, "e b");
-    // Backwards from the newest.
+    // Backwards from the newest item.
     let page = items(&mut component, "<max>2</max><before/>").await;
     assert_eq!(read_items(&page, "id").0, "e b");
     component.publish(OWNER, "n", "e").await;
     let before = format!("<max>2</max><before>{}</before>", uid(&page, "first"));
     assert_eq!(read_items(&items(&mut component, &before).await, "id").0, "a c");
-    // A node of the same name is another one.
+    // A recreated node has other items.
     component.owner(OWNER, "set", "<delete node='n'/>").await;
     component.create(OWNER, "n", &[]).await;
     component.publish(OWNER, "n", "a").await;
     assert_eq!(error(&items(&mut component, &before).await), "cancel item-not-found");
 }
 
-/// XEP-0059 §2.2: nor is a subscription because of the options that the edge of a page was given meanwhile.
+/// XEP-0059 §2.2: no subscription is skipped if the options of the subscription at the edge change
+/// between requests.
 #[tokio::test]
 async fn paging_of_subscriptions_continues_where_its_edge_was() {
     let mut component = TestComponent::start().await;
@@ -187,7 +190,7 @@ async fn paging_of_subscriptions_continues_where_its_edge_was() {
     assert_eq!(second, jids[3..].join(" "));
 }
 
-/// XEP-0413: in the order of creation an item that is published again keeps its place.
+/// XEP-0413: in the order of creation a republished item keeps its position.
 #[tokio::test]
 async fn paging_by_creation_continues_where_its_edge_was() {
     let mut component = TestComponent::start().await;
@@ -207,7 +210,8 @@ async fn paging_by_creation_continues_where_its_edge_was() {
     assert_eq!(read_items(&rest, "id"), expected_page("c", "2 3 3 3"));
 }
 
-/// §6.5.4: every answer that leaves items out has a `<set/>`, from which the others are reached.
+/// §6.5.4: every answer that omits items has a `<set/>`, from which the other items can be
+/// requested.
 #[tokio::test]
 async fn reply_that_omits_items_has_a_set() {
     let mut component = TestComponent::start().await;
@@ -240,7 +244,7 @@ async fn reply_that_omits_items_has_a_set() {
     }
     let answer = component.ask(OWNER, "get", &plain).await;
     assert_eq!(read_items(&answer, "id"), expected_page("2 3 4 5 6 7 8 9", "4 5 12 12"));
-    // The others are reached from there.
+    // The other items follow from the edges of the page.
     let before = format!("<before>{}</before>", uid(&answer, "first"));
     let answer = items(&mut component, &before).await;
     assert_eq!(read_items(&answer, "id"), expected_page("a b c 1", "0 1 4 12"));
@@ -249,7 +253,7 @@ async fn reply_that_omits_items_has_a_set() {
     assert_eq!(read_items(&answer, "id"), expected_page("2 3 4 5 6 7 8 9", "- 5 12 9"));
 }
 
-/// Movim asks for the page before the last item that it has, and for the one after the first.
+/// Movim requests the page before its last item, and the page after its first item.
 #[tokio::test]
 async fn both_ends_of_a_page_lead_to_the_next_page() {
     let mut component = TestComponent::start().await;
@@ -274,7 +278,7 @@ async fn both_ends_of_a_page_lead_to_the_next_page() {
             assert_eq!(read_items(&newer, "id"), expected_page("e f", "4 5 6 6"), "{end} {other}");
         }
     }
-    // A page that was filled from its first entry has plain UIDs, so that a page may overlap it.
+    // A page that was filled from its first entry has plain UIDs, so that pages may overlap.
     let forward = page("after", uid(&newest, "first").split('~').next().unwrap().to_owned()).await;
     assert_eq!(read_items(&forward, "id"), expected_page("f", "5 6 6 6"));
     let oldest = items(&mut component, "<max>3</max>").await;
@@ -284,7 +288,8 @@ async fn both_ends_of_a_page_lead_to_the_next_page() {
     assert_eq!(read_items(&overlapping, "id"), expected_page("b c d", "1 2 4 6"));
 }
 
-/// A reader that does not page, such as one of a block list, cannot see what is missing; the operator can.
+/// A reader that does not page, such as a reader of a block list, cannot detect missing items; the
+/// operator can.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn truncated_replies_without_paging_are_counted_and_logged_once() {
     let mut service = ServiceProcess::start(&[("LIMITS_MAX_REPLY_BYTES", "1000")], &[]).await;
@@ -313,7 +318,7 @@ async fn truncated_replies_without_paging_are_counted_and_logged_once() {
     assert!(second.contains("example.com") && !second.contains("other"), "{second}");
 }
 
-/// Publishes so many entries of a block list, in batches.
+/// Publishes this number of entries of a block list, in batches.
 async fn publish_entries(
     component: &mut TestComponent,
     by: &str,
@@ -330,8 +335,8 @@ async fn publish_entries(
 
 const REPORT: &str = "<report xmlns='urn:xmpp:reporting:1' reason='urn:xmpp:reporting:spam'/>";
 
-/// Items fill an answer up to `max_reply_bytes` by what it shows of them: with the publisher that the node shows, or
-/// without one, and with what tells their content.
+/// Items fill an answer up to `max_reply_bytes`, measured as they are shown: with or without a
+/// publisher, and with the attributes that describe their content.
 #[tokio::test]
 async fn size_of_a_reply_counts_the_shown_parts_of_items() {
     const LIMIT: usize = 10_000;
@@ -362,7 +367,7 @@ async fn size_of_a_reply_counts_the_shown_parts_of_items() {
                 let answer = component.pubsub(STRANGER, "get", &content).await;
                 let bytes = shown(&answer).len();
                 let case = format!("{itemreply} {tells_content} {owner} {content:.40}");
-                // What surrounds the items takes some 500 bytes.
+                // The envelope takes about 500 bytes.
                 assert!((LIMIT - 500..LIMIT + 700).contains(&bytes), "{case}: {bytes} bytes");
                 assert!(shown(&answer).contains(RSM), "{case}");
             }
@@ -370,7 +375,8 @@ async fn size_of_a_reply_counts_the_shown_parts_of_items() {
     }
 }
 
-/// The numbers of docs/OPERATING.md, "Running a block list"; the JID of the publisher makes no difference.
+/// The numbers of docs/OPERATING.md, "Running a block list"; the JID of the publisher makes no
+/// difference.
 #[tokio::test]
 async fn block_list_of_twelve_thousand_is_read_in_one_reply() {
     let entries = async |max_stanza_bytes, max_reply_bytes| {
@@ -391,8 +397,8 @@ async fn block_list_of_twelve_thousand_is_read_in_one_reply() {
     assert_eq!(entries(2_000_000, 1_900_000).await, 12_000);
 }
 
-/// An answer to a user of another server is relayed by both, which write quotes of text as six bytes: a larger stanza than
-/// a server takes would end its stream, with the events for others.
+/// Two servers relay a reply to a user of another server, and write each quote of text as six bytes. A stanza above the
+/// limit of the other server would end its stream, with the events for other users.
 #[tokio::test]
 async fn answers_fit_after_servers_have_escaped_their_quotes() {
     let Config { link, limits, .. } = Config::default();
@@ -425,7 +431,7 @@ async fn answers_fit_after_servers_have_escaped_their_quotes() {
     }
 }
 
-/// A single item is given whatever it grows to, as it is published whatever it grows to.
+/// A single item is returned and published whatever its relayed size.
 #[tokio::test]
 async fn an_item_of_the_largest_payload_is_given_whatever_its_quotes_take() {
     let configure = |config: &mut Config| config.limits.max_payload_bytes = 252_000;
@@ -438,7 +444,7 @@ async fn an_item_of_the_largest_payload_is_given_whatever_its_quotes_take() {
     assert_eq!(component.items(STRANGER, "n").await, ["1"]);
 }
 
-/// Names of nodes with quotes grow on their way too; a list that is asked for without pages is refused then.
+/// Names with quotes grow in relayed stanzas too. A list without pages above the limit is refused.
 #[tokio::test]
 async fn lists_without_pages_fit_after_servers_have_escaped_their_quotes() {
     const AT: &str = "<affiliations/>";
@@ -465,7 +471,7 @@ async fn lists_without_pages_fit_after_servers_have_escaped_their_quotes() {
     assert!((35_000..=41_000).contains(&relayed(&page).len()), "{}", relayed(&page).len());
 }
 
-/// XEP-0465: an answer has the JID of a public subscriber twice. One that is cut is counted, as with items.
+/// XEP-0465: an answer has the JID of a public subscriber twice. A truncated answer is counted, as with items.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn public_subscribers_are_cut_at_max_reply_bytes() {
     const AT: &str = "<items node='urn:xmpp:pps:subscribers:0/n'/>";
@@ -487,7 +493,7 @@ async fn public_subscribers_are_cut_at_max_reply_bytes() {
     }
 }
 
-/// Ids of items and names of nodes fill an answer up to `max_reply_bytes`.
+/// Item ids and node names fill an answer up to `max_reply_bytes`.
 #[tokio::test]
 async fn lists_of_names_are_cut_at_max_reply_bytes() {
     let few = |config: &mut Config| config.limits.max_reply_bytes = 20_000;
@@ -508,7 +514,8 @@ async fn lists_of_names_are_cut_at_max_reply_bytes() {
     }
 }
 
-/// Movim lists the communities of a service without pages. `docs/TROUBLESHOOTING.md` has these numbers.
+/// Movim lists the communities of a service without paging. `docs/TROUBLESHOOTING.md` has these
+/// numbers.
 #[tokio::test]
 async fn a_list_of_five_thousand_nodes_is_read_in_one_answer() {
     let store: Arc<dyn Store> = Arc::new(MemoryStore::new());
@@ -559,7 +566,7 @@ async fn nodes_of_the_service_are_paged() {
             assert_eq!(read_nodes(&answer), expected_page(names, said), "{by} {set}");
         }
     }
-    // A node that is not shown is no edge either.
+    // A hidden node is not an edge either.
     for edge in ["b", "x"] {
         let set = format!("<after>{edge}</after>");
         let answer = discovered(&mut component, STRANGER, "", &set).await;
@@ -567,8 +574,8 @@ async fn nodes_of_the_service_are_paged() {
     }
 }
 
-/// XEP-0059 §2.2: a node that was deleted and created again is not the edge that it was; the client begins again, and
-/// misses none.
+/// XEP-0059 §2.2: a recreated node is a different edge; the client restarts the list, and misses no
+/// node.
 #[tokio::test]
 async fn paging_of_nodes_fails_at_an_edge_that_was_created_again() {
     let mut component = TestComponent::start().await;
@@ -590,14 +597,15 @@ async fn paging_of_nodes_fails_at_an_edge_that_was_created_again() {
         let answer = discovered(&mut component, OWNER, "", set).await;
         assert_eq!(error(&answer), "cancel item-not-found", "{set}");
     }
-    // A name denotes the present position of its node, even if it looks like a UID.
+    // A name denotes the present position of its node, even if the name looks like a UID.
     for (edge, rest) in [("a", "d d-e b c"), ("d", "d-e b c"), ("d-e", "b c")] {
         let answer = discovered(&mut component, OWNER, "", &format!("<after>{edge}</after>")).await;
         assert_eq!(read(&answer, "node").0, rest);
     }
 }
 
-/// In a service with many nodes a page of the list reads what it shows, and one more.
+/// In a service with many nodes, a page of the list reads only the nodes that it shows and one
+/// more.
 #[tokio::test]
 async fn page_of_nodes_reads_one_more_node_than_it_shows() {
     let memory: Arc<dyn Store> = Arc::new(MemoryStore::new());
@@ -625,15 +633,15 @@ async fn page_of_nodes_reads_one_more_node_than_it_shows() {
     let last = read(PageBound::Last).await;
     assert_eq!(names(&last), "0999 1000");
     assert_eq!(names(&read(PageBound::Before(last.entries[0].uid())).await), "0997 0998");
-    // With one fewer they are counted.
+    // With one node fewer, the nodes are counted.
     fixture.delete(OWNER, "0000").await.unwrap();
     let page = PageRequest { max: 2, edge: PageBound::Last };
     let counted = fixture.service.nodes(&owner, &page, None, 0).await.unwrap();
     assert_eq!((counted.index, counted.total), (Some(998), Some(1000)));
 }
 
-/// One's own lists are in the order of names, so that one's new relation to a new node of the same name is where the
-/// old one was.
+/// Lists of one's own relations are ordered by node name, so a relation to a recreated node has the
+/// same position.
 #[tokio::test]
 async fn paging_of_own_lists_continues_after_a_node_that_was_created_again() {
     let mut component = TestComponent::start().await;
@@ -687,7 +695,7 @@ async fn own_subscriptions_and_affiliations_are_paged() {
     let answer = ask(OWNER, PUBSUB, "<affiliations/>", "<max>1</max><before/>").await;
     assert_eq!(read(&answer, "node"), expected_page("n", "1 n n 2"));
 
-    // One's own, over all nodes: each once, whatever the size of the pages.
+    // Own affiliations of all nodes: each is listed once, whatever the page size.
     let (mut found, mut after) = (Vec::new(), String::new());
     loop {
         let set = format!("<max>3</max>{after}");
@@ -708,7 +716,7 @@ async fn own_subscriptions_and_affiliations_are_paged() {
     assert_eq!(found, expected);
 }
 
-/// XEP-0462: nodes of some types; pages and counts are of those.
+/// XEP-0462: node type filter; pages and counts include only nodes of these types.
 #[tokio::test]
 async fn nodes_are_filtered_by_type() {
     let mut component = TestComponent::start().await;
@@ -733,7 +741,7 @@ async fn nodes_are_filtered_by_type() {
         (field("included-types", &[]), "", "0"),
         (field("excluded-types", &[]), "a b c d", "4"),
         (String::new(), "a b c d", "4"),
-        // A field that is not known is ignored (XEP-0004 §3.1).
+        // Unknown fields are ignored (XEP-0004 §3.1).
         (field("colours", &["red"]), "a b c d", "4"),
     ] {
         let query = format!("<query xmlns='{ITEMS}'>{}{}</query>", filter(&fields), asked(""));

@@ -7,7 +7,7 @@ use crate::{
     },
 };
 
-/// XEP-0312: what was published while a resource was away, each item once, and to no other resource.
+/// XEP-0312: each item published while a resource was away is sent once, and to no other resource.
 #[tokio::test]
 async fn presence_with_ago_gets_missed_items() {
     let come = async |component: &mut TestComponent, from: &str, away: &str| {
@@ -36,7 +36,7 @@ async fn presence_with_ago_gets_missed_items() {
     assert_eq!(come(&mut component, PHONE, "3600").await, "2 1 3 4");
     assert_eq!(come(&mut component, PHONE, "3600").await, "2 1 3 4", "its server did not notice");
     component.reconnected_by_force().await;
-    // Unconfirmed events are sent again, to the resources that are available now.
+    // Unconfirmed events are repeated to the resources that are available now.
     answer_pings(&mut component, 1).await;
     component.ask(PHONE, "get", "<ping xmlns='urn:xmpp:ping'/>").await;
     component.messages().await;
@@ -45,11 +45,11 @@ async fn presence_with_ago_gets_missed_items() {
     presence(&mut component, PHONE, "unavailable", "").await;
     component.configure(OWNER, "n", &[("presence_based_delivery", "0")]).await;
     assert_eq!(come(&mut component, PHONE, "3600").await, "", "events came all the time");
-    // What is sent to whoever comes is sent once.
+    // Items that are also sent on presence are sent once.
     presence(&mut component, PHONE, "unavailable", "").await;
     component.configure(OWNER, "n", &[("send_last_published_item", "on_sub_and_presence")]).await;
     assert_eq!(come(&mut component, PHONE, "3600").await, "2 1 3 4");
-    // No more than a hundred.
+    // At most one hundred missed items are sent.
     presence(&mut component, PHONE, "unavailable", "").await;
     let item = |n| format!("<item id='x{n}'><x xmlns='urn:x'/></item>");
     let many: String = (0..100).map(item).collect();
@@ -60,7 +60,7 @@ async fn presence_with_ago_gets_missed_items() {
     assert!(missed.starts_with("x1 x2 ") && missed.ends_with("x99 last"), "{missed}");
 }
 
-/// Who comes and goes is not sent everything again each time.
+/// Frequent changes of presence do not cause all items to be sent each time.
 #[tokio::test]
 async fn missed_items_are_bounded() {
     let mut component = TestComponent::start().await;

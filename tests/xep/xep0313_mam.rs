@@ -1,4 +1,4 @@
-//! Archives of nodes (XEP-0313, XEP-0442), and items in an order (XEP-0413).
+//! Archives of nodes (XEP-0313, XEP-0442), and the order of items (XEP-0413).
 
 use std::sync::Arc;
 
@@ -34,14 +34,14 @@ async fn query(component: &mut TestComponent, by: &str, content: &str) -> Elemen
     component.ask(by, "set", &query).await
 }
 
-/// What came: the names of the items, and what is said of the page.
+/// Runs a query; returns the names of the items and a summary of the page.
 async fn found(component: &mut TestComponent, content: &str) -> (String, String) {
     let answer = query(component, READER, content).await;
     let fin = answer.get_child("fin", MAM).unwrap_or_else(|| panic!("{}", shown(&answer)));
     let set = fin.get_child("set", RSM).unwrap();
     let text = |name| set.get_child(name, RSM).map_or_else(|| "-".to_owned(), Element::text);
     let (mut names, mut ids) = (Vec::new(), Vec::new());
-    // They came before the answer.
+    // The results precede the answer.
     for message in component.take_messages() {
         assert_eq!(message.attr("to"), Some(READER));
         let result = message.get_child("result", MAM).unwrap();
@@ -67,8 +67,8 @@ fn expected_page(names: &str, said: &str) -> (String, String) {
     (names.to_owned(), said.to_owned())
 }
 
-/// A node with the items a to e, of which the owner published b and d, and what the archive calls them: as the
-/// events did.
+/// Creates a node with the items a to e, of which the owner published b and d. Returns their
+/// archive ids, taken from the events.
 async fn filled(component: &mut TestComponent) -> Vec<String> {
     let fields = [("publish_model", "open"), ("itemreply", "publisher")];
     component.create(OWNER, "n", &fields).await;
@@ -184,7 +184,7 @@ async fn archive_describes_its_extent_and_its_form() {
     );
     assert!(shown(form).contains("<open"), "{}", shown(form));
 
-    // Announced by the service, and by nodes that have one.
+    // The service announces the archive, and so do nodes with one.
     let info = async |component: &mut TestComponent, node: &str| {
         let query = format!("<query xmlns='http://jabber.org/protocol/disco#info'{node}/>");
         let answer = component.ask(READER, "get", &query).await;
@@ -213,7 +213,7 @@ async fn archive_describes_its_extent_and_its_form() {
     assert_eq!(error(&refused), "cancel feature-not-implemented unsupported persistent-items");
 }
 
-/// XEP-0313 §8.1: whoever may not retrieve items is forbidden to query.
+/// XEP-0313 §8.1: entities that may not retrieve items must not query.
 #[tokio::test]
 async fn archive_query_without_access_is_forbidden() {
     let mut component = TestComponent::start().await;
@@ -232,7 +232,7 @@ async fn archive_query_without_access_is_forbidden() {
     }
 }
 
-/// Items of one event are results of their own, and each looks as the notification did.
+/// Items of one event are separate results, and each looks like the notification.
 #[tokio::test]
 async fn archive_results_equal_the_notifications() {
     let mut component = TestComponent::start().await;
@@ -262,7 +262,8 @@ async fn archive_results_equal_the_notifications() {
     assert_eq!(found(&mut component, &page).await, expected_page("2", "true 2"));
 }
 
-/// An id that was told can be gone on from, whatever became of its item; and the last item has its own.
+/// The stanza id of an event remains a valid position, whatever happens to its items; the last item
+/// sent on subscribing has its own id.
 #[tokio::test]
 async fn an_acknowledged_stanza_id_is_a_position_for_catch_up() {
     let mut component = TestComponent::start().await;
@@ -298,7 +299,8 @@ async fn an_acknowledged_stanza_id_is_a_position_for_catch_up() {
     assert!(result.contains("publisher='owner@localhost'"), "{result}");
 }
 
-/// What a filter lets through may stand far apart: a page ends where enough was looked at, and says so.
+/// Matches of a filter may be far apart: a page ends after a limited number of examined items, and
+/// is then marked incomplete.
 #[tokio::test]
 async fn selective_filter_is_evaluated_in_pages() {
     let folder = tempfile::tempdir().unwrap();
@@ -340,12 +342,12 @@ async fn selective_filter_is_evaluated_in_pages() {
         }
         assert_eq!((names, pages), (vec![backward, !backward], 2));
     }
-    // Times are found without going through all.
+    // Times are found without reading all items.
     for (field, time) in [("end", "2001-01-01T00:00:00Z"), ("start", "2999-01-01T00:00:00Z")] {
         let answer = query(&mut component, READER, &form(&[(field, &[time])])).await;
         assert_eq!(answer.get_child("fin", MAM).unwrap().attr("complete"), Some("true"), "{field}");
     }
-    // All have to be sorted for the order of creation.
+    // The order of creation needs all items sorted.
     let fields = [("access_model", "open")];
     component.configure(OWNER, "n", &fields).await;
     let page = format!("<set xmlns='{RSM}'><max>1</max></set>{ORDER} by='creation' desc='true'/>");
@@ -382,7 +384,7 @@ async fn items_are_retrieved_in_the_requested_order() {
             pubsub.get_child("items", PUBSUB).unwrap().children().map(|i| i.attr("id").unwrap());
         assert_eq!(ids.collect::<Vec<_>>().join(" "), expected, "{content}");
     }
-    // Of several orders the first counts, and all are looked at.
+    // The first of several orders applies, and all are validated.
     let both = format!("<items node='n'/>{ORDER} by='creation'/>{ORDER} by='modification'/>");
     let answer = component.pubsub(READER, "get", &both).await;
     assert!(shown(&answer).find("id='A'") < shown(&answer).find("id='D'"));
@@ -407,7 +409,7 @@ async fn items_are_retrieved_in_the_requested_order() {
     assert!(!shown(&answer).contains("<item "), "{}", shown(&answer));
 }
 
-/// XEP-0395: an item is only published if the newest one is the one that the publisher knows.
+/// XEP-0395: an item is only published if the newest item is the one that the publisher expects.
 #[tokio::test]
 async fn compare_and_publish_requires_the_newest_item() {
     let configure = |config: &mut gjallar::config::Config| config.compare_and_publish = true;
@@ -441,7 +443,7 @@ async fn compare_and_publish_requires_the_newest_item() {
     component.owner(OWNER, "set", &content).await;
     let blind = publish(&mut component, "blind@localhost", "n", "1", "x").await;
     assert_eq!(error(&blind), "auth forbidden");
-    // Nothing is there yet: at a node without items, and at one that would be made.
+    // Without items: at an existing node, and at one that auto-create would create.
     for node in ["n", "new"] {
         let answer = publish(&mut component, OWNER, node, "1", "x").await;
         assert_eq!((error(&answer).as_str(), newest(&answer)), (refused, None));
@@ -469,13 +471,14 @@ async fn compare_and_publish_requires_the_newest_item() {
         publish(&mut component, OWNER, "n", "2", &before[1].1).await.attr("type"),
         Some("result")
     );
-    // Of two that know the same, one comes too late; the other content of an item is another value.
+    // Of two publishers with the same expectation, the second is refused; new content of an item
+    // counts as a new value.
     let answer = publish(&mut component, OWNER, "n", "3", &before[1].1).await;
     let after = map(&mut component).await;
     assert_eq!(newest(&answer), Some(after[1].1.clone()));
     assert_ne!(after[1].1, before[1].1);
     assert_eq!(after[0], before[0]);
-    // What was the newest before counts if the newest is gone.
+    // After the newest item is retracted, the previous item counts.
     component.granted(OWNER, "<retract node='n'><item id='2'/></retract>").await;
     assert_eq!(
         publish(&mut component, OWNER, "n", "4", &after[0].1).await.attr("type"),

@@ -1,4 +1,5 @@
-//! The access models `presence` and `roster` (§4.5), and the rosters that the server lets the service read (XEP-0356).
+//! The access models `presence` and `roster` (§4.5), and roster access granted by the server
+//! (XEP-0356).
 
 use std::sync::Arc;
 
@@ -15,7 +16,7 @@ const FRIEND: &str = "friend@localhost/phone";
 const FOLLOWER: &str = "follower@localhost/phone";
 const STRANGER: &str = "stranger@far.example/x";
 
-/// A server that lets the service read rosters, which say the same at every time until they are changed.
+/// Server that grants access to rosters; all rosters have the same content.
 struct Server {
     component: TestComponent,
     roster: String,
@@ -30,7 +31,7 @@ fn entry(jid: &str, subscription: &str, group: &str) -> String {
 async fn start(roster_seconds: u64) -> Server {
     let configure = |config: &mut Config| {
         config.limits.roster_seconds = roster_seconds;
-        // Whose node was deleted does not matter then.
+        // With this policy, owners of deleted nodes are irrelevant.
         let own_creators = "nodes = '*'\ncreators = ['server']";
         config.policies.push(toml::from_str(own_creators).unwrap());
     };
@@ -47,11 +48,11 @@ impl Server {
         self.component
             .send(&format!("<message from='{from}' to='{SERVICE}' id='p'>{privilege}</message>"))
             .await;
-        // What one sender sends is dealt with in order.
+        // Stanzas of one sender are processed in order.
         self.component.ask(from, "get", "<ping xmlns='urn:xmpp:ping'/>").await;
     }
 
-    /// Sends a request; answers those for rosters until its own answer comes.
+    /// Sends a request; answers roster queries until the reply arrives.
     async fn ask(&mut self, from: &str, kind: &str, content: &str) -> Element {
         let iq = format!("<iq type='{kind}' id='q' from='{from}' to='{SERVICE}'>{content}</iq>");
         self.component.send(&iq).await;
@@ -128,7 +129,7 @@ fn field(name: &str, values: &[&str]) -> String {
 const OWNERS: &str = "http://jabber.org/protocol/pubsub#owner";
 const ROSTER: &str = "<perm access='roster' type='both'/>";
 
-/// A roster may write the domain of a contact otherwise than its server stamps it.
+/// A roster may spell the domain of a contact differently than its server stamps it.
 #[tokio::test]
 async fn contacts_have_access_in_both_spellings_of_their_domains() {
     let (stamped, with_u_labels) = ("u@xn--bcher-kva.example", "u@bücher.example");
@@ -196,7 +197,7 @@ async fn rosters_decide_access() {
                 );
             }
         }
-        // Once for all of that.
+        // One read serves all requests.
         assert_eq!(server.read, 1);
     }
 }
@@ -211,7 +212,7 @@ async fn roster_access_models_are_refused_without_the_privilege() {
         ("localhost", "<perm access='message' type='outgoing'/>"),
         ("localhost", "<perm access='roster' type='none'/>"),
         ("localhost", "<perm access='roster' type='set'/>"),
-        // Whoever else says so.
+        // Grants by other entities do not count.
         ("far.example", ROSTER),
         ("user@localhost", ROSTER),
         ("other.localhost", ROSTER),
@@ -239,7 +240,7 @@ async fn roster_access_models_are_refused_without_the_privilege() {
         server.create("n", &field("access_model", &["roster"])).await.attr("type"),
         Some("result")
     );
-    // Nobody could be admitted by the roster of an owner elsewhere (§8.1.2).
+    // A roster of an owner at another server can never admit anybody (§8.1.2).
     let far = "far@other.localhost/x";
     let form = |fields: &str| {
         let form_type = "<field var='FORM_TYPE'><value>http://jabber.org/protocol/pubsub#node_config</value></field>";
@@ -260,7 +261,7 @@ async fn roster_access_models_are_refused_without_the_privilege() {
         format!("<pubsub xmlns='http://jabber.org/protocol/pubsub#owner'>{configure}</pubsub>");
     let answer = server.ask(far, "set", &configure).await;
     assert!(is_refused(&answer), "{}", shown(&answer));
-    // The node stays; a new connection begins without leave.
+    // The node stays; a new connection begins without the grant.
     server.component.reconnected_by_force().await;
     let answer = server.create("m", &field("access_model", &["presence"])).await;
     assert!(is_refused(&answer), "{}", shown(&answer));
@@ -273,7 +274,7 @@ async fn a_former_contact_loses_its_subscription() {
     server.create("n", &field("access_model", &["presence"])).await;
     assert_eq!(server.subscribe(FRIEND, "n").await, "subscribed");
     server.roster = entry("friend@localhost", "none", "Friends");
-    // The roster is read again by itself.
+    // The service rereads the roster on its own.
     let ended = loop {
         let stanza = server.component.link.receive().await.unwrap();
         if stanza.name() == "message" {
@@ -348,7 +349,8 @@ async fn a_deleted_owner_account_has_no_contacts() {
     assert_eq!(server.read, 1);
 }
 
-/// An owner that makes another user an owner learns nothing about its roster, neither by subscriptions nor by lists.
+/// An owner that appoints another owner learns nothing about the roster of that owner, neither
+/// through subscriptions nor through lists.
 #[tokio::test]
 async fn rosters_of_appointed_owners_are_not_read() {
     const CREATOR: &str = "creator@localhost/x";
@@ -364,29 +366,29 @@ async fn rosters_of_appointed_owners_are_not_read() {
         let list = format!("<subscriptions node='{node}'>{friend}</subscriptions>");
         let content = format!("<pubsub xmlns='{OWNERS}'>{list}</pubsub>");
         assert_eq!(server.ask(CREATOR, "set", &content).await.attr("type"), Some("error"));
-        // Not after its creator has left the node either.
+        // The same applies after the creator has left the node.
         server.affiliate(CREATOR, node, "creator@localhost", "publisher").await;
         let refused = server.subscribe(FRIEND, node).await;
         assert!(refused.starts_with("auth not-authorized"), "{refused}");
     }
-    // That of the creator, once.
+    // Only the roster of the creator was read, once.
     assert_eq!(server.read, 1);
     for node in ["presence", "roster"] {
-        // Other changes are no choice of a roster.
+        // Other changes do not select a roster.
         server.configured(OWNER, node, &field("title", &["T"])).await;
         server.affiliate(OWNER, node, "creator@localhost", "none").await;
         let refused = server.subscribe(FRIEND, node).await;
         assert!(refused.starts_with("auth not-authorized"), "{refused}");
         assert_eq!(server.read, if node == "presence" { 1 } else { 2 });
-        // The owner that submits the access model agrees to the use of its roster.
+        // The owner that submits the access model consents to the use of its roster.
         server.configured(OWNER, node, &field("access_model", &[node])).await;
         assert_eq!(server.subscribe(FRIEND, node).await, "subscribed");
     }
     assert_eq!(server.read, 2);
 }
 
-/// An owner finds out nothing about the roster of the creator by choosing the access model or the groups, neither before
-/// nor after the choosing owner has left.
+/// An owner learns nothing about the roster of the creator by choosing the access model or the
+/// groups, neither before nor after the choosing owner has left.
 #[tokio::test]
 async fn a_roster_is_not_read_for_the_choice_of_another_owner() {
     const CHOOSER: &str = "chooser@localhost/x";
@@ -405,10 +407,10 @@ async fn a_roster_is_not_read_for_the_choice_of_another_owner() {
         for owner in ["chooser@localhost", "helper@localhost"] {
             server.affiliate(OWNER, node, owner, "owner").await;
         }
-        // An owner's form without a change of these fields is no choice.
+        // An owner's form without a change of these fields does not select a roster.
         server.configured(HELPER, node, &creation).await;
         server.configured(CHOOSER, node, &choice).await;
-        // Nor is the chosen model in the form of another owner.
+        // Nor does the form of another owner with the chosen model.
         server.configured(OWNER, node, &(choice.clone() + &field("title", &["T"]))).await;
         let enrol = format!("<subscription jid='{FRIEND}' subscription='subscribed'/>");
         let enrol = format!("<subscriptions node='{node}'>{enrol}</subscriptions>");
@@ -422,12 +424,12 @@ async fn a_roster_is_not_read_for_the_choice_of_another_owner() {
             assert!(refused.starts_with("auth not-authorized"), "{node} {refused}");
             assert_eq!(server.ask(HELPER, "set", &enrol).await.attr("type"), Some("error"));
         }
-        // At most that of the chooser, besides the one that the creator chose.
+        // Besides the roster that the creator selected, at most the roster of the chooser was read.
         assert!(server.read <= read + 1, "{node}");
         server.configured(OWNER, node, &choice).await;
         assert_eq!(server.subscribe(FRIEND, node).await, "subscribed", "{node}");
     }
-    // Who may not configure the node has no roster read.
+    // A configuration request without rights reads no roster.
     let mut server = start(60).await;
     server.grant("localhost", 2, ROSTER).await;
     server.create("n", "").await;
@@ -448,7 +450,7 @@ async fn publishing_does_not_wait_for_rosters() {
     assert!(server.read > read);
 }
 
-/// Asks for a subscription, and does not wait for the answer.
+/// Sends a subscribe request without waiting for the answer.
 async fn send_subscribe(server: &mut Server) {
     let content = format!("<subscribe node='n' jid='{FRIEND}'/>");
     let content = format!("<pubsub xmlns='http://jabber.org/protocol/pubsub'>{content}</pubsub>");
@@ -456,7 +458,7 @@ async fn send_subscribe(server: &mut Server) {
     server.component.send(&iq).await;
 }
 
-/// The next request for a roster.
+/// Returns the next roster query.
 async fn roster_request(server: &mut Server, owner: &str) -> Element {
     let asked = server.component.answer().await;
     assert!(shown(&asked).contains("jabber:iq:roster"), "{}", shown(&asked));
@@ -471,7 +473,8 @@ async fn send_roster(server: &mut Server, asked: &Element, items: &str) {
     server.component.send(&answer).await;
 }
 
-/// Rosters are awaited while the node is not locked. If the node has other owners afterwards, theirs are read too.
+/// The node is not locked while rosters are read. If the node has other owners afterwards, their
+/// rosters are read too.
 #[tokio::test]
 async fn missing_roster_delays_no_publish_at_the_node() {
     let mut server = start(60).await;
@@ -497,7 +500,8 @@ async fn missing_roster_delays_no_publish_at_the_node() {
     assert_eq!(subscribed.attr("type"), Some("result"), "{}", shown(&subscribed));
 }
 
-/// §12.2 at nodes that look at rosters: contacts hear of what their capabilities name. A publish does not wait for that.
+/// §12.2 at nodes with roster access: contacts receive events of the nodes that their capabilities
+/// name. A publish does not wait for rosters.
 #[tokio::test]
 async fn s12_2_capabilities_work_for_contacts() {
     let mut server = start(60).await;
@@ -539,14 +543,14 @@ async fn s12_2_capabilities_work_for_contacts() {
     assert_eq!(server.component.messages().await.len(), 0);
 }
 
-/// A message with an item: `recipient node item`.
+/// Formats a message with an item: `recipient node item`.
 fn sent_item(message: &Element) -> String {
     let items = event(message);
     let item = items.children().next().unwrap().attr("id").unwrap().to_owned();
     format!("{} {} {item}", message.attr("to").unwrap(), items.attr("node").unwrap())
 }
 
-/// The next message. Requests for rosters that come before it are answered.
+/// Returns the next message; answers roster queries before it.
 async fn message_with_rosters(server: &mut Server) -> Element {
     if let Some(message) = server.component.take_messages().pop() {
         return message;
@@ -561,7 +565,8 @@ async fn message_with_rosters(server: &mut Server) -> Element {
     }
 }
 
-/// Creates a presence node and a roster node with an item each, and makes a stranger interested in them.
+/// Creates a presence node and a roster node with an item each, and an implicit subscription of a
+/// stranger to both.
 async fn with_interested_stranger(roster_seconds: u64) -> Server {
     let mut server = start(roster_seconds).await;
     server.grant("localhost", 2, ROSTER).await;
@@ -578,7 +583,8 @@ async fn with_interested_stranger(roster_seconds: u64) -> Server {
     server
 }
 
-/// §12.2: a contact that gets a presence subscription, or enters a group in the roster of an owner, receives the last item once.
+/// §12.2: a contact that gets a presence subscription, or is added to a group in the roster of an
+/// owner, receives the last item once.
 #[tokio::test]
 async fn s12_2_contacts_that_gain_access_by_a_roster_are_sent_the_last_item() {
     let mut server = with_interested_stranger(1).await;
@@ -590,7 +596,7 @@ async fn s12_2_contacts_that_gain_access_by_a_roster_are_sent_the_last_item() {
         let message = message_with_rosters(&mut server).await;
         assert_eq!(sent_item(&message), format!("{STRANGER} {node} 1"));
     }
-    // Both nodes have it as a contact now, and nothing is sent to it again.
+    // Both nodes now admit the contact, and the last item is not sent again.
     for node in ["presence", "roster"] {
         let publish =
             format!("<publish node='{node}'><item id='2'><x xmlns='urn:x'/></item></publish>");
@@ -600,7 +606,7 @@ async fn s12_2_contacts_that_gain_access_by_a_roster_are_sent_the_last_item() {
     }
 }
 
-/// The server says at once which rosters may be read, and at any time that none may be any more.
+/// The server grants roster access at the start of a connection, and may withdraw it at any time.
 #[tokio::test]
 async fn withdrawn_permission_ends_the_wait_for_rosters() {
     let refused = "auth not-authorized presence-subscription-required";
@@ -625,7 +631,7 @@ async fn withdrawn_permission_ends_the_wait_for_rosters() {
     assert_eq!(subscribed.attr("type"), Some("result"), "{}", shown(&subscribed));
 }
 
-/// A roster that the server sends in a stanza larger than one may be is one that cannot be read: nobody waits for it.
+/// A roster in a stanza above the size limit counts as unreadable: no request waits for it.
 #[tokio::test]
 async fn oversized_roster_ends_the_wait() {
     let mut server = start(60).await;
@@ -640,7 +646,7 @@ async fn oversized_roster_ends_the_wait() {
     assert_eq!(error(&refused), "auth not-authorized presence-subscription-required");
 }
 
-/// §12.13: administrators may subscribe anywhere, and stay subscribed wherever others are shut out.
+/// §12.13: administrators may subscribe anywhere, and stay subscribed when others lose access.
 #[tokio::test]
 async fn administrators_stay_subscribed_where_others_lose_access() {
     let mut component = TestComponent::start().await;
@@ -656,7 +662,7 @@ async fn administrators_stay_subscribed_where_others_lose_access() {
     assert_eq!(told, [crate::support::component::ADMIN]);
 }
 
-/// Sends requests without waiting for their answers, each from another sender; returns how many.
+/// Sends requests from different senders without waiting for the answers; returns their number.
 async fn send_all(server: &mut Server, content: &str) -> usize {
     for number in 0..WAITING {
         let from = format!("reader{number}@far.example/x");
@@ -666,10 +672,10 @@ async fn send_all(server: &mut Server, content: &str) -> usize {
     WAITING
 }
 
-/// More senders than are served at the same time.
+/// More senders than are served concurrently.
 const WAITING: usize = 80;
 
-/// However many requests wait for rosters, the others are answered.
+/// Requests that wait for rosters do not delay other requests, whatever their number.
 #[tokio::test]
 async fn requests_that_wait_for_rosters_do_not_block_other_senders() {
     let mut server = start(60).await;
@@ -683,7 +689,7 @@ async fn requests_that_wait_for_rosters_do_not_block_other_senders() {
     let asked = roster_request(&mut server, "owner@localhost").await;
     waiting += send_all(&mut server, &disco("info")).await;
     waiting += send_all(&mut server, &disco("items")).await;
-    // Capabilities wait too, and what their resource asks afterwards waits behind them.
+    // Capabilities wait for rosters too, and later requests of their resource wait behind them.
     for number in 0..WAITING {
         let from = format!("contact{number}@far.example/x");
         name_nodes(&mut server.component, &from, &["n"]).await;
@@ -706,7 +712,7 @@ async fn requests_that_wait_for_rosters_do_not_block_other_senders() {
     assert_eq!(granted, 3);
 }
 
-/// What a sender sends behind a request that waits for a roster is answered after it.
+/// A later request of a sender whose request waits for a roster is answered after it.
 #[tokio::test]
 async fn requests_of_one_sender_keep_their_order_while_one_waits_for_a_roster() {
     let mut server = start(60).await;
@@ -726,7 +732,8 @@ async fn requests_of_one_sender_keep_their_order_while_one_waits_for_a_roster() 
     }
 }
 
-/// Rosters that do not come delay what time does at no other node, and nothing else at their own nodes.
+/// Missing rosters delay timer-driven operations at no other node, and nothing else at their own
+/// nodes.
 #[tokio::test]
 async fn missing_rosters_delay_no_timers_at_other_nodes() {
     let mut server = start(1).await;
@@ -753,7 +760,7 @@ async fn missing_rosters_delay_no_timers_at_other_nodes() {
     server.roster = entry("friend@localhost", "none", "Friends");
     let mut silent = std::collections::BTreeSet::new();
     let (mut has_ended, mut expired) = (false, 0);
-    // From now on one owner's roster comes, and the other ones' do not.
+    // From now on the roster of one owner is answered, and those of the others are not.
     for number in 0..4 {
         let content =
             format!("<publish node='a{number}'><item id='1'><x xmlns='urn:x'/></item></publish>");
@@ -786,7 +793,8 @@ async fn missing_rosters_delay_no_timers_at_other_nodes() {
     assert!(began.elapsed() < std::time::Duration::from_secs(10), "{:?}", began.elapsed());
 }
 
-/// The options of the field for groups in a form, and whether other values are possible.
+/// Returns the options of the groups field in a form, and whether the field is open to other
+/// values.
 fn offered(reply: &Element) -> (Vec<String>, bool) {
     let shown = shown(reply);
     let (_, rest) = shown.split_once("'pubsub#roster_groups_allowed'").expect("the field");
@@ -796,7 +804,8 @@ fn offered(reply: &Element) -> (Vec<String>, bool) {
     (options, field.contains("<open/>"))
 }
 
-/// Clients such as Psi and Converse choose among the options of a list, and unset a field without options.
+/// Clients such as Psi and Converse choose among the options of a list, and unset a field without
+/// options.
 #[tokio::test]
 async fn roster_groups_field_offers_allowed_and_own_groups() {
     let mut server = start(60).await;
@@ -821,7 +830,7 @@ async fn roster_groups_field_offers_allowed_and_own_groups() {
         assert_eq!(offered(&server.ask(from, "get", &configuration).await), options(names));
     }
     assert_eq!(offered(&server.ask(OWNER, "get", &default).await), options(&["Family", "Friends"]));
-    // Of each list such a client submits the values that are options.
+    // Such a client submits only those values of each list that are options.
     let form = server.ask(OWNER, "get", &configuration).await;
     let form = form.children().next().unwrap().children().next().unwrap().children().next();
     let mut fields = String::new();

@@ -1,4 +1,5 @@
-//! XEP-0460, Pubsub Caching Hints: meta-data about the lifetime of items, and events for all removed items.
+//! XEP-0460, Pubsub Caching Hints: meta-data about the lifetime of items, and events for all
+//! removed items.
 
 use crate::{
     support::component::shown,
@@ -25,7 +26,7 @@ async fn meta_data_have_caching_hints() {
     let fields = [("persist_items", "0"), ("notify_retract", "0"), ("notify_config", "1")];
     component.configure(OWNER, NODE, &fields).await;
     assert_eq!(meta_data(&mut component, &caching("persistence")).await, "transient");
-    // Where another configuration is not announced, it may remove items without an event.
+    // Without announcements of the configuration, a change of it may remove items without an event.
     for (field, value, always) in [
         ("notify_retract", "1", "true"),
         ("notify_config", "0", "false"),
@@ -38,7 +39,7 @@ async fn meta_data_have_caching_hints() {
     }
 }
 
-/// Where `always-notify` is true, an event says what became of items that a configuration removes.
+/// If `always-notify` is true, an event lists the items that a change of the configuration removes.
 #[tokio::test]
 async fn removal_by_a_configuration_is_announced_at_nodes_with_always_notify() {
     let mut component = component_with_subscriber(&[("notify_config", "1")]).await;

@@ -47,7 +47,8 @@ async fn public_subscriptions_are_shown_to_entities_that_see_the_node() {
     assert_eq!(read(&mut component, "><item id='c@x'/><item id='d@x'/></items>").await, "d@x");
     let page = "/><set xmlns='http://jabber.org/protocol/rsm'><max>1</max><after>a@x</after></set>";
     assert_eq!(read(&mut component, page).await, "b@x");
-    // Options leave it as it is; subscribing again without it ends it, and so does unsubscribing.
+    // Setting options keeps a subscription public; subscribing again without the element, or
+    // unsubscribing, ends that.
     let body = "<field var='pubsub#include_body'><value>1</value></field>";
     let form_type = format!("<field var='FORM_TYPE'><value>{OPTIONS}</value></field>");
     let form = format!("<x xmlns='jabber:x:data' type='submit'>{form_type}{body}</x>");
@@ -60,7 +61,7 @@ async fn public_subscriptions_are_shown_to_entities_that_see_the_node() {
     component.finish().await;
     let mut component = TestComponent::with(open(), |_| {}).await;
     assert_eq!(read(&mut component, "/>").await, "a@x c@x");
-    // Nobody else may do anything there, or learn who subscribes to what it does not see.
+    // Clients cannot change these nodes, or see the subscribers of a node that they cannot see.
     for content in [
         format!("<create node='{AT}'/>"),
         "<create node='urn:xmpp:pps:subscriptions:0'/>".to_owned(),

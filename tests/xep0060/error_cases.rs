@@ -15,7 +15,7 @@ const PUBLISH_ONLY: &str = "bot@localhost/x";
 const PAYLOAD: &str = "<x xmlns='urn:x'/>";
 const PUBLISH_OPTIONS: &str = "http://jabber.org/protocol/pubsub#publish-options";
 
-/// The nodes that requests may name, and their configurations.
+/// Nodes that requests may name, with their configurations.
 const NODES: [(&str, &[(&str, &str)]); 8] = [
     ("open", &[]),
     ("whitelist", &[("access_model", "whitelist")]),
@@ -27,8 +27,9 @@ const NODES: [(&str, &[(&str, &str)]); 8] = [
     ("transient-no-payloads", &[("persist_items", "0"), ("deliver_payloads", "0")]),
 ];
 
-/// A component with those nodes of [`NODES`] that a text names, each with an outcast and an entity that may only
-/// publish. At `open`, `READER` is subscribed, and there is one item. `moved` was deleted with a redirect.
+/// Starts a component with the nodes of [`NODES`] that a text names, each with an outcast and an
+/// entity with the affiliation publish-only. At `open`, `READER` is subscribed, and there is one
+/// item. `moved` was deleted with a redirect.
 async fn component_with_nodes_in(text: &str) -> TestComponent {
     let mut component = TestComponent::start().await;
     let is_named = |node: &str| text.contains(&format!("'{node}'"));
@@ -51,8 +52,9 @@ async fn component_with_nodes_in(text: &str) -> TestComponent {
     component
 }
 
-/// Sends requests of one entity, all but the last of which succeed. The last one has the expected result: `result`, or
-/// an error as its type, its condition, the condition of XEP-0060, and the missing feature.
+/// Sends requests of one entity, all but the last of which must succeed. The last one must have the
+/// expected result: `result`, or an error as its type, its condition, the condition of XEP-0060,
+/// and the missing feature.
 async fn check(from: &str, kind: &str, ns: &str, contents: &[String], expected: &str) {
     let mut component = component_with_nodes_in(&contents.concat()).await;
     let (last, others) = contents.split_last().unwrap();
@@ -124,17 +126,17 @@ fn affiliations(node: &str, entries: &str) -> String {
     format!("<affiliations node='{node}'>{entries}</affiliations>")
 }
 
-/// An entry of an owner's list of subscriptions, in some namespace.
+/// Returns an entry of an owner's subscription list, in this namespace.
 fn subscription(ns: &str, state: &str) -> String {
     format!("<subscription xmlns='{ns}' jid='a@localhost' subscription='{state}'/>")
 }
 
-/// An entry of an owner's list of affiliations, in some namespace.
+/// Returns an entry of an owner's affiliation list, in this namespace.
 fn affiliation(ns: &str) -> String {
     format!("<affiliation xmlns='{ns}' jid='a@localhost' affiliation='member'/>")
 }
 
-/// A form of preconditions with fields of the node configuration.
+/// Returns a publish-options form with these fields.
 fn publish_options(form_type: &str, fields: &[(&str, &str)]) -> String {
     let field = |(var, value): &(&str, &str)| {
         format!("<field var='pubsub#{var}'><value>{value}</value></field>")
@@ -146,17 +148,17 @@ fn publish_options(form_type: &str, fields: &[(&str, &str)]) -> String {
     )
 }
 
-/// A publish request at `open` that has a precondition.
+/// Returns a publish request at `open` with a precondition.
 fn publish_if(var: &str, value: &str) -> String {
     publish("open", &item(PAYLOAD)) + &publish_options(PUBLISH_OPTIONS, &[(var, value)])
 }
 
-/// An item whose element is in the namespace of owners.
+/// Returns a publish request whose item element is in the owner namespace.
 fn item_in_owner_namespace() -> String {
     format!("<item xmlns='{OWNER_NS}' id='1'>{PAYLOAD}</item>")
 }
 
-/// Preconditions that `open` does not meet.
+/// Returns publish-options that `open` does not meet.
 fn unmet_publish_options() -> String {
     publish_options(PUBLISH_OPTIONS, &[("access_model", "whitelist")])
 }

@@ -1,7 +1,8 @@
-//! Every request in the examples of XEP-0060 is understood, or refused by the name of what is missing.
+//! Every request in the examples of XEP-0060 is parsed, or refused with the name of the missing
+//! feature.
 //!
-//! `examples.txt` has the requests; `examples.expected` what becomes of each. Set
-//! `GJALLAR_BLESS=1` to write the latter anew, and read the difference.
+//! `examples.txt` has the requests, and `examples.expected` the results. Set `GJALLAR_BLESS=1` to
+//! rewrite the latter, and review the difference.
 
 use std::{fmt::Write, fs, path::PathBuf};
 
@@ -29,7 +30,7 @@ fn outcome(stanza: &str) -> String {
     let stanza = stanza.replacen("<iq", "<iq xmlns='jabber:client'", 1);
     let iq: Element = match stanza.parse() {
         Ok(iq) => iq,
-        // Some examples leave out what a reader can imagine.
+        // Some examples are abbreviated, and so are not XML.
         Err(error) => return format!("(not XML: {error})"),
     };
     let is_set = iq.attr("type") == Some("set");

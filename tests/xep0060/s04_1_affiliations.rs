@@ -1,4 +1,4 @@
-//! Rights: items of other publishers, and which of them a node names.
+//! Rights to change items of other publishers (§4.1), and the publishers that a node records.
 
 use std::{
     pin::pin,
@@ -28,7 +28,8 @@ fn retract(id: &str) -> String {
     format!("<retract node='n'><item id='{id}'/></retract>")
 }
 
-/// A node where `ROMEO` has published `c1`, and `NURSE` may publish in this way.
+/// Creates a node where `ROMEO` has published `c1`, and where `NURSE` may publish by this model and
+/// affiliation.
 async fn component_with_shared_node(publish_model: &str, affiliation: &str) -> TestComponent {
     let mut component = TestComponent::start().await;
     component.create(OWNER, "n", &[("publish_model", publish_model)]).await;
@@ -46,7 +47,7 @@ async fn component_with_shared_node(publish_model: &str, affiliation: &str) -> T
     component
 }
 
-/// The items of the node, as text.
+/// Returns the items of the node as text.
 async fn texts(component: &mut TestComponent) -> Vec<String> {
     let answer = component.pubsub(OWNER, "get", "<items node='n'/>").await;
     let items = answer.get_child("pubsub", PUBSUB).unwrap().get_child("items", PUBSUB).unwrap();
@@ -72,7 +73,7 @@ async fn s4_1_items_of_other_publishers_are_neither_overwritten_nor_retracted() 
             assert!(text.starts_with("the item has another publisher"), "{text}");
         }
         assert_eq!(texts(&mut component).await, ["by romeo"], "{model} {affiliation}");
-        // Its own item, and an item without a name, are not concerned.
+        // Own items and items without an id are unaffected.
         component.granted(NURSE, &publish("c2", "by nurse")).await;
         component.granted(NURSE, &publish("c2", "by nurse again")).await;
         component
@@ -81,7 +82,7 @@ async fn s4_1_items_of_other_publishers_are_neither_overwritten_nor_retracted() 
         component.granted(NURSE, &retract("c2")).await;
         component.granted(ROMEO, &publish("c1", "by romeo again")).await;
         assert_eq!(texts(&mut component).await, ["", "by romeo again"], "{model} {affiliation}");
-        // A name that is free again is anybody's.
+        // A released item id is available to all publishers.
         component.granted(ROMEO, &retract("c1")).await;
         component.granted(NURSE, &publish("c1", "by nurse")).await;
     }
@@ -97,7 +98,7 @@ async fn s7_1_2_item_of_another_publisher_refuses_the_whole_batch() {
     assert_eq!(component.items(OWNER, "n").await, ["c1"]);
 }
 
-/// §4.1; administrators have an owner's rights.
+/// §4.1; administrators have the rights of an owner.
 #[tokio::test]
 async fn s4_1_owners_publishers_and_administrators_overwrite_all_items() {
     let mut component = component_with_shared_node("open", "none").await;
@@ -108,12 +109,12 @@ async fn s4_1_owners_publishers_and_administrators_overwrite_all_items() {
         component.granted(by, &publish("c1", by)).await;
         assert_eq!(texts(&mut component).await, [by]);
     }
-    // The item is theirs from then on.
+    // The overwritten item belongs to its new publisher.
     let refused = component.pubsub(ROMEO, "set", &retract("c1")).await;
     assert_eq!(error(&refused), "auth forbidden");
 }
 
-/// A node that makes room for new items by itself knows their publishers all the same.
+/// Publishers are recorded correctly at a node that evicts its oldest items.
 #[tokio::test]
 async fn s4_1_full_node_keeps_items_of_other_publishers() {
     for full in ["reject", "retract-oldest", "discard-oldest"] {
@@ -127,8 +128,7 @@ async fn s4_1_full_node_keeps_items_of_other_publishers() {
     }
 }
 
-/// Requests that do not wait for each other's answers are decided like requests that do: what is on its way to the disk
-/// counts.
+/// Pipelined requests are decided like sequential ones: uncommitted changes count.
 #[tokio::test]
 async fn s4_1_items_of_uncommitted_publishes_have_a_publisher() {
     let gate = Arc::new(Semaphore::new(1));
@@ -150,7 +150,7 @@ async fn s4_1_items_of_uncommitted_publishes_have_a_publisher() {
                  xmlns='{PUBSUB}'>{content}</pubsub></iq>"
             ))
             .await;
-        // The answer shows that the request before it was dealt with as far as it can be.
+        // The reply shows that the request before the ping was processed as far as possible.
         component.ask("p@localhost", "get", "<ping xmlns='urn:xmpp:ping'/>").await;
     }
     drop(closed);
@@ -169,7 +169,7 @@ async fn s4_1_items_of_uncommitted_publishes_have_a_publisher() {
     assert_eq!(texts(&mut component).await, ["by romeo again"]);
 }
 
-/// Nothing is read of items that the actor may not know about.
+/// Items that the actor may not know about are not read.
 #[tokio::test]
 async fn s4_1_refused_request_reads_no_publishers() {
     let store = FailingStore::new(Arc::new(MemoryStore::new()), 0, false);
@@ -186,7 +186,7 @@ async fn s4_1_refused_request_reads_no_publishers() {
     assert_eq!(store.read_publishers.load(Ordering::Relaxed), 1);
 }
 
-/// Publishers are read once a purge in progress is committed; evictions are not waited for.
+/// Publishers are read after the commit of a purge in progress, without waiting for evictions.
 #[tokio::test]
 async fn s4_1_publish_waits_for_an_earlier_purge_but_not_for_evictions() {
     let gate = Arc::new(Semaphore::new(1));

@@ -24,7 +24,8 @@ async fn s5_6_own_lists_at_one_node_name_the_node() {
     }
 }
 
-/// §5.4: "values for all configured options". Names of groups in an owner's roster are not shown to others.
+/// §5.4: "values for all configured options". Group names of an owner's roster are hidden from
+/// others.
 #[tokio::test]
 async fn s5_4_meta_data_have_every_configured_option() {
     let mut component = component_with_subscriber(&[("title", "T"), ("notify_sub", "1")]).await;
@@ -37,7 +38,7 @@ async fn s5_4_meta_data_have_every_configured_option() {
     for var in form.children().filter_map(|field| field.attr("var")) {
         let expected = match var {
             "FORM_TYPE" | "pubsub#roster_groups_allowed" | "x-gjallar#revision" => continue,
-            // XEP-0460 §4.2: where the number is known, it is shown.
+            // XEP-0460 §4.2: the field shows the number if it is known.
             "pubsub#max_items" => vec!["10000".to_owned()],
             _ => values(form, var).unwrap(),
         };
@@ -46,7 +47,7 @@ async fn s5_4_meta_data_have_every_configured_option() {
     assert_eq!(values(data, "pubsub#roster_groups_allowed"), None);
 }
 
-/// Those who may publish to a node see it, though they may not retrieve its items.
+/// Entities that may publish to a node see it, even if they may not retrieve its items.
 #[tokio::test]
 async fn s5_3_publishers_discover_closed_nodes() {
     for (model, is_seen) in [("open", true), ("publishers", false)] {

@@ -17,7 +17,7 @@ fn allow_three_subids(config: &mut Config) {
     config.limits.max_subids = 3;
 }
 
-/// One more subscription, and its SubID.
+/// Adds a subscription; returns its SubID.
 async fn subscribe_again(component: &mut TestComponent, keyword: &str) -> String {
     let options = form(&[("x-gjallar#keyword", keyword)]);
     let content = format!("<subscribe node='n' jid='{READER}'/><options>{options}</options>");
@@ -57,7 +57,7 @@ async fn s6_1_6_jid_with_several_subscriptions_gets_one_notification_with_all_su
         assert_eq!(told.len(), 1);
         assert_eq!(subids(&told[0]), expected.into_iter().cloned().collect::<Vec<_>>());
     }
-    // Which one has to be said.
+    // With several subscriptions, the request has to name the SubID.
     let with = |name: &str, subid: &str| match subid {
         "" => format!("<{name} node='n' jid='{READER}'/>"),
         _ => format!("<{name} node='n' jid='{READER}' subid='{subid}'/>"),
@@ -81,14 +81,14 @@ async fn s6_1_6_jid_with_several_subscriptions_gets_one_notification_with_all_su
     }
     let gone = component.pubsub(READER, "set", &with("unsubscribe", &a)).await;
     assert!(shown(&gone).contains(&format!("subid='{a}' subscription='none'")), "{}", shown(&gone));
-    // An owner ends one of them.
+    // An owner ends one of the subscriptions.
     let entry = format!("<subscription jid='{READER}' subid='{c}' subscription='none'/>");
     let entries = format!("<subscriptions node='n'>{entry}</subscriptions>");
     assert_eq!(component.owner(OWNER, "set", &entries).await.attr("type"), Some("result"));
     publish(&mut component, "4", "<x xmlns='urn:x'>one two</x>").await;
     let told = messages_for(&mut component, READER).await;
     assert_eq!(subids(told.last().unwrap()), std::slice::from_ref(&b));
-    // The last one needs no name.
+    // The last subscription needs no SubID.
     let gone = component.pubsub(READER, "set", &with("unsubscribe", "")).await;
     assert!(shown(&gone).contains(&format!("subid='{b}' subscription='none'")), "{}", shown(&gone));
     publish(&mut component, "5", "<x xmlns='urn:x'>two</x>").await;
@@ -164,7 +164,7 @@ async fn s6_1_6_multi_subscribe_is_announced_if_max_subids_allows_it() {
     }
 }
 
-/// What is owed to those with options is told after a restart as it was to be.
+/// Entries pending for subscriptions with options are delivered unchanged after a restart.
 #[tokio::test]
 async fn log_entries_of_configured_subscriptions_outlive_a_broken_stream() {
     let folder = tempfile::tempdir().unwrap();

@@ -26,7 +26,7 @@ pub fn form(fields: &[(&str, &str)]) -> String {
     format!("<x xmlns='jabber:x:data' type='submit'>{form_type}{fields}</x>")
 }
 
-/// A node with two subscribers, one of whom will have options.
+/// Starts a component with a node and two subscribers, one of which gets options later.
 pub async fn component_with_subscribers(
     configure: impl FnOnce(&mut Config),
     fields: &[(&str, &str)],
@@ -49,7 +49,7 @@ pub async fn configure_options(component: &mut TestComponent, fields: &[(&str, &
     assert_eq!(answer.attr("type"), Some("result"), "{}", shown(&answer));
 }
 
-/// The value of an option in an answer that shows them.
+/// Returns the value of an option from a reply with the options form.
 pub fn value(answer: &Element, var: &str) -> Option<String> {
     let pubsub = answer.get_child("pubsub", PUBSUB).unwrap_or_else(|| panic!("{}", shown(answer)));
     let forms = pubsub.children().filter_map(|child| child.get_child("x", "jabber:x:data"));
@@ -69,7 +69,7 @@ pub async fn publish(component: &mut TestComponent, id: &str, payload: &str) {
     component.granted(OWNER, &format!("<publish node='n'>{item}</publish>")).await;
 }
 
-/// The messages that came by now for a JID.
+/// Returns the messages received so far for a JID.
 pub async fn messages_for(component: &mut TestComponent, jid: &str) -> Vec<Element> {
     let messages = component.messages().await;
     messages.into_iter().filter(|message| message.attr("to") == Some(jid)).collect()
@@ -104,7 +104,7 @@ async fn s6_3_deliver_false_suppresses_events() {
         messages.iter().map(|message| (message.attr("to").unwrap(), item_ids(message))).collect();
     assert_eq!(told, [(PLAIN, vec!["2".to_owned()]), (READER, vec!["2".to_owned()])]);
     assert_ne!(messages[0].attr("id"), messages[1].attr("id"));
-    // Everything that is told to subscribers goes to those with options too.
+    // Subscribers with options receive all other notifications too.
     component.owner(OWNER, "set", "<purge node='n'/>").await;
     component.owner(OWNER, "set", "<delete node='n'/>").await;
     let told: Vec<_> = messages_for(&mut component, READER).await;
@@ -147,10 +147,10 @@ async fn s6_3_4_requests_for_options_have_the_specified_errors() {
         component.pubsub(READER, "set", &format!("<options node='n' jid='{READER}'/>")).await;
     assert_eq!(error(&without), "modify bad-request");
     assert_eq!(option(&mut component, "pubsub#digest").await.as_deref(), Some("false"));
-    // An administrator may (§6.3.4.1).
+    // An administrator may set the options of others (§6.3.4.1).
     let answer = set_options(&mut component, "admin@localhost/x", &[("deliver", "0")]).await;
     assert_eq!(answer.attr("type"), Some("result"));
-    // A form that is cancelled changes nothing.
+    // A cancelled form changes nothing.
     let cancel = "<x xmlns='jabber:x:data' type='cancel'/>";
     let content = format!("<options node='n' jid='{READER}'>{cancel}</options>");
     assert_eq!(component.pubsub(READER, "set", &content).await.attr("type"), Some("result"));
@@ -182,13 +182,13 @@ async fn s6_3_7_subscribe_sets_options_in_the_same_request() {
     assert!(shown(&answer).contains("subscription='subscribed'"), "{}", shown(&answer));
     assert!(shown(&answer).contains("type='result'"), "{}", shown(&answer));
     assert_eq!(value(&answer, "x-gjallar#keyword").as_deref(), Some("Something"));
-    // They hold from the beginning: the last item is none that is wanted.
+    // The options apply from the beginning: the last item does not match.
     assert!(messages_for(&mut component, READER).await.is_empty());
     publish(&mut component, "1", "<x xmlns='urn:x'>SOME<b>THING</b> &amp; more</x>").await;
     publish(&mut component, "2", "<something xmlns='urn:x' at='something'/>").await;
     let told = messages_for(&mut component, READER).await;
     assert_eq!(told.iter().map(item_ids).collect::<Vec<_>>(), [["1"]]);
-    // Who is subscribed is told so again, and its options are set if it says some.
+    // A repeated subscribe request is confirmed, and sets the options if it has any.
     let again = component.pubsub(READER, "set", &subscribe("")).await;
     assert_eq!(value(&again, "x-gjallar#keyword"), None);
     let options = form(&[("deliver", "0")]);
@@ -196,8 +196,8 @@ async fn s6_3_7_subscribe_sets_options_in_the_same_request() {
     assert_eq!(option(&mut component, "pubsub#deliver").await.as_deref(), Some("false"));
 }
 
-/// XEP-0004 §3.1: a form may have fields that the service does not know, such as the registered ones of collections, which
-/// gloox and QXmpp send, and the filter of §12.20.
+/// XEP-0004 §3.1: a form may have fields that the service does not know, such as the registered
+/// fields of collections, which gloox and QXmpp send, and the filter of §12.20.
 #[tokio::test]
 async fn s6_3_unknown_fields_of_options_are_ignored() {
     let mut component = component_with_subscribers(|_| {}, &[]).await;
@@ -214,7 +214,7 @@ async fn s6_3_unknown_fields_of_options_are_ignored() {
     let content = format!("<subscribe node='n' jid='{OWNER}'/><options>{options}</options>");
     let answer = component.pubsub(OWNER, "set", &content).await;
     assert!(shown(&answer).contains("subscription='subscribed'"), "{}", shown(&answer));
-    // What is known has to be right all the same.
+    // Known fields must still be valid.
     for wrong in [("deliver", "perhaps"), ("deliver", "1</value><value>1")] {
         let fields = [&unknown[..], &[wrong]].concat();
         let answer = set_options(&mut component, READER, &fields).await;
@@ -243,7 +243,7 @@ async fn s6_4_default_options_are_returned() {
     ] {
         assert_eq!(value(&any, var).as_deref(), Some(default), "{var}");
     }
-    // §12.8: not where there is nothing that could stand in a body.
+    // §12.8: the option is not offered if no payload could supply a body.
     let typed = component.pubsub(READER, "get", "<default node='n'/>").await;
     assert_eq!(value(&typed, "pubsub#deliver").as_deref(), Some("true"));
     assert_eq!(value(&typed, "pubsub#include_body"), None);
@@ -297,7 +297,7 @@ async fn s6_3_digest_delivers_several_items_in_one_notification() {
         }
     }
     assert_eq!(digest, ["1", "3"]);
-    // Nothing is told twice, and there is no digest of nothing.
+    // No item is sent twice, and no empty digest is sent.
     publish(&mut component, "4", "<x xmlns='urn:x'/>").await;
     let digest = loop {
         let message = component.message().await;
@@ -340,7 +340,7 @@ async fn s6_3_configured_subscriptions_of_one_entity_are_limited() {
     component.granted(READER, &content(READER)).await;
 }
 
-/// Together they are more than a creator may have waiting.
+/// Together the digests exceed the share of a creator in the backlog.
 #[tokio::test]
 async fn s6_3_many_digests_due_at_once_are_all_delivered() {
     let small = |config: &mut Config| config.limits.max_backlog_bytes = 4 * 1024 * 1024;

@@ -3,8 +3,8 @@
 use super::s16_4_node_config::{NODE, OWNER, component_with_subscriber, is_granted};
 use crate::support::component::{error, error_text, form, shown};
 
-/// §7.1.5: a precondition is compared as it is meant. Fields with several values are sets, `max` is a number, and a text
-/// names the field that has another value.
+/// §7.1.5: preconditions are compared by meaning. Fields with several values are sets, `max` equals
+/// its number, and the error text names the field that differs.
 #[tokio::test]
 async fn s7_1_5_preconditions_are_compared_by_their_meaning() {
     let mut component = component_with_subscriber(&[("max_items", "10000")]).await;

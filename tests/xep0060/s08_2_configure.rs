@@ -13,7 +13,7 @@ use crate::support::component::{ADMIN, TestComponent, error, error_text, form, s
 
 const OTHER_OWNER: &str = "other@localhost/desk";
 
-/// A node with two owners.
+/// Starts a component with a node that has two owners.
 async fn with_two_owners() -> TestComponent {
     let mut component = component_with_subscriber(&[]).await;
     add_owner(&mut component).await;
@@ -27,7 +27,7 @@ async fn add_owner(component: &mut TestComponent) {
     component.messages().await;
 }
 
-/// The hidden field of a form that somebody gets.
+/// Returns the hidden revision field of an owner's configuration form.
 async fn revision(component: &mut TestComponent, by: &str, node: &str) -> String {
     let get = format!("<configure node='{node}'/>");
     let answer = component.owner(by, "get", &get).await;
@@ -39,14 +39,14 @@ async fn revision(component: &mut TestComponent, by: &str, node: &str) -> String
     revision.children().map(Element::text).collect()
 }
 
-/// A form with a title and the hidden field is submitted.
+/// Submits a form with a title and the hidden field.
 async fn submit(component: &mut TestComponent, by: &str, title: &str, revision: &str) -> Element {
     let field = format!("<field var='x-gjallar#revision'><value>{revision}</value></field></x>");
     let form = form(&[("title", title)]).replace("</x>", &field);
     component.owner(by, "set", &format!("<configure node='{NODE}'>{form}</configure>")).await
 }
 
-/// Two owners fill in the same form: the second one gets an error, and changes nothing.
+/// Two owners fill in the same form: the second submission gets an error, and changes nothing.
 #[tokio::test]
 async fn s8_2_second_owner_that_submits_an_outdated_form_gets_a_conflict() {
     let mut component = with_two_owners().await;
@@ -56,21 +56,21 @@ async fn s8_2_second_owner_that_submits_an_outdated_form_gets_a_conflict() {
     let refused = submit(&mut component, OTHER_OWNER, "B", &seen).await;
     assert_eq!(error(&refused), "cancel conflict");
     assert_eq!(title_of(&mut component).await.as_deref(), Some("A"));
-    // What would change nothing overwrites nothing.
+    // A form without changes causes no conflict.
     assert!(is_granted(&submit(&mut component, OTHER_OWNER, "A", &seen).await));
     let fresh = revision(&mut component, OTHER_OWNER, NODE).await;
     assert!(is_granted(&submit(&mut component, OTHER_OWNER, "B", &fresh).await));
-    // The first owner's form is from before that, also where it was submitted before.
+    // The first owner's form is older than the change, even though it was submitted before.
     assert_eq!(error(&submit(&mut component, OWNER, "C", &seen).await), "cancel conflict");
     let fresh = revision(&mut component, OWNER, NODE).await;
     assert!(is_granted(&submit(&mut component, OWNER, "C", &fresh).await));
     assert_eq!(error(&submit(&mut component, OWNER, "D", &seen).await), "cancel conflict");
-    // A form without the field overwrites what is there.
+    // A form without the hidden field overwrites the present configuration.
     component.configure(OTHER_OWNER, NODE, &[("title", "E")]).await;
     assert_eq!(title_of(&mut component).await.as_deref(), Some("E"));
 }
 
-/// §8.2.5.1: programs keep a form and submit it again, and make a form for one node of that for another.
+/// §8.2.5.1: programs store a form and submit it again, and use the form of one node for another.
 #[tokio::test]
 async fn s8_2_form_is_accepted_again_and_for_another_node() {
     let mut component = with_two_owners().await;
@@ -83,14 +83,14 @@ async fn s8_2_form_is_accepted_again_and_for_another_node() {
     let template = revision(&mut component, OWNER, "template").await;
     assert_ne!(template, seen);
     assert!(is_granted(&submit(&mut component, OTHER_OWNER, "copy", &template).await));
-    // A hidden field that lost its value says nothing.
+    // A hidden field without a value is ignored.
     assert!(is_granted(&submit(&mut component, OWNER, "emptied", "").await));
     let refused = submit(&mut component, OWNER, "X", "no number").await;
     assert_eq!(error(&refused), "modify not-acceptable");
-    // The form of the default configuration is no node's.
+    // The form of the default configuration has no revision.
     let default = component.owner(OWNER, "get", "<default/>").await;
     assert!(!shown(&default).contains("x-gjallar#revision"), "{}", shown(&default));
-    // Nor is that of a node that was deleted meanwhile.
+    // The revision of a deleted node does not match a recreated node.
     let seen = revision(&mut component, OTHER_OWNER, NODE).await;
     component.owner(OWNER, "set", "<delete node='n'/>").await;
     component.create(OWNER, NODE, &[]).await;
@@ -99,8 +99,8 @@ async fn s8_2_form_is_accepted_again_and_for_another_node() {
     assert!(is_granted(&submit(&mut component, OTHER_OWNER, "kept", &seen).await));
 }
 
-/// Only changes of the configuration by others are a conflict: neither those of the requester, who may be an administrator,
-/// nor changes of affiliations.
+/// Only configuration changes by others are a conflict: neither changes by the requester, who may
+/// be an administrator, nor changes of affiliations.
 #[tokio::test]
 async fn s8_2_form_of_an_administrator_is_accepted_again() {
     let mut component = component_with_subscriber(&[]).await;
@@ -116,7 +116,7 @@ async fn s8_2_form_of_an_administrator_is_accepted_again() {
     }
 }
 
-/// The revision is kept with the node.
+/// The revision is stored with the node.
 #[tokio::test]
 async fn s8_2_configuration_conflict_is_detected_after_a_restart() {
     let folder = tempfile::tempdir().unwrap();
@@ -133,8 +133,8 @@ async fn s8_2_configuration_conflict_is_detected_after_a_restart() {
     component.finish().await;
 }
 
-/// XEP-0004 §3.6: a field without a value unsets a text or a list, so a form of the defaults or of another node leaves
-/// nothing of what was there; a flag, a number or a choice keeps its value.
+/// XEP-0004 §3.6: a field without a value unsets a text or a list, so a form of the defaults or of
+/// another node replaces all previous values; a flag, a number or a choice keeps its value.
 #[tokio::test]
 async fn s8_2_field_without_a_value_is_unset() {
     let mut component =
@@ -179,7 +179,8 @@ async fn s8_2_field_without_a_value_is_unset() {
     assert_eq!(values(options, "pubsub#digest"), Some(vec!["true".to_owned()]));
 }
 
-/// XEP-0004 §3.3: a field that is unset has no value, for an empty one is no JID, time or number.
+/// XEP-0004 §3.3: an unset field has no value, because an empty value is no valid JID, time or
+/// number.
 #[tokio::test]
 async fn s8_2_unset_fields_have_no_value() {
     let mut component = component_with_subscriber(&[]).await;
@@ -202,8 +203,9 @@ async fn s8_2_unset_fields_have_no_value() {
     assert!(!shown(&archive).contains("<value/>"), "{}", shown(&archive));
 }
 
-/// XEP-0004 §3.1: "the form-processing entity MUST ignore any fields that it does not understand". The first request is
-/// what Wokkel's users send for each node of comments, tickets or forums.
+/// XEP-0004 §3.1: "the form-processing entity MUST ignore any fields that it does not understand".
+/// The first request is the form that Wokkel's users send for each node of comments, tickets or
+/// forums.
 #[tokio::test]
 async fn s8_2_unknown_fields_of_a_configuration_are_ignored() {
     let mut component = TestComponent::start().await;
@@ -248,7 +250,8 @@ async fn s8_2_error_names_the_field_with_an_invalid_value() {
     assert_eq!(meta_data(&mut component, "pubsub#description").await, "");
 }
 
-/// The lexical space of XML Schema's types: white space around a value is no part of it, a plus sign and leading zeros are.
+/// Lexical space of the XML Schema types: white space around a value is not part of it; a plus sign
+/// and leading zeros are.
 #[tokio::test]
 async fn s8_2_numbers_and_booleans_have_the_lexical_space_of_xml_schema() {
     let mut component = component_with_subscriber(&[]).await;
@@ -260,7 +263,7 @@ async fn s8_2_numbers_and_booleans_have_the_lexical_space_of_xml_schema() {
     }
 }
 
-/// §8.1.3: the text names the type of the form that was sent, and the one that is expected.
+/// §8.1.3: the text names the type of the submitted form, and the expected type.
 #[tokio::test]
 async fn s8_1_3_error_names_the_type_of_a_wrong_form() {
     let mut component = component_with_subscriber(&[]).await;

@@ -1,4 +1,4 @@
-//! Nodes that were deleted: what becomes of requests for them, and of their names.
+//! Deleted nodes: results of requests for them, and reservation of their names.
 
 use std::sync::Arc;
 
@@ -13,7 +13,7 @@ const OWNER: &str = "owner@localhost/desk";
 const BOT: &str = "bot@localhost/x";
 const STRANGER: &str = "stranger@far.example/x";
 
-/// A whitelist node of `OWNER` to which `BOT` publishes.
+/// Starts a component with a whitelist node of `OWNER` to which `BOT` publishes.
 async fn with_bot(configure: impl FnOnce(&mut Config)) -> TestComponent {
     let mut component = TestComponent::with(Arc::new(MemoryStore::new()), configure).await;
     component.create(OWNER, "closed", &[("access_model", "whitelist")]).await;
@@ -31,7 +31,7 @@ async fn delete(component: &mut TestComponent, redirect: &str) {
     assert_eq!(deleted.attr("type"), Some("result"), "{}", shown(&deleted));
 }
 
-/// The error that a request to create the node again gets, with its text.
+/// Returns the error of a request to create the node again, with its text.
 async fn refused_name(component: &mut TestComponent, by: &str) -> String {
     let refused = component.pubsub(by, "set", "<create node='closed'/>").await;
     assert_eq!(error(&refused), "auth forbidden");
@@ -51,7 +51,8 @@ async fn s8_4_name_of_an_unused_deleted_node_is_free() {
         let deleted = component.owner(by, "set", delete).await;
         assert_eq!(deleted.attr("type"), Some("result"), "{}", shown(&deleted));
     }
-    // Once it was used its name is reserved, and stays so if it is created and deleted again.
+    // The name of a used node is reserved, and stays reserved if the node is created and deleted
+    // again.
     component.create(OWNER, "closed", &[]).await;
     component.publish(OWNER, "closed", "1").await;
     for _ in 0..2 {
@@ -66,7 +67,8 @@ async fn s8_4_name_of_an_unused_deleted_node_is_free() {
     assert_eq!(error(&gone), "modify gone");
 }
 
-/// §8.4.1, §6.1.3.11: a publisher that goes on publishing learns where the node is, and creates no open one.
+/// §8.4.1, §6.1.3.11: a publisher that keeps publishing gets the redirect, and creates no open
+/// node.
 #[tokio::test]
 async fn s8_4_node_with_a_redirect_is_not_created_by_a_publisher() {
     let mut component = with_bot(|_| {}).await;
@@ -91,7 +93,7 @@ async fn s8_4_node_with_a_redirect_is_not_created_by_a_publisher() {
     assert_eq!(component.items(STRANGER, "closed").await, ["1"]);
 }
 
-/// A node that was deleted is not made again, and open, by whoever goes on publishing to it.
+/// A publisher that keeps publishing to a deleted node does not recreate it as an open node.
 #[tokio::test]
 async fn s8_4_deleted_node_is_created_again_by_its_owners_and_administrators() {
     for owner in [OWNER, ADMIN] {
@@ -110,7 +112,7 @@ async fn s8_4_deleted_node_is_created_again_by_its_owners_and_administrators() {
     }
 }
 
-/// A policy that says who creates nodes of such names says so of deleted ones too.
+/// A policy that names the creators of a pattern applies to deleted names too.
 #[tokio::test]
 async fn s8_4_creators_of_a_policy_may_create_a_deleted_node_again() {
     for (creators, gets_it) in [(Some(vec!["anyone".to_owned()]), true), (None, false)] {
@@ -123,7 +125,7 @@ async fn s8_4_creators_of_a_policy_may_create_a_deleted_node_again() {
         delete(&mut component, "").await;
         let published = component.publish(BOT, "closed", "1").await;
         assert_eq!(published.attr("type") == Some("result"), gets_it, "{}", shown(&published));
-        // Not where it has moved.
+        // A redirect has precedence over the policy.
         let mut component = component;
         if gets_it {
             let moved = format!("<delete node='closed'>{REDIRECT}</delete>");
@@ -134,7 +136,7 @@ async fn s8_4_creators_of_a_policy_may_create_a_deleted_node_again() {
     }
 }
 
-/// §8.4.2: `uri=''` told subscribers that the node is gone without saying where.
+/// §8.4.2: with `uri=''` subscribers learned that the node has moved, but not its new address.
 #[tokio::test]
 async fn s8_4_2_redirect_without_an_absolute_uri_is_refused() {
     let mut component = with_bot(|_| {}).await;

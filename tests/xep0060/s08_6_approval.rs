@@ -1,4 +1,4 @@
-//! Subscriptions that owners have to approve (§8.6, §8.7).
+//! Subscriptions that need the approval of an owner (§8.6, §8.7).
 
 use std::sync::Arc;
 
@@ -14,7 +14,7 @@ const STRANGER: &str = "stranger@far.example/x";
 const AUTHORIZATION: &str = "http://jabber.org/protocol/pubsub#subscribe_authorization";
 const GET_PENDING: &str = "http://jabber.org/protocol/pubsub#get-pending";
 
-/// A node with two owners who have to approve subscriptions, and an item.
+/// Starts a component with an `authorize` node that has two owners and an item.
 async fn component_with_authorize_node(fields: &[(&str, &str)]) -> TestComponent {
     let mut component = TestComponent::start().await;
     create_authorize_node(&mut component, fields).await;
@@ -40,7 +40,7 @@ async fn request(component: &mut TestComponent, jid: &str) -> Element {
     component.pubsub(jid, "set", &format!("<subscribe node='n' jid='{jid}'/>")).await
 }
 
-/// The state in the answer to a subscription, or in an event about one.
+/// Returns the state in the reply to a subscribe request, or in an event about a subscription.
 pub fn state(answer: &Element) -> String {
     let outer = answer.get_child("pubsub", PUBSUB).or_else(|| answer.get_child("event", EVENT));
     let subscription = outer.unwrap_or_else(|| panic!("{}", shown(answer)));
@@ -50,7 +50,7 @@ pub fn state(answer: &Element) -> String {
     format!("{} {} {}", attr("node"), attr("jid"), attr("subscription"))
 }
 
-/// Who was told what by now: the recipient, and the kind of message.
+/// Returns recipient and kind of each message received so far.
 pub async fn received_messages(component: &mut TestComponent) -> Vec<String> {
     let kind = |message: &Element| {
         let content = message.children().next().unwrap();
@@ -116,7 +116,8 @@ async fn s8_6_owner_approves_a_subscription() {
     ] {
         assert_eq!(field(form, var), value);
     }
-    // Nothing is shown meanwhile (§6.5.9.3), and asking again is an error (§6.1.3.7).
+    // A pending subscriber receives nothing (§6.5.9.3), and a repeated request is an error
+    // (§6.1.3.7).
     component.publish(OWNER, "n", "2").await;
     let again = request(&mut component, READER).await;
     assert_eq!(error(&again), "auth not-authorized pending-subscription");
@@ -130,7 +131,7 @@ async fn s8_6_owner_approves_a_subscription() {
     assert_eq!(component.items(READER, "n").await, ["1", "2"]);
     component.publish(OWNER, "n", "3").await;
     assert_eq!(received_messages(&mut component).await, [format!("{READER}: items")]);
-    // The other owner was too late, and nothing happens.
+    // The second owner's answer is too late, and changes nothing.
     answer(&mut component, OWNER, READER, "0").await;
     assert_eq!(received_messages(&mut component).await, Vec::<String>::new());
     assert_eq!(state(&request(&mut component, READER).await), format!("n {READER} subscribed"));
@@ -165,13 +166,14 @@ async fn s8_6_invalid_submission_changes_nothing() {
         (OWNER, form("submit", &fields("n", READER, "2")), Some("modify not-acceptable")),
         (OWNER, form("submit", &fields("n", READER, "1")[..2]), Some("modify not-acceptable")),
         (OWNER, form("result", &fields("n", READER, "1")), Some("modify bad-request")),
-        // A field that is not known does not matter (XEP-0004 §3.1): the others are looked at.
+        // Unknown fields are ignored (XEP-0004 §3.1); the others are validated.
         (
             OWNER,
             form("submit", &[&[("x#y", "1")], &fields("n", READER, "2")[..]].concat()),
             Some("modify not-acceptable"),
         ),
-        // Who never asked is not subscribed so, and what is no answer is not answered.
+        // An answer does not subscribe a JID without a request, and messages that are not answers
+        // get no reply.
         (OWNER, form("submit", &fields("n", STRANGER, "1")), None),
         (OWNER, "<body>yes</body>".to_owned(), None),
         (OWNER, "<x xmlns='jabber:x:data' type='submit'/>".to_owned(), None),
@@ -191,7 +193,8 @@ async fn s8_6_invalid_submission_changes_nothing() {
     assert_eq!(state(&request(&mut component, STRANGER).await), format!("n {STRANGER} pending"));
 }
 
-/// §6.1.4, §8.7.4: who is on the list, or comes onto it, needs no approval; who is shut out gets none.
+/// §6.1.4, §8.7.4: an entity on the whitelist, or added to it, needs no approval; an outcast is
+/// refused.
 #[tokio::test]
 async fn s6_1_4_affiliation_admits_or_rejects_without_approval() {
     let mut component = component_with_authorize_node(&[]).await;
@@ -208,7 +211,7 @@ async fn s6_1_4_affiliation_admits_or_rejects_without_approval() {
         affiliate(&mut component, bare, affiliation).await;
         let mut expected =
             vec![format!("{bare}: {affiliation}"), format!("{jid}: n {jid} {becomes}")];
-        // Who is let in is sent the last item (§12.2).
+        // An admitted subscriber is sent the last item (§12.2).
         expected.extend((becomes == "subscribed").then(|| format!("{jid}: items")));
         expected.sort_unstable();
         assert_eq!(received_messages(&mut component).await, expected);
@@ -227,7 +230,7 @@ async fn s8_6_new_access_model_admits_or_ends_pending_subscriptions() {
     component.configure(OWNER, "n", &[("access_model", "open")]).await;
     let let_in = [format!("{READER}: items"), format!("{READER}: n {READER} subscribed")];
     assert_eq!(received_messages(&mut component).await, let_in);
-    // Who is subscribed was not shut out, and stays.
+    // A subscriber keeps its subscription when the access model becomes `authorize`.
     component.configure(OWNER, "n", &[("access_model", "authorize")]).await;
     request(&mut component, STRANGER).await;
     component.messages().await;
@@ -236,7 +239,8 @@ async fn s8_6_new_access_model_admits_or_ends_pending_subscriptions() {
     assert_eq!(received_messages(&mut component).await, shut_out);
 }
 
-/// §6.1.7: a configuration that drops all items leaves no last item for those whom it lets in.
+/// §6.1.7: a configuration that removes all items leaves no last item for the subscribers that it
+/// admits.
 #[tokio::test]
 async fn s6_1_7_new_subscribers_get_no_removed_items() {
     for dropping in ["persist_items", "max_items"] {
@@ -258,7 +262,8 @@ async fn s8_8_owners_manage_pending_subscriptions() {
         request(&mut component, jid).await;
     }
     component.messages().await;
-    // Those who wait are not in the owner's list (§8.8.1.2), but in their own (§5.6).
+    // Pending subscriptions are not in the owner's list (§8.8.1.2), but in the list of the
+    // subscriber (§5.6).
     let list = component.owner(OWNER, "get", "<subscriptions node='n'/>").await;
     assert!(!shown(&list).contains("localhost' subscription"), "{}", shown(&list));
     let own = component.pubsub("a@localhost/x", "get", "<subscriptions/>").await;
@@ -278,18 +283,18 @@ async fn s8_8_owners_manage_pending_subscriptions() {
             "b@localhost: n b@localhost none"
         ][1..]
     );
-    // A request is withdrawn by unsubscribing (§8.6), and nobody is told.
+    // Unsubscribing withdraws a request (§8.6), without a notification.
     component.granted("c@localhost/x", "<unsubscribe node='n' jid='c@localhost'/>").await;
     assert_eq!(received_messages(&mut component).await, Vec::<String>::new());
     assert_eq!(state(&request(&mut component, "c@localhost").await), "n c@localhost pending");
     component.messages().await;
-    // Nobody can be made to wait.
+    // An owner cannot set the state `pending`.
     let entry = "<subscription jid='a@localhost' subscription='pending'/>";
     let set = format!("<subscriptions node='n'>{entry}</subscriptions>");
     let refused = component.owner(OWNER, "set", &set).await;
     assert_eq!(error(&refused), "modify not-acceptable");
     assert!(shown(&refused).contains("subscription='subscribed'"), "{}", shown(&refused));
-    // Who waits hears of a deletion too (§8.4.2).
+    // Pending subscribers are notified of a deletion too (§8.4.2).
     component.owner(OWNER, "set", "<delete node='n'/>").await;
     assert_eq!(
         received_messages(&mut component).await,
@@ -317,7 +322,8 @@ async fn s8_7_owner_retrieves_pending_subscriptions() {
         assert_eq!(stage.attr("status"), Some("executing"));
         let offered = stage.get_child("x", "jabber:x:data").unwrap();
         assert_eq!(field(offered, "FORM_TYPE"), AUTHORIZATION);
-        // The type of the field is that of §8.6, for libraries that check it; the nodes can be read.
+        // The field has the type of §8.6, for libraries that check it; the names of the nodes are
+        // readable.
         let chosen = offered.children().find(|field| field.attr("var") == Some("pubsub#node"));
         assert_eq!(chosen.unwrap().attr("type"), Some("text-single"));
         assert_eq!(field(offered, "pubsub#node"), "n");
@@ -353,7 +359,7 @@ async fn s8_6_pending_subscription_survives_a_restart() {
     assert_eq!(received_messages(&mut component).await, approved);
 }
 
-/// §8.6: which of a JID's subscriptions it is stands in the form, and the form comes back with it.
+/// §8.6: the form has the SubID of the subscription, and the answer returns it.
 #[tokio::test]
 async fn s8_6_authorization_form_has_the_subid() {
     let configure = |config: &mut gjallar::config::Config| config.limits.max_subids = 2;
@@ -385,7 +391,7 @@ async fn s8_6_authorization_form_has_the_subid() {
     assert_eq!(state(told), format!("n {READER} subscribed"));
 }
 
-/// A digest begins with the subscription, not with the request for it.
+/// A digest period begins with the subscription, not with the request for it.
 #[tokio::test]
 async fn s8_6_digest_has_no_items_from_before_the_approval() {
     let mut component =

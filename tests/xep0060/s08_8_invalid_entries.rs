@@ -1,4 +1,5 @@
-//! Lists of subscriptions (§8.8) and affiliations (§8.9) that owners set: which entries are applied, which are returned.
+//! Subscription lists (§8.8) and affiliation lists (§8.9) set by owners: applied and returned
+//! entries.
 
 use std::sync::Arc;
 
@@ -10,7 +11,8 @@ use crate::support::component::{OWNER as OWNER_NS, TestComponent, error, error_t
 const OWNER: &str = "owner@localhost/desk";
 const READER: &str = "reader@localhost/phone";
 
-/// A node `open` with an outcast, an entity that may only publish, and the subscriber `READER`.
+/// Starts a component with a node `open` that has an outcast, an entity with the affiliation
+/// publish-only, and the subscriber `READER`.
 async fn component_with_open_node() -> TestComponent {
     let mut component = TestComponent::start().await;
     component.create(OWNER, "open", &[]).await;
@@ -23,7 +25,7 @@ async fn component_with_open_node() -> TestComponent {
     component
 }
 
-/// The entries of an owner's list, as `jid=value`.
+/// Returns the entries of an owner's list as `jid=value`.
 fn entries(reply: &Element, value: &str) -> Vec<String> {
     let Some(pubsub) = reply.get_child("pubsub", OWNER_NS) else { return Vec::new() };
     let list = pubsub.children().next().unwrap();

@@ -8,8 +8,8 @@ use super::s12_3_presence::{
 };
 use crate::support::component::{EVENT, SERVICE, TestComponent};
 
-/// §9.1.3, §9.2: presence with capabilities makes a resource hear of the nodes that they name with `+notify`, if it may
-/// subscribe to them.
+/// §9.1.3, §9.2: a resource whose presence has capabilities receives events of the nodes that these
+/// name with `+notify`, if it may subscribe to the nodes.
 #[tokio::test]
 async fn s9_1_3_resource_receives_events_of_nodes_in_its_capabilities() {
     let mut component = TestComponent::start().await;
@@ -47,7 +47,7 @@ async fn s9_1_3_resource_receives_events_of_nodes_in_its_capabilities() {
     let question = component.answer().await;
     assert_eq!(question.attr("to"), Some(PHONE));
     assert_eq!(question.get_child("query", INFO).unwrap().attr("node"), Some("urn:client#1"));
-    // Nobody else answers, and no other question.
+    // Replies from other addresses, or to other queries, are ignored.
     let names = ["n+notify", "closed+notify", "later+notify", "m", "+notify"];
     let forged = can(&question, &names).replace(PHONE, LAPTOP);
     component.send(&forged).await;
@@ -59,17 +59,17 @@ async fn s9_1_3_resource_receives_events_of_nodes_in_its_capabilities() {
     component.publish(OWNER, "n", "1").await;
     component.publish(OWNER, "m", "1").await;
     component.publish(OWNER, "closed", "1").await;
-    // Also of a node that was not there.
+    // The interest includes a node that did not exist.
     component.publish(OWNER, "later", "first").await;
     assert_eq!(told(&mut component).await, ["phone later first", "phone n 1"]);
-    // The same capabilities are not asked for again; who subscribes is not told twice.
+    // Known capabilities are not queried again; an explicit subscriber receives no event twice.
     come(&mut component, PHONE, "1").await;
     subscribe(&mut component, READER, &[]).await;
     told(&mut component).await;
     component.publish(OWNER, "n", "2").await;
     assert_eq!(told(&mut component).await, [format!("{READER} n 2")]);
     component.granted(READER, &format!("<unsubscribe node='n' jid='{READER}'/>")).await;
-    // Others name other nodes.
+    // Other capabilities name other nodes.
     come(&mut component, PHONE, "2").await;
     let question = component.answer().await;
     component.send(&can(&question, &["m+notify"])).await;
@@ -78,14 +78,14 @@ async fn s9_1_3_resource_receives_events_of_nodes_in_its_capabilities() {
     component.publish(OWNER, "n", "3").await;
     component.publish(OWNER, "m", "3").await;
     assert_eq!(told(&mut component).await, ["phone m 3"]);
-    // Who has no access after a change does not hear of it.
+    // A resource that loses access is not notified of the change.
     component.configure(OWNER, "m", &[("notify_config", "1")]).await;
     assert_eq!(component.messages().await.len(), 1);
     component.configure(OWNER, "m", &[("access_model", "whitelist")]).await;
     assert_eq!(component.messages().await.len(), 0);
     component.configure(OWNER, "m", &[("access_model", "open"), ("notify_config", "0")]).await;
     component.messages().await;
-    // Outcasts hear nothing, and who has gone hears nothing.
+    // Outcasts and unavailable resources receive nothing.
     let outcast = |affiliation: &str| {
         let entry = format!("<affiliation jid='{READER}' affiliation='{affiliation}'/>");
         format!("<affiliations node='m'>{entry}</affiliations>")
@@ -99,13 +99,13 @@ async fn s9_1_3_resource_receives_events_of_nodes_in_its_capabilities() {
     presence(&mut component, PHONE, "unavailable", "").await;
     component.publish(OWNER, "m", "5").await;
     assert_eq!(told(&mut component).await, [""; 0]);
-    // On a new connection nobody knows who is there.
+    // Until presence arrives on a new connection, no resource counts as available.
     come(&mut component, PHONE, "2").await;
     let question = component.answer().await;
     component.send(&can(&question, &["m+notify"])).await;
     component.ask(PHONE, "get", "<ping xmlns='urn:xmpp:ping'/>").await;
     assert_eq!(told(&mut component).await, ["phone m 5"]);
-    // So everybody is asked again; what could not be answered then stays as it was.
+    // All resources are queried again; after a temporary error the interest of a resource is kept.
     component.reconnected_by_force().await;
     let question = component.answer().await;
     assert_eq!(question.attr("to"), Some(PHONE));
@@ -119,7 +119,7 @@ async fn s9_1_3_resource_receives_events_of_nodes_in_its_capabilities() {
     come(&mut component, PHONE, "2").await;
     let question = component.answer().await;
     component.send(&can(&question, &["m+notify"])).await;
-    // It may have been away.
+    // The resource may have been away, so it is sent the last item again.
     component.ask(PHONE, "get", "<ping xmlns='urn:xmpp:ping'/>").await;
     assert_eq!(told(&mut component).await, ["phone m 6"]);
     component.publish(OWNER, "m", "7").await;
@@ -131,8 +131,8 @@ async fn s9_1_3_resource_receives_events_of_nodes_in_its_capabilities() {
     assert_eq!(told(&mut component).await, [""; 0]);
 }
 
-/// §12.2: a resource that comes again after the server was restarted is sent the last items of what it is interested in,
-/// although its capabilities are known.
+/// §12.2: a resource that becomes available after a restart of the server is sent the last items of
+/// the nodes in its capabilities, although the capabilities are known.
 #[tokio::test]
 async fn s12_2_resource_that_may_have_been_away_gets_last_items() {
     let mut component = component_with_node(&[]).await;
@@ -147,7 +147,8 @@ async fn s12_2_resource_that_may_have_been_away_gets_last_items() {
     assert_eq!(sent_items(&mut component).await, [format!("{PHONE} n 1")]);
 }
 
-/// §12.2: whoever is eligible to subscribe, at every access model; rosters are in `it::xep::xep0356_privilege`.
+/// §12.2: implicit subscriptions for entities that may subscribe, at every access model; rosters
+/// are in `it::xep::xep0356_privilege`.
 #[tokio::test]
 async fn s12_2_capabilities_count_for_entities_that_may_subscribe() {
     const ENTITIES: [(&str, &str); 6] = [
@@ -172,7 +173,8 @@ async fn s12_2_capabilities_count_for_entities_that_may_subscribe() {
         ("open", "1", with_stranger),
         ("whitelist", "1", listed),
         ("authorize", "1", listed),
-        // Who may not subscribe gets nothing; owners and publishers always may (§12.12).
+        // Entities that may not subscribe receive nothing; owners and publishers may always
+        // subscribe (§12.12).
         ("open", "0", &["owner", "publisher"]),
         ("whitelist", "0", &["owner", "publisher"]),
     ] {
@@ -200,7 +202,7 @@ async fn s12_2_capabilities_count_for_entities_that_may_subscribe() {
         component.publish(OWNER, &node, "live").await;
         assert_eq!(sent_items(&mut component).await, of_all("live"), "{node}");
     }
-    // Who gains access is sent the last item, and nobody else; so are those who become members.
+    // Entities that gain access, including new members, are sent the last item; others are not.
     component.configure(OWNER, "whitelist1", &[("access_model", "open")]).await;
     let gained = "stranger@localhost/whitelist1 whitelist1 live";
     assert_eq!(sent_items(&mut component).await, [gained]);
@@ -212,7 +214,7 @@ async fn s12_2_capabilities_count_for_entities_that_may_subscribe() {
     component.owner(OWNER, "set", &list).await;
     let gained = "stranger@localhost/authorize1 authorize1 live";
     assert_eq!(sent_items(&mut component).await, [gained]);
-    // Who subscribes is sent events as a subscriber, and who unsubscribes no last item.
+    // Explicit subscribers are sent events as subscribers; unsubscribing sends no last item.
     component.subscribe("stranger@localhost/open1", "open1").await;
     sent_items(&mut component).await;
     component
@@ -222,7 +224,7 @@ async fn s12_2_capabilities_count_for_entities_that_may_subscribe() {
         )
         .await;
     assert_eq!(sent_items(&mut component).await, [""; 0]);
-    // Who loses access is sent nothing.
+    // Entities that lose access are sent nothing.
     component.configure(OWNER, "open1", &[("access_model", "whitelist")]).await;
     component.publish(OWNER, "open1", "late").await;
     let left = listed.iter().map(|who| format!("{who}@localhost/open1 open1 late"));

@@ -1,4 +1,4 @@
-//! Notifications about subscriptions and affiliations that others change (§12.14, §8.8.4, §8.9.4).
+//! Notifications about subscriptions and affiliations changed by others (§12.14, §8.8.4, §8.9.4).
 
 use std::sync::Arc;
 
@@ -10,7 +10,8 @@ use super::{
 };
 use crate::support::component::{PUBSUB, TestComponent, event};
 
-/// §12.14: the answer to a change of affiliations does not say what became of one's own subscription.
+/// §12.14: the reply to a change of affiliations does not include the state of the requester's own
+/// subscription.
 #[tokio::test]
 async fn s12_14_resigning_owner_is_notified_of_its_ended_subscription() {
     let mut component = TestComponent::start().await;
@@ -29,7 +30,7 @@ async fn s12_14_resigning_owner_is_notified_of_its_ended_subscription() {
     assert_eq!(messages[0].attr("to"), Some(OWNER));
     let subscription = event(&messages[0]);
     assert_eq!(subscription.attr("subscription"), Some("none"));
-    // At a node that lets it stay there is nothing to tell.
+    // If the subscription is kept, no notification is sent.
     component.create(OWNER, "m", &[]).await;
     let open = |content: String| content.replace("node='n'", "node='m'");
     component.owner(OWNER, "set", &open(set("romeo@localhost", "owner"))).await;
@@ -38,7 +39,7 @@ async fn s12_14_resigning_owner_is_notified_of_its_ended_subscription() {
     assert!(component.messages().await.is_empty());
 }
 
-/// §8.9.4 is a MAY, and some clients close their stream when they get a notice without having done anything.
+/// §8.9.4 is a MAY, and some clients close their stream when they get an unexpected notice.
 #[tokio::test]
 async fn s8_9_4_affiliation_changes_are_sent_to_related_entities() {
     for (policy, expected) in [
@@ -81,7 +82,7 @@ async fn s8_9_4_affiliation_changes_are_sent_to_related_entities() {
     }
 }
 
-/// §12.14: the message goes to the JID that is subscribed; who did it is answered, and told nothing.
+/// §12.14: the message goes to the subscribed JID; the requester gets a reply and no notification.
 #[tokio::test]
 async fn s12_14_changes_by_others_are_notified() {
     let mut component = TestComponent::start().await;
@@ -120,7 +121,7 @@ async fn s16_4_4_notify_sub_notifies_owners_of_subscriptions() {
     assert_eq!(messages.iter().map(state).collect::<Vec<_>>(), news);
     let ids: Vec<_> = messages.iter().map(|message| message.attr("id").unwrap()).collect();
     assert_ne!(ids[0], ids[1]);
-    // An owner who did it knows it.
+    // An owner is not notified of its own change.
     component.subscribe(OWNER, "n").await;
     assert_eq!(received_messages(&mut component).await, Vec::<String>::new());
     component.configure(OWNER, "n", &[("notify_sub", "0")]).await;

@@ -6,7 +6,8 @@ use super::{
 };
 use crate::support::component::{ADMIN, PUBSUB, TestComponent, error, event, form, shown};
 
-/// §12.17, §7.1.2.3: what an event shows every form of retrieval shows too, and nothing else is said of publishers.
+/// §12.17, §7.1.2.3: every form of retrieval shows the same publisher as the event, and nothing
+/// else reveals publishers.
 #[tokio::test]
 async fn s12_17_itemreply_selects_the_publisher_of_items() {
     for (value, jid) in
@@ -47,8 +48,9 @@ async fn s12_17_itemreply_selects_the_publisher_of_items() {
     }
 }
 
-/// The owner that items show is the creator of the node, as long as that owns it; then the owner who changed the
-/// configuration last, whatever an administrator changed since. An owner appointed by others is not shown.
+/// The owner that items show is the creator of the node while the creator owns it; afterwards the
+/// owner who changed the configuration last, regardless of later changes by an administrator. An
+/// owner appointed by others is not shown.
 #[tokio::test]
 async fn s12_17_itemreply_owner_names_the_responsible_owner() {
     let mut component = component_with_subscriber(&[("itemreply", "owner")]).await;
@@ -80,7 +82,7 @@ async fn s12_17_itemreply_owner_names_the_responsible_owner() {
         assert!(has_publisher || !retrieved.contains("publisher="), "{retrieved}");
         assert!(is_granted(&component.configure(next, NODE, &[("title", id)]).await));
     }
-    // A node that is created by its first item has its owner at once.
+    // A node created by its first item has its owner at once.
     component.subscribe(READER, NODE).await;
     let options = form(&[("itemreply", "owner")]).replace("node_config", "publish-options");
     let publish = format!(
@@ -92,7 +94,7 @@ async fn s12_17_itemreply_owner_names_the_responsible_owner() {
     assert!(shown(&answer).contains("publisher='bot@localhost'"), "{}", shown(&answer));
 }
 
-/// §12.17: with `itemreply=none`, the default, nobody learns who published.
+/// §12.17: with `itemreply=none`, the default, the publisher is not revealed.
 #[tokio::test]
 async fn s12_17_itemreply_none_discloses_no_publisher() {
     let mut component = TestComponent::start().await;
@@ -119,7 +121,7 @@ async fn s12_17_itemreply_none_discloses_no_publisher() {
     for stanza in seen {
         assert!(!stanza.contains(publisher) && !stanza.contains("publisher='"), "{stanza}");
     }
-    // The filter would tell: whoever has published, the answer is the same.
+    // The filter must not reveal publishers: the answer is the same for every publisher.
     for with in [publisher, "nobody@localhost"] {
         let filter = format!(
             "<query xmlns='urn:xmpp:mam:2' node='n'><x xmlns='jabber:x:data' type='submit'><field \

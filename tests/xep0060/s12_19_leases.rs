@@ -14,7 +14,8 @@ use super::s06_3_subscription_options::{
 };
 use crate::support::component::{TestComponent, error, event, shown};
 
-/// §12.19: a lease is cut to what the service grants, announced before it ends, renewed, and ends.
+/// §12.19: a lease is limited to the maximum of the service, announced before it ends, renewed, and
+/// ends.
 #[tokio::test]
 async fn s12_19_lease_ends_with_a_notification_unless_it_is_renewed() {
     let mut component = component_with_subscribers(
@@ -28,7 +29,7 @@ async fn s12_19_lease_ends_with_a_notification_unless_it_is_renewed() {
     let end = DateTime::parse_from_rfc3339(&end).unwrap().with_timezone(&Utc);
     let left = end - now();
     assert!(left > chrono::Duration::zero() && left <= chrono::Duration::seconds(2), "{left}");
-    // Renewed before it was told to end.
+    // The lease is renewed before its end was announced.
     configure_options(&mut component, &[("expire", &from_now(1500))]).await;
     let warning = component.message().await;
     assert_eq!(warning.attr("to"), Some(READER));
@@ -82,7 +83,8 @@ async fn s12_19_lease_and_its_options_survive_a_restart() {
     assert_eq!(store.nodes_with_timers().await.unwrap(), []);
 }
 
-/// §6.1.5: where every subscription needs a lease, one without is not made, and none is set free of it.
+/// §6.1.5: if every subscription needs a lease, one without a lease is refused, and no lease can be
+/// removed.
 #[tokio::test]
 async fn s6_1_5_subscription_without_a_required_lease_is_refused() {
     let configure = |config: &mut Config| config.limits.require_lease = true;
@@ -98,13 +100,13 @@ async fn s6_1_5_subscription_without_a_required_lease_is_refused() {
     let lease = lease.iter().map(|(var, value)| (*var, value.as_str())).collect::<Vec<_>>();
     let with = format!("{subscribe}<options>{}</options>", form(&lease));
     component.granted(READER, &with).await;
-    // Who has one is told so again; the lease stays.
+    // A repeated subscribe request is confirmed; the lease stays.
     component.granted(READER, &subscribe).await;
     let free = form(&[("expire", "")]);
     let free = format!("<options node='n' jid='{READER}'>{free}</options>");
     let answer = component.pubsub(READER, "set", &free).await;
     assert_eq!(error(&answer), "modify bad-request invalid-options");
-    // An owner knows what it does.
+    // An owner may create a subscription without a lease.
     let enrolled = format!("<subscription jid='{PLAIN}' subscription='subscribed'/>");
     let content = format!("<subscriptions node='n'>{enrolled}</subscriptions>");
     assert_eq!(component.owner(OWNER, "set", &content).await.attr("type"), Some("result"));

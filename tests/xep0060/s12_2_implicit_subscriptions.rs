@@ -29,7 +29,8 @@ async fn become_interested(fixture: &TestService, resource: &str, name: &str) {
     fixture.service.set_interests(&jid(resource), vec![node(name)]).await;
 }
 
-/// §4.2: after a restart nothing is known of the presence of resources. They were available when the event happened.
+/// §4.2: after a restart the presence of resources is unknown. The recipients are those that were
+/// available at the event.
 #[tokio::test]
 async fn s4_2_pending_events_of_presence_based_nodes_are_sent_after_a_restart() {
     let folder = tempfile::tempdir().unwrap();
@@ -72,15 +73,15 @@ async fn s4_2_pending_events_of_presence_based_nodes_are_sent_after_a_restart() 
     component.finish().await;
 }
 
-/// The subscriptions of the readers of a node.
+/// Kinds of subscriptions of the readers of a node.
 enum Subscriptions {
     Implicit,
     WithSubIds,
     With(SubscriptionOption),
 }
 
-/// Requests have one list for a thousand resources, and one for a thousand subscribers with options, leases or SubIDs: 64
-/// of them in flight take little of the backlog.
+/// Requests share one list of a thousand resources, and one of a thousand subscribers with options,
+/// leases or SubIDs: 64 requests in flight take little of the backlog.
 #[tokio::test]
 async fn s12_2_requests_share_their_recipient_lists() {
     const READERS: usize = 1_000;
@@ -93,7 +94,7 @@ async fn s12_2_requests_share_their_recipient_lists() {
         Subscriptions::With(SubscriptionOption::Expire(lease)),
         Subscriptions::With(SubscriptionOption::Keyword("news".into())),
     ] {
-        // Half is for one creator.
+        // One creator may use half of the backlog.
         let max_backlog_bytes = 2 * (2 * PUBLISHES * 1_100 + READERS * 132);
         let max_subids = if matches!(subscriptions, Subscriptions::WithSubIds) { 8 } else { 1 };
         let limits = Limits { max_backlog_bytes, max_subids, ..Limits::default() };
@@ -122,12 +123,13 @@ async fn s12_2_requests_share_their_recipient_lists() {
         let told = told.iter().filter(|(_, to)| !to.is_empty());
         assert!(told.clone().all(|(_, to)| to.len() == READERS));
         assert_eq!(told.count(), PUBLISHES);
-        // Nothing that is not pending any more is counted.
+        // Delivered entries are no longer counted.
         assert_eq!(fixture.service.log_window().size(), (0, 0));
     }
 }
 
-/// Whatever changes between two events, each goes to the resources that are interested then and have access.
+/// Each event goes to the resources that are interested and have access at that time, whatever
+/// changes between events.
 #[tokio::test]
 async fn s12_2_events_go_to_resources_with_a_current_implicit_subscription() {
     let fixture = TestService::new(Arc::new(MemoryStore::new())).await;
@@ -164,7 +166,7 @@ async fn s12_2_events_go_to_resources_with_a_current_implicit_subscription() {
     assert_eq!(recipients().await, "b");
     access_model(AccessModel::Open).await;
     assert_eq!(recipients().await, "bc");
-    // An explicit subscription takes the place of an implicit one.
+    // An explicit subscription replaces an implicit one.
     fixture.subscribe("c@x/phone", "n").await.unwrap();
     assert_eq!(recipients().await, "cb");
     fixture.unsubscribe("c@x/phone", "n").await.unwrap();
@@ -177,8 +179,8 @@ async fn s12_2_events_go_to_resources_with_a_current_implicit_subscription() {
     assert_eq!(recipients().await, "");
 }
 
-/// A subscription concerns the resources of one entity, however many others are interested in the node; and so does an
-/// event after it, where these have no access.
+/// A subscription affects only the resources of its entity, however many others are interested in
+/// the node; the same holds for an event after it, if the others have no access.
 #[tokio::test]
 async fn s12_2_subscribe_reads_no_interested_resources_of_other_entities() {
     const RESOURCES: usize = 20_000;
@@ -206,7 +208,7 @@ async fn s12_2_subscribe_reads_no_interested_resources_of_other_entities() {
             assert!(fixture.drain_log().iter().all(|(_, to)| to.iter().all(own)));
         }
     }
-    // The first event after a change of access looks at all of them.
+    // The first event after a change of access checks all resources.
     let median = |name: &str| {
         let mut took = took[name].clone();
         took.sort();
@@ -216,7 +218,7 @@ async fn s12_2_subscribe_reads_no_interested_resources_of_other_entities() {
     assert!(crowded < 20 * quiet, "{crowded:?} {quiet:?}");
 }
 
-/// Changes of access concern all interested resources, and other requests run meanwhile.
+/// Changes of access check all interested resources, without blocking other requests.
 #[tokio::test]
 async fn s12_2_access_changes_yield_to_other_requests() {
     const RESOURCES: usize = 10_000;
@@ -252,7 +254,7 @@ async fn s12_2_access_changes_yield_to_other_requests() {
         let mut publish = Box::pin(async { drop(fixture.publish(OWNER, "n", "1").await.unwrap()) });
         let runs = runs_during(&mut publish).await;
         assert!(runs >= PAGES - 1, "{access_model:?}: {runs}");
-        // Pending notifications of resources are looked at as well.
+        // Pending notifications of resources are checked as well.
         let outcast = Affiliation::Outcast;
         let mut ban =
             Box::pin(async { fixture.affiliate(OWNER, "n", banned, outcast).await.unwrap() });
@@ -262,7 +264,8 @@ async fn s12_2_access_changes_yield_to_other_requests() {
     }
 }
 
-/// In each order of changes, an event goes to the interested resources that have access and no subscription.
+/// After any order of changes, an event goes to the interested resources that have access and no
+/// subscription.
 #[tokio::test]
 async fn s12_2_implicit_subscriptions_follow_each_change() {
     const ENTITIES: [&str; 4] = ["a@x", "b@x", "c@bücher.example", "c@xn--bcher-kva.example"];
@@ -322,7 +325,7 @@ async fn s12_2_implicit_subscriptions_follow_each_change() {
             false => members.contains(&jid[..1]),
         };
         subscribed.retain(|jid| may(&jid));
-        // A subscription in either spelling is that of the resource.
+        // A subscription in either spelling belongs to the resource.
         let same = |one: &str, other: &str| jid(one).is_same(&jid(other));
         let is_subscribed = |jid: &str| subscribed.iter().any(|one| same(one, jid));
         let implicit = interested.iter().filter(may).filter(|jid| !is_subscribed(jid));

@@ -29,15 +29,15 @@ const MODELS: [AccessModel; 2] = [AccessModel::Presence, AccessModel::Roster];
 /// Longer than any test.
 const HOUR: u64 = 3600;
 
-/// A service without a transport, at a server that lets it read the rosters of two users.
+/// Service without a transport, at a server that lets it read the rosters of two users.
 struct Fixture {
     service: TestService,
-    /// Whether each of the two has the friend in it.
+    /// `true` for each of the two users whose roster has the friend.
     has_friend: Mutex<[bool; 2]>,
 }
 
 impl Fixture {
-    /// The friend is interested in two nodes of the first user, which have an item each.
+    /// Creates two nodes of the first user, with an item each, in which the friend is interested.
     async fn new(roster_seconds: u64, has_friend: bool) -> Self {
         Self::with(Arc::new(MemoryStore::new()), roster_seconds, has_friend).await
     }
@@ -73,7 +73,7 @@ impl Fixture {
         }
     }
 
-    /// A new connection begins, and the server grants on it what it granted before.
+    /// Begins a new connection with the same privileges.
     fn connect(&self) {
         self.service.service.rosters().await_grant();
         self.service.service.rosters().set_privilege(Some("localhost".into()));
@@ -99,7 +99,7 @@ impl Fixture {
         }
     }
 
-    /// Lets time pass, with rosters that are read as they are, until something holds.
+    /// Advances the clock, answering roster queries, until a condition holds.
     async fn pass(&self, longest: Duration, mut holds: impl FnMut() -> bool) {
         let looking = async {
             while !holds() {
@@ -113,20 +113,20 @@ impl Fixture {
         }
     }
 
-    /// Lets some seconds pass.
+    /// Advances the clock by some seconds.
     async fn pass_seconds(&self, seconds: u64) {
         let end = Instant::now() + Duration::from_secs(seconds);
         self.pass(Duration::from_secs(seconds + 1), || Instant::now() >= end).await;
     }
 
-    /// The items that the friend is sent by now: `node item`.
+    /// Takes the items sent to the friend so far: `node item`.
     fn sent(&self) -> Vec<String> {
         let sent = self.pending();
         self.service.drain_log();
         sent
     }
 
-    /// The items that are pending for the friend.
+    /// Returns the items pending for the friend.
     fn pending(&self) -> Vec<String> {
         let outbox = self.service.service.log_window();
         let all = (0..outbox.next()).filter_map(|number| outbox.get(number));
@@ -174,7 +174,7 @@ impl Fixture {
         }
     }
 
-    /// How many subscriptions each node has, as another owner sees them.
+    /// Returns the number of subscriptions of each node, as another owner sees it.
     async fn subscribers(&self) -> [usize; 2] {
         let number = async |name| {
             let (owner, node, none) = (actor(OTHER), node(name), PageRequest::first(0));
@@ -191,7 +191,8 @@ impl Fixture {
     }
 }
 
-/// §12.2: a contact that enters a group, or gets a subscription to presence, is sent the last item, once.
+/// §12.2: a contact that is added to a group, or gets a presence subscription, is sent the last
+/// item once.
 #[tokio::test(start_paused = true)]
 async fn s12_2_new_contacts_are_sent_the_last_item() {
     let fixture = Fixture::new(60, false).await;
@@ -207,14 +208,14 @@ async fn s12_2_new_contacts_are_sent_the_last_item() {
     assert_eq!(fixture.sent(), NODES.map(|name| format!("{name} 2")));
 }
 
-/// A contact that leaves a roster receives neither pending nor later events; after its return, the last item and later
-/// events.
+/// A contact that leaves a roster receives neither pending nor later events; after its return, the
+/// last item and later events.
 #[tokio::test(start_paused = true)]
 async fn s12_2_contacts_that_left_a_roster_get_no_pending_entries() {
     let fixture = Fixture::new(60, true).await;
     fixture.publish("2").await;
     fixture.set_friend([false, false]);
-    // Nothing is delivered meanwhile.
+    // Delivery is suspended meanwhile.
     fixture.pass_seconds(70).await;
     fixture.publish("3").await;
     assert_eq!(fixture.sent(), [""; 0]);
@@ -225,7 +226,7 @@ async fn s12_2_contacts_that_left_a_roster_get_no_pending_entries() {
     assert_eq!(sent, NODES.map(|name| format!("{name} 3")));
 }
 
-/// The same for a resource that has gone and may come back before it is delivered.
+/// A resource that goes offline and returns before the delivery gets no pending events either.
 #[tokio::test(start_paused = true)]
 async fn s12_2_offline_resource_that_left_a_roster_gets_no_pending_entries() {
     let fixture = Fixture::new(60, true).await;
@@ -236,7 +237,8 @@ async fn s12_2_offline_resource_that_left_a_roster_gets_no_pending_entries() {
     assert_eq!(fixture.sent(), [""; 0]);
 }
 
-/// Contacts keep their implicit subscriptions on a new connection: an event before the roster is read there reaches them.
+/// Contacts keep their implicit subscriptions on a new connection: an event before the roster is
+/// read reaches them.
 #[tokio::test(start_paused = true)]
 async fn s12_2_contacts_get_events_before_rosters_are_read_on_a_new_connection() {
     let fixture = Fixture::new(HOUR, true).await;
@@ -244,7 +246,7 @@ async fn s12_2_contacts_get_events_before_rosters_are_read_on_a_new_connection()
     fixture.connect();
     fixture.publish("2").await;
     assert_eq!(fixture.sent(), NODES.map(|name| format!("{name} 2")));
-    // The last item is not sent again when it is read.
+    // Reading the roster does not send the last item again.
     fixture.pass_seconds(HOUR + 10).await;
     assert_eq!(fixture.sent(), [""; 0]);
 }
@@ -266,7 +268,7 @@ async fn s12_2_roster_read_for_a_request_is_applied_at_all_nodes() {
     assert_eq!(sent, NODES.map(|name| format!("{name} 1")));
 }
 
-/// Access by a roster begins when an owner chooses its own, and ends when another owner does.
+/// Access by a roster begins when its owner selects the model, and ends when another owner does.
 #[tokio::test(start_paused = true)]
 async fn s12_2_contacts_gain_and_lose_access_with_the_choice_of_a_roster() {
     let fixture = Fixture::new(HOUR, false).await;
@@ -290,8 +292,8 @@ async fn s12_2_contacts_gain_and_lose_access_with_the_choice_of_a_roster() {
     assert_eq!(fixture.sent(), [""; 0]);
 }
 
-/// After the former owner has left, its roster gives nobody access, although no roster is read instead. An owner who
-/// submits the access model as it is chooses its own roster.
+/// After the former owner has left, its roster gives no access, although no other roster is read.
+/// An owner who submits an unchanged access model selects its own roster.
 #[tokio::test(start_paused = true)]
 async fn s12_2_contacts_of_a_former_owner_lose_access() {
     let fixture = Fixture::new(HOUR, true).await;
@@ -312,8 +314,8 @@ async fn s12_2_contacts_of_a_former_owner_lose_access() {
     assert_eq!(fixture.sent(), NODES.map(|name| format!("{name} 3")));
 }
 
-/// The same after an erasure, also for members that are taken off the list later. An owner whose address is the one that
-/// replaces erased owners changes nothing.
+/// The same after an erasure, also for members that are removed later. An owner whose address is
+/// the one that replaces erased owners changes nothing.
 #[tokio::test(start_paused = true)]
 async fn s12_2_contacts_of_an_erased_owner_lose_access() {
     const MEMBER: &str = "member@localhost";
@@ -351,7 +353,7 @@ async fn s12_2_contacts_of_an_erased_owner_lose_access() {
     assert_eq!(fixture.sent(), NODES.map(|name| format!("{name} 2")));
 }
 
-/// Interest in a name outlives the node: at another node of that name the rosters are looked at anew.
+/// Interest in a name outlives the node: rosters are evaluated again for a new node of that name.
 #[tokio::test(start_paused = true)]
 async fn s12_2_contacts_have_access_to_a_node_that_is_created_later() {
     let fixture = Fixture::new(HOUR, true).await;
@@ -370,7 +372,8 @@ async fn s12_2_contacts_have_access_to_a_node_that_is_created_later() {
     }
 }
 
-/// The implicit subscriptions of contacts do not depend on how many rosters the service keeps.
+/// Implicit subscriptions of contacts do not depend on the number of rosters that the service
+/// caches.
 #[tokio::test(start_paused = true)]
 async fn s12_2_contacts_of_owners_beyond_the_roster_cache_get_events() {
     const OWNERS: usize = 1300;
@@ -393,8 +396,8 @@ async fn s12_2_contacts_of_owners_beyond_the_roster_cache_get_events() {
     assert_eq!(recipients, (0..OWNERS).map(friend).collect::<Vec<_>>());
 }
 
-/// Resources that left a roster are remembered: events that were pending then go to them neither before nor after a
-/// restart, also if they are in the roster again.
+/// Resources that left a roster are recorded: events that were pending are not sent to them, before
+/// or after a restart, even if they are in the roster again.
 #[tokio::test]
 async fn s12_2_store_records_contacts_that_left_a_roster() {
     let folder = tempfile::tempdir().unwrap();
@@ -460,7 +463,7 @@ async fn s12_2_former_contacts_get_no_pending_entries_after_a_restart() {
         for name in NODES {
             component.publish(&format!("{OWNER}/x"), name, "3").await;
         }
-        // Later events of a node wait with it.
+        // Later events of a node wait behind it.
         let (mut of_friend, mut of_owner) = (Vec::new(), 0);
         while of_owner < 2 {
             let message = component.message().await;

@@ -1,4 +1,5 @@
-//! Presence: who is watched, who hears of what in which state, and what ends with it (§12.3, §12.5).
+//! Presence (§12.3, §12.5): whose presence is requested, delivery by state, and effects of
+//! unavailability.
 
 use std::{sync::Arc, time::Duration};
 
@@ -28,7 +29,7 @@ pub async fn component_with_node(fields: &[(&str, &str)]) -> TestComponent {
     component
 }
 
-/// Sends presence, and waits until it was dealt with: what one sender sends is dealt with in order.
+/// Sends presence, and waits until it is processed: stanzas of one sender are processed in order.
 pub async fn presence(component: &mut TestComponent, from: &str, kind: &str, show: &str) {
     let kind = if kind.is_empty() { String::new() } else { format!("type='{kind}'") };
     let show = if show.is_empty() { String::new() } else { format!("<show>{show}</show>") };
@@ -38,7 +39,8 @@ pub async fn presence(component: &mut TestComponent, from: &str, kind: &str, sho
     component.ask(from, "get", "<ping xmlns='urn:xmpp:ping'/>").await;
 }
 
-/// Tells the service that no resource of an entity is available, and that it does not share its presence.
+/// Reports that no resource of an entity is available, and that the entity does not share its
+/// presence.
 pub async fn offline(component: &mut TestComponent, entity: &str) {
     let condition = "<item-not-found xmlns='urn:ietf:params:xml:ns:xmpp-stanzas'/>";
     let error = format!("<error type='cancel'>{condition}</error>");
@@ -61,7 +63,7 @@ pub async fn subscribe(component: &mut TestComponent, jid: &str, options: &[(&st
     component.granted(jid, &format!("<subscribe node='n' jid='{jid}'/>{options}")).await;
 }
 
-/// To whom an item goes now.
+/// Returns the current recipients of an item.
 async fn recipients_of_item(component: &mut TestComponent, id: &str) -> Vec<String> {
     component.publish(OWNER, "n", id).await;
     let messages = component.messages().await;
@@ -96,10 +98,10 @@ async fn s12_3_presence_is_requested_where_a_node_needs_it() {
     subscribe(&mut component, PHONE, &[("show-values", &["chat"])]).await;
     component.messages().await;
     assert_eq!(component.link.take_presence(), asked(READER));
-    // Who lets it have its presence is asked for it: it may be there already.
+    // An entity that shares its presence is probed: it may be available already.
     presence(&mut component, READER, "subscribed", "").await;
     assert_eq!(component.link.take_presence(), [("probe".to_owned(), READER.to_owned())]);
-    // Once on each connection; who gave it before, by a probe.
+    // Presence is requested once on each connection, with a probe if it was shared before.
     subscribe(&mut component, LAPTOP, &[("expire", &["presence"])]).await;
     component.configure(OWNER, "n", &[("presence_based_delivery", "1")]).await;
     component.messages().await;
@@ -112,7 +114,7 @@ async fn s12_3_presence_is_requested_where_a_node_needs_it() {
     assert_eq!(again, [probe, asked("other@localhost")[0].clone()]);
 }
 
-/// Whom the service asked for presence by now.
+/// Returns the presence requests of the service so far.
 async fn presence_requests_until_now(component: &mut TestComponent) -> Vec<String> {
     component.messages().await;
     let mut asked = component.link.take_presence();
@@ -122,7 +124,7 @@ async fn presence_requests_until_now(component: &mut TestComponent) -> Vec<Strin
     asked
 }
 
-/// Has an administrator erase the data of an entity.
+/// Erases the data of an entity as an administrator.
 async fn erase(component: &mut TestComponent, entity: &str) {
     let field = |var: &str| format!("<field var='{var}'><value>{entity}</value></field>");
     let form = |var| format!("<x xmlns='jabber:x:data' type='submit'>{}</x>", field(var));
@@ -134,7 +136,8 @@ async fn erase(component: &mut TestComponent, entity: &str) {
     }
 }
 
-/// RFC 6121 §3.1.5: a refusal holds, whatever is started again, until the subscriber asks for what needs its presence.
+/// RFC 6121 §3.1.5: a refusal holds across restarts, until the subscriber makes a request that
+/// needs its presence.
 #[tokio::test]
 async fn s12_3_refused_presence_request_is_remembered() {
     let folder = tempfile::tempdir().unwrap();
@@ -146,7 +149,7 @@ async fn s12_3_refused_presence_request_is_remembered() {
     let both = ["subscribe other@localhost", "subscribe reader@localhost"];
     assert_eq!(presence_requests_until_now(&mut component).await, both);
     presence(&mut component, READER, "unsubscribed", "").await;
-    // A stranger refuses nothing.
+    // A refusal without a request has no effect.
     presence(&mut component, "stranger@localhost", "unsubscribed", "").await;
     component.publish(OWNER, "n", "1").await;
     assert_eq!(presence_requests_until_now(&mut component).await, [""; 0]);
@@ -162,7 +165,7 @@ async fn s12_3_refused_presence_request_is_remembered() {
     while presence_requests_until_now(&mut component).await != ["subscribe other@localhost"] {}
     component.publish(OWNER, "n", "3").await;
     assert_eq!(presence_requests_until_now(&mut component).await, [""; 0]);
-    // Now it asks for it.
+    // The subscriber makes a new request that needs presence.
     component.granted(READER, &format!("<unsubscribe node='n' jid='{READER}'/>")).await;
     component.subscribe(READER, "n").await;
     assert_eq!(presence_requests_until_now(&mut component).await, ["subscribe reader@localhost"]);
@@ -227,7 +230,7 @@ async fn s12_3_presence_is_not_requested_when_no_node_needs_it() {
     assert_eq!(asked, ["probe given@localhost", "subscribe stays@localhost"]);
 }
 
-/// §4.2: on a new connection events wait for the presence of those who let the service have it.
+/// §4.2: on a new connection events wait for the presence of entities that share it.
 #[tokio::test]
 async fn s4_2_events_wait_for_probe_replies_on_a_new_connection() {
     let never = ("send_last_published_item", "never");
@@ -242,7 +245,7 @@ async fn s4_2_events_wait_for_probe_replies_on_a_new_connection() {
     component.messages().await;
     component.reconnected_by_force().await;
     component.publish(OWNER, "n", "1").await;
-    // Whoever never gave it is not waited for.
+    // Entities that never shared their presence are not waited for.
     presence(&mut component, "away@localhost", "unavailable", "").await;
     presence(&mut component, "mute@localhost/x", "", "").await;
     presence(&mut component, PHONE, "", "").await;
@@ -250,7 +253,7 @@ async fn s4_2_events_wait_for_probe_replies_on_a_new_connection() {
         let message = component.message().await;
         assert_eq!(message.attr("to"), Some(to), "{}", shown(&message));
     }
-    // Who does not answer is waited for, but not for ever.
+    // Events wait for an entity that does not answer, but with a timeout.
     component.reconnected_by_force().await;
     component.publish(OWNER, "n", "2").await;
     presence(&mut component, "away@localhost", "unavailable", "").await;
@@ -259,7 +262,8 @@ async fn s4_2_events_wait_for_probe_replies_on_a_new_connection() {
     assert_eq!(message.attr("to"), Some(READER), "{}", shown(&message));
 }
 
-/// Entries that waited for presence count in what a kill may repeat, and go on as the server confirms them.
+/// Entries that wait for presence count towards the notifications that a kill may repeat, and are
+/// sent as the server confirms others.
 #[tokio::test]
 async fn s4_2_unacknowledged_deferred_notifications_are_bounded() {
     const SUBSCRIBERS: usize = 300;
@@ -304,7 +308,7 @@ async fn s4_2_unacknowledged_deferred_notifications_are_bounded() {
     assert!(component.messages().await.is_empty());
 }
 
-/// Events of other nodes do not wait with those of a node where somebody's presence is awaited.
+/// Events of other nodes do not wait with those of a node that waits for presence.
 #[tokio::test]
 async fn s4_2_events_of_other_nodes_do_not_wait_for_presence() {
     let mut component = component_with_node(&[("presence_based_delivery", "1")]).await;
@@ -328,7 +332,8 @@ async fn s4_2_events_of_other_nodes_do_not_wait_for_presence() {
         ["2", "4"].map(|id| format!("{OTHER} other {id}"))
     );
     assert!(began.elapsed() < Duration::from_secs(8), "{:?}", began.elapsed());
-    // What waits outlives the connection, and is told in its order; one of the two is not heard of.
+    // Waiting events outlive the connection, and are sent in order; one of the two subscribers does
+    // not send presence.
     component.reconnected_by_force().await;
     presence(&mut component, PHONE, "", "").await;
     let mut sent = Vec::new();
@@ -339,14 +344,15 @@ async fn s4_2_events_of_other_nodes_do_not_wait_for_presence() {
         }
     }
     assert_eq!(sent, ["1", "3"]);
-    // Then everything is confirmed, and nothing of it is repeated.
+    // Now everything is confirmed and not repeated.
     component.messages().await;
     component.publish(OWNER, "other", "5").await;
     assert_eq!(sent_items(&mut component).await, [format!("{OTHER} other 5")]);
     component.finish().await;
 }
 
-/// A stop does not wait for presence, which is not read any more: deferred events are sent after the next start.
+/// A stop does not wait for presence, because stanzas are no longer read: deferred events are sent
+/// after the next start.
 #[tokio::test]
 async fn s4_2_deferred_events_are_sent_after_a_stop_and_a_start() {
     let folder = tempfile::tempdir().unwrap();
@@ -376,8 +382,8 @@ async fn s4_2_deferred_events_are_sent_after_a_stop_and_a_start() {
     assert_eq!(open().check().await.unwrap(), Vec::<String>::new());
 }
 
-/// A stop records what was sent after deferred events, and to which of their recipients they were sent. Another stop
-/// before the presence of the others is known keeps the record.
+/// A stop records events sent after deferred ones, and the recipients they were sent to. Another
+/// stop before the presence of the other recipients is known keeps the record.
 #[tokio::test]
 async fn s4_2_stop_repeats_no_event_that_was_sent_after_deferred_events() {
     const NODES: [&str; 3] = ["n1", "n2", "n3"];
@@ -429,8 +435,8 @@ async fn s4_2_stop_repeats_no_event_that_was_sent_after_deferred_events() {
     assert_eq!(open().check().await.unwrap(), Vec::<String>::new());
 }
 
-/// What was set aside goes on though as many notifications as a kill may repeat follow it: nothing of them counts as
-/// confirmed before.
+/// Deferred events are sent although as many notifications as a kill may repeat follow them: none
+/// of those counts as confirmed before the deferred ones.
 #[tokio::test]
 async fn s4_2_deferred_entries_are_delivered_after_many_later_ones() {
     const AUDIENCE: usize = 10_100;
@@ -466,15 +472,15 @@ async fn s4_2_deferred_entries_are_delivered_after_many_later_ones() {
     component.finish().await;
 }
 
-/// Presence that a server repeats as the answer to a probe, with the time at which it was sent.
+/// Sends presence as a server repeats it in reply to a probe, with its original time.
 async fn send_delayed_presence(component: &mut TestComponent, from: &str, stamp: &str) {
     let delay = format!("<delay xmlns='urn:xmpp:delay' stamp='{stamp}'/>");
     component.send(&format!("<presence from='{from}' to='{SERVICE}'>{delay}</presence>")).await;
     component.ask(from, "get", "<ping xmlns='urn:xmpp:ping'/>").await;
 }
 
-/// §16.4.4: whoever was online all the time has not come online. That is known from what a server repeats; who may have
-/// been away is sent the last item.
+/// §16.4.4: a resource that was online all the time has not come online, which the repeated
+/// presence proves; a resource that may have been away is sent the last item.
 #[tokio::test]
 async fn s16_4_4_available_resource_does_not_come_online_again_on_a_new_connection() {
     const EARLIER: &str = "2000-01-01T00:00:00Z";
@@ -486,9 +492,9 @@ async fn s16_4_4_available_resource_does_not_come_online_again_on_a_new_connecti
     presence(&mut component, LAPTOP, "", "").await;
     assert_eq!(component.messages().await.len(), 3);
     for _ in 0..2 {
-        // The laptop is heard of after the second interruption only.
+        // Presence of the laptop is received only after the second interruption.
         component.reconnected_by_force().await;
-        // What was not confirmed is sent again.
+        // Unconfirmed notifications are repeated.
         component.messages().await;
         send_delayed_presence(&mut component, PHONE, EARLIER).await;
         presence(&mut component, PHONE, "", "away").await;
@@ -496,13 +502,13 @@ async fn s16_4_4_available_resource_does_not_come_online_again_on_a_new_connecti
     }
     send_delayed_presence(&mut component, LAPTOP, EARLIER).await;
     assert_eq!(component.messages().await.len(), 0);
-    // Another one comes, and one comes again.
+    // A new resource and a returning resource are sent the last item.
     presence(&mut component, "reader@localhost/third", "", "").await;
     assert_eq!(component.messages().await.len(), 1);
     presence(&mut component, LAPTOP, "unavailable", "").await;
     presence(&mut component, LAPTOP, "", "").await;
     assert_eq!(component.messages().await.len(), 1);
-    // The server was restarted, and with it everybody came again.
+    // After a restart of the server all resources come online again.
     for (stamp, times) in [(None, 1), (Some("2999-01-01T00:00:00Z"), 1), (Some("soon"), 1)] {
         component.reconnected_by_force().await;
         component.messages().await;
@@ -511,19 +517,20 @@ async fn s16_4_4_available_resource_does_not_come_online_again_on_a_new_connecti
             Some(stamp) => send_delayed_presence(&mut component, PHONE, stamp).await,
         }
         assert_eq!(component.messages().await.len(), times, "{stamp:?}");
-        // Once on each connection.
+        // At most once on each connection.
         presence(&mut component, PHONE, "", "away").await;
         assert_eq!(component.messages().await.len(), 0);
     }
 }
 
-/// Questions after a reconnection are paced, and requests are answered meanwhile.
+/// Presence requests after a reconnection are paced, and requests of clients are answered
+/// meanwhile.
 #[tokio::test]
 async fn s12_3_presence_requests_are_paced_after_a_reconnection() {
     let mut component = component_with_node(&[]).await;
     component.subscribe_many(OWNER, "n", 4000).await;
     component.configure(OWNER, "n", &[("presence_based_delivery", "1")]).await;
-    // The first questions go out while the component connects.
+    // The first presence requests are sent while the component connects.
     let broken = tokio::time::Instant::now();
     component.reconnected_by_force().await;
     let began = tokio::time::Instant::now();
@@ -541,18 +548,18 @@ async fn s12_3_presence_requests_are_paced_after_a_reconnection() {
     assert!(p99 < Duration::from_millis(100), "{p99:?} of {} requests", took.len());
 }
 
-/// Known entities in the test below, and how long it looks at most.
+/// Number of known entities in the test below, and its maximum duration.
 const ENTITIES: usize = 2000;
 const TIMEOUT: Duration = Duration::from_secs(120);
 
-/// Memory of this process in MiB, which includes the server's end of the stream.
+/// Memory of this process in MiB, including the server's end of the stream.
 fn resident_mebibytes() -> u64 {
     let status = std::fs::read_to_string("/proc/self/status").unwrap();
     let line = status.lines().find(|line| line.starts_with("VmRSS")).unwrap();
     line.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap() / 1024
 }
 
-/// Plays a server that answers pings until an answer of the service comes.
+/// Answers pings as the server until the service answers a request.
 async fn answer_until(component: &mut TestComponent, id: &str) {
     loop {
         let stanza = component.link.receive_any().await.unwrap();
@@ -575,7 +582,7 @@ async fn answer_until(component: &mut TestComponent, id: &str) {
 async fn s12_3_reconnection_with_many_entities_delays_no_other_events() {
     #[allow(clippy::disallowed_methods)] // the long form is asked for by a variable
     let entities = std::env::var("PRESENCE_ENTITIES").map_or(ENTITIES, |all| all.parse().unwrap());
-    // No domain may take all places.
+    // No domain may use up all the slots for presence requests.
     let name = |number: usize| format!("u{number}@d{}.example", number % 1000);
     let never = ("send_last_published_item", "never");
     let mut component = component_with_node(&[("presence_based_delivery", "1"), never]).await;
@@ -633,7 +640,7 @@ async fn s12_3_reconnection_with_many_entities_delays_no_other_events() {
         } else if stanza.name() == "presence" {
             assert_eq!(stanza.attr("type"), Some("probe"));
             asked += 1;
-            // Every second one is not available, and its server does not say so.
+            // Every second entity is unavailable, and its server does not report it.
             if asked % 2 == 0 {
                 component.send(&format!("<presence from='{to}/x' to='{SERVICE}'/>")).await;
             }
@@ -663,7 +670,7 @@ async fn s12_3_reconnection_with_many_entities_delays_no_other_events() {
          worst {worst:?}; {before} MiB before, {most} MiB at most",
         took.len()
     );
-    // All entities are gone through once when the connection begins.
+    // All entities are examined once when the connection begins.
     let begins = Duration::from_secs(1 + entities as u64 / 40_000);
     assert!(of_other.unwrap() < begins, "{of_other:?}");
     assert!(p99 < Duration::from_millis(100), "{p99:?}");
@@ -692,7 +699,7 @@ async fn s16_4_2_events_are_sent_in_the_requested_show_states() {
         let told = recipients_of_item(&mut component, &format!("{from}{kind}{show}")).await;
         assert_eq!(!told.is_empty(), is_told, "{from} {kind} {show}");
     }
-    // With all of them it is not looked at.
+    // With all values, presence is irrelevant.
     let all = ["away", "chat", "dnd", "online", "xa"];
     component.granted(READER, &format!("<unsubscribe node='n' jid='{READER}'/>")).await;
     subscribe(&mut component, READER, &[("show-values", &all)]).await;
@@ -794,7 +801,8 @@ async fn s16_4_4_online_subscribers_receive_no_further_last_items() {
 
 pub const INFO: &str = "http://jabber.org/protocol/disco#info";
 
-/// A resource sends presence with capabilities that name nodes; everything that follows from that is done afterwards.
+/// Sends presence of a resource with capabilities that name nodes, and waits until it is fully
+/// processed.
 pub async fn name_nodes(component: &mut TestComponent, from: &str, nodes: &[&str]) {
     let ver = nodes.join("-");
     let caps = format!(
@@ -806,7 +814,7 @@ pub async fn name_nodes(component: &mut TestComponent, from: &str, nodes: &[&str
     answer_question(component, &question, nodes).await;
 }
 
-/// Answers a question about capabilities with those that name nodes.
+/// Answers a capabilities query with features that name nodes.
 async fn answer_question(component: &mut TestComponent, question: &Element, nodes: &[&str]) {
     let (id, from) = (question.attr("id").unwrap(), question.attr("to").unwrap());
     let feature = |node: &&str| format!("<feature var='{node}+notify'/>");
@@ -817,7 +825,7 @@ async fn answer_question(component: &mut TestComponent, question: &Element, node
         .await;
 }
 
-/// The items that resources were sent by now: `resource node item`.
+/// Returns the items sent to resources so far: `resource node item`.
 pub async fn sent_items(component: &mut TestComponent) -> Vec<String> {
     let sent = component.messages().await.into_iter().filter_map(|message| {
         let items = message.get_child("event", EVENT)?.get_child("items", EVENT)?;
@@ -829,8 +837,8 @@ pub async fn sent_items(component: &mut TestComponent) -> Vec<String> {
     sent
 }
 
-/// §4.2, §12.2: on a new connection events wait for the resources that are interested, and for those of subscribers that
-/// sent their presence, where it is needed.
+/// §4.2, §12.2: on a new connection events wait for interested resources, and for those of
+/// subscribers that sent their presence, if it is needed.
 #[tokio::test]
 async fn s4_2_events_wait_for_replies_of_resources_on_a_new_connection() {
     let mut component = component_with_node(&[("presence_based_delivery", "1")]).await;
@@ -869,14 +877,15 @@ async fn s4_2_events_wait_for_replies_of_resources_on_a_new_connection() {
     }
     sent.retain(|item| item.ends_with(" 3"));
     assert_eq!(sent, [format!("{} n 3", desks[0]), format!("{READER} n 3")]);
-    // They are there as they were, and do not come.
+    // The resources are available as before, and do not count as coming online.
     presence(&mut component, PHONE, "", "away").await;
     presence(&mut component, desks[0], "", "away").await;
     assert_eq!(sent_items(&mut component).await, [""; 0]);
 }
 
-/// §4.2, §12.3: presence that does not answer the probe of a new connection ends no wait for the answer: neither
-/// capabilities of a resource, whose state may have changed, nor presence of another resource.
+/// §4.2, §12.3: presence that is not a reply to the probe of a new connection ends no wait for the
+/// reply: neither capabilities of a resource, whose state may have changed, nor presence of another
+/// resource.
 #[tokio::test]
 async fn s12_3_other_presence_does_not_end_the_wait_for_a_probe_reply() {
     let never = ("send_last_published_item", "never");
@@ -899,7 +908,7 @@ async fn s12_3_other_presence_does_not_end_the_wait_for_a_probe_reply() {
     component.publish(OWNER, "shown", "1").await;
     component.publish(OWNER, "n", "2").await;
     assert_eq!(sent_items(&mut component).await, [""; 0]);
-    // The phone is online since the interruption, and the laptop came in it.
+    // The phone came online after the interruption, and the laptop during it.
     let delay = "<delay xmlns='urn:xmpp:delay' stamp='2000-01-01T00:00:00Z'/>";
     let answer = |from: &str| format!("<presence from='{from}' to='{SERVICE}'>{delay}</presence>");
     component.send(&(answer(PHONE) + &answer(LAPTOP))).await;
@@ -911,8 +920,8 @@ async fn s12_3_other_presence_does_not_end_the_wait_for_a_probe_reply() {
     assert_eq!(sent, [format!("{READER} shown 1"), format!("{LAPTOP} n 2")]);
 }
 
-/// Answers the pings to resources of the reader that come on a new connection: the laptop is gone, and the tablet knows
-/// no pings.
+/// Answers the pings to resources of the reader on a new connection: the laptop is gone, and the
+/// tablet does not support pings.
 pub async fn answer_pings(component: &mut TestComponent, resources: usize) {
     let mut pings = Vec::new();
     while pings.len() < 2 * resources {
@@ -935,8 +944,8 @@ pub async fn answer_pings(component: &mut TestComponent, resources: usize) {
     }
 }
 
-/// §4.2, §12.3: a resource that sent its presence, and whose server is not asked for it, is pinged on a new connection, and
-/// events wait for the answer.
+/// §4.2, §12.3: a resource that sent its presence, but does not share it with the service, is
+/// pinged on a new connection, and events wait for the answer.
 #[tokio::test]
 async fn s12_3_events_wait_for_ping_replies_of_resources_that_share_no_presence() {
     let never = ("send_last_published_item", "never");
@@ -947,7 +956,7 @@ async fn s12_3_events_wait_for_ping_replies_of_resources_that_share_no_presence(
         presence(&mut component, jid, "", "").await;
     }
     presence(&mut component, OTHER, "", "").await;
-    // It refuses, and is still there.
+    // The entity refuses a presence subscription, and stays available.
     presence(&mut component, READER, "unsubscribed", "").await;
     let to = |resources: &[&str], item: &str| -> Vec<_> {
         resources.iter().map(|to| format!("{to} n {item}")).collect()
@@ -958,7 +967,7 @@ async fn s12_3_events_wait_for_ping_replies_of_resources_that_share_no_presence(
     component.publish(OWNER, "n", "2").await;
     let waits = sent_items(&mut component).await;
     assert!(waits.iter().all(|item| item.ends_with(" 1")), "{waits:?}");
-    // No event depends on the presence of the other one.
+    // No event depends on the presence of `OTHER`.
     answer_pings(&mut component, 3).await;
     let mut sent = Vec::new();
     while sent.len() < 2 {
@@ -968,13 +977,13 @@ async fn s12_3_events_wait_for_ping_replies_of_resources_that_share_no_presence(
     assert_eq!(component.link.take_pings().len(), 0);
 }
 
-/// §12.3, §16.4.2: the states in which events are wanted hold for the last item too.
+/// §12.3, §16.4.2: the requested show states also apply to the last item.
 #[tokio::test]
 async fn s16_4_2_last_item_is_sent_in_the_requested_show_states() {
     let mut component =
         component_with_node(&[("send_last_published_item", "on_sub_and_presence")]).await;
     component.publish(OWNER, "n", "1").await;
-    // Whoever subscribes is there.
+    // A new subscriber counts as available.
     subscribe(&mut component, READER, &[("show-values", &["chat"])]).await;
     assert_eq!(sent_items(&mut component).await, [format!("{READER} n 1")]);
     offline(&mut component, READER).await;
@@ -983,7 +992,7 @@ async fn s16_4_2_last_item_is_sent_in_the_requested_show_states() {
     presence(&mut component, LAPTOP, "", "chat").await;
     assert_eq!(sent_items(&mut component).await, [format!("{READER} n 1")]);
     presence(&mut component, LAPTOP, "unavailable", "").await;
-    // What was missed, too.
+    // The same for missed items.
     let ago = "<ago xmlns='urn:xmpp:ago:0' secs='3600'/>";
     for (show, sent) in [("dnd", 0), ("chat", 1)] {
         let content = format!("<show>{show}</show>{ago}");
@@ -996,7 +1005,8 @@ async fn s16_4_2_last_item_is_sent_in_the_requested_show_states() {
     }
 }
 
-/// The same for the last item that an approval sends: its subscriber may have gone since it asked.
+/// The same for the last item sent on approval: the subscriber may have gone offline since its
+/// request.
 #[tokio::test]
 async fn s16_4_2_last_item_after_an_approval_is_sent_in_the_requested_show_states() {
     let config = [("access_model", "authorize"), ("send_last_published_item", "on_sub")];
@@ -1040,15 +1050,17 @@ async fn s4_2_new_subscriber_receives_events_before_its_presence_is_known() {
     assert_eq!(sent, ["1", "2", "3"].map(|id| format!("{READER} n {id}")));
 }
 
-/// §4.2, RFC 6121 §8.5.2.2.1: a server stores a message of type `normal` for a user who is offline. So an event is a
-/// headline, whatever the node's type is, for a recipient of which the presence is not known.
+/// §4.2, RFC 6121 §8.5.2.2.1: a server stores a message of type `normal` for a user who is offline.
+/// Therefore an event is a headline for a recipient with unknown presence, whatever the
+/// notification type of the node.
 #[tokio::test]
 async fn s4_2_events_for_possibly_unavailable_entities_are_headlines() {
     let fields = ["presence_based_delivery", "notification_type", "send_last_published_item"];
     let values = ["1", "normal", "never"];
     let fields: Vec<_> = fields.into_iter().zip(values).collect();
     let mut component = component_with_node(&fields).await;
-    // The event waits for the presence of one that shares it, as long as events wait for presence after a connection.
+    // The event waits for the presence of an entity that shares it, as long as events wait after a
+    // new connection.
     component.subscribe(OTHER, "n").await;
     presence(&mut component, "other@localhost", "subscribed", "").await;
     component.subscribe(READER, "n").await;
@@ -1067,7 +1079,8 @@ async fn s4_2_events_for_possibly_unavailable_entities_are_headlines() {
     assert_eq!(messages.collect::<Vec<_>>(), expected);
 }
 
-/// §12.2, §8.6: presence is requested when a subscription is, so that it is known when an owner approves it.
+/// §12.2, §8.6: presence is requested together with the subscription, so that it is known when an
+/// owner approves.
 #[tokio::test]
 async fn s12_2_approved_subscriber_that_shares_its_presence_gets_the_last_item() {
     let last = ("send_last_published_item", "on_sub");
@@ -1084,7 +1097,7 @@ async fn s12_2_approved_subscriber_that_shares_its_presence_gets_the_last_item()
     assert_eq!(sent_items(&mut component).await, [format!("{READER} n 1")]);
 }
 
-/// An entity of which the presence was requested is available for a moment.
+/// Makes an entity whose presence was requested available for a moment.
 pub async fn become_briefly_available(fixture: &TestService, entity: &str) {
     let request = || fixture.service.next_presence_request();
     while tokio::time::timeout(Duration::ZERO, request()).await.is_ok() {}
@@ -1095,7 +1108,8 @@ pub async fn become_briefly_available(fixture: &TestService, entity: &str) {
 
 const READERS: [&str; 2] = ["a@localhost", "b@localhost"];
 
-/// A node whose two subscribers share their presence, and are available on the current connection.
+/// Creates a node whose two subscribers share their presence, and are available on the current
+/// connection.
 async fn with_available_readers(store: Arc<dyn Store>) -> TestService {
     let fixture = TestService::new(store).await;
     let setting = ConfigField::PresenceBasedDelivery(true);
@@ -1115,15 +1129,15 @@ async fn with_available_readers(store: Arc<dyn Store>) -> TestService {
 pub const ONLINE: PresenceUpdate =
     PresenceUpdate { show: Show::Online, away_seconds: None, stamp: None };
 
-/// Whose presence is requested next, and whether by a probe.
+/// Returns the next entity whose presence is requested, and whether the request is a probe.
 pub async fn next_request(fixture: &TestService) -> Option<(String, bool)> {
     let next = fixture.service.next_presence_request();
     let request = tokio::time::timeout(Duration::from_secs(1), next).await.ok()?;
     Some((request.entity.to_string(), request.is_probe))
 }
 
-/// §4.2, §8.4.2: pending events need the presence of their recipients, whatever becomes of the node before that is
-/// requested.
+/// §4.2, §8.4.2: pending events need the presence of their recipients, even if the node is deleted
+/// before the request.
 #[tokio::test(start_paused = true)]
 async fn s4_2_presence_is_requested_for_pending_events_of_a_node_that_no_longer_needs_it() {
     let end = async |fixture: &TestService, is_deleted| match is_deleted {
@@ -1152,7 +1166,7 @@ async fn s4_2_presence_is_requested_for_pending_events_of_a_node_that_no_longer_
             fixture.service.available(&jid(&format!("{name}/x")), &ONLINE).await;
         }
         assert_eq!(READERS.map(availability), [Availability::Available; 2]);
-        // On the next connection only what is still pending needs it.
+        // On the next connection only pending events need presence.
         presences.disconnected();
         presences.connected();
         assert_eq!(next_request(&fixture).await, None, "{is_deleted}");
@@ -1180,8 +1194,8 @@ async fn s4_2_presence_is_requested_for_pending_events_of_a_node_that_no_longer_
     }
 }
 
-/// §4.2: after a start those are asked for their presence for whom something is pending, whatever else has to be done at
-/// nodes then, and all of them at once.
+/// §4.2: after a start, presence is requested at once from all recipients of pending events,
+/// whatever timer-driven work is due.
 #[tokio::test]
 async fn s4_2_presence_of_recipients_of_pending_entries_is_requested_at_the_start() {
     let folder = tempfile::tempdir().unwrap();
@@ -1197,7 +1211,7 @@ async fn s4_2_presence_of_recipients_of_pending_entries_is_requested_at_the_star
         fixture.publish("owner@localhost", "n", "1").await.unwrap();
         fixture.store.close().await;
     }
-    // Time does nothing there.
+    // No timers run in this service.
     let TestService { service, .. } = TestService::new(open()).await;
     let presences = service.presence_tracker();
     presences.connected();

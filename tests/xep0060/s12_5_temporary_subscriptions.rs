@@ -28,7 +28,7 @@ async fn s12_5_temporary_subscription_ends_when_its_subscriber_becomes_unavailab
     presence(&mut component, PHONE, "unavailable", "").await;
     assert!(!is_subscribed(&mut component, PHONE).await);
     assert!(is_subscribed(&mut component, READER).await);
-    // The owner is told; whoever has gone is not.
+    // The owner is notified; the unavailable subscriber is not.
     let told = component.messages().await;
     let told: Vec<_> =
         told.iter().map(|message| (message.attr("to").unwrap(), event(message))).collect();
@@ -39,7 +39,7 @@ async fn s12_5_temporary_subscription_ends_when_its_subscriber_becomes_unavailab
     assert!(!is_subscribed(&mut component, READER).await);
 }
 
-/// Owners learn nothing of the presence of entities that they subscribed themselves.
+/// Owners are not notified of the presence of entities that they subscribed themselves.
 #[tokio::test]
 async fn s12_5_subscription_set_by_an_owner_survives_unavailable_presence() {
     let folder = tempfile::tempdir().unwrap();
@@ -80,12 +80,13 @@ async fn s12_5_expire_presence_ends_the_subscription_at_unavailable_presence() {
     component.messages().await;
     component.finish().await;
     let mut component = TestComponent::with(open(), |_| {}).await;
-    // Its server says so when it is asked, if it was never there since.
+    // The server reports an entity that has not been online since when presence is requested.
     component.messages().await;
     let asked = component.link.take_presence();
     assert!(asked.contains(&("subscribe".to_owned(), READER.to_owned())), "{asked:?}");
     assert!(is_subscribed(&mut component, READER).await);
-    // Prosody says this when it takes the request, whether somebody is there or not.
+    // Prosody sends unavailable presence when it accepts the request, whether the user is online or
+    // not.
     presence(&mut component, READER, "unavailable", "").await;
     assert!(is_subscribed(&mut component, READER).await);
     presence(&mut component, READER, "subscribed", "").await;
@@ -102,7 +103,7 @@ async fn s12_5_possibly_available_entity_keeps_its_temporary_subscription() {
     component.subscribe(READER, "n").await;
     presence(&mut component, PHONE, "", "").await;
     presence(&mut component, LAPTOP, "", "").await;
-    // After this it is not known who is there until they say so again.
+    // On a new connection resources are unknown until their presence arrives.
     component.reconnected_by_force().await;
     presence(&mut component, PHONE, "unavailable", "").await;
     assert!(is_subscribed(&mut component, READER).await);
@@ -117,7 +118,7 @@ async fn s12_5_possibly_available_entity_keeps_its_temporary_subscription() {
     assert!(!is_subscribed(&mut component, READER).await);
 }
 
-/// §12.5: the departure of the last resource is known on a new connection, too.
+/// §12.5: the departure of the last resource is also detected on a new connection.
 #[tokio::test]
 async fn s12_5_temporary_subscription_ends_by_presence_known_before_a_new_connection() {
     let mut component = component_with_node(&[("tempsub", "1")]).await;
@@ -142,7 +143,7 @@ async fn s12_5_temporary_subscription_ends_by_presence_known_before_a_new_connec
     assert!(!is_subscribed(&mut component, READER).await);
 }
 
-/// What follows from presence is tried again where the store fails.
+/// Effects of presence are retried after a failure of the store.
 #[tokio::test]
 async fn s12_5_unavailable_presence_is_processed_when_the_store_is_readable_again() {
     let store = FailingStore::new(Arc::new(MemoryStore::new()), 0, false);
@@ -157,10 +158,10 @@ async fn s12_5_unavailable_presence_is_processed_when_the_store_is_readable_agai
     assert_eq!(event(&component.message().await).name(), "items");
     store.failing_lists.store(2, Ordering::Relaxed);
     presence(&mut component, PHONE, "unavailable", "").await;
-    // The owner is sent that the subscription has ended.
+    // The owner is notified of the end of the subscription.
     assert_eq!(event(&component.message().await).attr("subscription"), Some("none"));
     assert_eq!(store.failing_lists.load(Ordering::Relaxed), 0);
-    // Who came back meanwhile keeps it.
+    // An entity that has come back meanwhile keeps its subscription.
     component.subscribe(READER, "n").await;
     component.messages().await;
     presence(&mut component, PHONE, "", "").await;

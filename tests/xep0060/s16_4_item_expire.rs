@@ -32,7 +32,7 @@ async fn s16_4_4_expired_items_are_retracted_with_notifications() {
     }
     assert_eq!(gone, ["1", "2"]);
     assert_eq!(component.items(READER, "n").await, Vec::<String>::new());
-    // Those that are there when the service starts, and when the node is configured so.
+    // Items that exist when the service starts or the field is set expire too.
     component.configure(OWNER, "n", &[("item_expire", "max")]).await;
     publish(&mut component, "3", "<x xmlns='urn:x'/>").await;
     component.configure(OWNER, "n", &[("item_expire", "2")]).await;

@@ -1,4 +1,4 @@
-//! Every field of a node's configuration, each value with the difference that it makes outside.
+//! Every field of the node configuration, each value with its observable effect.
 
 use minidom::Element;
 
@@ -8,7 +8,7 @@ pub const OWNER: &str = "owner@localhost/desk";
 pub const READER: &str = "reader@localhost/phone";
 pub const NODE: &str = "n";
 
-/// A node with this configuration, and a subscriber.
+/// Starts a component with a node of this configuration, and a subscriber.
 pub async fn component_with_subscriber(fields: &[(&str, &str)]) -> TestComponent {
     let mut component = TestComponent::start().await;
     component.create(OWNER, NODE, fields).await;
@@ -35,14 +35,14 @@ pub async fn meta_data(component: &mut TestComponent, field: &str) -> String {
     field.children().map(Element::text).collect()
 }
 
-/// The values of a field of a form.
+/// Returns the values of a field of a form.
 pub fn values(form: &Element, var: &str) -> Option<Vec<String>> {
     let field = form.children().find(|field| field.attr("var") == Some(var))?;
     let values = field.children().filter(|child| child.name() == "value");
     Some(values.map(Element::text).collect())
 }
 
-/// The form in the reply to a request of a node's configuration, or of options.
+/// Returns the form in a reply with a node's configuration, or with options.
 pub fn form_in(reply: &Element) -> &Element {
     let request = reply.children().next().unwrap().children().next().unwrap();
     request.children().next().unwrap()
@@ -83,7 +83,7 @@ async fn s16_4_4_language_and_contact_are_in_the_meta_data() {
     assert!(is_granted(&component.owner(OWNER, "set", &two).await));
     let shown = meta_data(&mut component, "pubsub#contact").await;
     assert_eq!(shown, "bard@localhosthamlet@localhost");
-    // A form without the field leaves them, one with nothing in it does not.
+    // A form without the field keeps the contacts; one with an empty field removes them.
     component.configure(OWNER, NODE, &[("title", "T")]).await;
     assert_eq!(meta_data(&mut component, "pubsub#contact").await, shown);
     // XEP-0004 §3.3: "duplicate JIDs MUST be ignored".
@@ -101,7 +101,8 @@ async fn s16_4_4_language_and_contact_are_in_the_meta_data() {
     assert_eq!(meta_data(&mut component, "pubsub#contact").await, "");
 }
 
-/// §6.1.3.10, §12.12: subscribers stay, owners and publishers may subscribe, and an owner may subscribe others.
+/// §6.1.3.10, §12.12: subscribers keep their subscription, owners and publishers may subscribe, and
+/// an owner may subscribe others.
 #[tokio::test]
 async fn s16_4_4_subscribe_false_refuses_new_subscribers() {
     let mut component = component_with_subscriber(&[]).await;
@@ -138,7 +139,7 @@ async fn s16_4_4_subscribe_false_refuses_new_subscribers() {
     assert!(is_granted(&component.pubsub("x@localhost", "set", &request("x@localhost")).await));
 }
 
-/// The service does not run them.
+/// The service does not execute the stylesheets.
 #[tokio::test]
 async fn s16_4_4_body_xslt_and_dataform_xslt_are_only_stored() {
     let mut component =
@@ -151,7 +152,7 @@ async fn s16_4_4_body_xslt_and_dataform_xslt_are_only_stored() {
     assert!(!shown(&component.message().await).contains("<body"));
 }
 
-/// §16.4.4: it says what the data means.
+/// §16.4.4: the field describes the data.
 #[tokio::test]
 async fn s16_4_4_type_is_in_the_meta_data_and_restricts_no_payload() {
     let mut component = component_with_subscriber(&[("type", "urn:x")]).await;
@@ -247,7 +248,7 @@ async fn s16_4_4_max_items_keeps_the_newest() {
         component.publish(OWNER, NODE, id).await;
     }
     assert_eq!(component.items(READER, NODE).await, ["2", "3", "4", "5", "6"]);
-    // What was pushed out is not announced as retracted.
+    // Evicted items are not announced as retracted.
     let events = component.events_for(READER).await;
     assert!(events.iter().all(|event| !event.has_child("retract", EVENT)));
 }
@@ -313,7 +314,7 @@ async fn s16_4_4_deliver_payloads_adds_payloads_to_events() {
         let events = component.events_for(READER).await;
         let item = events[0].get_child("item", EVENT).unwrap();
         assert_eq!(item.children().next().is_some(), delivered);
-        // Who retrieves an item gets all of it.
+        // Retrieval returns the whole item.
         let items = component.pubsub(READER, "get", "<items node='n'/>").await;
         let items = items.children().next().unwrap().get_child("items", PUBSUB).unwrap();
         assert!(items.children().next().unwrap().has_child("x", "urn:x"));
@@ -347,7 +348,7 @@ async fn s16_4_4_notify_retract_enables_retraction_events() {
         component.owner(OWNER, "set", "<purge node='n'/>").await;
         assert_eq!(component.events_for(READER).await.len(), events);
     }
-    // A request may ask for it all the same (§7.2.2.1).
+    // A request may ask for a notification all the same (§7.2.2.1).
     let mut component = component_with_subscriber(&[("notify_retract", "0")]).await;
     component.publish(OWNER, NODE, "1").await;
     component.granted(OWNER, "<retract node='n' notify='true'><item id='1'/></retract>").await;
@@ -416,7 +417,7 @@ async fn s16_4_4_publish_node_full_evicts_items_or_refuses() {
         }
         assert_eq!(told(&component.messages().await), expected, "{value}");
         assert_eq!(component.items(READER, NODE).await, kept, "{value}");
-        // What replaces an item needs no room.
+        // Overwriting an item needs no space.
         assert!(is_granted(&component.pubsub(OWNER, "set", &item("2")).await));
         assert_eq!(told(&component.messages().await), ["item 2"], "{value}");
     }

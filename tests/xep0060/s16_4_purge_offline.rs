@@ -14,7 +14,7 @@ use crate::support::{
     service::{TestService, jid},
 };
 
-/// A node with `purge_offline` that is open to all.
+/// Creates a node with `purge_offline` to which all entities may publish.
 async fn with_publishers(store: &Arc<dyn Store>, limits: Limits) -> TestService {
     let fixture = TestService::limited(Arc::clone(store), limits).await;
     let open = ConfigField::PublishModel(PublishModel::Open);
@@ -33,7 +33,7 @@ async fn s16_4_4_purge_offline_removes_items_of_unavailable_publishers() {
     component.messages().await;
     let asked = component.link.take_presence();
     assert!(asked.contains(&("subscribe".to_owned(), "other@localhost".to_owned())), "{asked:?}");
-    // A stranger may change its own items only, be they the newest or not.
+    // A stranger may change only its own items, newest or not.
     for (publisher, id) in [(OWNER, "2"), (OTHER, "3")] {
         component.publish(publisher, "n", id).await;
         presence(&mut component, OTHER, "", "").await;
@@ -58,7 +58,7 @@ async fn s16_4_4_purge_offline_removes_items_of_unavailable_publishers() {
     );
 }
 
-/// `purge_offline` holds for publishers who are neither subscribed nor affiliated, too.
+/// `purge_offline` also applies to publishers that are neither subscribed nor affiliated.
 #[tokio::test]
 async fn s16_4_4_purge_offline_retracts_items_of_unaffiliated_publishers() {
     let mut component = TestComponent::start().await;
@@ -71,14 +71,15 @@ async fn s16_4_4_purge_offline_retracts_items_of_unaffiliated_publishers() {
     presence(&mut component, PHONE, "", "").await;
     presence(&mut component, PHONE, "unavailable", "").await;
     assert_eq!(component.items(OWNER, "n").await, Vec::<String>::new());
-    // Who published the newest item of the other one is looked for after the answer.
+    // The publisher of the new newest item of the other node is read after the answer.
     while !component.items(OWNER, "m").await.is_empty() {
         presence(&mut component, PHONE, "", "").await;
         presence(&mut component, PHONE, "unavailable", "").await;
     }
 }
 
-/// §16.4.4, §7.2: all items of a publisher that may change only its own are retracted, and no other items.
+/// §16.4.4, §7.2: all items of a publisher that may change only its own are retracted, and no other
+/// items.
 #[tokio::test]
 async fn s16_4_4_purge_offline_retracts_items_that_the_publisher_may_retract() {
     let [owner, sensor, stranger] = ["owner@localhost", "sensor@localhost", "stranger@localhost"];
@@ -136,8 +137,8 @@ async fn s16_4_4_purge_offline_retracts_items_that_the_publisher_may_retract() {
     assert_eq!(fixture.ids("n").await, left);
 }
 
-/// Items are retracted in parts if there is no room for all notifications. A publisher that returns keeps the rest
-/// until it becomes unavailable again.
+/// Items are retracted in parts if the backlog has no space for all notifications. A publisher that
+/// returns keeps the rest until it becomes unavailable again.
 #[tokio::test(start_paused = true)]
 async fn s16_4_4_purge_offline_retracts_in_parts_when_the_backlog_is_full() {
     let store: Arc<dyn Store> = Arc::new(MemoryStore::new());

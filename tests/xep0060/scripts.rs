@@ -1,11 +1,12 @@
-//! Plays in Prosody's *scansion* notation: `tests/xep*/*.scs`.
+//! Interpreter for scripts in Prosody's *scansion* notation: `tests/xep*/*.scs`.
 //!
-//! Each runs against a component of its own. `X sends:` passes a stanza on, with X's JID as sender;
-//! `X receives:` takes the next stanza to X and compares: what is written must be there. A value
-//! `{scansion:any}` stands for any; more attributes may be there, more elements only with
-//! `scansion:strict='false'`. `X receives nothing` is what it says, of all that was told by then.
-//! The comment `# choice` marks a request for which the XEP demands no particular answer, and events of such a request;
-//! `make compare` leaves these out. Where the comment `# refused` marks a request, it takes any error for the answer.
+//! Each script runs against a separate component. `X sends:` passes a stanza on, with X's JID as
+//! sender; `X receives:` takes the next stanza for X and compares it: everything in the script must
+//! be present. A value `{scansion:any}` matches any value; more attributes may be present, more
+//! elements only with `scansion:strict='false'`. `X receives nothing` asserts that no stanza for X
+//! has been sent so far. The comment `# choice` marks a request for which the XEP demands no
+//! particular answer, and events of such a request; `make compare` skips these. The comment `#
+//! refused` marks a request for which any error is accepted.
 
 use std::{collections::HashMap, fs, path::PathBuf, sync::Arc};
 
@@ -52,14 +53,14 @@ fn folder() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests")
 }
 
-/// The scripts of a folder of tests, as the macro names them.
+/// Returns the scripts of a test folder under the names that the macro uses.
 fn scripts_in(part: &str) -> Vec<String> {
     let files = folder().join(part).read_dir().unwrap();
     let names = files.map(|file| file.unwrap().file_name().into_string().unwrap());
     names.filter(|name| name.ends_with(".scs")).map(|name| format!("{part}/{name}")).collect()
 }
 
-/// A component that sends a notice of every affiliation (§8.9.4).
+/// Starts a component that sends a notice of every affiliation (§8.9.4).
 async fn component() -> TestComponent {
     let all = "nodes = '*'\naffiliation_notices = 'all'";
     let configure = |config: &mut Config| config.policies.push(toml::from_str(all).unwrap());
@@ -71,7 +72,7 @@ const ANY: &str = "{scansion:any}";
 struct ScansionScript {
     component: TestComponent,
     jids: HashMap<String, String>,
-    /// What came for others than who was looked at.
+    /// Stanzas received for other clients than the one examined.
     waiting: Vec<Element>,
 }
 
@@ -141,7 +142,7 @@ impl ScansionScript {
     }
 }
 
-/// Whether a stanza is for a client: for its full or its bare JID.
+/// Returns `true` if a stanza is for the full or bare JID of a client.
 fn reaches(stanza: &Element, jid: &str) -> bool {
     let bare = jid.split_once('/').map_or(jid, |(bare, _)| bare);
     stanza.attr("to").is_some_and(|to| to == jid || to == bare)
