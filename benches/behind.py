@@ -1,6 +1,5 @@
-"""The servers of the end-to-end tests, with what the benches need besides: components that stand for users, and the
-server's own pubsub module.
-"""
+"""Servers of the end-to-end tests with additions for benches: components that stand for users, and the server's own
+pubsub module."""
 
 import servers
 
@@ -31,7 +30,7 @@ class Ejabberd(servers.Ejabberd):
 
 
 class Multicast(Ejabberd):
-    """With mod_multicast as it is by default: 20 recipients a stanza."""
+    """ejabberd with mod_multicast in its default configuration: 20 recipients per stanza."""
 
     multicast = True
 

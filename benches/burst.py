@@ -1,6 +1,6 @@
-"""Measures the delay that one sender's burst causes another sender: the p99 of a publish and its reply, alone and during
-bursts, with the default limits of bytes and stanzas. It plays the XMPP server itself, and reads replies with little work,
-because its own time counts as a delay. It needs a release build of gjallar.
+"""Measures the delay that one sender's burst causes another sender: the p99 of a publish and its reply, alone and
+during bursts, with the default limits of bytes and stanzas. The script acts as the XMPP server, and reads replies
+with little work, because its own time counts as a delay. Needs a release build of gjallar.
 
     benches/burst.py [--requests 5000] [--mixed] [--rounds 5]
 """
@@ -26,7 +26,7 @@ REQUEST = re.compile(rb"<iq\b[^>]*type=['\"]get['\"][^>]*>")
 
 
 class Server:
-    """One connection of a component."""
+    """Connection of a component."""
 
     def __init__(self, listener):
         self.connection, _ = listener.accept()
@@ -47,7 +47,7 @@ class Server:
             text += self.connection.recv(1 << 16)
 
     def read(self):
-        """Counts the replies to both senders, and answers what the service asks."""
+        """Counts the replies to both senders, and answers requests of the service."""
         data = self.connection.recv(1 << 18)
         assert data, "the service ended"
         data = self.rest + data
@@ -87,7 +87,7 @@ def burst(number, mixed):
 
 
 def percentile(server, requests, mixed):
-    """The p99 and the median of another sender's publish, in milliseconds."""
+    """Returns the p99 and the median of another sender's publish, in milliseconds."""
     samples = []
     while len(samples) < SAMPLES:
         server.of_bot = 0

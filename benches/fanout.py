@@ -1,6 +1,7 @@
-"""Notifications a second to clients of Prosody, and processor time of the server for each, three ways in one run:
-gjallar with one stanza for each recipient, gjallar with one for many by mod_gjallar_fanout, and Prosody's own
-mod_pubsub. The processor time hardly depends on the load of the machine. It needs a release build of gjallar.
+"""Measures notifications per second to clients of Prosody, and the processor time of the server for each, in three
+ways: gjallar with one stanza for each recipient, gjallar with one stanza for many by mod_gjallar_fanout, and
+Prosody's own mod_pubsub. The processor time hardly depends on the load of the machine. Needs a release build of
+gjallar.
 
     benches/fanout.py [--clients 1000] [--events 40] [--rounds 5]
 """
@@ -39,7 +40,7 @@ class Prosody(servers.Fanout):
 
 
 class Stream:
-    """A client: raw XML."""
+    """Client with a raw XML stream."""
 
     def __init__(self, port):
         self.port, self.messages, self.text = port, 0, b""
@@ -74,19 +75,19 @@ class Stream:
         await self.until(b">")
 
     async def count(self, counter):
-        """Counts messages from now on."""
+        """Starts counting messages."""
         rest = self.text
         self.text = b""
         while data := await self.reader.read(262144):
             data = rest + data
             counter.add(data.count(b"</message>"))
             rest = data[-9:] if not data.endswith(b"</message>") else b""
-            # A mark that is cut in two ends within the next piece; a whole one within the rest counts once.
+            # A mark that is cut in two ends within the next chunk; a whole one within the rest counts once.
             rest = rest[rest.rfind(b"<"):] if b"<" in rest else b""
 
 
 def seconds_of(process):
-    """The processor time that it has used."""
+    """Returns the processor time used by a process."""
     fields = pathlib.Path(f"/proc/{process.pid}/stat").read_text().rsplit(")", 1)[1].split()
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 

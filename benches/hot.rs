@@ -1,5 +1,6 @@
-//! The functions that every publish and every notification goes through. `cargo bench` says how long they take.
-//! `cargo bench --bench hot -- instructions NAME` calls one 1 000 times in `counted`, for callgrind.
+//! Benchmarks of the functions on the path of every publish and notification. `cargo bench`
+//! measures their time. `cargo bench --bench hot -- instructions NAME` calls one function 1 000
+//! times in `counted`, for callgrind.
 #![allow(missing_docs, clippy::unwrap_used, clippy::panic)]
 
 use std::{
@@ -41,7 +42,7 @@ const PUBLISH: &str = "<iq type='set' id='4711' from='owner@localhost/desk' to='
     the question: Whether \'tis nobler in the mind to suffer</summary></entry></item></publish></pubsub></iq>";
 const RECIPIENT: &str = "francisco.4711@denmark.lit/barracks";
 
-/// A stream that repeats a stanza for ever.
+/// Endless stream that repeats a stanza.
 struct Repeated {
     opened: bool,
     text: String,
@@ -90,7 +91,7 @@ fn parse_a_publish() -> Iteration {
     })
 }
 
-/// A node with a thousand subscribers, and what somebody asks to publish there.
+/// Returns a node with a thousand subscribers, and a publish request for it.
 fn node() -> (Node, Publish) {
     let (id, owner) =
         (NodeId::parse("princely_musings").unwrap(), BareJid::new("owner@localhost").unwrap());
@@ -189,7 +190,7 @@ const HOT: [(&str, Make); 6] = [
     ("write an address", write_an_address),
 ];
 
-/// What callgrind is told to count.
+/// Code that callgrind counts.
 #[inline(never)]
 fn counted(hot: &mut dyn FnMut()) {
     for _ in 0..1000 {

@@ -1,4 +1,4 @@
-"""What `make bench` found: kept as JSON, and written into docs/BENCHMARKS.md as tables and plots."""
+"""Results of `make bench`: stored as JSON, and written into docs/BENCHMARKS.md as tables and plots."""
 
 import datetime
 import json
@@ -19,7 +19,7 @@ ROOT = pathlib.Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "benches/results.json"
 DOCUMENT = ROOT / "docs/BENCHMARKS.md"
 
-# The plots: what stands at the axes. Where there are several columns, there is one plot for each.
+# Axes of the plots. If there are several columns, each has a plot.
 PLOTS = {
     "audiences": ("subscribers", "notifications/s"),
     "outstanding": ("outstanding", "publishes/s"),
@@ -30,14 +30,14 @@ PLOTS = {
 
 
 def note(name, title, rows):
-    """Keeps what a bench found, with the machine, the versions and the date."""
+    """Stores the results of a bench, with the machine, the versions and the date."""
     results = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
     results[name] = {"title": title, "rows": rows, "at": circumstances()}
     RESULTS.write_text(json.dumps(results, indent=1) + "\n")
 
 
 def found(name):
-    """The rows of a bench as they were."""
+    """Returns the stored rows of a bench."""
     results = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
     return results.get(name, {}).get("rows", {})
 
@@ -58,7 +58,7 @@ def circumstances():
 
 
 def write():
-    """Writes the tables and plots of all that is kept."""
+    """Writes the tables and plots of all stored results."""
     results = json.loads(RESULTS.read_text())
     text = DOCUMENT.read_text()
     for name, result in results.items():

@@ -1,8 +1,8 @@
-"""Runs the same load against gjallar and what it is compared with, several times, side by side, and writes the tables
-and plots of docs/BENCHMARKS.md. `make bench` builds what it needs; BENCH chooses some.
+"""Runs the same load against gjallar and other systems, several times, side by side, and writes the tables and plots
+of docs/BENCHMARKS.md. `make bench` builds what it needs; BENCH selects benches.
 
-Every system connects to the load by XEP-0114 on loopback; or stands behind a real Prosody or ejabberd, of which the
-load is another component. gjallar keeps its items in a store on disk, and answers what it has synced.
+Every system connects to the load generator by XEP-0114 on loopback, or runs behind a real Prosody or ejabberd, of
+which the load generator is another component. gjallar keeps its items in a store on disk, and replies after the sync.
 """
 
 import argparse
@@ -27,7 +27,7 @@ import report  # noqa: E402
 import servers  # noqa: E402
 from behind import BEHIND, OWN, USERS, Ejabberd, Multicast, RaisedMulticast  # noqa: E402
 
-# Above what the benches ask for.
+# Higher than the benches need.
 LIMITS = {
     "MAX_JID_REQUESTS_PER_SECOND": 0, "MAX_DOMAIN_REQUESTS_PER_SECOND": 0,
     "MAX_SUBSCRIPTIONS": 2_000_000, "MAX_NODES": 1_000_000, "MAX_ITEMS": 1_000_000,
@@ -48,7 +48,7 @@ def peer(system, server, subscribers, *more):
 
 
 def resident(process, what="VmRSS"):
-    """MiB that a process has in memory, or had at the most (VmHWM)."""
+    """Returns the resident memory of a process in MiB, present or peak (VmHWM)."""
     for line in pathlib.Path(f"/proc/{process.pid}/status").read_text().splitlines():
         if line.startswith(what):
             return int(line.split()[1]) / 1024
@@ -77,7 +77,7 @@ def results(process):
 
 
 def at_the_socket(system, arguments, subscribers=1000, store=None, **options):
-    """What the load said, and the memory of the system: at the end, and at the most."""
+    """Returns the output of the load generator, and the memory of the system: at the end, and at its peak."""
     folder = store or tempfile.mkdtemp(prefix="gjallar-bench-")
     try:
         driver = load(*arguments)
@@ -88,7 +88,7 @@ def at_the_socket(system, arguments, subscribers=1000, store=None, **options):
         with running(started) as process:
             lines = results(driver)
             lines[0:0] = [{"what": "all", "seconds": time.monotonic() - begun}]
-            # The others end with the connection.
+            # The other systems end with the connection.
             memory = [resident(process, what) for what in ("VmRSS", "VmHWM")] if system == "gjallar" else None
             return lines, memory
     finally:
@@ -97,18 +97,18 @@ def at_the_socket(system, arguments, subscribers=1000, store=None, **options):
 
 
 def middle(values):
-    """The median of some runs, and all of them."""
+    """Returns the median of some runs, and all of them."""
     return {"median": statistics.median(values), "runs": values}
 
 
 class Benches:
-    """Each method is a bench; what it returns is a part of the report."""
+    """Benches by method; a docstring is the title of a section in the report, and the return value its rows."""
 
     def __init__(self, runs):
         self.runs = runs
 
     def in_turn(self, measures):
-        """Some measures, one after the other, and all of them again: so what the hour does, it does to all."""
+        """Runs several measurements in turns, so that changing load of the machine affects all of them equally."""
         values = {name: [] for name in measures}
         for run in self.rounds():
             for name, measure in measures.items():
@@ -226,7 +226,7 @@ class Benches:
 
     def behind(self):
         """Notifications a second behind a server, 1 000 subscribers of another component"""
-        # Neither server writes the stream header that tokio-xmpp's component asks for.
+        # Neither server writes the stream header that tokio-xmpp's component requires.
         return self.in_turn({
             f"{name}: {SYSTEMS[system]}": lambda server=server, system=system: behind_a_server(server, system)
             for name, server in BEHIND.items() for system in ("least", "gjallar", "own")})
@@ -261,7 +261,7 @@ class Benches:
         binary = next(message["executable"] for message in map(json.loads, built.splitlines())
                       if message.get("target", {}).get("name") == "hot" and message.get("executable"))
         rows, before = {name: instructions(binary, name) for name in HOT}, report.found("hot")
-        # Small steps must not add up, so the fewest there ever were are what counts.
+        # The reference is the lowest number ever measured, so that small regressions do not add up.
         fewest = {name: min(value, before.get(name, {}).get("fewest", value)) for name, value in rows.items()}
         for name, value in rows.items():
             if value > 1.03 * fewest[name]:
@@ -279,7 +279,7 @@ HOT = ("parse a publish", "decide a publish", "encode a record", "render a notif
 
 
 def instructions(binary, name):
-    """How many instructions a function of benches/hot.rs takes."""
+    """Returns the number of instructions of a function in benches/hot.rs."""
     said = subprocess.run(
         ["valgrind", "--tool=callgrind", "--callgrind-out-file=/dev/null", "--toggle-collect=hot::counted*",
          binary, "instructions", name], stderr=subprocess.PIPE, text=True, check=True).stderr
@@ -290,7 +290,8 @@ SYSTEMS = {
     "least": "the least possible work", "typed": "typed tokio-xmpp component", "gjallar": "gjallar",
     "own": "the server's own mod_pubsub"}
 def behind_a_server(kind, system):
-    """Notifications a second that a component of a server gets from another one, or from the server itself."""
+    """Measures notifications per second that a component of a server receives from another component, or from the
+    server itself."""
     with kind([]) as server, tempfile.TemporaryDirectory(prefix="gjallar-bench-") as store:
         address = f"127.0.0.1:{server.component_port}"
         with contextlib.ExitStack() as stack:
@@ -308,7 +309,7 @@ def behind_a_server(kind, system):
 
 
 def by_itself(kind, publishes, subscriptions):
-    """What a server's own module does."""
+    """Measures a server's own module."""
     with kind([]) as server:
         address = f"127.0.0.1:{server.component_port}"
 
@@ -330,7 +331,7 @@ def gjallar_alone(publishes, subscriptions):
 
 
 def sync():
-    """Milliseconds that the disk needs for the sync of a page of a file that is there, the median of a thousand."""
+    """Returns the milliseconds that the disk needs to sync a page of an existing file, the median of a thousand."""
     with tempfile.NamedTemporaryFile(prefix="gjallar-bench-") as file:
         file.write(bytes(4 << 20))
         os.fsync(file.fileno())

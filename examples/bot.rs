@@ -1,4 +1,4 @@
-//! A bot: publishes a number of items at a node, one a second, and prints when each is on disk.
+//! Bot that publishes a number of items to a node, one per second, and prints each when it is on disk.
 //!
 //! ```text
 //! cargo run --example bot -- bot@localhost pw pubsub.localhost princely_musings 10 127.0.0.1:5222

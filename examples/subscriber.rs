@@ -1,10 +1,10 @@
-//! A subscriber: subscribes to a node and prints each event as it arrives, until a number of items came.
+//! Subscriber that prints each event of a node as it arrives, until a number of items have arrived.
 //!
 //! ```text
 //! cargo run --example subscriber -- romeo@localhost pw pubsub.localhost princely_musings 10 127.0.0.1:5222
 //! ```
 //!
-//! Use an account that no other program reads messages of: the client takes all of them, stored ones included, and drops
+//! Use an account whose messages no other program reads: the client takes all of them, including stored ones, and drops
 //! everything but events.
 //!
 //! The last argument is a server on this machine, reached without TLS. Anywhere else leave out `at`.

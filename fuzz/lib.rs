@@ -1,4 +1,4 @@
-//! What the fuzz targets share: text to elements as the service reads them.
+//! Code shared by the fuzz targets: parsing of text into elements, as in the service.
 
 use futures::executor::block_on;
 use gjallar::xmpp::{StanzaLimits, StreamElement, StreamReader};
@@ -8,10 +8,10 @@ use minidom::Element;
 pub const OPENING: &str = "<stream:stream xmlns='jabber:component:accept' id='1' \
     xmlns:stream='http://etherx.jabber.org/streams'>";
 
-/// The service's limits.
+/// Limits of the service.
 pub const LIMITS: StanzaLimits = StanzaLimits { max_bytes: 65_536, max_depth: 128 };
 
-/// The first stanza of a text, if it is one.
+/// Parses the first stanza of a text; `None` if there is none.
 pub fn stanza(text: &[u8]) -> Option<Element> {
     let whole = [OPENING.as_bytes(), text].concat();
     let mut reader = StreamReader::new(whole.as_slice(), LIMITS);
@@ -24,8 +24,7 @@ pub fn stanza(text: &[u8]) -> Option<Element> {
     })
 }
 
-/// An element with all that has meaning, and nothing else: not which prefix stands for a namespace, nor the
-/// order of attributes.
+/// Canonical form of an element, independent of namespace prefixes and of the order of attributes.
 pub fn meaning(element: &Element) -> String {
     let mut attributes: Vec<_> = element
         .attrs()

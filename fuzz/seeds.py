@@ -1,4 +1,5 @@
-"""Writes what the fuzzer begins with: the requests in the examples of XEP-0060, their forms, an archive, records."""
+"""Writes the initial corpus of the fuzzer: the requests in the examples of XEP-0060, their forms, an archive,
+records."""
 
 import pathlib
 import re

@@ -1,4 +1,5 @@
-//! Archives: a text is read or refused by a line; what was read is written, and read again as the same.
+//! Archives: a text is imported, or refused with a line number; an imported archive is exported,
+//! and imported again with the same result.
 #![no_main]
 
 use futures::executor::block_on;
@@ -9,7 +10,7 @@ use gjallar::{
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|bytes: &[u8]| {
-    // Lines that are right but for their number are most of the way.
+    // Inputs are often valid except for a number in a line.
     let store = MemoryStore::new();
     let read = block_on(import(&store, &mut &bytes[..], Epochs::Same));
     if let Err(error) = &read {

@@ -1,5 +1,5 @@
-//! Forms: what is submitted is settings or a refusal; and a configuration that is shown, and submitted as it
-//! is, changes nothing.
+//! Forms: a submitted form results in settings or an error; a configuration form that is submitted
+//! unchanged changes nothing.
 #![no_main]
 
 use gjallar::xmpp::stanza::forms::node_config;

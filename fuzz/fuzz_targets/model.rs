@@ -1,5 +1,6 @@
-//! Sequences of requests against a model: a second, simple reading of XEP-0060's privileges (§4.1), of what a
-//! node keeps and of who is told. After each step the service and the model agree.
+//! Sequences of requests against a model: a second, simple implementation of XEP-0060's privileges
+//! (§4.1), of the items of a node, and of audiences. After each step the service and the model must
+//! agree.
 #![no_main]
 
 use std::{
@@ -60,7 +61,7 @@ enum StepKind {
     PublishModel(u8),
 }
 
-/// A node as the model has it.
+/// Expected state of a node.
 #[derive(Default)]
 struct Node {
     affiliations: BTreeMap<&'static str, Affiliation>,
@@ -71,7 +72,7 @@ struct Node {
     publish_model: u8,
 }
 
-/// StepKind is told, and to whom.
+/// Kind of an event, and its recipients.
 type Told = (&'static str, BTreeSet<String>);
 
 impl Node {
@@ -140,7 +141,7 @@ fn affiliation(number: u8) -> Affiliation {
     Affiliation::ALL[usize::from(number) % Affiliation::ALL.len()]
 }
 
-/// Whether the request is granted, and what is told then.
+/// Returns whether the request succeeds, and the expected notifications.
 fn expected(
     nodes: &mut BTreeMap<&'static str, Node>,
     former_owners: &mut BTreeMap<&'static str, BTreeSet<&'static str>>,
@@ -149,7 +150,8 @@ fn expected(
     what: &StepKind,
 ) -> (bool, Option<Told>) {
     if matches!(what, StepKind::Create | StepKind::Publish(_)) {
-        // A first publisher creates the node; one that was deleted, only if it owned that.
+        // The first publisher creates the node; a deleted node is created again only by a former
+        // owner.
         let is_new = !nodes.contains_key(name);
         let is_free = former_owners.get(name).is_none_or(|owners| owners.contains(who));
         if is_new && is_free {
@@ -341,7 +343,7 @@ fuzz_target!(|steps: Vec<ModelStep>| {
             let (is_granted, told) = expected(&mut nodes, &mut former_owners, who, name, what);
             let result = asked(&service, who, name, what).await;
             assert_eq!(result.is_ok(), is_granted, "{who} {name} {what:?}: {result:?}");
-            // StepKind entities are told that need not be subscribed is not modelled.
+            // Notifications to entities that need not be subscribed are not modelled.
             let is_event = |telling: &Arc<WindowEntry>| {
                 !matches!(telling.notification.audience, Audience::Explicit(_))
             };

@@ -1,5 +1,5 @@
-//! Records of the store: bytes whose checksum is right are a record or damaged; and a record that is read
-//! and written again is the same.
+//! Records of the store: bytes with a valid checksum are decoded or reported as corrupt; a decoded
+//! record is encoded, and decoded again with the same result.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;

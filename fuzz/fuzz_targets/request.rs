@@ -1,4 +1,4 @@
-//! PubsubRequest parsing: a stanza is a request or a refusal; and what was understood of a payload stands alone.
+//! Requests: a stanza is parsed or refused; a parsed payload is a self-contained document.
 #![no_main]
 
 use gjallar::xmpp::{

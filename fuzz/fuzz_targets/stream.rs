@@ -1,5 +1,5 @@
-//! The stream reader: whatever comes in, in whatever pieces, it ends in stanzas, refusals or a fault; and
-//! a stanza that is written again is read as the same.
+//! Stream reader: any input, in chunks of any size, results in stanzas, stanza errors or a stream
+//! error; a stanza that is serialized and read again is the same.
 #![no_main]
 
 use std::{
@@ -18,7 +18,7 @@ use libfuzzer_sys::fuzz_target;
 use minidom::Element;
 use tokio::io::{AsyncRead, ReadBuf};
 
-/// Gives a few bytes at a time.
+/// Reader that returns a few bytes at a time.
 struct Pieces<'a>(&'a [u8], usize);
 
 impl AsyncRead for Pieces<'_> {
@@ -42,7 +42,7 @@ fn read(bytes: &[u8], piece: usize) -> Vec<String> {
             Ok(StreamElement::Stanza(element)) => written_and_read(&element),
             Ok(StreamElement::Closed) => return all,
             Ok(other) => format!("{other:?}"),
-            // Which of several reasons the parser gives depends on where it was cut.
+            // Which of several errors the parser reports depends on the chunks.
             Err(_) => {
                 all.push("a fault".into());
                 return all;
@@ -51,12 +51,12 @@ fn read(bytes: &[u8], piece: usize) -> Vec<String> {
     }
 }
 
-/// An element as text, from which it can be read again.
+/// Serializes an element to text from which it can be read again.
 fn written_and_read(element: &Element) -> String {
     let text = stand_alone(element);
     match stanza(text.as_bytes()) {
         Some(again) => assert_eq!(meaning(&again), meaning(element)),
-        // Written out it may be longer, and too long.
+        // The serialized form may be longer than the limit.
         None => assert!(text.len() > LIMITS.max_bytes / 8, "{text} cannot be read"),
     }
     let error = StanzaError::new("modify", "bad-request");
@@ -67,6 +67,6 @@ fn written_and_read(element: &Element) -> String {
 fuzz_target!(|bytes: &[u8]| {
     let Some((first, rest)) = bytes.split_first() else { return };
     let whole = [if *first < 128 { OPENING.as_bytes() } else { &[] }, rest].concat();
-    // Where it is cut makes no difference.
+    // The size of the chunks makes no difference.
     assert_eq!(read(&whole, 64 * 1024), read(&whole, usize::from(first % 16) + 1));
 });

@@ -1,11 +1,13 @@
 """Plays the scripts of tests/xep0060 against gjallar and the pubsub modules of Prosody and ejabberd, and writes into
 docs/CONFORMANCE.md how many steps are answered as XEP-0060 demands. `make compare` runs it.
 
-The scripts assert more than the XEP does, for they are tests of gjallar. `is_demanded` and `difference` leave out
-what the XEP permits. A request below the comment `# choice`, to which the XEP names no answer, is not sent, and an event
-below it is not expected. A request below `# refused`, for which the XEP names no condition, may have any error. Where a
-service gave a subscription a SubID, requests have it. Each script has a server of its own. Two components of it stand for the clients: users who may create
-nodes, and strangers who may not.
+The scripts assert more than the XEP demands, because they are tests of gjallar. `is_demanded` and `difference` ignore
+what the XEP permits. A request below the comment `# choice`, to which the XEP names no answer, is not sent, and an
+event below it is not expected. A request below `# refused`, for which the XEP names no condition, may have any error.
+If a service assigned a SubID to a subscription, requests have it.
+
+Each script has a separate server. Two components of the server stand for the clients: users who may create nodes, and
+strangers who may not.
 """
 
 import asyncio
@@ -43,7 +45,7 @@ class Prosody(behind.Prosody):
 
 
 class Ejabberd(behind.Ejabberd):
-    # It decides which access models gjallar offers, and the scripts are without those that need rosters.
+    # The privilege decides which access models gjallar offers, and the scripts exclude models that need rosters.
     privilege = None
 
     def prepare(self):
@@ -54,12 +56,12 @@ class Ejabberd(behind.Ejabberd):
         config.write_text(f"acl:\n  creators:\n    server: {USERS}\naccess_rules:\n  creators:\n    allow: creators\n{text}")
 
 
-# Name, server, and the service that is played against.
+# Name, server, and the JID of the tested service.
 SERVICES = {"gjallar": (Ejabberd, SERVICE), "Prosody": (Prosody, OWN), "ejabberd": (Ejabberd, OWN)}
 
 
 class Link:
-    """A component's stream: stanzas in and out."""
+    """Stream of a component: sends and receives stanzas."""
 
     def __init__(self, reader, writer):
         self.reader, self.writer = reader, writer
@@ -93,7 +95,7 @@ class Link:
                 self.waiting.append(element)
 
     async def take(self, is_it, patience=PATIENCE):
-        """The first stanza that is wanted, or nothing if none comes in time."""
+        """Returns the first stanza that matches, or None after a timeout."""
         try:
             async with asyncio.timeout(patience):
                 while True:
@@ -107,8 +109,8 @@ class Link:
 
 
 def steps(script, service):
-    """Each step of a script: its line, the comment that marks it, the client, the verb and the stanza; and the JIDs of the
-    clients. Names are those of `service` and of the component that stands for the clients."""
+    """Returns each step of a script (its line, the comment that marks it, the client, the verb and the stanza), and
+    the JIDs of the clients. The domains are those of `service` and of the component that stands for the clients."""
     def renamed(text):
         text = re.sub(r"@[a-z]+\.example", f"@{STRANGERS}", text.replace("@localhost", f"@{USERS}"))
         return text.replace(SERVICE, service)
@@ -135,7 +137,7 @@ def steps(script, service):
 
 
 def parsed(stanza):
-    """A stanza of a script without fields of gjallar's own."""
+    """Parses a stanza of a script, without fields that only gjallar has."""
     outer = ET.fromstring(f"<o xmlns='{STREAM}' xmlns:scansion='{SCANSION}'>{stanza}</o>")
     for form in outer.iter(f"{FORM}x"):
         for field in [field for field in form if field.get("var", "").startswith("x-gjallar#")]:
@@ -144,7 +146,7 @@ def parsed(stanza):
 
 
 def set_subid(sent, subids):
-    """Gives a request the SubID of its subscription (§6.2.1, §6.3.2), if the service gave it one."""
+    """Gives a request the SubID of its subscription (§6.2.1, §6.3.2), if the service assigned one."""
     for name in ("unsubscribe", "options"):
         for element in sent.iter(f"{{{PUBSUB}}}{name}"):
             element.attrib.pop("subid", None)
@@ -154,8 +156,8 @@ def set_subid(sent, subids):
 
 
 def is_demanded(stanza):
-    """Whether the XEP has services send this. §8.9.4 permits notices of affiliations, §6.1.7 last items, §8.6 forms for
-    owners. What else a service speaks is not of this XEP."""
+    """Returns whether the XEP requires services to send a stanza. §8.9.4 permits notices of affiliations, §6.1.7 last
+    items, §8.6 forms for owners. Other protocols of a service are outside the XEP."""
     if stanza.tag.endswith("}message"):
         event = stanza.find(f"{{{EVENT}}}event")
         return event is not None and len(event) > 0 and stanza.find("{urn:xmpp:delay}delay") is None
@@ -163,13 +165,13 @@ def is_demanded(stanza):
 
 
 async def play(script, port, service):
-    """How many steps of a script the XEP demands, and which of them come otherwise."""
+    """Plays a script; returns the number of steps that the XEP demands, and the steps with another result."""
     jids, all_steps = steps(script, service)
     links, number, others = {domain: await Link.open(port, domain) for domain in (USERS, STRANGERS)}, 0, []
-    # Fields that somebody submitted, requests that are not of this XEP, and whether the newest item is of a
-    # publication: an item that comes after a subscription is the last one.
+    # Submitted fields, requests outside the XEP, and whether the newest item was sent by a publication: an item
+    # after a subscription is the last one.
     submitted, foreign, is_published = {"FORM_TYPE"}, set(), True
-    # Requests that are left out, those that may have any error, events that may be sent or not, and SubIDs by node and JID.
+    # Skipped requests, requests for which any error is accepted, optional events, and SubIDs by node and JID.
     left_out, refused, permitted, subids = set(), set(), [], {}
     for index, (line, mark, client, verb, stanza) in enumerate(all_steps):
         jid = jids[client]
@@ -219,7 +221,7 @@ async def play(script, port, service):
                      if other == client and verb == "receives:" and mark != CHOICE]
 
             def is_instead(other):
-                """Whether a stanza comes instead of the expected one: no later step expects it."""
+                """Returns whether a stanza replaces the expected one, because no later step expects it."""
                 return is_similar(other) and all(difference(step, other, submitted) for step in later)
             similar = next(filter(is_instead, link.waiting), None) if got is None and demanded else None
             reason = None
@@ -250,18 +252,18 @@ async def play(script, port, service):
     return number, others
 
 
-# What the XEP leaves free: texts for people, the type of an error and what it repeats, how a message is named and
-# kept, which page of a list an answer is, and whether a creation is confirmed by more than its result.
+# Elements that the XEP leaves to the service: texts for people, type and repeated content of an error, ids and
+# storage hints of messages, the page of a list, and elements in the reply to a creation.
 FREE = {"text", "stanza-id", "no-store", "delay", "set"}
 FREE_ATTRIBUTES = {"message": {"id", "type"}, "error": {"type"}, "identity": {"name"}}
-# Lists that have nothing else in them. Elsewhere an unknown element does no harm.
+# Lists whose entries must match completely. Elsewhere unknown elements are ignored.
 COMPLETE = {"items", "affiliations", "subscriptions"}
-# Features that a service of XEP-0060 has to announce to be found.
+# Features that a service of XEP-0060 has to announce.
 FEATURES = {PUBSUB, f"{PUBSUB}#publish"}
 
 
 def difference(expected, got, submitted):
-    """What is not as demanded, if anything is."""
+    """Returns the difference to the demanded stanza, or None."""
     if expected.tag != got.tag:
         return f"{short(got)} is not {short(expected)}"
     name = expected.tag.split("}")[-1]
@@ -280,7 +282,7 @@ def difference(expected, got, submitted):
     there = list(got)
     for child in expected:
         is_free = child.tag.split("}")[-1] in FREE
-        # What nobody set is the service's choice.
+        # Values of fields that were not submitted are the service's choice.
         is_free |= child.tag == f"{FORM}field" and child.get("var") not in submitted
         is_feature = child.tag == f"{{{DISCO}info}}feature"
         is_free |= is_feature and (child.get("var") not in FEATURES or expected.get("node") is not None)
@@ -301,7 +303,7 @@ def difference(expected, got, submitted):
 
 
 def normal(text):
-    """Booleans have two spellings."""
+    """Normalizes the two spellings of booleans."""
     return {"true": "1", "false": "0"}.get(text, text)
 
 
@@ -310,12 +312,13 @@ def short(element):
 
 
 async def compared(script, name):
-    """How many steps the XEP demands of a service, and which of them come otherwise."""
+    """Returns the number of steps that the XEP demands of a service, and the steps with another result."""
     server, service = SERVICES[name]
     with server([]) as running, tempfile.TemporaryDirectory() as folder, contextlib.ExitStack() as stack:
         if service == SERVICE:
             stack.enter_context(Gjallar(running.component_port, folder, creators=USERS, admins=f"admin@{USERS}",
-                                        # It would ask the components that stand for the clients.
+                                        # Discovery of multicast would query the components that stand for the
+                                        # clients.
                                         link_multicast="off"))
         return await play(script, running.component_port, service)
 

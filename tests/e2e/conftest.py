@@ -1,4 +1,4 @@
-"""Fixtures: each test runs against each server, with the real binary and a store of its own."""
+"""Fixtures: each test runs against each server, with the real binary and a separate store."""
 
 import asyncio
 import functools

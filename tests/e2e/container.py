@@ -1,6 +1,5 @@
-"""A Debian of its own with a systemd of its own, in a folder that systemd-nspawn boots. It has no network but its
-loopback.
-"""
+"""Separate Debian with its own systemd, in a folder that systemd-nspawn boots. The only network interface is
+loopback."""
 
 import os
 import pathlib
@@ -10,7 +9,7 @@ import tempfile
 
 from servers import PROJECT, make_root, wait_for
 
-# What is on the machine is installed as root.
+# Packages on the machine are installed as root.
 AS_ROOT = [] if os.geteuid() == 0 else ["sudo"]
 
 
@@ -21,7 +20,7 @@ def run(*command, **more):
 
 
 class Container:
-    """A Debian release that runs, with some packages; a context manager."""
+    """Running Debian release with some packages; a context manager."""
 
     def __init__(self, release, *packages):
         self.release, self.packages = release, packages
@@ -41,16 +40,16 @@ class Container:
         self.remove()
 
     def make(self):
-        """A copy, for what a test installs does not stay."""
+        """Makes a copy of the root folder, so that changes by a test are discarded."""
         made = PROJECT / "target/servers" / "-".join([self.release, *self.packages])
         make_root(self.release, made, *self.packages)
         run("cp", "-a", made, self.root)
-        # An installer writes it.
+        # An installer writes this file.
         run("tee", self.root / "etc/hosts", input="127.0.0.1 localhost\n::1 localhost\n")
 
     def boot(self):
         self.log = tempfile.TemporaryFile()
-        # Its network has nobody but itself in it. systemd 258 and later need the unified hierarchy of cgroups, and
+        # The network has only the container in it. systemd 258 and later need the unified hierarchy of cgroups, and
         # without this variable systemd-nspawn uses the hierarchy of this machine.
         self.nspawn = subprocess.Popen(
             [*AS_ROOT, "env", "SYSTEMD_NSPAWN_UNIFIED_HIERARCHY=1", "systemd-nspawn", "-q", "-b", "-D", str(self.root),
@@ -62,7 +61,7 @@ class Container:
                  "the container to be up", 60)
 
     def init(self):
-        """The first process in there, which is a child of nspawn's or a child of that."""
+        """Returns the process id of the container's init, a child or grandchild of nspawn."""
         known = [str(self.nspawn.pid)]
         for pid in known:
             try:
@@ -75,7 +74,8 @@ class Container:
         return None
 
     def inside(self, *command, **environment):
-        """Arguments for subprocess: a command in there, with nothing of this machine's environment."""
+        """Returns arguments for subprocess that run a command in the container, without the environment of this
+        machine."""
         return dict(
             args=[*AS_ROOT, "nsenter", "--target", self.leader, "--all", "--wd=/", *map(str, command)],
             env={"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", **environment}, text=True)
@@ -84,11 +84,11 @@ class Container:
         return subprocess.run(**self.inside(*command), capture_output=True, check=False, **more)
 
     def ask(self, *command):
-        """What a command prints in there, whether it fails or not."""
+        """Returns the output of a command in the container, even if it fails."""
         return self.enter(*command).stdout.strip()
 
     def run(self, *command, **more):
-        """What a command prints in there that must not fail."""
+        """Returns the output of a command in the container that must succeed."""
         done = self.enter(*command, **more)
         assert done.returncode == 0, f"{command}: {done.stdout}{done.stderr}"
         return done.stdout
@@ -102,7 +102,7 @@ class Container:
     def remove(self):
         try:
             if self.nspawn:
-                # Its parent may be sudo, which is another user's.
+                # The parent may be sudo, which runs as another user.
                 subprocess.run([*AS_ROOT, "kill", str(self.nspawn.pid)], check=False)
                 try:
                     self.nspawn.wait(30)

@@ -1,7 +1,7 @@
-"""The demo: the main job on a real server, from an empty folder to a summary with figures.
+"""Demo of the main use cases on a real server, from an empty folder to a summary with figures.
 
-A private Prosody on free loopback ports; gjallar on a sled store; an owner (slixmpp) who creates a node and
-manages nodes by ad-hoc commands; a bot and two subscribers (examples/, on tokio-xmpp); a SIGKILL; a restart.
+A private Prosody on free loopback ports; gjallar on a sled store; an owner (slixmpp) who creates a node and manages
+nodes by ad-hoc commands; a bot and two subscribers (examples/, on tokio-xmpp); a SIGKILL; a restart.
 """
 
 import asyncio
@@ -19,7 +19,7 @@ ITEMS = 10
 
 
 def say(text):
-    # In one piece, for the programs' lines come from threads of their own.
+    # One write, because the output of the programs is printed by other threads.
     sys.stdout.write(f"{text}\n")
     sys.stdout.flush()
 
@@ -29,7 +29,7 @@ def step(text):
 
 
 class Example:
-    """One of the programs in examples/, whose output is shown line by line as it comes."""
+    """Program of examples/, whose output is shown line by line as it arrives."""
 
     def __init__(self, name, user, server):
         program = binaries() / "examples" / name
@@ -62,7 +62,7 @@ class Example:
 
 
 async def by_command(owner):
-    """Lists, configures and deletes nodes as any client with ad-hoc commands can (XEP-0050)."""
+    """Lists, configures and deletes nodes like any client with ad-hoc commands (XEP-0050)."""
     commands = owner.xmpp.plugin["xep_0050"]
 
     async def send(name, **options):
@@ -117,7 +117,7 @@ async def read_back(server):
 
 
 def scene(server, gjallar):
-    """The scene itself; the figures of the summary."""
+    """Runs the scene; returns the figures of the summary."""
     asyncio.run(prepare(server))
 
     step("two subscribers subscribe; the bot publishes an item a second")

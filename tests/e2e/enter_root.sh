@@ -1,7 +1,7 @@
 #!/bin/sh
 # enter_root.sh FOLDER COMMAND...: runs a command with another root folder, in a mount namespace that ends with it. The
-# folder for temporary files is this machine's, so its paths are the same inside. Each step is an exec: the command has
-# the process id of this script, and gets its signals.
+# folder for temporary files is this machine's, so its paths are the same inside. Each step is an exec, so the command
+# has the process id of this script, and receives its signals.
 root=$1
 shift
 user=

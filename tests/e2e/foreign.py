@@ -1,6 +1,5 @@
-"""Other services with something in them, made by themselves: Prosody's and ejabberd's own pubsub modules at
-own.localhost, with each kind of storage that they have. Idavoll runs on no current Debian: its tables are filled by SQL.
-"""
+"""Other services with data created by themselves: the pubsub modules of Prosody and ejabberd at own.localhost, with
+each kind of storage that they support. Idavoll runs on no current Debian, so its tables are filled by SQL."""
 
 import os
 import pathlib
@@ -21,13 +20,13 @@ ODD = "ä/b_c.d%2f 'e' \"<&>"
 
 
 class Postgres:
-    """A private PostgreSQL on loopback; a context manager."""
+    """Private PostgreSQL on loopback; a context manager."""
 
     def __enter__(self):
         self.folder = pathlib.Path(tempfile.mkdtemp(prefix="gjallar-postgres-"))
         (self.port,) = free_ports(1)
         binaries = max(pathlib.Path("/usr/lib/postgresql").glob("*/bin"))
-        # It does not run as root.
+        # PostgreSQL does not run as root.
         self.user = "postgres" if os.geteuid() == 0 else None
         if self.user:
             os.chown(self.folder, pwd.getpwnam(self.user).pw_uid, -1)
@@ -48,7 +47,7 @@ class Postgres:
         assert done.returncode == 0, done.stdout + done.stderr
 
     def create(self, name, schema=""):
-        """A new database; its URL."""
+        """Creates a database; returns its URL."""
         self.sql(f"CREATE DATABASE {name}", "postgres")
         self.sql(schema, name)
         return f"postgres://gjallar@127.0.0.1:{self.port}/{name}"
@@ -59,7 +58,7 @@ class Postgres:
 
 
 class Prosody(servers.Prosody):
-    """With its own service, which keeps what it has as `storage` says."""
+    """Prosody with its own pubsub service, which stores data as `storage` says."""
 
     def __init__(self, storage):
         super().__init__(PEOPLE)
@@ -86,7 +85,7 @@ class Ejabberd(servers.Ejabberd):
 
 
 class Exporting(Ejabberd):
-    """It keeps what it has in Mnesia, and writes it as SQL when it starts the second time (export2sql)."""
+    """ejabberd that stores its data in Mnesia, and writes it as SQL at its second start (export2sql)."""
 
     START = servers.Ejabberd.START.replace(
         "file:write_file",
@@ -104,7 +103,7 @@ def ejabberd_sql(kind, database, more=""):
 
 
 async def fill(server):
-    """Something of everything that both modules have."""
+    """Creates every kind of data that both modules have."""
     async with clients(server.client_port, *PEOPLE) as (owner, bot, alice, bob, mallory):
         pubsub = owner.pubsub
         await pubsub.create_node(OWN, "news/a", config=form(
@@ -130,17 +129,17 @@ async def fill(server):
 
 
 async def fill_more(server):
-    """What only ejabberd has: approval, and nodes of an account."""
+    """Creates data that only ejabberd has: approval, and nodes of an account."""
     async with clients(server.client_port, *PEOPLE) as (owner, _, alice, bob, _):
         await owner.pubsub.create_node(OWN, "asks", config=form(owner, access_model="authorize", max_items="max"))
         await alice.pubsub.subscribe(OWN, "asks")
         await owner.pubsub.modify_subscriptions(OWN, "asks", [(alice.jid, "subscribed")])
         await bob.pubsub.subscribe(OWN, "asks")
-        # Its own account's.
+        # The node of the account itself.
         await owner.pubsub.publish(None, "urn:pep", id="1", payload=entry("of an account"))
 
 
-# The tables that Idavoll 0.9 has, as its db/pubsub.sql describes them.
+# The tables of Idavoll 0.9, as in its db/pubsub.sql.
 IDAVOLL = """
 CREATE TABLE entities (entity_id serial PRIMARY KEY, jid text NOT NULL UNIQUE);
 CREATE TABLE nodes (
@@ -184,7 +183,7 @@ INSERT INTO items (node_id, item, publisher, data, date) SELECT node_id, item, p
 """
 
 
-# ejabberd has a table for the options of subscriptions, but its module takes none.
+# ejabberd has a table for the options of subscriptions, but its module does not write it.
 OPTIONS = f"""
 INSERT INTO pubsub_subscription_opt (subid, opt_name, opt_value) SELECT substr(subscriptions, 3), name, value
     FROM pubsub_state, (SELECT 'DELIVER' AS name, '0' AS value UNION SELECT 'EXPIRE', '2096-10-02T07:06:40Z') AS wanted
@@ -193,7 +192,7 @@ INSERT INTO pubsub_subscription_opt (subid, opt_name, opt_value) SELECT substr(s
 
 
 def with_options(database):
-    """The file of SQLite, with options of a subscription in it."""
+    """Returns the SQLite file, with options of a subscription in it."""
     connection = sqlite3.connect(database)
     connection.executescript(OPTIONS)
     connection.close()
@@ -201,7 +200,7 @@ def with_options(database):
 
 
 def from_dump(dump, database):
-    """A file of SQLite with what ejabberd wrote as SQL."""
+    """Returns a SQLite file with the SQL that ejabberd wrote."""
     schema = (servers.ROOT / "usr/share/ejabberd/sql/lite.sql").read_text()
     connection = sqlite3.connect(database)
     connection.executescript(schema)

@@ -1,6 +1,5 @@
-"""`make clients`: clients in Java and Go. Smack's own integration tests for pubsub, a walk through what else Smack offers
-for it, and one through mellium's package.
-"""
+"""`make clients`: clients in Java and Go. Smack's own integration tests for pubsub, a program that uses Smack's other
+pubsub features, and one that uses mellium's package."""
 
 import pathlib
 import subprocess
@@ -15,7 +14,7 @@ pytestmark = pytest.mark.parametrize("server", ["ejabberd", "prosody"], indirect
 
 
 def run(*command, folder):
-    """What a program says, which has to end well."""
+    """Returns the output of a program that must succeed."""
     done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=300, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout + done.stderr
@@ -23,7 +22,7 @@ def run(*command, folder):
 
 @pytest.fixture(scope="session")
 def java(tmp_path_factory):
-    """A command that runs a program with Smack."""
+    """Returns a command that runs a program with Smack."""
     classpath = tmp_path_factory.mktemp("smack") / "classpath"
     run("mvn", "-q", "-B", "dependency:build-classpath", f"-Dmdep.outputFile={classpath}", folder=HERE / "smack")
     return ["java", "-cp", classpath.read_text()]

@@ -1,4 +1,4 @@
-"""Libervia's backend and its command line, in a session bus of their own; a context manager."""
+"""Libervia's backend and command line, in a separate session bus; a context manager."""
 
 import os
 import pathlib
@@ -8,14 +8,14 @@ from servers import DOMAIN, PASSWORD
 
 TIMEOUT = 60
 NAME = "org.libervia.Libervia"
-# Lines about optional modules come before what a command says.
+# Lines about optional modules precede the output of a command.
 NOISE = ("ProgressBar", "Progress bar", "--", "Missing module", "")
 
 
 class Libervia:
     def __init__(self, folder):
         self.folder = pathlib.Path(folder)
-        # Its programs look for Debian's Python by name.
+        # Libervia's programs look for Debian's Python by name.
         self.environment = dict(os.environ, PATH="/usr/bin:/bin", HOME=str(self.folder))
         for variable in ("XDG_CONFIG_HOME", "XDG_DATA_HOME", "XDG_CACHE_HOME"):
             self.environment.pop(variable, None)
@@ -39,7 +39,7 @@ class Libervia:
             process.wait(20)
 
     def run(self, *arguments, text=None):
-        """What a command says, which has to end well."""
+        """Returns the output of a command that must succeed."""
         done = subprocess.run(
             ["libervia-cli", *arguments], env=self.environment, input=text, capture_output=True, text=True,
             timeout=TIMEOUT, check=False)
@@ -48,11 +48,11 @@ class Libervia:
         return "\n".join(said)
 
     def logged(self):
-        """What the backend logged."""
+        """Returns the log of the backend."""
         return (self.folder / "backend.log").read_text()
 
     def connect(self, user, port):
-        """Makes a profile of an account and connects it."""
+        """Creates a profile for an account and connects it."""
         self.run("profile", "create", user, "-j", f"{user}@{DOMAIN}/libervia", "-x", PASSWORD, "-p", "")
         for name, value in (("Force server", "127.0.0.1"), ("Force port", str(port)), ("check_certificate", "false")):
             subprocess.run(

@@ -1,10 +1,10 @@
 #!/bin/sh
 # make_root.sh RELEASE FOLDER PACKAGE...: makes a root folder with packages of a Debian release, by mmdebstrap. A folder
-# that has the same packages and is younger than a week stays as it is. The mirror is that of this machine's apt.
+# with the same packages that is younger than a week is kept. The mirror is that of this machine's apt.
 set -eu
 release=$1 folder=$2
 shift 2
-# Package lists stay, so that apt can tell what is there; another layout has another version.
+# Package lists are kept for queries with apt; a change of the layout needs a new version.
 wanted="2 $release $*"
 if [ "$(cat "$folder/.packages" 2>/dev/null)" = "$wanted" ] && [ -n "$(find "$folder/.packages" -mtime -7)" ]; then
     exit 0
@@ -30,7 +30,7 @@ fi
 temporary=$(mktemp -d)
 trap 'rm -rf "$temporary"; $as_root rm -rf --one-file-system "$folder.new"' EXIT
 trap 'exit 130' INT TERM HUP
-# Proxies and what this machine accepts of its mirror hold for the root folder too.
+# Proxies and this machine's settings for its mirror also apply to the root folder.
 apt-config dump | grep -E '^Acquire::(Check-|Retries|https?::)' > "$temporary/apt.conf" || true
 mkdir -p "$(dirname "$folder")"
 $as_root rm -rf --one-file-system "$folder.new"

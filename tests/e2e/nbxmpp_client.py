@@ -1,8 +1,6 @@
-"""A client on nbxmpp, the library of Gajim; runs with Debian's Python, which has the bindings to GLib. Each step is a line.
-
-`hear` subscribes to a node and tells each event that nbxmpp reports, until a retraction of the item "end"; `configure`
-makes a node and changes it twice with one form.
-"""
+"""Client on nbxmpp, the library of Gajim; runs with Debian's Python, which has the bindings to GLib. Prints each step
+as a line. `hear` subscribes to a node and prints each event that nbxmpp reports, until a retraction of the item
+"end"; `configure` creates a node and changes it twice with one form."""
 
 import sys
 

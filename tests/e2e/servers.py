@@ -1,7 +1,7 @@
 """Private, throwaway XMPP servers on loopback: Prosody and ejabberd from the packages of a Debian release.
 
-Each has a data folder of its own, free ports, accounts that are there from the start, and the component
-pubsub.localhost. Standard library only, so that the demo can use it too.
+Each server has a separate data folder, free ports, predefined accounts, and the component pubsub.localhost. Standard
+library only, so that the demo can use this module too.
 """
 
 import itertools
@@ -22,30 +22,30 @@ PASSWORD = "pw"
 
 HERE = pathlib.Path(__file__).resolve().parent
 PROJECT = HERE.parents[1]
-# The Debian release whose servers run. Those of another release than this machine's are in a root folder.
+# Debian release of the servers. Servers of another release than this machine's are in a root folder.
 THIS_RELEASE = platform.freedesktop_os_release().get("VERSION_CODENAME", "")
 RELEASE = os.environ.get("DEBIAN_RELEASE") or THIS_RELEASE
 ROOT = pathlib.Path("/") if RELEASE == THIS_RELEASE else PROJECT / "target/servers" / RELEASE
 
 
 def make_root(release, folder, *packages):
-    """A root folder with packages of a Debian release; one of the last days is kept."""
+    """Makes a root folder with packages of a Debian release; keeps one from the last days."""
     subprocess.run([HERE / "make_root.sh", release, folder, *packages], check=True)
 
 
 def make_server_root():
-    """Makes ROOT, if it is not this machine's own."""
+    """Makes ROOT, unless it is this machine's own."""
     if RELEASE != THIS_RELEASE:
         make_root(RELEASE, ROOT, *(HERE / "server-packages.txt").read_text().split())
 
 
 def in_root(*command):
-    """A command line that runs in ROOT."""
+    """Returns a command line that runs in ROOT."""
     return list(command) if RELEASE == THIS_RELEASE else [str(HERE / "enter_root.sh"), str(ROOT), *command]
 
 
 def free_ports(number):
-    """Ports that nobody listens at. Held together, so that they differ."""
+    """Returns ports without a listener. All are held at the same time, so that they differ."""
     sockets = [socket.socket() for _ in range(number)]
     try:
         for each in sockets:
@@ -57,7 +57,7 @@ def free_ports(number):
 
 
 def wait_for(condition, what, timeout=30):
-    """Waits until a condition holds, and says what it was if it never does."""
+    """Waits until a condition holds; names the condition on a timeout."""
     end = time.monotonic() + timeout
     while not condition():
         if time.monotonic() > end:
@@ -74,7 +74,7 @@ def is_open(port):
 
 
 class Server:
-    """A server in a folder of its own; a context manager."""
+    """Server in a separate folder; a context manager."""
 
     domain = DOMAIN
     component = SERVICE
@@ -83,7 +83,7 @@ class Server:
         self.users = list(users)
 
     def __enter__(self):
-        # Between the choice of a port and its use another process may take it.
+        # Another process may take a chosen port before it is used.
         for attempt in range(3):
             self.folder = pathlib.Path(tempfile.mkdtemp(prefix=f"gjallar-{self.name}-"))
             self.client_port, self.component_port, self.http_port = free_ports(3)
@@ -116,7 +116,7 @@ class Server:
 
     @property
     def websocket(self):
-        """Where browsers connect."""
+        """URL of the websocket for browsers."""
         return f"ws://127.0.0.1:{self.http_port}/xmpp-websocket"
 
     def halt(self):
@@ -138,7 +138,7 @@ class Server:
         return dict(os.environ)
 
     def shipped(self, name):
-        """What config/ offers an administrator, with this server's port, JID and secret."""
+        """Returns the contents of a file in config/, with this server's port, JID and secret."""
         text = (PROJECT / "config" / name).read_text()
         for example, real in [
                 ("5347", str(self.component_port)), ("pubsub.example.org", self.component),
@@ -178,11 +178,11 @@ VirtualHost "{domain}"
 {host_options}
 """
 
-    # The part of its host's options that is left out of what is shipped: the lines that name it.
+    # Lines with this text are left out of the shipped options of the host.
     left_out = "gjallar_fanout"
 
     def optional(self, above):
-        """The lines of the shipped file for uncommenting that follow the end of a comment."""
+        """Returns the commented-out lines of the shipped file that follow the end of a comment, uncommented."""
         lines = self.shipped("prosody.cfg.lua").split(f"{above}\n")[1].splitlines()
         return [line.removeprefix("--") for line in itertools.takewhile(lambda line: line.startswith("--  "), lines)]
 
@@ -193,7 +193,7 @@ VirtualHost "{domain}"
         for user in self.users:
             text = f'return {{\n\t["password"] = "{PASSWORD}";\n}};\n'
             (accounts / f"{quote(user).lower()}.dat").write_text(text)
-        # What is shipped for pasting, each part where it says.
+        # Each part of the shipped configuration goes to the place that it names.
         top, end = self.shipped("prosody.cfg.lua").split("---- Part 2")
         end = f"---- Part 2{end}"
         host_options = [line for line in self.optional("add to that.") if self.left_out not in line]
@@ -208,7 +208,7 @@ VirtualHost "{domain}"
 
 
 class Fanout(Prosody):
-    """With mod_gjallar_fanout and everything else that `config/prosody.cfg.lua` offers."""
+    """Prosody with mod_gjallar_fanout and all other options of `config/prosody.cfg.lua`."""
 
     name = "fanout"
     left_out = "nothing"
@@ -261,7 +261,7 @@ modules:
 {more_modules}"""
 
     federation = "s2s_access: none"
-    # Which components may read rosters, all or none; None: mod_privilege is not loaded.
+    # Components that may read rosters, all or none; None: mod_privilege is not loaded.
     privilege = "all"
     multicast = False
 
@@ -280,7 +280,7 @@ modules:
     def prepare(self):
         (self.folder / "spool").mkdir()
         (self.folder / "logs").mkdir()
-        # What is shipped for pasting is added at the end.
+        # The shipped configuration is appended.
         (self.folder / "ejabberd.yml").write_text(
             self.CONFIG.format(
                 client_port=self.client_port, http_port=self.http_port, domain=self.domain,
@@ -316,8 +316,8 @@ modules:
 
 
 class Federated(Ejabberd):
-    """One of two servers that know each other. Domains are addresses on loopback, so no name is looked up: this
-    one's component, if it has one, and its users are at `domain`, and everybody else at one other port."""
+    """One of two servers that know each other. Domains are loopback addresses, so no name is resolved: the server's
+    component, if it has one, and its users are at `domain`, and all other domains are at one other port."""
 
     # The limit is that of Debian's configuration, and of Prosody by default.
     LISTEN = """
@@ -347,7 +347,7 @@ class Federated(Ejabberd):
 
 
 class Multicast(Ejabberd):
-    """With mod_multicast (XEP-0033), as it is by default."""
+    """ejabberd with mod_multicast (XEP-0033) in its default configuration."""
 
     name = "multicast"
     multicast = True
@@ -357,13 +357,13 @@ SERVERS = {"prosody": Prosody, "ejabberd": Ejabberd, "multicast": Multicast}
 
 
 def binaries():
-    """Where cargo puts what it builds."""
+    """Returns the folder of cargo's build output."""
     target = pathlib.Path(os.environ.get("CARGO_TARGET_DIR", PROJECT / "target"))
     return target / os.environ.get("GJALLAR_PROFILE", "debug")
 
 
 def shipped_policies(folder, beginning):
-    """A configuration with the policies that config/gjallar.toml offers for nodes whose names begin so."""
+    """Returns a configuration with the policies of config/gjallar.toml for nodes whose names have this beginning."""
     offered = (PROJECT / "config/gjallar.toml").read_text().replace("\n# ", "\n").replace("\n#\n", "\n\n")
     policies = [text for text in offered.split("\n\n")
                 if text.startswith("[[policies]]") and f'nodes = "{beginning}' in text]
@@ -374,7 +374,7 @@ def shipped_policies(folder, beginning):
 
 
 def logged_as(event):
-    """An event as the log has it."""
+    """Formats an event as in the log."""
     return f'"event":"{event}"'
 
 
@@ -410,25 +410,25 @@ class Gjallar:
                 stdin=subprocess.DEVNULL, stdout=log, stderr=log)
 
     def run(self, *arguments):
-        """What the command line prints that asks this service."""
+        """Returns the output of a command for this service."""
         return subprocess.run(
             [str(self.binary), *arguments, "--store", self.options["STORE"]], env={},
             capture_output=True, text=True, check=True).stdout
 
     def stat(self, name):
-        """A number that `gjallar stats` shows."""
+        """Returns a number of `gjallar stats`."""
         text = self.run("stats")
         values = dict(line.rsplit(" ", 1) for line in text.splitlines() if line[0] != "#")
         return int(values[f"gjallar_{name}"])
 
     def logged(self):
-        """What was logged since the last start."""
+        """Returns the log since the last start."""
         with open(self.log, "rb") as log:
             log.seek(self.offset)
             return log.read().decode()
 
     def wait_for_log(self, text, times=1, timeout=30):
-        """Waits until a text was logged so many times since the last start."""
+        """Waits until a text was logged this many times since the last start."""
         def is_there():
             if self.logged().count(text) >= times:
                 return True
@@ -438,12 +438,12 @@ class Gjallar:
         wait_for(is_there, f"the log to say {text!r}: {self.logged()[-2000:]}", timeout)
 
     def kill(self):
-        """SIGKILL: no chance to finish anything."""
+        """Kills the process (SIGKILL)."""
         self.process.kill()
         self.process.wait()
 
     def stop(self):
-        """SIGTERM; its exit code."""
+        """Stops the process (SIGTERM); returns its exit code."""
         if self.process.poll() is None:
             self.process.terminate()
         return self.process.wait(20)

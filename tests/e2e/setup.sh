@@ -1,6 +1,6 @@
 #!/bin/sh
-# Installs what the demo and the end-to-end tests need, if it is not there: Debian packages (with sudo when
-# not root), those that are named too, and Python packages into .venv inside the working tree.
+# Installs missing requirements of the demo and the end-to-end tests: Debian packages (with sudo when not
+# root), also those named as arguments, and Python packages into .venv inside the working tree.
 set -eu
 cd "$(dirname "$0")/../.."
 
@@ -21,7 +21,7 @@ for tool in fmt clippy; do
 done
 
 missing=
-# Of Node.js any will do, be it Debian's or not.
+# Any Node.js suffices, from Debian or not.
 command -v npm >/dev/null || set -- "$@" nodejs npm
 for package in $(cat tests/e2e/packages.txt tests/e2e/server-packages.txt) "$@"; do
     dpkg-query -W -f '${Status}' "$package" 2>/dev/null | grep -q 'install ok installed' ||
@@ -31,7 +31,7 @@ if [ -n "$missing" ]; then
     echo "installing$missing"
     as_root=
     [ "$(id -u)" = 0 ] || as_root=sudo
-    # The servers run as private processes: installing them shall not start them on this machine.
+    # The servers run as private processes, so their services must not start on installation.
     policy=/usr/sbin/policy-rc.d
     if [ ! -e "$policy" ]; then
         trap '$as_root rm -f "$policy"' EXIT
@@ -48,7 +48,7 @@ if [ -n "$missing" ]; then
     done
 fi
 
-# nbxmpp runs with Debian's Python, which has the bindings to GLib and what it needs.
+# nbxmpp runs with Debian's Python, which has the bindings to GLib and its other dependencies.
 if ! cat tests/e2e/requirements.txt tests/e2e/requirements-debian.txt | cmp -s - .venv/requirements.txt; then
     echo "installing Python packages into .venv"
     python3 -m venv .venv
@@ -58,7 +58,7 @@ if ! cat tests/e2e/requirements.txt tests/e2e/requirements-debian.txt | cmp -s -
     cat tests/e2e/requirements.txt tests/e2e/requirements-debian.txt > .venv/requirements.txt
 fi
 
-# The lock of converse/ leaves out what the build of Converse needs while it is built.
+# The lock file of converse/ omits the build dependencies of Converse.
 for client in xmppjs converse; do
     folder=tests/e2e/$client
     cmp -s "$folder/package-lock.json" "$folder/node_modules/.installed" && continue

@@ -1,7 +1,5 @@
 """An hour of mixed load behind a real server that restarts: memory stays flat, files stay bounded, no task leaks.
-
-`make soak` runs it. It prints what it measures every minute, and ends with exit code 1 if something grew.
-"""
+`make soak` runs it. Prints the measurements every minute, and ends with exit code 1 if a resource has grown."""
 
 import argparse
 import asyncio
@@ -22,20 +20,20 @@ from servers import CONNECTED, SERVERS, SERVICE, Gjallar
 WORKERS = 8
 NODES = 40
 USERS = [f"w{n}" for n in range(WORKERS)] + ["admin"]
-# What may be added between the second fifth of the time and the last.
+# Permitted growth between the second fifth of the time and the last.
 MOST_GROWTH = {"rss": 1.15, "store": 1.5, "files": 1.2, "threads": 1.2, "tasks": 1.3}
-# And what differs from one look to the next: each worker's request has a lane and a task while it lasts.
+# Permitted difference between two measurements: each request in flight of a worker has a sender queue and a task.
 CHANCE = {"tasks": 2 * WORKERS, "threads": 4}
 
 
 class Load:
-    """What all workers do, and how often."""
+    """Operations of all workers, with their counts."""
 
     def __init__(self):
         self.granted = self.refused = self.lost = 0
 
     async def work(self, client, until):
-        """Asks for one thing after the other until a time, or until the server has gone."""
+        """Sends requests one after the other until a time, or until the connection ends."""
         while time.monotonic() < until:
             try:
                 await self.one(client)
@@ -82,10 +80,10 @@ class Load:
 
 @contextlib.asynccontextmanager
 async def logged_in(port):
-    """Clients that may outlive their server."""
+    """Yields clients that may outlive their server."""
     everyone = [Client(user) for user in USERS[:WORKERS]]
     for client in everyone:
-        # An hour's events are too many to keep.
+        # The events of an hour are too many to keep.
         client.events = collections.deque(maxlen=1)
     try:
         yield await asyncio.gather(*(client.login(port) for client in everyone))
@@ -95,7 +93,7 @@ async def logged_in(port):
 
 
 def measure(gjallar):
-    """What the process takes."""
+    """Measures the resources of the process."""
     proc = pathlib.Path(f"/proc/{gjallar.process.pid}")
     status = dict(
         line.split(":", 1) for line in (proc / "status").read_text().splitlines() if ":" in line)
@@ -113,7 +111,7 @@ def measure(gjallar):
 
 
 def grown(samples):
-    """What is larger at the end than it may be."""
+    """Returns the resources that have grown more than permitted."""
     fifth = len(samples) // 5
     complaints = []
     for what, most in MOST_GROWTH.items():
@@ -126,7 +124,7 @@ def grown(samples):
 
 
 async def period(server, load, seconds, sample):
-    """Works for a while; then the server goes, and comes back, while everybody works."""
+    """Works for a while, and restarts the server during the work."""
     async with logged_in(server.client_port) as clients:
         until = time.monotonic() + seconds
         workers = [asyncio.create_task(load.work(client, until + 60)) for client in clients]

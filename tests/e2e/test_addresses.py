@@ -1,4 +1,4 @@
-"""Addresses as servers stamp them: some do so in the spelling that the user typed at login."""
+"""Addresses as stamped by servers; some keep the spelling that the user typed at login."""
 
 import base64
 import socket
@@ -8,7 +8,7 @@ import pytest
 
 from servers import DOMAIN, PASSWORD, SERVERS, SERVICE, Gjallar
 
-# A letter that nobody sees, and that Stringprep keeps: the account of somebody else.
+# With an invisible letter that Stringprep preserves: the account of another user.
 FILLER = "owner\u1160"
 USERS = ["owner", FILLER, "mallory", "strasse", "jessica"]
 PUBSUB = "http://jabber.org/protocol/pubsub"
@@ -16,12 +16,12 @@ EVENT = f"{{{PUBSUB}#event}}"
 STANZAS = "{urn:ietf:params:xml:ns:xmpp-stanzas}"
 CLIENT = "{jabber:client}"
 PUBLISH = "<publish node='n'><item id='{}'><x xmlns='urn:x'/></item></publish>"
-# How to log in as mallory, and to which domain.
+# Spellings of mallory and of the domain at login.
 SPELLINGS = [("mallory", DOMAIN), ("MALLORY", DOMAIN), ("mallory", "LOCALHOST"), ("MaLLory", "LocalHost"), ("ｍallory", DOMAIN)]
 
 
 class Raw:
-    """A client that logs in with a given spelling."""
+    """Client that logs in with a given spelling."""
 
     def __init__(self, port, user, domain=DOMAIN, resource="r"):
         self.socket = socket.create_connection(("127.0.0.1", port), 30)
@@ -53,7 +53,7 @@ class Raw:
         self.socket.sendall(text.encode())
 
     def next(self, name, **attributes):
-        """The next stanza of this name with these attributes; others are skipped."""
+        """Returns the next stanza of this name with these attributes; skips others."""
         while True:
             while self.stanzas:
                 stanza = self.stanzas.pop(0)
@@ -73,7 +73,7 @@ class Raw:
         return self.next("iq", id=str(self.number))
 
     def pubsub(self, kind, content, namespace=PUBSUB):
-        """`result`, or the condition of the error."""
+        """Sends a request; returns `result`, or the condition of the error."""
         answer = self.ask(kind, f"<pubsub xmlns='{namespace}'>{content}</pubsub>")
         error = answer.find(f"{CLIENT}error")
         if error is None:
@@ -97,7 +97,7 @@ class Raw:
 
 @pytest.fixture(scope="module", params=["prosody", "ejabberd"])
 def port(request, tmp_path_factory):
-    """The port for clients of a server with the service."""
+    """Port for clients of a server with the service."""
     with SERVERS[request.param](USERS) as server:
         with Gjallar(server.component_port, tmp_path_factory.mktemp("gjallar")):
             yield server.client_port
@@ -105,7 +105,7 @@ def port(request, tmp_path_factory):
 
 @pytest.fixture
 def owner(port):
-    """The owner of the node `n`, where all may publish."""
+    """Owner of the node `n`, to which all entities may publish."""
     with Raw(port, "owner") as owner:
         owner.create()
         yield owner
@@ -113,7 +113,7 @@ def owner(port):
 
 
 def rights(client):
-    """The answers to a subscription, a publish and a retrieval by a client."""
+    """Returns the answers to a subscription, a publish and a retrieval by a client."""
     subscribe = f"<subscribe node='n' jid='{client.bare}'/>"
     return [client.pubsub("set", subscribe), client.pubsub("set", PUBLISH.format("x")), client.pubsub("get", "<items node='n'/>")]
 
@@ -136,7 +136,7 @@ def test_owner_keeps_its_rights_in_every_spelling_at_login(port, owner):
             # Most clients write their address in lower case.
             assert same.pubsub("set", "<subscribe node='n' jid='owner@localhost/other'/>") == "result", same.full
             assert owner.pubsub("set", PUBLISH.format(user)) == "result"
-            # The last item may come before.
+            # The last item may arrive before.
             while same.next("message").find(f".//{EVENT}item").get("id") != user:
                 pass
             assert same.pubsub("set", f"<unsubscribe node='n' jid='{same.full}'/>") == "result"

@@ -20,13 +20,13 @@ ROOMS = "rooms.localhost"
 ROOM = f"hall@{ROOMS}"
 ENTRIES = 5_000
 BATCH = 100
-# Those of docs/OPERATING.md, "Running a block list".
+# The limits of docs/OPERATING.md, "Running a block list".
 LIMITS = dict(link_max_stanza_bytes=2_000_000, limits_max_reply_bytes=1_900_000)
 
 
 @contextlib.contextmanager
 def handled(client, **handlers):
-    """Handlers for events of slixmpp."""
+    """Registers handlers for events of slixmpp."""
     for event, handler in handlers.items():
         client.xmpp.add_event_handler(event, handler)
     try:
@@ -37,12 +37,12 @@ def handled(client, **handlers):
 
 
 class Rooms:
-    """Chat rooms refuse entry to the JIDs of a block list."""
+    """Chat rooms that refuse entry to the JIDs of a block list."""
 
     NODE = "muc_bans_sha256"
 
     async def open(self, owner):
-        """Makes a room; its owner is let in whatever the list says."""
+        """Creates a room; its owner is admitted whatever the list has."""
         assert not await self.enter(owner)
 
     async def is_banned(self, client, _owner):
@@ -52,7 +52,7 @@ class Rooms:
         return banned
 
     async def enter(self, client):
-        """Whether somebody is refused entry to the room."""
+        """Returns whether entry to the room is refused."""
         answered = asyncio.get_running_loop().create_future()
 
         def on_presence(presence):
@@ -66,7 +66,7 @@ class Rooms:
 
 
 class Messages:
-    """Messages to somebody in whose roster the sender is not are refused for the JIDs of a block list."""
+    """Messages from senders that are not in the recipient's roster, which are refused for the JIDs of a block list."""
 
     NODE = "spam_source_jids_sha256"
 
@@ -89,13 +89,13 @@ class Messages:
 
 
 def documented(reader):
-    """The arguments of the command by which OPERATING.md has a reader read the list again."""
+    """Returns the arguments of the command in OPERATING.md that makes a reader reload the list."""
     row = re.search(f"\\| {reader} \\| `(.*?)` \\|", (PROJECT / "docs/OPERATING.md").read_text())
     return shlex.split(row[1].replace("rooms.example.org", ROOMS).replace("example.org", DOMAIN))[1:]
 
 
 class ProsodyWithReader(Prosody):
-    """A Prosody with MODULE, which reads block lists."""
+    """Prosody with MODULE, which reads block lists."""
 
     MODULES, OPTIONS, HOSTS = ["admin_shell"], "", ""
 
@@ -138,7 +138,7 @@ api_permissions:
 """
 
     def read_block_list(self):
-        """By HTTP, for ejabberdctl needs a node with a name."""
+        """Reloads the list over HTTP, because ejabberdctl needs a named Erlang node."""
         command, host, module = documented("ejabberd `mod_muc_rtbl`")
         with urllib.request.urlopen(f"http://127.0.0.1:{self.http_port}/api/{command}",
                                     json.dumps(dict(host=host, module=module)).encode(), TIMEOUT) as answer:
@@ -146,7 +146,7 @@ api_permissions:
 
 
 def prosody_has(module):
-    """Whether this Prosody has a module and the modules that it depends on."""
+    """Returns whether this Prosody has a module and its dependencies."""
     def sources(name):
         folder = ROOT / "usr/lib/prosody/modules"
         return [*folder.glob(f"mod_{name}.lua"), *folder.glob(f"mod_{name}/*.lua")]
@@ -193,10 +193,10 @@ async def test_block_list_of_five_thousand_is_read_in_one_reply(kind, tmp_path):
             for start in range(0, ENTRIES, BATCH):
                 await publish_batch(owner, server.NODE, ids[start:start + BATCH], report)
             await server.open(owner)
-            # The server asked for the list at its start, before the service was connected.
+            # The server requested the list at its start, before the service was connected.
             assert not await server.is_banned(mallory, owner)
             server.read_block_list()
-            # The oldest entry; an answer that is cut has the newest ones.
+            # The oldest entry; a truncated answer has the newest entries.
             await becomes(server, owner, mallory, banned=True)
             assert not await server.is_banned(alice, owner)
             await owner.pubsub.publish(SERVICE, server.NODE, id=entry_id(alice.jid), payload=report())

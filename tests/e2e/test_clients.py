@@ -1,4 +1,4 @@
-"""Clients that we did not write: all of slixmpp's plugin for XEP-0060; libstrophe and @xmpp/client for the main job."""
+"""Third-party clients: all of slixmpp's plugin for XEP-0060; libstrophe and @xmpp/client for the main use cases."""
 
 import asyncio
 import inspect
@@ -21,7 +21,7 @@ FORM = "{jabber:x:data}"
 
 
 class Used:
-    """The plugin, and which of its operations were used."""
+    """Wraps the plugin, and records which of its operations are used."""
 
     def __init__(self, plugin, used):
         self.plugin, self.used = plugin, used
@@ -32,7 +32,7 @@ class Used:
 
 
 def operations():
-    """What the plugin offers to who uses it."""
+    """Returns the public operations of the plugin."""
     public = inspect.getmembers(XEP_0060, inspect.isfunction)
     return {name for name, function in public
             if function.__module__ == XEP_0060.__module__ and name[0] != "_"
@@ -70,7 +70,7 @@ async def test_slixmpp_performs_all_its_pubsub_operations(server, gjallar):
         options.add_field(var="FORM_TYPE", ftype="hidden",
                           value="http://jabber.org/protocol/pubsub#subscribe_options")
         options.add_field(var="pubsub#include_body", value="1")
-        # It sends an IQ of type get with a submitted form.
+        # slixmpp sends an IQ of type get with a submitted form.
         await hers.set_subscription_options(SERVICE, NODE, alice.jid, options)
         shown = await hers.get_subscription_options(SERVICE, NODE, user_jid=alice.jid)
         body = [field for field in shown.xml.iter(f"{FORM}field") if field.get("var") == "pubsub#include_body"]
@@ -97,14 +97,14 @@ async def test_slixmpp_performs_all_its_pubsub_operations(server, gjallar):
         assert [item["id"] for item in item["pubsub"]["items"]] == ["one"]
         ids = await hers.get_item_ids(SERVICE, NODE)
         assert {name for _, _, name in ids["disco_items"]["items"]} == {"one", "two"}
-        # Else its iterator does not find the result set.
+        # Otherwise slixmpp's iterator does not find the result set.
         register_stanza_plugin(Pubsub, Set)
         pages = [page async for page in hers.get_items(SERVICE, NODE, iterator=True)]
         assert [i["id"] for page in pages for i in page["pubsub"]["items"]] == ["one", "two"]
 
         await hers.retract(SERVICE, NODE, "one", notify=True)
         await mine.purge(SERVICE, NODE)
-        # Whoever loses a subscription loses what was not sent yet.
+        # A lost subscription drops notifications that are not sent yet.
         await until("publish", "retract", "purge", "config")
         await mine.modify_subscriptions(SERVICE, NODE, subscriptions=[(alice.jid, "none")])
         await hers.subscribe(SERVICE, NODE)
@@ -143,7 +143,7 @@ async def test_slixmpp_submits_a_form_twice(server, gjallar):
     async with clients(server.client_port, "owner") as (owner,):
         await owner.pubsub.create_node(SERVICE, NODE)
         answer = await owner.pubsub.get_node_config(SERVICE, NODE)
-        # With everything that the service put into it, hidden fields too.
+        # With everything that the service included, hidden fields too.
         changed = answer["pubsub_owner"]["configure"]["form"]
         changed["type"] = "submit"
         for title in ("First", "Second"):
@@ -184,7 +184,7 @@ async def test_newest_items_have_their_index_and_count(server, gjallar):
 
 
 def lines(command, **more):
-    """What a client says, which has to end well."""
+    """Returns the output lines of a client that must succeed."""
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False, **more)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout.splitlines()
@@ -192,7 +192,7 @@ def lines(command, **more):
 
 @pytest.fixture
 def node(server, gjallar):
-    """A node at which anyone may publish."""
+    """Creates a node to which all entities may publish."""
     @with_loop
     async def make():
         async with clients(server.client_port, "owner") as (owner,):

@@ -1,4 +1,4 @@
-"""Clients that people use: profanity, in a terminal, with ad-hoc commands; and `gjallar client`."""
+"""Clients for end users: profanity in a terminal, with ad-hoc commands; and `gjallar client`."""
 
 import asyncio
 import json
@@ -17,7 +17,7 @@ async def test_profanity_configures_a_node(server, gjallar, tmp_path):
     gjallar.run("node", "create", NODE, "--as", f"owner@{DOMAIN}")
     with Terminal("profanity", tmp_path) as terminal:
         configure(terminal, server)
-    # Another client sees it.
+    # The change is visible to another client.
     async with clients(server.client_port, "owner") as (owner,):
         config = await owner.pubsub.get_node_config(SERVICE, NODE)
         values = config["pubsub_owner"]["configure"]["form"].get_values()
@@ -34,7 +34,7 @@ def test_gajim_configures_a_node(server, gjallar):
 
 
 def client_of(server, gjallar, folder):
-    """The command line of `gjallar client` for a user and arguments."""
+    """Returns the command line of `gjallar client` for a user and arguments."""
     password = folder / "password"
     password.write_text(f"{PASSWORD}\n")
 
@@ -46,7 +46,7 @@ def client_of(server, gjallar, folder):
 
 
 def test_client_performs_all_its_commands(server, gjallar, tmp_path):
-    """`gjallar client` with two accounts: everything that it offers, and events as they come."""
+    """`gjallar client` with two accounts: all of its commands, and events as they arrive."""
     client = client_of(server, gjallar, tmp_path)
 
     def run(user, *arguments, code=0, host="127.0.0.1", **more):
@@ -60,7 +60,7 @@ def test_client_performs_all_its_commands(server, gjallar, tmp_path):
     assert run("owner", "publish", NODE, "--id", "0", input="<x xmlns='urn:x'>zero</x>\n") == "0\n"
     listening = subprocess.Popen(
         client("alice", "subscribe", NODE, "--json", "-n", "4"), stdout=subprocess.PIPE, text=True)
-    # The last item comes with the subscription.
+    # The last item is sent on subscribing.
     events = [json.loads(listening.stdout.readline())]
     assert run("bot", "publish", NODE, "--id", "1", "--payload", "<x xmlns='urn:x'/>") == "1\n"
     assert run("bot", "publish", NODE, "--payload", "text", code=1).startswith("gjallar: the payload")
@@ -98,7 +98,7 @@ cat server.key server.pem > both.pem"""
 
 @pytest.fixture(params=["ejabberd", "prosody"])
 def encrypted(request, tmp_path):
-    """A server that requires TLS, with a certificate for its domain."""
+    """Server that requires TLS, with a certificate for its domain."""
     subprocess.run(["sh", "-c", CERTIFY], cwd=tmp_path, capture_output=True, check=True)
     base = SERVERS[request.param]
     config = base.CONFIG
@@ -117,7 +117,7 @@ def encrypted(request, tmp_path):
 
 
 def test_client_uses_tls(encrypted, tmp_path):
-    """At servers that require it; a failed login names the obstacle."""
+    """Servers that require TLS; a failed login names the obstacle."""
     with Gjallar(encrypted.component_port, tmp_path) as gjallar:
         client = client_of(encrypted, gjallar, tmp_path)
         trusting = {"SSL_CERT_FILE": str(tmp_path / "ca.pem")}
@@ -138,7 +138,7 @@ def test_client_uses_tls(encrypted, tmp_path):
 
 @pytest.fixture(params=sorted(SERVERS))
 def resuming(request):
-    """A server with stream management (XEP-0198), which sends a resumed session again what it has not acknowledged."""
+    """Server with stream management (XEP-0198), which sends unacknowledged stanzas again in a resumed session."""
     base = SERVERS[request.param]
     config = base.CONFIG.replace('"websocket" }}', '"websocket", "smacks" }}')
     config = config.replace("  mod_ping: {{}}\n", "  mod_ping: {{}}\n  mod_stream_mgmt: {{}}\n")
@@ -148,7 +148,8 @@ def resuming(request):
 
 
 def test_client_receives_long_values_and_reports_longer_names(resuming, tmp_path):
-    """Values longer than the client's parser accepts arrive. With a longer name a request fails, and a subscriber goes on."""
+    """Values longer than the client's parser accepts are received. With a longer name a request fails, and a
+    subscriber keeps running."""
     with Gjallar(resuming.component_port, tmp_path, admins="admin@localhost") as gjallar:
         receives_long_values(resuming, gjallar, tmp_path)
 
@@ -192,7 +193,7 @@ def receives_long_values(server, gjallar, tmp_path):
 
 
 def changed(name, **changes):
-    """A server of another configuration: a text for each text that is replaced."""
+    """Returns a server with a changed configuration: each text is replaced by another."""
     base = SERVERS[name]
     config = base.CONFIG
     for old, new in changes[name].items():
@@ -203,7 +204,7 @@ def changed(name, **changes):
 
 @pytest.fixture(params=["ejabberd", "prosody"])
 def storing(request):
-    """A server that stores the messages for accounts that are away."""
+    """Server that stores messages for offline accounts."""
     with changed(request.param, prosody={', "offline" }}': " }}"},
                  ejabberd={"  mod_ping: {{}}\n": "  mod_ping: {{}}\n  mod_offline: {{}}\n"}) as running:
         yield running
@@ -212,14 +213,14 @@ def storing(request):
 @pytest.mark.one_release
 @with_loop
 async def test_client_leaves_stored_messages_to_other_clients(storing, tmp_path):
-    """Only `client subscribe` gets messages."""
+    """Only `client subscribe` receives messages."""
     with Gjallar(storing.component_port, tmp_path) as gjallar:
         client = client_of(storing, gjallar, tmp_path)
         gjallar.run("node", "create", NODE, "--as", f"owner@{DOMAIN}", "--set", "notification_type=normal")
         gjallar.run("affiliation", "set", NODE, "owner", f"alice@{DOMAIN}")
         gjallar.run("subscription", "set", NODE, "subscribed", f"alice@{DOMAIN}")
         gjallar.run("item", "publish", NODE, "--id", "1", "--payload", "<x xmlns='urn:x'/>")
-        # The service has sent the event for alice before it tells bob.
+        # The service sends the event for alice before the one for bob.
         async with clients(storing.client_port, "bob") as (bob,):
             await bob.settled()
             bob.xmpp.send_message(f"alice@{DOMAIN}", "hello alice")
@@ -232,14 +233,14 @@ async def test_client_leaves_stored_messages_to_other_clients(storing, tmp_path)
             Callback("bodies", StanzaPath("message/body"), lambda message: bodies.put_nowait(message["body"])))
         await alice.login(storing.client_port)
         assert await asyncio.wait_for(bodies.get(), 10) == "hello alice"
-        # Her subscription, two items and the retraction.
+        # The notice of her subscription, two items and the retraction.
         events = await alice.until(4)
         assert [item_ids(event) for event in events if item_ids(event)] == [["1"], ["2"]]
         await alice.xmpp.disconnect()
 
 
 async def resource_of(client, command):
-    """Starts a command with the account of a client, and returns it with its full JID, as its presence says."""
+    """Starts a command with the account of a client; returns it with its full JID, taken from its presence."""
     presences = asyncio.Queue()
     client.xmpp.register_handler(Callback("presences", StanzaPath("presence"), presences.put_nowait))
     running = subprocess.Popen(command, stdout=subprocess.DEVNULL)
@@ -265,7 +266,7 @@ async def test_client_replies_to_requests(server, gjallar, tmp_path):
 
 @pytest.fixture
 def pinging():
-    """A server that pings its clients each second and ends the sessions of those that do not answer."""
+    """Server that pings its clients each second and ends the sessions of those that do not answer."""
     pings = ("  mod_ping:\n    send_pings: true\n    ping_interval: 1 s\n    ping_ack_timeout: 1 s\n"
              "    timeout_action: kill\n")
     with changed("ejabberd", ejabberd={"  mod_ping: {{}}\n": pings}) as running:

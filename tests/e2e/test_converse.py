@@ -36,7 +36,7 @@ pytestmark = [pytest.mark.one_release, pytest.mark.parametrize("server", ["ejabb
 
 @contextlib.contextmanager
 def pages(task, reports):
-    """A web server on loopback with the page, its task, and a place for its report."""
+    """Starts a web server on loopback with the page, its task, and an endpoint for the report."""
     class Handler(http.server.BaseHTTPRequestHandler):
         def do_GET(self):
             if self.path == "/task":
@@ -70,7 +70,7 @@ def pages(task, reports):
 
 
 def converse(server, folder, flow, user, **arguments):
-    """The result of a flow."""
+    """Returns the result of a flow."""
     task = dict(arguments, flow=flow, service=SERVICE, jid=f"{user}@localhost/converse", password=PASSWORD,
                 websocket=server.websocket)
     reports = queue.Queue()
@@ -90,7 +90,7 @@ def converse(server, folder, flow, user, **arguments):
 
 
 def post(number, size):
-    """A post of so many characters."""
+    """Returns a post of this length."""
     element = ET.Element(f"{ATOM}entry")
     ET.SubElement(element, f"{ATOM}title").text = f"Post {number} " + "x" * size
     ET.SubElement(element, f"{ATOM}published").text = f"2026-01-01T{number // 60:02}:{number % 60:02}:00Z"

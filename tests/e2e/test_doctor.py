@@ -1,4 +1,4 @@
-"""`gjallar doctor` at real servers, before the service runs and beside it."""
+"""`gjallar doctor` at real servers, with and without a running service."""
 
 import json
 import os
@@ -8,7 +8,7 @@ from servers import SECRET, SERVICE, Gjallar, binaries
 
 
 def examine(*arguments, **options):
-    """What it says by check, and its exit code."""
+    """Returns the verdict of each check, and the exit code."""
     clean = {name: value for name, value in os.environ.items() if not name.startswith("GJALLAR_")}
     variables = {f"GJALLAR_{name.upper()}": str(value) for name, value in options.items()}
     done = subprocess.run(
@@ -27,13 +27,13 @@ def test_doctor_checks_the_server(server, tmp_path):
     for is_running in (False, True):
         if is_running:
             with Gjallar(server.component_port, tmp_path, admins="admin@localhost") as gjallar:
-                # The control socket is all that it needs.
+                # The control socket suffices.
                 findings, code = examine(store=store)
                 assert "WARN" not in gjallar.logged(), gjallar.logged()
         else:
             findings, code = examine(**options)
         degraded = {check for check, finding in findings.items() if finding["verdict"] != "ok"}
-        # ejabberd 24.10 and later drop what goes to bare addresses, 24.12 what goes to their own domain too.
+        # ejabberd 24.10 and later drop stanzas to bare addresses, 24.12 also those to their own domain.
         assert degraded <= {"components", "ping", "disco", "server"}, findings
         assert code == (4 if degraded else 0)
         if "server" not in degraded:

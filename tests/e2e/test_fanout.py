@@ -1,4 +1,4 @@
-"""Prosody with mod_gjallar_fanout: one stanza for many users, and everything else as without it."""
+"""Prosody with mod_gjallar_fanout: one stanza for many users; otherwise the same behaviour as without it."""
 
 import asyncio
 
@@ -60,7 +60,7 @@ async def test_ban_holds_and_bounces_return(fanout, gjallar):
         await owner.pubsub.create_node(SERVICE, NODE, config=form(owner, notification_type="normal"))
         for reader in (alice, bob):
             await reader.pubsub.subscribe(SERVICE, NODE)
-        # Who has no account, and so no way to get it.
+        # A JID without an account, which cannot receive anything.
         await owner.pubsub.modify_subscriptions(SERVICE, NODE, [("nobody@localhost", "subscribed")])
         await owner.pubsub.publish(SERVICE, NODE, id="1", payload=entry("x"))
         await alice.until(1)

@@ -1,4 +1,4 @@
-"""Subscribers on another server: they are told, and a server that is dead or slow delays nobody."""
+"""Subscribers on another server: they are notified, and a dead or slow server delays no other recipient."""
 
 import socket
 import statistics
@@ -19,7 +19,7 @@ HTML = ('<p>See <a href="https://blog.example.org/2026/11/30/news" class="link">
 
 @pytest.fixture(scope="module")
 def servers():
-    """Two servers, an address at which nobody listens, and one at which somebody does and says nothing."""
+    """Starts two servers; adds an address without a listener, and one with a listener that never answers."""
     near_port, far_port = free_ports(2)
     with socket.socket() as slow:
         slow.bind((SLOW, far_port))
@@ -31,13 +31,13 @@ def servers():
 
 @with_loop
 async def publish_to_all(near, far):
-    """How long after its publication each item came to the subscribers on either server."""
+    """Publishes items; returns the latency of each item at the subscribers on either server."""
     async with clients(near.client_port, "owner", "alice", domain=NEAR) as (owner, alice):
         async with clients(far.client_port, "bob", domain=FAR) as (bob,):
             await owner.pubsub.create_node(SERVICE, NODE)
             for subscriber in (alice, bob):
                 await subscriber.pubsub.subscribe(SERVICE, NODE, timeout=30)
-            # Those whom nobody can reach come before all others.
+            # Unreachable recipients precede all others.
             strangers = [(f"a{n}@{domain}", "subscribed") for domain in (DEAD, SLOW) for n in range(10)]
             await owner.pubsub.modify_subscriptions(SERVICE, NODE, strangers)
             delays = []
@@ -60,7 +60,7 @@ def test_dead_or_slow_server_delays_no_other_domain(servers, tmp_path):
         print(f"published, and told on both servers: median {statistics.median(delays) * 1000:.1f} ms, "
               f"longest {max(delays) * 1000:.1f} ms")
         assert max(delays) < 5
-        # What nobody could be given comes back, is counted, and ends nothing.
+        # Undeliverable notifications bounce, and are counted; no subscription ends.
         wait_for(lambda: gjallar.stat("notification_bounces_total") >= 10 * NUMBER, "the bounces")
         assert gjallar.stat("link_up") == 1
         assert '"level":"ERROR"' not in gjallar.logged()

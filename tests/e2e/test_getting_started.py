@@ -1,8 +1,8 @@
-"""docs/GETTING-STARTED.md on a clean Debian with a real systemd: every command, in the order of the document, and what
-the commands print.
+"""docs/GETTING-STARTED.md on a clean Debian with a real systemd: every command, in the order of the document, with
+its output.
 
-A block of commands runs in the terminal that the text above it names last, and a block of output is what that terminal
-prints. All commands run as they are in the document, except those in INSTEAD.
+A block of commands runs in the terminal that the text above it names last, and a block of output is the output of
+that terminal. All commands run as they are in the document, except those in INSTEAD.
 """
 
 import asyncio
@@ -20,16 +20,16 @@ from servers import DOMAIN, PASSWORD, PROJECT, RELEASE, SERVICE, binaries, wait_
 
 DOCUMENT = PROJECT / "docs/GETTING-STARTED.md"
 
-# The container has no network and no compiler; its packages and the program are there. Its user is root.
+# The container has no network and no compiler; packages and program are installed in advance. Its user is root.
 CHECKOUT = "/root/checkout"
 INSTEAD = {
     "sudo apt install --yes build-essential": "",
     "sudo apt install --yes prosody": "dpkg-query --show prosody",
     "sudo apt install --yes ejabberd": "dpkg-query --show ejabberd",
     "cargo build --release": "test -x target/release/gjallar",
-    # Prosody of Debian 13 listens a moment later than systemd says that it runs.
+    # Prosody of Debian 13 begins to listen shortly after systemd reports it as running.
     "sudo systemctl restart prosody": "systemctl restart prosody; until (: < /dev/tcp/127.0.0.1/5347); do :; done 2>&-",
-    # The exit code of a server with a degraded check.
+    # The exit code for a server with a degraded check.
     "gjallar doctor": "gjallar doctor || [ $? = 4 ]",
     # The subscriber logs in meanwhile.
     "gjallar subscription list news":
@@ -39,7 +39,7 @@ INSTEAD = {
 # Commands that run until their terminal is closed.
 ENDLESS = ("gjallar serve", "gjallar client subscribe ")
 
-# Output that differs from run to run, or between the servers.
+# Output that differs between runs, or between the servers.
 VARYING = [
     (r"\d{4}-\d\d-\d\dT[\d:.]+Z", "TIME"),
     (r"[\d.]+ ms|_ms=\d+", "DURATION"),
@@ -49,9 +49,9 @@ VARYING = [
     (r" +", " "),
 ]
 
-# Step 2 has a section for each server; the sections of the others are left out.
+# Step 2 has a section for each server; the sections of other servers are left out.
 STEP_2 = {"prosody": "2. Add the component to Prosody", "ejabberd": "With ejabberd"}
-# What the document says to write otherwise.
+# Replacements that the document prescribes for a server.
 OTHERWISE = {"prosody": {}, "ejabberd": {"localhost:5222": "localhost:5221"}}
 PACKAGES = {"prosody": ["prosody"], "ejabberd": ["ejabberd", "sqlite3"]}
 
@@ -59,13 +59,13 @@ BLOCK = re.compile(r"^```(\S*)\n(.*?)^```$", re.M | re.S)
 
 
 def sections():
-    """The sections of the document by their headings."""
+    """Returns the sections of the document by their headings."""
     found = re.split(r"^## (.*)$", DOCUMENT.read_text(), flags=re.M)
     return dict(zip(found[1::2], found[2::2]))
 
 
 def blocks(server):
-    """Terminal, kind and text of each block, in the order in which a reader of this server gets to them."""
+    """Returns terminal, kind and text of each block, in the order for a reader with this server."""
     parts = sections()
     step_2 = {name: parts.pop(heading) for name, heading in STEP_2.items()}
     text = "".join(f"{part}{step_2[server] if heading.startswith('1. ') else ''}" for heading, part in parts.items())
@@ -86,7 +86,7 @@ def alike(output):
 
 
 class Terminal:
-    """A login shell of root in the container, in the checkout."""
+    """Login shell of root in the container, in the checkout."""
 
     def __init__(self, debian, log):
         self.log = log
@@ -97,7 +97,7 @@ class Terminal:
         self.run(f"cd {CHECKOUT}\n")
 
     def output(self):
-        """What was printed since the last block of output."""
+        """Returns the output since the last block of output."""
         return self.log.read_text()[self.shown:]
 
     def run(self, commands):
@@ -118,7 +118,7 @@ class Terminal:
         self.shell.stdin.flush()
 
     def prints(self, expected):
-        """Asserts that a text is printed and nothing else."""
+        """Asserts that exactly this text is printed."""
         def printed():
             return alike(re.sub("<finished .*\n", "", self.output()))
         try:
@@ -133,7 +133,7 @@ class Terminal:
 
 
 def as_run(command):
-    """A line of the document as the test runs it."""
+    """Returns a line of the document as the test runs it."""
     return INSTEAD.get(command, command.removeprefix("sudo "))
 
 
@@ -185,7 +185,7 @@ async def test_the_bot_in_slixmpp_publishes(server, gjallar, capsys):
     bot.connect("127.0.0.1", server.client_port)
     await asyncio.wait_for(bot.disconnected, TIMEOUT)
     published = [line.split()[1] for line in capsys.readouterr().out.splitlines()]
-    # The newest item is the first of the list.
+    # The list begins with the newest item.
     listed = [json.loads(line) for line in gjallar.run("item", "list", "news", "--json").splitlines()]
     assert [item["item"] for item in reversed(listed)] == published
     assert [title in item["payload"] for item, title in zip(reversed(listed), ["Hello", "World"])] == [True, True]

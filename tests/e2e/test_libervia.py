@@ -8,7 +8,7 @@ from libervia import Libervia
 from servers import SERVICE, Gjallar, shipped_policies
 
 pytestmark = [pytest.mark.parametrize("server", ["prosody"], indirect=True), pytest.mark.one_release]
-# What an entry of a list consists of.
+# The fields of a list entry.
 SCHEMA = """<x xmlns="jabber:x:data" type="form">
   <field var="FORM_TYPE" type="hidden"><value>org.salut-a-toi.tickets:0</value></field>
   <field var="title" type="text-single"/>
@@ -17,7 +17,7 @@ SCHEMA = """<x xmlns="jabber:x:data" type="form">
 
 
 def entries(said):
-    """The entries of a blog, as they are printed with `-O json`."""
+    """Returns the entries of a blog, as printed with `-O json`."""
     return json.loads(said)[0]
 
 
@@ -26,7 +26,7 @@ def test_blog_has_comments_reactions_and_a_list(server, gjallar, tmp_path):
         for user in ("alice", "bob"):
             libervia.connect(user, server.client_port)
         blog = ["-s", SERVICE, "-n", "blog"]
-        # Libervia copies the access model of a blog to its comments, so there has to be one.
+        # Libervia copies the access model of a blog to its comments, so the blog has to exist.
         libervia.run("pubsub", "node", "create", *blog, "-p", "alice")
         libervia.run("blog", "set", *blog, "-i", "first", "-T", "First", "-C", "-p", "alice", text="A post")
         post, = entries(libervia.run("blog", "get", *blog, "-O", "json", "-p", "bob"))
@@ -49,12 +49,12 @@ def test_blog_has_comments_reactions_and_a_list(server, gjallar, tmp_path):
 
 
 def affiliations(gjallar, node):
-    """The affiliations of a node, without the heading."""
+    """Returns the affiliations of a node, without the heading."""
     return [line.split() for line in gjallar.run("affiliation", "list", node).splitlines()[1:]]
 
 
 def test_reactions_belong_to_the_author_of_the_post(server, tmp_path):
-    """Libervia copies the blog's configuration, with numbers above the limits of the policy for reactions."""
+    """Libervia copies the blog's configuration, whose numbers exceed the limits of the policy for reactions."""
     config = shipped_policies(tmp_path, "urn:")
     with Gjallar(server.component_port, tmp_path, config=config) as gjallar, Libervia(tmp_path) as libervia:
         for user in ("alice", "bob"):

@@ -1,4 +1,4 @@
-"""The link to real servers: their restart, a wrong secret, and what they pass on from strangers."""
+"""Link to real servers: restarts, a wrong secret, and stanzas from strangers."""
 
 import asyncio
 import os
@@ -17,7 +17,7 @@ FAILED = logged_as("link_failed")
 
 @pytest.fixture(params=sorted(SERVERS))
 def own_server(request):
-    """A server that a test may stop."""
+    """Server that a test may stop."""
     with SERVERS[request.param](USERS) as running:
         yield running
 
@@ -58,8 +58,8 @@ async def items(server):
 @pytest.mark.one_release
 @with_loop
 async def test_server_that_reads_nothing_loses_no_items(own_server, tmp_path):
-    """It is left and found again, and all that was acknowledged is heard, in order. STOPPED_SECONDS sets how
-    long: 6, or 60 in `make crash`."""
+    """The service gives up the connection and reconnects, and all acknowledged items are received in order.
+    STOPPED_SECONDS sets the duration: 6, or 60 in `make crash`."""
     seconds = float(os.environ.get("STOPPED_SECONDS", "6"))
     silence = dict(link_ping_after_seconds=2, link_ping_deadline_seconds=2)
     with Gjallar(own_server.component_port, tmp_path, **silence) as gjallar:
@@ -104,7 +104,7 @@ async def test_server_that_reads_nothing_loses_no_items(own_server, tmp_path):
 
 
 class WithoutPrivilege(Ejabberd):
-    """mod_privilege also decides about stanzas of components that it grants nothing (ejabberd 24.10 and later)."""
+    """mod_privilege also filters stanzas of components without a grant (ejabberd 24.10 and later)."""
 
     name = "without-privilege"
     privilege = None
@@ -113,8 +113,8 @@ class WithoutPrivilege(Ejabberd):
 @pytest.mark.parametrize("kind", [*SERVERS.values(), WithoutPrivilege], ids=lambda kind: kind.name)
 @with_loop
 async def test_notifications_are_acknowledged_and_a_quiet_connection_lasts(kind, tmp_path):
-    """Within 5 s of a publish the backlog is empty, 10 s without traffic break no connection, and after SIGTERM
-    nothing is repeated."""
+    """Within 5 s of a publish the backlog is empty, 10 s without traffic do not break the connection, and after
+    SIGTERM nothing is repeated."""
     with kind(USERS) as server:
         gjallar = Gjallar(server.component_port, tmp_path, link_ping_after_seconds=2, link_ping_deadline_seconds=2)
         with gjallar:
@@ -137,7 +137,7 @@ async def test_notifications_are_acknowledged_and_a_quiet_connection_lasts(kind,
 
 
 class SharedListener(Ejabberd):
-    """Another component connects to the listener that config/ejabberd.yml describes."""
+    """Another component connects to the listener of config/ejabberd.yml."""
 
     other = "other.localhost"
 
@@ -150,7 +150,7 @@ class SharedListener(Ejabberd):
 
 @with_loop
 async def test_two_components_share_a_listener_of_ejabberd(tmp_path):
-    """Without `global_routes: false` either component would get stanzas of both."""
+    """Without `global_routes: false` either component would receive stanzas of both."""
     with SharedListener(USERS) as server:
         (tmp_path / "other").mkdir()
         with (Gjallar(server.component_port, tmp_path),
@@ -173,7 +173,7 @@ def test_wrong_secret_is_logged_as_an_error(server, tmp_path):
     assert "hunter2" not in gjallar.logged()
 
 
-# What the servers pass on to a component from anyone who is logged in.
+# Stanzas of logged-in users that the servers route to a component.
 STANZAS = [
     "<iq type='get' to='{to}' id='1'><xml:foo/></iq>",
     "<iq type='get' to='{to}' id='2'><x xmlns='urn:x' a='{long}'/></iq>",
@@ -188,7 +188,7 @@ STANZAS = [
 
 
 def answers_to(client):
-    """The ids of the errors that a client gets."""
+    """Returns the ids of the errors that a client receives."""
     ids = []
     client.xmpp.register_handler(Callback(
         "errors", StanzaPath("iq@type=error"), lambda iq: ids.append(iq["id"])))
@@ -203,13 +203,14 @@ async def test_stanzas_of_strangers_end_no_connection(server, gjallar):
         answered = answers_to(mallory)
         for stanza in STANZAS:
             stanza = stanza.format(**values)
-            # libexpat 2.6 and later, on the client's stream too, reads a long tag when as many bytes have followed it.
+            # libexpat 2.6 and later, also on the client's stream, parses a long tag when as many bytes have
+            # followed it.
             mallory.xmpp.send_raw(stanza + " " * 2 * len(stanza))
-            # Whatever became of it, the next request of the same sender is answered.
+            # Whatever the result, the next request of the same sender is answered.
             with pytest.raises(IqError) as caught:
                 await mallory.pubsub.get_items(SERVICE, "nowhere", timeout=10)
             assert caught.value.condition == "item-not-found"
-        # Every request has its answer, be it from the server.
+        # Every request has an answer, some from the server.
         assert {"1", "2", "3", "4", "6"} <= set(answered)
         await owner.pubsub.publish(SERVICE, NODE, id="one", payload=entry("x"))
     assert gjallar.logged().count(CONNECTED) == 1

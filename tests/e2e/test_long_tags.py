@@ -1,6 +1,5 @@
-"""Long tags through Prosody, whose parser (libexpat 2.6 and later) keeps a tag that does not come at once until as much
-has followed: no payload within the limits delays what others get on the service's stream.
-"""
+"""Long tags through Prosody, whose parser (libexpat 2.6 and later) defers an incomplete tag until as much data has
+followed: no payload within the limits delays other stanzas on the service's stream."""
 
 import asyncio
 import subprocess
@@ -14,12 +13,12 @@ from servers import CONNECTED, DOMAIN, PASSWORD, SERVICE, Gjallar, Prosody, wait
 
 NODE = "princely_musings"
 LONG = "long"
-# No more than others are delayed by, beside the time that it takes anyway.
+# Maximum delay of other stanzas, in addition to the usual latency.
 SECOND = 1.0
 
 
 def payloads(size):
-    """Elements with a tag of that size: an attribute, a namespace, a name."""
+    """Returns elements with a tag of this size: by an attribute, a namespace, or a name."""
     value = "v" * size
     return {
         "attribute": f"<x xmlns='urn:x' a='{value}'/>",
@@ -29,7 +28,7 @@ def payloads(size):
 
 
 def answers(client):
-    """The answers to requests that are sent as text, by their ids."""
+    """Returns the answers to requests that are sent as text, by id."""
     came = {}
     client.xmpp.register_handler(
         Callback("answers", StanzaPath("iq"), lambda iq: came.__setitem__(iq["id"], iq["type"])))
@@ -37,7 +36,7 @@ def answers(client):
 
 
 async def ask_in_text(client, came, identifier, kind, content, size):
-    """Sends a request, and white space behind it: the client's own stream to Prosody has the same parser."""
+    """Sends a request followed by white space: Prosody parses the client's own stream in the same way."""
     client.xmpp.send_raw(
         f"<iq type='{kind}' to='{SERVICE}' id='{identifier}'>{content}</iq>" + " " * (2 * size + 4096))
     async with asyncio.timeout(30):
@@ -69,7 +68,7 @@ async def test_long_tag_delays_no_other_entity(prosody, tmp_path):
                 await reader.pubsub.subscribe(SERVICE, node)
 
             async def usual(number):
-                """How long somebody else waits for an answer, and for an event."""
+                """Measures the usual latency of an answer and of an event for another client."""
                 answered = await timed(owner.pubsub.publish(SERVICE, NODE, id="i", payload=entry("x")))
                 heard = await timed(bob.until(number))
                 return answered + heard
@@ -81,7 +80,7 @@ async def test_long_tag_delays_no_other_entity(prosody, tmp_path):
                     item = f"<item id='i'>{payload}</item>"
                     pubsub = "<pubsub xmlns='http://jabber.org/protocol/pubsub'>{}</pubsub>"
                     for what, iq_type, content in [
-                            # An event, an answer, a result of the archive.
+                            # An event, an answer, and a result of the archive.
                             ("event", "set", pubsub.format(f"<publish node='{LONG}'>{item}</publish>")),
                             ("answer", "get", pubsub.format(f"<items node='{LONG}'/>")),
                             ("archive", "set", f"<query xmlns='urn:xmpp:mam:2' node='{LONG}'/>")]:
@@ -93,7 +92,7 @@ async def test_long_tag_delays_no_other_entity(prosody, tmp_path):
                         assert took < alone + SECOND, (name, what, took, alone)
             events = 4 * 3
             assert len(await alice.until(events)) == events
-            # Names that are long as they are written.
+            # Names that are long in their escaped form.
             odd = "&quot;" * 1000
             content = pubsub.format(f"<create node='{odd}'/>")
             assert await ask_in_text(mallory, came, "create", "set", content, 6000) == "result"
@@ -107,7 +106,7 @@ async def test_long_tag_delays_no_other_entity(prosody, tmp_path):
 
 
 class DefaultLimit(Prosody):
-    """Takes 512 KiB from components, as much as the service sends by default."""
+    """Prosody that accepts 512 KiB from components, as much as the service sends by default."""
 
     def prepare(self):
         super().prepare()
@@ -137,7 +136,7 @@ async def test_spaces_count_for_the_stanza_limit_of_the_server(tmp_path):
 
 
 def test_client_publishes_long_tags(prosody, tmp_path):
-    """`gjallar client` has a parser before it, too, that of its own stream."""
+    """The stream of `gjallar client` to Prosody has a deferring parser too."""
     password = tmp_path / "password"
     password.write_text(PASSWORD)
     with Gjallar(prosody.component_port, tmp_path) as gjallar:

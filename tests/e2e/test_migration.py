@@ -1,4 +1,4 @@
-"""Moving in: what Prosody, ejabberd and Idavoll kept is imported, and then gjallar shows the same as they did."""
+"""Migration: data of Prosody, ejabberd and Idavoll is imported, and gjallar then shows the same data to clients."""
 
 import json
 import sqlite3
@@ -24,7 +24,7 @@ def postgres():
 
 
 def imported(tmp_path, kind, source, *more):
-    """What `gjallar import` says."""
+    """Returns the output of `gjallar import`."""
     done = subprocess.run(
         [binaries() / "gjallar", "import", "--from", kind, "--store", f"sled:{tmp_path}/store", "--service", OWN,
          "--json", *more],
@@ -35,7 +35,7 @@ def imported(tmp_path, kind, source, *more):
 
 
 def described(element):
-    """An element that can be compared."""
+    """Converts an element for comparison."""
     if element is None:
         return None
     text = (element.text or "").strip() if len(element) else element.text
@@ -43,14 +43,14 @@ def described(element):
 
 
 async def seen(port, service, nodes, fields):
-    """What clients see of some nodes at a service."""
+    """Returns the data of some nodes of a service that clients see."""
     found = {}
     async with clients(port, *PEOPLE) as people:
         owner = people[0]
         for node in nodes:
             shown = await owner.pubsub.get_node_config(service, node)
             values = shown["pubsub_owner"]["configure"]["form"].get_values()
-            # ejabberd does not show what nobody set.
+            # ejabberd omits fields that were never set.
             config = {name: values.get(f"pubsub#{name}") or "" for name in fields}
             affiliations = await owner.pubsub.get_node_affiliations(service, node)
             affiliations = {(each["jid"].bare, each["affiliation"])
@@ -59,7 +59,7 @@ async def seen(port, service, nodes, fields):
             subscriptions = {(str(each["jid"]), each["subscription"])
                              for each in subscriptions["pubsub_owner"]["subscriptions"]}
             items = {}
-            # A node that keeps no items has none to show.
+            # A node without persistence has no items to show.
             if values["pubsub#persist_items"]:
                 items = await owner.pubsub.get_items(service, node)
                 items = {each["id"]: described(each["payload"]) for each in items["pubsub"]["items"]}
@@ -68,7 +68,7 @@ async def seen(port, service, nodes, fields):
 
 
 def storages(postgres, name):
-    """The server, and what is read when it was filled and stopped."""
+    """Yields the server, and the data to import after it was filled and stopped."""
     if name == "prosody-files":
         return Prosody(lambda _: ""), lambda server: server.folder / "data"
     if name == "prosody-sqlite":
@@ -99,14 +99,14 @@ def storages(postgres, name):
 
 
 def lines(tmp_path):
-    """What is in the store."""
+    """Returns the data in the store."""
     text = subprocess.run([binaries() / "gjallar", "export", "--store", f"sled:{tmp_path}/store"], env={},
                           capture_output=True, text=True, check=True).stdout
     return [json.loads(line) for line in text.splitlines()]
 
 
 def compare_export(tmp_path, kind, began):
-    """What clients do not see: who published, when, and in which order."""
+    """Compares data that clients do not see: publishers, times, and order."""
     kept = lines(tmp_path)
     begin = next(n for n, line in enumerate(kept) if line["kind"] == "node" and line["node"] == "news/a")
     news = [kept[begin]]
@@ -117,9 +117,9 @@ def compare_export(tmp_path, kind, began):
     items = [line for line in news if line["kind"] == "item" and line["id"] != "new"]
     assert [item["id"] for item in items] == ["id 2", "id 5", "id 3"]
     assert {item["publisher"] for item in items} == {f"bot@{DOMAIN}"}
-    # Prosody counts seconds.
+    # Prosody stores times in seconds.
     assert all((began - 1) * 1000 <= item["published"] <= time.time() * 1000 for item in items)
-    # ejabberd knows that one was modified, and when it was created.
+    # ejabberd stores both modification and creation times.
     assert ("created" in items[2]) == (kind == "ejabberd")
     if kind == "ejabberd":
         (asks,) = [line for line in kept if line["kind"] == "subscription" and "special" in line]
@@ -155,7 +155,7 @@ async def test_store_of_a_server_is_imported(postgres, tmp_path, name):
         assert imported(tmp_path, kind, read)[0] == report
         assert report["nodes"] == len(nodes)
         assert report["items"] == len(there["news/a"][3]) + 1
-        # ejabberd keeps the last item even where it shall keep none.
+        # ejabberd keeps the last item even of nodes without persistence.
         expected = {"a node of an account (PEP): not imported": "owner@localhost",
                     "an item beyond pubsub#max_items": "closed: gone"}
         assert {what: remark["places"][0] for what, remark in left.items()} == (
@@ -168,11 +168,11 @@ async def test_store_of_a_server_is_imported(postgres, tmp_path, name):
                 for mine, theirs in zip(here[node], there[node], strict=True):
                     assert mine == theirs, node
             async with clients(server.client_port, "alice", "mallory", "bot", "bob") as (alice, mallory, bot, bob):
-                # Who was subscribed hears of what is published now, who was shut out does not come in.
+                # Subscribers are notified of new items, and outcasts are refused.
                 await bot.pubsub.publish(SERVICE, "news/a", id="new", payload=entry("new"))
                 for subscriber in (alice, bob):
                     while not (events := [event for event in subscriber.events if event.get("from") == SERVICE]):
-                        # Of the old service; it runs too.
+                        # The event of the old service, which runs too.
                         await subscriber.until(len(subscriber.events) + 1)
                     assert item_ids(events[0]) == ["new"]
                 with pytest.raises(Exception, match="forbidden"):

@@ -1,5 +1,7 @@
-"""What Movim sends: communities, comments, stories, and Spaces with pending requests. The requests are those that
-movim/movim bf786260 builds: src/Moxl/Stanza/{Pubsub,PubsubAtom,Space,Bookmark2,AdHoc}.php, sent and read by
+"""Requests of Movim: communities, comments, stories, and Spaces with pending requests.
+
+The requests are those that movim/movim bf786260 builds:
+src/Moxl/Stanza/{Pubsub,PubsubAtom,Space,Bookmark2,AdHoc}.php, sent and read by
 src/Moxl/Xec/Action/{Pubsub,Microblog,Space} and src/Moxl/Xec/Payload/Post.php.
 """
 
@@ -42,7 +44,8 @@ pytestmark = pytest.mark.parametrize("server", ["ejabberd", "prosody"], indirect
 
 
 def submitted(values, form_type=None):
-    """A form as Movim fills it: no types but that of FORM_TYPE, which its Spaces leave out of publish-options."""
+    """Returns a form as Movim submits it: without types except that of FORM_TYPE, which its Spaces leave out of
+    publish-options."""
     form = ET.Element(f"{DATA}x", type="submit")
     if form_type:
         field = ET.SubElement(form, f"{DATA}field", var="FORM_TYPE", type="hidden")
@@ -72,7 +75,7 @@ def publish(client, node, id, payload, options=None):
 
 
 def items(client, node, count, **next_to):
-    """The newest items, or a page next to an edge."""
+    """Returns the newest items, or a page next to an edge."""
     wanted = ET.Element(f"{PUBSUB}items", node=node)
     if not next_to:
         wanted.set("max_items", str(count))
@@ -96,7 +99,7 @@ def subscribe(client, node):
 
 
 def post(client, id, title):
-    """An Atom entry with the children that Movim writes."""
+    """Returns an Atom entry with the children that Movim writes."""
     entry = ET.Element(f"{ATOM}entry")
     ET.SubElement(entry, f"{ATOM}id").text = id
     ET.SubElement(entry, f"{ATOM}title").text = title
@@ -113,7 +116,7 @@ def ids(answer):
 
 
 def edge(answer, name):
-    """The count, or the first or the last of a page, by which Movim asks for the next one."""
+    """Returns the count, or the first or last UID of a page, from which Movim requests the next page."""
     return answer.xml.findtext(f".//{RSM}{name}")
 
 
@@ -127,7 +130,7 @@ async def refusal(coroutine):
 @with_loop
 async def test_community_has_its_older_posts(server, gjallar):
     async with clients(server.client_port, "owner", "alice") as (owner, alice):
-        # Whether the user may create communities.
+        # Movim checks whether the user may create communities.
         for user in (owner, alice, owner):
             await create(user, "test_node", dict(COMMUNITY, title="Test"))
             await delete(user, "test_node")
@@ -140,7 +143,7 @@ async def test_community_has_its_older_posts(server, gjallar):
         for name in names:
             await publish(owner, "community", name, post(owner, name, "A post"))
         assert [item_ids(event) for event in await alice.until(len(names))] == [[name] for name in names]
-        # Events have no payload; each post is asked for by its id.
+        # Events have no payload; each post is retrieved by its id.
         assert all(len(item) == 0 for event in alice.events for item in event.iter(f"{EVENT}item"))
         wanted = holding(f"{PUBSUB}items", ET.Element(f"{PUBSUB}item", id=names[7]), node="community")
         assert ids(await request(alice, wanted, kind="get")) == [names[7]]
@@ -176,7 +179,7 @@ async def test_post_has_comments_and_likes(server, gjallar):
 
 @with_loop
 async def test_first_commenter_does_not_lock_out_others(server, tmp_path):
-    """Bots link to comments and make no node for them."""
+    """Bots link to comments without creating a node for them."""
     config = shipped_policies(tmp_path, "urn:xmpp:microblog:0:comments/")
     with Gjallar(server.component_port, tmp_path, config=config):
         async with clients(server.client_port, "alice", "bob") as (alice, bob):
@@ -201,7 +204,7 @@ async def test_story_is_visible_to_contacts_only(server, gjallar):
 
 
 async def befriend(owner, friend):
-    """Has the friend subscribed to the owner's presence."""
+    """Subscribes the friend to the owner's presence."""
     await owner.xmpp.get_roster()
     owner.xmpp.auto_authorize = True
     friend.xmpp.send_presence_subscription(owner.jid)
@@ -237,7 +240,7 @@ async def test_space_has_rooms_and_pending_subscribers(server, gjallar):
         assert await asked_about(2) == waiting
         forms.clear()
 
-        # The client chooses the session's id.
+        # The client chooses the session id.
         session = str(uuid.uuid4())
         iq = owner.xmpp.make_iq_set(ito=SERVICE)
         iq.xml.append(holding(

@@ -14,14 +14,14 @@ pytestmark = [pytest.mark.parametrize("server", ["ejabberd", "prosody"], indirec
 
 
 def nbxmpp(port, *arguments):
-    """The client's process."""
+    """Starts the client's process."""
     return asyncio.create_subprocess_exec(
         "/usr/bin/python3", str(HERE / "nbxmpp_client.py"), str(port), "alice", PASSWORD, SERVICE, *arguments,
         env=dict(os.environ, PYTHONPATH=str(PROJECT / ".venv/nbxmpp")), stdout=asyncio.subprocess.PIPE)
 
 
 async def said(client):
-    """The client's lines; it is gone after the last one."""
+    """Returns the output lines of the client, which ends after the last one."""
     try:
         async for line in client.stdout:
             yield line.decode().strip()

@@ -1,6 +1,5 @@
-"""The Debian package on a clean Debian with a real systemd: installed, started against Prosody, upgraded, removed.
-What docs/OPERATING.md says of installing is done here as it says.
-"""
+"""Debian package on a clean Debian with a real systemd: installed, started against Prosody, upgraded, removed. The
+commands are those of docs/OPERATING.md."""
 
 import os
 import pathlib
@@ -22,7 +21,7 @@ PROSODY = """return {
 };
 """
 JID, OWNER = "pubsub.example.org", "owner@example.org"
-# What the shipped file has for the module, uncommented.
+# Options of the shipped file for the module, uncommented.
 FANOUT = [
     "   modules_enabled = {", '     "gjallar_fanout";', "   }", '   gjallar_fanout_components = { "pubsub.example.org" }']
 
@@ -51,7 +50,7 @@ def test_package_is_installed_upgraded_and_purged(debian):
     (package,) = PACKAGE.glob("*.deb")
     debian.copy(package, "/root/gjallar.deb")
 
-    # Installed: neither enabled nor started, with everything in its place.
+    # Installed: neither enabled nor started, with every file in its place.
     assert "libc6 (>= 2." in debian.run("dpkg-deb", "--field", "/root/gjallar.deb", "Depends")
     debian.run("apt-get", "install", "-y", "/root/gjallar.deb")
     assert debian.ask("systemctl", "is-enabled", "gjallar") == "disabled"
@@ -62,19 +61,19 @@ def test_package_is_installed_upgraded_and_purged(debian):
                  f"{DOC}/OPERATING.md", f"{DOC}/copyright"):
         debian.run("test", "-s", path)
 
-    # Started before it was told its JID and its secret, it says what is missing, and does not try for ever.
+    # Without a JID and a secret the service logs what is missing, and is not restarted forever.
     assert debian.enter("systemctl", "start", "gjallar").returncode != 0
     debian.write("/etc/gjallar/secret", "s3cret\n", "600")
     assert debian.enter("systemctl", "start", "gjallar").returncode != 0
     assert "jid: not set" in debian.run("journalctl", "-u", "gjallar")
     assert state(debian, "NRestarts") == "0"
 
-    # Connected to Prosody, with what is shipped for pasting.
+    # Connected to Prosody, with the shipped configuration.
     config = debian.run("cat", CONFIG).replace('jid = ""', f'jid = "{JID}"')
     debian.write(CONFIG, config.replace("admins = []", f'admins = ["{OWNER}"]'))
     shipped = debian.run("cat", f"{DOC}/prosody.cfg.lua").replace("change me", "s3cret")
     top, end = shipped.split("---- Part 2")
-    # With the module for many users, which the package has put where Prosody finds it.
+    # With the module for many users, which the package installs where Prosody finds it.
     host = ['VirtualHost "example.org"', *FANOUT]
     assert all(f"--{line}" in end for line in host[1:])
     own = debian.run("cat", "/etc/prosody/prosody.cfg.lua")
@@ -89,7 +88,7 @@ def test_package_is_installed_upgraded_and_purged(debian):
 
     wait_for(lambda: 'event="multicast_enabled"' in debian.ask("journalctl", "-u", "gjallar"), "the module to be found")
 
-    # It works, in the confines of its unit.
+    # The service works within the restrictions of its unit.
     gjallar(debian, "node", "create", "news", "--as", OWNER)
     gjallar(debian, "item", "publish", "news", "--id", "1", "--payload", "<x xmlns='urn:x'/>", "--as", OWNER)
     owner = debian.run("stat", "--format", "%U %a", "/var/lib/gjallar", "/var/lib/gjallar/store/control").split("\n")
@@ -97,30 +96,30 @@ def test_package_is_installed_upgraded_and_purged(debian):
     exposure = debian.ask("systemd-analyze", "security", "--no-pager", "gjallar").splitlines()[-1]
     assert float(re.search(r"gjallar.service: ([0-9.]+)", exposure)[1]) <= 1.5, exposure
 
-    # Examined as the document says: the secret is the unit's, not in the configuration.
+    # The doctor runs as documented: the secret is in the unit, not in the configuration.
     assert "the running service is connected" in debian.ask("gjallar", "doctor", "--config", CONFIG)
 
-    # Another configuration is taken up without a new start.
+    # The configuration is reloaded without a restart.
     pid = state(debian, "MainPID")
     debian.write(CONFIG, debian.run("cat", CONFIG) + '\nlog = "debug"\n')
     debian.run("systemctl", "reload", "gjallar")
     wait_for(lambda: 'event="config_reloaded"' in debian.ask("journalctl", "-u", "gjallar"), "the reload")
     assert state(debian, "MainPID") == pid
 
-    # Killed, and stopped without a sign of life, it is started again, with what it had.
-    # It starts more often from here than the five times in ten seconds that systemd allows.
+    # Killed, or stopped by the watchdog, the service is restarted with its data. There are more starts from here
+    # than the five in ten seconds that systemd allows.
     debian.write("/run/systemd/system/gjallar.service.d/sooner.conf",
                  "[Unit]\nStartLimitIntervalSec=0\n[Service]\nWatchdogSec=2\n")
     debian.run("systemctl", "daemon-reload")
     debian.run("systemctl", "restart", "gjallar")
     for signal, restarts in (("KILL", "1"), ("STOP", "2")):
-        # Of the others, which there are none of, systemd may find that they just went.
+        # For the other processes, of which there are none, systemd may report that they just ended.
         debian.run("systemctl", "kill", "--kill-whom=main", f"--signal={signal}", "gjallar")
         wait_for(lambda restarts=restarts: state(debian, "NRestarts") == restarts
                  and state(debian, "ActiveState") == "active", f"systemd to start it again after SIG{signal}")
         assert "news" in gjallar(debian, "node", "list")
 
-    # Upgraded while it runs, it is started again, and has everything.
+    # Upgraded while it runs, the service is restarted with its data.
     pid = state(debian, "MainPID")
     debian.run("sh", "-c", "cd /root && dpkg-deb -R gjallar.deb next && "
                "sed -i 's/^Version: .*/Version: 99.0/' next/DEBIAN/control && dpkg-deb -b next next.deb")
@@ -130,12 +129,12 @@ def test_package_is_installed_upgraded_and_purged(debian):
     assert f'jid = "{JID}"' in debian.run("cat", CONFIG)
     assert "<x xmlns='urn:x'/>" in gjallar(debian, "item", "list", "news", "--json")
 
-    # Backed up while it runs, and restored.
+    # Backup while the service runs, and restore.
     run_documented(debian, "Backup")
     assert "<x xmlns='urn:x'/>" in gjallar(debian, "item", "list", "news", "--json")
     wait_for(lambda: "\ngjallar_link_up 1\n" in gjallar(debian, "stats"), "gjallar to be connected again")
 
-    # Moved in from Prosody, whose files the service's user cannot read.
+    # Migration from Prosody, whose files the service's user cannot read.
     debian.write("/var/lib/prosody/pubsub%2eexample%2eorg/pubsub_nodes/moved.dat", PROSODY, "640")
     run_documented(debian, "Moving in")
     nodes = gjallar(debian, "node", "list").split()
@@ -145,7 +144,7 @@ def test_package_is_installed_upgraded_and_purged(debian):
     debian.run("mv", "-T", "/var/lib/gjallar/replaced", "/var/lib/gjallar/store")
     debian.run("systemctl", "start", "gjallar")
 
-    # The store is elsewhere, where the unit says that it may be written to.
+    # The store is in another folder, to which the unit permits writing.
     debian.run("systemctl", "stop", "gjallar")
     debian.run("mv", "/var/lib/gjallar/store", "/srv/store")
     debian.write(CONFIG, debian.run("cat", CONFIG).replace("/var/lib/gjallar/store", "/srv/store"))
@@ -155,14 +154,14 @@ def test_package_is_installed_upgraded_and_purged(debian):
     debian.run("systemctl", "start", "gjallar")
     assert "<x xmlns='urn:x'/>" in gjallar(debian, "item", "list", "news", "--json")
 
-    # Looked at by root while the service is stopped, it would get files that the service could not read.
+    # Opened by root while the service is stopped, the store would get files that the service cannot read.
     debian.run("systemctl", "stop", "gjallar")
     refused = debian.enter("gjallar", "check", "--config", CONFIG)
     assert refused.returncode == 3 and "run as that user" in refused.stderr
     debian.run("runuser", "-u", "gjallar", "--", "gjallar", "check", "--config", CONFIG)
     debian.run("systemctl", "start", "gjallar")
 
-    # Removed: what it kept and its configuration stay, until it is purged.
+    # Removed: data and configuration stay until the package is purged.
     debian.run("apt-get", "remove", "-y", "gjallar")
     assert debian.ask("systemctl", "is-active", "gjallar") != "active"
     assert debian.enter("test", "-e", "/usr/bin/gjallar").returncode != 0

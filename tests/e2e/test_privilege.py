@@ -1,7 +1,7 @@
-"""ejabberd with and without mod_privilege, which since 24.10 drops what a component asks a bare address.
+"""ejabberd with and without mod_privilege, which since 24.10 drops stanzas of components to bare addresses.
 
-Nine combinations, and one more, that cover every pair of: the server's generation; mod_privilege not loaded, loaded without a grant for
-the service, granted; multicast off, found by the service, named.
+Nine combinations, and one more, that cover every pair of: the server's generation; mod_privilege not loaded, loaded
+without a grant for the service, granted; multicast off, found by the service, configured.
 """
 
 import asyncio
@@ -16,7 +16,7 @@ from servers import CONNECTED, ROOT, SERVICE, Ejabberd, Gjallar, logged_as, wait
 OLD, NEW = "23.01", "24.10 or later"
 ABSENT, LOADED, GRANTED = "absent", "loaded", "granted"
 OFF, AUTO, NAMED = "off", "auto", "multicast.localhost"
-# Of the last row each question to the server's domain is dropped by 24.12.
+# In the last row ejabberd 24.12 drops each query to the server's domain.
 TABLE = [
     (OLD, ABSENT, OFF), (NEW, ABSENT, AUTO), (NEW, ABSENT, NAMED),
     (NEW, LOADED, OFF), (NEW, LOADED, AUTO), (OLD, LOADED, NAMED),
@@ -28,14 +28,14 @@ NODE = "princely_musings"
 
 
 def generation():
-    """Of the ejabberd whose tests these are."""
+    """Returns the generation of the ejabberd under test."""
     folder = next(ROOT.glob("usr/lib/*/ejabberd-*"))
     version = tuple(int(part) for part in re.findall(r"\d+", folder.name)[:2])
     return NEW if version >= (24, 10) else OLD
 
 
 class Privileged(Ejabberd):
-    """An ejabberd with mod_multicast, and mod_privilege as it is asked for."""
+    """ejabberd with mod_multicast, and mod_privilege in this variant."""
 
     multicast = True
 
@@ -62,12 +62,12 @@ async def test_notifications_are_delivered_and_acknowledged(tmp_path, privilege,
                     assert len(await reader.until(ITEMS)) == ITEMS
                 # Everything is confirmed.
                 wait_for(lambda: gjallar.stat("log_backlog_entries") == 0, "the confirmation", 5)
-                # They are counted once the store has recorded that they are confirmed.
+                # Notifications are counted once the store has recorded their confirmation.
                 wait_for(
                     lambda: gjallar.stat("notifications_acknowledged_total") >= 2 * ITEMS, "the notifications to be counted")
                 by_multicast = logged_as("multicast_enabled") in gjallar.logged()
                 assert by_multicast == (multicast != OFF)
-                # Three times the two timeouts without traffic.
+                # Three times the sum of the two timeouts without traffic.
                 await asyncio.sleep(12)
                 assert gjallar.logged().count(CONNECTED) == 1, gjallar.logged()
                 assert "WARN" not in gjallar.logged(), gjallar.logged()
@@ -79,7 +79,7 @@ async def test_notifications_are_delivered_and_acknowledged(tmp_path, privilege,
                         await owner.pubsub.create_node(
                             SERVICE, "near", config=form(owner, access_model="presence"))
                     assert refused.value.condition == "not-acceptable"
-                # A stop in order, and a kill: nothing is repeated.
+                # After a clean stop and a kill nothing is repeated.
                 began = asyncio.get_running_loop().time()
                 assert gjallar.stop() == 0
                 assert asyncio.get_running_loop().time() - began < 5

@@ -1,4 +1,4 @@
-"""The main job, through real servers, driven by slixmpp's plugin for XEP-0060."""
+"""Main use cases through real servers, driven by slixmpp's plugin for XEP-0060."""
 
 import asyncio
 import os
@@ -14,7 +14,7 @@ NODE = "princely_musings"
 
 
 async def refused(coroutine):
-    """The error that a request gets: condition, and condition of XEP-0060."""
+    """Returns the conditions of the error for a request: the general one, and that of XEP-0060."""
     with pytest.raises(IqError) as caught:
         await coroutine
     pubsub = caught.value.iq["error"]["pubsub"]["condition"]
@@ -152,7 +152,7 @@ async def test_outcast_receives_no_further_notifications(server, gjallar):
 
 @with_loop
 async def test_hundred_subscribers_receive_ten_items_once_and_in_order(server, gjallar):
-    """And by multicast none of them learns of another."""
+    """With multicast the recipients are hidden from each other, too."""
     users = [f"u{n}" for n in range(100)]
     async with clients(server.client_port, "owner", *users) as (owner, *subscribers):
         await owner.pubsub.create_node(SERVICE, NODE)
@@ -203,7 +203,7 @@ async def test_acknowledged_changes_survive_kill_9(server, gjallar):
 
 @with_loop
 async def test_subscribers_miss_nothing_across_kills(server, gjallar):
-    """CRASH_KILLS sets the number: 5, or 100 in `make crash`."""
+    """CRASH_KILLS sets the number of kills: 5, or 100 in `make crash`."""
     kills = int(os.environ.get("CRASH_KILLS", "5"))
     async with clients(server.client_port, "owner", "alice", "bob") as (owner, *subscribers):
         await owner.pubsub.create_node(SERVICE, NODE)
@@ -262,7 +262,7 @@ async def test_options_and_presence_take_effect(server, gjallar):
         values = [value.text for value in shown.xml.iter("{jabber:x:data}value")]
         assert "chat" in values and "dnd" in [
             option.find("{jabber:x:data}value").text for option in shown.xml.iter("{jabber:x:data}option")]
-        # Events begin when the service has her presence, which she lets it have.
+        # Events begin once the service has received her presence, which she shares with it.
         async with asyncio.timeout(60):
             while not alice.events:
                 await owner.pubsub.publish(SERVICE, NODE, id="early", payload=entry("Early"))
@@ -275,7 +275,7 @@ async def test_options_and_presence_take_effect(server, gjallar):
             await alice.settled()
             return [item_ids(event) for event in alice.events[before:]] == [[id]]
 
-        # When the service withholds an event, it has heard of all her resources, and no earlier event waits.
+        # Once the service withholds an event, it knows all her resources, and no earlier event is pending.
         alice.xmpp.send_presence(pshow="dnd")
         async with asyncio.timeout(60):
             while 'notifications_withheld_total{reason="unavailable"}' not in gjallar.run("stats"):
@@ -286,18 +286,19 @@ async def test_options_and_presence_take_effect(server, gjallar):
             await alice.xmpp.plugin["xep_0199"].send_ping(SERVICE, timeout=30)
             assert await hears(f"while {show}") == is_told, show
 
-        # After a restart events wait until her server has said again that she is there.
+        # After a restart events wait until her server has reported her presence again.
         gjallar.kill()
         gjallar.start()
         gjallar.wait_for_log(CONNECTED)
-        # A kill may repeat what came before.
+        # A kill may repeat earlier events.
         await hears("after a restart")
         assert item_ids(alice.events[-1]) == ["after a restart"]
 
 
 @with_loop
 async def test_capabilities_create_implicit_subscriptions(server, gjallar):
-    """§9.1.3, §9.2: alice has not subscribed; her client says +notify, and sends the service its presence."""
+    """§9.1.3, §9.2: alice has no explicit subscription; her client announces +notify, and sends its presence to the
+    service."""
     async with clients(server.client_port, "owner", "alice") as (owner, alice):
         for node in (NODE, "other"):
             await owner.pubsub.create_node(SERVICE, node)
@@ -324,7 +325,7 @@ async def test_roster_grants_access(server, gjallar):
     async with clients(server.client_port, "owner", "alice", "bot") as (owner, alice, bot):
         await owner.xmpp.update_roster(alice.jid, groups=["Friends"])
         alice.xmpp.send_presence_subscription(owner.jid)
-        # She gets what she asks for when the owner's client has let her.
+        # Her requests succeed once the owner's client has accepted her subscription request.
         async with asyncio.timeout(30):
             while alice.xmpp.client_roster[owner.jid]["subscription"] not in ("to", "both"):
                 await alice.xmpp.get_roster()

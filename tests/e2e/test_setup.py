@@ -1,6 +1,5 @@
-"""What tests/e2e/setup.sh installs is in the Debian release whose servers are tested, and what config/ offers for
-Prosody and ejabberd is taken by it.
-"""
+"""Setup: the packages that tests/e2e/setup.sh installs exist in the Debian release under test, and Prosody and
+ejabberd accept the files in config/."""
 
 import signal
 import subprocess
@@ -31,7 +30,7 @@ def test_prosody_accepts_the_shipped_configuration(kind):
 
         code, said = check()
         assert code == 0 and "All checks passed" in said, said
-        # It would have found an option that stands below a host.
+        # A check for options at the wrong level, such as a global option below a host.
         with open(prosody.folder / "prosody.cfg.lua", "a") as config:
             config.write("component_stanza_size_limit = 2097152\n")
         code, said = check()
@@ -39,7 +38,7 @@ def test_prosody_accepts_the_shipped_configuration(kind):
 
 
 class OwnPubsub(Ejabberd):
-    """With ejabberd's own mod_pubsub as Debian's configuration has it, and more options of it."""
+    """ejabberd with its own mod_pubsub, configured as by Debian and with more options."""
 
     options = ""
 
@@ -54,7 +53,7 @@ class OwnPubsubElsewhere(OwnPubsub):
 def test_doctor_detects_two_services_of_one_jid():
     for kind in (OwnPubsub, OwnPubsubElsewhere):
         with kind([]) as ejabberd:
-            # As config/ejabberd.yml says.
+            # As in config/ejabberd.yml.
             assert OwnPubsubElsewhere.options.strip() in ejabberd.shipped("ejabberd.yml")
             options = dict(jid=SERVICE, server=f"127.0.0.1:{ejabberd.component_port}", secret=SECRET)
             findings, code = examine(**options, store="memory:")
@@ -66,7 +65,7 @@ def test_doctor_detects_two_services_of_one_jid():
 
 
 class LateComponent:
-    """Mixin: a server that starts without the component, and has it in its configuration after `add_component`."""
+    """Mixin for a server that starts without the component; `add_component` adds it to the configuration."""
 
     def prepare(self):
         super().prepare()
@@ -104,7 +103,8 @@ class LateProsody(LateComponent, Prosody):
         return self.shipped(self.config_name).split("---- Part 2")
 
     def wait_for_answer(self):
-        """An answer shows that Prosody has finished its start or a reload. Before, SIGHUP would end it."""
+        """Waits for an answer of Prosody, after which its start or reload is complete. Before that, SIGHUP would end
+        it."""
         urllib.request.urlopen(f"http://127.0.0.1:{self.http_port}/xmpp-websocket", timeout=20).close()
 
     def reload(self):
@@ -116,7 +116,7 @@ class LateProsody(LateComponent, Prosody):
 
 
 class LateProsodyWithAnother(LateProsody):
-    """With another component, so that the port for components is open from the start."""
+    """Prosody with another component, so that the port for components is open from the start."""
 
     def prepare(self):
         super().prepare()
@@ -129,7 +129,7 @@ class LateProsodyWithAnother(LateProsody):
 class LateEjabberd(LateComponent, OwnPubsub):
     config_name = "ejabberd.yml"
 
-    # What `ejabberdctl reload_config` runs, without Erlang's distribution.
+    # The action of `ejabberdctl reload_config`, without Erlang's distribution.
     CONFIG = OwnPubsub.CONFIG.replace("    request_handlers:\n", "    request_handlers:\n      /api: mod_http_api\n") + """
 api_permissions:
   reload:

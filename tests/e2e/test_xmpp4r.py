@@ -1,6 +1,5 @@
-"""What xmpp4r sends if its user says no more than a node: the requests that xmpp4r/xmpp4r 267d07a1 builds in
-lib/xmpp4r/pubsub/helper/servicehelper.rb and lib/xmpp4r/pubsub/children.
-"""
+"""Requests of xmpp4r with only a node name given: those that xmpp4r/xmpp4r 267d07a1 builds in
+lib/xmpp4r/pubsub/helper/servicehelper.rb and lib/xmpp4r/pubsub/children."""
 
 import xml.etree.ElementTree as ET
 
@@ -34,7 +33,7 @@ def options_form(kind, **values):
 @with_loop
 async def test_requests_of_xmpp4r_are_accepted(server, gjallar):
     async with clients(server.client_port, "owner", "alice") as (owner, alice):
-        # A node with a name, and one without: a configuration without a form comes with both.
+        # A node with a name, and one without: both requests have a configure element without a form.
         await request(owner, asked("create", "node"), asked("configure"))
         made = await request(owner, asked("create"), asked("configure"))
         assert made.xml.find(f".//{PUBSUB}create").get("node")
@@ -42,7 +41,7 @@ async def test_requests_of_xmpp4r_are_accepted(server, gjallar):
         await request(alice, asked("subscribe", "node", jid=alice.jid))
         answer = await request(alice, asked("subscriptions"), kind="get")
         assert [(s.get("node"), s.get("subid")) for s in answer.xml.iter(f"{PUBSUB}subscription")] == [("node", None)]
-        # It takes no subscription of an answer that does not name the node.
+        # xmpp4r ignores subscriptions in an answer that does not name the node.
         answer = await request(alice, asked("subscriptions", "node"), kind="get")
         assert answer.xml.find(f".//{PUBSUB}subscriptions").get("node") == "node"
         assert len(answer.xml.find(f".//{PUBSUB}subscriptions")) == 1
@@ -53,7 +52,7 @@ async def test_requests_of_xmpp4r_are_accepted(server, gjallar):
             publish = asked("publish", "node")
             publish.append(item)
             await request(owner, publish)
-        # The number of items that nobody gave.
+        # An empty number of items.
         answer = await request(alice, asked("items", "node", max_items=""), kind="get")
         assert [item.get("id") for item in answer.xml.iter(f"{PUBSUB}item")] == ["one", "two"]
         retract = asked("retract", "node")

@@ -1,34 +1,36 @@
-//! What the load and the programs it is compared with share: stanzas as bytes, and the two ends of XEP-0114.
+//! Code shared by the load generator and the components that gjallar is compared with: stanzas as
+//! bytes, and both ends of XEP-0114.
 
 pub mod link;
 pub mod peer;
 pub mod scan;
 
-/// What a program is told that gjallar is compared with.
+/// Arguments of a component that gjallar is compared with.
 #[derive(clap::Parser)]
 pub struct ComparedArgs {
-    /// The server, HOST:PORT.
+    /// Server, HOST:PORT.
     pub server: String,
     #[arg(long, default_value = "pubsub.localhost")]
     pub jid: String,
     #[arg(long, default_value = "secret")]
     pub secret: String,
-    /// Who hears of each item: so many.
+    /// Number of subscribers of each node.
     #[arg(long, default_value_t = 1)]
     pub subscribers: u64,
-    /// Of which domain they are; without it, of a hundred.
+    /// Domain of the subscribers; without it, they are in a hundred domains.
     #[arg(long)]
     pub domain: Option<String>,
 }
 
 impl ComparedArgs {
-    /// The names of those who hear of each item.
+    /// Returns the JIDs of the subscribers.
     pub fn subscribers(&self) -> impl Iterator<Item = String> {
         (0..self.subscribers).map(|index| user(index, self.domain.as_deref()))
     }
 }
 
-/// The name of a user, in no order that a store could profit from; of a domain, or of one of a hundred.
+/// Returns the JID of a user in this domain, or in one of a hundred; the order of the JIDs is
+/// pseudo-random, so that a store cannot profit from it.
 #[must_use]
 pub fn user(index: u64, domain: Option<&str>) -> String {
     let mixed = (index + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15);

@@ -1,4 +1,4 @@
-//! The two ends of XEP-0114, blocking.
+//! Both ends of XEP-0114, blocking.
 
 use std::{
     io::{self, Read, Write},
@@ -9,10 +9,10 @@ use sha1::{Digest, Sha1};
 
 use crate::scan::{Scanner, attribute};
 
-/// Bytes that are read at once.
+/// Size of a read.
 const READ_BYTES: usize = 256 * 1024;
 
-/// What comes in.
+/// Incoming stanzas of a stream.
 #[derive(Debug)]
 pub struct StanzaReader {
     tcp: TcpStream,
@@ -26,7 +26,8 @@ impl StanzaReader {
         Self { tcp, scanner: Scanner::default(), buffer: vec![0; READ_BYTES], filled: 0 }
     }
 
-    /// Reads once, and calls for each whole stanza; whether the stream goes on.
+    /// Reads once, and calls `each` for every complete stanza. Returns `false` at the end of the
+    /// stream.
     ///
     /// # Errors
     /// If the connection breaks.
@@ -42,7 +43,7 @@ impl StanzaReader {
         Ok(read > 0)
     }
 
-    /// Reads up to the first tag that begins like this, and gives it.
+    /// Reads up to the first tag with this beginning, and returns the tag.
     fn tag(&mut self, begin: &str) -> io::Result<String> {
         let mut text = String::new();
         loop {
@@ -58,7 +59,7 @@ impl StanzaReader {
     }
 }
 
-/// Plays the server for the next component; any secret will do.
+/// Acts as the server for the next component; accepts any secret.
 ///
 /// # Errors
 /// If the connection breaks.

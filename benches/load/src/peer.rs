@@ -1,4 +1,5 @@
-//! The other end of a service: sends requests, so many outstanding, and counts what comes back.
+//! Peer of a service: sends requests, with a limited number outstanding, and counts replies and
+//! notifications.
 
 use std::{
     io::{self, Write},
@@ -13,10 +14,10 @@ use memchr::memmem;
 
 use crate::{link::StanzaReader, scan::attribute};
 
-/// After so long without anything the service is taken for stuck.
+/// Time without any stanza after which the service counts as stuck.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// A connected service.
+/// Connected service.
 #[derive(Debug)]
 pub struct Peer {
     shared: Arc<Shared>,
@@ -36,38 +37,39 @@ struct PeerState {
     heard: u64,
     refused: Option<String>,
     is_over: bool,
-    /// When each request of the run was sent.
+    /// Time at which each request of the run was sent.
     sent_at: Vec<Instant>,
     answers: Histogram<u64>,
-    /// How many hear of each item, if the time until the last of them has is measured; and who has not.
+    /// Number of subscribers of each item, if the time until the last notification is measured; and
+    /// the notifications that are missing.
     audience: u64,
     unheard: Vec<u64>,
     events: Histogram<u64>,
 }
 
-/// What came of a run.
+/// Result of a run.
 #[derive(Debug)]
 pub struct Run {
-    /// From the first request to the last answer, and to the last notification.
+    /// Time from the first request to the last answer, and to the last notification.
     pub answered_in: Duration,
     pub heard_in: Duration,
-    /// How many notifications there were.
+    /// Number of notifications.
     pub heard: u64,
-    /// Microseconds from each request to its answer, and to the last notification of it.
+    /// Microseconds from each request to its answer, and to its last notification.
     pub answers: Histogram<u64>,
     pub events: Histogram<u64>,
 }
 
-/// What is run.
+/// Description of a run.
 pub struct Plan<'a> {
     pub requests: u64,
-    /// Requests that are not answered yet, at most.
+    /// Maximum number of unanswered requests.
     pub outstanding: u64,
-    /// Requests a second; without it, as fast as they go.
+    /// Requests per second; without it, as many as possible.
     pub rate: Option<u64>,
     /// Notifications of each request.
     pub audience: u64,
-    /// Writes a request, whose id is the number.
+    /// Writes the request with this number as its id.
     pub write: &'a mut dyn FnMut(u64, &mut Vec<u8>),
 }
 
@@ -117,10 +119,10 @@ impl Peer {
         Self { shared }
     }
 
-    /// Carries out a plan.
+    /// Executes a plan.
     ///
     /// # Errors
-    /// If a request is refused, or the service is stuck or gone.
+    /// If a request is refused, or the service is stuck or disconnected.
     pub fn run(&self, plan: Plan<'_>) -> io::Result<Run> {
         let Plan { requests, outstanding, rate, audience, write } = plan;
         let mut state = lock(&self.shared.state);
@@ -137,7 +139,8 @@ impl Peer {
             });
             while sent < due && sent < state.answered + outstanding {
                 write(sent, &mut text);
-                // At a rate it counts from when it was due, also if the load was late.
+                // At a fixed rate latency counts from the scheduled time, even if the load
+                // generator was late.
                 state.sent_at.push(rate.map_or_else(Instant::now, |rate| {
                     begun + Duration::from_micros(sent * 1_000_000 / rate)
                 }));
@@ -170,7 +173,7 @@ impl Peer {
         })
     }
 
-    /// Waits until something comes, or so long.
+    /// Waits for a stanza, with a timeout.
     fn wait<'a>(
         &'a self,
         state: MutexGuard<'a, PeerState>,
@@ -234,7 +237,7 @@ impl PeerState {
                 Some("get" | "set") => {
                     let of = |name| attribute(stanza, name).unwrap_or_default();
                     if of("from") == of("to") {
-                        // A barrier.
+                        // Echoes a barrier.
                         echoes.extend_from_slice(stanza);
                     } else {
                         let (from, to, id) = (of("to"), of("from"), of("id"));
@@ -251,7 +254,7 @@ impl PeerState {
         }
     }
 
-    /// An item has the number of its request as its name.
+    /// Counts a notification; the id of an item is the number of its request.
     fn hear(&mut self, message: &[u8]) {
         let Some(item) = memmem::find(message, b"<item ").map(|at| &message[at..]) else { return };
         let number = attribute(item, "id").and_then(|id| id.parse::<usize>().ok());

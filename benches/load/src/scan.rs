@@ -1,20 +1,22 @@
-//! Stanzas in a stream of bytes, without a parser: what a benchmark can afford beside what it measures.
+//! Scanner for stanzas in a stream of bytes, without a parser, so that it hardly costs time beside
+//! the measured program.
 //!
-//! Good for what XMPP servers and components write: no comments, no CDATA, no `>` in attributes.
+//! Sufficient for the output of XMPP servers and components: no comments, no CDATA, no `>` in
+//! attributes.
 
 use memchr::{memchr, memmem};
 
-/// Finds whole stanzas.
+/// Scanner for complete stanzas.
 #[derive(Debug, Default)]
 pub struct Scanner {
     depth: usize,
-    /// How far the bytes were looked at that belong to an unfinished stanza.
+    /// Number of bytes of an incomplete stanza that were scanned already.
     seen: usize,
 }
 
 impl Scanner {
-    /// Calls for each whole stanza at the beginning of some bytes; says how many bytes these were. The rest has
-    /// to come again, with more.
+    /// Calls `each` for every complete stanza at the beginning of some bytes; returns the number of
+    /// bytes consumed. The next call has to repeat the rest, with more data.
     pub fn stanzas(&mut self, bytes: &[u8], mut each: impl FnMut(&[u8])) -> usize {
         let (mut begin, mut at) = (0, self.seen);
         while let Some(tag) = memchr(b'<', &bytes[at..]).map(|offset| at + offset) {
@@ -24,7 +26,7 @@ impl Scanner {
             };
             at = end + 1;
             if self.depth == 0 {
-                // White space between stanzas belongs to none.
+                // White space between stanzas is skipped.
                 begin = tag;
             }
             match (bytes[tag + 1], bytes[end - 1]) {
@@ -47,7 +49,7 @@ impl Scanner {
     }
 }
 
-/// An attribute of a stanza's first tag.
+/// Returns an attribute of a stanza's first tag.
 #[must_use]
 pub fn attribute<'a>(stanza: &'a [u8], name: &str) -> Option<&'a str> {
     let tag = &stanza[..memchr(b'>', stanza)?];
@@ -63,7 +65,7 @@ pub fn attribute<'a>(stanza: &'a [u8], name: &str) -> Option<&'a str> {
     }
 }
 
-/// What stands between two texts.
+/// Returns the text between two delimiters.
 #[must_use]
 pub fn between<'a>(stanza: &'a [u8], before: &str, after: &str) -> Option<&'a [u8]> {
     let from = memmem::find(stanza, before.as_bytes())? + before.len();

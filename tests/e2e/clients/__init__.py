@@ -15,7 +15,7 @@ from slixmpp.xmlstream.matcher import StanzaPath  # noqa: E402
 
 from servers import DOMAIN, PASSWORD, SERVICE  # noqa: E402
 
-# Never used, but slixmpp would load all certificates for each client.
+# Unused, but without it slixmpp would load all certificates for each client.
 NO_TLS = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
 RSM = "{http://jabber.org/protocol/rsm}"
 PUBSUB = "{http://jabber.org/protocol/pubsub}"
@@ -24,7 +24,7 @@ TIMEOUT = 30
 
 
 class Client:
-    """One account's session, and the events that it got."""
+    """Session of one account, with the events that it received."""
 
     def __init__(self, user, resource="test", domain=DOMAIN):
         self.domain = domain
@@ -64,7 +64,7 @@ class Client:
         self.xmpp.connect("127.0.0.1", port)
         await asyncio.wait_for(started, TIMEOUT)
         self.xmpp.send_presence()
-        # The server has taken the presence when it answers what came after it.
+        # The server has processed the presence when it answers a later ping.
         await self.xmpp.plugin["xep_0199"].send_ping(self.domain, timeout=TIMEOUT)
         return self
 
@@ -77,7 +77,7 @@ class Client:
         return self.events
 
     async def settled(self):
-        """Waits until everything that was told has come: an event that follows it is waited for."""
+        """Waits until all notifications sent so far have arrived; a later event is the end mark."""
         made = await self.pubsub.create_node(SERVICE, None)
         node = made["pubsub"]["create"]["node"]
         await self.pubsub.subscribe(SERVICE, node)
@@ -93,7 +93,7 @@ class Client:
 
 @contextlib.asynccontextmanager
 async def clients(port, *users, domain=DOMAIN):
-    """Clients that are logged in."""
+    """Yields logged-in clients."""
     all_of_them = [Client(user, domain=domain) for user in users]
     try:
         yield await asyncio.gather(*(client.login(port) for client in all_of_them))
@@ -103,7 +103,7 @@ async def clients(port, *users, domain=DOMAIN):
 
 
 def entry(text):
-    """A payload."""
+    """Returns a payload."""
     element = ET.Element("{http://www.w3.org/2005/Atom}entry")
     ET.SubElement(element, "{http://www.w3.org/2005/Atom}title").text = text
     return element
@@ -133,18 +133,18 @@ async def request(client, *content, kind="set", namespace=PUBSUB):
 
 
 def item_ids(event):
-    """The ids of the items in an event."""
+    """Returns the ids of the items in an event."""
     return [item.get("id") for item in event.iter(f"{EVENT}item")]
 
 
 def place(event):
-    """The epoch and the sequence number of an event."""
+    """Returns the epoch and the sequence of an event."""
     epoch, sequence = event.find("{urn:xmpp:sid:0}stanza-id").get("id").split("-")
     return epoch, int(sequence)
 
 
 def form(client, kind="submit", **fields):
-    """A submitted node configuration; keyword a_b stands for pubsub#a_b."""
+    """Returns a submitted node configuration; keyword a_b stands for pubsub#a_b."""
     made = client.xmpp.plugin["xep_0004"].make_form(ftype=kind)
     made.add_field(var="FORM_TYPE", ftype="hidden",
                    value="http://jabber.org/protocol/pubsub#node_config")

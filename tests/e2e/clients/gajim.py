@@ -1,6 +1,5 @@
-"""Gajim, in a display that nobody sees, with an account, driven as those are who cannot see it: by its accessibility.
-It runs in a session of its own, started by `session`: this file is both the one who starts it and what runs in it.
-"""
+"""Gajim on a virtual display, with an account, driven through its accessibility interface. It runs in a separate
+session, started by `session`: this file is both the program that starts the session and the program that runs in it."""
 
 import json
 import os
@@ -15,14 +14,14 @@ import time
 
 ACCOUNT = "localhost"
 PATIENCE = 60
-# What Gajim has after its first start, as far as it does not make it anew.
+# Settings that Gajim has after its first start and does not recreate.
 SETTINGS = {
     "app": {"use_keyring": False}, "soundevents": {}, "status_presets": {}, "proxies": {}, "plugins": {},
     "workspaces": {"one": {"name": "All", "color": "rgb(191,99,0)", "avatar_sha": "", "chats": []}}}
 
 
 def configure(port, user, password, service, node, title):
-    """Has the title of a node changed by its forms; what it says at the end."""
+    """Changes the title of a node through Gajim's forms; returns the final message."""
     folder = pathlib.Path(tempfile.mkdtemp(prefix="gjallar-gajim-"))
     try:
         account = {
@@ -40,14 +39,14 @@ def configure(port, user, password, service, node, title):
                          [ACCOUNT, json.dumps({"account": account, "contact": {}, "group_chat": {}})])
         database.commit()
         database.close()
-        # It does not run as root.
+        # Gajim does not run as root.
         as_user = None
         if os.geteuid() == 0:
             as_user = "nobody"
             nobody = pwd.getpwnam(as_user)
             for path in (folder, folder / "settings.sqlite"):
                 os.chown(path, nobody.pw_uid, nobody.pw_gid)
-        # What runs in the session needs Debian's Python, which has the bindings.
+        # The program in the session needs Debian's Python, which has the bindings.
         script = folder / "gajim.py"
         shutil.copy(__file__, script)
         done = subprocess.run(
@@ -62,7 +61,7 @@ def configure(port, user, password, service, node, title):
 
 
 def session(folder, service, node, title):
-    """What is done in the session."""
+    """Runs in the session."""
     import pyatspi
 
     def below(thing):
@@ -81,7 +80,7 @@ def session(folder, service, node, title):
                 print(thing.getRoleName(), repr(thing.name))
 
     def wait_for(what, look):
-        """Waits until something is there; it is looked for anew, for windows come and go."""
+        """Waits until an element is found; repeats the search, because windows appear and disappear."""
         end = time.monotonic() + PATIENCE
         while time.monotonic() < end:
             try:
@@ -102,7 +101,7 @@ def session(folder, service, node, title):
         wait_for(f"the button {name}", lambda: there(page, "push button", name)).queryAction().doAction(0)
 
     def entry(page, label):
-        """The field of this label, which stands before it."""
+        """Returns the field that follows this label."""
         before = None
         for thing in below(window(page)):
             if thing.getRoleName() == "label" and thing.name == label:
@@ -124,7 +123,7 @@ def session(folder, service, node, title):
         command = wait_for("the commands", lambda: there("Command List", "table cell", "Configure a node"))
         command.parent.querySelection().selectChild(command.getIndexInParent())
         click("Command List", "Execute")
-        # The only node of its own is chosen already.
+        # The only own node is preselected.
         wait_for("the node", lambda: there("Stage", "combo box", node))
         click("Stage", "Next")
         wait_for("the form", lambda: entry("Stage", "A friendly name for the node")).queryEditableText().setTextContents(title)

@@ -1,4 +1,4 @@
-/* A client on libstrophe: subscribes to a node, publishes there, and waits for the event. Each step is a line. */
+/* Client on libstrophe: subscribes to a node, publishes there, and waits for the event. Prints each step as a line. */
 
 #include <stdio.h>
 #include <stdlib.h>

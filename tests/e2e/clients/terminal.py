@@ -1,8 +1,5 @@
-"""A program in a terminal of its own, driven by what is typed, and read as somebody sees it.
-
-Run as a program it shows the running service to be administered by profanity, and writes what was seen into
-docs/COMMANDS.md.
-"""
+"""Program in a pseudo-terminal, driven by typed text and read from the screen. Run as a program, this module
+administers the running service with profanity, and writes the screens into docs/COMMANDS.md."""
 
 import os
 import pathlib
@@ -24,7 +21,7 @@ COMMAND = "urn:gjallar:command"
 
 
 class Terminal:
-    """A context manager."""
+    """Program in a pseudo-terminal; a context manager."""
 
     def __init__(self, command, folder):
         self.screen = pyte.HistoryScreen(COLUMNS, LINES)
@@ -45,7 +42,7 @@ class Terminal:
         return "\n".join(line.rstrip() for line in self.screen.display)
 
     def wait_for(self, *texts, timeout=20):
-        """Waits until one of these texts is on the screen, and returns the screen."""
+        """Waits until one of these texts is on the screen; returns the screen."""
         end = time.monotonic() + timeout
         while not any(text in self.seen() for text in texts):
             if time.monotonic() > end:
@@ -70,7 +67,7 @@ class Terminal:
 
 
 def configure(terminal, server):
-    """Configures a node from profanity; what was seen, each with what was typed before."""
+    """Configures a node from profanity; returns the typed texts and the screens."""
     shown = []
 
     def step(typed, expected):
@@ -82,11 +79,11 @@ def configure(terminal, server):
     terminal.wait_for("Enter password")
     terminal.type(PASSWORD)
     terminal.wait_for("logged in successfully")
-    # Profanity refuses it until it has discovered the services of the server.
+    # Profanity refuses the command until it has discovered the services of the server.
     terminal.repeat(f"/cmd list {SERVICE}", "Server does not support ad hoc commands", f"{COMMAND}:configure-node")
     step(f"/cmd list {SERVICE}", f"{COMMAND}:configure-node")
     step(f"/cmd exec {COMMAND}:configure-node {SERVICE}", "Form title: Configure a node")
-    # Profanity names fields by their place in the form.
+    # Profanity names fields by their position in the form.
     terminal.type(f"/field1 {NODE}")
     terminal.wait_for("Field updated")
     step("/form submit", f"Form title: Configuration of {NODE}")
@@ -105,7 +102,7 @@ def main():
             shown = configure(terminal, server)
     captures = []
     for typed, screen in shown:
-        # After a list without a value profanity continues the line, which may wrap. Contacts are at the right.
+        # After a list without a value profanity continues the line, which may wrap. The roster is on the right.
         screen = re.sub(r" \d\d:\d\d:\d\d - (\[field.*)\n {11}(?=\S)", r"\n\1 ", screen)
         screen = re.sub(r" \d\d:\d\d:\d\d - (?=\[field)", "\n", screen)
         lines = [re.split(r"(?<=\S) {8,}", line)[0] for line in screen.splitlines()]

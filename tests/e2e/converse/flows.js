@@ -122,7 +122,7 @@ const FLOWS = { feed, comments, configure, browse };
 
 async function run(task) {
   const ready = new Promise((resolve) => {
-    // Listeners that were there before are dropped by `initialize`.
+    // `initialize` drops earlier listeners.
     converse.plugins.add("flows", { initialize: () => api.listen.on("connected", resolve) });
   });
   converse.initialize({

@@ -47,7 +47,7 @@ func login(ctx context.Context, port, user, password string) *xmpp.Session {
 	features := func(*xmpp.Session, *xmpp.StreamConfig) xmpp.StreamConfig {
 		return xmpp.StreamConfig{Features: []xmpp.StreamFeature{xmpp.SASL("", password, sasl.Plain), xmpp.BindResource()}}
 	}
-	// The loopback counts as secure: the test servers have no certificates.
+	// Loopback counts as secure, because the test servers have no certificates.
 	return must(xmpp.NewSession(ctx, me.Domain(), me, conn, xmpp.Secure, xmpp.NewNegotiator(features)))
 }
 
@@ -88,7 +88,7 @@ func main() {
 	session := login(ctx, port, user, password)
 	go func() { _ = session.Serve(nil) }()
 
-	// The form of the default configuration makes a node; the node's own form is submitted twice.
+	// The form of the default configuration creates a node; the node's own form is submitted twice.
 	data := must(pubsub.GetDefaultConfigIQ(ctx, session, iq()))
 	must(data.Set("pubsub#title", "New"))
 	if err := pubsub.CreateNodeIQ(ctx, session, iq(), node, data); err != nil {

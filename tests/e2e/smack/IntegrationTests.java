@@ -4,7 +4,7 @@ import org.igniterealtime.smack.inttest.XmppConnectionManager;
 import org.jivesoftware.smack.tcp.XMPPTCPConnection;
 import org.jivesoftware.smack.tcp.XMPPTCPConnectionConfiguration;
 
-/** Runs Smack's own integration tests with a connection to a port, for which they have no setting. */
+/** Runs Smack's own integration tests at a given port, for which they have no setting. */
 class IntegrationTests {
     public static void main(String[] arguments) throws Exception {
         int port = Integer.getInteger("port");

@@ -22,7 +22,7 @@ import org.jxmpp.jid.BareJid;
 import org.jxmpp.jid.DomainBareJid;
 import org.jxmpp.jid.impl.JidCreate;
 
-/** Walks through what Smack offers for pubsub; whatever Smack cannot read ends its connection, and then the walk. */
+/** Uses all pubsub features of Smack; a stanza that Smack cannot parse ends its connection, and then the program. */
 class Walk {
     static final String PASSWORD = System.getProperty("password");
     static final int PORT = Integer.getInteger("port");

@@ -1,10 +1,9 @@
-/* Makes the disk fail, and the clock jump, at the border of libc.
+/* Injects disk failures and clock jumps into calls of libc.
  *
- * Preloaded (LD_PRELOAD) into the service. While the file $FAULT exists, what is written to files named
- * `db` fails as on a full disk. If the file says "sync", syncing them fails instead, if it says "space",
- * with the word that the disk is full; if it says "at" and a
- * number, that operation, a write or a sync, fails once, counted from when the file was there.
- * The file $FAULT.clock has the seconds by which the time of day is wrong.
+ * Preloaded (LD_PRELOAD) into the service. While the file $FAULT exists, writes to files named `db` fail
+ * as on a full disk. With the content "sync", syncs of these files fail instead; with "space", syncs fail
+ * with ENOSPC; with "at" and a number, the write or sync of this number fails once, counted from the
+ * creation of the file. The file $FAULT.clock has the seconds by which the time of day is shifted.
  */
 #define _GNU_SOURCE
 #include <dlfcn.h>
@@ -26,7 +25,7 @@ static int is_store(int fd) {
     return length > 3 && memcmp(path + length - 3, "/db", 3) == 0;
 }
 
-/* What a file says; its length, or -1 if it is not there. */
+/* Reads a file; returns its length, or -1 if it does not exist. */
 static ssize_t said(const char *ending, char *word, size_t size) {
     char path[4096];
     snprintf(path, sizeof path, "%s%s", getenv("FAULT"), ending);
@@ -38,7 +37,7 @@ static ssize_t said(const char *ending, char *word, size_t size) {
     return length;
 }
 
-/* The error with which an operation fails; 0 if it does not. */
+/* Returns the errno with which an operation fails, or 0. */
 static int failure(int fd, enum operation operation) {
     static atomic_long counted;
     char word[32];

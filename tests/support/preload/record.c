@@ -1,8 +1,8 @@
-/* Records every write and every sync of a process, in their order, at the border of libc.
+/* Records every write and every sync of a process, in order, from calls of libc.
  *
- * Preloaded (LD_PRELOAD) into the service. Files below $POWER_STORE are recorded, and what is sent into
- * sockets, which shows what had been acknowledged at every point of the record. The record goes to
- * $POWER_RECORD: entries of
+ * Preloaded (LD_PRELOAD) into the service. Recorded are operations on files below $POWER_STORE, and bytes
+ * sent into sockets, which show the acknowledged requests at every point of the record. The record is
+ * written to $POWER_RECORD, as entries of
  *
  *     kind (1 byte)  file (u32)  offset (u64)  length (u64)  bytes
  *
@@ -12,8 +12,8 @@
  *      U: an unlink, its path follows                      kind A: bytes were sent into a socket
  *      B: bytes were received from a socket
  *
- * sync_file_range is let through and not recorded: it promises nothing about a loss of power.
- * A write is recorded while it is made, so the record's order is the order of the writes.
+ * sync_file_range is passed through without a record, because it guarantees nothing about power loss.
+ * A lock is held during each write and its record, so the order of the record is that of the writes.
  */
 #define _GNU_SOURCE
 #include <dlfcn.h>
@@ -60,7 +60,7 @@ static void put(char kind, uint32_t file, uint64_t offset, uint64_t length, cons
     entries++;
 }
 
-/* The path below the store, or nothing. */
+/* Returns the path below the store, or NULL. */
 static const char *below(const char *path, char *buffer) {
     start();
     if (!realpath(path, buffer)) return NULL;
@@ -132,7 +132,7 @@ static int is_socket(int fd) {
     return fstat(fd, &status) == 0 && S_ISSOCK(status.st_mode);
 }
 
-/* Written, or sent, with the lock held: what the record has before an answer was there before it. */
+/* Writes or sends with the lock held: entries before an answer in the record precede it in time. */
 static void passed(int fd, const void *bytes, ssize_t length, off_t end) {
     if (length <= 0) return;
     if (file(fd)) put('W', file(fd), (uint64_t)(end - length), (uint64_t)length, bytes);
@@ -153,7 +153,7 @@ ssize_t write(int fd, const void *bytes, size_t length) {
 ssize_t writev(int fd, const struct iovec *parts, int number) {
     ssize_t (*real)(int, const struct iovec *, int) = dlsym(RTLD_NEXT, "writev");
     if (!file(fd) && !is_socket(fd)) return real(fd, parts, number);
-    /* One part at a time: callers write the rest themselves. */
+    /* Writes the first part only: callers write the rest themselves. */
     return number > 0 ? write(fd, parts[0].iov_base, parts[0].iov_len) : 0;
 }
 
@@ -189,7 +189,7 @@ ssize_t recv(int fd, void *bytes, size_t length, int flags) {
 TRUNCATE(ftruncate, off_t)
 TRUNCATE(ftruncate64, off64_t)
 
-/* Only what was written before the sync began is on disk when it has ended. */
+/* After a sync, only writes from before its begin are on disk. */
 #define SYNC(name)                                                      \
     int name(int fd) {                                                  \
         int (*real)(int) = dlsym(RTLD_NEXT, #name);                     \

@@ -1,5 +1,5 @@
-//! The least possible work of a publish-subscribe component: it splices bytes. No XML tree, no storage, no
-//! rules; every subscriber of every node is one of a list that it is given.
+//! Baseline with the least possible work of a publish-subscribe component: byte splicing without
+//! XML trees, storage or rules; every node has the same fixed list of subscribers.
 
 use std::{
     error::Error,
@@ -13,7 +13,7 @@ use gjallar_load::{
 };
 use memchr::memmem;
 
-/// Bytes that are written at once.
+/// Size of a write.
 const WRITE_BYTES: usize = 64 * 1024;
 
 fn main() -> Result<(), Box<dyn Error>> {

@@ -1,6 +1,6 @@
-//! The load: plays the server of a component, and its users; or users behind a real server, to which it connects as
-//! a component. Says on standard output where it listens, or that it is connected, and then, in a line of JSON each,
-//! what came of each thing that it was asked to do.
+//! Load generator: acts as the server of a component and as its users, or as users behind a real
+//! server to which it connects as a component. Prints where it listens, or that it is connected,
+//! and then the result of each run as a line of JSON.
 
 use std::{error::Error, net::TcpListener, time::Duration};
 
@@ -19,18 +19,19 @@ const PUBSUB: &str = "http://jabber.org/protocol/pubsub";
 struct LoadArgs {
     #[arg(long, default_value = "pubsub.localhost")]
     service: String,
-    /// The component port of a real server, HOST:PORT, to connect to; without it, the service connects here.
+    /// Component port of a real server, HOST:PORT, to connect to; without it, the service connects
+    /// to the load generator.
     #[arg(long)]
     server: Option<String>,
-    /// The component's domain there, of which all users are.
+    /// Domain of the component at the server; all users are in this domain.
     #[arg(long, default_value = "users.localhost")]
     domain: String,
     #[arg(long, default_value = "s3cret")]
     secret: String,
-    /// Bytes of an item's text: with 130 a notification has about 400.
+    /// Bytes of text in an item; with 130 a notification has about 400 bytes.
     #[arg(long, default_value_t = 130)]
     text: usize,
-    /// Runs of the same, one after the other.
+    /// Number of repetitions.
     #[arg(long, default_value_t = 1)]
     runs: u64,
     #[command(subcommand)]
@@ -47,7 +48,7 @@ enum Workload {
         publishes: u64,
         #[arg(long, default_value_t = 16)]
         outstanding: u64,
-        /// Publishes a second; without it as many as go.
+        /// Publishes per second; without it, as many as possible.
         #[arg(long)]
         rate: Option<u64>,
     },
@@ -59,43 +60,43 @@ enum Workload {
         publishes: u64,
         #[arg(long, default_value_t = 64)]
         outstanding: u64,
-        /// How many items a node keeps.
+        /// Maximum number of items of a node.
         #[arg(long, default_value = "max")]
         max_items: String,
     },
-    /// Subscribes many to one node, and publishes to it once.
+    /// Subscribes many JIDs to one node, and publishes to it once.
     Subscribe {
         #[arg(long, default_value_t = 100_000)]
         subscribers: u64,
         #[arg(long, default_value_t = 64)]
         outstanding: u64,
     },
-    /// Publishes to a node with very many subscribers, and meanwhile at another.
+    /// Publishes to a node with very many subscribers, and concurrently at another node.
     Aside {
         #[arg(long, default_value_t = 1_000_000)]
         subscribers: u64,
-        /// Publishes a second at the other node, for three seconds.
+        /// Publishes per second at the other node, for three seconds.
         #[arg(long, default_value_t = 200)]
         rate: u64,
     },
-    /// Creates many nodes of many owners, and fills them; then publishes here and there.
+    /// Creates many nodes of many owners, and fills them; then publishes to random nodes.
     Fill {
         #[arg(long, default_value_t = 100_000)]
         nodes: u64,
-        /// Items in each.
+        /// Items in each node.
         #[arg(long, default_value_t = 10)]
         items: u64,
     },
-    /// Publishes once at a node that is there: to see how long a service takes to start.
+    /// Publishes once to an existing node, to measure the start of a service.
     Once,
-    /// Publishes so many items to one node, and says what each part of them took.
+    /// Publishes this number of items to one node, and reports the time of each part.
     History {
         #[arg(long, default_value_t = 200_000)]
         publishes: u64,
         #[arg(long, default_value_t = 10)]
         parts: u64,
     },
-    /// Reads.
+    /// Retrieves items.
     Read {
         #[arg(long, default_value_t = 200_000)]
         requests: u64,
@@ -244,7 +245,7 @@ impl Load {
         Ok(())
     }
 
-    /// Nodes, each of a user and with a subscriber, and items in them.
+    /// Creates nodes, each of a different user and with a subscriber, and publishes items to them.
     fn fill(&self, nodes: u64, items: u64) -> Result<(), Box<dyn Error>> {
         let all = |requests, write: &mut dyn FnMut(u64, &mut Vec<u8>)| {
             self.peer.run(Plan { requests, outstanding: 64, rate: None, audience: 0, write })
@@ -263,7 +264,7 @@ impl Load {
         for part in 0..parts {
             let each = nodes * items / parts;
             let published = all(each, &mut |number, out| {
-                // Each of them, in no order.
+                // Visits every node in pseudo-random order.
                 let number = part * each + number;
                 let node = number.wrapping_mul(0x9e37_79b1) % nodes;
                 let text = self.publication(&node.to_string(), &number.to_string());
@@ -285,7 +286,7 @@ impl Load {
         user(index, self.arguments.server.as_ref().map(|_| self.arguments.domain.as_str()))
     }
 
-    /// One request, and its answer.
+    /// Sends a request and waits for its answer.
     fn ask(&self, mut write: impl FnMut(&mut Vec<u8>)) -> Result<(), Box<dyn Error>> {
         self.peer.run(Plan {
             requests: 1,

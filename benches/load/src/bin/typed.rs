@@ -1,4 +1,4 @@
-//! A component as one writes it on tokio-xmpp: a typed message for each subscriber. Nothing is stored.
+//! Typical component on tokio-xmpp: a typed message for each subscriber, without storage.
 
 use std::error::Error;
 
