@@ -1,4 +1,4 @@
-// A client on @xmpp/client: subscribes to a node, publishes there, and waits for the event. Each step is a line.
+// Client on @xmpp/client: subscribes to a node, publishes there, and waits for the event. Prints each step as a line.
 import { client, xml } from "@xmpp/client";
 
 const [port, user, password, service, node] = process.argv.slice(2);
