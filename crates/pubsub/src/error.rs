@@ -58,7 +58,7 @@ pub enum Error {
     /// The form shows an older configuration of the node.
     #[error("the node configuration has changed since this form was requested: request it again")]
     ChangedMeanwhile,
-    /// Only entities with an affiliation may subscribe and retrieve items (§6.1.3.4, §6.5.9.8).
+    /// Only owners, publishers and members may subscribe and retrieve items (§6.1.3.4, §6.5.9.8).
     #[error("the entity is not on the whitelist of the node")]
     ClosedNode,
     /// The subscription has no lease, but the service requires one (§6.1.5).

@@ -33,7 +33,8 @@ pub struct InterestedResource {
     pub is_admitted: Option<bool>,
 }
 
-/// Resources with an implicit subscription to a node. Changing one of them takes time for a few hundred.
+/// Resources with an implicit subscription to a node. Adding or removing a resource copies at most a few hundred
+/// entries.
 #[derive(Clone, Debug, Default)]
 pub struct ImplicitSubscribers(SubscriberList);
 
@@ -222,7 +223,7 @@ pub fn checked(
     interested.iter().filter_map(checked).collect()
 }
 
-/// Returns `true` if a roster gives a resource access; `false` while the roster is unknown.
+/// Returns `true` if a roster gives a resource access; while the roster is unknown, the result of the last check.
 #[must_use]
 pub fn is_admitted(node: &Node, resource: &InterestedResource, cx: &Context<'_>) -> bool {
     let after = After::unchanged(node);

@@ -69,8 +69,7 @@ pub fn makes_digests(node: &Node) -> bool {
 /// Share of the due work at a node that one decision processes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Extent {
-    /// All work; item expiry, lease notices and digests up to their limits, which are halved this many times but at
-    /// least one.
+    /// All work. The limits for item expiry, lease notices and digests are halved this many times, but are at least 1.
     Everything {
         /// Number of halvings.
         halvings: u32,
@@ -80,7 +79,7 @@ pub enum Extent {
 }
 
 impl Extent {
-    /// Returns the halved limit, at least 1.
+    /// Returns the halved limit, at least 1; 0 if only subscriptions end.
     fn within(self, limit: usize) -> usize {
         match self {
             Self::Everything { halvings } => limit.checked_shr(halvings).unwrap_or(0).max(1),
