@@ -6,6 +6,7 @@ use minidom::Element;
 use crate::{
     service::PresenceUpdate,
     xmpp::{
+        outbound::multicast::with_resource,
         stanza::{envelope::Envelope, notification, ns},
         xml::writer::ElementWriter,
     },
@@ -98,12 +99,13 @@ impl Router {
     }
 
     /// Pings unreachable domains, at growing intervals. Not every entity answers a repeated request; a server answers
-    /// pings, and any stanza of the domain proves that the domain is reachable. Runs until dropped.
+    /// pings, and any stanza of the domain, also an error, proves that the domain is reachable. Runs until dropped.
     pub async fn ping_unreachable(&self) {
         loop {
             self.next_question().await;
             let domain = self.service().presence_tracker().next_attempt().await;
-            self.send_ping(&format!("{REACHED}{:016x}", self.service().next_u64()), &domain);
+            let id = format!("{REACHED}{:016x}", self.service().next_u64());
+            self.send_ping(&id, &with_resource(&domain));
         }
     }
 
@@ -284,7 +286,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn any_stanza_of_a_domain_releases_the_requests_for_its_other_users() {
         let bounce = unreachable("message type='error' from='b@x' id='1-1-'");
-        let ping = |kind| format!("iq type='{kind}' from='x' id='reached-1'");
+        let ping = |kind| format!("iq type='{kind}' from='x/barrier' id='reached-1'");
         for (stanza, is_reached) in [
             ("<presence type='unavailable' from='a@x'/>".to_owned(), true),
             ("<presence type='unsubscribed' from='a@x'/>".to_owned(), true),
@@ -302,7 +304,7 @@ mod tests {
             stage.send(&request("b@x/r", "<subscribe node='n' jid='b@x'/>")).await;
             let requests = async || {
                 let sent = stage.requests().await;
-                ["'a@x'", "'b@x'", "'x'"].map(|to| sent.contains(&format!("to={to}")))
+                ["'a@x'", "'b@x'", "'x/barrier'"].map(|to| sent.contains(&format!("to={to}")))
             };
             assert_eq!(requests().await, [true, true, false]);
             for entity in ["a@x", "b@x"] {
@@ -367,7 +369,7 @@ mod tests {
             stage.send(&unreachable(&format!("iq type='error' from='{to}' id='{id}'"))).await;
         }
         assert_eq!(kinds(&queries().await), "capabilities reached");
-        stage.send("<iq type='result' from='x' id='reached-1'/>").await;
+        stage.send("<iq type='result' from='x/barrier' id='reached-1'/>").await;
         assert_eq!(kinds(&queries().await), "beside resource");
         let availability = || {
             let resource = Jid::new("b@x/r").unwrap();
