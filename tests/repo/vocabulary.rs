@@ -1,4 +1,4 @@
-//! The vocabulary: retired names, and the types of the glossary.
+//! Vocabulary: retired names and phrases, and the types of the glossary.
 
 use std::fs;
 
@@ -63,7 +63,81 @@ const METRICS: &str = "
     gjallar_available gjallar_interested gjallar_resident_bytes gjallar_tasks
 ";
 
-/// Returns the identifier after a keyword that begins a definition.
+/// Retired phrases of documents and comments.
+const PHRASES: &str = "
+    is told; are told; was told; were told; be told; told again; told in part; what was told; is owed;
+    are owed; what is owed; what it owes; hears of; hear of; hears nothing; hear nothing; takes notice;
+    hot node; hot nodes; by and by; taken up anew; made anew; is taken up; is not taken up; node's turn;
+    life of a node; life of its name; life of that name; this life of; makes changes true;
+    time has something to do; what time does; for whom time acts; in whose name; by whomever;
+    who comes later; those who come later; who come later; what took its place; goes by multicast;
+    go by multicast; the way to many; as long as it is awaited; is remarked; are remarked;
+    what comes over; tells the content; pays its debts; worker lane; the asker; what chance makes;
+    stored by halves; disconnected in order; the fuzzer's door
+";
+
+/// Text in lower case with single spaces, where a phrase is found also across a line break.
+fn normalized(text: &str) -> String {
+    let words = text.split_whitespace().filter(|word| !["//", "///", "//!", "#"].contains(word));
+    words.collect::<Vec<_>>().join(" ").to_lowercase()
+}
+
+/// The retired phrases that a text has.
+fn retired_phrases(text: &str) -> Vec<&'static str> {
+    let text = format!(" {} ", normalized(text));
+    let phrases = PHRASES.split(';').map(str::trim);
+    let is_in = |phrase: &&str| {
+        let is_letter = |c: Option<char>| c.is_some_and(char::is_alphanumeric);
+        let words = normalized(phrase);
+        text.match_indices(&words).any(|(at, found)| {
+            let (before, after) =
+                (text[..at].chars().last(), text[at + found.len()..].chars().next());
+            !is_letter(before) && !is_letter(after)
+        })
+    };
+    phrases.filter(is_in).collect()
+}
+
+#[test]
+fn retired_phrases_are_not_used() {
+    let comments = |text: &str| {
+        let comment = |line: &str| line.find("//").map(|at| line[at..].to_owned());
+        text.lines().filter_map(comment).collect::<Vec<_>>().join("\n")
+    };
+    let mut texts = Vec::new();
+    for folder in ["src", "crates", "tests", "benches", "examples", "fuzz/fuzz_targets"] {
+        // The comments of this file are examples.
+        let sources = files(&root().join(folder), "rs").into_iter();
+        let sources = sources.filter(|(path, _)| !path.ends_with("vocabulary.rs"));
+        texts.extend(sources.map(|(path, text)| (path, comments(&text))));
+    }
+    for folder in ["docs", "config"] {
+        for kind in ["md", "toml", "lua", "yml"] {
+            texts.extend(files(&root().join(folder), kind));
+        }
+    }
+    for file in ["README.md", "SECURITY.md", "CONTRIBUTING.md", "Makefile"] {
+        let path = root().join(file);
+        texts.extend(fs::read_to_string(&path).ok().map(|text| (path, text)));
+    }
+    let mut found = Vec::new();
+    for (path, text) in texts {
+        let phrases = retired_phrases(&text);
+        if !phrases.is_empty() {
+            found.push(format!("{}: {phrases:?}", path.display()));
+        }
+    }
+    assert!(found.is_empty(), "{}", found.join("\n"));
+}
+
+#[test]
+fn phrase_check_finds_phrases_across_lines() {
+    assert_eq!(retired_phrases("/// The JID is\n    /// Told that"), ["is told"]);
+    assert_eq!(retired_phrases("By and\nby,"), ["by and by"]);
+    assert!(retired_phrases("This toldo is tolder").is_empty());
+}
+
+/// The word after a keyword at a place where a definition begins.
 fn defined<'a>(line: &'a str, keyword: &str) -> Option<&'a str> {
     let (before, after) = line.split_once(keyword)?;
     let is_word = before.ends_with(|c: char| c.is_alphanumeric() || c == '_');
