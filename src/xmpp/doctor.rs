@@ -32,7 +32,9 @@ use super::{
     handlers::privileged_entity::grants_rosters,
     handshake::handshake,
     outbound::{
-        multicast::{MAX_SERVICES, MulticastConfig, USUAL_NAME, is_below, with_resource},
+        multicast::{
+            MAX_RECIPIENTS, MAX_SERVICES, MulticastConfig, USUAL_NAME, is_below, with_resource,
+        },
         reply_queue::ReplyQueue,
     },
     probes::{ProbeReply, Probes},
@@ -183,8 +185,9 @@ impl Doctor {
             }
             None => degraded(
                 "components",
-                "the server drops requests to bare addresses, so other components get no answers from the service; \
-                 users do (ejabberd 24.10 and later with mod_privilege)",
+                "the server drops requests and answers to bare addresses, so other components, and services and hosts of \
+                 other servers, such as readers of block lists, get no answers from the service; users do (ejabberd \
+                 24.10 and later with mod_privilege)",
             ),
         });
         if let Some(domain) = &self.domain {
@@ -266,9 +269,8 @@ impl Doctor {
                 Some((offered(info.content("query", ns::DISCO_INFO)?)?, *took))
             });
             if let Some(((_, taken), took)) = found {
-                let taken =
-                    if taken == usize::MAX { "any number of".into() } else { taken.to_string() };
-                let text = format!("{address} takes {taken} recipients");
+                let used = taken.min(MAX_RECIPIENTS);
+                let text = format!("{address} takes stanzas for {used} recipients each");
                 return ok("multicast", text).after(took);
             }
         }

@@ -50,7 +50,7 @@ const ROW_ENDS_AFTER: Duration = Duration::from_secs(3600);
 /// Maximum number of services of the server that are queried.
 pub(in crate::xmpp) const MAX_SERVICES: usize = 50;
 /// Maximum number of recipients of one stanza; fewer if the service has a lower limit.
-const MAX_RECIPIENTS: usize = 200;
+pub(in crate::xmpp) const MAX_RECIPIENTS: usize = 200;
 /// Maximum number of bytes of the address of a multicast recipient.
 const MAX_ADDRESS_BYTES: usize = 160;
 
