@@ -59,7 +59,7 @@ impl ControlSocket {
     /// If the socket cannot be created; a path may have some 100 bytes.
     pub fn listen(path: &Path, folder: &Path, jid: Jid) -> io::Result<Self> {
         match std::fs::symlink_metadata(path) {
-            Ok(there) if !there.file_type().is_socket() => {
+            Ok(metadata) if !metadata.file_type().is_socket() => {
                 return Err(io::Error::new(
                     io::ErrorKind::AlreadyExists,
                     "the path exists and is not a socket",

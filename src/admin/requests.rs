@@ -90,8 +90,8 @@ pub(crate) async fn answer(
         }
         AdminRequest::Announce { node, text } => {
             let request = Announce { node: id(&node)?, text };
-            let told = service.announce(actor, &request, |outcome| outcome).await.await?;
-            return Ok(json!({ "told": told }));
+            let notified = service.announce(actor, &request, |outcome| outcome).await.await?;
+            return Ok(json!({ "told": notified }));
         }
         AdminRequest::Authorize { node, jids, allow } => {
             return authorize(service, actor, &id(&node)?, jids, allow).await;

@@ -132,10 +132,10 @@ impl ImportArgs {
     }
 
     fn report(&self, taken: &MigrationReport) -> Result<(), CliError> {
-        let MigrationReport { summary, remarks } = taken;
+        let MigrationReport { summary, warnings } = taken;
         if self.json {
-            let left = remarks.iter().map(|(what, remark)| {
-                json!({ "what": what, "times": remark.times, "places": remark.places })
+            let left = warnings.iter().map(|(what, warning)| {
+                json!({ "what": what, "times": warning.times, "places": warning.places })
             });
             let report = json!({
                 "nodes": summary.nodes, "subscriptions": summary.subscriptions, "items": summary.items,
@@ -143,11 +143,11 @@ impl ImportArgs {
             });
             return print(&format!("{report}\n"));
         }
-        if remarks.iter().next().is_some() {
+        if warnings.iter().next().is_some() {
             let mut table = table(&["times", "not imported, or changed", "examples"]);
-            for (what, remark) in remarks.iter() {
-                let times = remark.times.to_string();
-                table.add_row([times, what.to_owned(), remark.places.join(", ")]);
+            for (what, warning) in warnings.iter() {
+                let times = warning.times.to_string();
+                table.add_row([times, what.to_owned(), warning.places.join(", ")]);
             }
             print(&shown(table))?;
         }

@@ -54,7 +54,7 @@ enum Outgoing {
 
 #[derive(Debug)]
 pub(super) struct ClientConnection {
-    asked: mpsc::Sender<Outgoing>,
+    requests: mpsc::Sender<Outgoing>,
     is_available: bool,
     events: mpsc::Receiver<Event>,
     online: watch::Receiver<bool>,
@@ -65,16 +65,17 @@ impl ClientConnection {
     /// Starts connecting. Only events of this service are delivered.
     pub(super) fn open(account: Account, service: Jid) -> Result<Self, ClientError> {
         address(&account.jid).and_then(|_| address(&service))?;
-        let (asked, asks) = mpsc::channel(MAX_ASKED);
+        let (requests, received) = mpsc::channel(MAX_ASKED);
         let (tell, events) = mpsc::channel(MAX_EVENTS);
         let (say, online) = watch::channel(false);
         let (report, obstacle) = watch::channel("the server does not answer".to_owned());
         let failed = |error: std::io::Error| ClientError::Login(error.to_string());
         let runtime =
             runtime::Builder::new_current_thread().enable_all().build().map_err(failed)?;
-        let drive = move || runtime.block_on(drive(account, &service, asks, &tell, &say, report));
+        let drive =
+            move || runtime.block_on(drive(account, &service, received, &tell, &say, report));
         thread::Builder::new().name("client".into()).spawn(drive).map_err(failed)?;
-        Ok(Self { asked, is_available: false, events, online, obstacle })
+        Ok(Self { requests, is_available: false, events, online, obstacle })
     }
 
     /// Waits for the login; returns `false` if the connection has ended for good.
@@ -87,15 +88,15 @@ impl ClientConnection {
         self.obstacle.borrow().clone()
     }
 
-    pub(super) async fn ask(&self, ask: QueuedRequest) -> Result<(), ClientError> {
-        self.asked.send(Outgoing::Request(ask)).await.map_err(|_| ClientError::Lost)
+    pub(super) async fn ask(&self, request: QueuedRequest) -> Result<(), ClientError> {
+        self.requests.send(Outgoing::Request(request)).await.map_err(|_| ClientError::Lost)
     }
 
     /// Makes the connection an available resource of the account (RFC 6121 §4.2), which receives all messages of the
     /// account. Until then the server stores the messages, or sends them to other resources.
     pub(super) async fn become_available(&mut self) -> Result<(), ClientError> {
         if !self.is_available {
-            self.asked.send(Outgoing::Presence).await.map_err(|_| ClientError::Lost)?;
+            self.requests.send(Outgoing::Presence).await.map_err(|_| ClientError::Lost)?;
             self.is_available = true;
         }
         Ok(())
@@ -112,7 +113,7 @@ impl ClientConnection {
 async fn drive(
     account: Account,
     service: &Jid,
-    mut asks: mpsc::Receiver<Outgoing>,
+    mut received: mpsc::Receiver<Outgoing>,
     tell: &mpsc::Sender<Event>,
     say: &watch::Sender<bool>,
     obstacle: watch::Sender<String>,
@@ -156,8 +157,8 @@ async fn drive(
                 Some(Incoming::Stanza(_)) => {}
                 Some(Incoming::Disconnected(_)) | None => return,
             },
-            ask = asks.recv() => {
-                let QueuedRequest { to, kind, content, answer } = match ask {
+            outgoing = received.recv() => {
+                let QueuedRequest { to, kind, content, answer } = match outgoing {
                     Some(Outgoing::Request(request)) => request,
                     Some(Outgoing::Presence) => {
                         is_available = true;

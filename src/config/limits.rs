@@ -91,15 +91,15 @@ impl LimitsConfig {
     pub(crate) fn check(&self, max_stanza_bytes: usize) -> Result<(), ConfigError> {
         // A stanza also holds the elements around payloads and items, and the white space after a payload that is a
         // single tag.
-        let most = max_stanza_bytes.saturating_sub(ENVELOPE_BYTES) / 2;
-        if self.max_payload_bytes as usize > most {
+        let max = max_stanza_bytes.saturating_sub(ENVELOPE_BYTES) / 2;
+        if self.max_payload_bytes as usize > max {
             let reason =
-                format!("at most {most}: half of link.max_stanza_bytes less {ENVELOPE_BYTES}");
+                format!("at most {max}: half of link.max_stanza_bytes less {ENVELOPE_BYTES}");
             return Err(invalid("limits.max_payload_bytes", reason));
         }
         if self.max_reply_bytes.saturating_add(ENVELOPE_BYTES) > max_stanza_bytes {
-            let most = max_stanza_bytes.saturating_sub(ENVELOPE_BYTES);
-            let reason = format!("at most {most}: link.max_stanza_bytes less {ENVELOPE_BYTES}");
+            let max = max_stanza_bytes.saturating_sub(ENVELOPE_BYTES);
+            let reason = format!("at most {max}: link.max_stanza_bytes less {ENVELOPE_BYTES}");
             return Err(invalid("limits.max_reply_bytes", reason));
         }
         if self.max_node_bytes < self.max_reply_bytes as u64 {

@@ -22,24 +22,24 @@ const RELOADABLE_KEYS: [&str; 5] = ["admins", "compare_and_publish", "creators",
 
 /// Applies each new configuration.
 pub(crate) async fn follow(
-    mut now: Config,
+    mut current: Config,
     mut configs: watch::Receiver<Config>,
     service: &Service,
     rates: &watch::Sender<RateLimits>,
     queue_limits: &watch::Sender<QueueLimits>,
 ) {
     while configs.changed().await.is_ok() {
-        let wanted = configs.borrow_and_update().clone();
+        let requested = configs.borrow_and_update().clone();
         let next = Config {
-            admins: wanted.admins.clone(),
-            compare_and_publish: wanted.compare_and_publish,
-            creators: wanted.creators.clone(),
-            limits: wanted.limits.clone(),
-            log: wanted.log.clone(),
-            policies: wanted.policies.clone(),
-            ..now.clone()
+            admins: requested.admins.clone(),
+            compare_and_publish: requested.compare_and_publish,
+            creators: requested.creators.clone(),
+            limits: requested.limits.clone(),
+            log: requested.log.clone(),
+            policies: requested.policies.clone(),
+            ..current.clone()
         };
-        if let Err(error) = wanted.check() {
+        if let Err(error) = requested.check() {
             log_failed_reload(&error);
             continue;
         }
@@ -61,8 +61,8 @@ pub(crate) async fn follow(
         rates.send_replace(next.limits.rates());
         queue_limits.send_replace(next.limits.queues());
         logging::follow(&next);
-        if now.admins != next.admins {
-            let (before, after) = (now.admins.join(" "), next.admins.join(" "));
+        if current.admins != next.admins {
+            let (before, after) = (current.admins.join(" "), next.admins.join(" "));
             info!(
                 target: "gjallar::audit",
                 event = "administrators_changed",
@@ -72,9 +72,9 @@ pub(crate) async fn follow(
                 "administrators changed"
             );
         }
-        say(&now, &wanted);
+        log_changed_keys(&current, &requested);
         info!(event = "config_reloaded", "configuration reloaded");
-        now = next;
+        current = next;
     }
     std::future::pending().await
 }
@@ -89,12 +89,12 @@ pub fn log_failed_reload(error: &dyn Error) {
 }
 
 /// Logs the keys that have changed. The values of numbers and booleans are logged too; other values may contain JIDs.
-fn say(now: &Config, wanted: &Config) {
-    let (now, wanted) = (keys(now), keys(wanted));
-    let all = now.keys().chain(wanted.keys().filter(|key| !now.contains_key(*key)));
-    for key in all.filter(|key| now.get(*key) != wanted.get(*key)) {
-        let is_taken_up = key.starts_with("limits.") || RELOADABLE_KEYS.contains(&key.as_str());
-        match (is_taken_up, shown(now.get(key)), shown(wanted.get(key))) {
+fn log_changed_keys(current: &Config, requested: &Config) {
+    let (current, requested) = (keys(current), keys(requested));
+    let all = current.keys().chain(requested.keys().filter(|key| !current.contains_key(*key)));
+    for key in all.filter(|key| current.get(*key) != requested.get(*key)) {
+        let is_reloadable = key.starts_with("limits.") || RELOADABLE_KEYS.contains(&key.as_str());
+        match (is_reloadable, shown(current.get(key)), shown(requested.get(key))) {
             (false, ..) => warn!(
                 event = "config_key_needs_restart",
                 key, "configuration key changed; needs a restart"

@@ -47,41 +47,41 @@ pub(super) struct ConvertContext<'a> {
 /// Converts a node; `None` if its name is not allowed here. Parts that are not imported are added to the warnings.
 pub(super) fn convert(
     found: SourceNode,
-    here: &ConvertContext<'_>,
-    remarks: &mut MigrationWarnings,
+    context: &ConvertContext<'_>,
+    warnings: &mut MigrationWarnings,
 ) -> Option<ConvertedNode> {
     let SourceNode { name, config, affiliations, subscriptions, items } = found;
     if config.iter().any(|(var, value)| var == "pubsub#node_type" && value == "collection") {
-        remarks.add("a collection", name);
+        warnings.add("a collection", name);
         return None;
     }
     let Ok(id) = NodeId::parse(&name) else {
-        remarks.add("a node whose id is empty, too long, or not allowed in XML", name);
+        warnings.add("a node whose id is empty, too long, or not allowed in XML", name);
         return None;
     };
-    let mut place = NodeWarnings { node: &name, remarks };
-    let config = configured(&config, &mut place);
-    let affiliations = affiliated(affiliations, &mut place);
+    let mut warnings = NodeWarnings { node: &name, warnings };
+    let config = configured(&config, &mut warnings);
+    let affiliations = affiliated(affiliations, &mut warnings);
     let owner = affiliations.iter().find(|(_, affiliation)| **affiliation == Affiliation::Owner);
     let creator = match owner {
         Some((owner, _)) => owner.clone(),
         None => {
-            place.remark("a node without owner: only administrators can change it");
-            here.service.clone()
+            warnings.add("a node without owner: only administrators can change it");
+            context.service.clone()
         }
     };
-    let created = items.iter().map(|item| item.created).min().unwrap_or(here.now);
-    let epoch = Epoch(here.fresh.next_u64());
+    let created = items.iter().map(|item| item.created).min().unwrap_or(context.now);
+    let epoch = Epoch(context.fresh.next_u64());
     let (subscriptions, pending) =
-        subscribed(subscriptions, &config, &affiliations, here.now, &mut place);
-    let items = items_within_limits(items, &config, &mut place);
-    let (items, sequence) = assign_sequences(items, &creator, epoch, &mut place);
-    if !is_kept_here(&items, &config, &(here.limits)(&id)) {
-        place
-            .remark("more items or bytes than a node may have: the next publish evicts the oldest");
+        subscribed(subscriptions, &config, &affiliations, context.now, &mut warnings);
+    let items = items_within_limits(items, &config, &mut warnings);
+    let (items, sequence) = assign_sequences(items, &creator, epoch, &mut warnings);
+    if !is_kept_here(&items, &config, &(context.limits)(&id)) {
+        warnings
+            .add("more items or bytes than a node may have: the next publish evicts the oldest");
     }
     let node = Node::new(id, epoch, config, creator, created);
-    let now = here.now;
+    let now = context.now;
     Some(ConvertedNode { node, sequence, affiliations, subscriptions, pending, items, now })
 }
 
@@ -95,45 +95,45 @@ impl ConvertedNode {
     pub(super) async fn put(self, store: &dyn Store) -> Result<(), StoreError> {
         let Self { node, sequence, affiliations, subscriptions, pending, items, now } = self;
         let version = sequence.0;
-        let mut filling = NodeImporter::begin(store, node).await?;
+        let mut importer = NodeImporter::begin(store, node).await?;
         for (entity, affiliation) in affiliations {
-            filling.affiliate(entity, affiliation);
+            importer.affiliate(entity, affiliation);
         }
         for item in items {
-            filling.item(item).await?;
+            importer.item(item).await?;
         }
         for (jid, _) in &subscriptions {
-            filling.subscribe(jid.clone(), false, version);
+            importer.subscribe(jid.clone(), false, version);
         }
         for (jid, _) in &pending {
-            filling.request(jid.clone());
+            importer.request(jid.clone());
         }
         for (jid, options) in subscriptions.into_iter().chain(pending) {
             if options != SubscriptionOptions::default() {
-                filling.agree(
+                importer.agree(
                     jid,
                     vec![SubscriptionDetails::new(None, options, sequence, now)],
                     version,
                 );
             }
         }
-        filling.finish(sequence, version).await
+        importer.finish(sequence, version).await
     }
 }
 
 /// Collector of the warnings about one node.
 struct NodeWarnings<'a> {
     node: &'a str,
-    remarks: &'a mut MigrationWarnings,
+    warnings: &'a mut MigrationWarnings,
 }
 
 impl NodeWarnings<'_> {
-    fn remark(&mut self, what: impl Into<String>) {
-        self.remarks.add(what, self.node);
+    fn add(&mut self, what: impl Into<String>) {
+        self.warnings.add(what, self.node);
     }
 
-    fn remark_of(&mut self, what: impl Into<String>, which: &str) {
-        self.remarks.add(what, format!("{}: {}", self.node, shortened(which)));
+    fn add_with(&mut self, what: impl Into<String>, which: &str) {
+        self.warnings.add(what, format!("{}: {}", self.node, shortened(which)));
     }
 }
 
@@ -163,7 +163,7 @@ fn is_kept_here(items: &[Item], config: &NodeConfig, limits: &Limits) -> bool {
 
 /// Converts the configuration. A field with an unknown value gets its default, except that an unknown access model
 /// closes the node, and an unknown number of items keeps all items.
-fn configured(fields: &[(String, String)], place: &mut NodeWarnings<'_>) -> NodeConfig {
+fn configured(fields: &[(String, String)], warnings: &mut NodeWarnings<'_>) -> NodeConfig {
     let limits = Limits { max_items: u32::MAX, max_payload_bytes: u32::MAX, ..Limits::default() };
     let mut config = NodeConfig::initial(&limits);
     for (var, value) in fields {
@@ -173,17 +173,18 @@ fn configured(fields: &[(String, String)], place: &mut NodeWarnings<'_>) -> Node
         match set {
             Ok(set) => config = set,
             Err(_) if var == "pubsub#access_model" => {
-                place.remark_of("an unknown access model: whitelist is used", value);
+                warnings.add_with("an unknown access model: whitelist is used", value);
                 let closed = ConfigField::AccessModel(AccessModel::Whitelist);
                 config = with(&[closed]).unwrap_or(config);
             }
             Err(_) if var == "pubsub#max_items" => {
-                place.remark_of("pubsub#max_items is invalid: all items are kept", value);
+                warnings.add_with("pubsub#max_items is invalid: all items are kept", value);
                 config = with(&[ConfigField::MaxItems(MaxItems::Max)]).unwrap_or(config);
             }
             Err(_) => {
                 let var = shortened(var);
-                place.remark_of(format!("{var} is unknown or invalid: the default is used"), value);
+                warnings
+                    .add_with(format!("{var} is unknown or invalid: the default is used"), value);
             }
         }
     }
@@ -192,7 +193,7 @@ fn configured(fields: &[(String, String)], place: &mut NodeWarnings<'_>) -> Node
 
 fn affiliated(
     found: Vec<(String, String)>,
-    place: &mut NodeWarnings<'_>,
+    warnings: &mut NodeWarnings<'_>,
 ) -> BTreeMap<BareJid, Affiliation> {
     let mut affiliations = BTreeMap::new();
     for (jid, name) in found {
@@ -201,14 +202,17 @@ fn affiliated(
             (Some(affiliation), Ok(entity)) => {
                 let other = affiliations.remove(&entity);
                 if other.is_some() {
-                    place.remark_of("an entity with two affiliations: the lower one is used", &jid);
+                    warnings
+                        .add_with("an entity with two affiliations: the lower one is used", &jid);
                 }
                 let lower =
                     RANKS.into_iter().find(|rank| *rank == affiliation || Some(*rank) == other);
                 affiliations.insert(entity, lower.unwrap_or(affiliation));
             }
-            (None, _) => place.remark_of(format!("unknown affiliation {}", shortened(&name)), &jid),
-            (_, Err(_)) => place.remark_of("an affiliation without a valid bare JID", &jid),
+            (None, _) => {
+                warnings.add_with(format!("unknown affiliation {}", shortened(&name)), &jid)
+            }
+            (_, Err(_)) => warnings.add_with("an affiliation without a valid bare JID", &jid),
         }
     }
     affiliations
@@ -223,7 +227,7 @@ fn subscribed(
     config: &NodeConfig,
     affiliations: &BTreeMap<BareJid, Affiliation>,
     now: Timestamp,
-    place: &mut NodeWarnings<'_>,
+    warnings: &mut NodeWarnings<'_>,
 ) -> (OptionsByJid, OptionsByJid) {
     let (mut subscriptions, mut pending) = (Vec::new(), Vec::new());
     let mut seen = BTreeSet::new();
@@ -235,18 +239,18 @@ fn subscribed(
     });
     for SourceSubscription { jid: text, state, options } in found {
         let Ok(jid) = Jid::stamped(&text) else {
-            place.remark_of("a subscription with an invalid JID", &text);
+            warnings.add_with("a subscription with an invalid JID", &text);
             continue;
         };
         let affiliation = affiliations.get(&jid.to_bare()).copied().unwrap_or(Affiliation::None);
-        let options = agreed(&options, place);
+        let options = agreed(&options, warnings);
         let state = SubscriptionState::parse(&state);
         if seen.contains(&jid) {
-            place.remark_of("another subscription of the same JID", &text);
+            warnings.add_with("another subscription of the same JID", &text);
         } else if !may_stay(config, affiliation) {
-            place.remark_of("a subscription of an entity that has no access to the node", &text);
+            warnings.add_with("a subscription of an entity that has no access to the node", &text);
         } else if matches!(options.expire, Expire::At(end) if end <= now) {
-            place.remark_of("a subscription whose lease is over", &text);
+            warnings.add_with("a subscription whose lease is over", &text);
         } else if state == Some(SubscriptionState::Subscribed) {
             seen.insert(jid.clone());
             subscriptions.push((jid, options));
@@ -256,19 +260,19 @@ fn subscribed(
             seen.insert(jid.clone());
             pending.push((jid, options));
         } else {
-            place.remark_of("a subscription with missing data", &text);
+            warnings.add_with("a subscription with missing data", &text);
         }
     }
     (subscriptions, pending)
 }
 
-fn agreed(fields: &[(String, String)], place: &mut NodeWarnings<'_>) -> SubscriptionOptions {
+fn agreed(fields: &[(String, String)], warnings: &mut NodeWarnings<'_>) -> SubscriptionOptions {
     let mut settings = Vec::new();
     for (var, value) in fields {
         match subscribe_options::setting(var, value) {
             Ok(setting) => settings.push(setting),
-            Err(_) => place
-                .remark_of(format!("unsupported subscription option {}", shortened(var)), value),
+            Err(_) => warnings
+                .add_with(format!("unsupported subscription option {}", shortened(var)), value),
         }
     }
     SubscriptionOptions::restored(settings)
@@ -278,7 +282,7 @@ fn agreed(fields: &[(String, String)], place: &mut NodeWarnings<'_>) -> Subscrip
 fn items_within_limits(
     mut items: Vec<SourceItem>,
     config: &NodeConfig,
-    place: &mut NodeWarnings<'_>,
+    warnings: &mut NodeWarnings<'_>,
 ) -> Vec<SourceItem> {
     items.sort_by_key(|item| item.modified);
     let mut newer = BTreeSet::new();
@@ -286,7 +290,7 @@ fn items_within_limits(
     let newest: Vec<_> = items.iter().rev().map(&mut is_newest).collect();
     let mut newest = newest.into_iter().rev();
     for item in items.extract_if(.., |_| newest.next() == Some(false)) {
-        place.remark_of("an item replaced by a newer one with the same id", &item.id);
+        warnings.add_with("an item replaced by a newer one with the same id", &item.id);
     }
     let most = match (config.persist_items, config.max_items) {
         (false, _) => 0,
@@ -294,7 +298,7 @@ fn items_within_limits(
         (true, MaxItems::Number(number)) => usize::try_from(number).unwrap_or(usize::MAX),
     };
     for item in items.drain(..items.len().saturating_sub(most)) {
-        place.remark_of("an item beyond pubsub#max_items", &item.id);
+        warnings.add_with("an item beyond pubsub#max_items", &item.id);
     }
     items
 }
@@ -305,37 +309,38 @@ fn assign_sequences(
     found: Vec<SourceItem>,
     creator: &BareJid,
     epoch: Epoch,
-    place: &mut NodeWarnings<'_>,
+    warnings: &mut NodeWarnings<'_>,
 ) -> (Vec<Item>, Sequence) {
-    let mut moments: Vec<(Timestamp, usize)> = Vec::new();
+    let mut times: Vec<(Timestamp, usize)> = Vec::new();
     for (nth, item) in found.iter().enumerate() {
-        moments.push((item.created.min(item.modified), nth));
+        times.push((item.created.min(item.modified), nth));
         if item.created < item.modified {
-            moments.push((item.modified, nth));
+            times.push((item.modified, nth));
         }
     }
-    moments.sort();
+    times.sort();
     let mut positions: BTreeMap<usize, (ItemPosition, Sequence)> = BTreeMap::new();
-    for (sequence, (_, nth)) in (1..).map(Sequence).zip(&moments) {
+    for (sequence, (_, nth)) in (1..).map(Sequence).zip(&times) {
         positions.entry(*nth).or_insert_with(|| (sequence.into(), sequence)).1 = sequence;
     }
     let mut items = Vec::new();
     for (nth, item) in found.into_iter().enumerate() {
         let Some((created, sequence)) = positions.get(&nth).copied() else { continue };
         let Ok(id) = ItemId::parse(&item.id) else {
-            place.remark_of("an item whose id is empty, too long, or not allowed in XML", &item.id);
+            warnings
+                .add_with("an item whose id is empty, too long, or not allowed in XML", &item.id);
             continue;
         };
         let Ok(payload) = item.payload.as_deref().map(payload::of_item).transpose() else {
             let what = "an item whose payload is not one element of at most 64 levels";
-            place.remark_of(what, &item.id);
+            warnings.add_with(what, &item.id);
             continue;
         };
         let publisher = item.publisher.as_deref().map(Jid::stamped);
         let publisher = match publisher {
             Some(Ok(jid)) => jid.to_bare(),
             Some(Err(_)) | None => {
-                place.remark_of(
+                warnings.add_with(
                     "an item of an unknown publisher: the creator is its publisher",
                     &item.id,
                 );
@@ -347,7 +352,7 @@ fn assign_sequences(
         items.push(Item { id, event_id, index: 0, created, publisher, published, payload });
     }
     items.sort_by_key(Item::position);
-    (items, Sequence(moments.len() as u64))
+    (items, Sequence(times.len() as u64))
 }
 
 #[cfg(test)]

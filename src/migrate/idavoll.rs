@@ -43,7 +43,7 @@ const COLUMNS: [&str; 6] = [
 impl SourceReader for IdavollReader {
     async fn nodes(
         &mut self,
-        remarks: &mut MigrationWarnings,
+        warnings: &mut MigrationWarnings,
     ) -> Result<Vec<String>, MigrationError> {
         let sql = "SELECT CAST(column_name AS TEXT) FROM information_schema.columns \
                    WHERE table_name = 'nodes' AND table_schema = ANY (current_schemas(FALSE))";
@@ -59,7 +59,7 @@ impl SourceReader for IdavollReader {
                 "leaf" => names.push(name),
                 // The root collection, which every Idavoll has, and which does not accept subscriptions.
                 _ if name.is_empty() => {}
-                _ => remarks.add("a collection", name),
+                _ => warnings.add("a collection", name),
             }
         }
         Ok(names)
@@ -68,7 +68,7 @@ impl SourceReader for IdavollReader {
     async fn node(
         &mut self,
         name: &str,
-        remarks: &mut MigrationWarnings,
+        warnings: &mut MigrationWarnings,
     ) -> Result<Option<SourceNode>, MigrationError> {
         let mut found = SourceNode { name: name.to_owned(), ..SourceNode::default() };
         found.config = fields(DEFAULTS);
@@ -93,7 +93,7 @@ impl SourceReader for IdavollReader {
         let sql = "SELECT item, publisher, CAST(CAST(EXTRACT(EPOCH FROM date) * 1000 AS BIGINT) AS TEXT), \
                    data FROM nodes JOIN items USING (node_id) WHERE node = $1 ORDER BY date, item_id";
         for row in self.database.rows(sql, &[name]).await? {
-            found.take(item(row, name, remarks), remarks);
+            found.take(item(row, name, warnings), warnings);
         }
         Ok(Some(found))
     }
@@ -106,14 +106,14 @@ fn subscription(row: TextRow) -> Option<SourceSubscription> {
     Some(SourceSubscription { jid, state: state?, options: Vec::new() })
 }
 
-fn item(row: TextRow, node: &str, remarks: &mut MigrationWarnings) -> Option<SourceItem> {
+fn item(row: TextRow, node: &str, warnings: &mut MigrationWarnings) -> Option<SourceItem> {
     let [id, publisher, date, data] = <[_; 4]>::try_from(row).ok()?;
     let modified = Timestamp(date?.parse().ok()?);
     let (id, item) = (id?, payload::element_of_item(&data?).ok()?);
     let mut children = item.children();
     let payload = children.next().map(writer::stand_alone);
     if children.next().is_some() {
-        remarks
+        warnings
             .add("an item of several elements: the first is its payload", format!("{node}: {id}"));
     }
     Some(SourceItem { id, publisher, created: modified, modified, payload })

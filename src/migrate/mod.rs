@@ -91,7 +91,7 @@ pub struct MigrationReport {
     /// Numbers of imported objects; of objects to import in a dry run.
     pub summary: ArchiveSummary,
     /// Warnings about parts that are not imported, or are changed.
-    pub remarks: MigrationWarnings,
+    pub warnings: MigrationWarnings,
 }
 
 /// Warnings about parts that are not imported, or are changed: each text once, with the number of occurrences and
@@ -112,16 +112,16 @@ impl MigrationWarnings {
     const MAX_PLACES: usize = 3;
 
     fn add(&mut self, what: impl Into<String>, place: impl Into<String>) {
-        let remark = self.0.entry(what.into()).or_default();
-        remark.times += 1;
-        if remark.places.len() < Self::MAX_PLACES {
-            remark.places.push(place.into());
+        let warning = self.0.entry(what.into()).or_default();
+        warning.times += 1;
+        if warning.places.len() < Self::MAX_PLACES {
+            warning.places.push(place.into());
         }
     }
 
     /// Iterates over the warnings with their texts.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &MigrationWarning)> {
-        self.0.iter().map(|(what, remark)| (what.as_str(), remark))
+        self.0.iter().map(|(what, warning)| (what.as_str(), warning))
     }
 }
 
@@ -131,14 +131,14 @@ trait SourceReader {
     /// Lists the names of all nodes.
     async fn nodes(
         &mut self,
-        remarks: &mut MigrationWarnings,
+        warnings: &mut MigrationWarnings,
     ) -> Result<Vec<String>, MigrationError>;
 
     /// Reads one node with its items; `None` if the node cannot be read, which adds a warning.
     async fn node(
         &mut self,
         name: &str,
-        remarks: &mut MigrationWarnings,
+        warnings: &mut MigrationWarnings,
     ) -> Result<Option<SourceNode>, MigrationError>;
 }
 
@@ -161,19 +161,19 @@ pub async fn migrate(
     }
     let mut reader = open(origin).await?;
     let mut taken = MigrationReport::default();
-    let names = reader.nodes(&mut taken.remarks).await?;
+    let names = reader.nodes(&mut taken.warnings).await?;
     if names.is_empty() {
         return Err(MigrationError::Source("the source has no nodes"));
     }
-    let here = convert::ConvertContext { service: &origin.service, limits, fresh, now };
+    let context = convert::ConvertContext { service: &origin.service, limits, fresh, now };
     for (done, name) in (0..).zip(&names) {
         progress(done, names.len() as u64);
-        let Some(found) = reader.node(name, &mut taken.remarks).await? else { continue };
-        let settled = convert::convert(found, &here, &mut taken.remarks);
-        let Some(settled) = settled else { continue };
-        settled.count(&mut taken.summary);
+        let Some(found) = reader.node(name, &mut taken.warnings).await? else { continue };
+        let converted = convert::convert(found, &context, &mut taken.warnings);
+        let Some(converted) = converted else { continue };
+        converted.count(&mut taken.summary);
         if let Some(store) = into {
-            settled.put(store).await?;
+            converted.put(store).await?;
         }
     }
     Ok(taken)

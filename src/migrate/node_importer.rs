@@ -29,7 +29,7 @@ pub(crate) struct NodeImporter<'a> {
 impl<'a> NodeImporter<'a> {
     /// Creates a node as [`Node::bare`] returns it. No node of this name may exist.
     pub(crate) async fn begin(store: &'a dyn Store, node: Node) -> Result<Self, StoreError> {
-        let filling = Self {
+        let importer = Self {
             store,
             affiliations: Vec::new(),
             subscriptions: Vec::new(),
@@ -38,8 +38,8 @@ impl<'a> NodeImporter<'a> {
             items: Vec::new(),
             node: node.clone(),
         };
-        filling.commit(import_changes::created(node), None).await?;
-        Ok(filling)
+        importer.commit(import_changes::created(node), None).await?;
+        Ok(importer)
     }
 
     /// Returns the node, without affiliations, subscriptions and items.

@@ -19,10 +19,10 @@ pub(super) struct SourceNode {
 
 impl SourceNode {
     /// Adds an item; `None` is an unreadable item, and adds a warning.
-    pub(super) fn take(&mut self, item: Option<SourceItem>, remarks: &mut MigrationWarnings) {
+    pub(super) fn take(&mut self, item: Option<SourceItem>, warnings: &mut MigrationWarnings) {
         match item {
             Some(item) => self.items.push(item),
-            None => remarks.add("an item that cannot be read", &self.name),
+            None => warnings.add("an item that cannot be read", &self.name),
         }
     }
 }

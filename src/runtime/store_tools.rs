@@ -104,22 +104,22 @@ async fn fill_atomically<T>(
 ) -> Result<T, RunError> {
     let StorePath::Sled(directory) = config.store_path()? else { return Err(keeps_nothing()) };
     is_ours(&directory).map_err(|error| failed(config, error))?;
-    let there = SledStore::open(&directory).map_err(|error| failed(config, error))?;
-    let empty = archive::is_empty(&there).await;
-    there.close().await;
-    drop(there);
+    let target = SledStore::open(&directory).map_err(|error| failed(config, error))?;
+    let empty = archive::is_empty(&target).await;
+    target.close().await;
+    drop(target);
     empty?;
     let state = SledStore::state(&directory).map_err(|error| failed(config, error))?;
-    let making = directory.join("importing");
-    remove(&making)?;
-    let store = SledStore::open(&making).map_err(|error| failed(config, error))?;
+    let staging = directory.join("importing");
+    remove(&staging)?;
+    let store = SledStore::open(&staging).map_err(|error| failed(config, error))?;
     let done = fill(&store).await;
     store.close().await;
     drop(store);
     if done.is_ok() {
-        SledStore::replace(&directory, &state, &making).map_err(|error| failed(config, error))?;
+        SledStore::replace(&directory, &state, &staging).map_err(|error| failed(config, error))?;
     }
-    remove(&making)?;
+    remove(&staging)?;
     done
 }
 
@@ -150,7 +150,7 @@ fn existing(config: &Config) -> Result<(SledStore, Option<Snapshot>), RunError> 
 
 /// Refuses to run as root in another user's folder: the service of that user could not open the created files.
 fn is_ours(directory: &Path) -> Result<(), StoreError> {
-    let owner = |path: &Path| std::fs::metadata(path).map(|there| there.uid()).ok();
+    let owner = |path: &Path| std::fs::metadata(path).map(|metadata| metadata.uid()).ok();
     let of_store = directory.ancestors().find_map(owner);
     match (owner(Path::new("/proc/self")), of_store) {
         (Some(0), Some(other)) if other != 0 => Err(StoreError::WrongOwner(other)),

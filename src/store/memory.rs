@@ -60,7 +60,7 @@ impl MemoryStore {
         Self::default()
     }
 
-    fn shelf(&self) -> MutexGuard<'_, MemoryTables> {
+    fn tables(&self) -> MutexGuard<'_, MemoryTables> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -81,9 +81,9 @@ impl MemoryTables {
         }
         let Some(number) = self.numbers.get(id).copied() else { return 0 };
         let mut evicted = 0;
-        if let Some(kept) = self.nodes.get_mut(&number) {
-            kept.node.apply(changes);
-            evicted = changes.iter().map(|change| kept.change_items(change)).sum();
+        if let Some(stored) = self.nodes.get_mut(&number) {
+            stored.node.apply(changes);
+            evicted = changes.iter().map(|change| stored.change_items(change)).sum();
         }
         for change in changes.iter() {
             let Change::Deleted(former) = change else { continue };
@@ -210,36 +210,36 @@ impl StoredNode {
 
     fn list(
         &self,
-        listing: &ItemQuery,
+        query: &ItemQuery,
         fits: impl FnMut(&Item) -> bool,
     ) -> Option<Result<ItemPage, StoreError>> {
-        let by = listing.order.by;
+        let by = query.order.by;
         let marked = |mark: &ItemRef| match mark {
             ItemRef::Name(id) => Some(by.of(self.items.get(self.positions.get(id)?)?)),
             ItemRef::Position(position) => Some(*position),
             ItemRef::ModifiedAt(position) => Some(by.of(self.items.get(position)?)),
         };
-        let edge = match &listing.page.edge {
+        let edge = match &query.page.edge {
             PageBound::After(mark) | PageBound::Before(mark) => Some(marked(mark)?),
             PageBound::At(_) | PageBound::Last => None,
         };
-        let mut named = listing.filter.only.iter().flatten();
+        let mut named = query.filter.only.iter().flatten();
         if named.any(|position| !self.items.contains_key(position)) {
             return None;
         }
-        let (after, before) = listing.between(edge);
+        let (after, before) = query.between(edge);
         let mut positions: Vec<_> =
             self.items.values().map(|item| (by.of(item), item.position())).collect();
         positions.retain(|(by, position)| {
             after.is_none_or(|after| *by > after)
                 && before.is_none_or(|before| *by < before)
-                && listing.filter.names(*position)
+                && query.filter.names(*position)
         });
         positions.sort_unstable();
         let positions = positions.into_iter().map(|(_, position)| Ok(position));
         let gone = || StoreError::Failed("an item is missing".into());
         let read = |position| self.items.get(&position).cloned().ok_or_else(gone);
-        Some(paginate(listing, self.items.len(), positions, read, read, fits))
+        Some(paginate(query, self.items.len(), positions, read, read, fits))
     }
 
     fn summary(&self) -> NodeSummary {
@@ -261,14 +261,14 @@ impl Store for MemoryStore {
     }
 
     fn key(&self) -> u64 {
-        self.shelf().key.hash_one(0)
+        self.tables().key.hash_one(0)
     }
 
     fn commit(&self, commit: Commit, then: OnCommit) {
         if commit.chain.is_poisoned() {
             return then(Err(StoreError::Failed("an earlier commit failed".into())));
         }
-        let evicted = self.shelf().commit(&commit.node, &commit.changes);
+        let evicted = self.tables().commit(&commit.node, &commit.changes);
         then(Ok(CommitReceipt { debts: Vec::new(), evicted, sync: None }));
     }
 
@@ -285,30 +285,30 @@ impl Store for MemoryStore {
     }
 
     async fn node(&self, id: &NodeId) -> Result<Option<Node>, StoreError> {
-        Ok(self.shelf().get(id).map(|kept| kept.node.clone()))
+        Ok(self.tables().get(id).map(|stored| stored.node.clone()))
     }
 
     async fn node_counts(&self) -> Result<HashMap<BareJid, u64>, StoreError> {
         let mut creators = HashMap::new();
-        for kept in self.shelf().nodes.values() {
-            *creators.entry(kept.node.creator.clone()).or_default() += 1;
+        for stored in self.tables().nodes.values() {
+            *creators.entry(stored.node.creator.clone()).or_default() += 1;
         }
         Ok(creators)
     }
 
     async fn nodes_with_timers(&self) -> Result<Vec<NodeId>, StoreError> {
         // Includes nodes without timers, which is allowed: an operation without due work does nothing.
-        Ok(self.shelf().nodes.values().map(|kept| kept.node.id.clone()).collect())
+        Ok(self.tables().nodes.values().map(|stored| stored.node.id.clone()).collect())
     }
 
     async fn nodes(
         &self,
         page: &PageRequest<NodeNumber>,
     ) -> Result<Partial<Vec<(NodeNumber, NodeSummary)>>, StoreError> {
-        let shelf = self.shelf();
+        let tables = self.tables();
         let (numbers, skipped) = super::numbers(page);
-        let summary = |(number, kept): (&NodeNumber, &StoredNode)| (*number, kept.summary());
-        let nodes = shelf.nodes.range(numbers).map(summary);
+        let summary = |(number, stored): (&NodeNumber, &StoredNode)| (*number, stored.summary());
+        let nodes = tables.nodes.range(numbers).map(summary);
         let mut found: Vec<_> = match page.is_backward() {
             true => nodes.rev().take(page.max).collect(),
             false => nodes.skip(skipped).take(page.max).collect(),
@@ -323,30 +323,30 @@ impl Store for MemoryStore {
         &self,
         node: &NodeId,
     ) -> Result<Option<(NodeNumber, NodeSummary)>, StoreError> {
-        let shelf = self.shelf();
-        let number = shelf.numbers.get(node).copied();
-        Ok(number.zip(shelf.get(node).map(StoredNode::summary)))
+        let tables = self.tables();
+        let number = tables.numbers.get(node).copied();
+        Ok(number.zip(tables.get(node).map(StoredNode::summary)))
     }
 
     async fn former(&self, node: &NodeId) -> Result<Option<FormerNode>, StoreError> {
-        Ok(self.shelf().former.get(node).map(|(_, former)| former.clone()))
+        Ok(self.tables().former.get(node).map(|(_, former)| former.clone()))
     }
 
     async fn former_nodes(&self) -> Result<Vec<(NodeId, FormerNode)>, StoreError> {
-        let shelf = self.shelf();
-        let nodes = shelf.moved.values().chain(shelf.deleted.values());
+        let tables = self.tables();
+        let nodes = tables.moved.values().chain(tables.deleted.values());
         let former = |node: &NodeId| {
-            shelf.former.get(node).map(|(_, former)| (node.clone(), former.clone()))
+            tables.former.get(node).map(|(_, former)| (node.clone(), former.clone()))
         };
         Ok(nodes.filter_map(former).collect())
     }
 
     async fn redirects_len(&self) -> Result<usize, StoreError> {
-        Ok(self.shelf().moved.len())
+        Ok(self.tables().moved.len())
     }
 
     async fn redirects_of(&self, account: &OwnerHash) -> Result<usize, StoreError> {
-        Ok(self.shelf().shares.redirects_of(account))
+        Ok(self.tables().shares.redirects_of(account))
     }
 
     async fn items(
@@ -355,8 +355,8 @@ impl Store for MemoryStore {
         ids: &[ItemId],
         budget: &ItemBudget,
     ) -> Result<ResultPage<Item>, StoreError> {
-        let shelf = self.shelf();
-        let selected = shelf.get(node).map(|kept| kept.select(ids)).unwrap_or_default();
+        let tables = self.tables();
+        let selected = tables.get(node).map(|stored| stored.select(ids)).unwrap_or_default();
         let mut fits = budget.fits();
         let part = PageRequest::<()>::last(usize::MAX).of(selected, |_| (), |item| fits(item));
         let part = part.unwrap_or_else(ResultPage::empty).map(Item::clone);
@@ -368,20 +368,20 @@ impl Store for MemoryStore {
         node: &NodeId,
         ids: &[ItemId],
     ) -> Result<BTreeMap<ItemId, BareJid>, StoreError> {
-        let shelf = self.shelf();
-        let items = shelf.get(node).map(|kept| kept.select(ids)).unwrap_or_default();
+        let tables = self.tables();
+        let items = tables.get(node).map(|stored| stored.select(ids)).unwrap_or_default();
         Ok(items.into_iter().map(|item| (item.id.clone(), item.publisher.clone())).collect())
     }
 
     async fn list(
         &self,
         node: &NodeId,
-        listing: &ItemQuery,
+        query: &ItemQuery,
         budget: &ItemBudget,
     ) -> Result<Option<ItemPage>, StoreError> {
-        let shelf = self.shelf();
-        let Some(kept) = shelf.get(node) else { return Ok(Some(ItemPage::empty())) };
-        kept.list(listing, budget.fits()).transpose()
+        let tables = self.tables();
+        let Some(stored) = tables.get(node) else { return Ok(Some(ItemPage::empty())) };
+        stored.list(query, budget.fits()).transpose()
     }
 
     async fn page_of_ids(
@@ -391,12 +391,12 @@ impl Store for MemoryStore {
         entry_bytes: usize,
         max_bytes: usize,
     ) -> Result<Option<ResultPage<(ItemId, ItemPosition)>>, StoreError> {
-        let shelf = self.shelf();
-        let Some(kept) = shelf.get(node) else { return Ok(Some(ResultPage::empty())) };
-        let listing = ItemQuery::of(page.clone(), ItemOrder::default());
+        let tables = self.tables();
+        let Some(stored) = tables.get(node) else { return Ok(Some(ResultPage::empty())) };
+        let query = ItemQuery::of(page.clone(), ItemOrder::default());
         let fits =
             byte_budget(max_bytes, 0, |item: &Item| entry_bytes + written_len(item.id.as_str()));
-        let listed = kept.list(&listing, fits).transpose()?;
+        let listed = stored.list(&query, fits).transpose()?;
         Ok(listed.map(|listed| listed.part.map(|item| (item.id.clone(), item.position()))))
     }
 
@@ -404,8 +404,8 @@ impl Store for MemoryStore {
         &self,
         entity: &BareJid,
     ) -> Result<Partial<Vec<(NodeId, Affiliation)>>, StoreError> {
-        let shelf = self.shelf();
-        let nodes = shelf.nodes.values().map(|kept| &kept.node);
+        let tables = self.tables();
+        let nodes = tables.nodes.values().map(|stored| &stored.node);
         Ok(nodes
             .map(|node| (node.id.clone(), node.affiliation_of_address(entity)))
             .filter(|(_, affiliation)| *affiliation != Affiliation::None)
@@ -417,8 +417,8 @@ impl Store for MemoryStore {
         &self,
         entity: &BareJid,
     ) -> Result<Partial<Vec<(NodeId, Subscription)>>, StoreError> {
-        let shelf = self.shelf();
-        let nodes = shelf.nodes.values().map(|kept| &kept.node);
+        let tables = self.tables();
+        let nodes = tables.nodes.values().map(|stored| &stored.node);
         Ok(nodes
             .flat_map(|node| {
                 let pending = node.pending_of_address(entity);
@@ -431,7 +431,7 @@ impl Store for MemoryStore {
     }
 
     async fn owner_subscribed(&self, node: &NodeId) -> Result<HashSet<Jid>, StoreError> {
-        Ok(self.shelf().get(node).map(|kept| kept.enrolled.clone()).unwrap_or_default())
+        Ok(self.tables().get(node).map(|stored| stored.enrolled.clone()).unwrap_or_default())
     }
 
     async fn enrolled_among(
@@ -439,9 +439,9 @@ impl Store for MemoryStore {
         node: &NodeId,
         subscribers: &[Jid],
     ) -> Result<HashSet<Jid>, StoreError> {
-        let shelf = self.shelf();
+        let tables = self.tables();
         let is_enrolled =
-            |jid: &&Jid| shelf.get(node).is_some_and(|kept| kept.enrolled.contains(*jid));
+            |jid: &&Jid| tables.get(node).is_some_and(|stored| stored.enrolled.contains(*jid));
         Ok(subscribers.iter().filter(is_enrolled).cloned().collect())
     }
 
@@ -450,30 +450,29 @@ impl Store for MemoryStore {
         entity: &BareJid,
         up_to: usize,
     ) -> Result<Partial<usize>, StoreError> {
-        let shelf = self.shelf();
-        let own = shelf.nodes.values().flat_map(|kept| {
-            let own = |jid: &&Jid| !kept.enrolled.contains(*jid);
-            let pending = kept.node.pending_of_address(entity);
-            kept.node.subscriptions_of_address(entity).chain(pending).filter(own)
+        let tables = self.tables();
+        let own = tables.nodes.values().flat_map(|stored| {
+            let own = |jid: &&Jid| !stored.enrolled.contains(*jid);
+            let pending = stored.node.pending_of_address(entity);
+            stored.node.subscriptions_of_address(entity).chain(pending).filter(own)
         });
         Ok(own.take(up_to).count().into())
     }
 
     async fn subscribed_aliases(&self) -> Result<BTreeSet<BareJid>, StoreError> {
-        let shelf = self.shelf();
-        let jids = shelf
-            .nodes
-            .values()
-            .flat_map(|kept| kept.node.subscribers().chain(kept.node.pending()).map(Jid::to_bare));
+        let tables = self.tables();
+        let jids = tables.nodes.values().flat_map(|stored| {
+            stored.node.subscribers().chain(stored.node.pending()).map(Jid::to_bare)
+        });
         Ok(jids.filter(BareJid::is_alias).collect())
     }
 
     async fn presence_refusals(&self) -> Result<Vec<BareJid>, StoreError> {
-        Ok(self.shelf().presence_refusals.iter().cloned().collect())
+        Ok(self.tables().presence_refusals.iter().cloned().collect())
     }
 
     async fn set_presence_refusals(&self, changes: &[(BareJid, bool)]) -> Result<(), StoreError> {
-        let refusals = &mut self.shelf().presence_refusals;
+        let refusals = &mut self.tables().presence_refusals;
         for (entity, refuses) in changes {
             match refuses {
                 true => refusals.insert(entity.clone()),

@@ -194,7 +194,7 @@ pub trait Store: Send + Sync {
     async fn list(
         &self,
         node: &NodeId,
-        listing: &ItemQuery,
+        query: &ItemQuery,
         budget: &ItemBudget,
     ) -> Result<Option<ItemPage>, StoreError>;
 
@@ -209,11 +209,8 @@ pub trait Store: Send + Sync {
         page: &PageRequest<ItemId>,
         max_bytes: usize,
     ) -> Result<Option<ResultPage<Item>>, StoreError> {
-        let listing = ItemQuery::of(page.clone().map(ItemRef::Name), ItemOrder::default());
-        Ok(self
-            .list(node, &listing, &ItemBudget::stored(max_bytes))
-            .await?
-            .map(|listed| listed.part))
+        let query = ItemQuery::of(page.clone().map(ItemRef::Name), ItemOrder::default());
+        Ok(self.list(node, &query, &ItemBudget::stored(max_bytes)).await?.map(|listed| listed.part))
     }
 
     /// Reads the ids and positions of a page of items, oldest first. An entry counts as `entry_bytes` and the bytes of

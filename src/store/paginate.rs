@@ -12,18 +12,18 @@ pub(super) const MAX_LOOKED_AT: usize = 2000;
 /// Selects a page from item positions in ascending order, all on the page's side of its edge, of a node with `total`
 /// items. Items returned by `look` need no payload.
 pub(super) fn paginate(
-    listing: &ItemQuery,
+    query: &ItemQuery,
     total: usize,
     positions: impl DoubleEndedIterator<Item = Result<ItemPosition, StoreError>>,
     look: impl Fn(ItemPosition) -> Result<Item, StoreError>,
     read: impl Fn(ItemPosition) -> Result<Item, StoreError>,
     mut fits: impl FnMut(&Item) -> bool,
 ) -> Result<ItemPage, StoreError> {
-    let (page, filter) = (&listing.page, &listing.filter);
+    let (page, filter) = (&query.page, &query.filter);
     let is_filtered = !filter.is_none();
     let skipped = if let PageBound::At(index) = page.edge { index } else { 0 };
     let (mut forward, mut backward);
-    let mut positions: &mut dyn Iterator<Item = _> = if listing.is_from_newest() {
+    let mut positions: &mut dyn Iterator<Item = _> = if query.is_from_newest() {
         backward = positions.rev().skip(skipped);
         &mut backward
     } else {

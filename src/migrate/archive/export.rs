@@ -41,15 +41,15 @@ pub async fn export(
         writer.line(&ArchiveLine::PresenceRefusal { jid })?;
     }
     // By epoch, because a deleted node and a new one may share a name.
-    let mut owed = BTreeMap::<_, Vec<Owed>>::new();
-    for debt in store.poll(None).await? {
-        owed.entry(debt.notification.event_id.epoch.0).or_default().push(debt);
+    let mut pending = BTreeMap::<_, Vec<Owed>>::new();
+    for entry in store.poll(None).await? {
+        pending.entry(entry.notification.event_id.epoch.0).or_default().push(entry);
     }
-    for (epoch, debts) in &owed {
-        let Some(debt) = debts.first() else { continue };
-        let now = store.node(&debt.notification.node).await?;
+    for (epoch, entries) in &pending {
+        let Some(entry) = entries.first() else { continue };
+        let now = store.node(&entry.notification.node).await?;
         if now.is_none_or(|now| now.epoch.0 != *epoch) {
-            writer.deleted(debts)?;
+            writer.deleted(entries)?;
         }
     }
     for (node, former) in store.former_nodes().await? {
@@ -65,8 +65,8 @@ pub async fn export(
         unread.edge = PageBound::After(*last);
         for (_, summary) in page.found {
             if let Some(node) = store.node(&summary.node).await? {
-                let owed = owed.get(&node.epoch.0).map_or(&[][..], Vec::as_slice);
-                writer.node(store, &node, owed).await?;
+                let pending = pending.get(&node.epoch.0).map_or(&[][..], Vec::as_slice);
+                writer.node(store, &node, pending).await?;
             }
         }
     }
@@ -93,7 +93,7 @@ impl<W: Write> ArchiveWriter<'_, W> {
         &mut self,
         store: &dyn Store,
         node: &Node,
-        owed: &[Owed],
+        pending: &[Owed],
     ) -> Result<(), ArchiveError> {
         self.summary.nodes += 1;
         self.line(&ArchiveLine::Node(NodeLine::of(node)))?;
@@ -123,13 +123,13 @@ impl<W: Write> ArchiveWriter<'_, W> {
                 self.line(&ArchiveLine::Item(ItemLine::of(item)))?;
             }
         }
-        self.events(owed)
+        self.events(pending)
     }
 
     /// Writes a deleted node with its pending log entries and their audience.
-    fn deleted(&mut self, owed: &[Owed]) -> Result<(), ArchiveError> {
-        let (Some(first), Some(last)) = (owed.first(), owed.last()) else { return Ok(()) };
-        let mut recipients = owed.iter().flat_map(|debt| debt.recipients.iter());
+    fn deleted(&mut self, pending: &[Owed]) -> Result<(), ArchiveError> {
+        let (Some(first), Some(last)) = (pending.first(), pending.last()) else { return Ok(()) };
+        let mut recipients = pending.iter().flat_map(|entry| entry.recipients.iter());
         let Some(creator) = recipients.next().map(Jid::to_bare) else { return Ok(()) };
         let EventId { epoch, sequence } = last.notification.event_id;
         let config = NodeConfig::initial(&Limits::default());
@@ -145,7 +145,7 @@ impl<W: Write> ArchiveWriter<'_, W> {
         self.line(&ArchiveLine::Node(NodeLine { deleted: true, ..NodeLine::of(&node) }))?;
         // A subscription began before an entry of its audience; a listed one had options or a SubID by then.
         let mut subscribers = BTreeMap::<&Jid, (u64, Option<u64>)>::new();
-        for Owed { notification, recipients, .. } in owed {
+        for Owed { notification, recipients, .. } in pending {
             let is_plain = match notification.audience {
                 Audience::Subscribers => true,
                 Audience::Listed(_) => false,
@@ -174,7 +174,7 @@ impl<W: Write> ArchiveWriter<'_, W> {
             };
             self.subscription(jid, since, false, Some(ConfiguredSubscriptionLine::of(&special)))?;
         }
-        self.events(owed)
+        self.events(pending)
     }
 
     /// Writes the record of a deleted node without pending log entries.
@@ -198,9 +198,9 @@ impl<W: Write> ArchiveWriter<'_, W> {
         self.line(&ArchiveLine::Subscription { jid, since, enrolled, pending: false, special })
     }
 
-    fn events(&mut self, owed: &[Owed]) -> Result<(), ArchiveError> {
-        for debt in owed {
-            let parts = parts(debt);
+    fn events(&mut self, pending: &[Owed]) -> Result<(), ArchiveError> {
+        for entry in pending {
+            let parts = parts(entry);
             self.summary.events += u64::from(!parts.is_empty());
             for part in parts {
                 self.line(&ArchiveLine::Event(Box::new(LogEntryLine::of(&part))))?;
@@ -212,8 +212,8 @@ impl<W: Write> ArchiveWriter<'_, W> {
 
 /// Splits an entry so that each line can be imported. Resources that lost their implicit subscriptions are left out,
 /// because the archive has no line for them.
-fn parts(owed: &Owed) -> Vec<LogEntry> {
-    let Owed { notification, recipients, .. } = owed;
+fn parts(pending: &Owed) -> Vec<LogEntry> {
+    let Owed { notification, recipients, .. } = pending;
     let to = |audience| LogEntry { audience, ..notification.clone() };
     match &notification.audience {
         Audience::Explicit(all) => split(all).into_iter().map(Audience::Explicit).map(to).collect(),

@@ -144,7 +144,7 @@ impl From<StoreError> for LineError {
 
 /// Node that the following lines belong to.
 struct CurrentNode<'a> {
-    filling: NodeImporter<'a>,
+    importer: NodeImporter<'a>,
     /// The node with its owners, if its revision depends on the owners.
     inheriting: Option<Node>,
     sequence: Sequence,
@@ -171,7 +171,7 @@ impl<'a> CurrentNode<'a> {
         }
         Ok(Self {
             inheriting: line.inherits_revision().then(|| node.clone()),
-            filling: NodeImporter::begin(store, node).await?,
+            importer: NodeImporter::begin(store, node).await?,
             sequence: Sequence(line.sequence),
             version: line.version(),
             is_deleted: line.deleted,
@@ -190,29 +190,29 @@ impl<'a> CurrentNode<'a> {
                 if let (Some(node), Affiliation::Owner) = (&mut self.inheriting, named) {
                     node.load_affiliation(jid.clone(), named);
                 }
-                self.filling.affiliate(jid, named);
+                self.importer.affiliate(jid, named);
             }
             ArchiveLine::Subscription { jid, since, enrolled, pending, special } => {
                 summary.subscriptions += u64::from(!self.is_deleted);
                 self.check("since", since, self.last_version())?;
                 if let Some(special) = special {
                     self.check("special.since", special.since, self.last_version())?;
-                    self.filling.agree(jid.clone(), special.to_terms()?, special.since);
+                    self.importer.agree(jid.clone(), special.to_terms()?, special.since);
                 }
                 match pending {
-                    true => self.filling.request(jid),
-                    false => self.filling.subscribe(jid, enrolled, since),
+                    true => self.importer.request(jid),
+                    false => self.importer.subscribe(jid, enrolled, since),
                 }
             }
             ArchiveLine::Item(item) => {
                 summary.items += 1;
-                let item = item.into_item(self.filling.node().epoch)?;
+                let item = item.into_item(self.importer.node().epoch)?;
                 self.check("seq", item.event_id.sequence.0, self.last_sequence())?;
-                self.filling.item(item).await?;
+                self.importer.item(item).await?;
             }
             ArchiveLine::Event(event) => {
                 summary.events += 1;
-                let event = event.into_notification(self.filling.node())?;
+                let event = event.into_notification(self.importer.node())?;
                 self.check("seq", event.event_id.sequence.0, self.last_sequence())?;
                 // A repeated item is for subscriptions up to the commit that sends it. A list of layout 9 is for all
                 // listed subscribers, whenever they subscribed.
@@ -221,7 +221,7 @@ impl<'a> CurrentNode<'a> {
                 if !is_unbounded {
                     self.check("as_of", event.as_of, self.last_version().saturating_add(1))?;
                 }
-                self.filling.event(event).await?;
+                self.importer.event(event).await?;
             }
             ArchiveLine::Archive { .. }
             | ArchiveLine::Node(_)
@@ -253,11 +253,11 @@ impl<'a> CurrentNode<'a> {
 
     async fn finish(self) -> Result<(), StoreError> {
         if let Some(node) = self.inheriting {
-            self.filling.revise(node.inherited_revision()).await?;
+            self.importer.revise(node.inherited_revision()).await?;
         }
         match self.is_deleted {
-            true => self.filling.delete(self.sequence, self.version, self.former).await,
-            false => self.filling.finish(self.sequence, self.version).await,
+            true => self.importer.delete(self.sequence, self.version, self.former).await,
+            false => self.importer.finish(self.sequence, self.version).await,
         }
     }
 }

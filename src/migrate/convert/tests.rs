@@ -16,21 +16,21 @@ impl IdGenerator for CountingIds {
 const NOW: Timestamp = Timestamp(1_000_000);
 
 fn converted(found: SourceNode) -> (Option<ConvertedNode>, Vec<(String, Vec<String>)>) {
-    settled_within(found, &|_| Limits::default())
+    converted_within(found, &|_| Limits::default())
 }
 
-fn settled_within(
+fn converted_within(
     found: SourceNode,
     limits: &dyn Fn(&NodeId) -> Limits,
 ) -> (Option<ConvertedNode>, Vec<(String, Vec<String>)>) {
-    let mut remarks = MigrationWarnings::default();
+    let mut warnings = MigrationWarnings::default();
     let service = BareJid::new("pubsub.x").unwrap();
-    let here = ConvertContext { service: &service, limits, fresh: &CountingIds, now: NOW };
-    let settled = convert(found, &here, &mut remarks);
-    let remarked = |(what, remark): (&str, &crate::migrate::MigrationWarning)| {
-        (what.to_owned(), remark.places.clone())
+    let context = ConvertContext { service: &service, limits, fresh: &CountingIds, now: NOW };
+    let node = convert(found, &context, &mut warnings);
+    let summary = |(what, warning): (&str, &crate::migrate::MigrationWarning)| {
+        (what.to_owned(), warning.places.clone())
     };
-    (settled, remarks.iter().map(remarked).collect())
+    (node, warnings.iter().map(summary).collect())
 }
 
 fn found(config: &[(&str, &str)]) -> SourceNode {
@@ -58,7 +58,7 @@ fn only(what: &str, places: &[&str]) -> Vec<(String, Vec<String>)> {
 
 #[test]
 fn unknown_access_values_become_whitelist_and_others_default() {
-    let (node, remarks) = converted(found(&[
+    let (node, warnings) = converted(found(&[
         ("pubsub#access_model", "friends"),
         ("pubsub#publish_model", "anybody"),
         ("pubsub#title", "t"),
@@ -67,7 +67,7 @@ fn unknown_access_values_become_whitelist_and_others_default() {
     assert_eq!(config.access_model, AccessModel::Whitelist);
     assert_eq!(config.publish_model, PublishModel::Publishers);
     assert_eq!(config.title, "t");
-    let what: Vec<_> = remarks.iter().map(|(what, places)| (what.as_str(), &places[..])).collect();
+    let what: Vec<_> = warnings.iter().map(|(what, places)| (what.as_str(), &places[..])).collect();
     assert_eq!(
         what,
         [
@@ -86,9 +86,9 @@ fn unknown_access_values_become_whitelist_and_others_default() {
 
 #[test]
 fn collections_are_not_converted() {
-    let (node, remarks) = converted(found(&[("pubsub#node_type", "collection")]));
+    let (node, warnings) = converted(found(&[("pubsub#node_type", "collection")]));
     assert!(node.is_none());
-    assert_eq!(remarks, only("a collection", &["n"]));
+    assert_eq!(warnings, only("a collection", &["n"]));
 }
 
 #[test]
@@ -101,12 +101,12 @@ fn lower_of_two_affiliations_is_converted() {
         ("BOT@x", "publish-only"),
         ("full@x/r", "none"),
     ]));
-    let (node, remarks) = converted(node);
+    let (node, warnings) = converted(node);
     let affiliations = node.unwrap().affiliations;
     let of = |jid: &str| affiliations[&BareJid::new(jid).unwrap()];
     assert_eq!((of("out@x"), of("bot@x")), (Affiliation::Outcast, Affiliation::PublishOnly));
     let what = "an entity with two affiliations: the lower one is used";
-    assert_eq!(remarks, only(what, &["n: OUT@x", "n: BOT@x"]));
+    assert_eq!(warnings, only(what, &["n: OUT@x", "n: BOT@x"]));
 }
 
 #[test]
@@ -120,9 +120,9 @@ fn items_beyond_the_limits_are_reported() {
         let mut node = found(&[("pubsub#max_items", "max")]);
         node.name = name.into();
         node.items = (1..=3).map(|n| item(&n.to_string(), n, n)).collect();
-        let (node, remarks) = settled_within(node, &limits);
+        let (node, warnings) = converted_within(node, &limits);
         assert_eq!(node.unwrap().items.len(), 3);
-        assert_eq!(remarks, expected);
+        assert_eq!(warnings, expected);
     }
 }
 
@@ -130,19 +130,19 @@ fn items_beyond_the_limits_are_reported() {
 fn newer_of_two_items_of_one_name_is_converted() {
     let mut node = found(&[]);
     node.items = vec![item("a", 3, 3), item("a", 1, 1), item("b", 2, 2)];
-    let (node, remarks) = converted(node);
+    let (node, warnings) = converted(node);
     let positions: Vec<_> =
         node.unwrap().items.iter().map(|item| (item.id.to_string(), item.published.0)).collect();
     assert_eq!(positions, [("b".to_owned(), 2), ("a".to_owned(), 3)]);
-    assert_eq!(remarks, only("an item replaced by a newer one with the same id", &["n: a"]));
+    assert_eq!(warnings, only("an item replaced by a newer one with the same id", &["n: a"]));
 }
 
 #[test]
 fn node_with_an_invalid_name_is_not_converted() {
     for name in ["", "a\u{1}", &"a".repeat(1024)] {
-        let (node, remarks) = converted(SourceNode { name: name.into(), ..found(&[]) });
+        let (node, warnings) = converted(SourceNode { name: name.into(), ..found(&[]) });
         assert!(node.is_none());
-        assert_eq!(remarks.len(), 1);
+        assert_eq!(warnings.len(), 1);
     }
 }
 
@@ -153,11 +153,11 @@ fn subscriptions_without_access_end() {
     for jid in ["member@x/1", "owner@x", "out@x", "other@x"] {
         closed.subscriptions.push(subscription(jid, "subscribed", &[]));
     }
-    let (node, remarks) = converted(closed);
+    let (node, warnings) = converted(closed);
     let jids: Vec<_> = node.unwrap().subscriptions.iter().map(|(jid, _)| jid.to_string()).collect();
     assert_eq!(jids, ["member@x/1", "owner@x"]);
     let what = "a subscription of an entity that has no access to the node";
-    assert_eq!(remarks, only(what, &["n: out@x", "n: other@x"]));
+    assert_eq!(warnings, only(what, &["n: out@x", "n: other@x"]));
     // Subscribers whom only a roster can admit keep their subscriptions.
     let mut roster = found(&[("pubsub#access_model", "presence")]);
     roster.subscriptions.push(subscription("other@x", "subscribed", &[]));
@@ -175,14 +175,14 @@ fn a_subscription_keeps_its_options_and_ends_with_its_lease() {
         subscription("d@x", "pending", &[]),
         subscription("@", "subscribed", &[]),
     ];
-    let (node, remarks) = converted(node);
+    let (node, warnings) = converted(node);
     let subscriptions = node.unwrap().subscriptions;
     let shows = subscriptions[0].1.show_values;
     assert!(shows.has(Show::Away) && shows != ShowSet::ALL);
     assert_eq!(subscriptions[1].0.to_string(), "c@x");
     assert!(!subscriptions[1].1.deliver);
     assert_eq!(subscriptions.len(), 2);
-    let what: Vec<_> = remarks.iter().map(|(what, _)| what.as_str()).collect();
+    let what: Vec<_> = warnings.iter().map(|(what, _)| what.as_str()).collect();
     assert_eq!(
         what,
         [
@@ -199,17 +199,17 @@ fn a_subscription_keeps_its_options_and_ends_with_its_lease() {
 fn a_pending_subscription_stays_pending() {
     let mut asks = found(&[("pubsub#access_model", "authorize")]);
     asks.subscriptions.push(subscription("a@x", "pending", &[("pubsub#deliver", "0")]));
-    let (node, remarks) = converted(asks);
+    let (node, warnings) = converted(asks);
     let pending = node.unwrap().pending;
     assert!(pending.len() == 1 && !pending[0].1.deliver);
-    assert_eq!(remarks, []);
+    assert_eq!(warnings, []);
 }
 
 #[test]
 fn items_keep_their_order_of_creation_and_modification() {
     let mut node = found(&[("pubsub#max_items", "max")]);
     node.items = vec![item("b", 20, 20), item("a", 10, 30), item("c", 25, 25)];
-    let (node, remarks) = converted(node);
+    let (node, warnings) = converted(node);
     let node = node.unwrap();
     let positions: Vec<_> = node
         .items
@@ -220,7 +220,7 @@ fn items_keep_their_order_of_creation_and_modification() {
     assert_eq!(positions, [("b", 2, 2), ("c", 3, 3), ("a", 1, 4)]);
     assert_eq!((node.sequence, node.node.created), (Sequence(4), Timestamp(10)));
     assert_eq!(node.items[0].publisher.to_string(), "bot@x");
-    assert_eq!(remarks, []);
+    assert_eq!(warnings, []);
 }
 
 #[test]
@@ -231,31 +231,31 @@ fn items_beyond_max_items_and_invalid_items_are_not_converted() {
     node.items[2].payload = None;
     node.items[3].publisher = None;
     node.items[4].id = String::new();
-    let (node, remarks) = converted(node);
+    let (node, warnings) = converted(node);
     let items = node.unwrap().items;
     let ids: Vec<_> = items.iter().map(|item| item.id.as_str()).collect();
     assert_eq!(ids, ["3", "4", "6"]);
     assert_eq!(items[1].publisher.to_string(), "owner@x");
-    assert_eq!(remarks.len(), 4, "{remarks:?}");
-    let (node, remarks) = converted(SourceNode {
+    assert_eq!(warnings.len(), 4, "{warnings:?}");
+    let (node, warnings) = converted(SourceNode {
         items: vec![item("1", 1, 1)],
         ..found(&[("pubsub#persist_items", "0")])
     });
     assert!(node.unwrap().items.is_empty());
-    assert_eq!(remarks, only("an item beyond pubsub#max_items", &["n: 1"]));
+    assert_eq!(warnings, only("an item beyond pubsub#max_items", &["n: 1"]));
 }
 
 #[test]
 fn node_without_owners_belongs_to_the_service() {
-    let (node, remarks) = converted(SourceNode { affiliations: Vec::new(), ..found(&[]) });
+    let (node, warnings) = converted(SourceNode { affiliations: Vec::new(), ..found(&[]) });
     assert_eq!(node.unwrap().node.creator.to_string(), "pubsub.x");
-    assert_eq!(remarks, only("a node without owner: only administrators can change it", &["n"]));
+    assert_eq!(warnings, only("a node without owner: only administrators can change it", &["n"]));
 }
 
 #[test]
 fn each_warning_keeps_its_first_places() {
-    let mut remarks = MigrationWarnings::default();
-    (0..10).for_each(|n| remarks.add("what", n.to_string()));
-    let (what, remark) = remarks.iter().next().unwrap();
-    assert_eq!((what, remark.times, remark.places.len()), ("what", 10, 3));
+    let mut warnings = MigrationWarnings::default();
+    (0..10).for_each(|n| warnings.add("what", n.to_string()));
+    let (what, warning) = warnings.iter().next().unwrap();
+    assert_eq!((what, warning.times, warning.places.len()), ("what", 10, 3));
 }

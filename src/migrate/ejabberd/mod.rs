@@ -88,13 +88,13 @@ impl EjabberdReader {
 impl SourceReader for EjabberdReader {
     async fn nodes(
         &mut self,
-        remarks: &mut MigrationWarnings,
+        warnings: &mut MigrationWarnings,
     ) -> Result<Vec<String>, MigrationError> {
         let sql = "SELECT host, node FROM pubsub_node ORDER BY node";
         let mut nodes: Vec<_> =
             self.database.rows(sql, &[]).await?.into_iter().filter_map(pair).collect();
         for (account, _) in nodes.extract_if(.., |(host, _)| host.contains('@')) {
-            remarks.add("a node of an account (PEP): not imported", account);
+            warnings.add("a node of an account (PEP): not imported", account);
         }
         let sql = "SELECT subid FROM pubsub_subscription_opt LIMIT 1";
         self.has_options = !self.database.rows(sql, &[]).await?.is_empty();
@@ -104,17 +104,17 @@ impl SourceReader for EjabberdReader {
     async fn node(
         &mut self,
         name: &str,
-        remarks: &mut MigrationWarnings,
+        warnings: &mut MigrationWarnings,
     ) -> Result<Option<SourceNode>, MigrationError> {
         let sql = "SELECT CAST(nodeid AS TEXT), plugin, parent FROM pubsub_node WHERE host = $1 AND node = $2";
         let row = self.database.rows(sql, &[&self.service, name]).await?.into_iter().next();
         let Some([Some(id), plugin, parent]) = row.and_then(|row| <[_; 3]>::try_from(row).ok())
         else {
-            remarks.add("a node that cannot be read", name);
+            warnings.add("a node that cannot be read", name);
             return Ok(None);
         };
         if parent.is_some_and(|parent| !parent.is_empty()) {
-            remarks.add("a node of a tree: imported without its parent", name);
+            warnings.add("a node of a tree: imported without its parent", name);
         }
         let node = [id.as_str()];
         let mut found = SourceNode { name: name.to_owned(), ..SourceNode::default() };
@@ -123,7 +123,7 @@ impl SourceReader for EjabberdReader {
                    WHERE nodeid = CAST(CAST($1 AS TEXT) AS BIGINT) ORDER BY stateid";
         for row in self.database.rows(sql, &node).await? {
             let Ok([Some(jid), affiliation, states]) = <[_; 3]>::try_from(row) else {
-                remarks.add("a subscription or affiliation that cannot be read", name);
+                warnings.add("a subscription or affiliation that cannot be read", name);
                 continue;
             };
             let affiliation = named(affiliation.as_deref().unwrap_or_default());
@@ -144,7 +144,7 @@ impl SourceReader for EjabberdReader {
         let sql = "SELECT itemid, publisher, creation, modification, payload FROM pubsub_item \
                    WHERE nodeid = CAST(CAST($1 AS TEXT) AS BIGINT) ORDER BY modification";
         for row in self.database.rows(sql, &node).await? {
-            found.take(item(row), remarks);
+            found.take(item(row), warnings);
         }
         Ok(Some(found))
     }

@@ -47,7 +47,7 @@ impl ProsodyFileReader {
 impl SourceReader for ProsodyFileReader {
     async fn nodes(
         &mut self,
-        remarks: &mut MigrationWarnings,
+        warnings: &mut MigrationWarnings,
     ) -> Result<Vec<String>, MigrationError> {
         let folder = self.host.join("pubsub_nodes");
         let entries = match fs::read_dir(&folder) {
@@ -65,12 +65,12 @@ impl SourceReader for ProsodyFileReader {
             let Some(name) = file.strip_suffix(".dat") else { continue };
             match decoded(name).filter(|decoded| encoded(decoded, "") == name) {
                 Some(name) => names.push(name),
-                None => remarks.add("a file whose name is not one of Prosody", file),
+                None => warnings.add("a file whose name is not one of Prosody", file),
             }
         }
         names.sort();
         if !self.has_items() {
-            remarks.add(NO_ITEMS, self.host.display().to_string());
+            warnings.add(NO_ITEMS, self.host.display().to_string());
         }
         Ok(names)
     }
@@ -78,12 +78,12 @@ impl SourceReader for ProsodyFileReader {
     async fn node(
         &mut self,
         name: &str,
-        remarks: &mut MigrationWarnings,
+        warnings: &mut MigrationWarnings,
     ) -> Result<Option<SourceNode>, MigrationError> {
         let path = self.host.join("pubsub_nodes").join(format!("{}.dat", encoded(name, "")));
         let file = fs::read(&path).map_err(|error| failed(&path, error))?;
         let Some(table) = lua::returned(&file) else {
-            remarks.add("a node that cannot be read", name);
+            warnings.add("a node that cannot be read", name);
             return Ok(None);
         };
         let part = |name| table.get(name).unwrap_or(&LuaValue::Nil);
@@ -94,8 +94,8 @@ impl SourceReader for ProsodyFileReader {
             file => lua::listed(&file.map_err(|error| failed(&path, error))?),
         };
         match items {
-            Some(items) => take_items(&mut found, items.iter().map(item), remarks),
-            None => remarks.add("a node whose items cannot be read", name),
+            Some(items) => take_items(&mut found, items.iter().map(item), warnings),
+            None => warnings.add("a node whose items cannot be read", name),
         }
         Ok(Some(found))
     }

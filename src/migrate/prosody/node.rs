@@ -59,7 +59,7 @@ fn pairs(table: &LuaValue) -> impl Iterator<Item = (String, String)> {
 pub(super) fn take_items(
     found: &mut SourceNode,
     items: impl Iterator<Item = Option<SourceItem>>,
-    remarks: &mut MigrationWarnings,
+    warnings: &mut MigrationWarnings,
 ) {
     let mut last = Timestamp(0);
     for item in items {
@@ -67,7 +67,7 @@ pub(super) fn take_items(
             last = last.max(item.modified);
             SourceItem { created: last, modified: last, ..item }
         });
-        found.take(item, remarks);
+        found.take(item, warnings);
     }
 }
 

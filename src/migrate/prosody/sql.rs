@@ -30,13 +30,13 @@ impl ProsodySqlReader {
 impl SourceReader for ProsodySqlReader {
     async fn nodes(
         &mut self,
-        remarks: &mut MigrationWarnings,
+        warnings: &mut MigrationWarnings,
     ) -> Result<Vec<String>, MigrationError> {
         let sql = r#"SELECT DISTINCT "host", "user" FROM "prosody" WHERE "store" = 'pubsub_nodes' ORDER BY "host", "user""#;
         let rows = self.database.rows(sql, &[]).await?;
         let sql = r#"SELECT "key" FROM "prosodyarchive" WHERE "host" = $1 LIMIT 1"#;
         if self.database.rows(sql, &[&self.service]).await?.is_empty() {
-            remarks.add(NO_ITEMS, "prosodyarchive");
+            warnings.add(NO_ITEMS, "prosodyarchive");
         }
         nodes_of(&self.service, rows.into_iter().filter_map(pair).collect())
     }
@@ -44,7 +44,7 @@ impl SourceReader for ProsodySqlReader {
     async fn node(
         &mut self,
         name: &str,
-        remarks: &mut MigrationWarnings,
+        warnings: &mut MigrationWarnings,
     ) -> Result<Option<SourceNode>, MigrationError> {
         let sql = r#"SELECT "key", "value" FROM "prosody" WHERE "host" = $1 AND "user" = $2 AND "store" = 'pubsub_nodes'"#;
         let rows = self.database.rows(sql, &[&self.service, name]).await?;
@@ -58,7 +58,7 @@ impl SourceReader for ProsodySqlReader {
                 _ => continue,
             };
             let Ok(json) = serde_json::from_str(&value) else {
-                remarks.add("a node that cannot be read", name);
+                warnings.add("a node that cannot be read", name);
                 return Ok(None);
             };
             *part = from_json(json);
@@ -68,7 +68,7 @@ impl SourceReader for ProsodySqlReader {
                      WHERE "host" = $1 AND "user" = '' AND "store" = $2 ORDER BY "sort_id""#;
         let store = format!("pubsub_{name}");
         let rows = self.database.rows(sql, &[&self.service, &store]).await?;
-        take_items(&mut found, rows.into_iter().map(item), remarks);
+        take_items(&mut found, rows.into_iter().map(item), warnings);
         Ok(Some(found))
     }
 }

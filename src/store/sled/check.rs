@@ -54,7 +54,7 @@ pub(super) fn check(view: &TreeReader) -> Result<Vec<String>, StoreError> {
         let (key, value) = row?;
         let number = keys::node_at(&key, 1).ok_or_else(|| damaged(&key))?;
         let checked = record::decode::<RevokedRecord>(&key, &value);
-        check.note(checked.and_then(|_| check.debt(&key, number)));
+        check.note(checked.and_then(|_| check.pending_entry(&key, number)));
     }
     for row in view.scan(b"p") {
         let (key, _) = row?;
@@ -81,10 +81,12 @@ pub(super) fn check(view: &TreeReader) -> Result<Vec<String>, StoreError> {
             check.problems.push(format!("{found} rows in the table {table}, not {expected}"));
         }
     }
-    for group in recovery::debts(&view.tree) {
+    for group in recovery::log_rows(&view.tree) {
         let checked = group.and_then(|group| {
-            let mut unpaid = group.unpaid.iter();
-            unpaid.try_for_each(|(_, record)| check.debt(&keys::debt(group.first), record.number()))
+            let mut pending = group.pending.iter();
+            pending.try_for_each(|(_, record)| {
+                check.pending_entry(&keys::log_row(group.first), record.number())
+            })
         });
         check.note(checked);
     }
@@ -125,8 +127,8 @@ impl Check<'_> {
             let record: AffiliationRecord = record::decode(&key, &value)?;
             let back = keys::affiliation_of(record.entity(&key)?.as_str(), number);
             self.expect(b'A');
-            let there = self.raw(&back)?.ok_or_else(|| damaged(&back))?;
-            if write_tx::affiliation_in(&back, &there)? != record.affiliation() {
+            let row = self.raw(&back)?.ok_or_else(|| damaged(&back))?;
+            if write_tx::affiliation_in(&back, &row)? != record.affiliation() {
                 return Err(damaged(&back));
             }
         }
@@ -188,8 +190,8 @@ impl Check<'_> {
         Ok(())
     }
 
-    fn debt(&self, key: &[u8], node: NodeNumber) -> Result<(), StoreError> {
-        let (live, dead) = (self.raw(&keys::node(node))?, self.raw(&keys::dead(node))?);
+    fn pending_entry(&self, key: &[u8], node: NodeNumber) -> Result<(), StoreError> {
+        let (live, dead) = (self.raw(&keys::node(node))?, self.raw(&keys::tombstone(node))?);
         if live.is_some() == dead.is_some() { Err(damaged(key)) } else { Ok(()) }
     }
 

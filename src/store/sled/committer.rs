@@ -46,7 +46,7 @@ pub(super) enum CommitterRequest {
 /// Write request, with the sender of its result.
 pub(super) enum WriteRequest {
     Commit(Commit, PendingCommit),
-    Forget { told: Told, done: ReplySender<()> },
+    Acknowledge { told: Told, done: ReplySender<()> },
     PresenceRefusals { changes: Vec<(BareJid, bool)>, done: ReplySender<()> },
     RevokeImplicit { node: NodeId, resources: BTreeSet<Jid>, done: ReplySender<()> },
 }
@@ -169,13 +169,13 @@ impl Committer {
                 }
                 Err(WriteFault::Full(reason)) => {
                     // Log positions that callers may still hold are not assigned again.
-                    let next_debt = opened.ledger.next_debt;
+                    let next_position = opened.ledger.next_position;
                     drop(opened);
                     match reopen(&open, &mut work, &reason) {
                         Some(again) => opened = again,
                         None => return,
                     }
-                    opened.ledger.next_debt = opened.ledger.next_debt.max(next_debt);
+                    opened.ledger.next_position = opened.ledger.next_position.max(next_position);
                     reader.replace(&opened.tree, &opened.ledger);
                 }
             }
@@ -198,7 +198,7 @@ fn next(
     }
     match work.try_recv() {
         Ok(asked) => Ok(Some(asked)),
-        Err(mpsc::TryRecvError::Disconnected) if !opened.ledger.revokes() => Err(QueueClosed),
+        Err(mpsc::TryRecvError::Disconnected) if !opened.ledger.is_revoking() => Err(QueueClosed),
         Err(_) => Ok(None),
     }
 }
@@ -256,7 +256,7 @@ fn refuse(work: CommitterRequest, reason: &str) {
             pending.end(Err(failed(reason)))
         }
         CommitterRequest::Write(
-            WriteRequest::Forget { done, .. }
+            WriteRequest::Acknowledge { done, .. }
             | WriteRequest::PresenceRefusals { done, .. }
             | WriteRequest::RevokeImplicit { done, .. },
         )
@@ -279,7 +279,7 @@ fn commit(
     let written = std::panic::catch_unwind(AssertUnwindSafe(|| {
         let mut rows = WriteBatch::new(&opened.tree);
         for write in group {
-            let mut turn = WriteTx::new(&mut rows, &mut opened.ledger);
+            let mut tx = WriteTx::new(&mut rows, &mut opened.ledger);
             let (result, done) = match write {
                 WriteRequest::Commit(Commit { chain, .. }, pending) if chain.is_poisoned() => (
                     Err(failed("an earlier commit failed")),
@@ -287,19 +287,19 @@ fn commit(
                 ),
                 WriteRequest::Commit(commit, pending) => {
                     let Commit { node, changes, notifications, revoked, .. } = commit;
-                    let changed = turn.apply(&node, &changes, &notifications, &revoked);
+                    let changed = tx.apply(&node, &changes, &notifications, &revoked);
                     let result = changed.as_ref().map(|(_, at)| *at).map_err(Clone::clone);
                     (result, CommitWaiter::Commit(changed.unwrap_or_default().0, pending))
                 }
-                WriteRequest::Forget { told, done } => {
-                    (turn.forget(&told).map(|()| None), CommitWaiter::Other(done))
+                WriteRequest::Acknowledge { told, done } => {
+                    (tx.acknowledge(&told).map(|()| None), CommitWaiter::Other(done))
                 }
                 WriteRequest::PresenceRefusals { changes, done } => {
-                    let set = turn.set_presence_refusals(&changes);
+                    let set = tx.set_presence_refusals(&changes);
                     (set.map(|()| None), CommitWaiter::Other(done))
                 }
                 WriteRequest::RevokeImplicit { node, resources, done } => {
-                    let revoked = turn.revoke_implicit_at(&node, &resources);
+                    let revoked = tx.revoke_implicit_at(&node, &resources);
                     (revoked.map(|()| None), CommitWaiter::Other(done))
                 }
             };
@@ -342,7 +342,7 @@ fn commit(
     {
         done.end(Err(error));
     }
-    let is_over = |node: &NodeNumber| result.is_err() || !opened.ledger.revokes_at(*node);
+    let is_over = |node: &NodeNumber| result.is_err() || !opened.ledger.is_revoking_at(*node);
     for (_, done) in revoking.extract_if(|node, _| is_over(node)) {
         done.end(result.clone());
     }

@@ -160,8 +160,8 @@ impl TreeReader {
             let subscription = || {
                 record::decode::<SubscriptionPointer>(&key, &value)?;
                 let node = self.pointed_to::<NodeRecord>(&key, number, &keys::node(number))?;
-                let both = node.zip(self.subscriptions_at(&key, number, hash)?);
-                both.map(|(node, there)| Ok((name(&key, &node)?, there))).transpose()
+                let found = node.zip(self.subscriptions_at(&key, number, hash)?);
+                found.map(|(node, all)| Ok((name(&key, &node)?, all))).transpose()
             };
             let found = self.collect_partial(number, &mut subscriptions.damaged, subscription())?;
             if let Some((node, all)) = found {
@@ -188,7 +188,7 @@ impl TreeReader {
             let place = record::decode::<SubscriptionPointer>(&key, &value);
             let is_own = place.map(|place| Some(place.is_own));
             let is_own = self.collect_partial(number, &mut count.damaged, is_own)?;
-            let is_dead = some_are_dead && is_there(&keys::dead(number))?;
+            let is_dead = some_are_dead && is_there(&keys::tombstone(number))?;
             count.found += usize::from(is_own.unwrap_or(true) && !is_dead);
         }
         Ok(count)
@@ -257,7 +257,7 @@ impl TreeReader {
             if let Some(record) = found {
                 return Ok(Some((key, record)));
             }
-            if is_there(&keys::dead(node))? {
+            if is_there(&keys::tombstone(node))? {
                 return Ok(None);
             }
         }
@@ -277,7 +277,7 @@ impl TreeReader {
         for _ in 0..READ_ATTEMPTS {
             let record = self.get(row)?;
             // The order matters: the index rows of a deleted node are removed before its `d` row.
-            if record.is_some() || is_there(&keys::dead(node))? || !is_there(pointer)? {
+            if record.is_some() || is_there(&keys::tombstone(node))? || !is_there(pointer)? {
                 return Ok(record);
             }
         }

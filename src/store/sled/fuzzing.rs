@@ -20,7 +20,7 @@ pub fn record(table: u8, content: &[u8]) {
     let _ = match table % 8 {
         0 => node(&key, &bytes),
         1 => item(&key, &bytes),
-        2 => debts(&key, &bytes),
+        2 => log_row(&key, &bytes),
         3 => decode::<AffiliationRecord>(&key, &bytes).and_then(|record| {
             let entity: BareJid = record.entity(&key)?;
             let name = AffiliationName::of(record.affiliation()).ok_or(closed())?;
@@ -76,13 +76,13 @@ fn part(key: &[u8], bytes: &[u8]) -> Result<(), StoreError> {
 }
 
 /// Log entries of a group of commits.
-fn debts(key: &[u8], bytes: &[u8]) -> Result<(), StoreError> {
-    let mut debts = decode::<Vec<(u64, LogEntryRecord)>>(key, bytes)?;
-    log_entry_record::resolve(key, &mut debts)?;
-    debts.into_iter().try_for_each(|(_, record)| one_debt(key, record))
+fn log_row(key: &[u8], bytes: &[u8]) -> Result<(), StoreError> {
+    let mut entries = decode::<Vec<(u64, LogEntryRecord)>>(key, bytes)?;
+    log_entry_record::resolve(key, &mut entries)?;
+    entries.into_iter().try_for_each(|(_, record)| log_entry(key, record))
 }
 
-fn one_debt(key: &[u8], record: LogEntryRecord) -> Result<(), StoreError> {
+fn log_entry(key: &[u8], record: LogEntryRecord) -> Result<(), StoreError> {
     let number = record.number();
     let mut read = ReadAudiences::default();
     let notification = record.into_notification(key, &mut read)?;

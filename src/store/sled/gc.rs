@@ -176,7 +176,7 @@ impl WriteTx<'_, '_> {
         let is_all = rows + 1 < max_rows;
         if is_all {
             self.rows.remove(keys::counters(node));
-            self.rows.remove(keys::dead(node));
+            self.rows.remove(keys::tombstone(node));
         }
         Ok(GcProgress { rows: rows + 2, is_all })
     }

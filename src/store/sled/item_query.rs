@@ -26,10 +26,10 @@ impl TreeReader {
     pub(super) fn list(
         &self,
         id: &NodeId,
-        listing: &ItemQuery,
+        query: &ItemQuery,
         budget: &ItemBudget,
     ) -> Result<Option<ItemPage>, StoreError> {
-        self.list_by(id, listing, Self::item, budget.fits())
+        self.list_by(id, query, Self::item, budget.fits())
     }
 
     pub(super) fn page_of_ids(
@@ -39,17 +39,17 @@ impl TreeReader {
         entry_bytes: usize,
         max_bytes: usize,
     ) -> Result<Option<ResultPage<(ItemId, ItemPosition)>>, StoreError> {
-        let listing = ItemQuery::of(page.clone(), ItemOrder::default());
+        let query = ItemQuery::of(page.clone(), ItemOrder::default());
         let fits =
             byte_budget(max_bytes, 0, |item: &Item| entry_bytes + written_len(item.id.as_str()));
-        let listed = self.list_by(id, &listing, Self::item_without_payload, fits)?;
+        let listed = self.list_by(id, &query, Self::item_without_payload, fits)?;
         Ok(listed.map(|listed| listed.part.map(|item| (item.id.clone(), item.position()))))
     }
 
     fn list_by(
         &self,
         id: &NodeId,
-        listing: &ItemQuery,
+        query: &ItemQuery,
         read: impl Fn(&Self, NodeNumber, Epoch, ItemPosition) -> Result<Item, StoreError>,
         fits: impl FnMut(&Item) -> bool,
     ) -> Result<Option<ItemPage>, StoreError> {
@@ -58,24 +58,24 @@ impl TreeReader {
         let counters = self.get::<NodeCounters>(&keys::counters(number))?.unwrap_or_default();
         let total = usize::try_from(counters.items).unwrap_or(usize::MAX);
         let first = self.first_item(number)?;
-        for position in listing.filter.only.iter().flatten() {
+        for position in query.filter.only.iter().flatten() {
             if self.created(number, first, *position)?.is_none() {
                 return Ok(None);
             }
         }
-        let edge = match &listing.page.edge {
+        let edge = match &query.page.edge {
             PageBound::After(mark) | PageBound::Before(mark) => {
-                let found = self.position(number, first, mark, listing.order.by)?;
+                let found = self.position(number, first, mark, query.order.by)?;
                 let Some(position) = found else { return Ok(None) };
                 Some(position)
             }
             PageBound::At(_) | PageBound::Last => None,
         };
         let is_long = total > MAX_LOOKED_AT;
-        let positions = self.positions(number, first, listing, edge, is_long)?;
+        let positions = self.positions(number, first, query, edge, is_long)?;
         let look = |position| self.item_without_payload(number, epoch, position);
         let read = |position| read(self, number, epoch, position);
-        paginate(listing, total, positions, look, read, fits).map(Some)
+        paginate(query, total, positions, look, read, fits).map(Some)
     }
 
     /// Returns the position of a page's edge in an order; `None` if the item named by the edge does not exist.
@@ -123,16 +123,16 @@ impl TreeReader {
         &self,
         node: NodeNumber,
         first: ItemPosition,
-        listing: &ItemQuery,
+        query: &ItemQuery,
         edge: Option<ItemPosition>,
         is_long: bool,
     ) -> Result<PositionIter, StoreError> {
-        let (after, before) = listing.between(edge);
+        let (after, before) = query.between(edge);
         let is_between = |position: &ItemPosition| {
             after.is_none_or(|after| *position > after)
                 && before.is_none_or(|before| *position < before)
         };
-        match (listing.order.by, &listing.filter.only) {
+        match (query.order.by, &query.filter.only) {
             (OrderField::Creation, _) => {
                 let mut positions = Vec::new();
                 for row in self.scan(&keys::of_node(b'x', node)) {
@@ -141,7 +141,7 @@ impl TreeReader {
                     positions.push((found.created(), found.position()));
                 }
                 let is_named =
-                    |position: &ItemPosition| *position >= first && listing.filter.names(*position);
+                    |position: &ItemPosition| *position >= first && query.filter.names(*position);
                 positions.retain(|(created, position)| is_named(position) && is_between(created));
                 positions.sort_unstable();
                 Ok(Box::new(positions.into_iter().map(|(_, position)| Ok(position))))
@@ -156,10 +156,10 @@ impl TreeReader {
             (OrderField::Modification, None) => {
                 let mut from = after.map_or(first, keys::after).max(first);
                 let mut until = before.unwrap_or(END);
-                if let Some(since) = listing.filter.since.filter(|_| is_long) {
+                if let Some(since) = query.filter.since.filter(|_| is_long) {
                     from = from.max(self.first_of(node, first, |at| at >= since)?);
                 }
-                if let Some(last) = listing.filter.until.filter(|_| is_long) {
+                if let Some(last) = query.filter.until.filter(|_| is_long) {
                     until = until.min(self.first_of(node, first, |at| at > last)?);
                 }
                 let (from, until) = (keys::item(node, from), keys::item(node, until.max(from)));

@@ -60,7 +60,7 @@ fn key(table: u8, parts: &[&[u8]]) -> Vec<u8> {
 
 pub(super) const VERSION: &[u8] = b"v";
 pub(super) const TOTAL: &[u8] = b"t";
-pub(super) const TOLD: &[u8] = b"w";
+pub(super) const CURSOR: &[u8] = b"w";
 pub(super) const REBASE: &[u8] = b"e";
 /// Tables whose rows are part of the checksum sum of their node.
 pub(super) const TABLES_OF_A_NODE: &[u8] = b"asixc";
@@ -196,7 +196,7 @@ pub(super) fn chunk(node: NodeNumber, at: ItemPosition, chunk: u16) -> Vec<u8> {
     key(b'c', &[&node.0.to_be_bytes(), &sequence, &index, &chunk.to_be_bytes()])
 }
 
-pub(super) fn dead(node: NodeNumber) -> Vec<u8> {
+pub(super) fn tombstone(node: NodeNumber) -> Vec<u8> {
     of_node(b'd', node)
 }
 
@@ -221,16 +221,16 @@ pub(super) fn presence_refusal(entity: &str) -> Vec<u8> {
 }
 
 /// Prefix of the rows of a group of log entries.
-pub(super) fn debt(debt: u64) -> Vec<u8> {
-    key(b'o', &[&debt.to_be_bytes()])
+pub(super) fn log_row(first: u64) -> Vec<u8> {
+    key(b'o', &[&first.to_be_bytes()])
 }
 
-pub(super) fn debt_chunk(debt: u64, chunk: u16) -> Vec<u8> {
-    key(b'o', &[&debt.to_be_bytes(), &chunk.to_be_bytes()])
+pub(super) fn log_chunk(first: u64, chunk: u16) -> Vec<u8> {
+    key(b'o', &[&first.to_be_bytes(), &chunk.to_be_bytes()])
 }
 
 /// Key of the acknowledged entries of a group.
-pub(super) fn paid(first: u64) -> Vec<u8> {
+pub(super) fn acked(first: u64) -> Vec<u8> {
     key(b'w', &[&first.to_be_bytes()])
 }
 

@@ -17,19 +17,19 @@ use super::{
 
 pub(super) struct Ledger {
     pub(super) next_node: NodeNumber,
-    pub(super) next_debt: u64,
+    pub(super) next_position: u64,
     /// Number of deleted nodes with a redirect.
     pub(super) redirects: usize,
     /// Number of recorded deleted nodes without a redirect.
     pub(super) former: usize,
     /// Records of deleted nodes by the account whose share they are in; shared with readers.
     shares: Arc<Mutex<FormerShares>>,
-    debts: BTreeMap<u64, NodeNumber>,
-    owing: HashMap<NodeNumber, usize>,
+    nodes: BTreeMap<u64, NodeNumber>,
+    pending: HashMap<NodeNumber, usize>,
     /// Groups of log entries that share rows, by the position of the first entry.
-    groups: BTreeMap<u64, Owing>,
+    groups: BTreeMap<u64, PendingGroup>,
     /// Log entries of the current group of commits.
-    new_debts: Vec<(u64, LogEntryRecord)>,
+    new_entries: Vec<(u64, LogEntryRecord)>,
     /// Recipient lists of the new log entries.
     new_audiences: AudienceRecords,
     /// Resources that lost implicit subscriptions, by node.
@@ -37,44 +37,44 @@ pub(super) struct Ledger {
     /// Positions before which nodes have no rows of items.
     oldest_items: HashMap<NodeNumber, ItemPosition>,
     /// Deleted nodes whose subscribers are kept until the pending log entries are acknowledged.
-    dead: HashSet<NodeNumber>,
+    awaiting_acks: HashSet<NodeNumber>,
     /// Nodes that lost many subscriptions at once, with rows left to remove.
     revoking: BTreeSet<NodeNumber>,
     /// Positions of the oldest items of nodes that have rows of earlier items to remove.
     first_items: BTreeMap<NodeNumber, ItemPosition>,
     /// Deleted nodes without pending log entries, with rows left to remove.
-    graves: BTreeSet<NodeNumber>,
+    removable: BTreeSet<NodeNumber>,
 }
 
 /// Group of log entries that were written together and share rows.
 #[derive(Clone, Copy)]
-struct Owing {
+struct PendingGroup {
     /// Number of entries that are not acknowledged.
-    debts: usize,
+    pending: usize,
     rows: u16,
     /// Acknowledged entries, one bit each.
-    paid: u64,
+    acked: u64,
 }
 
 /// Write that an acknowledgement needs.
-pub(super) enum Paid {
+pub(super) enum AckWrite {
     /// All entries of the group are acknowledged: remove its rows. `first` is the position of the first entry.
-    All { first: u64, rows: u16 },
+    Group { first: u64, rows: u16 },
     /// Some entries of the group are acknowledged: write their bits.
-    Some { first: u64, paid: u64 },
+    Bits { first: u64, acked: u64 },
 }
 
 /// Maximum number of log entries that share rows.
-pub(super) const MAX_DEBTS: usize = 64;
+pub(super) const MAX_GROUP_ENTRIES: usize = 64;
 
 /// Maximum bytes of log entries that share rows, except for the last entry, so that the number of rows is bounded: one
 /// entry has about 40 MB at most.
-pub(super) const MAX_DEBTS_BYTES: usize = 16 * 1024 * 1024;
+pub(super) const MAX_GROUP_BYTES: usize = 16 * 1024 * 1024;
 
 /// Bit of a log entry in its group.
-pub(super) fn bit(first: u64, debt: u64) -> u64 {
-    const { assert!(MAX_DEBTS <= 64) };
-    1_u64.checked_shl(u32::try_from(debt - first).unwrap_or(u32::MAX)).unwrap_or_default()
+pub(super) fn bit(first: u64, position: u64) -> u64 {
+    const { assert!(MAX_GROUP_ENTRIES <= 64) };
+    1_u64.checked_shl(u32::try_from(position - first).unwrap_or(u32::MAX)).unwrap_or_default()
 }
 
 /// Maximum number of nodes whose first row of items is cached.
@@ -95,21 +95,21 @@ impl Default for Ledger {
     fn default() -> Self {
         Self {
             next_node: NodeNumber(1),
-            next_debt: 1,
+            next_position: 1,
             redirects: 0,
             former: 0,
             shares: Arc::default(),
-            debts: BTreeMap::new(),
-            owing: HashMap::new(),
+            nodes: BTreeMap::new(),
+            pending: HashMap::new(),
             groups: BTreeMap::new(),
-            new_debts: Vec::new(),
+            new_entries: Vec::new(),
             new_audiences: AudienceRecords::default(),
             revoked: HashMap::new(),
             oldest_items: HashMap::new(),
-            dead: HashSet::new(),
+            awaiting_acks: HashSet::new(),
             revoking: BTreeSet::new(),
             first_items: BTreeMap::new(),
-            graves: BTreeSet::new(),
+            removable: BTreeSet::new(),
         }
     }
 }
@@ -124,62 +124,62 @@ impl Ledger {
     }
 
     /// Adds a log entry, to be written with the others of its group of commits; returns the position.
-    pub(super) fn owe(&mut self, node: NodeNumber, notification: &LogEntry) -> u64 {
-        let debt = self.next_debt;
-        self.next_debt += 1;
-        self.debts.insert(debt, node);
-        *self.owing.entry(node).or_default() += 1;
+    pub(super) fn append(&mut self, node: NodeNumber, notification: &LogEntry) -> u64 {
+        let position = self.next_position;
+        self.next_position += 1;
+        self.nodes.insert(position, node);
+        *self.pending.entry(node).or_default() += 1;
         let record = LogEntryRecord::of(node, notification, &mut self.new_audiences);
-        self.new_debts.push((debt, record));
-        debt
+        self.new_entries.push((position, record));
+        position
     }
 
     /// Takes the log entries that are not written yet.
-    pub(super) fn take_new_debts(&mut self) -> Vec<(u64, LogEntryRecord)> {
+    pub(super) fn take_new_entries(&mut self) -> Vec<(u64, LogEntryRecord)> {
         self.new_audiences = AudienceRecords::default();
-        std::mem::take(&mut self.new_debts)
+        std::mem::take(&mut self.new_entries)
     }
 
     /// Adds a group of log entries read from the store.
     pub(super) fn load(&mut self, group: &LogRow) {
-        let LogRow { first, total, rows, paid, unpaid } = group;
-        self.next_debt = self.next_debt.max(first + total);
-        for (debt, record) in unpaid {
+        let LogRow { first, total, rows, acked, pending } = group;
+        self.next_position = self.next_position.max(first + total);
+        for (position, record) in pending {
             self.next_node = self.next_node.max(record.number().next());
-            self.debts.insert(*debt, record.number());
-            *self.owing.entry(record.number()).or_default() += 1;
+            self.nodes.insert(*position, record.number());
+            *self.pending.entry(record.number()).or_default() += 1;
         }
-        let owing = Owing { debts: unpaid.len(), rows: *rows, paid: *paid };
-        self.groups.insert(*first, owing);
+        let group = PendingGroup { pending: pending.len(), rows: *rows, acked: *acked };
+        self.groups.insert(*first, group);
     }
 
     /// Records that a group of log entries was written, in this many rows.
-    pub(super) fn wrote(&mut self, first: u64, debts: usize, rows: u16) {
-        self.groups.insert(first, Owing { debts, rows, paid: 0 });
+    pub(super) fn record_written(&mut self, first: u64, pending: usize, rows: u16) {
+        self.groups.insert(first, PendingGroup { pending, rows, acked: 0 });
     }
 
     /// Schedules the removal of a deleted node, after its pending log entries.
     pub(super) fn schedule_node_gc(&mut self, node: NodeNumber) {
-        if self.owing.contains_key(&node) {
-            self.dead.insert(node);
+        if self.pending.contains_key(&node) {
+            self.awaiting_acks.insert(node);
         } else {
-            self.graves.insert(node);
+            self.removable.insert(node);
         }
     }
 
     /// Returns `true` if log entries of a node are pending.
-    pub(super) fn owes_at(&self, node: NodeNumber) -> bool {
-        self.owing.contains_key(&node)
+    pub(super) fn has_pending(&self, node: NodeNumber) -> bool {
+        self.pending.contains_key(&node)
     }
 
     /// Returns the node of a pending log entry.
-    pub(super) fn node_of(&self, debt: u64) -> Option<NodeNumber> {
-        self.debts.get(&debt).copied()
+    pub(super) fn node_of(&self, position: u64) -> Option<NodeNumber> {
+        self.nodes.get(&position).copied()
     }
 
     /// Returns the position of the oldest pending log entry, or the next position if none is pending.
-    pub(super) fn oldest_debt(&self) -> u64 {
-        self.debts.keys().next().copied().unwrap_or(self.next_debt)
+    pub(super) fn oldest_pending(&self) -> u64 {
+        self.nodes.keys().next().copied().unwrap_or(self.next_position)
     }
 
     /// Returns the resources that lost implicit subscriptions to a node.
@@ -205,12 +205,12 @@ impl Ledger {
     }
 
     /// Returns `true` if rows are left of subscriptions that a node lost.
-    pub(super) fn revokes_at(&self, node: NodeNumber) -> bool {
+    pub(super) fn is_revoking_at(&self, node: NodeNumber) -> bool {
         self.revoking.contains(&node)
     }
 
     /// Returns `true` if rows are left of subscriptions that some node lost.
-    pub(super) fn revokes(&self) -> bool {
+    pub(super) fn is_revoking(&self) -> bool {
         !self.revoking.is_empty()
     }
 
@@ -220,27 +220,27 @@ impl Ledger {
     }
 
     /// Removes a log entry, if it is pending. With its last entry a deleted node becomes ready for removal.
-    pub(super) fn forget(&mut self, debt: u64) -> Option<Paid> {
-        let node = self.debts.remove(&debt)?;
-        if let Some(left) = self.owing.get_mut(&node) {
+    pub(super) fn acknowledge(&mut self, position: u64) -> Option<AckWrite> {
+        let node = self.nodes.remove(&position)?;
+        if let Some(left) = self.pending.get_mut(&node) {
             *left -= 1;
             if *left == 0 {
-                self.owing.remove(&node);
-                if self.dead.remove(&node) {
-                    self.graves.insert(node);
+                self.pending.remove(&node);
+                if self.awaiting_acks.remove(&node) {
+                    self.removable.insert(node);
                 }
             }
         }
-        let (first, owing) = self.groups.range_mut(..=debt).next_back()?;
+        let (first, group) = self.groups.range_mut(..=position).next_back()?;
         let first = *first;
-        owing.debts -= 1;
-        owing.paid |= bit(first, debt);
-        let Owing { debts, rows, paid } = *owing;
-        if debts > 0 {
-            return Some(Paid::Some { first, paid });
+        group.pending -= 1;
+        group.acked |= bit(first, position);
+        let PendingGroup { pending, rows, acked } = *group;
+        if pending > 0 {
+            return Some(AckWrite::Bits { first, acked });
         }
         self.groups.remove(&first);
-        Some(Paid::All { first, rows })
+        Some(AckWrite::Group { first, rows })
     }
 
     /// Returns a position before which a node has no rows of items.
@@ -261,7 +261,7 @@ impl Ledger {
         let subscriptions = self.revoking.first().map(|node| GcTask::Subscriptions(*node));
         let items = self.first_items.first_key_value();
         let items = items.map(|(node, first)| GcTask::Items(*node, *first));
-        let node = self.graves.first().map(|node| GcTask::Node(*node));
+        let node = self.removable.first().map(|node| GcTask::Node(*node));
         subscriptions.or(items).or(node)
     }
 
@@ -270,7 +270,7 @@ impl Ledger {
         match remains {
             GcTask::Subscriptions(node) => drop(self.revoking.remove(&node)),
             GcTask::Items(node, _) => drop(self.first_items.remove(&node)),
-            GcTask::Node(node) => drop(self.graves.remove(&node)),
+            GcTask::Node(node) => drop(self.removable.remove(&node)),
         }
     }
 }
@@ -304,12 +304,15 @@ mod tests {
             nonce: None,
         };
         let mut ledger = Ledger::default();
-        for _ in 0..MAX_DEBTS {
-            ledger.owe(NodeNumber(1), &notification);
+        for _ in 0..MAX_GROUP_ENTRIES {
+            ledger.append(NodeNumber(1), &notification);
         }
-        let mut debts = ledger.take_new_debts();
-        assert_eq!(take_together(&mut debts, MAX_DEBTS, MAX_DEBTS_BYTES), MAX_DEBTS);
-        let bytes: usize = debts.iter().map(|(_, record)| record.len()).sum();
+        let mut entries = ledger.take_new_entries();
+        assert_eq!(
+            take_together(&mut entries, MAX_GROUP_ENTRIES, MAX_GROUP_BYTES),
+            MAX_GROUP_ENTRIES
+        );
+        let bytes: usize = entries.iter().map(|(_, record)| record.len()).sum();
         assert!(bytes < 2 * list.iter().map(|jid| 3 + jid.as_str().len()).sum::<usize>());
     }
 }

@@ -18,7 +18,7 @@ use super::{
 };
 
 /// Bytes of a chunk of log entries.
-pub(super) const DEBT_CHUNK_BYTES: usize = 3500;
+pub(super) const LOG_CHUNK_BYTES: usize = 3500;
 /// Maximum bytes of the partly delivered log entries in a row, and bytes of one without its JID.
 const MAX_PARTLY_BYTES: usize = 3500;
 const PARTLY_BYTES: usize = 12;
@@ -57,7 +57,7 @@ struct EntryRecord {
 impl StoredRecord for Vec<(u64, LogEntryRecord)> {
     fn from_layout_9(bytes: &[u8]) -> postcard::Result<Self> {
         let entries: Vec<(u64, EntryRecord)> = postcard::from_bytes(bytes)?;
-        Ok(entries.into_iter().map(|(debt, entry)| (debt, entry.into_record())).collect())
+        Ok(entries.into_iter().map(|(position, entry)| (position, entry.into_record())).collect())
     }
 }
 
@@ -189,19 +189,19 @@ pub(super) struct ReadAudiences(HashMap<AudienceRecord, Audience>);
 /// Returns the number of records to write in one group, limited by count and bytes, at least one. Records with the list
 /// of an earlier record refer to that record.
 pub(super) fn take_together(
-    debts: &mut [(u64, LogEntryRecord)],
+    entries: &mut [(u64, LogEntryRecord)],
     max: usize,
     max_bytes: usize,
 ) -> usize {
     let (mut number, mut bytes) = (0, 0);
     let mut lists = HashMap::new();
-    for (debt, record) in debts.iter_mut().take(max) {
+    for (position, record) in entries.iter_mut().take(max) {
         if bytes >= max_bytes {
             break;
         }
         if let Some(list) = record.entry.audience.list() {
-            let first = *lists.entry(list).or_insert(*debt);
-            if first != *debt {
+            let first = *lists.entry(list).or_insert(*position);
+            if first != *position {
                 record.entry.audience = AudienceRecord::SameAs(first);
             }
         }
@@ -212,14 +212,14 @@ pub(super) fn take_together(
 }
 
 /// Resolves shared lists of records that were read together.
-pub(super) fn resolve(key: &[u8], debts: &mut [(u64, LogEntryRecord)]) -> Result<(), StoreError> {
+pub(super) fn resolve(key: &[u8], entries: &mut [(u64, LogEntryRecord)]) -> Result<(), StoreError> {
     let mut lists = HashMap::new();
-    for (debt, LogEntryRecord { entry, .. }) in debts {
+    for (position, LogEntryRecord { entry, .. }) in entries {
         if let AudienceRecord::SameAs(first) = entry.audience {
             let list: Option<&AudienceRecord> = lists.get(&first);
             entry.audience = list.cloned().ok_or_else(|| damaged(key))?;
         } else if entry.audience.list().is_some() {
-            lists.insert(*debt, entry.audience.clone());
+            lists.insert(*position, entry.audience.clone());
         }
     }
     Ok(())
@@ -278,10 +278,13 @@ impl CursorRecord {
         partly: &[(LogPosition, Jid)],
         is_pending: impl Fn(u64) -> bool,
     ) -> Self {
-        let is_replaced = |debt| partly.iter().any(|(LogPosition(other), _)| *other == debt);
+        let is_replaced =
+            |position| partly.iter().any(|(LogPosition(other), _)| *other == position);
         let earlier = self.partly.into_iter();
-        let earlier = earlier.filter(|(debt, _)| is_pending(*debt) && !is_replaced(*debt));
-        let latest = partly.iter().map(|(LogPosition(debt), jid)| (*debt, jid.as_str().to_owned()));
+        let earlier =
+            earlier.filter(|(position, _)| is_pending(*position) && !is_replaced(*position));
+        let latest =
+            partly.iter().map(|(LogPosition(position), jid)| (*position, jid.as_str().to_owned()));
         let mut bytes = 0;
         let fitting = latest.chain(earlier).take_while(|(_, jid)| {
             bytes += PARTLY_BYTES + jid.len();
@@ -292,8 +295,9 @@ impl CursorRecord {
 
     /// Returns the partly delivered log entries, each with its last recipient.
     pub(super) fn partly(&self, key: &[u8]) -> Result<HashMap<u64, Jid>, StoreError> {
-        let read =
-            |(debt, jid): &(u64, String)| Ok((*debt, Jid::new(jid).map_err(|_| damaged(key))?));
+        let read = |(position, jid): &(u64, String)| {
+            Ok((*position, Jid::new(jid).map_err(|_| damaged(key))?))
+        };
         self.partly.iter().map(read).collect()
     }
 }

@@ -258,11 +258,11 @@ impl Store for SledStore {
     async fn poll(&self, nodes: Option<&[NodeId]>) -> Result<Vec<Owed>, StoreError> {
         let nodes = nodes.map(<[NodeId]>::to_vec);
         // Log entries have several rows, and none may be removed during the read.
-        self.read_exclusive(move |view| owed::owed(view, nodes.as_deref())).await
+        self.read_exclusive(move |view| owed::pending_entries(view, nodes.as_deref())).await
     }
 
     async fn acknowledge(&self, told: Told) -> Result<(), StoreError> {
-        self.work(|done| CommitterRequest::Write(WriteRequest::Forget { told, done })).await
+        self.work(|done| CommitterRequest::Write(WriteRequest::Acknowledge { told, done })).await
     }
 
     async fn node(&self, id: &NodeId) -> Result<Option<Node>, StoreError> {
@@ -336,14 +336,14 @@ impl Store for SledStore {
     async fn list(
         &self,
         node: &NodeId,
-        listing: &ItemQuery,
+        query: &ItemQuery,
         budget: &ItemBudget,
     ) -> Result<Option<ItemPage>, StoreError> {
-        let (node, listing, budget) = (node.clone(), listing.clone(), budget.clone());
-        let is_little = listing.filter.is_none()
-            && listing.order.by == OrderField::Modification
-            && !matches!(listing.page.edge, PageBound::At(index) if index > 0);
-        let read = move |view: &TreeReader| view.list(&node, &listing, &budget);
+        let (node, query, budget) = (node.clone(), query.clone(), budget.clone());
+        let is_little = query.filter.is_none()
+            && query.order.by == OrderField::Modification
+            && !matches!(query.page.edge, PageBound::At(index) if index > 0);
+        let read = move |view: &TreeReader| view.list(&node, &query, &budget);
         if is_little { self.read_inline(read).await } else { self.read(read).await }
     }
 

@@ -70,7 +70,7 @@ impl OpenStore {
         }
         upgrade::convert_nodes(&mut opened)?;
         // Subscriptions that nodes lost are removed before a node is read.
-        while opened.ledger.revokes() {
+        while opened.ledger.is_revoking() {
             opened.write(|rows, ledger| gc::collect_garbage(rows, ledger).map(|_| ()))?;
         }
         Ok(opened)

@@ -28,24 +28,27 @@ type Subscribers = Vec<(BareJid, Jid, u64, u64)>;
 type Lists = HashMap<usize, Recipients>;
 
 /// Reads the pending log entries of some nodes or of all, in commit order.
-pub(super) fn owed(view: &TreeReader, nodes: Option<&[NodeId]>) -> Result<Vec<Owed>, StoreError> {
-    let told = view.get::<CursorRecord>(keys::TOLD)?.unwrap_or_default();
-    let partly = told.partly(keys::TOLD)?;
+pub(super) fn pending_entries(
+    view: &TreeReader,
+    nodes: Option<&[NodeId]>,
+) -> Result<Vec<Owed>, StoreError> {
+    let told = view.get::<CursorRecord>(keys::CURSOR)?.unwrap_or_default();
+    let partly = told.partly(keys::CURSOR)?;
     let mut audiences =
         Audiences { view, of: HashMap::new(), listed: HashMap::new(), revoked: HashMap::new() };
     let mut read = ReadAudiences::default();
-    let mut owed = Vec::new();
-    let groups: Result<Vec<_>, _> = recovery::debts(&view.tree).collect();
-    for (debt, record) in groups?.into_iter().flat_map(|group| group.unpaid) {
+    let mut pending = Vec::new();
+    let groups: Result<Vec<_>, _> = recovery::log_rows(&view.tree).collect();
+    for (position, record) in groups?.into_iter().flat_map(|group| group.pending) {
         if nodes.is_some_and(|nodes| !nodes.iter().any(|node| record.is_at(node))) {
             continue;
         }
-        let (key, number) = (keys::debt(debt), record.number());
+        let (key, number) = (keys::log_row(position), record.number());
         let notification = record.into_notification(&key, &mut read)?;
         let recipients = match &notification.audience {
             Audience::Explicit(entities) => Ok(entities.clone()),
             Audience::Interested(resources) => {
-                audiences.caps_recipients(number, resources, (debt, &notification))
+                audiences.caps_recipients(number, resources, (position, &notification))
             }
             Audience::Listed(listed) => audiences.listed(number, listed, notification.as_of),
             Audience::Subscribers => audiences.at(number, notification.as_of),
@@ -64,14 +67,14 @@ pub(super) fn owed(view: &TreeReader, nodes: Option<&[NodeId]>) -> Result<Vec<Ow
             }
             (Err(error), _) => return Err(error),
         };
-        if let Some(jid) = partly.get(&debt) {
+        if let Some(jid) = partly.get(&position) {
             let last = (jid.to_bare(), jid.clone());
             recipients = recipients
                 .try_filter(|jid| Ok::<_, StoreError>((jid.to_bare(), jid.clone()) > last))?;
         }
-        owed.push(Owed { debt: LogPosition(debt), notification, recipients });
+        pending.push(Owed { debt: LogPosition(position), notification, recipients });
     }
-    Ok(owed)
+    Ok(pending)
 }
 
 /// Audiences of nodes, each read once. Log entries with equal recipients share a list.
@@ -88,19 +91,19 @@ struct RevokedResources {
     /// Resources, each with the first log position at which it may receive entries again.
     until: HashMap<Jid, u64>,
     /// The log positions of `until`, in ascending order.
-    debts: Vec<u64>,
+    positions: Vec<u64>,
 }
 
 impl RevokedResources {
     /// Returns `true` if a resource must not receive a log entry of the node.
-    fn has(&self, jid: &Jid, debt: u64, notification: &LogEntry) -> bool {
+    fn has(&self, jid: &Jid, position: u64, notification: &LogEntry) -> bool {
         let mut own = notification.subscriptions_of(jid);
-        own.any(|jid| self.until.get(&*jid).is_some_and(|until| debt < *until))
+        own.any(|jid| self.until.get(&*jid).is_some_and(|until| position < *until))
     }
 
     /// Returns the number of resources that must not receive a log entry; equal numbers mean equal resources.
-    fn count(&self, debt: u64) -> usize {
-        self.debts.len() - self.debts.partition_point(|until| *until <= debt)
+    fn count(&self, position: u64) -> usize {
+        self.positions.len() - self.positions.partition_point(|until| *until <= position)
     }
 }
 
@@ -111,10 +114,10 @@ impl Audiences<'_> {
         &mut self,
         node: NodeNumber,
         resources: &Recipients,
-        (debt, notification): (u64, &LogEntry),
+        (position, notification): (u64, &LogEntry),
     ) -> Result<Recipients, StoreError> {
         let revoked = self.revoked(node)?;
-        let key = 2 * revoked.count(debt) as u64 + u64::from(notification.nonce.is_some());
+        let key = 2 * revoked.count(position) as u64 + u64::from(notification.nonce.is_some());
         if let Some((_, known)) = self.listed.get(&(node, resources.id(), key)) {
             return Ok(known.clone());
         }
@@ -133,7 +136,7 @@ impl Audiences<'_> {
             let has_access = config
                 .as_ref()
                 .map_or(!is_named, |config| may_subscribe_implicitly(config, affiliation));
-            Ok(has_access && !revoked.has(jid, debt, notification))
+            Ok(has_access && !revoked.has(jid, position, notification))
         })
     }
 
@@ -144,13 +147,13 @@ impl Audiences<'_> {
         let mut until = HashMap::new();
         for row in self.view.scan(&keys::of_node(b'R', node)) {
             let (key, value) = row?;
-            for (jid, debt) in record::decode::<RevokedRecord>(&key, &value)? {
-                until.insert(Jid::new(&jid).map_err(|_| damaged(&key))?, debt);
+            for (jid, position) in record::decode::<RevokedRecord>(&key, &value)? {
+                until.insert(Jid::new(&jid).map_err(|_| damaged(&key))?, position);
             }
         }
-        let mut debts: Vec<_> = until.values().copied().collect();
-        debts.sort_unstable();
-        let revoked = Arc::new(RevokedResources { until, debts });
+        let mut positions: Vec<_> = until.values().copied().collect();
+        positions.sort_unstable();
+        let revoked = Arc::new(RevokedResources { until, positions });
         self.revoked.insert(node, Arc::clone(&revoked));
         Ok(revoked)
     }

@@ -7,7 +7,7 @@ use gjallar_pubsub::IdGenerator;
 
 use super::{
     keys::{self, NodeNumber},
-    log_entry_record::{self, DEBT_CHUNK_BYTES},
+    log_entry_record::{self, LOG_CHUNK_BYTES},
     open::OpenStore,
     record::{NodeRecord, damaged},
     recovery::{self, LogRow},
@@ -41,16 +41,16 @@ pub(super) fn rebase(opened: &mut OpenStore, fresh: &dyn IdGenerator) -> Result<
         })?;
     }
     let nodes = epochs.len() as u64;
-    for group in recovery::debts(&opened.tree) {
-        let LogRow { first, rows: chunks, mut unpaid, .. } = group?;
-        for (_, record) in &mut unpaid {
+    for group in recovery::log_rows(&opened.tree) {
+        let LogRow { first, rows: chunks, mut pending, .. } = group?;
+        for (_, record) in &mut pending {
             record.set_epoch(*epochs.entry(record.number()).or_insert_with(|| fresh.next_u64()));
         }
-        log_entry_record::take_together(&mut unpaid, usize::MAX, usize::MAX);
+        log_entry_record::take_together(&mut pending, usize::MAX, usize::MAX);
         opened.write(|rows, _| {
-            (0..chunks).for_each(|chunk| rows.remove(keys::debt_chunk(first, chunk)));
-            let key = |chunk| keys::debt_chunk(first, chunk);
-            rows.put_in_chunks(&unpaid, DEBT_CHUNK_BYTES, key)?;
+            (0..chunks).for_each(|chunk| rows.remove(keys::log_chunk(first, chunk)));
+            let key = |chunk| keys::log_chunk(first, chunk);
+            rows.put_in_chunks(&pending, LOG_CHUNK_BYTES, key)?;
             rows.end_commit(true);
             Ok(())
         })?;

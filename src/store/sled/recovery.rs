@@ -25,7 +25,7 @@ pub(super) fn check(tree: &Tree) -> Result<(StoreHeader, Ledger), StoreError> {
     let total = get(keys::TOTAL)?.ok_or_else(|| damaged(keys::TOTAL))?;
     let total: StoreHeader = record::decode(keys::TOTAL, &total)?;
     let mut ledger = Ledger::default();
-    let (mut sum, mut dead) = (0_u64, Vec::new());
+    let (mut sum, mut tombstones) = (0_u64, Vec::new());
     for table in keys::INDEX_TABLES {
         for row in tree.scan_prefix([*table]) {
             let (key, value) = row.map_err(|error| sled_failed(&error))?;
@@ -38,7 +38,7 @@ pub(super) fn check(tree: &Tree) -> Result<(StoreHeader, Ledger), StoreError> {
                 b'n' => {
                     record::decode::<record::NodeRecord>(&key, &value)?;
                 }
-                b'd' => dead.push(number()?),
+                b'd' => tombstones.push(number()?),
                 b'u' => ledger.schedule_subscription_gc(number()?),
                 b'R' => ledger.load_revoked(number()?, record::decode(&key, &value)?),
                 b'm' => ledger.redirects += 1,
@@ -55,9 +55,9 @@ pub(super) fn check(tree: &Tree) -> Result<(StoreHeader, Ledger), StoreError> {
                     let first: PositionRecord = record::decode(&key, &value)?;
                     ledger.begin_items(number()?, first.into());
                 }
-                b'w' if *key == *keys::TOLD => {
+                b'w' if *key == *keys::CURSOR => {
                     let told: CursorRecord = record::decode(&key, &value)?;
-                    ledger.next_debt = ledger.next_debt.max(told.next);
+                    ledger.next_position = ledger.next_position.max(told.next);
                 }
                 _ => {}
             }
@@ -66,10 +66,10 @@ pub(super) fn check(tree: &Tree) -> Result<(StoreHeader, Ledger), StoreError> {
     if sum != total.sum {
         return Err(StoreError::Corrupt("rows of the index are missing or old".into()));
     }
-    for group in debts(tree) {
+    for group in log_rows(tree) {
         ledger.load(&group?);
     }
-    dead.into_iter().for_each(|node| ledger.schedule_node_gc(node));
+    tombstones.into_iter().for_each(|node| ledger.schedule_node_gc(node));
     Ok((total, ledger))
 }
 
@@ -81,13 +81,13 @@ pub(super) struct LogRow {
     /// Number of rows that hold the entries.
     pub(super) rows: u16,
     /// Acknowledged entries, one bit each.
-    pub(super) paid: u64,
+    pub(super) acked: u64,
     /// Entries that are not acknowledged.
-    pub(super) unpaid: Vec<(u64, LogEntryRecord)>,
+    pub(super) pending: Vec<(u64, LogEntryRecord)>,
 }
 
 /// Reads the log entries of the store, in commit order.
-pub(super) fn debts(tree: &Tree) -> impl Iterator<Item = Result<LogRow, StoreError>> + use<> {
+pub(super) fn log_rows(tree: &Tree) -> impl Iterator<Item = Result<LogRow, StoreError>> + use<> {
     let tree = tree.clone();
     let mut rows = tree.scan_prefix(b"o").peekable();
     std::iter::from_fn(move || {
@@ -123,13 +123,13 @@ fn group(
     layout: u8,
     bytes: &[u8],
 ) -> Result<LogRow, StoreError> {
-    let key = keys::paid(first);
-    let paid = tree.get(&key).map_err(|error| sled_failed(&error))?;
-    let paid: u64 = paid.map_or(Ok(0), |paid| record::decode(&key, &paid))?;
-    let mut unpaid: Vec<(u64, LogEntryRecord)> =
-        record::decode_content(&keys::debt(first), layout, bytes)?;
-    log_entry_record::resolve(&keys::debt(first), &mut unpaid)?;
-    let total = unpaid.len() as u64;
-    unpaid.retain(|(debt, _)| paid & ledger::bit(first, *debt) == 0);
-    Ok(LogRow { first, total, rows, paid, unpaid })
+    let key = keys::acked(first);
+    let acked = tree.get(&key).map_err(|error| sled_failed(&error))?;
+    let acked: u64 = acked.map_or(Ok(0), |acked| record::decode(&key, &acked))?;
+    let mut pending: Vec<(u64, LogEntryRecord)> =
+        record::decode_content(&keys::log_row(first), layout, bytes)?;
+    log_entry_record::resolve(&keys::log_row(first), &mut pending)?;
+    let total = pending.len() as u64;
+    pending.retain(|(position, _)| acked & ledger::bit(first, *position) == 0);
+    Ok(LogRow { first, total, rows, acked, pending })
 }

@@ -63,10 +63,10 @@ impl WriteTx<'_, '_> {
         node: NodeNumber,
         resources: &BTreeSet<Jid>,
     ) -> Result<Option<Revoked>, StoreError> {
-        if resources.is_empty() || !self.ledger.owes_at(node) {
+        if resources.is_empty() || !self.ledger.has_pending(node) {
             return Ok(None);
         }
-        let (oldest, next) = (self.ledger.oldest_debt(), self.ledger.next_debt);
+        let (oldest, next) = (self.ledger.oldest_pending(), self.ledger.next_position);
         let mut revoked = self.ledger.revoked(node).cloned().unwrap_or_default();
         revoked.resources.retain(|_, until| *until > oldest);
         revoked.resources.extend(resources.iter().map(|jid| (jid.to_string(), next)));
@@ -94,7 +94,7 @@ impl WriteTx<'_, '_> {
 
     /// Removes the resources of a node without pending log entries.
     pub(super) fn forget_revoked(&mut self, node: NodeNumber) {
-        if !self.ledger.owes_at(node)
+        if !self.ledger.has_pending(node)
             && let Some(revoked) = self.ledger.take_revoked(node)
         {
             self.remove_revoked(node, 0..revoked.rows);

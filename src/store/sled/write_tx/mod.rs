@@ -14,8 +14,8 @@ use self::subscriptions::SubscriptionRecord;
 use super::{
     failed,
     keys::{self, ItemPosition, NodeNumber},
-    ledger::{Ledger, MAX_DEBTS, MAX_DEBTS_BYTES, Paid},
-    log_entry_record::{self, CursorRecord, DEBT_CHUNK_BYTES},
+    ledger::{AckWrite, Ledger, MAX_GROUP_BYTES, MAX_GROUP_ENTRIES},
+    log_entry_record::{self, CursorRecord, LOG_CHUNK_BYTES},
     record::{
         self, AffiliationName, AffiliationRecord, FormerRecord, ItemIdRecord, ItemRecord,
         NodeCounters, NodeRecord, PayloadRecord, PositionRecord, RedirectRecord, StoredPayload,
@@ -146,8 +146,10 @@ impl<'a, 'tree> WriteTx<'a, 'tree> {
         if let Some(revoked) = revoked {
             self.ledger.set_revoked(number, revoked);
         }
-        let debts =
-            notifications.iter().map(|owed| LogPosition(self.ledger.owe(number, owed))).collect();
+        let debts = notifications
+            .iter()
+            .map(|entry| LogPosition(self.ledger.append(number, entry)))
+            .collect();
         if let Some(oldest) = self.oldest_item {
             self.ledger.note_oldest_item(number, oldest);
         }
@@ -165,41 +167,44 @@ impl<'a, 'tree> WriteTx<'a, 'tree> {
 
     /// Writes the log entries of the commits of the group.
     pub(super) fn append_log_row(&mut self) -> Result<(), StoreError> {
-        let mut debts = self.ledger.take_new_debts();
-        let mut rest = debts.as_mut_slice();
+        let mut entries = self.ledger.take_new_entries();
+        let mut rest = entries.as_mut_slice();
         while let Some((first, _)) = rest.first() {
             let first = *first;
-            let together = log_entry_record::take_together(rest, MAX_DEBTS, MAX_DEBTS_BYTES);
-            let (debts, others) = rest.split_at_mut(together);
+            let together =
+                log_entry_record::take_together(rest, MAX_GROUP_ENTRIES, MAX_GROUP_BYTES);
+            let (entries, others) = rest.split_at_mut(together);
             rest = others;
-            let debts = &*debts;
-            let key = |chunk| keys::debt_chunk(first, chunk);
-            let rows = self.rows.put_in_chunks(&debts, DEBT_CHUNK_BYTES, key)?;
-            self.ledger.wrote(first, debts.len(), rows);
+            let entries = &*entries;
+            let key = |chunk| keys::log_chunk(first, chunk);
+            let rows = self.rows.put_in_chunks(&entries, LOG_CHUNK_BYTES, key)?;
+            self.ledger.record_written(first, entries.len(), rows);
         }
         Ok(())
     }
 
     /// Acknowledges log entries.
-    pub(super) fn forget(&mut self, told: &Told) -> Result<(), StoreError> {
-        for LogPosition(debt) in &told.debts {
-            let node = self.ledger.node_of(*debt);
-            match self.ledger.forget(*debt) {
-                Some(Paid::All { first, rows }) => {
-                    (0..rows).for_each(|chunk| self.rows.remove(keys::debt_chunk(first, chunk)));
-                    self.rows.remove(keys::paid(first));
+    pub(super) fn acknowledge(&mut self, told: &Told) -> Result<(), StoreError> {
+        for LogPosition(position) in &told.debts {
+            let node = self.ledger.node_of(*position);
+            match self.ledger.acknowledge(*position) {
+                Some(AckWrite::Group { first, rows }) => {
+                    (0..rows).for_each(|chunk| self.rows.remove(keys::log_chunk(first, chunk)));
+                    self.rows.remove(keys::acked(first));
                 }
-                Some(Paid::Some { first, paid }) => self.rows.put(&keys::paid(first), &paid)?,
+                Some(AckWrite::Bits { first, acked }) => {
+                    self.rows.put(&keys::acked(first), &acked)?
+                }
                 None => {}
             }
             if let Some(node) = node {
                 self.forget_revoked(node);
             }
         }
-        let earlier = self.rows.get::<CursorRecord>(keys::TOLD)?.unwrap_or_default();
-        let is_pending = |debt| self.ledger.node_of(debt).is_some();
-        let record = earlier.followed_by(self.ledger.next_debt, &told.partly, is_pending);
-        self.rows.put(keys::TOLD, &record)
+        let earlier = self.rows.get::<CursorRecord>(keys::CURSOR)?.unwrap_or_default();
+        let is_pending = |position| self.ledger.node_of(position).is_some();
+        let record = earlier.followed_by(self.ledger.next_position, &told.partly, is_pending);
+        self.rows.put(keys::CURSOR, &record)
     }
 
     /// Adds entities to the presence refusals, or removes entities.
@@ -412,7 +417,7 @@ impl<'a, 'tree> WriteTx<'a, 'tree> {
     fn delete(&mut self, id: &NodeId, node: NodeNumber) -> Result<(), StoreError> {
         self.rows.remove(keys::node(node));
         self.rows.remove(keys::name(id));
-        self.rows.put(&keys::dead(node), &())?;
+        self.rows.put(&keys::tombstone(node), &())?;
         self.begin_items(node, END, 0, 0)
     }
 

@@ -125,8 +125,8 @@ impl WriteTx<'_, '_> {
         }
         let mut counters = self.counters(node)?;
         let record = write_part(slice::from_ref(record))?;
-        let there = self.rows.get::<Vec<u8>>(&keys::subscriptions(node, counters.part))?;
-        let mut part = there.unwrap_or_default();
+        let stored = self.rows.get::<Vec<u8>>(&keys::subscriptions(node, counters.part))?;
+        let mut part = stored.unwrap_or_default();
         if !part.is_empty() && part.len() + record.len() > MAX_PART_BYTES {
             part.clear();
             counters.part += 1;
