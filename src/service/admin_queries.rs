@@ -72,7 +72,7 @@ impl Service {
         let mut nodes = Vec::new();
         loop {
             let found = self.store.nodes(&unread).await.map_err(Error::Unknown)?;
-            let found = self.memory.quarantine_damaged(found);
+            let found = self.state.quarantine_damaged(found);
             let Some((last, _)) = found.last() else { return Ok(nodes) };
             unread.edge = PageBound::After(*last);
             for (_, node) in found {
@@ -107,7 +107,7 @@ impl Service {
         for some in own.chunks(MATCHED) {
             for node in some.iter().filter(|node| request.pattern.matches(node.as_str())) {
                 let found = self.store.summary(node).await;
-                let found = found.map_err(|error| self.memory.on_store_error(node, error))?;
+                let found = found.map_err(|error| self.state.on_store_error(node, error))?;
                 nodes.extend(found.map(|(_, summary)| summary));
                 if nodes.len() > request.max {
                     return Ok(nodes);
@@ -120,7 +120,7 @@ impl Service {
 
     /// Returns the cached nodes, each with the sequence of its newest event.
     pub async fn node_sequences(&self) -> Vec<(NodeId, Epoch, Sequence)> {
-        self.memory.nodes.node_sequences().await
+        self.state.nodes.node_sequences().await
     }
 
     /// Returns `true` if an actor is an owner of a node.
@@ -137,8 +137,8 @@ impl Service {
     /// # Errors
     /// As [`authorize::requests`].
     pub async fn requests(&self, actor: &Actor, id: &NodeId) -> Result<Vec<Jid>, Error> {
-        let turn = self.lock_committed(id).await?;
-        let found = authorize::requests(turn.node(), &self.context(&self.policies(), id, actor));
+        let guard = self.lock_committed(id).await?;
+        let found = authorize::requests(guard.node(), &self.context(&self.policies(), id, actor));
         self.resolve_redirect(id, found).await
     }
 
@@ -152,7 +152,7 @@ impl Service {
         }
         let affiliations = self.affiliations_of(entity).await.map_err(Error::Unknown)?;
         let subscriptions = self.subscriptions_of(entity).await.map_err(Error::Unknown)?;
-        let refuses = |address: BareJid| self.memory.presences.has_refused(&address);
+        let refuses = |address: BareJid| self.state.presences.has_refused(&address);
         let refuses_presence = entity.spellings().any(refuses);
         Ok(Memberships { affiliations, subscriptions, refuses_presence })
     }

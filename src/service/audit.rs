@@ -92,7 +92,7 @@ pub(super) fn audit_record(
     if !is_owner && !actor.is_administrator {
         return None;
     }
-    let announces = notifications.iter().any(|told| matches!(told.event, Event::Announced(_)));
+    let announces = notifications.iter().any(|entry| matches!(entry.event, Event::Announced(_)));
     let publishes = changes.iter().any(|change| matches!(change, Change::Published(_)));
     let (mut entries, mut published, mut retracted) = (Vec::new(), Vec::new(), Vec::new());
     entries.extend(announces.then_some(AuditChange::Announced));
@@ -111,7 +111,8 @@ pub(super) fn audit_record(
             }
             Change::SubscriptionOptionsSet(jid, after) if jid.to_bare() != bare => {
                 let before = node.and_then(|node| node.special(jid));
-                let before = before.map(|special| Arc::clone(&special.terms)).unwrap_or_default();
+                let before =
+                    before.map(|configured| Arc::clone(&configured.terms)).unwrap_or_default();
                 entries.push(AuditChange::Options {
                     jid: jid.clone(),
                     before,

@@ -28,7 +28,7 @@ pub enum Bounce {
 /// Counts of bounces for each JID and epoch of a node.
 #[derive(Debug, Default)]
 pub(super) struct BounceTracker {
-    known: Mutex<BounceTable>,
+    table: Mutex<BounceTable>,
     ended: Notify,
 }
 
@@ -57,15 +57,15 @@ impl BounceTracker {
     ) {
         let interval = limits.bounce_interval_seconds.saturating_mul(1000);
         let weight = if how == Bounce::Gone { GONE } else { 1 };
-        let mut known = self.known();
+        let mut table = self.table();
         let subscription = (jid.clone(), node);
-        if known.counts.len() >= MAX_COUNTED && !known.counts.contains_key(&subscription) {
-            let newest = known.counts.values().map(|count| count.last).max();
-            let oldest = known.counts.values().map(|count| count.last).min();
+        if table.counts.len() >= MAX_COUNTED && !table.counts.contains_key(&subscription) {
+            let newest = table.counts.values().map(|count| count.last).max();
+            let oldest = table.counts.values().map(|count| count.last).min();
             let middle = oldest.zip(newest).map(|(a, b)| Timestamp(a.0 + (b.0 - a.0) / 2));
-            known.counts.retain(|_, count| Some(count.last) > middle);
+            table.counts.retain(|_, count| Some(count.last) > middle);
         }
-        let count = known.counts.entry(subscription.clone());
+        let count = table.counts.entry(subscription.clone());
         let count = count.or_insert(BounceCount { bounces: 0, last: Timestamp(0) });
         if count.bounces > 0 && now < count.last.later_by(interval) {
             return;
@@ -73,9 +73,9 @@ impl BounceTracker {
         count.bounces = count.bounces.saturating_add(weight);
         count.last = now;
         if limits.max_bounces > 0 && count.bounces >= limits.max_bounces {
-            known.counts.remove(&subscription);
-            known.ending.push_back(subscription);
-            drop(known);
+            table.counts.remove(&subscription);
+            table.ending.push_back(subscription);
+            drop(table);
             self.ended.notify_one();
         }
     }
@@ -83,7 +83,7 @@ impl BounceTracker {
     /// Waits for a subscription that has to end.
     pub(super) async fn ending(&self) -> (Jid, Epoch) {
         loop {
-            if let Some(subscription) = self.known().ending.pop_front() {
+            if let Some(subscription) = self.table().ending.pop_front() {
                 return subscription;
             }
             self.ended.notified().await;
@@ -92,10 +92,10 @@ impl BounceTracker {
 
     /// Queues a subscription again that could not be ended.
     pub(super) fn end_later(&self, jid: Jid, node: Epoch) {
-        self.known().ending.push_back((jid, node));
+        self.table().ending.push_back((jid, node));
     }
 
-    fn known(&self) -> MutexGuard<'_, BounceTable> {
-        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    fn table(&self) -> MutexGuard<'_, BounceTable> {
+        self.table.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

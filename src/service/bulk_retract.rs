@@ -71,7 +71,7 @@ impl Service {
     ) -> Result<ItemPage, Error> {
         let budget = ItemBudget::stored(self.policies().limits().max_reply_bytes);
         let listed = self.store.list(node, listing, &budget).await;
-        let listed = listed.map_err(|error| self.memory.on_store_error(node, error))?;
+        let listed = listed.map_err(|error| self.state.on_store_error(node, error))?;
         Ok(listed.unwrap_or_else(ItemPage::empty))
     }
 }

@@ -30,7 +30,7 @@ pub(super) const PAGE: usize = 500;
 /// Interests of resources in nodes.
 #[derive(Debug, Default)]
 pub struct CapsInterests {
-    known: Mutex<InterestTable>,
+    table: Mutex<InterestTable>,
     again: Notify,
 }
 
@@ -132,15 +132,15 @@ impl Default for InterestTable {
 impl CapsInterests {
     /// Returns the number of resources with known capabilities.
     pub(super) fn len(&self) -> usize {
-        self.known().resources.len()
+        self.table().resources.len()
     }
 
     /// Records the announced capabilities of a resource. Returns `true` if a capability query, identified by
     /// `question`, has to be sent.
     #[must_use]
     pub fn on_caps(&self, jid: &Jid, capabilities: &str, question: &str) -> bool {
-        let mut known = self.known();
-        if let Some(resource) = known.resources.get_mut(jid.as_str()) {
+        let mut table = self.table();
+        if let Some(resource) = table.resources.get_mut(jid.as_str()) {
             let has_to_be_asked = resource.has_failed || resource.capabilities != capabilities;
             if has_to_be_asked {
                 capabilities.clone_into(&mut resource.capabilities);
@@ -148,8 +148,8 @@ impl CapsInterests {
             }
             return has_to_be_asked;
         }
-        if known.resources.range(of_entity(jid)).count() >= MAX_OF_ONE
-            || !known.domains.try_acquire(jid.domain().as_str())
+        if table.resources.range(of_entity(jid)).count() >= MAX_OF_ONE
+            || !table.domains.try_acquire(jid.domain().as_str())
         {
             return false;
         }
@@ -160,43 +160,43 @@ impl CapsInterests {
             has_failed: false,
             nodes: Vec::new(),
         };
-        known.resources.insert(jid.to_string(), resource);
+        table.resources.insert(jid.to_string(), resource);
         true
     }
 
     /// Returns `true` if a resource has not answered this query.
     #[must_use]
     pub fn is_pending(&self, jid: &Jid, question: &str) -> bool {
-        let known = self.known();
-        known.resources.get(jid.as_str()).is_some_and(|of| of.asked.as_deref() == Some(question))
+        let table = self.table();
+        table.resources.get(jid.as_str()).is_some_and(|of| of.asked.as_deref() == Some(question))
     }
 
     /// Records that a query failed; the next presence of the resource repeats it.
     pub fn failed(&self, jid: &Jid) {
-        if let Some(resource) = self.known().resources.get_mut(jid.as_str()) {
+        if let Some(resource) = self.table().resources.get_mut(jid.as_str()) {
             (resource.asked, resource.has_failed) = (None, true);
         }
     }
 
     /// Removes an unavailable resource; with a bare JID, all resources of the entity.
     pub fn remove(&self, jid: &Jid) {
-        let mut known = self.known();
+        let mut table = self.table();
         if jid.is_bare() {
-            let own = known.resources.range(of_entity(jid)).map(|(name, _)| name.clone());
-            own.collect::<Vec<_>>().iter().for_each(|name| known.remove(name));
+            let own = table.resources.range(of_entity(jid)).map(|(name, _)| name.clone());
+            own.collect::<Vec<_>>().iter().for_each(|name| table.remove(name));
         } else {
-            known.remove(jid.as_str());
+            table.remove(jid.as_str());
         }
     }
 
     /// Marks all resources for a new capability query on a new connection, and returns them.
     #[must_use]
     pub fn mark_stale(&self) -> Vec<Jid> {
-        let mut known = self.known();
-        let InterestTable { resources, unsent: unasked, .. } = &mut *known;
-        *unasked = resources.values().map(|resource| resource.jid.clone()).collect();
-        let asked = unasked.iter().cloned().collect();
-        drop(known);
+        let mut table = self.table();
+        let InterestTable { resources, unsent, .. } = &mut *table;
+        *unsent = resources.values().map(|resource| resource.jid.clone()).collect();
+        let asked = unsent.iter().cloned().collect();
+        drop(table);
         self.again.notify_one();
         asked
     }
@@ -204,12 +204,12 @@ impl CapsInterests {
     /// Queues a capability query to a resource. Returns `false` if its presence named no capabilities.
     #[must_use]
     pub fn query_again(&self, jid: &Jid) -> bool {
-        let mut known = self.known();
-        if !known.resources.contains_key(jid.as_str()) {
+        let mut table = self.table();
+        if !table.resources.contains_key(jid.as_str()) {
             return false;
         }
-        known.unsent.push_back(jid.clone());
-        drop(known);
+        table.unsent.push_back(jid.clone());
+        drop(table);
         self.again.notify_one();
         true
     }
@@ -218,9 +218,9 @@ impl CapsInterests {
     pub async fn next_stale(&self) -> (Jid, String) {
         loop {
             {
-                let mut known = self.known();
-                while let Some(jid) = known.unsent.pop_front() {
-                    if let Some(resource) = known.resources.get(jid.as_str()) {
+                let mut table = self.table();
+                while let Some(jid) = table.unsent.pop_front() {
+                    if let Some(resource) = table.resources.get(jid.as_str()) {
                         return (jid, resource.capabilities.clone());
                     }
                 }
@@ -231,39 +231,39 @@ impl CapsInterests {
 
     /// Records that a query was sent to a resource.
     pub fn ask(&self, jid: &Jid, question: &str) {
-        if let Some(resource) = self.known().resources.get_mut(jid.as_str()) {
+        if let Some(resource) = self.table().resources.get_mut(jid.as_str()) {
             resource.ask(question);
         }
     }
 
     /// Replaces the nodes in which a resource is interested. Returns the new ones among them.
     fn set(&self, jid: &Jid, nodes: Vec<NodeId>) -> Vec<NodeId> {
-        let mut known = self.known();
-        let Some(resource) = known.resources.get_mut(jid.as_str()) else { return Vec::new() };
+        let mut table = self.table();
+        let Some(resource) = table.resources.get_mut(jid.as_str()) else { return Vec::new() };
         let before = std::mem::replace(&mut resource.nodes, nodes.clone());
         resource.asked = None;
         let gone: Vec<_> = before.iter().filter(|node| !nodes.contains(node)).cloned().collect();
-        known.withdraw(jid, &gone);
+        table.withdraw(jid, &gone);
         let new: Vec<_> = nodes.into_iter().filter(|node| !before.contains(node)).collect();
-        known.declare(jid, &new);
+        table.declare(jid, &new);
         new
     }
 
     /// Returns the nodes in which a resource is interested.
     pub(super) fn of(&self, jid: &Jid) -> Vec<NodeId> {
-        let known = self.known();
-        known.resources.get(jid.as_str()).map(|of| of.nodes.clone()).unwrap_or_default()
+        let table = self.table();
+        table.resources.get(jid.as_str()).map(|of| of.nodes.clone()).unwrap_or_default()
     }
 
     /// Returns `true` if any resource is interested in a node.
     pub(super) fn is_any_at(&self, node: &NodeId) -> bool {
-        self.known().nodes.contains_key(node)
+        self.table().nodes.contains_key(node)
     }
 
     /// Returns the evaluated resources with an implicit subscription to a node.
     pub(super) fn implicit_at(&self, node: &NodeId) -> Vec<Recipients> {
-        let mut known = self.known();
-        let interests = known.nodes.get_mut(node);
+        let mut table = self.table();
+        let interests = table.nodes.get_mut(node);
         let Some(Implicit { subscribers, lists, .. }) =
             interests.and_then(|interests| interests.implicit.as_mut())
         else {
@@ -275,8 +275,8 @@ impl CapsInterests {
     /// Returns the next resources at a node whose implicit subscription has to be evaluated on this basis: at most
     /// [`PAGE`]; none if all are evaluated.
     pub(super) fn stale_at(&self, node: &NodeId, basis: &Basis) -> Vec<InterestedResource> {
-        let mut known = self.known();
-        let Some(NodeInterests { resources, implicit }) = known.nodes.get_mut(node) else {
+        let mut table = self.table();
+        let Some(NodeInterests { resources, implicit }) = table.nodes.get_mut(node) else {
             return Vec::new();
         };
         let implicit = match implicit {
@@ -295,8 +295,8 @@ impl CapsInterests {
 
     /// Records which resources have an implicit subscription to a node, unless their interest has changed since.
     pub(super) fn set_implicit(&self, node: &NodeId, evaluated: &[(InterestedResource, bool)]) {
-        let mut known = self.known();
-        let Some(NodeInterests { resources, implicit: Some(implicit) }) = known.nodes.get_mut(node)
+        let mut table = self.table();
+        let Some(NodeInterests { resources, implicit: Some(implicit) }) = table.nodes.get_mut(node)
         else {
             return;
         };
@@ -317,8 +317,8 @@ impl CapsInterests {
             return;
         }
         let entities: BTreeSet<BareJid> = jids.flat_map(|jid| jid.to_bare().spellings()).collect();
-        let mut known = self.known();
-        let InterestTable { resources, nodes, .. } = &mut *known;
+        let mut table = self.table();
+        let InterestTable { resources, nodes, .. } = &mut *table;
         let interests = nodes.get_mut(node);
         let Some(implicit) = interests.and_then(|interests| interests.implicit.as_mut()) else {
             return;
@@ -331,10 +331,10 @@ impl CapsInterests {
 
     /// Returns the JIDs that are a resource interested in a node, or the bare JID of such a resource.
     pub(super) fn known_among<'a>(&self, node: &NodeId, jids: &[&'a Jid]) -> Vec<&'a Jid> {
-        let known = self.known();
-        let Some(interests) = known.nodes.get(node) else { return Vec::new() };
+        let table = self.table();
+        let Some(interests) = table.nodes.get(node) else { return Vec::new() };
         let is_known = |jid: &&&Jid| match jid.is_bare() {
-            true => interested_of(&known.resources, jid, node).next().is_some(),
+            true => interested_of(&table.resources, jid, node).next().is_some(),
             false => interests.resources.contains_key(**jid),
         };
         jids.iter().filter(is_known).copied().collect()
@@ -342,8 +342,8 @@ impl CapsInterests {
 
     /// Returns the next resources interested in a node, after one of them: at most [`PAGE`].
     pub(super) fn page_at(&self, node: &NodeId, after: Option<&Jid>) -> Vec<InterestedResource> {
-        let known = self.known();
-        let Some(interests) = known.nodes.get(node) else { return Vec::new() };
+        let table = self.table();
+        let Some(interests) = table.nodes.get(node) else { return Vec::new() };
         let first = after.map_or(Bound::Unbounded, Bound::Excluded);
         let page = interests.resources.range((first, Bound::Unbounded)).take(PAGE);
         page.map(resource).collect()
@@ -351,18 +351,18 @@ impl CapsInterests {
 
     /// Returns a resource if it is interested in a node.
     pub(super) fn one_at(&self, node: &NodeId, jid: &Jid) -> Option<InterestedResource> {
-        let known = self.known();
-        let is_admitted = *known.nodes.get(node)?.resources.get(jid)?;
+        let table = self.table();
+        let is_admitted = *table.nodes.get(node)?.resources.get(jid)?;
         Some(InterestedResource { jid: jid.clone(), is_admitted })
     }
 
     /// Records whether rosters give resources access to a node. The caller holds the guard of the node.
     pub(super) fn set_admitted(&self, node: &NodeId, resources: &[InterestedResource]) {
-        let mut known = self.known();
-        let Some(interests) = known.nodes.get_mut(node) else { return };
+        let mut table = self.table();
+        let Some(interests) = table.nodes.get_mut(node) else { return };
         for InterestedResource { jid, is_admitted } in resources {
-            if let Some(known) = interests.resources.get_mut(jid) {
-                *known = *is_admitted;
+            if let Some(admitted) = interests.resources.get_mut(jid) {
+                *admitted = *is_admitted;
                 if let Some(implicit) = &mut interests.implicit {
                     implicit.stale.insert(jid.clone());
                 }
@@ -370,8 +370,8 @@ impl CapsInterests {
         }
     }
 
-    fn known(&self) -> MutexGuard<'_, InterestTable> {
-        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    fn table(&self) -> MutexGuard<'_, InterestTable> {
+        self.table.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -434,7 +434,7 @@ impl Service {
     /// Returns the interests of resources.
     #[must_use]
     pub fn interests(&self) -> &CapsInterests {
-        &self.memory.interests
+        &self.state.interests
     }
 
     /// Handles the answer of a resource to a capability query: its interest in these nodes, at most [`MAX_INTERESTS`]
@@ -447,8 +447,8 @@ impl Service {
             bytes += node.as_str().len();
             bytes <= MAX_NAMES_BYTES
         });
-        let has_missed = self.memory.presences.confirm(jid);
-        let new = self.memory.interests.set(jid, nodes);
+        let has_missed = self.state.presences.confirm(jid);
+        let new = self.state.interests.set(jid, nodes);
         if has_missed {
             self.do_or_retry(PresenceTask::Arrive { jid: jid.clone(), gone_since: None }).await;
             return;

@@ -18,7 +18,7 @@ impl Service {
     ) -> Result<Vec<(NodeId, Affiliation)>, StoreError> {
         let mut all = Vec::new();
         for address in entity.spellings() {
-            all.extend(self.memory.quarantine_damaged(self.store.affiliations_of(&address).await?));
+            all.extend(self.state.quarantine_damaged(self.store.affiliations_of(&address).await?));
         }
         Ok(all)
     }
@@ -30,9 +30,7 @@ impl Service {
     ) -> Result<Vec<(NodeId, Subscription)>, StoreError> {
         let mut all = Vec::new();
         for address in entity.spellings() {
-            all.extend(
-                self.memory.quarantine_damaged(self.store.subscriptions_of(&address).await?),
-            );
+            all.extend(self.state.quarantine_damaged(self.store.subscriptions_of(&address).await?));
         }
         Ok(all)
     }
@@ -44,7 +42,7 @@ impl Service {
         up_to: usize,
     ) -> Result<usize, StoreError> {
         let account = AccountKey::of(entity);
-        let aliases = self.memory.aliases.of(&account);
+        let aliases = self.state.aliases.of(&account);
         let localpart = entity.node().map(|_| format!("{}@", entity.folded_localpart()));
         let folded = format!("{}{}", localpart.unwrap_or_default(), entity.domain());
         let folded = BareJid::new(&folded).ok();
@@ -57,9 +55,9 @@ impl Service {
                 break;
             }
             let own = self.store.count_subscriptions_of(&address, up_to - number).await?;
-            let own = self.memory.quarantine_damaged(own);
+            let own = self.state.quarantine_damaged(own);
             if own == 0 {
-                self.memory.aliases.remove(&account, &address, aliases.get(&address));
+                self.state.aliases.remove(&account, &address, aliases.get(&address));
             }
             number += own;
         }

@@ -28,7 +28,7 @@ use gjallar_pubsub::{
 
 use super::{
     AuditRecord, Error, LogWindow, Outcome, PolicyTable, Service, SubmitHandle, audit,
-    event_log::window::Room,
+    event_log::window::Reservation,
     node_cache::{NodeGuard, PreviousCreator},
     prefetch::{PrefetchRequest, Prefetched},
     service_state::ServiceState,
@@ -36,50 +36,50 @@ use super::{
 
 /// Decision that changes something, with the node guard under which it was made.
 struct PreparedCommit<R> {
-    turn: NodeGuard,
+    guard: NodeGuard,
     reply: R,
     changes: Arc<Changes>,
-    told: Vec<Told>,
+    entries: Vec<ReservedEntry>,
     /// Resources whose implicit subscription the decision changes.
     readmitted: Vec<InterestedResource>,
     /// Resources that lose pending notifications of implicit subscriptions.
     revoked: BTreeSet<Jid>,
     audited: Option<AuditRecord>,
-    underway: OwnedSemaphorePermit,
+    permit: OwnedSemaphorePermit,
 }
 
 /// Outcome of a request that changes nothing, with the node guard on which it is based.
 struct ImmediateReply<R> {
     outcome: Outcome<R>,
-    turn: Option<NodeGuard>,
+    guard: Option<NodeGuard>,
 }
 
 impl<R> From<Error> for ImmediateReply<R> {
     fn from(error: Error) -> Self {
-        Self { outcome: Err(error), turn: None }
+        Self { outcome: Err(error), guard: None }
     }
 }
 
 /// Log entry of a decision, with its recipients and its reservation in the log window.
-struct Told {
+struct ReservedEntry {
     notification: Arc<LogEntry>,
     recipients: Recipients,
-    room: Room,
+    reservation: Reservation,
 }
 
 /// Log entry of a decision before the reservation; `creator` is the account that created the node.
-struct ToTell {
+struct ResolvedEntry {
     notification: Arc<LogEntry>,
     recipients: Recipients,
     creator: AccountKey,
 }
 
-impl ToTell {
+impl ResolvedEntry {
     /// Reserves room in the log window. Returns the key of the exceeded limit if there is not enough.
-    fn reserve(&self, outbox: &Arc<LogWindow>) -> Result<Told, &'static str> {
+    fn reserve(&self, log_window: &Arc<LogWindow>) -> Result<ReservedEntry, &'static str> {
         let (notification, recipients) = (Arc::clone(&self.notification), self.recipients.clone());
-        let room = outbox.reserve(&self.creator, &notification, &recipients)?;
-        Ok(Told { notification, recipients, room })
+        let reservation = log_window.reserve(&self.creator, &notification, &recipients)?;
+        Ok(ReservedEntry { notification, recipients, reservation })
     }
 }
 
@@ -96,12 +96,12 @@ impl Service {
             administrators: policies.administrators(),
             policy,
             now: (self.clock)(),
-            ids: &*self.fresh,
-            node_count: self.memory.census.total(),
+            ids: &*self.ids,
+            node_count: self.state.node_counts.total(),
             actor_node_count: 0,
             policy_node_count: policy
                 .max_nodes
-                .map_or(0, |_| self.memory.census.count_for_policy(id)),
+                .map_or(0, |_| self.state.node_counts.count_for_policy(id)),
             actor_subscription_count: 0,
             reads_rosters: self.reads_rosters(),
             owner_roster: None,
@@ -110,34 +110,34 @@ impl Service {
 
     /// Locks a node. After a failure of the store, also restores the pending log entries of the node from the store.
     pub(super) async fn lock_node(&self, id: &NodeId) -> Result<NodeGuard, Error> {
-        let ServiceState { nodes, outbox, .. } = &*self.memory;
+        let ServiceState { nodes, log_window, .. } = &*self.state;
         if nodes.is_quarantined(id) {
             return Err(Error::Quarantined);
         }
-        let failed = |error| self.memory.on_store_error(id, error);
-        let (mut turn, before) = nodes.lock(id, &*self.store).await.map_err(failed)?;
+        let failed = |error| self.state.on_store_error(id, error);
+        let (mut guard, before) = nodes.lock(id, &*self.store).await.map_err(failed)?;
         if let Some(before) = before {
-            let known = outbox.known();
+            let known = log_window.known();
             let ids = std::slice::from_ref(id);
-            outbox.restore(self.store.poll(Some(ids)).await.map_err(failed)?, &known);
-            self.accept_reread(id, &mut turn, &before);
+            log_window.restore(self.store.poll(Some(ids)).await.map_err(failed)?, &known);
+            self.accept_reread(id, &mut guard, &before);
         }
-        Ok(turn)
+        Ok(guard)
     }
 
     /// Replaces the state of a node after a failure of the store, when it was reread and its log entries were restored.
     pub(super) fn accept_reread(
         &self,
         id: &NodeId,
-        turn: &mut NodeGuard,
+        guard: &mut NodeGuard,
         before: &PreviousCreator,
     ) {
-        if let Some(node) = turn.node() {
-            self.memory.outbox.retain_subscribed(node);
+        if let Some(node) = guard.node() {
+            self.state.log_window.retain_subscribed(node);
         }
-        let creator = turn.node().map(|node| &node.creator);
-        self.memory.census.adjust(id, before.0.as_ref(), creator);
-        turn.reset_chain();
+        let creator = guard.node().map(|node| &node.creator);
+        self.state.node_counts.adjust(id, before.0.as_ref(), creator);
+        guard.reset_chain();
     }
 
     /// Replaces the error for a missing node by `Gone` with the redirect URI, if its owner deleted it with a redirect.
@@ -149,7 +149,7 @@ impl Service {
         let found = found.map_err(Into::into);
         let Err(Error::Refused(gjallar_pubsub::Error::NodeNotFound)) = found else { return found };
         let former = self.store.former(id).await;
-        let former = former.map_err(|error| self.memory.on_store_error(id, error))?;
+        let former = former.map_err(|error| self.state.on_store_error(id, error))?;
         match former.and_then(|former| former.redirect) {
             Some(uri) => Err(gjallar_pubsub::Error::Gone { uri }.into()),
             None => found,
@@ -159,9 +159,9 @@ impl Service {
     /// Locks a node and waits until all its pending commits are durable.
     pub(super) async fn lock_committed(&self, id: &NodeId) -> Result<NodeGuard, Error> {
         loop {
-            let turn = self.lock_node(id).await?;
-            if turn.wait_committed().await {
-                return Ok(turn);
+            let guard = self.lock_node(id).await?;
+            if guard.wait_committed().await {
+                return Ok(guard);
             }
         }
     }
@@ -180,7 +180,7 @@ impl Service {
         ) -> Result<Decision<R>, gjallar_pubsub::Error>,
         respond: impl FnOnce(Outcome<R>) -> A + Send + 'static,
     ) -> SubmitHandle<A> {
-        let (settle, settling) = SubmitHandle::begin(respond);
+        let (complete, handle) = SubmitHandle::begin(respond);
         match self.prepare(actor, id, &need, rule).await {
             Ok(decided) => {
                 // A large commit may take several group commits, and none that follows may complete before it. The
@@ -190,18 +190,18 @@ impl Service {
                     .changes
                     .iter()
                     .any(|change| matches!(change, Change::Created(_) | Change::Deleted { .. }));
-                let turn = self.commit(id, actor, decided, settle);
+                let guard = self.commit(id, actor, decided, complete);
                 if is_large || is_counted {
-                    turn.wait_committed().await;
+                    guard.wait_committed().await;
                 }
             }
             // The guard is held so that later decisions at the node are answered later.
-            Err(ImmediateReply { outcome, turn }) => {
-                settle(self.resolve_redirect(id, outcome).await);
-                drop(turn);
+            Err(ImmediateReply { outcome, guard }) => {
+                complete(self.resolve_redirect(id, outcome).await);
+                drop(guard);
             }
         }
-        settling
+        handle
     }
 
     /// Makes the decision; returns an immediate reply if nothing changes.
@@ -220,126 +220,126 @@ impl Service {
             return Err(Error::from(gjallar_pubsub::Error::Forbidden).into());
         }
         loop {
-            let (mut turn, contacts) = self.turn_with_contacts(id, need).await?;
-            let facts = self.prefetch(actor, &mut turn, need, contacts.as_deref()).await?;
+            let (mut guard, contacts) = self.lock_with_roster(id, need).await?;
+            let prefetched = self.prefetch(actor, &mut guard, need, contacts.as_deref()).await?;
             let policies = self.policies();
-            let reads_rosters = self.reads_rosters_of(turn.node(), actor);
+            let reads_rosters = self.reads_rosters_of(guard.node(), actor);
             let context = self.context_with(&policies, id, actor, contacts.as_deref());
             let context = Context {
                 reads_rosters,
-                actor_node_count: facts.actor_node_count,
-                actor_subscription_count: facts.subscriptions,
+                actor_node_count: prefetched.actor_node_count,
+                actor_subscription_count: prefetched.subscriptions,
                 ..context
             };
-            if self.memory.nodes.is_quarantined(id) {
+            if self.state.nodes.is_quarantined(id) {
                 return Err(Error::Quarantined.into());
             }
-            let decision = match rule(turn.node(), &facts, &context) {
-                Ok(decision) if !decision.changes.is_empty(turn.node()) => decision,
+            let decision = match rule(guard.node(), &prefetched, &context) {
+                Ok(decision) if !decision.changes.is_empty(guard.node()) => decision,
                 // The reply must not show changes that are not durable yet.
-                unchanged if turn.wait_committed().await => {
+                unchanged if guard.wait_committed().await => {
                     let outcome = unchanged.map(|decision| decision.reply).map_err(Error::from);
-                    return Err(ImmediateReply { outcome, turn: Some(turn) });
+                    return Err(ImmediateReply { outcome, guard: Some(guard) });
                 }
                 _ => continue,
             };
             let Decision { reply, changes, mut notifications } = decision;
-            let told = (&*notifications, facts.items.last());
-            let effects = self.effects((id, &turn), &changes, told, (&policies, &context)).await;
+            let events = (&*notifications, prefetched.items.last());
+            let effects = self.effects((id, &guard), &changes, events, (&policies, &context)).await;
             let Effects { notifications: implicit, readmitted, revoked } = effects;
             notifications.extend(implicit);
-            turn.share_lists(&mut notifications);
+            guard.share_lists(&mut notifications);
             let audited = match actor.jid == self.timer_actor.jid {
                 true => None,
-                false => audit::audit_record(actor, turn.node(), &changes, &notifications, id),
+                false => audit::audit_record(actor, guard.node(), &changes, &notifications, id),
             };
-            let told = match self.rooms(&mut turn, notifications, &changes) {
-                Ok(told) => told,
-                Err(error) if turn.wait_committed().await => return Err(error.into()),
+            let entries = match self.reserve_all(&mut guard, notifications, &changes) {
+                Ok(entries) => entries,
+                Err(error) if guard.wait_committed().await => return Err(error.into()),
                 Err(_) => continue,
             };
             // The semaphore is never closed.
-            let Ok(underway) = Arc::clone(&self.underway).acquire_owned().await else {
+            let Ok(permit) = Arc::clone(&self.commit_permits).acquire_owned().await else {
                 return Err(
                     Error::Unknown(StoreError::Failed("the service has stopped".into())).into()
                 );
             };
             let changes = Arc::new(changes);
             return Ok(PreparedCommit {
-                turn,
+                guard,
                 reply,
                 changes,
-                told,
+                entries,
                 readmitted,
                 revoked,
                 audited,
-                underway,
+                permit,
             });
         }
     }
 
     /// Appends log entries that belong to no commit and are lost at a restart, as far as there is room.
-    pub(super) fn enqueue_ephemeral(&self, turn: &mut NodeGuard, notifications: Vec<LogEntry>) {
+    pub(super) fn enqueue_ephemeral(&self, guard: &mut NodeGuard, notifications: Vec<LogEntry>) {
         for notification in notifications {
-            let Some(to_tell) = self.to_tell(turn, None, notification) else { continue };
-            if let Ok(told) = to_tell.reserve(&self.memory.outbox) {
-                let Told { notification, recipients, room } = told;
-                self.memory.outbox.append(room, notification, recipients, None);
+            let Some(resolved) = self.resolve(guard, None, notification) else { continue };
+            if let Ok(entry) = resolved.reserve(&self.state.log_window) {
+                let ReservedEntry { notification, recipients, reservation } = entry;
+                self.state.log_window.append(reservation, notification, recipients, None);
             }
         }
     }
 
     /// Reserves room for the log entries of a decision. A decision that revokes access does not fail for lack of room:
     /// its notices to single entities are dropped instead.
-    fn rooms(
+    fn reserve_all(
         &self,
-        turn: &mut NodeGuard,
+        guard: &mut NodeGuard,
         notifications: Vec<LogEntry>,
         changes: &Changes,
-    ) -> Result<Vec<Told>, Error> {
-        let revoke = changes.revokes_access(turn.node());
+    ) -> Result<Vec<ReservedEntry>, Error> {
+        let revoke = changes.revokes_access(guard.node());
         let all = notifications.into_iter();
-        let all = all.filter_map(|told| self.to_tell(turn, changes.created(), told));
+        let all = all.filter_map(|entry| self.resolve(guard, changes.created(), entry));
         let all: Vec<_> = all.collect();
-        let may_be_left = |LogEntry { audience, event, .. }: &LogEntry| {
+        let may_be_dropped = |LogEntry { audience, event, .. }: &LogEntry| {
             let is_event = matches!(audience, Audience::Subscribers | Audience::Listed(_));
             revoke && !is_event && !event.is_lease_notice()
         };
-        let in_an_outbox = |outbox: &Arc<LogWindow>| {
-            let mut rooms = Vec::with_capacity(all.len());
-            for to_tell in &all {
-                match to_tell.reserve(outbox) {
-                    Ok(told) => rooms.push(told),
-                    Err(_) if may_be_left(&to_tell.notification) => {}
+        let reserve_in = |log_window: &Arc<LogWindow>| {
+            let mut reserved = Vec::with_capacity(all.len());
+            for resolved in &all {
+                match resolved.reserve(log_window) {
+                    Ok(entry) => reserved.push(entry),
+                    Err(_) if may_be_dropped(&resolved.notification) => {}
                     Err(limit) => return Err(limit),
                 }
             }
-            Ok(rooms)
+            Ok(reserved)
         };
-        let outbox = &self.memory.outbox;
-        in_an_outbox(outbox).map_err(|limit| match in_an_outbox(&outbox.emptied()) {
+        let log_window = &self.state.log_window;
+        reserve_in(log_window).map_err(|limit| match reserve_in(&log_window.empty_copy()) {
             Ok(_) => Error::Busy { limit },
             Err(_) => gjallar_pubsub::Error::TooManyNotifications.into(),
         })
     }
 
     /// Resolves the recipients of a log entry. Returns `None` if there are none.
-    fn to_tell(
+    fn resolve(
         &self,
-        turn: &mut NodeGuard,
+        guard: &mut NodeGuard,
         created: Option<&Node>,
         notification: LogEntry,
-    ) -> Option<ToTell> {
+    ) -> Option<ResolvedEntry> {
         let recipients = match &notification.audience {
             Audience::Explicit(some) | Audience::Interested(some) | Audience::Listed(some) => {
                 some.clone()
             }
             // A deletion is sent to the subscribers before it.
-            Audience::Subscribers => turn.recipients(),
+            Audience::Subscribers => guard.recipients(),
         };
-        let node = turn.node().or(created).filter(|_| !recipients.is_empty())?;
+        let node = guard.node().or(created).filter(|_| !recipients.is_empty())?;
         let creator = AccountKey::of(&node.creator);
-        Some(ToTell { notification: Arc::new(notification), recipients, creator })
+        Some(ResolvedEntry { notification: Arc::new(notification), recipients, creator })
     }
 
     /// Applies a decision in memory and submits its commit to the store.
@@ -348,34 +348,34 @@ impl Service {
         id: &NodeId,
         actor: &Actor,
         decided: PreparedCommit<R>,
-        settle: impl FnOnce(Outcome<R>) + Send + 'static,
+        complete: impl FnOnce(Outcome<R>) + Send + 'static,
     ) -> NodeGuard {
         let PreparedCommit {
-            mut turn,
+            mut guard,
             reply,
             changes,
-            mut told,
+            mut entries,
             readmitted,
             revoked,
             audited,
-            underway: permit,
+            permit,
         } = decided;
-        let epoch = turn.node().map(|node| node.epoch);
+        let epoch = guard.node().map(|node| node.epoch);
         let roster_owner =
-            |turn: &NodeGuard| turn.node().and_then(|node| node.roster_owner().cloned());
-        let roster_owner_before = roster_owner(&turn);
-        let chain = turn.apply(&changes);
+            |guard: &NodeGuard| guard.node().and_then(|node| node.roster_owner().cloned());
+        let roster_owner_before = roster_owner(&guard);
+        let chain = guard.apply(&changes);
         let has_other_roster = match changes.created() {
             // Resources may have declared interest in the name before the node existed.
-            Some(_) => self.memory.interests.is_any_at(id),
-            None => roster_owner(&turn) != roster_owner_before,
+            Some(_) => self.state.interests.is_any_at(id),
+            None => roster_owner(&guard) != roster_owner_before,
         };
-        let is_there = turn.node().is_some();
-        let due = turn.node().and_then(|node| timers::next_deadline(node, &changes));
+        let is_there = guard.node().is_some();
+        let due = guard.node().and_then(|node| timers::next_deadline(node, &changes));
         if let Some(node) =
-            turn.node().filter(|node| presence_change::depends_on_presence(node, &changes))
+            guard.node().filter(|node| presence_change::depends_on_presence(node, &changes))
         {
-            let presences = &self.memory.presences;
+            let presences = &self.state.presences;
             if presence_change::asks(&changes, &actor.bare()) {
                 presences.forgive(&actor.bare());
             }
@@ -385,7 +385,7 @@ impl Service {
                 presences.publishes(id, publisher);
             }
             if presence_change::needs_newest_publisher(node, &changes) {
-                self.memory.deadlines.add(id, (self.clock)());
+                self.state.deadlines.add(id, (self.clock)());
             }
         }
         let changes_audiences = changes.iter().any(|change| {
@@ -396,8 +396,8 @@ impl Service {
         });
         // Log entries with a shared recipient list share the new list too.
         let mut lists = HashMap::new();
-        for Told { notification, recipients, .. } in &mut told {
-            if let Some(node) = turn.node().filter(|_| changes_audiences) {
+        for ReservedEntry { notification, recipients, .. } in &mut entries {
+            if let Some(node) = guard.node().filter(|_| changes_audiences) {
                 let (audience, as_of) = (&notification.audience, notification.as_of);
                 let key = (mem::discriminant(audience), recipients.id(), as_of);
                 let (_, list) = lists
@@ -405,39 +405,40 @@ impl Service {
                     .or_insert_with(|| (recipients.clone(), node.recipients_of(audience, as_of)));
                 *recipients = list.clone();
             } else if notification.audience == Audience::Subscribers && is_there {
-                *recipients = turn.recipients();
+                *recipients = guard.recipients();
             }
         }
         let revoked = Arc::new(revoked);
         let commit = Commit {
             node: id.clone(),
             changes: Arc::clone(&changes),
-            notifications: told.iter().map(|told| Arc::clone(&told.notification)).collect(),
+            notifications: entries.iter().map(|entry| Arc::clone(&entry.notification)).collect(),
             revoked: Arc::clone(&revoked),
             chain,
         };
         if !auto_subscribe::change_access(&changes) {
-            self.memory
+            self.state
                 .interests
                 .mark_subscriptions_stale(id, auto_subscribe::resubscribed(&changes));
         }
-        self.memory.interests.set_admitted(id, &readmitted);
+        self.state.interests.set_admitted(id, &readmitted);
         let is_up_to_rosters = |node: &Node| node.config.access_model.reads_rosters();
-        if has_other_roster && turn.node().is_some_and(is_up_to_rosters) {
-            self.memory.deadlines.add(id, (self.clock)());
+        if has_other_roster && guard.node().is_some_and(is_up_to_rosters) {
+            self.state.deadlines.add(id, (self.clock)());
         }
-        let (memory, underway, id) = (Arc::clone(&self.memory), turn.underway(), id.clone());
+        let (state, pending_commits, id) =
+            (Arc::clone(&self.state), guard.pending_commits(), id.clone());
         let (began, auditor) = (Instant::now(), Arc::clone(&self.auditor));
         let request = Span::current();
-        let then = move |result: Result<CommitReceipt, StoreError>| {
+        let on_commit = move |result: Result<CommitReceipt, StoreError>| {
             let _permit = permit;
             let _request = request.enter();
             if let (Err(StoreError::Corrupt(_)), Some(epoch)) = (&result, epoch) {
                 // The subscriptions cannot be read any more, so nobody is notified for them.
-                memory.outbox.revoke(epoch, changes.unsubscribed());
+                state.log_window.revoke(epoch, changes.unsubscribed());
             }
-            let settle = |outcome| {
-                if catch_unwind(AssertUnwindSafe(|| settle(outcome))).is_err() {
+            let complete = |outcome| {
+                if catch_unwind(AssertUnwindSafe(|| complete(outcome))).is_err() {
                     error!(
                         event = "reply_callback_panicked",
                         node = id.as_str(),
@@ -447,34 +448,34 @@ impl Service {
             };
             match result {
                 Ok(committed) => {
-                    memory.metrics.committed(began.elapsed(), committed.sync);
-                    memory.on_committed(&id, &underway, &changes, epoch, &committed);
+                    state.metrics.committed(began.elapsed(), committed.sync);
+                    state.on_committed(&id, &pending_commits, &changes, epoch, &committed);
                     if let Some(epoch) = epoch {
-                        memory.outbox.revoke(epoch, revoked.iter());
+                        state.log_window.revoke(epoch, revoked.iter());
                     }
                     if let Some(due) = due {
-                        memory.deadlines.add(&id, due);
+                        state.deadlines.add(&id, due);
                     }
                     audited.iter().for_each(|audited| auditor(audited));
-                    settle(Ok(reply));
-                    let debts = committed.debts.into_iter().map(Some).chain(iter::repeat(None));
-                    for (Told { notification, recipients, room }, debt) in
-                        told.into_iter().zip(debts)
+                    complete(Ok(reply));
+                    let positions = committed.debts.into_iter().map(Some).chain(iter::repeat(None));
+                    for (ReservedEntry { notification, recipients, reservation }, position) in
+                        entries.into_iter().zip(positions)
                     {
-                        memory.outbox.append(room, notification, recipients, debt);
+                        state.log_window.append(reservation, notification, recipients, position);
                     }
                 }
                 Err(error) => {
-                    memory.nodes.mark_uncertain(&id);
+                    state.nodes.mark_uncertain(&id);
                     if !readmitted.is_empty() {
-                        memory.deadlines.add(&id, Timestamp(0));
+                        state.deadlines.add(&id, Timestamp(0));
                     }
-                    settle(Err(memory.on_store_error(&id, error)));
+                    complete(Err(state.on_store_error(&id, error)));
                 }
             }
-            underway.end(&changes);
+            pending_commits.end(&changes);
         };
-        self.store.commit(commit, Box::new(then));
-        turn
+        self.store.commit(commit, Box::new(on_commit));
+        guard
     }
 }

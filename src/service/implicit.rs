@@ -28,32 +28,32 @@ impl Service {
     /// and the last item.
     pub(super) async fn effects(
         &self,
-        (id, turn): (&NodeId, &NodeGuard),
+        (id, guard): (&NodeId, &NodeGuard),
         changes: &Changes,
         (notifications, last): (&[LogEntry], Option<&Item>),
         (policies, cx): (&Arc<PolicyTable>, &Context<'_>),
     ) -> Effects {
         let is_for_subscribers = auto_subscribe::concern_subscribers(notifications);
         let reads_roster = cx.owner_roster.is_some()
-            && turn.node().is_some_and(|node| node.config.access_model.reads_rosters());
+            && guard.node().is_some_and(|node| node.config.access_model.reads_rosters());
         let resubscribes = auto_subscribe::resubscribed(changes).next().is_some();
         let mut effects = if auto_subscribe::change_access(changes)
             || is_for_subscribers && (reads_roster || resubscribes)
         {
-            self.reevaluate((id, turn), changes, (notifications, last), cx).await
+            self.reevaluate((id, guard), changes, (notifications, last), cx).await
         } else if is_for_subscribers {
-            let lists = self.implicit(turn, policies, cx).await;
+            let lists = self.implicit(guard, policies, cx).await;
             let notifications = auto_subscribe::copies(notifications, &lists);
             Effects { notifications, ..Effects::default() }
         } else {
             Effects::default()
         };
-        if !self.memory.interests.is_any_at(id) {
+        if !self.state.interests.is_any_at(id) {
             return effects;
         }
         let unsubscribed: Vec<_> = changes.unsubscribed().collect();
         for page in unsubscribed.chunks(PAGE) {
-            let known = self.memory.interests.known_among(id, page);
+            let known = self.state.interests.known_among(id, page);
             effects.revoked.extend(known.into_iter().cloned());
             pause(page.len()).await;
         }
@@ -63,18 +63,18 @@ impl Service {
     /// Returns the effects of changes that may concern all interested resources.
     async fn reevaluate(
         &self,
-        (id, turn): (&NodeId, &NodeGuard),
+        (id, guard): (&NodeId, &NodeGuard),
         changes: &Changes,
         (notifications, last): (&[LogEntry], Option<&Item>),
         cx: &Context<'_>,
     ) -> Effects {
-        let ServiceState { interests, outbox, .. } = &*self.memory;
-        let node = turn.node().filter(|_| auto_subscribe::may_revoke(changes));
-        let epoch = node.map(|node| node.epoch).filter(|epoch| outbox.has_interested(*epoch));
+        let ServiceState { interests, log_window, .. } = &*self.state;
+        let node = guard.node().filter(|_| auto_subscribe::may_revoke(changes));
+        let epoch = node.map(|node| node.epoch).filter(|epoch| log_window.has_interested(*epoch));
         if !interests.is_any_at(id) && epoch.is_none() {
             return Effects::default();
         }
-        let Some(mut reevaluation) = Reevaluation::of(turn.node(), changes) else {
+        let Some(mut reevaluation) = Reevaluation::of(guard.node(), changes) else {
             return Effects::default();
         };
         let mut page = interests.page_at(id, None);
@@ -94,13 +94,13 @@ impl Service {
     /// Returns the resources with an implicit subscription to a node, with rosters only as far as they were applied.
     async fn implicit(
         &self,
-        turn: &NodeGuard,
+        guard: &NodeGuard,
         policies: &Arc<PolicyTable>,
         cx: &Context<'_>,
     ) -> Vec<Recipients> {
-        let Some(node) = turn.node() else { return Vec::new() };
-        let interests = &self.memory.interests;
-        let basis = Basis { access: turn.access(), policies: Arc::downgrade(policies) };
+        let Some(node) = guard.node() else { return Vec::new() };
+        let interests = &self.state.interests;
+        let basis = Basis { access: guard.access(), policies: Arc::downgrade(policies) };
         loop {
             let stale = interests.stale_at(&node.id, &basis);
             if stale.is_empty() {
@@ -124,13 +124,13 @@ impl Service {
     ) -> Vec<InterestedResource> {
         pause(page.len()).await;
         let last = page.last().map(|resource| &resource.jid);
-        self.memory.interests.page_at(id, last)
+        self.state.interests.page_at(id, last)
     }
 
     /// Returns the resources with pending notifications of an implicit subscription to a node, each once.
     async fn pending_interested(&self, node: Epoch) -> Vec<Jid> {
         let mut pending = HashSet::new();
-        for list in self.memory.outbox.caps_recipients(node) {
+        for list in self.state.log_window.caps_recipients(node) {
             for first in (0..list.len()).step_by(PAGE) {
                 pending.extend(list.iter_from(first).take(PAGE).cloned());
                 yield_now().await;
@@ -140,43 +140,44 @@ impl Service {
     }
 
     pub(super) async fn send_last_item(&self, id: &NodeId, jid: &Jid) -> Result<(), Error> {
-        let interests = &self.memory.interests;
+        let interests = &self.state.interests;
         if interests.one_at(id, jid).is_none() {
             return Ok(());
         }
-        let (mut turn, contacts) = self.settled_turn_with_contacts(id).await?;
+        let (mut guard, contacts) = self.lock_committed_with_roster(id).await?;
         let Some(mut resource) = interests.one_at(id, jid) else { return Ok(()) };
-        let config = turn.node().map(|node| &node.config);
+        let config = guard.node().map(|node| &node.config);
         if config.is_some_and(|config| config.access_model.reads_rosters()) {
             // The deadline starts the periodic reading of the node's rosters.
-            self.memory.deadlines.add(id, (self.clock)());
+            self.state.deadlines.add(id, (self.clock)());
         }
         let last = match config.is_some_and(|config| config.send_last_published_item.is_on_sub()) {
-            true => self.last_item(&mut turn).await?,
+            true => self.last_item(&mut guard).await?,
             false => None,
         };
         let policies = self.policies();
         let cx = self.context_with(&policies, id, &self.timer_actor, contacts.as_deref());
         let is_admitted = |node| auto_subscribe::is_admitted(node, &resource, &cx);
-        resource.is_admitted = Some(turn.node().is_some_and(is_admitted));
+        resource.is_admitted = Some(guard.node().is_some_and(is_admitted));
         let of_one = std::slice::from_ref(&resource);
         interests.set_admitted(id, of_one);
-        let sent = turn
+        let sent = guard
             .node()
             .map(|node| auto_subscribe::last_item_for(node, of_one, last.as_deref(), &cx));
-        self.enqueue_ephemeral(&mut turn, sent.unwrap_or_default());
+        self.enqueue_ephemeral(&mut guard, sent.unwrap_or_default());
         Ok(())
     }
 
     /// Applies the roster of a node's owner to implicit subscriptions, if it is known (§12.2): resources that gain
     /// access receive the last item; resources that lose access receive no pending notification.
     pub(super) async fn apply_rosters(&self, id: &NodeId) -> Result<(), Error> {
-        let ServiceState { interests, outbox, .. } = &*self.memory;
-        let (mut turn, contacts) = self.settled_turn_for(id, &PrefetchRequest::Time).await?;
+        let ServiceState { interests, log_window, .. } = &*self.state;
+        let (mut guard, contacts) = self.lock_committed_for(id, &PrefetchRequest::Time).await?;
         let policies = self.policies();
         let cx = self.context_with(&policies, id, &self.timer_actor, contacts.as_deref());
-        let Some(node) = turn.node().filter(|node| node.config.access_model.reads_rosters()) else {
-            outbox.note_rosters(id);
+        let Some(node) = guard.node().filter(|node| node.config.access_model.reads_rosters())
+        else {
+            log_window.note_rosters(id);
             return Ok(());
         };
         if contacts.is_none() {
@@ -190,10 +191,10 @@ impl Service {
         }
         if !revoked.is_empty() {
             let recorded = self.store.revoke_implicit(id, revoked.clone()).await;
-            outbox.revoke(node.epoch, revoked.iter());
-            recorded.map_err(|error| self.memory.on_store_error(id, error))?;
+            log_window.revoke(node.epoch, revoked.iter());
+            recorded.map_err(|error| self.state.on_store_error(id, error))?;
         }
-        outbox.note_rosters(id);
+        log_window.note_rosters(id);
         let mut checked = Vec::new();
         let mut page = interests.page_at(id, None);
         while !page.is_empty() {
@@ -204,14 +205,14 @@ impl Service {
         let gained = |resource: &&InterestedResource| resource.is_admitted == Some(true);
         let gained: Vec<_> = checked.iter().filter(gained).cloned().collect();
         let last = match sends && !gained.is_empty() {
-            true => self.last_item(&mut turn).await?,
+            true => self.last_item(&mut guard).await?,
             false => None,
         };
         interests.set_admitted(id, &checked);
-        let sent = turn
+        let sent = guard
             .node()
             .map(|node| auto_subscribe::last_item_for(node, &gained, last.as_deref(), &cx));
-        self.enqueue_ephemeral(&mut turn, sent.unwrap_or_default());
+        self.enqueue_ephemeral(&mut guard, sent.unwrap_or_default());
         Ok(())
     }
 }

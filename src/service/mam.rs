@@ -39,13 +39,13 @@ impl Service {
         actor: &Actor,
         request: &QueryArchive,
     ) -> Result<ArchivePage, Error> {
-        let (turn, contacts) = self.settled_turn_with_contacts(&request.node).await?;
+        let (guard, contacts) = self.lock_committed_with_roster(&request.node).await?;
         let policies = self.policies();
         let context = self.context_with(&policies, &request.node, actor, contacts.as_deref());
         let listing =
-            self.resolve_redirect(&request.node, mam::query(turn.node(), request, &context));
+            self.resolve_redirect(&request.node, mam::query(guard.node(), request, &context));
         let listing = listing.await?;
-        let node = turn.node().ok_or(gjallar_pubsub::Error::NodeNotFound)?;
+        let node = guard.node().ok_or(gjallar_pubsub::Error::NodeNotFound)?;
         // Each result is a separate message, so the page may exceed the size of a stanza.
         let budget = ItemBudget::stored(policies.limits().max_reply_bytes);
         let listed = self.listed(&request.node, &listing, &budget).await?;
@@ -94,7 +94,7 @@ impl Service {
             return Err(gjallar_pubsub::Error::NotImplemented(what).into());
         }
         let listed = self.store.list(id, listing, budget).await;
-        let listed = listed.map_err(|error| self.memory.on_store_error(id, error))?;
+        let listed = listed.map_err(|error| self.state.on_store_error(id, error))?;
         Ok(listed.ok_or(gjallar_pubsub::Error::ItemNotFound)?)
     }
 }

@@ -251,7 +251,7 @@ impl Service {
     /// Returns the metrics.
     #[must_use]
     pub fn metrics(&self) -> &Metrics {
-        &self.memory.metrics
+        &self.state.metrics
     }
 
     /// Returns all metrics as OpenMetrics text, with current gauges.
@@ -271,22 +271,22 @@ impl Service {
     }
 
     fn measured(&self) -> &Metrics {
-        let (backlog_entries, backlog_bytes) = self.memory.outbox.size();
-        let (oldest, now) = (self.memory.outbox.oldest(), (self.clock)().0);
+        let (backlog_entries, backlog_bytes) = self.state.log_window.size();
+        let (oldest, now) = (self.state.log_window.oldest(), (self.clock)().0);
         let tasks = tokio::runtime::Handle::current().metrics().num_alive_tasks();
         let nodes = self.node_count();
-        let metrics = &self.memory.metrics;
+        let metrics = &self.state.metrics;
         metrics.measure(GaugeValues {
-            is_unconfirmed: !self.memory.outbox.is_confirmed(),
+            is_unconfirmed: !self.state.log_window.is_confirmed(),
             nodes,
             backlog_entries,
             backlog_bytes,
-            backlog_notifications: self.memory.outbox.notifications(),
+            backlog_notifications: self.state.log_window.notifications(),
             backlog_age_seconds: oldest.map_or(0, |at| now.saturating_sub(at) / 1000),
-            cached_nodes: self.memory.nodes.len(),
-            rosters: self.memory.rosters.len(),
-            available: self.memory.presences.len(),
-            interested: self.memory.interests.len(),
+            cached_nodes: self.state.nodes.len(),
+            rosters: self.state.rosters.len(),
+            available: self.state.presences.len(),
+            interested: self.state.interests.len(),
             memory: resident_bytes(),
             tasks,
         });

@@ -112,12 +112,12 @@ pub type Clock = dyn Fn() -> Timestamp + Send + Sync;
 /// Publish-subscribe service: nodes in a store, and the window of the event log.
 pub struct Service {
     store: Arc<dyn Store>,
-    memory: Arc<ServiceState>,
+    state: Arc<ServiceState>,
     /// Permits for pending commits; further decisions wait for a permit.
-    underway: Arc<Semaphore>,
+    commit_permits: Arc<Semaphore>,
     policies: RwLock<Arc<PolicyTable>>,
     auditor: Arc<Auditor>,
-    fresh: Arc<dyn IdGenerator>,
+    ids: Arc<dyn IdGenerator>,
     clock: Arc<Clock>,
     timer_actor: Actor,
 }
@@ -131,14 +131,14 @@ impl Service {
     pub async fn open(
         store: Arc<dyn Store>,
         limits: Limits,
-        fresh: Arc<dyn IdGenerator>,
+        ids: Arc<dyn IdGenerator>,
         clock: Arc<Clock>,
     ) -> Result<Self, StoreError> {
-        let census = NodeCounts::new(store.node_counts().await?);
-        let outbox = Arc::new(LogWindow::new(Load::max(&limits), store.key()));
-        let metrics = Metrics::new(outbox.miscounts());
+        let node_counts = NodeCounts::new(store.node_counts().await?);
+        let log_window = Arc::new(LogWindow::new(Load::max(&limits), store.key()));
+        let metrics = Metrics::new(log_window.miscounts());
         let nodes = NodeCache::new(MAX_CACHED_NODES, metrics.node_cache_misses.clone());
-        outbox.restore(store.poll(None).await?, &HashSet::new());
+        log_window.restore(store.poll(None).await?, &HashSet::new());
         let deadlines = TimerQueue::default();
         let presences = Arc::new(PresenceTracker::counting(metrics.withheld.clone()));
         presences.load_refusals(store.presence_refusals().await?);
@@ -146,22 +146,22 @@ impl Service {
             deadlines.add(&node, Timestamp(0));
             presences.begin_at(&node);
         }
-        for node in outbox.await_rosters() {
+        for node in log_window.await_rosters() {
             deadlines.add(&node, Timestamp(0));
         }
-        for recipients in outbox.recipients_by_presence() {
+        for recipients in log_window.recipients_by_presence() {
             presences.expect_all(recipients.iter().map(Jid::to_bare));
         }
         let aliases = Aliases::default();
         store.subscribed_aliases().await?.into_iter().for_each(|address| aliases.add(address));
         let (bounces, rosters) = (BounceTracker::default(), RosterCache::default());
         let interests = CapsInterests::default();
-        let memory = ServiceState {
+        let state = ServiceState {
             nodes,
-            outbox,
+            log_window,
             aliases,
             bounces,
-            census,
+            node_counts,
             deadlines,
             delays: Delays::default(),
             presences,
@@ -172,14 +172,16 @@ impl Service {
             metrics,
             truncations: TruncationLog::default(),
         };
-        let nobody = Jid::new(TIMER_ACTOR).map_err(|_| StoreError::Failed(TIMER_ACTOR.into()))?;
-        let nobody = Actor { jid: nobody, is_administrator: true };
-        let underway = Arc::new(Semaphore::new(MAX_PENDING_COMMITS));
-        let rest = Policy { limits, ..Policy::default() };
-        let policies = RwLock::new(Arc::new(PolicyTable::new(Vec::new(), Vec::new(), rest)));
-        let memory = Arc::new(memory);
+        let timer_actor =
+            Jid::new(TIMER_ACTOR).map_err(|_| StoreError::Failed(TIMER_ACTOR.into()))?;
+        let timer_actor = Actor { jid: timer_actor, is_administrator: true };
+        let commit_permits = Arc::new(Semaphore::new(MAX_PENDING_COMMITS));
+        let default_policy = Policy { limits, ..Policy::default() };
+        let policies =
+            RwLock::new(Arc::new(PolicyTable::new(Vec::new(), Vec::new(), default_policy)));
+        let state = Arc::new(state);
         let auditor: Arc<Auditor> = Arc::new(|_: &AuditRecord| ());
-        Ok(Self { store, memory, underway, policies, auditor, fresh, clock, timer_actor: nobody })
+        Ok(Self { store, state, commit_permits, policies, auditor, ids, clock, timer_actor })
     }
 
     /// Sets the auditor, which receives the changes made by owners and administrators.
@@ -191,19 +193,19 @@ impl Service {
     /// Returns the window of the event log.
     #[must_use]
     pub fn log_window(&self) -> &Arc<LogWindow> {
-        &self.memory.outbox
+        &self.state.log_window
     }
 
     /// Returns the number of nodes.
     #[must_use]
     pub fn node_count(&self) -> u64 {
-        self.memory.census.total()
+        self.state.node_counts.total()
     }
 
     /// Returns the presence tracker.
     #[must_use]
     pub fn presence_tracker(&self) -> &Arc<PresenceTracker> {
-        &self.memory.presences
+        &self.state.presences
     }
 
     /// Copies the store, as of a point between two commits, into an existing folder.
@@ -217,13 +219,13 @@ impl Service {
     /// Returns a number that no other call returned, for identifiers on the wire.
     #[must_use]
     pub fn next_u64(&self) -> u64 {
-        self.fresh.next_u64()
+        self.ids.next_u64()
     }
 
     /// Trims the event log, saves pending refusals of presence and closes the store. Later requests fail.
     pub async fn close(&self) {
-        while self.memory.outbox.told().is_some() {
-            if let Err(error) = self.forget().await {
+        while self.state.log_window.acknowledged().is_some() {
+            if let Err(error) = self.trim_once().await {
                 warn!(
                     event = "log_not_trimmed_at_stop",
                     %error,
@@ -233,7 +235,7 @@ impl Service {
             }
         }
         // The presence of entities with an unsaved refusal is requested once more after the next start.
-        while !self.memory.presences.unwritten_refusals().is_empty()
+        while !self.state.presences.unwritten_refusals().is_empty()
             && self.write_refusals().await.is_ok()
         {}
         self.store.close().await;
@@ -250,16 +252,22 @@ impl Service {
         request: &Create,
         respond: impl FnOnce(Outcome<CreateReply>) -> A + Send + 'static,
     ) -> SubmitHandle<A> {
-        let name = match create::name(request, &*self.fresh) {
+        let name = match create::name(request, &*self.ids) {
             Ok(name) => name,
             Err(refusal) => {
-                let (settle, settling) = SubmitHandle::begin(respond);
-                settle(Err(refusal.into()));
-                return settling;
+                let (complete, handle) = SubmitHandle::begin(respond);
+                complete(Err(refusal.into()));
+                return handle;
             }
         };
-        let rule = |node: Option<&Node>, facts: &Prefetched, cx: &Context<'_>| {
-            create::create(node, name.clone(), request, facts.existing_items.former.as_ref(), cx)
+        let rule = |node: Option<&Node>, prefetched: &Prefetched, cx: &Context<'_>| {
+            create::create(
+                node,
+                name.clone(),
+                request,
+                prefetched.existing_items.former.as_ref(),
+                cx,
+            )
         };
         self.execute(actor, &name, PrefetchRequest::Creation(&name), rule, respond).await
     }
@@ -272,8 +280,8 @@ impl Service {
         respond: impl FnOnce(Outcome<()>) -> A + Send + 'static,
     ) -> SubmitHandle<A> {
         let policies = self.policies();
-        let rule = |node: Option<&Node>, facts: &Prefetched, cx: &Context<'_>| {
-            delete::delete(node, request, policies.service(), facts.redirects, cx)
+        let rule = |node: Option<&Node>, prefetched: &Prefetched, cx: &Context<'_>| {
+            delete::delete(node, request, policies.service(), prefetched.redirects, cx)
         };
         self.execute(actor, &request.node, PrefetchRequest::Deletion, rule, respond).await
     }
@@ -296,8 +304,8 @@ impl Service {
         request: &Configure,
         respond: impl FnOnce(Outcome<bool>) -> A + Send + 'static,
     ) -> SubmitHandle<A> {
-        let rule = |node: Option<&Node>, facts: &Prefetched, cx: &Context<'_>| {
-            configure::configure(node, request, facts.items.last(), cx)
+        let rule = |node: Option<&Node>, prefetched: &Prefetched, cx: &Context<'_>| {
+            configure::configure(node, request, prefetched.items.last(), cx)
         };
         self.execute(
             actor,
@@ -316,8 +324,8 @@ impl Service {
         request: &Publish,
         respond: impl FnOnce(Outcome<PublishReply>) -> A + Send + 'static,
     ) -> SubmitHandle<A> {
-        let rule = |node: Option<&Node>, facts: &Prefetched, cx: &Context<'_>| {
-            publish::publish(node, request, &facts.existing_items, cx)
+        let rule = |node: Option<&Node>, prefetched: &Prefetched, cx: &Context<'_>| {
+            publish::publish(node, request, &prefetched.existing_items, cx)
         };
         self.execute(actor, &request.node, PrefetchRequest::Room(request), rule, respond).await
     }
@@ -329,8 +337,8 @@ impl Service {
         request: &Retract,
         respond: impl FnOnce(Outcome<()>) -> A + Send + 'static,
     ) -> SubmitHandle<A> {
-        let rule = |node: Option<&Node>, facts: &Prefetched, cx: &Context<'_>| {
-            retract::retract(node, request, &facts.publishers, cx)
+        let rule = |node: Option<&Node>, prefetched: &Prefetched, cx: &Context<'_>| {
+            retract::retract(node, request, &prefetched.publishers, cx)
         };
         self.execute(actor, &request.node, PrefetchRequest::Publishers(request), rule, respond)
             .await
@@ -343,8 +351,8 @@ impl Service {
         request: &Subscribe,
         respond: impl FnOnce(Outcome<SubscribeReply>) -> A + Send + 'static,
     ) -> SubmitHandle<A> {
-        let rule = |node: Option<&Node>, facts: &Prefetched, cx: &Context<'_>| {
-            subscribe::subscribe(node, request, facts.items.last(), cx)
+        let rule = |node: Option<&Node>, prefetched: &Prefetched, cx: &Context<'_>| {
+            subscribe::subscribe(node, request, prefetched.items.last(), cx)
         };
         self.execute(actor, &request.node, PrefetchRequest::Subscriptions, rule, respond).await
     }
@@ -382,8 +390,8 @@ impl Service {
         request: &Authorize,
         respond: impl FnOnce(Outcome<bool>) -> A + Send + 'static,
     ) -> SubmitHandle<A> {
-        let rule = |node: Option<&Node>, facts: &Prefetched, cx: &Context<'_>| {
-            authorize::authorize(node, request, facts.items.last(), cx)
+        let rule = |node: Option<&Node>, prefetched: &Prefetched, cx: &Context<'_>| {
+            authorize::authorize(node, request, prefetched.items.last(), cx)
         };
         self.execute(actor, &request.node, PrefetchRequest::LastItem, rule, respond).await
     }
@@ -407,8 +415,8 @@ impl Service {
         request: &Announce,
         respond: impl FnOnce(Outcome<usize>) -> A + Send + 'static,
     ) -> SubmitHandle<A> {
-        let rule = |node: Option<&Node>, facts: &Prefetched, cx: &Context<'_>| {
-            announce::announce(node, request, &facts.enrolled, cx)
+        let rule = |node: Option<&Node>, prefetched: &Prefetched, cx: &Context<'_>| {
+            announce::announce(node, request, &prefetched.enrolled, cx)
         };
         self.execute(actor, &request.node, PrefetchRequest::Enrolled, rule, respond).await
     }
@@ -420,15 +428,15 @@ impl Service {
         request: &SetAffiliations,
         respond: impl FnOnce(Outcome<SetAffiliationsReply>) -> A + Send + 'static,
     ) -> SubmitHandle<A> {
-        let memory = Arc::clone(&self.memory);
+        let state = Arc::clone(&self.state);
         let respond = move |outcome: Outcome<SetAffiliationsReply>| {
             if outcome.as_ref().is_ok_and(|set| set.is_full) {
-                memory.metrics.count_rejection("max_affiliations");
+                state.metrics.count_rejection("max_affiliations");
             }
             respond(outcome)
         };
-        let rule = |node: Option<&Node>, facts: &Prefetched, cx: &Context<'_>| {
-            affiliations::set_affiliations(node, request, facts.items.last(), cx)
+        let rule = |node: Option<&Node>, prefetched: &Prefetched, cx: &Context<'_>| {
+            affiliations::set_affiliations(node, request, prefetched.items.last(), cx)
         };
         self.execute(actor, &request.node, PrefetchRequest::LastItem, rule, respond).await
     }
@@ -440,15 +448,15 @@ impl Service {
         request: &SetSubscriptions,
         respond: impl FnOnce(Outcome<SetSubscriptionsReply>) -> A + Send + 'static,
     ) -> SubmitHandle<A> {
-        let memory = Arc::clone(&self.memory);
+        let state = Arc::clone(&self.state);
         let respond = move |outcome: Outcome<SetSubscriptionsReply>| {
             if outcome.as_ref().is_ok_and(|set| set.is_full) {
-                memory.metrics.count_rejection("max_subscriptions");
+                state.metrics.count_rejection("max_subscriptions");
             }
             respond(outcome)
         };
-        let rule = |node: Option<&Node>, facts: &Prefetched, cx: &Context<'_>| {
-            subscriptions::set_subscriptions(node, request, facts.items.last(), cx)
+        let rule = |node: Option<&Node>, prefetched: &Prefetched, cx: &Context<'_>| {
+            subscriptions::set_subscriptions(node, request, prefetched.items.last(), cx)
         };
         self.execute(actor, &request.node, PrefetchRequest::LastItem, rule, respond).await
     }

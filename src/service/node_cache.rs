@@ -11,7 +11,7 @@ use std::{
 
 use jid::BareJid;
 use prometheus_client::metrics::counter::Counter;
-use tokio::sync::{Mutex as TurnMutex, Notify, OwnedMutexGuard};
+use tokio::sync::{Mutex as AsyncMutex, Notify, OwnedMutexGuard};
 
 use crate::store::{CommitChain, Store, StoreError};
 use gjallar_pubsub::{
@@ -23,10 +23,10 @@ use super::{event_log::recipient_lists::SharedLists, pending_commits::PendingCom
 /// Maximum size of an item that is cached as the newest of its node ([`Item::size`]).
 const MAX_LAST_ITEM_BYTES: usize = 4096;
 /// Maximum numbers of nodes that are examined and evicted to insert one.
-const MAX_LOOKED_AT: usize = 16;
+const MAX_EXAMINED: usize = 16;
 const MAX_EVICTED: usize = 2;
 /// Maximum number of uncertain nodes that are reloaded together.
-const MAX_IN_DOUBT: usize = 64;
+const MAX_RELOADED: usize = 64;
 
 /// The nodes that are in memory.
 #[derive(Debug)]
@@ -35,12 +35,12 @@ pub(super) struct NodeCache {
     reads: Counter,
     cells: Mutex<Cells>,
     /// Nodes with a corrupt record, quarantined until the process ends.
-    closed: Mutex<HashSet<NodeId>>,
+    quarantined: Mutex<HashSet<NodeId>>,
     /// Nodes whose last commit failed and that were not reloaded since.
-    in_doubt: Mutex<VecDeque<NodeId>>,
-    doubts: Notify,
+    uncertain: Mutex<VecDeque<NodeId>>,
+    marked_uncertain: Notify,
     /// Corrupt records of unknown nodes.
-    of_no_node: Mutex<HashSet<String>>,
+    corrupt_records: Mutex<HashSet<String>>,
 }
 
 /// Cache slots and their eviction order: a slot that was used since it was last examined stays (clock algorithm).
@@ -53,14 +53,14 @@ struct Cells {
 
 #[derive(Debug)]
 struct Slot {
-    cell: Arc<TurnMutex<CacheSlot>>,
-    was_asked_for: bool,
+    cell: Arc<AsyncMutex<CacheSlot>>,
+    was_used: bool,
 }
 
 #[derive(Debug, Default)]
 struct CacheSlot {
-    known: SlotContent,
-    underway: Arc<PendingCommits>,
+    content: SlotContent,
+    pending_commits: Arc<PendingCommits>,
 }
 
 /// Cached content of a node.
@@ -71,7 +71,7 @@ enum SlotContent {
     Nothing,
     /// The node does not exist.
     Absent,
-    There(Box<CachedNode>),
+    Present(Box<CachedNode>),
 }
 
 #[derive(Debug)]
@@ -113,51 +113,51 @@ impl NodeCache {
             max,
             reads,
             cells: Mutex::default(),
-            closed: Mutex::default(),
-            in_doubt: Mutex::default(),
-            doubts: Notify::new(),
-            of_no_node: Mutex::default(),
+            quarantined: Mutex::default(),
+            uncertain: Mutex::default(),
+            marked_uncertain: Notify::new(),
+            corrupt_records: Mutex::default(),
         }
     }
 
     /// Quarantines a node. Returns `true` if it was not quarantined before.
     pub(super) fn quarantine(&self, id: &NodeId) -> bool {
-        self.closed.lock().unwrap_or_else(PoisonError::into_inner).insert(id.clone())
+        self.quarantined.lock().unwrap_or_else(PoisonError::into_inner).insert(id.clone())
     }
 
     /// Marks a node whose last commit has an unknown outcome.
     pub(super) fn mark_uncertain(&self, id: &NodeId) {
-        let mut nodes = self.in_doubt.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut nodes = self.uncertain.lock().unwrap_or_else(PoisonError::into_inner);
         if !nodes.contains(id) {
             nodes.push_back(id.clone());
         }
         drop(nodes);
-        self.doubts.notify_one();
+        self.marked_uncertain.notify_one();
     }
 
     /// Waits for uncertain nodes and takes some of them, at least one. A node may have been reloaded meanwhile.
     pub(super) async fn next_uncertain(&self) -> Vec<NodeId> {
         loop {
             let first: Vec<_> = {
-                let mut nodes = self.in_doubt.lock().unwrap_or_else(PoisonError::into_inner);
-                let some = nodes.len().min(MAX_IN_DOUBT);
+                let mut nodes = self.uncertain.lock().unwrap_or_else(PoisonError::into_inner);
+                let some = nodes.len().min(MAX_RELOADED);
                 nodes.drain(..some).collect()
             };
             if !first.is_empty() {
                 return first;
             }
-            self.doubts.notified().await;
+            self.marked_uncertain.notified().await;
         }
     }
 
     /// Records a corrupt record. Returns `true` if it was not recorded before.
     pub(super) fn record_corruption(&self, record: &str) -> bool {
-        let mut noted = self.of_no_node.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut noted = self.corrupt_records.lock().unwrap_or_else(PoisonError::into_inner);
         noted.insert(record.to_owned())
     }
 
     pub(super) fn is_quarantined(&self, id: &NodeId) -> bool {
-        self.closed.lock().unwrap_or_else(PoisonError::into_inner).contains(id)
+        self.quarantined.lock().unwrap_or_else(PoisonError::into_inner).contains(id)
     }
 
     /// Returns the number of cached nodes.
@@ -170,8 +170,8 @@ impl NodeCache {
         let cells: Vec<_> = self.cells().all.values().map(|slot| Arc::clone(&slot.cell)).collect();
         let mut sequences = Vec::with_capacity(cells.len());
         for cell in cells {
-            if let SlotContent::There(hot) = &cell.lock().await.known {
-                sequences.push((hot.node.id.clone(), hot.node.epoch, hot.node.sequence));
+            if let SlotContent::Present(cached) = &cell.lock().await.content {
+                sequences.push((cached.node.id.clone(), cached.node.epoch, cached.node.sequence));
             }
         }
         sequences
@@ -185,36 +185,36 @@ impl NodeCache {
         store: &dyn Store,
     ) -> Result<(NodeGuard, Option<PreviousCreator>), StoreError> {
         let mut cell = self.cell(id).lock_owned().await;
-        let is_broken = cell.underway.is_broken();
+        let is_broken = cell.pending_commits.is_broken();
         if is_broken {
-            cell.underway.wait_committed().await;
-            cell.known = SlotContent::Nothing;
+            cell.pending_commits.wait_committed().await;
+            cell.content = SlotContent::Nothing;
         }
-        let before = is_broken.then(|| PreviousCreator(cell.underway.creator()));
-        let is_unread = matches!(cell.known, SlotContent::Nothing);
+        let before = is_broken.then(|| PreviousCreator(cell.pending_commits.creator()));
+        let is_unread = matches!(cell.content, SlotContent::Nothing);
         if is_unread {
             self.reads.inc();
-            cell.known = match store.node(id).await? {
-                Some(node) => SlotContent::there(node),
+            cell.content = match store.node(id).await? {
+                Some(node) => SlotContent::present(node),
                 None => SlotContent::Absent,
             };
         }
-        let mut turn = NodeGuard { cell };
+        let mut guard = NodeGuard { cell };
         if is_unread && !is_broken {
-            turn.reset_chain();
+            guard.reset_chain();
         }
-        Ok((turn, before))
+        Ok((guard, before))
     }
 
-    fn cell(&self, id: &NodeId) -> Arc<TurnMutex<CacheSlot>> {
+    fn cell(&self, id: &NodeId) -> Arc<AsyncMutex<CacheSlot>> {
         let mut cells = self.cells();
         if let Some(slot) = cells.all.get_mut(id) {
-            slot.was_asked_for = true;
+            slot.was_used = true;
             return Arc::clone(&slot.cell);
         }
         cells.evict(self.max);
         let cell = Arc::default();
-        let slot = Slot { cell: Arc::clone(&cell), was_asked_for: false };
+        let slot = Slot { cell: Arc::clone(&cell), was_used: false };
         cells.all.insert(id.clone(), slot);
         cells.order.push_back(id.clone());
         cell
@@ -229,16 +229,16 @@ impl Cells {
     /// Evicts unused nodes before one is inserted. Few are examined; if all of them are in use, the cache exceeds `max`
     /// for a while, and later calls evict two each.
     fn evict(&mut self, max: usize) {
-        let mut kept = Vec::with_capacity(MAX_LOOKED_AT);
+        let mut retained = Vec::with_capacity(MAX_EXAMINED);
         let mut evicted = 0;
         while self.all.len() >= max
             && evicted < MAX_EVICTED
-            && kept.len() < MAX_LOOKED_AT
+            && retained.len() < MAX_EXAMINED
             && let Some(id) = self.order.pop_front()
         {
             let Some(slot) = self.all.get_mut(&id) else { continue };
-            if std::mem::take(&mut slot.was_asked_for) || !slot.is_idle() {
-                kept.push(id);
+            if std::mem::take(&mut slot.was_used) || !slot.is_idle() {
+                retained.push(id);
             } else {
                 self.all.remove(&id);
                 evicted += 1;
@@ -248,11 +248,11 @@ impl Cells {
         let is_idle = |id: &NodeId| self.all.get(id).is_some_and(Slot::is_idle);
         if evicted == 0
             && self.all.len() >= max
-            && let Some(first) = kept.iter().position(is_idle)
+            && let Some(first) = retained.iter().position(is_idle)
         {
-            self.all.remove(&kept.remove(first));
+            self.all.remove(&retained.remove(first));
         }
-        self.order.extend(kept);
+        self.order.extend(retained);
     }
 }
 
@@ -265,56 +265,56 @@ impl Slot {
 impl NodeGuard {
     /// Returns the node, or `None` if it does not exist.
     pub(super) fn node(&self) -> Option<&Node> {
-        self.hot().map(|hot| &hot.node)
+        self.cached().map(|cached| &cached.node)
     }
 
-    fn hot(&self) -> Option<&CachedNode> {
-        match &self.cell.known {
-            SlotContent::There(hot) => Some(hot),
+    fn cached(&self) -> Option<&CachedNode> {
+        match &self.cell.content {
+            SlotContent::Present(cached) => Some(cached),
             SlotContent::Nothing | SlotContent::Absent => None,
         }
     }
 
     /// Returns the newest item, or `Unread`.
     pub(super) fn last(&self) -> LastItem {
-        self.hot().map_or(LastItem::None, |hot| hot.last.clone())
+        self.cached().map_or(LastItem::None, |cached| cached.last.clone())
     }
 
     /// Caches the newest item after it was read.
     pub(super) fn set_last(&mut self, item: Option<&Arc<Item>>) {
-        if let SlotContent::There(hot) = &mut self.cell.known {
-            hot.last = item.map_or(LastItem::None, LastItem::of);
+        if let SlotContent::Present(cached) = &mut self.cell.content {
+            cached.last = item.map_or(LastItem::None, LastItem::of);
         }
     }
 
     /// Applies changes in memory, ahead of the disk. The caller has to submit their commit at once.
     pub(super) fn apply(&mut self, changes: &Changes) -> CommitChain {
-        self.cell.known = std::mem::take(&mut self.cell.known).with(changes);
-        self.cell.underway.begin(changes)
+        self.cell.content = std::mem::take(&mut self.cell.content).with(changes);
+        self.cell.pending_commits.begin(changes)
     }
 
     /// Returns the pending commits of the node.
-    pub(super) fn underway(&self) -> Arc<PendingCommits> {
-        Arc::clone(&self.cell.underway)
+    pub(super) fn pending_commits(&self) -> Arc<PendingCommits> {
+        Arc::clone(&self.cell.pending_commits)
     }
 
     /// Waits until all pending commits of the node are durable. Returns `false` if one failed; the guard must not be
     /// used then.
     pub(super) async fn wait_committed(&self) -> bool {
-        self.cell.underway.wait_committed().await
+        self.cell.pending_commits.wait_committed().await
     }
 
     /// Starts a new commit chain after the node was read.
     pub(super) fn reset_chain(&mut self) {
         let creator = self.node().map(|node| node.creator.clone());
-        self.cell.underway.reset(creator);
+        self.cell.pending_commits.reset(creator);
     }
 
     /// Returns all subscribers.
     pub(super) fn recipients(&mut self) -> Recipients {
-        match &mut self.cell.known {
-            SlotContent::There(hot) => {
-                let CachedNode { node, recipients, .. } = &mut **hot;
+        match &mut self.cell.content {
+            SlotContent::Present(cached) => {
+                let CachedNode { node, recipients, .. } = &mut **cached;
                 recipients.get_or_insert_with(|| node.recipients()).clone()
             }
             SlotContent::Nothing | SlotContent::Absent => Recipients::default(),
@@ -323,13 +323,13 @@ impl NodeGuard {
 
     /// Returns the identity of the access rules of the node, valid until one of them changes.
     pub(super) fn access(&self) -> Weak<()> {
-        self.hot().map_or_else(Weak::new, |hot| Arc::downgrade(&hot.access))
+        self.cached().map_or_else(Weak::new, |cached| Arc::downgrade(&cached.access))
     }
 
     /// Replaces the recipient lists of log entries by equal ones of pending notifications of the node.
     pub(super) fn share_lists(&mut self, notifications: &mut [LogEntry]) {
-        if let SlotContent::There(hot) = &mut self.cell.known {
-            hot.lists.share(notifications);
+        if let SlotContent::Present(cached) = &mut self.cell.content {
+            cached.lists.share(notifications);
         }
     }
 }
@@ -337,13 +337,13 @@ impl NodeGuard {
 impl CacheSlot {
     /// Returns `true` if the slot may be evicted.
     fn is_idle(&self) -> bool {
-        Arc::strong_count(&self.underway) == 1 && !self.underway.is_broken()
+        Arc::strong_count(&self.pending_commits) == 1 && !self.pending_commits.is_broken()
     }
 }
 
 impl SlotContent {
-    fn there(node: Node) -> Self {
-        Self::There(Box::new(CachedNode {
+    fn present(node: Node) -> Self {
+        Self::Present(Box::new(CachedNode {
             node,
             recipients: None,
             access: Arc::default(),
@@ -353,24 +353,24 @@ impl SlotContent {
     }
 
     fn with(self, changes: &Changes) -> Self {
-        let mut known = self;
+        let mut content = self;
         for change in changes.iter() {
             if let Change::Created(node) = change {
-                known = Self::there((**node).clone());
+                content = Self::present((**node).clone());
             }
         }
-        let Self::There(mut hot) = known else { return Self::Absent };
+        let Self::Present(mut cached) = content else { return Self::Absent };
         for change in changes.iter() {
             match change {
-                Change::Created(_) | Change::Purged => hot.last = LastItem::None,
-                Change::Published(item) => hot.last = LastItem::of(item),
-                Change::ItemsEvicted { keep: 0, .. } => hot.last = LastItem::None,
-                Change::Retracted(_) => hot.last = LastItem::Unread,
+                Change::Created(_) | Change::Purged => cached.last = LastItem::None,
+                Change::Published(item) => cached.last = LastItem::of(item),
+                Change::ItemsEvicted { keep: 0, .. } => cached.last = LastItem::None,
+                Change::Retracted(_) => cached.last = LastItem::Unread,
                 Change::SubscriptionOptionsSet(..)
                 | Change::Subscribed(_)
                 | Change::SubscribedByOwner(_)
                 | Change::Unsubscribed(_) => {
-                    hot.recipients = None;
+                    cached.recipients = None;
                 }
                 Change::Configured(_)
                 | Change::Revised(_)
@@ -381,10 +381,10 @@ impl SlotContent {
             }
         }
         if auto_subscribe::change_access(changes) {
-            hot.access = Arc::default();
+            cached.access = Arc::default();
         }
-        hot.node.apply(changes);
-        Self::There(hot)
+        cached.node.apply(changes);
+        Self::Present(cached)
     }
 }
 

@@ -19,7 +19,7 @@ pub(super) struct NodeCounts(Mutex<NodeCountTable>);
 struct NodeCountTable {
     total: u64,
     of: HashMap<AccountKey, u64>,
-    roll: QuotaIndex,
+    index: QuotaIndex,
     /// Index for the next policies while it is rebuilt.
     next: Option<QuotaIndex>,
 }
@@ -31,38 +31,38 @@ struct QuotaIndex {
     /// Names of the nodes, by the number of the policy.
     names: HashMap<usize, HashSet<NodeId>>,
     /// Nodes deleted since the rebuild began: the scan of the store may return them.
-    gone: HashSet<NodeId>,
+    deleted: HashSet<NodeId>,
 }
 
 impl NodeCounts {
     pub(super) fn new(creators: HashMap<BareJid, u64>) -> Self {
-        let (total, roll) = (creators.values().sum(), QuotaIndex::default());
+        let (total, index) = (creators.values().sum(), QuotaIndex::default());
         let mut of = HashMap::new();
         for (creator, nodes) in creators {
             *of.entry(AccountKey::of(&creator)).or_default() += nodes;
         }
-        Self(Mutex::new(NodeCountTable { total, of, roll, next: None }))
+        Self(Mutex::new(NodeCountTable { total, of, index, next: None }))
     }
 
     /// Returns the number of nodes with the same policy as this one, if that policy limits it.
     pub(super) fn count_for_policy(&self, id: &NodeId) -> u64 {
-        let count = self.count_now();
-        let policy = count.roll.policies.with_quota(id);
-        let names = policy.and_then(|policy| count.roll.names.get(&policy));
+        let table = self.table();
+        let policy = table.index.policies.with_quota(id);
+        let names = policy.and_then(|policy| table.index.names.get(&policy));
         names.map_or(0, |names| names.len() as u64)
     }
 
     /// Begins a rebuild for these policies. All nodes have to be [added](Self::add_existing) then.
     pub(super) fn begin_rebuild(&self, policies: Arc<PolicyTable>) {
-        self.count_now().next = Some(QuotaIndex { policies, ..QuotaIndex::default() });
+        self.table().next = Some(QuotaIndex { policies, ..QuotaIndex::default() });
     }
 
     /// Adds nodes found by the scan of the store, except those deleted meanwhile.
     pub(super) fn add_existing(&self, nodes: impl Iterator<Item = NodeId>) {
-        if let Some(roll) = &mut self.count_now().next {
+        if let Some(index) = &mut self.table().next {
             for node in nodes {
-                if !roll.gone.contains(&node) {
-                    roll.add(&node);
+                if !index.deleted.contains(&node) {
+                    index.add(&node);
                 }
             }
         }
@@ -70,25 +70,25 @@ impl NodeCounts {
 
     /// Ends the rebuild after all nodes were added, and applies its result.
     pub(super) fn finish_rebuild(&self) {
-        let mut count = self.count_now();
-        if let Some(roll) = count.next.take() {
-            count.roll = QuotaIndex { gone: HashSet::new(), ..roll };
+        let mut table = self.table();
+        if let Some(index) = table.next.take() {
+            table.index = QuotaIndex { deleted: HashSet::new(), ..index };
         }
     }
 
     /// Aborts the rebuild after a failure of the store. The previous policies stay.
     pub(super) fn abort_rebuild(&self) {
-        self.count_now().next = None;
+        self.table().next = None;
     }
 
     pub(super) fn total(&self) -> u64 {
-        self.count_now().total
+        self.table().total
     }
 
     /// Returns the number of existing nodes that the account of an entity created.
     pub(super) fn count_for_creator(&self, creator: &BareJid) -> u64 {
         let account = AccountKey::of(creator);
-        self.count_now().of.get(&account).copied().unwrap_or_default()
+        self.table().of.get(&account).copied().unwrap_or_default()
     }
 
     /// Counts the changes at a node; `creator` is the creator of the node before them.
@@ -105,40 +105,40 @@ impl NodeCounts {
     /// Counts a node that was created or deleted: its creators before and after, `None` if the node does not exist.
     pub(super) fn adjust(&self, id: &NodeId, before: Option<&BareJid>, now: Option<&BareJid>) {
         let [before, now] = [before, now].map(|creator| creator.map(AccountKey::of));
-        let mut count = self.count_now();
-        let NodeCountTable { roll, next, .. } = &mut *count;
+        let mut table = self.table();
+        let NodeCountTable { index, next, .. } = &mut *table;
         match now {
-            Some(_) => roll.add(id),
-            None => roll.remove(id),
+            Some(_) => index.add(id),
+            None => index.remove(id),
         }
         if let Some(next) = next {
             match now {
                 Some(_) => {
-                    next.gone.remove(id);
+                    next.deleted.remove(id);
                     next.add(id);
                 }
                 None => {
                     next.remove(id);
-                    next.gone.insert(id.clone());
+                    next.deleted.insert(id.clone());
                 }
             }
         }
         if let Some(creator) = now {
-            count.total += 1;
-            *count.of.entry(creator).or_default() += 1;
+            table.total += 1;
+            *table.of.entry(creator).or_default() += 1;
         }
         if let Some(creator) = before {
-            count.total -= 1;
-            if let Some(own) = count.of.get_mut(&creator) {
+            table.total -= 1;
+            if let Some(own) = table.of.get_mut(&creator) {
                 *own -= 1;
                 if *own == 0 {
-                    count.of.remove(&creator);
+                    table.of.remove(&creator);
                 }
             }
         }
     }
 
-    fn count_now(&self) -> MutexGuard<'_, NodeCountTable> {
+    fn table(&self) -> MutexGuard<'_, NodeCountTable> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -171,26 +171,31 @@ mod tests {
     #[test]
     fn nodes_created_and_deleted_during_the_scan_are_counted_correctly() {
         let owner = BareJid::new("owner@x").unwrap();
-        let census = NodeCounts::new(HashMap::from([(owner.clone(), 3)]));
+        let node_counts = NodeCounts::new(HashMap::from([(owner.clone(), 3)]));
         let few = Policy { max_nodes: Some(9), ..Policy::default() };
         let by_name = vec![("other".into(), Policy::default()), ("*".into(), few)];
-        census.begin_rebuild(Arc::new(PolicyTable::new(Vec::new(), by_name, Policy::default())));
+        node_counts.begin_rebuild(Arc::new(PolicyTable::new(
+            Vec::new(),
+            by_name,
+            Policy::default(),
+        )));
         // During the scan, a node that was not read yet is deleted, one is created, and one that was read is deleted.
-        census.add_existing([node("seen")].into_iter());
-        census.adjust(&node("seen"), Some(&owner), None);
-        census.adjust(&node("came"), None, Some(&owner));
-        census.adjust(&node("read"), Some(&owner), None);
-        census.add_existing([node("read"), node("came"), node("stays"), node("other")].into_iter());
-        assert_eq!(census.count_for_policy(&node("any")), 0);
-        census.finish_rebuild();
-        assert_eq!(census.count_for_policy(&node("any")), 2);
-        assert_eq!(census.count_for_policy(&node("other")), 0);
-        census.adjust(&node("read"), None, Some(&owner));
-        assert_eq!((census.count_for_policy(&node("any")), census.total()), (3, 3));
+        node_counts.add_existing([node("seen")].into_iter());
+        node_counts.adjust(&node("seen"), Some(&owner), None);
+        node_counts.adjust(&node("came"), None, Some(&owner));
+        node_counts.adjust(&node("read"), Some(&owner), None);
+        node_counts
+            .add_existing([node("read"), node("came"), node("stays"), node("other")].into_iter());
+        assert_eq!(node_counts.count_for_policy(&node("any")), 0);
+        node_counts.finish_rebuild();
+        assert_eq!(node_counts.count_for_policy(&node("any")), 2);
+        assert_eq!(node_counts.count_for_policy(&node("other")), 0);
+        node_counts.adjust(&node("read"), None, Some(&owner));
+        assert_eq!((node_counts.count_for_policy(&node("any")), node_counts.total()), (3, 3));
         // An aborted rebuild changes nothing.
-        census.begin_rebuild(Arc::new(PolicyTable::default()));
-        census.abort_rebuild();
-        census.finish_rebuild();
-        assert_eq!(census.count_for_policy(&node("any")), 3);
+        node_counts.begin_rebuild(Arc::new(PolicyTable::default()));
+        node_counts.abort_rebuild();
+        node_counts.finish_rebuild();
+        assert_eq!(node_counts.count_for_policy(&node("any")), 3);
     }
 }

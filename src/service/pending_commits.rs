@@ -15,7 +15,7 @@ use gjallar_pubsub::{Change, Changes, ItemId};
 #[derive(Debug, Default)]
 pub(super) struct PendingCommits {
     state: Mutex<PendingCommitTable>,
-    settled: Notify,
+    all_ended: Notify,
 }
 
 #[derive(Debug, Default)]
@@ -71,7 +71,7 @@ impl PendingCommits {
         }
         if state.commits == 0 {
             drop(state);
-            self.settled.notify_waiters();
+            self.all_ended.notify_waiters();
         }
     }
 
@@ -89,14 +89,14 @@ impl PendingCommits {
     /// Waits until no commit is pending. Returns `true` if all succeeded.
     pub(super) async fn wait_committed(&self) -> bool {
         loop {
-            let settled = self.settled.notified();
+            let all_ended = self.all_ended.notified();
             {
                 let state = self.state();
                 if state.commits == 0 {
                     return !state.chain.is_poisoned();
                 }
             }
-            settled.await;
+            all_ended.await;
         }
     }
 

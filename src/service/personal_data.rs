@@ -101,7 +101,7 @@ impl Service {
         if let Some(PageToken { node, position: Some(position) }) = reached
             && let Some(name) = self.node_at(node).await?
         {
-            let mut listing = self.item_query(&by(entity));
+            let mut listing = self.item_query(&published_by(entity));
             listing.page.edge = PageBound::After(ItemRef::Position(position));
             let listed = self.list_items(&name, &listing).await?;
             let position = listed.more_after();
@@ -115,11 +115,12 @@ impl Service {
         }
         loop {
             let found = self.store.nodes(&nodes).await.map_err(Error::Unknown)?;
-            let found = self.memory.quarantine_damaged(found);
+            let found = self.state.quarantine_damaged(found);
             let Some((last, _)) = found.last() else { return Ok((items, None)) };
             nodes.edge = PageBound::After(*last);
             for (node, summary) in found {
-                let listed = self.list_items(&summary.node, &self.item_query(&by(entity))).await?;
+                let listed =
+                    self.list_items(&summary.node, &self.item_query(&published_by(entity))).await?;
                 let position = listed.more_after();
                 bytes += add(&mut items, node, &summary.node, listed);
                 if position.is_some() || bytes >= self.policies().limits().max_reply_bytes {
@@ -133,13 +134,13 @@ impl Service {
     async fn node_at(&self, cursor: NodeNumber) -> Result<Option<NodeId>, Error> {
         let before =
             self.store.nodes(&PageRequest { max: 1, edge: PageBound::Before(cursor) }).await;
-        let before = self.memory.quarantine_damaged(before.map_err(Error::Unknown)?);
+        let before = self.state.quarantine_damaged(before.map_err(Error::Unknown)?);
         let edge = before.last().map_or(PageBound::At(0), |(before, _)| PageBound::After(*before));
-        let there =
+        let found =
             self.store.nodes(&PageRequest { max: 1, edge }).await.map_err(Error::Unknown)?;
-        let there =
-            self.memory.quarantine_damaged(there).into_iter().find(|(there, _)| *there == cursor);
-        Ok(there.map(|(_, summary)| summary.node))
+        let found =
+            self.state.quarantine_damaged(found).into_iter().find(|(found, _)| *found == cursor);
+        Ok(found.map(|(_, summary)| summary.node))
     }
 
     /// Erases the data of an entity, in every spelling of its domain: nodes of which the entity is the only owner, and
@@ -154,29 +155,29 @@ impl Service {
         let Memberships { affiliations, subscriptions, .. } =
             self.memberships(actor, entity).await?;
         let mut erased = ErasureReport::default();
-        let mut gone = Vec::new();
+        let mut deleted = Vec::new();
         for (node, affiliation) in affiliations {
             if affiliation == Affiliation::Owner && self.is_last_owner(actor, &node, entity).await?
             {
                 let request = Delete { node: node.clone(), redirect: None };
-                unless_gone(self.delete(actor, &request, |outcome| outcome).await.await)?;
+                ignore_missing(self.delete(actor, &request, |outcome| outcome).await.await)?;
                 erased.nodes += 1;
-                gone.push(node);
+                deleted.push(node);
             } else {
                 // The next call finds the node by the affiliation, which therefore ends last.
                 self.remove_from_configuration(actor, &node, entity).await?;
                 let entries = vec![(entity.clone(), Affiliation::None)];
                 let request = SetAffiliations { node, entries, invalid: Vec::new() };
                 let set = self.set_affiliations(actor, &request, |outcome| outcome).await.await;
-                unless_gone(set.map(drop))?;
+                ignore_missing(set.map(drop))?;
                 erased.affiliations += 1;
             }
         }
-        for (node, own) in subscriptions.into_iter().filter(|(node, _)| !gone.contains(node)) {
+        for (node, own) in subscriptions.into_iter().filter(|(node, _)| !deleted.contains(node)) {
             let entries = vec![(own.jid, own.subid, Some(SubscriptionState::None))];
             let request = SetSubscriptions { node, entries, invalid: Vec::new() };
             let set = self.set_subscriptions(actor, &request, |outcome| outcome).await.await;
-            unless_gone(set.map(drop))?;
+            ignore_missing(set.map(drop))?;
             erased.subscriptions += 1;
         }
         let mut reached = None;
@@ -186,14 +187,14 @@ impl Service {
             nodes.dedup();
             for node in nodes {
                 self.remove_from_configuration(actor, &node, entity).await?;
-                erased.items += self.retract_all(actor, &node, &by(entity)).await?;
+                erased.items += self.retract_all(actor, &node, &published_by(entity)).await?;
             }
             reached = further;
             if reached.is_none() {
                 break;
             }
         }
-        entity.spellings().for_each(|address| self.memory.presences.forget(&address));
+        entity.spellings().for_each(|address| self.state.presences.forget(&address));
         Ok(erased)
     }
 
@@ -207,7 +208,7 @@ impl Service {
             configure::remove_entity(node, entity, cx)
         };
         let removed = self.execute(actor, node, PrefetchRequest::Nothing, rule, |outcome| outcome);
-        unless_gone(removed.await.await)
+        ignore_missing(removed.await.await)
     }
 
     /// Returns the options of a subscription of an entity; `None` if it ended meanwhile.
@@ -251,7 +252,7 @@ impl Service {
 }
 
 /// Returns the filter for items published by an entity.
-fn by(entity: &BareJid) -> ItemFilter {
+fn published_by(entity: &BareJid) -> ItemFilter {
     ItemFilter { publisher: Some(Jid::from(entity.clone())), ..ItemFilter::default() }
 }
 
@@ -267,7 +268,7 @@ fn add(items: &mut Vec<OwnItem>, at: NodeNumber, node: &NodeId, listed: ItemPage
 }
 
 /// Treats a node that was deleted meanwhile as erased.
-fn unless_gone(outcome: Result<(), Error>) -> Result<(), Error> {
+fn ignore_missing(outcome: Result<(), Error>) -> Result<(), Error> {
     match outcome {
         Err(Error::Refused(
             gjallar_pubsub::Error::NodeNotFound | gjallar_pubsub::Error::Gone { .. },

@@ -120,14 +120,14 @@ impl Service {
     /// An error of the store; the previous policies stay.
     pub async fn set_policies(&self, policies: PolicyTable) -> Result<(), StoreError> {
         let policies = Arc::new(policies);
-        self.memory.census.begin_rebuild(Arc::clone(&policies));
+        self.state.node_counts.begin_rebuild(Arc::clone(&policies));
         if policies.have_quotas()
             && let Err(error) = self.count_existing_nodes().await
         {
-            self.memory.census.abort_rebuild();
+            self.state.node_counts.abort_rebuild();
             return Err(error);
         }
-        self.memory.census.finish_rebuild();
+        self.state.node_counts.finish_rebuild();
         let limits = policies.limits();
         self.log_window().set_limits(Load::max(limits));
         *self.policies.write().unwrap_or_else(PoisonError::into_inner) = policies;
@@ -137,10 +137,10 @@ impl Service {
     async fn count_existing_nodes(&self) -> Result<(), StoreError> {
         let mut nodes = PageRequest::first(PAGE);
         loop {
-            let found = self.memory.quarantine_damaged(self.store.nodes(&nodes).await?);
+            let found = self.state.quarantine_damaged(self.store.nodes(&nodes).await?);
             let Some((last, _)) = found.last() else { return Ok(()) };
             nodes.edge = PageBound::After(*last);
-            self.memory.census.add_existing(found.into_iter().map(|(_, summary)| summary.node));
+            self.state.node_counts.add_existing(found.into_iter().map(|(_, summary)| summary.node));
         }
     }
 }

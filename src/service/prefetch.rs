@@ -86,11 +86,11 @@ impl Service {
     pub(super) async fn prefetch(
         &self,
         actor: &Actor,
-        turn: &mut NodeGuard,
+        guard: &mut NodeGuard,
         need: &PrefetchRequest<'_>,
         contacts: Option<&Roster>,
     ) -> Result<Prefetched, Error> {
-        let Some(node) = turn.node() else {
+        let Some(node) = guard.node() else {
             let id = match need {
                 PrefetchRequest::Room(request) => &request.node,
                 PrefetchRequest::Creation(id) => *id,
@@ -98,11 +98,11 @@ impl Service {
             };
             // The guard under which a node is deleted is held until the deletion is durable.
             let former = self.store.former(id).await;
-            let former = former.map_err(|error| self.memory.on_store_error(id, error))?;
-            let own_nodes = self.memory.census.count_for_creator(&actor.bare());
-            let there = ExistingItems { former, ..ExistingItems::default() };
+            let former = former.map_err(|error| self.state.on_store_error(id, error))?;
+            let own_nodes = self.state.node_counts.count_for_creator(&actor.bare());
+            let existing = ExistingItems { former, ..ExistingItems::default() };
             return Ok(Prefetched {
-                existing_items: there,
+                existing_items: existing,
                 actor_node_count: own_nodes,
                 ..Prefetched::default()
             });
@@ -115,10 +115,10 @@ impl Service {
                 Ok(Prefetched::default())
             }
             PrefetchRequest::Enrolled => {
-                turn.wait_committed().await;
+                guard.wait_committed().await;
                 let enrolled = self.store.owner_subscribed(&node.id).await;
                 let enrolled =
-                    enrolled.map_err(|error| self.memory.on_store_error(&node.id, error))?;
+                    enrolled.map_err(|error| self.state.on_store_error(&node.id, error))?;
                 Ok(Prefetched { enrolled, ..Prefetched::default() })
             }
             PrefetchRequest::Deletion => {
@@ -127,24 +127,24 @@ impl Service {
                 Ok(Prefetched { redirects, ..Prefetched::default() })
             }
             PrefetchRequest::Room(request) => {
-                let mut facts = Prefetched::default();
+                let mut prefetched = Prefetched::default();
                 if publish::needs_existing_items(&node.config) {
                     let id = node.id.clone();
-                    turn.wait_committed().await;
-                    facts.existing_items = self.existing_items(&id, &request.items).await?;
+                    guard.wait_committed().await;
+                    prefetched.existing_items = self.existing_items(&id, &request.items).await?;
                 } else if publish::looks_at_publishers(node, actor) {
-                    facts.existing_items.replaced =
-                        self.publishers(actor, turn, &request.items).await?;
+                    prefetched.existing_items.replaced =
+                        self.publishers(actor, guard, &request.items).await?;
                 }
                 if request.expected_newest.is_some() {
-                    turn.wait_committed().await;
-                    facts.existing_items.newest =
-                        self.last_item(turn).await?.map(|item| (*item).clone());
+                    guard.wait_committed().await;
+                    prefetched.existing_items.newest =
+                        self.last_item(guard).await?.map(|item| (*item).clone());
                 }
-                Ok(facts)
+                Ok(prefetched)
             }
             PrefetchRequest::Publishers(request) => {
-                turn.wait_committed().await;
+                guard.wait_committed().await;
                 // The rule refuses a larger batch without this data.
                 let named = request.items.iter().take(self.policies().limits().max_batch);
                 let named: Vec<_> = named.cloned().collect();
@@ -152,36 +152,36 @@ impl Service {
                 Ok(Prefetched { publishers, ..Prefetched::default() })
             }
             PrefetchRequest::LastItem | PrefetchRequest::Configuration(..) => {
-                let items = self.item_for_new_subscribers(turn).await?;
+                let items = self.item_for_new_subscribers(guard).await?;
                 Ok(Prefetched { items, ..Prefetched::default() })
             }
             PrefetchRequest::Time => {
                 let expires = node.config.item_expire.millis().is_some();
                 let needs_newest = timers::makes_digests(node) || node.config.purge_offline;
                 let id = node.id.clone();
-                turn.wait_committed().await;
+                guard.wait_committed().await;
                 let page = async |page: PageRequest<ItemId>, is_needed: bool| {
                     let page = PageRequest { max: if is_needed { page.max } else { 0 }, ..page };
                     let part =
                         self.store.page(&id, &page, self.policies().limits().max_reply_bytes).await;
-                    let part = part.map_err(|error| self.memory.on_store_error(&id, error))?;
+                    let part = part.map_err(|error| self.state.on_store_error(&id, error))?;
                     Ok::<_, Error>(part.map(|part| part.entries).unwrap_or_default())
                 };
                 let items = page(PageRequest::first(timers::MAX_EXPIRED + 1), expires).await?;
                 let newest = page(PageRequest::last(timers::MAX_DIGESTED), needs_newest).await?;
                 Ok(Prefetched { items, newest, ..Prefetched::default() })
             }
-            PrefetchRequest::Departure(entity) => Box::pin(self.departure(turn, entity)).await,
-            PrefetchRequest::Own(own) => Box::pin(self.own_items(turn, own)).await,
+            PrefetchRequest::Departure(entity) => Box::pin(self.departure(guard, entity)).await,
+            PrefetchRequest::Own(own) => Box::pin(self.own_items(guard, own)).await,
             PrefetchRequest::EnrolledOf(entity) => {
-                let enrolled = Box::pin(self.enrolled_of(turn, entity)).await?;
+                let enrolled = Box::pin(self.enrolled_of(guard, entity)).await?;
                 Ok(Prefetched { enrolled, ..Prefetched::default() })
             }
             PrefetchRequest::Subscriptions => {
                 let max = self.policies().limits().max_subscriptions_per_jid;
                 let own = Box::pin(self.count_subscriptions_of(&actor.bare(), max)).await;
                 let subscriptions = own.map_err(Error::Unknown)?;
-                let items = self.item_for_new_subscribers(turn).await?;
+                let items = self.item_for_new_subscribers(guard).await?;
                 Ok(Prefetched { items, subscriptions, ..Prefetched::default() })
             }
         }
@@ -198,23 +198,29 @@ impl Service {
     }
 
     /// Reads the data for the departure of an entity from a node.
-    async fn departure(&self, turn: &mut NodeGuard, entity: &BareJid) -> Result<Prefetched, Error> {
-        let mut facts = Prefetched::default();
-        if turn.node().is_some_and(|node| node.config.tempsub) {
-            facts.enrolled = self.enrolled_of(turn, entity).await?;
+    async fn departure(
+        &self,
+        guard: &mut NodeGuard,
+        entity: &BareJid,
+    ) -> Result<Prefetched, Error> {
+        let mut prefetched = Prefetched::default();
+        if guard.node().is_some_and(|node| node.config.tempsub) {
+            prefetched.enrolled = self.enrolled_of(guard, entity).await?;
         }
-        if turn.node().is_some_and(|node| node.config.purge_offline) {
-            turn.wait_committed().await;
-            let last = self.last_item(turn).await?;
-            facts.newest = last.iter().map(|item| (**item).clone()).collect();
+        if guard.node().is_some_and(|node| node.config.purge_offline) {
+            guard.wait_committed().await;
+            let last = self.last_item(guard).await?;
+            prefetched.newest = last.iter().map(|item| (**item).clone()).collect();
         }
-        Ok(facts)
+        Ok(prefetched)
     }
 
     /// Reads a page of a publisher's items, at a node that removes them when the publisher goes offline.
-    async fn own_items(&self, turn: &NodeGuard, own: &OwnItems<'_>) -> Result<Prefetched, Error> {
+    async fn own_items(&self, guard: &NodeGuard, own: &OwnItems<'_>) -> Result<Prefetched, Error> {
         let is_concerned = |node: &&Node| presence_change::loses_own_items(node, own.publisher);
-        let Some(node) = turn.node().filter(is_concerned) else { return Ok(Prefetched::default()) };
+        let Some(node) = guard.node().filter(is_concerned) else {
+            return Ok(Prefetched::default());
+        };
         let edge = own
             .after
             .map_or(PageBound::At(0), |position| PageBound::After(ItemRef::Position(position)));
@@ -223,24 +229,28 @@ impl Service {
             ItemFilter { publisher: Some(own.publisher.clone().into()), ..ItemFilter::default() };
         let listing = ItemQuery { page, order: ItemOrder::default(), filter };
         let budget = ItemBudget::stored(self.policies().limits().max_reply_bytes);
-        turn.wait_committed().await;
+        guard.wait_committed().await;
         let listed = self.store.list(&node.id, &listing, &budget).await;
-        let listed = listed.map_err(|error| self.memory.on_store_error(&node.id, error))?;
+        let listed = listed.map_err(|error| self.state.on_store_error(&node.id, error))?;
         let listed = listed.unwrap_or_else(ItemPage::empty);
         let more_after = listed.more_after();
         Ok(Prefetched { items: listed.part.entries, more_after, ..Prefetched::default() })
     }
 
     /// Returns the JIDs of an entity that an owner subscribed to a node.
-    async fn enrolled_of(&self, turn: &NodeGuard, entity: &BareJid) -> Result<HashSet<Jid>, Error> {
-        let Some(node) = turn.node() else { return Ok(HashSet::new()) };
+    async fn enrolled_of(
+        &self,
+        guard: &NodeGuard,
+        entity: &BareJid,
+    ) -> Result<HashSet<Jid>, Error> {
+        let Some(node) = guard.node() else { return Ok(HashSet::new()) };
         let subscribed: Vec<_> = node.subscriptions_of_address(entity).cloned().collect();
-        if !turn.wait_committed().await {
+        if !guard.wait_committed().await {
             // A commit failed, so the store is incomplete. The decision under this guard fails as well.
             return Ok(HashSet::new());
         }
         let enrolled = self.store.enrolled_among(&node.id, &subscribed).await;
-        enrolled.map_err(|error| self.memory.on_store_error(&node.id, error))
+        enrolled.map_err(|error| self.state.on_store_error(&node.id, error))
     }
 
     /// Returns `true` if a rule refuses the actor whatever the store contains.
@@ -278,7 +288,7 @@ impl Service {
         let replaced = self.publishers_of(id, &self.named(new)).await?;
         let page = PageRequest::first(2 * new.len().min(self.policies().limits().max_batch));
         let oldest = self.store.page_of_ids(id, &page, 0, usize::MAX).await;
-        let oldest = oldest.map_err(|error| self.memory.on_store_error(id, error))?;
+        let oldest = oldest.map_err(|error| self.state.on_store_error(id, error))?;
         let oldest = oldest.unwrap_or_else(ResultPage::empty);
         Ok(ExistingItems {
             former: None,
@@ -295,20 +305,20 @@ impl Service {
     async fn publishers(
         &self,
         actor: &Actor,
-        turn: &NodeGuard,
+        guard: &NodeGuard,
         new: &[NewItem],
     ) -> Result<BTreeMap<ItemId, BareJid>, Error> {
         let named = self.named(new);
-        let Some(node) = turn.node().filter(|_| !named.is_empty()) else {
+        let Some(node) = guard.node().filter(|_| !named.is_empty()) else {
             return Ok(BTreeMap::new());
         };
-        if !turn.underway().changes_any(&named) {
+        if !guard.pending_commits().changes_any(&named) {
             let found = self.publishers_of(&node.id, &named).await?;
             if found.values().all(|publisher| *publisher == actor.bare()) {
                 return Ok(found);
             }
         }
-        turn.wait_committed().await;
+        guard.wait_committed().await;
         self.publishers_of(&node.id, &named).await
     }
 
@@ -319,7 +329,7 @@ impl Service {
         named: &[ItemId],
     ) -> Result<BTreeMap<ItemId, BareJid>, Error> {
         let publishers = self.store.publishers(id, named).await;
-        publishers.map_err(|error| self.memory.on_store_error(id, error))
+        publishers.map_err(|error| self.state.on_store_error(id, error))
     }
 
     /// Returns the item ids in a request, at most as many as a batch may have.
@@ -328,15 +338,15 @@ impl Service {
         names.filter_map(|item| item.id.clone()).collect()
     }
 
-    async fn item_for_new_subscribers(&self, turn: &mut NodeGuard) -> Result<Vec<Item>, Error> {
+    async fn item_for_new_subscribers(&self, guard: &mut NodeGuard) -> Result<Vec<Item>, Error> {
         let sends = |node: &Node| node.config.send_last_published_item.is_on_sub();
-        if !turn.node().is_some_and(sends) {
+        if !guard.node().is_some_and(sends) {
             return Ok(Vec::new());
         }
-        if matches!(turn.last(), LastItem::Unread) {
-            turn.wait_committed().await;
+        if matches!(guard.last(), LastItem::Unread) {
+            guard.wait_committed().await;
         }
-        let last = self.last_item(turn).await?;
+        let last = self.last_item(guard).await?;
         Ok(last.iter().map(|item| (**item).clone()).collect())
     }
 }

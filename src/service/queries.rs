@@ -36,9 +36,9 @@ impl Service {
     /// # Errors
     /// As [`configure::configuration`].
     pub async fn configuration(&self, actor: &Actor, id: &NodeId) -> Result<Configuration, Error> {
-        let turn = self.lock_committed(id).await?;
+        let guard = self.lock_committed(id).await?;
         let found =
-            configure::configuration(turn.node(), &self.context(&self.policies(), id, actor));
+            configure::configuration(guard.node(), &self.context(&self.policies(), id, actor));
         self.resolve_redirect(id, found).await
     }
 
@@ -51,9 +51,9 @@ impl Service {
         actor: &Actor,
         id: &NodeId,
     ) -> Result<Vec<(BareJid, Affiliation)>, Error> {
-        let turn = self.lock_committed(id).await?;
+        let guard = self.lock_committed(id).await?;
         let found =
-            affiliations::affiliations(turn.node(), &self.context(&self.policies(), id, actor));
+            affiliations::affiliations(guard.node(), &self.context(&self.policies(), id, actor));
         self.resolve_redirect(id, found).await
     }
 
@@ -68,10 +68,10 @@ impl Service {
         page: &PageRequest<String>,
         fits: impl FnMut(&Subscription) -> bool,
     ) -> Result<ResultPage<Subscription>, Error> {
-        let turn = self.lock_committed(id).await?;
+        let guard = self.lock_committed(id).await?;
         let policies = self.policies();
         let cx = self.context(&policies, id, actor);
-        let found = subscriptions::subscriptions(turn.node(), page, fits, &cx);
+        let found = subscriptions::subscriptions(guard.node(), page, fits, &cx);
         self.resolve_redirect(id, found).await
     }
 
@@ -80,9 +80,9 @@ impl Service {
     /// # Errors
     /// As [`subscription_options::options`].
     pub async fn options(&self, actor: &Actor, request: &GetOptions) -> Result<OptionsForm, Error> {
-        let turn = self.lock_committed(&request.node).await?;
+        let guard = self.lock_committed(&request.node).await?;
         let found = subscription_options::options(
-            turn.node(),
+            guard.node(),
             request,
             &self.context(&self.policies(), &request.node, actor),
         );
@@ -94,9 +94,9 @@ impl Service {
     /// # Errors
     /// As [`subscription_options::default`].
     pub async fn default_options(&self, actor: &Actor, id: &NodeId) -> Result<OptionsForm, Error> {
-        let (turn, contacts) = self.settled_turn_with_contacts(id).await?;
+        let (guard, contacts) = self.lock_committed_with_roster(id).await?;
         let found = subscription_options::default(
-            turn.node(),
+            guard.node(),
             &self.context_with(&self.policies(), id, actor, contacts.as_deref()),
         );
         self.resolve_redirect(id, found).await
@@ -111,9 +111,9 @@ impl Service {
         actor: &Actor,
         id: &NodeId,
     ) -> Result<Vec<BareJid>, Error> {
-        let (turn, contacts) = self.settled_turn_with_contacts(id).await?;
+        let (guard, contacts) = self.lock_committed_with_roster(id).await?;
         let found = public_subscriptions::subscribers(
-            turn.node(),
+            guard.node(),
             &self.context_with(&self.policies(), id, actor, contacts.as_deref()),
         );
         self.resolve_redirect(id, found).await
@@ -124,9 +124,9 @@ impl Service {
     /// # Errors
     /// As [`discover::meta_data`].
     pub async fn meta_data(&self, actor: &Actor, id: &NodeId) -> Result<MetaData, Error> {
-        let (turn, contacts) = self.settled_turn_with_contacts(id).await?;
+        let (guard, contacts) = self.lock_committed_with_roster(id).await?;
         let found = discover::meta_data(
-            turn.node(),
+            guard.node(),
             self.store.is_durable(),
             &self.context_with(&self.policies(), id, actor, contacts.as_deref()),
         );
@@ -140,30 +140,30 @@ impl Service {
     /// page does not exist; [`NotImplemented`](gjallar_pubsub::Error::NotImplemented) if the node has more items than
     /// can be sorted.
     pub async fn retrieve(&self, actor: &Actor, request: &Retrieve) -> Result<Retrieved, Error> {
-        let (mut turn, contacts) = self.settled_turn_with_contacts(&request.node).await?;
+        let (mut guard, contacts) = self.lock_committed_with_roster(&request.node).await?;
         let allowed = retrieve::retrieve(
-            turn.node(),
+            guard.node(),
             request,
             &self.context_with(&self.policies(), &request.node, actor, contacts.as_deref()),
         );
         self.resolve_redirect(&request.node, allowed).await?;
-        let node = turn.node().ok_or(gjallar_pubsub::Error::NodeNotFound)?;
+        let node = guard.node().ok_or(gjallar_pubsub::Error::NodeNotFound)?;
         let attribution = Attribution::of(node, &node.config);
         let budget = ItemBudget::rendered(self.policies().limits(), attribution.clone());
-        let part = self.selected(&mut turn, request, &budget).await?;
+        let part = self.selected(&mut guard, request, &budget).await?;
         Ok(Retrieved { part, attribution })
     }
 
     /// Returns the items selected by a request, as many as fit.
     async fn selected(
         &self,
-        turn: &mut NodeGuard,
+        guard: &mut NodeGuard,
         request: &Retrieve,
         budget: &ItemBudget,
     ) -> Result<ResultPage<Arc<Item>>, Error> {
         let page = match &request.selection {
             Selection::Recent(1) if request.order == ItemOrder::default() => {
-                let entries: Vec<_> = self.last_item(turn).await?.into_iter().collect();
+                let entries: Vec<_> = self.last_item(guard).await?.into_iter().collect();
                 let total = self.item_count(&request.node).await?;
                 let index = total.checked_sub(entries.len());
                 return Ok(ResultPage { entries, index, total: Some(total) });
@@ -171,7 +171,7 @@ impl Service {
             Selection::Ids(ids) => {
                 let items = self.store.items(&request.node, ids, budget).await;
                 let mut items =
-                    items.map_err(|error| self.memory.on_store_error(&request.node, error))?;
+                    items.map_err(|error| self.state.on_store_error(&request.node, error))?;
                 items.entries.sort_by_key(|item| request.order.by.of(item));
                 if request.order.is_descending {
                     items.entries.reverse();
@@ -179,7 +179,7 @@ impl Service {
                 return Ok(items.map(Arc::new));
             }
             Selection::Page(page) => {
-                let node = turn.node().ok_or(gjallar_pubsub::Error::NodeNotFound)?;
+                let node = guard.node().ok_or(gjallar_pubsub::Error::NodeNotFound)?;
                 ItemRef::page(node, page, request.order)
             }
             Selection::Recent(number) if request.order.is_descending => {
@@ -192,16 +192,19 @@ impl Service {
     }
 
     /// Returns the newest item of a node without pending commits.
-    pub(super) async fn last_item(&self, turn: &mut NodeGuard) -> Result<Option<Arc<Item>>, Error> {
-        let last = match (turn.last(), turn.node()) {
+    pub(super) async fn last_item(
+        &self,
+        guard: &mut NodeGuard,
+    ) -> Result<Option<Arc<Item>>, Error> {
+        let last = match (guard.last(), guard.node()) {
             (LastItem::None, _) | (LastItem::Unread, None) => None,
             (LastItem::Item(item), _) => Some(item),
             (LastItem::Unread, Some(node)) => {
                 let id = node.id.clone();
                 let last = self.store.page(&id, &PageRequest::last(1), usize::MAX).await;
-                let last = last.map_err(|error| self.memory.on_store_error(&id, error))?;
+                let last = last.map_err(|error| self.state.on_store_error(&id, error))?;
                 let last = last.and_then(|mut part| part.entries.pop()).map(Arc::new);
-                turn.set_last(last.as_ref());
+                guard.set_last(last.as_ref());
                 last
             }
         };
@@ -211,7 +214,7 @@ impl Service {
     /// Returns the number of items of a node.
     pub(super) async fn item_count(&self, id: &NodeId) -> Result<usize, Error> {
         let none = self.store.page_of_ids(id, &PageRequest::first(0), 0, 0).await;
-        let none = none.map_err(|error| self.memory.on_store_error(id, error))?;
+        let none = none.map_err(|error| self.state.on_store_error(id, error))?;
         Ok(none.and_then(|none| none.total).unwrap_or_default())
     }
 
@@ -227,17 +230,17 @@ impl Service {
         page: &PageRequest<ItemId>,
         entry_bytes: usize,
     ) -> Result<ResultPage<(ItemId, ArchiveId)>, Error> {
-        let (turn, contacts) = self.settled_turn_with_contacts(id).await?;
+        let (guard, contacts) = self.lock_committed_with_roster(id).await?;
         let allowed = retrieve::list(
-            turn.node(),
+            guard.node(),
             &self.context_with(&self.policies(), id, actor, contacts.as_deref()),
         );
         self.resolve_redirect(id, allowed).await?;
-        let node = turn.node().ok_or(gjallar_pubsub::Error::NodeNotFound)?;
+        let node = guard.node().ok_or(gjallar_pubsub::Error::NodeNotFound)?;
         let page = ItemRef::page(node, page, ItemOrder::default());
         let max_bytes = self.policies().limits().max_reply_bytes;
         let ids = self.store.page_of_ids(id, &page, entry_bytes, max_bytes).await;
-        let ids = ids.map_err(|error| self.memory.on_store_error(id, error))?;
+        let ids = ids.map_err(|error| self.state.on_store_error(id, error))?;
         let ids = ids.ok_or(gjallar_pubsub::Error::ItemNotFound)?;
         Ok(ids.map(|(id, position)| (id, ArchiveId { epoch: node.epoch, position })))
     }
@@ -262,7 +265,7 @@ impl Service {
         let own: HashMap<_, _> = own.into_iter().rev().collect();
         let is_listed = |summary: &NodeSummary| {
             let affiliation = own.get(&summary.node).copied().unwrap_or(Affiliation::None);
-            !self.memory.nodes.is_quarantined(&summary.node)
+            !self.state.nodes.is_quarantined(&summary.node)
                 && discover::is_listed(summary, actor, affiliation, filter)
         };
         let size = |node: &NodeSummary| {
@@ -276,12 +279,12 @@ impl Service {
             PageBound::Last => PageBound::Last,
         };
         let page = PageRequest { max: page.max, edge };
-        if self.memory.census.total() <= MAX_COUNTED_NODES {
+        if self.state.node_counts.total() <= MAX_COUNTED_NODES {
             let mut listed = Vec::new();
             let mut unread = PageRequest::first(PAGE);
             loop {
                 let found = self.store.nodes(&unread).await.map_err(Error::Unknown)?;
-                let found = self.memory.quarantine_damaged(found);
+                let found = self.state.quarantine_damaged(found);
                 let Some((last, _)) = found.last() else { break };
                 unread.edge = PageBound::After(*last);
                 listed.extend(found.into_iter().filter(|(_, node)| is_listed(node)));
@@ -300,7 +303,7 @@ impl Service {
         let (mut entries, mut passed, mut is_cut) = (Vec::new(), 0, false);
         while !is_cut {
             let found = self.store.nodes(&unread).await.map_err(Error::Unknown)?;
-            let mut found = self.memory.quarantine_damaged(found);
+            let mut found = self.state.quarantine_damaged(found);
             if page.is_backward() {
                 found.reverse();
             }
@@ -340,7 +343,7 @@ impl Service {
     ) -> Result<NodeNumber, Error> {
         for node in discover::names_of_edge(edge) {
             let found = self.store.summary(&node).await;
-            let found = found.map_err(|error| self.memory.on_store_error(&node, error))?;
+            let found = found.map_err(|error| self.state.on_store_error(&node, error))?;
             if let Some((cursor, summary)) = found
                 && summary.is_edge(edge)
                 && is_listed(&summary)
@@ -384,7 +387,7 @@ impl Service {
         node: Option<&NodeId>,
         mut entries: Vec<(NodeId, T)>,
     ) -> Result<Vec<(NodeId, T)>, Error> {
-        if node.is_some_and(|node| self.memory.nodes.is_quarantined(node)) {
+        if node.is_some_and(|node| self.state.nodes.is_quarantined(node)) {
             return Err(Error::Quarantined);
         }
         entries.retain(|(other, _)| node.is_none_or(|node| node == other));

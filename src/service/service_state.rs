@@ -17,10 +17,10 @@ use super::{
 /// Cached nodes, window of the event log, trackers and counters.
 pub(super) struct ServiceState {
     pub(super) nodes: NodeCache,
-    pub(super) outbox: Arc<LogWindow>,
+    pub(super) log_window: Arc<LogWindow>,
     pub(super) aliases: Aliases,
     pub(super) bounces: BounceTracker,
-    pub(super) census: NodeCounts,
+    pub(super) node_counts: NodeCounts,
     pub(super) deadlines: TimerQueue,
     pub(super) delays: Delays,
     pub(super) presences: Arc<PresenceTracker>,
@@ -37,13 +37,13 @@ impl ServiceState {
     pub(super) fn on_committed(
         &self,
         id: &NodeId,
-        underway: &PendingCommits,
+        pending_commits: &PendingCommits,
         changes: &Changes,
         before: Option<Epoch>,
         committed: &CommitReceipt,
     ) {
         self.metrics.evictions.inc_by(committed.evicted);
-        self.census.count(id, underway.on_committed(changes).as_ref(), changes);
+        self.node_counts.count(id, pending_commits.on_committed(changes).as_ref(), changes);
         for change in changes.iter() {
             if let Change::Subscribed(jid) | Change::SubscriptionRequested(jid) = change {
                 self.aliases.add(jid.to_bare());
@@ -55,7 +55,7 @@ impl ServiceState {
             self.presences.unwatch(id);
         }
         if let Some(epoch) = before {
-            self.outbox.revoke(epoch, changes.unsubscribed());
+            self.log_window.revoke(epoch, changes.unsubscribed());
         }
     }
 

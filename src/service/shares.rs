@@ -33,7 +33,7 @@ impl Shares {
         Self { max, all: Load::default(), of: HashMap::new() }
     }
 
-    pub(super) fn hold_to(&mut self, max: Load) {
+    pub(super) fn set_limits(&mut self, max: Load) {
         self.max = max;
     }
 

@@ -58,7 +58,7 @@ pub struct Resources {
 
 #[derive(Debug, Default)]
 struct ResourceTable {
-    gone: HashMap<Jid, Gone>,
+    missing: HashMap<Jid, Missing>,
     checks: HashMap<u64, Check>,
     /// Resources checked in this round.
     checked: HashSet<Jid>,
@@ -68,7 +68,7 @@ struct ResourceTable {
 
 /// Record of a resource that was found missing in each check since a time.
 #[derive(Clone, Copy, Debug)]
-struct Gone {
+struct Missing {
     since: Timestamp,
     checks: u32,
 }
@@ -134,12 +134,12 @@ impl Resources {
         &self,
         number: u64,
         from: &Jid,
-        of_it: bool,
+        is_own: bool,
         answer: PingAnswer,
     ) -> Option<CheckResult> {
         let mut table = self.table();
         let check = table.checks.get_mut(&number)?;
-        if check.resource.to_bare() != from.to_bare() || (check.resource == *from) != of_it {
+        if check.resource.to_bare() != from.to_bare() || (check.resource == *from) != is_own {
             return None;
         }
         let content = match answer {
@@ -147,7 +147,7 @@ impl Resources {
             answer => {
                 let resource = self.end(&mut table, number)?;
                 return Some(match answer {
-                    PingAnswer::There if of_it => {
+                    PingAnswer::There if is_own => {
                         table.found(&resource);
                         CheckResult::Present(resource)
                     }
@@ -157,7 +157,7 @@ impl Resources {
             }
         };
         match check.first.take() {
-            Some((first_of_it, first)) if first_of_it != of_it => {
+            Some((first_is_own, first)) if first_is_own != is_own => {
                 let resource = self.end(&mut table, number)?;
                 if first != content {
                     table.found(&resource);
@@ -169,7 +169,7 @@ impl Resources {
                 })
             }
             _ => {
-                check.first = Some((of_it, content));
+                check.first = Some((is_own, content));
                 None
             }
         }
@@ -184,25 +184,25 @@ impl Resources {
     /// Records that a resource has sent something.
     pub fn is_there(&self, jid: &Jid) {
         let mut table = self.table();
-        if !table.gone.is_empty() {
-            table.gone.remove(jid);
+        if !table.missing.is_empty() {
+            table.missing.remove(jid);
         }
     }
 
     /// Records that a resource was found missing. Returns `true` if that happened in enough checks, over at least
     /// `seconds`.
-    fn found_gone(&self, jid: &Jid, now: Timestamp, seconds: u64) -> bool {
+    fn found_missing(&self, jid: &Jid, now: Timestamp, seconds: u64) -> bool {
         let mut table = self.table();
-        if table.gone.len() >= MAX_RESOURCES && !table.gone.contains_key(jid) {
+        if table.missing.len() >= MAX_RESOURCES && !table.missing.contains_key(jid) {
             return false;
         }
-        let gone = table.gone.entry(jid.clone()).or_insert(Gone { since: now, checks: 0 });
-        gone.checks = gone.checks.saturating_add(1);
-        gone.checks >= MIN_CHECKS && now >= gone.since.later_by(seconds.saturating_mul(1000))
+        let missing = table.missing.entry(jid.clone()).or_insert(Missing { since: now, checks: 0 });
+        missing.checks = missing.checks.saturating_add(1);
+        missing.checks >= MIN_CHECKS && now >= missing.since.later_by(seconds.saturating_mul(1000))
     }
 
     /// Returns `true` if a resource has to be checked in this round, the first time that the resource is passed.
-    fn takes_turn(&self, jid: &Jid) -> bool {
+    fn needs_check(&self, jid: &Jid) -> bool {
         let mut table = self.table();
         table.checked.len() < MAX_RESOURCES && table.checked.insert(jid.clone())
     }
@@ -215,7 +215,7 @@ impl Resources {
 impl ResourceTable {
     /// Records that a resource replied to a ping.
     fn found(&mut self, resource: &Jid) {
-        self.gone.remove(resource);
+        self.missing.remove(resource);
         if self.reached.len() < MAX_DOMAINS {
             self.reached.insert(resource.domain().as_str().to_owned());
         }
@@ -226,7 +226,7 @@ impl Service {
     /// Returns the checks of resources.
     #[must_use]
     pub fn resources(&self) -> &Resources {
-        &self.memory.resources
+        &self.state.resources
     }
 
     /// Returns the time until the next round of checks; `None` if checks are disabled.
@@ -248,20 +248,21 @@ impl Service {
         let edge = after.map_or(PageBound::At(0), PageBound::After);
         // After a failure of the store the node is checked in the next round.
         let found = self.store.nodes(&PageRequest { max: 1, edge }).await.ok()?;
-        let (cursor, summary) = self.memory.quarantine_damaged(found).pop()?;
-        let Ok(turn) = self.lock_node(&summary.node).await else {
+        let (cursor, summary) = self.state.quarantine_damaged(found).pop()?;
+        let Ok(guard) = self.lock_node(&summary.node).await else {
             return Some((Vec::new(), cursor));
         };
-        let subscribers = turn.node().into_iter().flat_map(Node::subscribers);
+        let subscribers = guard.node().into_iter().flat_map(Node::subscribers);
         let resources =
             subscribers.filter(|jid| !jid.is_bare() && !self.presence_tracker().is_available(jid));
-        let resources = resources.filter(|jid| self.resources().takes_turn(jid)).cloned().collect();
+        let resources =
+            resources.filter(|jid| self.resources().needs_check(jid)).cloned().collect();
         Some((resources, cursor))
     }
 
     /// Processes the result of a check.
     pub async fn checked(&self, result: &CheckResult) {
-        let presences = &self.memory.presences;
+        let presences = &self.state.presences;
         match result {
             CheckResult::Present(jid) if presences.confirm(jid) => {
                 self.do_or_retry(PresenceTask::Arrive { jid: jid.clone(), gone_since: None }).await;
@@ -269,7 +270,7 @@ impl Service {
             CheckResult::Present(_) => {}
             CheckResult::Absent(jid) => {
                 presences.deny(jid);
-                self.found_gone(jid).await;
+                self.found_missing(jid).await;
             }
             CheckResult::Unknown(jid) => presences.leave_open(jid),
             CheckResult::Unreachable(jid) => presences.query_failed(jid),
@@ -277,22 +278,21 @@ impl Service {
     }
 
     /// Handles a missing resource: ends its subscriptions after enough checks.
-    async fn found_gone(&self, jid: &Jid) {
+    async fn found_missing(&self, jid: &Jid) {
         let seconds = self.policies().limits().dead_resource_seconds;
-        if seconds == 0 || !self.resources().found_gone(jid, (self.clock)(), seconds) {
+        if seconds == 0 || !self.resources().found_missing(jid, (self.clock)(), seconds) {
             return;
         }
         // A failure is retried in the next round.
         let entity = jid.to_bare();
         let Ok(own) = self.store.subscriptions_of(&entity).await else { return };
-        let own =
-            self.memory.quarantine_damaged(own).into_iter().filter(|(_, own)| own.jid == *jid);
+        let own = self.state.quarantine_damaged(own).into_iter().filter(|(_, own)| own.jid == *jid);
         let nodes: HashSet<_> = own.map(|(node, _)| node).collect();
         let actor = Actor { jid: jid.clone(), ..self.timer_actor.clone() };
         let (mut subscriptions, mut failures) = (0, 0);
         for node in &nodes {
-            let rule = |node: Option<&Node>, facts: &Prefetched, cx: &Context<'_>| {
-                match facts.enrolled.contains(jid) {
+            let rule = |node: Option<&Node>, prefetched: &Prefetched, cx: &Context<'_>| {
+                match prefetched.enrolled.contains(jid) {
                     // The end of such a subscription would show an owner that the resource is absent.
                     true => Err(gjallar_pubsub::Error::NotSubscribed),
                     false => unsubscribe_undeliverable::gone(node, jid, cx),

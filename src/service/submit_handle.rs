@@ -20,9 +20,9 @@ impl<A: Send + 'static> SubmitHandle<A> {
     pub(super) fn begin<O: 'static>(
         respond: impl FnOnce(O) -> A + Send + 'static,
     ) -> (impl FnOnce(O) + Send + 'static, Self) {
-        let (done, settled) = oneshot::channel();
+        let (sender, receiver) = oneshot::channel();
         // The receiver may be dropped.
-        (move |outcome| drop(done.send(respond(outcome))), Self(settled))
+        (move |outcome| drop(sender.send(respond(outcome))), Self(receiver))
     }
 }
 

@@ -12,7 +12,7 @@ use gjallar_pubsub::{NodeId, Timestamp};
 /// Queue of nodes by their deadlines, with the earliest deadline of each node.
 #[derive(Debug, Default)]
 pub(super) struct TimerQueue {
-    known: Mutex<TimerTable>,
+    table: Mutex<TimerTable>,
     changed: Notify,
 }
 
@@ -25,39 +25,39 @@ struct TimerTable {
 impl TimerQueue {
     /// Adds a deadline of a node, unless the node has an earlier one.
     pub(super) fn add(&self, node: &NodeId, at: Timestamp) {
-        let mut known = self.known();
-        let TimerTable { in_order, of_nodes } = &mut *known;
+        let mut table = self.table();
+        let TimerTable { in_order, of_nodes } = &mut *table;
         let before = of_nodes.entry(node.clone()).or_insert(Timestamp(u64::MAX));
         if at < *before {
             in_order.remove(&(*before, node.clone()));
             *before = at;
             in_order.insert((at, node.clone()));
-            drop(known);
+            drop(table);
             self.changed.notify_one();
         }
     }
 
     /// Removes a deleted node.
     pub(super) fn remove(&self, node: &NodeId) {
-        let mut known = self.known();
-        if let Some(at) = known.of_nodes.remove(node) {
-            known.in_order.remove(&(at, node.clone()));
+        let mut table = self.table();
+        if let Some(at) = table.of_nodes.remove(node) {
+            table.in_order.remove(&(at, node.clone()));
         }
     }
 
     /// Returns the earliest deadline.
     pub(super) fn first(&self) -> Option<Timestamp> {
-        self.known().in_order.first().map(|(at, _)| *at)
+        self.table().in_order.first().map(|(at, _)| *at)
     }
 
     /// Takes the node with the earliest deadline, if that has passed.
     pub(super) fn pop_due(&self, now: Timestamp) -> Option<NodeId> {
-        let mut known = self.known();
-        if known.in_order.first()?.0 > now {
+        let mut table = self.table();
+        if table.in_order.first()?.0 > now {
             return None;
         }
-        let (_, node) = known.in_order.pop_first()?;
-        known.of_nodes.remove(&node);
+        let (_, node) = table.in_order.pop_first()?;
+        table.of_nodes.remove(&node);
         Some(node)
     }
 
@@ -66,8 +66,8 @@ impl TimerQueue {
         self.changed.notified().await;
     }
 
-    fn known(&self) -> MutexGuard<'_, TimerTable> {
-        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    fn table(&self) -> MutexGuard<'_, TimerTable> {
+        self.table.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -85,6 +85,6 @@ mod tests {
         assert_eq!(deadlines.first(), Some(now.later_by(1)));
         assert_eq!(deadlines.pop_due(now.later_by(1)), Some(here));
         assert_eq!(deadlines.pop_due(now.later_by(1)), None);
-        assert!(deadlines.known().of_nodes.is_empty());
+        assert!(deadlines.table().of_nodes.is_empty());
     }
 }

@@ -32,8 +32,8 @@ impl Service {
     /// Counts a truncated reply about a node, or about the list of nodes (`None`), to a requester that did not request
     /// a page.
     pub fn note_truncation(&self, actor: &Actor, node: Option<&NodeId>) {
-        self.memory.metrics.truncations.inc();
-        if self.memory.truncations.is_new(node, actor.bare()) {
+        self.state.metrics.truncations.inc();
+        if self.state.truncations.is_new(node, actor.bare()) {
             warn!(
                 event = "reply_truncated",
                 node = node.map(NodeId::as_str),

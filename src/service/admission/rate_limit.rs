@@ -34,13 +34,13 @@ pub(crate) enum RateExceeded {
 /// allowance.
 #[derive(Debug)]
 pub(crate) struct RequestLimiter {
-    requests: Gauges,
-    others: Gauges,
+    requests: Limiters,
+    others: Limiters,
     rates: watch::Receiver<RateLimits>,
 }
 
 #[derive(Debug)]
-struct Gauges {
+struct Limiters {
     jids: GcraLimiter,
     domains: GcraLimiter,
 }
@@ -48,7 +48,7 @@ struct Gauges {
 impl RequestLimiter {
     pub(crate) fn new(mut rates: watch::Receiver<RateLimits>) -> Self {
         let current = *rates.borrow_and_update();
-        Self { requests: Gauges::new(current), others: Gauges::new(current), rates }
+        Self { requests: Limiters::new(current), others: Limiters::new(current), rates }
     }
 
     /// Checks and counts a stanza of a JID.
@@ -60,20 +60,20 @@ impl RequestLimiter {
     ) -> Result<(), RateExceeded> {
         if self.rates.has_changed().unwrap_or(false) {
             let rates = *self.rates.borrow_and_update();
-            self.requests.hold_to(rates);
-            self.others.hold_to(rates);
+            self.requests.set_limits(rates);
+            self.others.set_limits(rates);
         }
-        let gauges = if needs_answer { &mut self.requests } else { &mut self.others };
-        gauges.check(from, now)
+        let limiters = if needs_answer { &mut self.requests } else { &mut self.others };
+        limiters.check(from, now)
     }
 }
 
-impl Gauges {
+impl Limiters {
     fn new(RateLimits { per_jid, per_domain }: RateLimits) -> Self {
         Self { jids: GcraLimiter::new(per_jid), domains: GcraLimiter::new(per_domain) }
     }
 
-    fn hold_to(&mut self, RateLimits { per_jid, per_domain }: RateLimits) {
+    fn set_limits(&mut self, RateLimits { per_jid, per_domain }: RateLimits) {
         self.jids.interval = interval(per_jid);
         self.domains.interval = interval(per_domain);
     }
@@ -94,7 +94,7 @@ impl Gauges {
 struct GcraLimiter {
     interval: Duration,
     until: HashMap<String, Instant>,
-    most: usize,
+    max: usize,
 }
 
 fn interval(per_second: u32) -> Duration {
@@ -103,7 +103,7 @@ fn interval(per_second: u32) -> Duration {
 
 impl GcraLimiter {
     fn new(per_second: u32) -> Self {
-        Self { interval: interval(per_second), until: HashMap::new(), most: MAX_REMEMBERED }
+        Self { interval: interval(per_second), until: HashMap::new(), max: MAX_REMEMBERED }
     }
 
     fn check(&mut self, name: &str, now: Instant) -> bool {
@@ -115,14 +115,14 @@ impl GcraLimiter {
             return false;
         }
         match self.until.get_mut(name) {
-            Some(there) => *there = until,
+            Some(current) => *current = until,
             None => {
                 self.until.insert(name.to_owned(), until);
             }
         }
-        if self.until.len() > self.most {
+        if self.until.len() > self.max {
             self.until.retain(|_, until| *until > now);
-            self.most = MAX_REMEMBERED.max(2 * self.until.len());
+            self.max = MAX_REMEMBERED.max(2 * self.until.len());
         }
         true
     }
@@ -132,33 +132,33 @@ impl GcraLimiter {
 mod tests {
     use super::*;
 
-    fn meter(per_jid: u32, per_domain: u32) -> RequestLimiter {
+    fn limiter(per_jid: u32, per_domain: u32) -> RequestLimiter {
         RequestLimiter::new(watch::channel(RateLimits { per_jid, per_domain }).1)
     }
 
     #[test]
     fn burst_of_a_sender_is_ten_seconds_of_its_rate() {
-        let (mut meter, now) = (meter(5, 0), Instant::now());
+        let (mut limiter, now) = (limiter(5, 0), Instant::now());
         for request in 0..50 {
             let resource = format!("a@x/{request}");
-            assert_eq!(meter.check(&resource, true, now), Ok(()));
+            assert_eq!(limiter.check(&resource, true, now), Ok(()));
         }
         for spelling in ["a@x/r", "A@x/r", "a@X", "ａ@x"] {
-            assert_eq!(meter.check(spelling, true, now), Err(RateExceeded::Jid), "{spelling}");
+            assert_eq!(limiter.check(spelling, true, now), Err(RateExceeded::Jid), "{spelling}");
         }
-        assert_eq!(meter.check("b@x/r", true, now), Ok(()));
-        assert_eq!(meter.check("a@x/r", false, now), Ok(()), "presence is counted for itself");
+        assert_eq!(limiter.check("b@x/r", true, now), Ok(()));
+        assert_eq!(limiter.check("a@x/r", false, now), Ok(()), "presence is counted for itself");
         let later = now + Duration::from_secs(1);
         for _ in 0..5 {
-            assert_eq!(meter.check("a@x", true, later), Ok(()));
+            assert_eq!(limiter.check("a@x", true, later), Ok(()));
         }
-        assert_eq!(meter.check("a@x", true, later), Err(RateExceeded::Jid));
+        assert_eq!(limiter.check("a@x", true, later), Err(RateExceeded::Jid));
         for request in 0..50 {
             let spelling = ["ssss@x", "sßs@x", "ßß@x"][request % 3];
-            assert_eq!(meter.check(spelling, true, now), Ok(()));
+            assert_eq!(limiter.check(spelling, true, now), Ok(()));
         }
         assert_eq!(
-            meter.check("ssß@x", true, now),
+            limiter.check("ssß@x", true, now),
             Err(RateExceeded::Jid),
             "it may be the same account"
         );
@@ -166,40 +166,43 @@ mod tests {
 
     #[test]
     fn new_rate_applies_at_once() {
-        let (rates, held) = watch::channel(RateLimits { per_jid: 1, per_domain: 0 });
-        let (mut meter, now) = (RequestLimiter::new(held), Instant::now());
-        let taken = |meter: &mut RequestLimiter| {
-            (0..1000).filter(|_| meter.check("a@x", true, now).is_ok()).count()
+        let (rates, receiver) = watch::channel(RateLimits { per_jid: 1, per_domain: 0 });
+        let (mut limiter, now) = (RequestLimiter::new(receiver), Instant::now());
+        let taken = |limiter: &mut RequestLimiter| {
+            (0..1000).filter(|_| limiter.check("a@x", true, now).is_ok()).count()
         };
-        assert_eq!(taken(&mut meter), 10);
+        assert_eq!(taken(&mut limiter), 10);
         rates.send_replace(RateLimits { per_jid: 0, per_domain: 0 });
-        assert_eq!(taken(&mut meter), 1000);
+        assert_eq!(taken(&mut limiter), 1000);
         rates.send_replace(RateLimits { per_jid: 0, per_domain: 2 });
-        assert_eq!(taken(&mut meter), 20);
+        assert_eq!(taken(&mut limiter), 20);
     }
 
     #[test]
     fn a_domain_has_a_rate_of_its_own() {
-        let (mut meter, now) = (meter(0, 1), Instant::now());
+        let (mut limiter, now) = (limiter(0, 1), Instant::now());
         for user in 0..10 {
-            assert_eq!(meter.check(&format!("u{user}@x/r"), true, now), Ok(()));
+            assert_eq!(limiter.check(&format!("u{user}@x/r"), true, now), Ok(()));
         }
-        assert_eq!(meter.check("another@x", true, now), Err(RateExceeded::Domain));
-        assert_eq!(meter.check("X", true, now), Err(RateExceeded::Domain));
-        assert_eq!(meter.check("another@y", true, now), Ok(()));
+        assert_eq!(limiter.check("another@x", true, now), Err(RateExceeded::Domain));
+        assert_eq!(limiter.check("X", true, now), Err(RateExceeded::Domain));
+        assert_eq!(limiter.check("another@y", true, now), Ok(()));
         for user in 0..10 {
-            assert_eq!(meter.check(&format!("u{user}@bücher.example"), true, now), Ok(()));
+            assert_eq!(limiter.check(&format!("u{user}@bücher.example"), true, now), Ok(()));
         }
-        assert_eq!(meter.check("u@xn--bcher-kva.example/r", true, now), Err(RateExceeded::Domain));
+        assert_eq!(
+            limiter.check("u@xn--bcher-kva.example/r", true, now),
+            Err(RateExceeded::Domain)
+        );
     }
 
     #[test]
     fn idle_senders_are_evicted() {
-        let (mut meter, mut now) = (meter(1000, 0), Instant::now());
+        let (mut limiter, mut now) = (limiter(1000, 0), Instant::now());
         for user in 0..50_000 {
             now += Duration::from_millis(1);
-            assert_eq!(meter.check(&format!("u{user}@x"), true, now), Ok(()));
+            assert_eq!(limiter.check(&format!("u{user}@x"), true, now), Ok(()));
         }
-        assert!(meter.requests.jids.until.len() <= MAX_REMEMBERED + 1);
+        assert!(limiter.requests.jids.until.len() <= MAX_REMEMBERED + 1);
     }
 }

@@ -14,14 +14,14 @@ impl Revocations {
     /// Returns `true` if a recipient has lost the entitlement to the entry with this number.
     #[must_use]
     pub fn has(&self, recipient: &Jid, entry: u64, notification: &LogEntry) -> bool {
-        self.0.as_ref().is_some_and(|lost| {
+        self.0.as_ref().is_some_and(|revoked| {
             let mut own = notification.subscriptions_of(recipient);
-            own.any(|jid| lost.get(&*jid).is_some_and(|next| entry < *next))
+            own.any(|jid| revoked.get(&*jid).is_some_and(|next| entry < *next))
         })
     }
 
     pub(in crate::service) fn len(&self) -> usize {
-        self.0.as_ref().map_or(0, |lost| lost.len())
+        self.0.as_ref().map_or(0, |revoked| revoked.len())
     }
 
     /// Revokes all entries before `next` for these entities. Revocations that concern no pending entry are removed;
@@ -32,10 +32,10 @@ impl Revocations {
         next: u64,
         first: u64,
     ) {
-        let lost = Arc::make_mut(self.0.get_or_insert_default());
-        if lost.len() == lost.capacity() {
-            lost.retain(|_, next| *next > first);
+        let revoked = Arc::make_mut(self.0.get_or_insert_default());
+        if revoked.len() == revoked.capacity() {
+            revoked.retain(|_, next| *next > first);
         }
-        lost.extend(jids.map(|jid| (jid.clone(), next)));
+        revoked.extend(jids.map(|jid| (jid.clone(), next)));
     }
 }

@@ -24,9 +24,9 @@ use super::revocations::Revocations;
 use crate::service::shares::{Load, Shares};
 
 /// Maximum number of log entries that are trimmed at once.
-const MAX_FORGOTTEN: usize = 500;
+const MAX_TRIMMED: usize = 500;
 /// Approximate bytes of a revoked subscription in memory.
-const LOST_BYTES: usize = 100;
+const REVOCATION_BYTES: usize = 100;
 
 /// Log entry with its recipients.
 #[derive(Debug)]
@@ -37,7 +37,7 @@ pub struct WindowEntry {
     pub recipients: Recipients,
     /// Number of the entry within this process.
     pub number: u64,
-    debt: Option<LogPosition>,
+    position: Option<LogPosition>,
     bytes: usize,
     /// Account whose share of the limits the entry uses; `None` for a restored entry.
     owner: Option<AccountKey>,
@@ -63,16 +63,16 @@ pub struct Cursor {
 
 /// Reservation of room for one entry, made before a commit.
 #[derive(Debug)]
-pub(in crate::service) struct Room {
-    outbox: Arc<LogWindow>,
+pub(in crate::service) struct Reservation {
+    window: Arc<LogWindow>,
     owner: AccountKey,
     bytes: usize,
     recipients: Recipients,
 }
 
-impl Drop for Room {
+impl Drop for Reservation {
     fn drop(&mut self) {
-        self.outbox.queue().release(Some(&self.owner), self.bytes, &self.recipients);
+        self.window.queue().release(Some(&self.owner), self.bytes, &self.recipients);
     }
 }
 
@@ -89,7 +89,7 @@ pub struct LogWindow {
 
 #[derive(Debug)]
 struct Queue {
-    waiting: VecDeque<Arc<WindowEntry>>,
+    pending: VecDeque<Arc<WindowEntry>>,
     /// Number of the oldest pending entry.
     first: u64,
     shares: Shares,
@@ -99,12 +99,12 @@ struct Queue {
     /// Pending entries by node.
     nodes: HashMap<Epoch, NodeEntries>,
     /// Nodes with restored entries for implicit subscriptions, to which no roster has been applied since.
-    unchecked: HashSet<NodeId>,
+    awaiting_rosters: HashSet<NodeId>,
     /// Acknowledged log positions that are not trimmed yet.
-    told: Told,
+    acknowledged: Told,
     /// Number of acknowledged stanzas, and number of those whose entries are trimmed.
-    told_stanzas: u64,
-    forgotten_stanzas: u64,
+    acknowledged_stanzas: u64,
+    trimmed_stanzas: u64,
     /// Number of revocations at nodes with pending entries.
     losses: u64,
     /// Number of releases of more room than was counted as used.
@@ -118,7 +118,7 @@ struct NodeEntries {
     /// Numbers of the entries for implicit subscriptions.
     interested: VecDeque<u64>,
     /// Subscriptions revoked while entries of the node were pending.
-    lost: Revocations,
+    revocations: Revocations,
 }
 
 impl LogWindow {
@@ -126,16 +126,16 @@ impl LogWindow {
     #[must_use]
     pub fn new(max: Load, key: u64) -> Self {
         let queue = Queue {
-            waiting: VecDeque::new(),
+            pending: VecDeque::new(),
             first: 0,
             shares: Shares::new(max),
             audiences: HashMap::new(),
             parts: HashMap::new(),
             nodes: HashMap::new(),
-            unchecked: HashSet::new(),
-            told: Told::default(),
-            told_stanzas: 0,
-            forgotten_stanzas: 0,
+            awaiting_rosters: HashSet::new(),
+            acknowledged: Told::default(),
+            acknowledged_stanzas: 0,
+            trimmed_stanzas: 0,
             losses: 0,
             miscounts: Counter::default(),
         };
@@ -161,7 +161,7 @@ impl LogWindow {
 
     /// Replaces the limits.
     pub(in crate::service) fn set_limits(&self, max: Load) {
-        self.queue().shares.hold_to(max);
+        self.queue().shares.set_limits(max);
     }
 
     /// Reserves room for a log entry with these recipients, in the share of the node's creator.
@@ -173,46 +173,46 @@ impl LogWindow {
         owner: &AccountKey,
         notification: &LogEntry,
         recipients: &Recipients,
-    ) -> Result<Room, &'static str> {
+    ) -> Result<Reservation, &'static str> {
         let mut queue = self.queue();
         let bytes = notification.size();
         queue.shares.check(owner, queue.load(bytes, recipients))?;
         queue.take(Some(owner), bytes, recipients);
         let (owner, recipients) = (owner.clone(), recipients.clone());
-        Ok(Room { outbox: Arc::clone(self), owner, bytes, recipients })
+        Ok(Reservation { window: Arc::clone(self), owner, bytes, recipients })
     }
 
     /// Returns an empty window with the same limits.
-    pub(in crate::service) fn emptied(&self) -> Arc<Self> {
+    pub(in crate::service) fn empty_copy(&self) -> Arc<Self> {
         Arc::new(Self::new(self.queue().shares.max(), self.key))
     }
 
     /// Appends an entry and releases its reservation. The recipients may differ from those of the reservation.
     pub(in crate::service) fn append(
         &self,
-        room: Room,
+        reservation: Reservation,
         notification: Arc<LogEntry>,
         recipients: Recipients,
-        debt: Option<LogPosition>,
+        position: Option<LogPosition>,
     ) {
-        self.queue().push(notification, recipients, debt, Some(room.owner.clone()));
-        drop(room);
+        self.queue().push(notification, recipients, position, Some(reservation.owner.clone()));
+        drop(reservation);
         self.changed.notify_one();
     }
 
     /// Returns the log positions that are pending or not trimmed yet.
     pub(in crate::service) fn known(&self) -> HashSet<LogPosition> {
         let queue = self.queue();
-        let waiting = queue.waiting.iter().filter_map(|telling| telling.debt);
-        waiting.chain(queue.told.debts.iter().copied()).collect()
+        let pending = queue.pending.iter().filter_map(|entry| entry.position);
+        pending.chain(queue.acknowledged.debts.iter().copied()).collect()
     }
 
     /// Appends entries read from the store, except those with a position that was known before the read.
     pub(in crate::service) fn restore(&self, owed: Vec<Owed>, known: &HashSet<LogPosition>) {
         let mut queue = self.queue();
-        for Owed { debt, notification, recipients } in owed {
-            if !known.contains(&debt) {
-                queue.push(Arc::new(notification), recipients, Some(debt), None);
+        for Owed { debt: position, notification, recipients } in owed {
+            if !known.contains(&position) {
+                queue.push(Arc::new(notification), recipients, Some(position), None);
             }
         }
         drop(queue);
@@ -231,25 +231,25 @@ impl LogWindow {
         }
         let mut queue = self.queue();
         let (next, first) = (queue.next(), queue.first);
-        if let Some(NodeEntries { lost, .. }) = queue.nodes.get_mut(&node) {
-            let before = lost.len();
-            lost.add(entities, next, first);
-            let now = lost.len();
+        if let Some(NodeEntries { revocations, .. }) = queue.nodes.get_mut(&node) {
+            let before = revocations.len();
+            revocations.add(entities, next, first);
+            let now = revocations.len();
             queue.losses += 1;
-            queue.less(None, Load::of_bytes(before * LOST_BYTES));
-            queue.shares.add(None, Load::of_bytes(now * LOST_BYTES));
+            queue.reduce(None, Load::of_bytes(before * REVOCATION_BYTES));
+            queue.shares.add(None, Load::of_bytes(now * REVOCATION_BYTES));
         }
     }
 
     /// Revokes pending notifications of recipients without an explicit or implicit subscription to a node.
     pub(in crate::service) fn retain_subscribed(&self, node: &Node) {
         let mut audiences = HashMap::new();
-        for telling in &self.queue().waiting {
-            let LogEntry { event_id: place, audience, .. } = &*telling.notification;
-            if place.epoch == node.epoch
+        for entry in &self.queue().pending {
+            let LogEntry { event_id, audience, .. } = &*entry.notification;
+            if event_id.epoch == node.epoch
                 && matches!(audience, Audience::Subscribers | Audience::Listed(_))
             {
-                audiences.insert(telling.recipients.id(), telling.recipients.clone());
+                audiences.insert(entry.recipients.id(), entry.recipients.clone());
             }
         }
         let all = audiences.values().flat_map(|audience| audience.iter());
@@ -267,38 +267,38 @@ impl LogWindow {
     pub(in crate::service) fn caps_recipients(&self, node: Epoch) -> Vec<Recipients> {
         let queue = self.queue();
         let mut known = HashSet::new();
-        let lists = queue.of_interested(node).filter(|recipients| known.insert(recipients.id()));
+        let lists =
+            queue.implicit_recipients(node).filter(|recipients| known.insert(recipients.id()));
         lists.cloned().collect()
     }
 
     /// Returns `true` if a node has pending notifications of implicit subscriptions.
     pub(in crate::service) fn has_interested(&self, node: Epoch) -> bool {
-        self.queue().of_interested(node).any(|recipients| !recipients.is_empty())
+        self.queue().implicit_recipients(node).any(|recipients| !recipients.is_empty())
     }
 
     /// Defers restored entries for implicit subscriptions until rosters are applied. Returns their nodes.
     pub(in crate::service) fn await_rosters(&self) -> Vec<NodeId> {
         let mut queue = self.queue();
-        let waiting = queue.waiting.iter().map(|telling| &telling.notification);
-        let of_interested = waiting.filter(|one| matches!(one.audience, Audience::Interested(_)));
-        let nodes: HashSet<_> =
-            of_interested.map(|notification| notification.node.clone()).collect();
-        queue.unchecked.clone_from(&nodes);
+        let pending = queue.pending.iter().map(|entry| &entry.notification);
+        let interested = pending.filter(|entry| matches!(entry.audience, Audience::Interested(_)));
+        let nodes: HashSet<_> = interested.map(|notification| notification.node.clone()).collect();
+        queue.awaiting_rosters.clone_from(&nodes);
         nodes.into_iter().collect()
     }
 
     /// Records that a roster was applied to a node, or that the node needs none.
     pub(in crate::service) fn note_rosters(&self, node: &NodeId) {
-        if self.queue().unchecked.remove(node) {
+        if self.queue().awaiting_rosters.remove(node) {
             self.changed.notify_one();
         }
     }
 
     /// Returns `true` if the recipients of an entry depend on a roster that has not been read.
     #[must_use]
-    pub fn awaits_rosters(&self, telling: &WindowEntry) -> bool {
-        let LogEntry { node, audience, .. } = &*telling.notification;
-        matches!(audience, Audience::Interested(_)) && self.queue().unchecked.contains(node)
+    pub fn awaits_rosters(&self, entry: &WindowEntry) -> bool {
+        let LogEntry { node, audience, .. } = &*entry.notification;
+        matches!(audience, Audience::Interested(_)) && self.queue().awaiting_rosters.contains(node)
     }
 
     /// Returns the recipient lists of pending presence-based notifications, in sending order.
@@ -309,20 +309,20 @@ impl LogWindow {
             let LogEntry { audience, variant: view, .. } = notification;
             view.shows.is_some() && !matches!(audience, Audience::Interested(_))
         };
-        let some = queue.waiting.iter().filter(|telling| needs_presence(&telling.notification));
-        let some = some.filter(|telling| known.insert(telling.recipients.id()));
-        some.map(|telling| telling.recipients.clone()).collect()
+        let some = queue.pending.iter().filter(|entry| needs_presence(&entry.notification));
+        let some = some.filter(|entry| known.insert(entry.recipients.id()));
+        some.map(|entry| entry.recipients.clone()).collect()
     }
 
     /// Returns the revocations at the node of an entry. They do not apply to explicit recipients.
     #[must_use]
-    pub fn lost(&self, telling: &WindowEntry) -> Revocations {
-        if let Audience::Explicit(_) = telling.notification.audience {
+    pub fn lost(&self, entry: &WindowEntry) -> Revocations {
+        if let Audience::Explicit(_) = entry.notification.audience {
             return Revocations::default();
         }
         let queue = self.queue();
-        let node = queue.nodes.get(&telling.notification.event_id.epoch);
-        node.map(|node| node.lost.clone()).unwrap_or_default()
+        let node = queue.nodes.get(&entry.notification.event_id.epoch);
+        node.map(|node| node.revocations.clone()).unwrap_or_default()
     }
 
     /// Returns the number of revocations at nodes with pending entries.
@@ -341,7 +341,7 @@ impl LogWindow {
     #[must_use]
     pub fn size(&self) -> (usize, usize) {
         let queue = self.queue();
-        (queue.waiting.len(), queue.shares.all().bytes)
+        (queue.pending.len(), queue.shares.all().bytes)
     }
 
     /// Returns the number of recipients of the pending entries and of the reservations.
@@ -353,7 +353,7 @@ impl LogWindow {
     /// Returns the time of the oldest pending event, in milliseconds since 1970.
     #[must_use]
     pub fn oldest(&self) -> Option<u64> {
-        self.queue().waiting.front().map(|telling| telling.notification.occurred_at.0)
+        self.queue().pending.front().map(|entry| entry.notification.occurred_at.0)
     }
 
     /// Returns the number of the next entry.
@@ -366,14 +366,14 @@ impl LogWindow {
     pub fn acknowledge(&self, position: Cursor, stanzas: u64) {
         let mut queue = self.queue();
         while queue.first < position.number
-            && let Some(telling) = queue.waiting.pop_front()
+            && let Some(entry) = queue.pending.pop_front()
         {
             queue.first += 1;
-            queue.forget(&telling);
-            queue.told.debts.extend(telling.debt);
+            queue.release_entry(&entry);
+            queue.acknowledged.debts.extend(entry.position);
         }
-        queue.told.partly = queue.partly(position).into_iter().collect();
-        queue.told_stanzas = stanzas;
+        queue.acknowledged.partly = queue.partial(position).into_iter().collect();
+        queue.acknowledged_stanzas = stanzas;
         drop(queue);
         self.confirmed.notify_one();
     }
@@ -383,14 +383,15 @@ impl LogWindow {
     pub fn confirm_finally(&self, end: Cursor, mut deferred: Vec<Cursor>, stanzas: u64) {
         let mut queue = self.queue();
         let numbers: HashSet<_> = deferred.iter().map(|position| position.number).collect();
-        let sent = queue.waiting.iter().take_while(|telling| telling.number < end.number);
-        let complete = sent.filter(|telling| !numbers.contains(&telling.number));
-        let debts: Vec<_> = complete.filter_map(|telling| telling.debt).collect();
-        queue.told.debts.extend(debts);
+        let sent = queue.pending.iter().take_while(|entry| entry.number < end.number);
+        let complete = sent.filter(|entry| !numbers.contains(&entry.number));
+        let debts: Vec<_> = complete.filter_map(|entry| entry.position).collect();
+        queue.acknowledged.debts.extend(debts);
         deferred.push(end);
         deferred.sort_by_key(|position| Reverse(position.recipients));
-        queue.told.partly = deferred.into_iter().filter_map(|part| queue.partly(part)).collect();
-        queue.told_stanzas = stanzas;
+        queue.acknowledged.partly =
+            deferred.into_iter().filter_map(|part| queue.partial(part)).collect();
+        queue.acknowledged_stanzas = stanzas;
     }
 
     /// Records whether the server confirms the stanzas that are sent.
@@ -406,39 +407,39 @@ impl LogWindow {
 
     /// Waits for acknowledged entries that are not trimmed yet.
     pub(in crate::service) async fn confirmed(&self) {
-        while self.told().is_none() {
+        while self.acknowledged().is_none() {
             self.confirmed.notified().await;
         }
     }
 
     /// Returns the acknowledged positions that are not trimmed yet, and the number of stanzas sent for them; at most
     /// the first 500.
-    pub(in crate::service) fn told(&self) -> Option<(Told, u64)> {
+    pub(in crate::service) fn acknowledged(&self) -> Option<(Told, u64)> {
         let queue = self.queue();
-        if let Some(first) = queue.told.debts.get(..MAX_FORGOTTEN) {
-            let told = Told { debts: first.to_vec(), partly: Vec::new() };
-            return Some((told, queue.forgotten_stanzas));
+        if let Some(first) = queue.acknowledged.debts.get(..MAX_TRIMMED) {
+            let acknowledged = Told { debts: first.to_vec(), partly: Vec::new() };
+            return Some((acknowledged, queue.trimmed_stanzas));
         }
-        (queue.told_stanzas > queue.forgotten_stanzas || !queue.told.debts.is_empty())
-            .then(|| (queue.told.clone(), queue.told_stanzas))
+        (queue.acknowledged_stanzas > queue.trimmed_stanzas || !queue.acknowledged.debts.is_empty())
+            .then(|| (queue.acknowledged.clone(), queue.acknowledged_stanzas))
     }
 
     /// Records that the store has trimmed this many of the acknowledged positions, and that none of the first `stanzas`
     /// stanzas can be repeated. Returns the number of stanzas that were repeatable before.
     pub fn forgotten(&self, debts: usize, stanzas: u64) -> u64 {
         let mut queue = self.queue();
-        queue.told.debts.drain(..debts);
-        let news = stanzas.saturating_sub(queue.forgotten_stanzas);
-        queue.forgotten_stanzas += news;
+        queue.acknowledged.debts.drain(..debts);
+        let newly_trimmed = stanzas.saturating_sub(queue.trimmed_stanzas);
+        queue.trimmed_stanzas += newly_trimmed;
         drop(queue);
         self.changed.notify_one();
-        news
+        newly_trimmed
     }
 
     /// Returns the number of the first `sent` stanzas that are sent again after a crash.
     #[must_use]
     pub fn repeatable(&self, sent: u64) -> u64 {
-        sent.saturating_sub(self.queue().forgotten_stanzas)
+        sent.saturating_sub(self.queue().trimmed_stanzas)
     }
 
     /// Waits until entries may have become available for sending.
@@ -453,23 +454,23 @@ impl LogWindow {
 
 impl Queue {
     fn next(&self) -> u64 {
-        self.first + self.waiting.len() as u64
+        self.first + self.pending.len() as u64
     }
 
     fn get(&self, number: u64) -> Option<&Arc<WindowEntry>> {
         let index = usize::try_from(number.checked_sub(self.first)?).ok()?;
-        self.waiting.get(index)
+        self.pending.get(index)
     }
 
     /// Returns the log position of a partly delivered entry, and the last recipient that was sent its notification.
-    fn partly(&self, position: Cursor) -> Option<(LogPosition, Jid)> {
-        let telling = self.get(position.number)?;
+    fn partial(&self, position: Cursor) -> Option<(LogPosition, Jid)> {
+        let entry = self.get(position.number)?;
         let last = position.recipients.checked_sub(1)?;
-        telling.debt.zip(telling.recipients.iter_from(last).next().cloned())
+        entry.position.zip(entry.recipients.iter_from(last).next().cloned())
     }
 
     /// Returns the recipients of each pending entry for implicit subscriptions to a node.
-    fn of_interested(&self, node: Epoch) -> impl Iterator<Item = &Recipients> {
+    fn implicit_recipients(&self, node: Epoch) -> impl Iterator<Item = &Recipients> {
         let numbers = self.nodes.get(&node).into_iter().flat_map(|node| &node.interested);
         numbers.filter_map(|number| Some(&self.get(*number)?.recipients))
     }
@@ -523,12 +524,12 @@ impl Queue {
                 }
             }
         }
-        self.less(owner, load);
+        self.reduce(owner, load);
     }
 
     /// Reduces the load of an owner. A load that was never added is a defect: it is counted, and the load stays too low
     /// instead of blocking all room.
-    fn less(&mut self, owner: Option<&AccountKey>, load: Load) {
+    fn reduce(&mut self, owner: Option<&AccountKey>, load: Load) {
         let was_there = self.shares.remove(owner, load);
         debug_assert!(was_there, "{load:?} of {owner:?} was not counted");
         if !was_there {
@@ -537,18 +538,18 @@ impl Queue {
     }
 
     /// Releases the load of an entry that is no longer pending.
-    fn forget(&mut self, telling: &WindowEntry) {
-        self.release(telling.owner.as_ref(), telling.bytes, &telling.recipients);
-        let epoch = telling.notification.event_id.epoch;
+    fn release_entry(&mut self, entry: &WindowEntry) {
+        self.release(entry.owner.as_ref(), entry.bytes, &entry.recipients);
+        let epoch = entry.notification.event_id.epoch;
         if let Some(node) = self.nodes.get_mut(&epoch) {
             node.entries = node.entries.saturating_sub(1);
-            if node.interested.front() == Some(&telling.number) {
+            if node.interested.front() == Some(&entry.number) {
                 node.interested.pop_front();
             }
             if node.entries == 0 {
-                let bytes = node.lost.len() * LOST_BYTES;
+                let bytes = node.revocations.len() * REVOCATION_BYTES;
                 self.nodes.remove(&epoch);
-                self.less(None, Load::of_bytes(bytes));
+                self.reduce(None, Load::of_bytes(bytes));
             }
         }
     }
@@ -557,7 +558,7 @@ impl Queue {
         &mut self,
         notification: Arc<LogEntry>,
         recipients: Recipients,
-        debt: Option<LogPosition>,
+        position: Option<LogPosition>,
         owner: Option<AccountKey>,
     ) {
         let bytes = notification.size();
@@ -568,7 +569,7 @@ impl Queue {
         if let Audience::Interested(_) = notification.audience {
             node.interested.push_back(number);
         }
-        let telling = WindowEntry { notification, recipients, number, debt, bytes, owner };
-        self.waiting.push_back(Arc::new(telling));
+        let entry = WindowEntry { notification, recipients, number, position, bytes, owner };
+        self.pending.push_back(Arc::new(entry));
     }
 }

@@ -32,7 +32,7 @@ impl Service {
         self.resources().is_there(jid);
         let now = (self.clock)();
         let age = shown.stamp.map(|at| Duration::from_millis(now.0.saturating_sub(at.0)));
-        if !self.memory.presences.note(jid, shown, age) {
+        if !self.state.presences.note(jid, shown, age) {
             return;
         }
         let sent = shown.stamp.map_or(now, |at| at.min(now));
@@ -49,7 +49,7 @@ impl Service {
     ) -> Result<(), Error> {
         let own = self.store.subscriptions_of(&jid.to_bare()).await.map_err(Error::Unknown)?;
         let mut nodes = BTreeSet::new();
-        for (node, own) in self.memory.quarantine_damaged(own) {
+        for (node, own) in self.state.quarantine_damaged(own) {
             let is_told = own.jid.is_bare() || own.jid == *jid;
             if is_told && own.state == SubscriptionState::Subscribed {
                 nodes.insert(node);
@@ -71,7 +71,7 @@ impl Service {
             }
         }
         // The capabilities of a resource that was available on an earlier connection are known already.
-        for node in self.memory.interests.of(jid) {
+        for node in self.state.interests.of(jid) {
             if let Err(error) = self.send_last_item(&node, jid).await {
                 self.retry(PresenceTask::SendLastItem { node, jid: jid.clone() }, &error);
             }
@@ -86,13 +86,13 @@ impl Service {
         jid: &Jid,
         gone_since: Option<Timestamp>,
     ) -> Result<usize, Error> {
-        if !self.memory.presences.is_available(jid) {
+        if !self.state.presences.is_available(jid) {
             return Ok(0);
         }
-        let mut turn = self.lock_committed(id).await?;
+        let mut guard = self.lock_committed(id).await?;
         let newest = match gone_since {
             None => {
-                self.last_item(&mut turn).await?.map(|item| (*item).clone()).into_iter().collect()
+                self.last_item(&mut guard).await?.map(|item| (*item).clone()).into_iter().collect()
             }
             Some(_) => {
                 let listing = ItemQuery::of(
@@ -103,22 +103,22 @@ impl Service {
                 self.listed(id, &listing, &budget).await?.part.entries
             }
         };
-        let sent = turn.node().map(|node| {
-            presence_change::on_available(node, jid, gone_since, &newest, &*self.fresh)
-        });
+        let sent = guard
+            .node()
+            .map(|node| presence_change::on_available(node, jid, gone_since, &newest, &*self.ids));
         let sent = sent.unwrap_or_default();
         let number = sent.len();
-        self.enqueue_ephemeral(&mut turn, sent);
+        self.enqueue_ephemeral(&mut guard, sent);
         Ok(number)
     }
 
     /// Waits for the next presence request that is still needed.
     pub async fn next_presence_request(&self) -> PresenceRequest {
         loop {
-            let request = self.memory.presences.next_request().await;
+            let request = self.state.presences.next_request().await;
             if !request.is_doubtful
                 || self.needs_presence(&request.entity).await
-                || self.memory.presences.release(&request.entity)
+                || self.state.presences.release(&request.entity)
             {
                 return request;
             }
@@ -127,16 +127,16 @@ impl Service {
 
     /// Returns `true` if a node needs the presence of an entity, or if that cannot be read.
     async fn needs_presence(&self, entity: &BareJid) -> bool {
-        if self.memory.presences.is_publisher(entity) {
+        if self.state.presences.is_publisher(entity) {
             return true;
         }
         let Ok(own) = self.store.subscriptions_of(entity).await else { return true };
-        let own = self.memory.quarantine_damaged(own).into_iter().map(|(node, _)| node);
-        let nodes: BTreeSet<_> = own.filter(|node| self.memory.presences.matters(node)).collect();
+        let own = self.state.quarantine_damaged(own).into_iter().map(|(node, _)| node);
+        let nodes: BTreeSet<_> = own.filter(|node| self.state.presences.matters(node)).collect();
         for (number, id) in nodes.iter().enumerate() {
-            let Ok(turn) = self.lock_node(id).await else { return true };
+            let Ok(guard) = self.lock_node(id).await else { return true };
             if number >= MAX_NODES
-                || turn.node().is_some_and(|n| presence_change::is_needed(n, entity))
+                || guard.node().is_some_and(|n| presence_change::is_needed(n, entity))
             {
                 return true;
             }
@@ -146,7 +146,7 @@ impl Service {
 
     /// Handles the refusal of an entity to share its presence. It is stored only if a node needs the presence.
     pub async fn on_presence_refused(&self, jid: &Jid) {
-        let (presences, entity) = (&self.memory.presences, jid.to_bare());
+        let (presences, entity) = (&self.state.presences, jid.to_bare());
         if presences.is_watched(&entity) {
             presences.refuse(&entity, self.needs_presence(&entity).await);
         }
@@ -156,7 +156,7 @@ impl Service {
     pub async fn remember_refusals(&self) {
         let mut failures = 0_u64;
         loop {
-            self.memory.presences.changed_refusals().await;
+            self.state.presences.changed_refusals().await;
             match self.write_refusals().await {
                 Ok(()) => failures = 0,
                 Err(error) => {
@@ -175,49 +175,52 @@ impl Service {
     }
 
     pub(in crate::service) async fn write_refusals(&self) -> Result<(), StoreError> {
-        let changed = self.memory.presences.unwritten_refusals();
+        let changed = self.state.presences.unwritten_refusals();
         self.store.set_presence_refusals(&changed).await?;
-        self.memory.presences.wrote_refusals(&changed);
+        self.state.presences.wrote_refusals(&changed);
         Ok(())
     }
 
     /// Handles unavailable presence of a resource; with a bare JID, of all resources of the entity. Ends temporary
     /// subscriptions and removes items that depend on the presence.
     pub async fn unavailable(&self, jid: &Jid) {
-        let went = self.memory.presences.remove(jid);
-        self.do_or_retry(PresenceTask::Depart(went)).await;
+        let departure = self.state.presences.remove(jid);
+        self.do_or_retry(PresenceTask::Depart(departure)).await;
     }
 
     /// Handles the answer to a ping: an entity that sent nothing since its probe counts as offline.
     pub async fn found_silent(&self, entity: &BareJid, ping: u64) {
-        if let Some(went) = self.memory.presences.give_up(entity, ping) {
-            self.do_or_retry(PresenceTask::Depart(went)).await;
+        if let Some(departure) = self.state.presences.give_up(entity, ping) {
+            self.do_or_retry(PresenceTask::Depart(departure)).await;
         }
     }
 
     pub(in crate::service) async fn departed(
         &self,
-        went: &UnavailablePresence,
+        departure: &UnavailablePresence,
     ) -> Result<(), Error> {
-        let bare = went.jid.to_bare();
+        let bare = departure.jid.to_bare();
         let subscriptions = self.store.subscriptions_of(&bare).await.map_err(Error::Unknown)?;
         let affiliations = self.store.affiliations_of(&bare).await.map_err(Error::Unknown)?;
         let subscribed =
-            self.memory.quarantine_damaged(subscriptions).into_iter().map(|(node, _)| node);
+            self.state.quarantine_damaged(subscriptions).into_iter().map(|(node, _)| node);
         let affiliated =
-            self.memory.quarantine_damaged(affiliations).into_iter().map(|(node, _)| node);
-        let published = match went.is_last {
-            true => self.memory.presences.published_at(&bare),
+            self.state.quarantine_damaged(affiliations).into_iter().map(|(node, _)| node);
+        let published = match departure.is_last {
+            true => self.state.presences.published_at(&bare),
             false => BTreeSet::new(),
         };
         let mut nodes: BTreeSet<_> = subscribed.chain(affiliated).collect();
         nodes.extend(published.iter().cloned());
         for node in nodes {
-            if !self.memory.presences.matters(&node) {
+            if !self.state.presences.matters(&node) {
                 continue;
             }
-            if let Err(error) = self.end_subscriptions_at(&node, went).await {
-                self.retry(PresenceTask::End { node: node.clone(), went: went.clone() }, &error);
+            if let Err(error) = self.end_subscriptions_at(&node, departure).await {
+                self.retry(
+                    PresenceTask::End { node: node.clone(), departure: departure.clone() },
+                    &error,
+                );
             }
             if published.contains(&node)
                 // Other requests are processed while a node with many items is searched.
@@ -237,15 +240,16 @@ impl Service {
     ) -> Result<(), Error> {
         let (mut after, mut max) = (None, presence_change::MAX_RETRACTED);
         loop {
-            if self.memory.presences.is_available(&publisher.clone().into()) {
+            if self.state.presences.is_available(&publisher.clone().into()) {
                 // The rest is retracted when the publisher becomes unavailable again.
-                self.memory.presences.publishes(id, publisher.clone());
+                self.state.presences.publishes(id, publisher.clone());
                 return Ok(());
             }
             let need = OwnItems { publisher, after, max };
-            let rule = |node: Option<&Node>, facts: &Prefetched, cx: &Context<'_>| {
-                let decision = presence_change::retract_own(node, publisher, &facts.items, cx)?;
-                Ok(decision.map(|()| facts.more_after))
+            let rule = |node: Option<&Node>, prefetched: &Prefetched, cx: &Context<'_>| {
+                let decision =
+                    presence_change::retract_own(node, publisher, &prefetched.items, cx)?;
+                Ok(decision.map(|()| prefetched.more_after))
             };
             let need = PrefetchRequest::Own(&need);
             match self.execute(&self.timer_actor, id, need, rule, |outcome| outcome).await.await {
@@ -264,18 +268,24 @@ impl Service {
     pub(in crate::service) async fn end_subscriptions_at(
         &self,
         id: &NodeId,
-        went: &UnavailablePresence,
+        departure: &UnavailablePresence,
     ) -> Result<(), Error> {
         // The resource may have become available again meanwhile.
-        if self.memory.presences.is_available(&went.jid) {
+        if self.state.presences.is_available(&departure.jid) {
             return Ok(());
         }
         // The departing entity is the actor, so it is not notified.
-        let actor = Actor { jid: went.jid.clone(), ..self.timer_actor.clone() };
-        let rule = |node: Option<&Node>, facts: &Prefetched, cx: &Context<'_>| {
-            presence_change::on_unavailable(node, went, facts.newest.last(), &facts.enrolled, cx)
+        let actor = Actor { jid: departure.jid.clone(), ..self.timer_actor.clone() };
+        let rule = |node: Option<&Node>, prefetched: &Prefetched, cx: &Context<'_>| {
+            presence_change::on_unavailable(
+                node,
+                departure,
+                prefetched.newest.last(),
+                &prefetched.enrolled,
+                cx,
+            )
         };
-        let entity = went.jid.to_bare();
+        let entity = departure.jid.to_bare();
         let need = PrefetchRequest::Departure(&entity);
         self.execute(&actor, id, need, rule, |outcome| outcome).await.await
     }

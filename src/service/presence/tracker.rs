@@ -58,7 +58,7 @@ const ANSWER_GRACE: Duration = Duration::from_secs(1);
 pub struct PresenceTracker {
     /// Number of notifications withheld because of presence.
     withheld: Withheld,
-    known: Mutex<PresenceTable>,
+    table: Mutex<PresenceTable>,
     asked: Notify,
     answered: Notify,
     probed: Notify,
@@ -118,7 +118,7 @@ struct PresenceTable {
     unconfirmed: VecDeque<Jid>,
     /// Queue of presence requests.
     requests: Requests,
-    wanted: HashMap<BareJid, Watch>,
+    watched: HashMap<BareJid, Watch>,
     /// Entities probed on this connection, with the time.
     probed: VecDeque<(Instant, BareJid)>,
     /// Entities that refused to share their presence.
@@ -129,15 +129,15 @@ struct PresenceTable {
     publishers: HashMap<BareJid, BTreeSet<NodeId>>,
     is_connected: bool,
     /// Time of the last eviction.
-    dropped: Option<Instant>,
+    evicted_at: Option<Instant>,
     /// Time until which events wait for presence on this connection; `None` before the first one.
     answers_until: Option<Instant>,
     /// Time at which the last connection broke.
     broken_at: Option<Instant>,
     /// Quotas per domain of available entities, of watched entities, and of refusals.
-    places: DomainQuota,
-    wanted_places: DomainQuota,
-    refused_places: DomainQuota,
+    available_quota: DomainQuota,
+    watched_quota: DomainQuota,
+    refusal_quota: DomainQuota,
 }
 
 /// State of a watched entity: one whose presence is needed.
@@ -224,18 +224,18 @@ impl Default for PresenceTable {
             before: HashMap::new(),
             unconfirmed: VecDeque::new(),
             requests: Requests::default(),
-            wanted: HashMap::new(),
+            watched: HashMap::new(),
             probed: VecDeque::new(),
             refused: HashSet::new(),
             unwritten_refusals: BTreeMap::new(),
             publishers: HashMap::new(),
             is_connected: false,
-            dropped: None,
+            evicted_at: None,
             answers_until: None,
             broken_at: None,
-            places: DomainQuota::new(MAX_ENTITIES),
-            wanted_places: DomainQuota::new(MAX_ENTITIES),
-            refused_places: DomainQuota::new(MAX_REFUSALS),
+            available_quota: DomainQuota::new(MAX_ENTITIES),
+            watched_quota: DomainQuota::new(MAX_ENTITIES),
+            refusal_quota: DomainQuota::new(MAX_REFUSALS),
         }
     }
 }
@@ -248,19 +248,19 @@ impl PresenceTracker {
 
     /// Returns the number of available entities.
     pub(in crate::service) fn len(&self) -> usize {
-        self.known().available.len()
+        self.table().available.len()
     }
 
     /// Adds a node of the store at the start that may need presence; its subscribers are watched once it is read.
     pub(in crate::service) fn begin_at(&self, node: &NodeId) {
-        let mut known = self.known();
-        known.nodes.insert(node.clone());
-        known.unread.insert(node.clone());
+        let mut table = self.table();
+        table.nodes.insert(node.clone());
+        table.unread.insert(node.clone());
     }
 
     /// Records that the subscribers of a node are watched, or that the node is quarantined.
     pub(in crate::service) fn note_read(&self, node: &NodeId) {
-        self.known().unread.remove(node);
+        self.table().unread.remove(node);
     }
 
     /// Makes restored notifications wait for the presence of these entities.
@@ -279,16 +279,16 @@ impl PresenceTracker {
         entities: impl Iterator<Item = BareJid>,
     ) {
         for entity in entities {
-            self.known().nodes.insert(node.clone());
+            self.table().nodes.insert(node.clone());
             self.request(&entity, creator);
         }
     }
 
     /// Records that items of a watched entity at a node are removed when the entity goes offline.
     pub(in crate::service) fn publishes(&self, node: &NodeId, entity: BareJid) {
-        let mut known = self.known();
-        if known.wanted.contains_key(&entity) {
-            let nodes = known.publishers.entry(entity).or_default();
+        let mut table = self.table();
+        if table.watched.contains_key(&entity) {
+            let nodes = table.publishers.entry(entity).or_default();
             if nodes.len() < MAX_PUBLISHED_AT {
                 nodes.insert(node.clone());
             }
@@ -297,26 +297,26 @@ impl PresenceTracker {
 
     /// Takes the nodes at which items of an entity are removed when it goes offline.
     pub(in crate::service) fn published_at(&self, entity: &BareJid) -> BTreeSet<NodeId> {
-        self.known().publishers.remove(entity).unwrap_or_default()
+        self.table().publishers.remove(entity).unwrap_or_default()
     }
 
     /// Returns `true` if there are nodes at which items of an entity are removed when it goes offline.
     pub(in crate::service) fn is_publisher(&self, entity: &BareJid) -> bool {
-        let known = self.known();
-        let nodes = known.publishers.get(entity);
-        nodes.is_some_and(|nodes| nodes.iter().any(|node| known.nodes.contains(node)))
+        let table = self.table();
+        let nodes = table.publishers.get(entity);
+        nodes.is_some_and(|nodes| nodes.iter().any(|node| table.nodes.contains(node)))
     }
 
     /// Removes a deleted node.
     pub(in crate::service) fn unwatch(&self, node: &NodeId) {
-        let mut known = self.known();
-        known.nodes.remove(node);
-        known.unread.remove(node);
+        let mut table = self.table();
+        table.nodes.remove(node);
+        table.unread.remove(node);
     }
 
     /// Returns `true` if a node needs presence.
     pub(in crate::service) fn matters(&self, node: &NodeId) -> bool {
-        self.known().nodes.contains(node)
+        self.table().nodes.contains(node)
     }
 
     /// Records that a resource is available; `age` is the age of its presence, if known. Returns `true` if the resource
@@ -329,25 +329,25 @@ impl PresenceTracker {
         shown: &PresenceUpdate,
         age: Option<Duration>,
     ) -> bool {
-        let mut known = self.known();
+        let mut table = self.table();
         let (entity, resource) = parts(jid);
-        known.note_activity(&entity);
-        let Some(is_new) = known.place(&entity, &resource, shown.show) else { return false };
-        let before = known.take_before(&entity, &resource);
+        table.note_activity(&entity);
+        let Some(is_new) = table.add_resource(&entity, &resource, shown.show) else { return false };
+        let before = table.take_before(&entity, &resource);
         let has_missed = before.is_some_and(|before| before.has_missed);
         let was_there = age.is_some_and(|age| match before {
             Some(before) => before.was_there(age),
-            None => shown.away_seconds.is_none() && known.was_there(&entity, age),
+            None => shown.away_seconds.is_none() && table.was_there(&entity, age),
         });
         // Presence without a timestamp is no answer to a probe, and says nothing about other resources.
         if age.is_some()
-            && !known.has_unconfirmed(&entity)
-            && let Some(watch) = known.wanted.get_mut(&entity)
+            && !table.has_unconfirmed(&entity)
+            && let Some(watch) = table.watched.get_mut(&entity)
         {
             watch.is_answered = true;
             watch.answered_at.get_or_insert_with(Instant::now);
         }
-        drop(known);
+        drop(table);
         self.asked.notify_one();
         self.answered.notify_one();
         let is_back = shown.away_seconds.is_some() && age.is_none();
@@ -357,12 +357,12 @@ impl PresenceTracker {
     /// Records that these resources were queried for their capabilities on this connection. Resources of earlier
     /// connections that are neither queried nor probed have to be pinged. Events wait for all these answers.
     pub fn await_answers(&self, resources: &[Jid]) {
-        let mut known = self.known();
+        let mut table = self.table();
         for jid in resources {
-            known.before_of(jid).for_each(|before| before.is_asked = true);
+            table.before_of(jid).for_each(|before| before.is_asked = true);
         }
-        known.queue_pings();
-        drop(known);
+        table.queue_pings();
+        drop(table);
         self.ping_queued.notify_one();
     }
 
@@ -370,11 +370,11 @@ impl PresenceTracker {
     pub async fn unconfirmed(&self) -> Jid {
         loop {
             {
-                let mut known = self.known();
-                while known.is_connected
-                    && let Some(jid) = known.unconfirmed.pop_front()
+                let mut table = self.table();
+                while table.is_connected
+                    && let Some(jid) = table.unconfirmed.pop_front()
                 {
-                    if known.before_of(&jid).any(|before| before.is_asked) {
+                    if table.before_of(&jid).any(|before| before.is_asked) {
                         return jid;
                     }
                 }
@@ -386,19 +386,19 @@ impl PresenceTracker {
     /// Records that a resource answered a query, so it is available as before. Returns `true` if the resource may have
     /// missed events. Events still wait for the answer to a probe, which may change the state of the resource.
     pub(in crate::service) fn confirm(&self, jid: &Jid) -> bool {
-        let mut known = self.known();
+        let mut table = self.table();
         let (entity, resource) = parts(jid);
-        known.note_activity(&entity);
-        let Some(before) = known.take_before(&entity, &resource) else { return false };
-        let is_placed = known.place(&entity, &resource, before.show).is_some();
-        if is_placed && known.is_unanswered(&entity) {
+        table.note_activity(&entity);
+        let Some(before) = table.take_before(&entity, &resource) else { return false };
+        let is_placed = table.add_resource(&entity, &resource, before.show).is_some();
+        if is_placed && table.is_unanswered(&entity) {
             let (is_asked, has_missed, is_denied) = (false, false, false);
             let is_unreachable = false;
             let confirmed =
                 PreviousResource { is_asked, has_missed, is_denied, is_unreachable, ..before };
-            known.before.entry(entity).or_default().insert(resource, confirmed);
+            table.before.entry(entity).or_default().insert(resource, confirmed);
         }
-        drop(known);
+        drop(table);
         self.asked.notify_one();
         self.answered.notify_one();
         is_placed && before.has_missed
@@ -406,7 +406,7 @@ impl PresenceTracker {
 
     /// Records that a queried resource is absent, or that its answer does not distinguish it from an absent one.
     pub fn deny(&self, jid: &Jid) {
-        for before in self.known().before_of(jid) {
+        for before in self.table().before_of(jid) {
             (before.is_asked, before.is_denied, before.is_unreachable) = (false, true, false);
         }
         self.answered.notify_one();
@@ -414,14 +414,14 @@ impl PresenceTracker {
 
     /// Records an answer that says nothing about the availability of the resource.
     pub fn leave_open(&self, jid: &Jid) {
-        self.known().before_of(jid).for_each(|before| before.is_asked = false);
+        self.table().before_of(jid).for_each(|before| before.is_asked = false);
         self.answered.notify_one();
     }
 
     /// Records that a query failed because the server of a resource is unreachable. The resource is queried again
     /// later.
     pub fn query_failed(&self, jid: &Jid) {
-        self.known().fail_query(jid);
+        self.table().fail_query(jid);
         self.failed.notify_one();
         self.answered.notify_one();
     }
@@ -429,17 +429,17 @@ impl PresenceTracker {
     /// Returns `true` if a resource is available; for a bare JID, if one of its resources is.
     pub(in crate::service) fn is_available(&self, jid: &Jid) -> bool {
         let (entity, resource) = parts(jid);
-        let known = self.known();
-        let resources = known.available.get(&entity);
+        let table = self.table();
+        let resources = table.available.get(&entity);
         resources.is_some_and(|all| jid.is_bare() || all.contains_key(&resource))
     }
 
     /// Records that a resource is unavailable; with a bare JID, all resources of the entity.
     pub(in crate::service) fn remove(&self, jid: &Jid) -> UnavailablePresence {
-        let mut known = self.known();
+        let mut table = self.table();
         let (entity, resource) = parts(jid);
-        known.note_activity(&entity);
-        let watch = known.wanted.get_mut(&entity);
+        table.note_activity(&entity);
+        let watch = table.watched.get_mut(&entity);
         // An entity that was not asked yet may have any number of other available resources.
         let is_open = !jid.is_bare()
             && watch.as_ref().is_some_and(|watch| watch.is_new && watch.asked_at.is_none());
@@ -448,31 +448,31 @@ impl PresenceTracker {
         }
         let none_is_known = match jid.is_bare() {
             true => {
-                known.before.remove(&entity);
-                known.answer(&entity);
+                table.before.remove(&entity);
+                table.answer(&entity);
                 true
             }
             false => {
-                let was_there = known.take_before(&entity, &resource).is_some();
+                let was_there = table.take_before(&entity, &resource).is_some();
                 // If the presence of an entity is unknown, some resources may be available.
-                known.available.get_mut(&entity).map_or(was_there, |resources| {
+                table.available.get_mut(&entity).map_or(was_there, |resources| {
                     resources.remove(&resource);
                     resources.is_empty()
                 })
             }
         };
-        if none_is_known && known.available.remove(&entity).is_some() {
-            known.places.release(entity.domain().as_str());
+        if none_is_known && table.available.remove(&entity).is_some() {
+            table.available_quota.release(entity.domain().as_str());
         }
         // Resources of an earlier connection may still be available, and others until a probe is answered.
         let is_last = none_is_known
             && !is_open
-            && !known.has_unconfirmed(&entity)
-            && !known.is_probe_awaited(&entity);
+            && !table.has_unconfirmed(&entity)
+            && !table.is_probe_awaited(&entity);
         if none_is_known && !is_last && !is_open {
-            known.ask_again(&entity);
+            table.ask_again(&entity);
         }
-        drop(known);
+        drop(table);
         self.asked.notify_one();
         self.answered.notify_one();
         UnavailablePresence { jid: jid.clone(), is_last }
@@ -483,8 +483,8 @@ impl PresenceTracker {
     #[must_use]
     pub fn availability(&self, jid: &Jid, shows: ShowSet, is_subscriber: bool) -> Availability {
         let (entity, resource) = parts(jid);
-        let mut known = self.known();
-        let resources = known.available.get(&entity);
+        let mut table = self.table();
+        let resources = table.available.get(&entity);
         let is_wanted = |resources: &BTreeMap<String, Show>| match jid.is_bare() {
             true => resources.values().any(|show| shows.has(*show)),
             false => resources.get(&resource).is_some_and(|show| shows.has(*show)),
@@ -494,21 +494,21 @@ impl PresenceTracker {
         }
         let is_known = resources.is_some();
         if is_subscriber {
-            drop(known);
+            drop(table);
             self.request(&entity, None);
-            known = self.known();
+            table = self.table();
         }
-        if known.is_awaited(jid) {
-            drop(known);
+        if table.is_awaited(jid) {
+            drop(table);
             self.ask_first(&entity);
             return Availability::Unknown;
         }
-        let is_assumed = known.may_be_available(jid, shows);
-        if !is_assumed || known.is_unreachable(jid) {
-            known.before_of(jid).for_each(|before| before.has_missed = true);
-            known.note_missed(&entity);
+        let is_assumed = table.may_be_available(jid, shows);
+        if !is_assumed || table.is_unreachable(jid) {
+            table.before_of(jid).for_each(|before| before.has_missed = true);
+            table.note_missed(&entity);
         }
-        drop(known);
+        drop(table);
         if is_assumed {
             return Availability::Assumed;
         }
@@ -522,22 +522,22 @@ impl PresenceTracker {
     #[must_use]
     pub fn is_unheard(&self, jid: &Jid) -> bool {
         let (entity, resource) = parts(jid);
-        let mut known = self.known();
-        let is_there = known.available.get(&entity).is_some_and(|all| all.contains_key(&resource));
-        let is_answered = known.wanted.get(&entity).is_some_and(|watch| watch.is_answered);
-        !is_there && !is_answered && known.before_of(jid).next().is_none()
+        let mut table = self.table();
+        let is_there = table.available.get(&entity).is_some_and(|all| all.contains_key(&resource));
+        let is_answered = table.watched.get(&entity).is_some_and(|watch| watch.is_answered);
+        !is_there && !is_answered && table.before_of(jid).next().is_none()
     }
 
     /// Returns `true` if events still wait for presence on this connection.
     #[must_use]
     pub fn is_waiting(&self) -> bool {
-        self.known().answers_until.is_none_or(|until| Instant::now() < until)
+        self.table().answers_until.is_none_or(|until| Instant::now() < until)
     }
 
     /// Waits until presence arrives, or until waiting events have to be checked again.
     pub async fn answers(&self) {
         let now = Instant::now();
-        let until = self.known().answers_until.unwrap_or(now).min(now + RECHECK_INTERVAL);
+        let until = self.table().answers_until.unwrap_or(now).min(now + RECHECK_INTERVAL);
         // In either case the waiting events are checked again.
         let _ = timeout_at(until, self.answered.notified()).await;
     }
@@ -545,17 +545,17 @@ impl PresenceTracker {
     /// Starts a new connection: all presence becomes unknown and is requested again. Events wait for entities that
     /// share their presence.
     pub fn connected(&self) {
-        let mut known = self.known();
+        let mut table = self.table();
         let now = Instant::now();
-        let is_first = known.answers_until.is_none();
-        known.is_connected = true;
-        known.answers_until = Some(now + PROBE_TIMEOUT);
-        known.keep_before(now);
-        known.places.clear();
-        known.probed.clear();
-        known.forget_released();
-        let PresenceTable { requests, wanted, broken_at, .. } = &mut *known;
-        for watch in wanted.values_mut() {
+        let is_first = table.answers_until.is_none();
+        table.is_connected = true;
+        table.answers_until = Some(now + PROBE_TIMEOUT);
+        table.keep_before(now);
+        table.available_quota.clear();
+        table.probed.clear();
+        table.forget_released();
+        let PresenceTable { requests, watched, broken_at, .. } = &mut *table;
+        for watch in watched.values_mut() {
             let was_cut_off = watch.was_cut_off(*broken_at);
             watch.is_new &= was_cut_off;
             watch.is_awaited = watch.is_given || (watch.is_awaited && was_cut_off);
@@ -571,30 +571,30 @@ impl PresenceTracker {
             // Events may wait for available entities.
             requests.clear();
             for is_awaited in [true, false] {
-                let some = wanted.iter().filter(|(_, watch)| watch.is_awaited == is_awaited);
+                let some = watched.iter().filter(|(_, watch)| watch.is_awaited == is_awaited);
                 some.for_each(|(entity, watch)| requests.push(entity, &watch.share, false));
             }
         }
-        drop(known);
+        drop(table);
         self.asked.notify_one();
         self.failed.notify_one();
     }
 
     /// Records that the connection broke.
     pub fn disconnected(&self) {
-        let mut known = self.known();
-        known.broken_at = Some(Instant::now());
-        known.is_connected = false;
+        let mut table = self.table();
+        table.broken_at = Some(Instant::now());
+        table.is_connected = false;
     }
 
     /// Records that an entity shares its presence and is probed.
     pub fn on_subscribed(&self, jid: &Jid) {
-        let (mut known, entity) = (self.known(), jid.to_bare());
-        if let Some(watch) = known.wanted.get_mut(&entity) {
+        let (mut table, entity) = (self.table(), jid.to_bare());
+        if let Some(watch) = table.watched.get_mut(&entity) {
             watch.is_given = true;
-            known.probe(entity);
+            table.probe(entity);
         }
-        drop(known);
+        drop(table);
         self.asked.notify_one();
         self.probed.notify_one();
     }
@@ -602,25 +602,25 @@ impl PresenceTracker {
     /// Records that the presence of an entity cannot be known now, for example while its server is unreachable. The
     /// presence is requested again later.
     pub fn cannot_know(&self, jid: &Jid) {
-        let (mut known, entity) = (self.known(), jid.to_bare());
-        if let Some(watch) = known.wanted.get_mut(&entity) {
+        let (mut table, entity) = (self.table(), jid.to_bare());
+        if let Some(watch) = table.watched.get_mut(&entity) {
             watch.unanswered = None;
         }
-        known.fail(&entity);
-        drop(known);
+        table.fail(&entity);
+        drop(table);
         self.failed.notify_one();
         self.answered.notify_one();
     }
 
     /// Returns `true` if there may be requests to repeat once a stanza of their domain arrives.
     pub fn has_outages(&self) -> bool {
-        self.known().requests.outages.is_any()
+        self.table().requests.outages.is_any()
     }
 
     /// Records that a stanza of an entity arrived, other than an error of an unreachable server. Failed requests and
     /// queries to its domain are repeated.
     pub fn reach(&self, jid: &Jid) {
-        self.known().reach(jid.domain().as_str());
+        self.table().reach(jid.domain().as_str());
         self.asked.notify_one();
         self.ping_queued.notify_one();
     }
@@ -630,8 +630,8 @@ impl PresenceTracker {
     pub async fn next_attempt(&self) -> String {
         loop {
             let next = {
-                let mut known = self.known();
-                if known.is_connected { known.try_again() } else { Err(None) }
+                let mut table = self.table();
+                if table.is_connected { table.try_again() } else { Err(None) }
             };
             match next {
                 Ok(domain) => {
@@ -648,7 +648,7 @@ impl PresenceTracker {
     /// Waits for an entity that sent nothing for 30 s after a probe.
     pub async fn silent(&self) -> BareJid {
         loop {
-            let next = self.known().next_silent(Instant::now());
+            let next = self.table().next_silent(Instant::now());
             match next {
                 Ok(entity) => return entity,
                 Err(Some(at)) => tokio::select! {
@@ -662,14 +662,14 @@ impl PresenceTracker {
 
     /// Records a ping to an entity that has not answered a probe. Without an answer, the entity is probed again later.
     pub fn ping(&self, entity: &BareJid, number: u64) {
-        let mut known = self.known();
-        if let Some(watch) = known.wanted.get_mut(entity)
+        let mut table = self.table();
+        if let Some(watch) = table.watched.get_mut(entity)
             && let Some(probe) = &mut watch.unanswered
         {
             probe.ping = Some(number);
-            known.fail(entity);
+            table.fail(entity);
         }
-        drop(known);
+        drop(table);
         self.failed.notify_one();
     }
 
@@ -680,37 +680,37 @@ impl PresenceTracker {
         entity: &BareJid,
         number: u64,
     ) -> Option<UnavailablePresence> {
-        let mut known = self.known();
-        let watch = known.wanted.get_mut(entity)?;
+        let mut table = self.table();
+        let watch = table.watched.get_mut(entity)?;
         watch.unanswered.take_if(|probe| probe.ping == Some(number))?;
-        if known.available.contains_key(entity) {
+        if table.available.contains_key(entity) {
             return None;
         }
-        known.before.remove(entity);
-        known.answer(entity);
-        drop(known);
+        table.before.remove(entity);
+        table.answer(entity);
+        drop(table);
         self.answered.notify_one();
         Some(UnavailablePresence { jid: entity.clone().into(), is_last: true })
     }
 
     /// Returns `true` if an entity is watched.
     pub(in crate::service) fn is_watched(&self, entity: &BareJid) -> bool {
-        self.known().wanted.contains_key(entity)
+        self.table().watched.contains_key(entity)
     }
 
     /// Records that a watched entity refuses to share its presence, or stops sharing it. The presence is not requested
     /// again until a request of the entity needs it. The refusal is stored only if a node needs the presence now.
     pub(in crate::service) fn refuse(&self, entity: &BareJid, is_needed: bool) {
-        let mut known = self.known();
-        if known.wanted.contains_key(entity) {
-            known.reset(entity);
-            if known.refused_places.try_acquire(entity.domain().as_str()) {
-                known.refused.insert(entity.clone());
+        let mut table = self.table();
+        if table.watched.contains_key(entity) {
+            table.reset(entity);
+            if table.refusal_quota.try_acquire(entity.domain().as_str()) {
+                table.refused.insert(entity.clone());
                 if is_needed {
-                    known.unwritten_refusals.insert(entity.clone(), true);
+                    table.unwritten_refusals.insert(entity.clone(), true);
                 }
             }
-            drop(known);
+            drop(table);
             self.refused.notify_one();
             self.answered.notify_one();
         }
@@ -718,36 +718,36 @@ impl PresenceTracker {
 
     /// Returns `true` if an entity refused to share its presence and has not made a request that needs it since.
     pub(in crate::service) fn has_refused(&self, entity: &BareJid) -> bool {
-        self.known().refused.contains(entity)
+        self.table().refused.contains(entity)
     }
 
     /// Forgets an earlier refusal of presence by an entity whose request needs its presence. The entity may have missed
     /// events meanwhile.
     pub(in crate::service) fn forgive(&self, entity: &BareJid) {
-        let is_forgiven = self.known().forget_refusal(entity);
+        let is_forgiven = self.table().forget_refusal(entity);
         if is_forgiven {
             self.refused.notify_one();
             self.request(entity, None);
-            self.known().note_missed(entity);
+            self.table().note_missed(entity);
         }
     }
 
     /// Ends the watch of an erased entity, and forgets an earlier refusal of its presence.
     pub(in crate::service) fn forget(&self, entity: &BareJid) {
-        let mut known = self.known();
-        known.reset(entity);
-        known.forget_refusal(entity);
-        drop(known);
+        let mut table = self.table();
+        table.reset(entity);
+        table.forget_refusal(entity);
+        drop(table);
         self.refused.notify_one();
         self.answered.notify_one();
     }
 
     /// Adds the refusals from the store at the start.
     pub(in crate::service) fn load_refusals(&self, entities: Vec<BareJid>) {
-        let mut known = self.known();
+        let mut table = self.table();
         for entity in entities {
-            known.refused_places.acquire_over_quota(entity.domain().as_str());
-            known.refused.insert(entity);
+            table.refusal_quota.acquire_over_quota(entity.domain().as_str());
+            table.refused.insert(entity);
         }
     }
 
@@ -764,14 +764,14 @@ impl PresenceTracker {
 
     /// Returns the first changed refusals that are not stored.
     pub(in crate::service) fn unwritten_refusals(&self) -> Vec<(BareJid, bool)> {
-        let known = self.known();
-        let first = known.unwritten_refusals.iter().take(MAX_REFUSALS_WRITTEN);
+        let table = self.table();
+        let first = table.unwritten_refusals.iter().take(MAX_REFUSALS_WRITTEN);
         first.map(|(entity, refuses)| (entity.clone(), *refuses)).collect()
     }
 
     /// Records that these refusals are stored.
     pub(in crate::service) fn wrote_refusals(&self, written: &[(BareJid, bool)]) {
-        let unwritten = &mut self.known().unwritten_refusals;
+        let unwritten = &mut self.table().unwritten_refusals;
         for (entity, refuses) in written {
             if unwritten.get(entity) == Some(refuses) {
                 unwritten.remove(entity);
@@ -783,25 +783,25 @@ impl PresenceTracker {
     /// its resources.
     #[must_use]
     pub fn is_given(&self, jid: &Jid) -> bool {
-        self.known().wanted.get(&jid.to_bare()).is_some_and(|watch| watch.is_given)
+        self.table().watched.get(&jid.to_bare()).is_some_and(|watch| watch.is_given)
     }
 
     /// Waits for the next presence request.
     pub(in crate::service) async fn next_request(&self) -> PresenceRequest {
         loop {
             {
-                let mut known = self.known();
-                while known.is_connected
-                    && let Some(entity) = known.requests.pop()
+                let mut table = self.table();
+                while table.is_connected
+                    && let Some(entity) = table.requests.pop()
                 {
-                    if let Some(watch) = known.wanted.get_mut(&entity)
+                    if let Some(watch) = table.watched.get_mut(&entity)
                         && !watch.is_asked
                     {
                         (watch.is_asked, watch.has_failed) = (true, false);
                         watch.asked_at = Some(Instant::now());
                         let (is_probe, is_doubtful) = (watch.is_given, watch.is_doubtful);
                         if is_probe {
-                            known.probe(entity.clone());
+                            table.probe(entity.clone());
                             self.probed.notify_one();
                         }
                         return PresenceRequest { entity, is_probe, is_doubtful };
@@ -816,23 +816,23 @@ impl PresenceTracker {
     /// for these: the entity shares it, so that a probe does not disturb, or it is needed again. Otherwise the watch
     /// ends until an event needs the presence.
     pub(in crate::service) fn release(&self, entity: &BareJid) -> bool {
-        let mut known = self.known();
-        let Some(watch) = known.wanted.get_mut(entity) else { return false };
+        let mut table = self.table();
+        let Some(watch) = table.watched.get_mut(entity) else { return false };
         if watch.is_given || !watch.is_doubtful {
             watch.is_released = watch.is_doubtful;
             return true;
         }
-        known.reset(entity);
-        drop(known);
+        table.reset(entity);
+        drop(table);
         self.answered.notify_one();
         false
     }
 
     /// Watches an entity. `creator` is the account that created the node that needs its presence, if known.
     fn request(&self, entity: &BareJid, creator: Option<&AccountKey>) {
-        let mut known = self.known();
-        let PresenceTable { wanted, requests, refused, .. } = &mut *known;
-        if let Some(watch) = wanted.get_mut(entity) {
+        let mut table = self.table();
+        let PresenceTable { watched, requests, refused, .. } = &mut *table;
+        if let Some(watch) = watched.get_mut(entity) {
             watch.is_doubtful = false;
             if let Some(creator) = creator {
                 watch.is_released = false;
@@ -844,34 +844,34 @@ impl PresenceTracker {
             return;
         }
         let domain = entity.domain().as_str();
-        if !known.wanted_places.try_acquire(domain) {
-            known.drop_unanswered();
-            if !known.wanted_places.try_acquire(domain) {
+        if !table.watched_quota.try_acquire(domain) {
+            table.evict_unshared();
+            if !table.watched_quota.try_acquire(domain) {
                 return;
             }
         }
-        let share = known.requests.join(creator);
-        known.requests.push(entity, &share, false);
+        let share = table.requests.join(creator);
+        table.requests.push(entity, &share, false);
         // Events that were withheld from an entity without a watch are not recorded.
-        let is_first = known.unread.is_empty() && known.dropped.is_none();
+        let is_first = table.unread.is_empty() && table.evicted_at.is_none();
         let began = is_first.then(Instant::now);
         let watch = Watch { share, began, is_awaited: true, is_new: true, ..Watch::default() };
-        known.wanted.insert(entity.clone(), watch);
-        drop(known);
+        table.watched.insert(entity.clone(), watch);
+        drop(table);
         self.asked.notify_one();
     }
 
     /// Requests the presence of an entity before others, because an event waits for it.
     fn ask_first(&self, entity: &BareJid) {
-        let mut known = self.known();
-        let PresenceTable { wanted, requests, .. } = &mut *known;
-        if let Some(watch) = wanted.get(entity).filter(|watch| !watch.is_asked) {
+        let mut table = self.table();
+        let PresenceTable { watched, requests, .. } = &mut *table;
+        if let Some(watch) = watched.get(entity).filter(|watch| !watch.is_asked) {
             requests.push(entity, &watch.share, true);
         }
     }
 
-    fn known(&self) -> MutexGuard<'_, PresenceTable> {
-        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    fn table(&self) -> MutexGuard<'_, PresenceTable> {
+        self.table.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -880,7 +880,7 @@ impl PresenceTable {
     fn is_awaited(&mut self, jid: &Jid) -> bool {
         self.is_waiting_time()
             && !self.is_current(jid)
-            && (self.wanted.get(&jid.to_bare()).is_some_and(Watch::is_awaited)
+            && (self.watched.get(&jid.to_bare()).is_some_and(Watch::is_awaited)
                 || self.before_of(jid).any(|before| before.is_asked))
     }
 
@@ -889,7 +889,7 @@ impl PresenceTable {
     /// headline; an event that is not sent is lost.
     fn may_be_available(&mut self, jid: &Jid, shows: ShowSet) -> bool {
         let (entity, resource) = parts(jid);
-        let watch = self.wanted.get(&entity);
+        let watch = self.watched.get(&entity);
         let is_given = watch.is_some_and(|watch| watch.is_given);
         let is_open = watch.is_some_and(Watch::is_open);
         let is_new = is_open && watch.is_some_and(|watch| watch.is_new);
@@ -918,18 +918,18 @@ impl PresenceTable {
 
     /// Returns `true` if an entity shares its presence, and the server has not answered a probe on this connection.
     fn is_unanswered(&self, entity: &BareJid) -> bool {
-        self.wanted.get(entity).is_some_and(|watch| watch.is_given && !watch.is_answered)
+        self.watched.get(entity).is_some_and(|watch| watch.is_given && !watch.is_answered)
     }
 
     /// Returns `true` if events wait for the answer to the probe.
     fn is_probe_awaited(&self, entity: &BareJid) -> bool {
-        let watch = self.wanted.get(entity);
+        let watch = self.watched.get(entity);
         self.is_waiting_time() && watch.is_some_and(|watch| watch.is_given && watch.is_awaited())
     }
 
     /// Records that the presence of an entity is known.
     fn answer(&mut self, entity: &BareJid) {
-        if let Some(watch) = self.wanted.get_mut(entity) {
+        if let Some(watch) = self.watched.get_mut(entity) {
             (watch.is_awaited, watch.is_answered) = (false, true);
             watch.is_new = false;
         }
@@ -937,7 +937,7 @@ impl PresenceTable {
 
     /// Requests the presence of an entity again, before others.
     fn ask_again(&mut self, entity: &BareJid) {
-        if let Some(watch) = self.wanted.get_mut(entity) {
+        if let Some(watch) = self.watched.get_mut(entity) {
             watch.is_asked = false;
             self.requests.push(entity, &watch.share, true);
         }
@@ -945,20 +945,20 @@ impl PresenceTable {
 
     /// Returns `true` if presence of this age proves that a resource of an entity was available before its watch began.
     fn was_there(&self, entity: &BareJid, age: Duration) -> bool {
-        let began = self.wanted.get(entity).and_then(|watch| watch.began);
+        let began = self.watched.get(entity).and_then(|watch| watch.began);
         began.is_some_and(|began| is_from_before(age, began))
     }
 
     /// Records that an entity may have missed an event.
     fn note_missed(&mut self, entity: &BareJid) {
-        if let Some(watch) = self.wanted.get_mut(entity) {
+        if let Some(watch) = self.watched.get_mut(entity) {
             watch.began = None;
         }
     }
 
     /// Records that an entity sent something.
     fn note_activity(&mut self, entity: &BareJid) {
-        if let Some(watch) = self.wanted.get_mut(entity) {
+        if let Some(watch) = self.watched.get_mut(entity) {
             watch.unanswered = None;
         }
     }
@@ -966,7 +966,7 @@ impl PresenceTable {
     /// Records a probe of an entity.
     fn probe(&mut self, entity: BareJid) {
         let at = Instant::now();
-        if let Some(watch) = self.wanted.get_mut(&entity) {
+        if let Some(watch) = self.watched.get_mut(&entity) {
             (watch.asked_at, watch.has_failed) = (Some(at), false);
             watch.unanswered = Some(Probe { at, ping: None });
             if !watch.is_probed && self.probed.len() < MAX_ENTITIES {
@@ -983,7 +983,7 @@ impl PresenceTable {
                 return Err(Some(*at + SILENCE_TIMEOUT));
             }
             let Some((_, entity)) = self.probed.pop_front() else { break };
-            let Some(watch) = self.wanted.get_mut(&entity) else { continue };
+            let Some(watch) = self.watched.get_mut(&entity) else { continue };
             watch.is_probed = false;
             match watch.unanswered {
                 Some(Probe { at, .. }) if at + SILENCE_TIMEOUT <= now => return Ok(entity),
@@ -998,13 +998,13 @@ impl PresenceTable {
     }
 
     /// Adds an available resource. Returns whether it is new; `None` at the limit.
-    fn place(&mut self, entity: &BareJid, resource: &str, show: Show) -> Option<bool> {
-        let is_wanted = self.wanted.contains_key(entity);
+    fn add_resource(&mut self, entity: &BareJid, resource: &str, show: Show) -> Option<bool> {
+        let is_wanted = self.watched.contains_key(entity);
         let is_one_more = !self.available.contains_key(entity);
         let domain = entity.domain().as_str();
         if is_one_more && is_wanted {
-            self.places.acquire_over_quota(domain);
-        } else if is_one_more && !self.places.try_acquire(domain) {
+            self.available_quota.acquire_over_quota(domain);
+        } else if is_one_more && !self.available_quota.try_acquire(domain) {
             return None;
         }
         let max = if is_wanted { MAX_RESOURCES } else { MAX_UNWANTED };
@@ -1017,10 +1017,10 @@ impl PresenceTable {
 
     /// Ends the watch of an entity.
     fn reset(&mut self, entity: &BareJid) {
-        if let Some(watch) = self.wanted.remove(entity) {
+        if let Some(watch) = self.watched.remove(entity) {
             self.requests.leave(&watch.share);
             self.requests.remove(entity);
-            self.wanted_places.release(entity.domain().as_str());
+            self.watched_quota.release(entity.domain().as_str());
             self.publishers.remove(entity);
         }
     }
@@ -1029,7 +1029,7 @@ impl PresenceTable {
     fn forget_refusal(&mut self, entity: &BareJid) -> bool {
         let has_refused = self.refused.remove(entity);
         if has_refused {
-            self.refused_places.release(entity.domain().as_str());
+            self.refusal_quota.release(entity.domain().as_str());
             self.unwritten_refusals.insert(entity.clone(), false);
         }
         has_refused
@@ -1037,25 +1037,25 @@ impl PresenceTable {
 
     /// Ends watches that only events of the previous connection could need.
     fn forget_released(&mut self) {
-        let released = self.wanted.iter().filter(|(_, watch)| watch.is_released);
+        let released = self.watched.iter().filter(|(_, watch)| watch.is_released);
         let released: Vec<_> = released.map(|(entity, _)| entity.clone()).collect();
         released.iter().for_each(|entity| self.reset(entity));
     }
 
     /// Evicts watched entities that do not share their presence and are not available, at most once a minute. They are
     /// watched again when a node or an event needs their presence.
-    fn drop_unanswered(&mut self) {
-        if self.dropped.is_some_and(|before| before.elapsed() < EVICTION_INTERVAL) {
+    fn evict_unshared(&mut self) {
+        if self.evicted_at.is_some_and(|before| before.elapsed() < EVICTION_INTERVAL) {
             return;
         }
-        self.dropped = Some(Instant::now());
-        let Self { wanted, requests, available: there, wanted_places, publishers, .. } = self;
-        wanted.retain(|entity, watch| {
-            let stays = !watch.is_released && (watch.is_given || there.contains_key(entity));
+        self.evicted_at = Some(Instant::now());
+        let Self { watched, requests, available, watched_quota, publishers, .. } = self;
+        watched.retain(|entity, watch| {
+            let stays = !watch.is_released && (watch.is_given || available.contains_key(entity));
             if !stays {
                 requests.leave(&watch.share);
                 requests.remove(entity);
-                wanted_places.release(entity.domain().as_str());
+                watched_quota.release(entity.domain().as_str());
                 publishers.remove(entity);
             }
             stays

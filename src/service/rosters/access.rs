@@ -37,7 +37,7 @@ impl Service {
     /// Returns the cache of rosters.
     #[must_use]
     pub fn rosters(&self) -> &RosterCache {
-        &self.memory.rosters
+        &self.state.rosters
     }
 
     /// Returns `true` if the service may read rosters.
@@ -79,34 +79,34 @@ impl Service {
 
     /// Locks a node and reads the roster of its owner if an operation depends on it. The roster is read without the
     /// node guard and without the permit of the request, so a missing roster delays only this operation.
-    pub(in crate::service) async fn turn_with_contacts(
+    pub(in crate::service) async fn lock_with_roster(
         &self,
         id: &NodeId,
         need: &PrefetchRequest<'_>,
     ) -> Result<(NodeGuard, Option<Arc<Roster>>), Error> {
         if matches!(need, PrefetchRequest::Time) {
-            let turn = self.lock_node(id).await?;
-            let contacts = self.contacts_in_time(id, turn.node());
-            return Ok((turn, contacts));
+            let guard = self.lock_node(id).await?;
+            let contacts = self.cached_roster(id, guard.node());
+            return Ok((guard, contacts));
         }
         let (mut read_of, mut read) = (None, None);
         for _ in 0..MAX_READS {
-            let turn = self.lock_node(id).await?;
-            let owner = match self.needed_roster(turn.node(), need) {
-                NeededRoster::None | NeededRoster::Unreadable => return Ok((turn, None)),
-                NeededRoster::Empty => return Ok((turn, Some(Arc::default()))),
+            let guard = self.lock_node(id).await?;
+            let owner = match self.needed_roster(guard.node(), need) {
+                NeededRoster::None | NeededRoster::Unreadable => return Ok((guard, None)),
+                NeededRoster::Empty => return Ok((guard, Some(Arc::default()))),
                 NeededRoster::Of(owner) => owner,
             };
             if read_of.as_ref() == Some(&owner) {
-                return Ok((turn, read));
+                return Ok((guard, read));
             }
             let now = (self.clock)();
             let max_age = self.policies().limits().roster_seconds.saturating_mul(1000);
             let oldest = Timestamp(now.0.saturating_sub(max_age));
             if let Some(contacts) = self.rosters().cached(&owner, oldest) {
-                return Ok((turn, contacts));
+                return Ok((guard, contacts));
             }
-            drop(turn);
+            drop(guard);
             read = without_permit(self.rosters().read(&owner, oldest, now)).await;
             read_of = Some(owner);
         }
@@ -116,7 +116,7 @@ impl Service {
     }
 
     /// Returns the roster of a node's owner for timer-driven operations, which do not wait for rosters.
-    fn contacts_in_time(&self, id: &NodeId, node: Option<&Node>) -> Option<Arc<Roster>> {
+    fn cached_roster(&self, id: &NodeId, node: Option<&Node>) -> Option<Arc<Roster>> {
         let owner = match self.needed_roster(node, &PrefetchRequest::Time) {
             NeededRoster::None | NeededRoster::Unreadable => return None,
             NeededRoster::Empty => return Some(Arc::default()),
@@ -129,23 +129,23 @@ impl Service {
     }
 
     /// Locks a node for a query with the roster of its owner, and waits until all its pending commits are durable.
-    pub(in crate::service) async fn settled_turn_with_contacts(
+    pub(in crate::service) async fn lock_committed_with_roster(
         &self,
         id: &NodeId,
     ) -> Result<(NodeGuard, Option<Arc<Roster>>), Error> {
-        self.settled_turn_for(id, &PrefetchRequest::Access).await
+        self.lock_committed_for(id, &PrefetchRequest::Access).await
     }
 
     /// Locks a node with the roster of its owner, and waits until all its pending commits are durable.
-    pub(in crate::service) async fn settled_turn_for(
+    pub(in crate::service) async fn lock_committed_for(
         &self,
         id: &NodeId,
         need: &PrefetchRequest<'_>,
     ) -> Result<(NodeGuard, Option<Arc<Roster>>), Error> {
         loop {
-            let (turn, contacts) = self.turn_with_contacts(id, need).await?;
-            if turn.wait_committed().await {
-                return Ok((turn, contacts));
+            let (guard, contacts) = self.lock_with_roster(id, need).await?;
+            if guard.wait_committed().await {
+                return Ok((guard, contacts));
             }
         }
     }

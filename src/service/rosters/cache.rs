@@ -28,7 +28,7 @@ const GRANT_TIMEOUT: Duration = Duration::from_secs(2);
 /// Cached rosters and pending roster requests.
 #[derive(Debug, Default)]
 pub struct RosterCache {
-    known: Mutex<RosterTable>,
+    table: Mutex<RosterTable>,
     asked: Notify,
     /// Nodes with a newly arrived roster.
     due: Mutex<HashSet<NodeId>>,
@@ -84,31 +84,31 @@ impl RosterCache {
         self.begin(RosterTable { domain, ..RosterTable::default() });
     }
 
-    fn begin(&self, known: RosterTable) {
+    fn begin(&self, table: RosterTable) {
         let before = {
-            let mut current = self.known();
+            let mut current = self.table();
             let readers = mem::take(&mut current.readers);
-            mem::replace(&mut *current, RosterTable { readers, ..known })
+            mem::replace(&mut *current, RosterTable { readers, ..table })
         };
         self.make_due(before.watching.into_values().flatten());
     }
 
     /// Returns the number of cached rosters.
     pub(in crate::service) fn len(&self) -> usize {
-        self.known().rosters.len()
+        self.table().rosters.len()
     }
 
     /// Returns `true` if the service may read the roster of an entity.
     pub(in crate::service) fn may_read_roster(&self, owner: &BareJid) -> bool {
-        let known = self.known();
-        let is_granted = known.domain.as_deref() == Some(owner.domain().as_str());
+        let table = self.table();
+        let is_granted = table.domain.as_deref() == Some(owner.domain().as_str());
         is_granted && owner.node().is_some()
     }
 
     /// Returns `true` if the service may read rosters.
     #[must_use]
     pub fn has_privilege(&self) -> bool {
-        self.known().domain.is_some()
+        self.table().domain.is_some()
     }
 
     /// Returns the roster of an owner, if it is cached and was not read before `oldest`. The inner `None` means that
@@ -119,7 +119,7 @@ impl RosterCache {
         owner: &BareJid,
         oldest: Timestamp,
     ) -> Option<Option<Arc<Roster>>> {
-        self.known().lookup(owner, oldest)
+        self.table().lookup(owner, oldest)
     }
 
     /// Returns a roster as [`cached`](Self::cached), and waits for a missing one. After a timeout the roster counts as
@@ -155,17 +155,17 @@ impl RosterCache {
         owner: &BareJid,
         oldest: Timestamp,
     ) -> Option<Arc<Roster>> {
-        let mut known = self.known();
-        let is_missing = known.lookup(owner, oldest).is_none();
+        let mut table = self.table();
+        let is_missing = table.lookup(owner, oldest).is_none();
         // Without a permission, also before the first connection, the node is processed once the permission is granted.
-        if is_missing || known.domain.is_none() {
-            known.watching.entry(owner.clone()).or_default().insert(node.clone());
+        if is_missing || table.domain.is_none() {
+            table.watching.entry(owner.clone()).or_default().insert(node.clone());
         }
         if is_missing {
-            known.ask(owner);
+            table.ask(owner);
         }
-        known.add_reader(owner, node);
-        drop(known);
+        table.add_reader(owner, node);
+        drop(table);
         self.asked.notify_one();
         let oldest = Timestamp(oldest.0.saturating_sub(ROSTER_TIMEOUT.as_millis() as u64));
         self.cached(owner, oldest).flatten()
@@ -193,16 +193,16 @@ impl RosterCache {
         owner: &BareJid,
         oldest: Timestamp,
     ) -> Option<(Option<Instant>, watch::Receiver<()>)> {
-        let mut known = self.known();
-        if known.lookup(owner, oldest).is_some() {
+        let mut table = self.table();
+        if table.lookup(owner, oldest).is_some() {
             return None;
         }
-        known.ask(owner);
-        let Some(awaited) = known.awaited.get(owner) else {
-            return Some((known.grant_until, known.grant.0.subscribe()));
+        table.ask(owner);
+        let Some(awaited) = table.awaited.get(owner) else {
+            return Some((table.grant_until, table.grant.0.subscribe()));
         };
         let answered = awaited.answered.0.subscribe();
-        drop(known);
+        drop(table);
         self.asked.notify_one();
         Some((None, answered))
     }
@@ -211,10 +211,10 @@ impl RosterCache {
     pub async fn next_request(&self) -> BareJid {
         loop {
             {
-                let mut known = self.known();
-                while let Some(owner) = known.unsent.pop_front() {
+                let mut table = self.table();
+                while let Some(owner) = table.unsent.pop_front() {
                     // The request may have ended meanwhile.
-                    if let Some(awaited) = known.awaited.get_mut(&owner) {
+                    if let Some(awaited) = table.awaited.get_mut(&owner) {
                         awaited.asked = Some(Instant::now());
                         return owner;
                     }
@@ -227,7 +227,7 @@ impl RosterCache {
     /// Returns `true` if a request for a user's roster is pending.
     #[must_use]
     pub fn awaits(&self, owner: &BareJid) -> bool {
-        self.known().awaited.contains_key(owner)
+        self.table().awaited.contains_key(owner)
     }
 
     /// Caches the roster of an answered request; `None` if it cannot be read. Makes nodes due that depend on it.
@@ -237,19 +237,19 @@ impl RosterCache {
         contacts: Option<Roster>,
         now: Timestamp,
     ) {
-        let mut known = self.known();
-        let Some(awaited) = known.awaited.remove(owner) else { return };
-        let mut nodes = known.watching.remove(owner).unwrap_or_default();
+        let mut table = self.table();
+        let Some(awaited) = table.awaited.remove(owner) else { return };
+        let mut nodes = table.watching.remove(owner).unwrap_or_default();
         let contacts = contacts.map(Arc::new);
-        let is_same = known.rosters.get(owner).is_some_and(|(_, before)| *before == contacts);
+        let is_same = table.rosters.get(owner).is_some_and(|(_, before)| *before == contacts);
         if !is_same {
-            nodes.extend(known.readers.remove(owner).unwrap_or_default());
+            nodes.extend(table.readers.remove(owner).unwrap_or_default());
         }
-        if known.rosters.len() >= MAX_ROSTERS {
-            known.evict();
+        if table.rosters.len() >= MAX_ROSTERS {
+            table.evict();
         }
-        known.rosters.insert(owner.clone(), (now, contacts));
-        drop((known, awaited));
+        table.rosters.insert(owner.clone(), (now, contacts));
+        drop((table, awaited));
         self.make_due(nodes);
     }
 
@@ -257,8 +257,8 @@ impl RosterCache {
         self.due.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn known(&self) -> MutexGuard<'_, RosterTable> {
-        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    fn table(&self) -> MutexGuard<'_, RosterTable> {
+        self.table.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

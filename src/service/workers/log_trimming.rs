@@ -12,8 +12,8 @@ impl Service {
     pub async fn trim_log(&self) {
         let mut failures = 0;
         loop {
-            self.memory.outbox.confirmed().await;
-            match self.forget().await {
+            self.state.log_window.confirmed().await;
+            match self.trim_once().await {
                 Ok(()) => failures = 0,
                 Err(error) => {
                     if failures == 0 {
@@ -31,12 +31,12 @@ impl Service {
     }
 
     /// Removes the acknowledged entries from the event log once.
-    pub(in crate::service) async fn forget(&self) -> Result<(), StoreError> {
-        if let Some((told, stanzas)) = self.memory.outbox.told() {
-            let debts = told.debts.len();
-            self.store.acknowledge(told).await?;
-            let news = self.memory.outbox.forgotten(debts, stanzas);
-            self.memory.metrics.notifications.inc_by(news);
+    pub(in crate::service) async fn trim_once(&self) -> Result<(), StoreError> {
+        if let Some((acknowledged, stanzas)) = self.state.log_window.acknowledged() {
+            let debts = acknowledged.debts.len();
+            self.store.acknowledge(acknowledged).await?;
+            let newly_trimmed = self.state.log_window.forgotten(debts, stanzas);
+            self.state.metrics.notifications.inc_by(newly_trimmed);
         }
         Ok(())
     }

@@ -15,12 +15,12 @@ impl Service {
     /// delivered.
     pub async fn reload_uncertain_nodes(&self) {
         loop {
-            let ids = self.memory.nodes.next_uncertain().await;
+            let ids = self.state.nodes.next_uncertain().await;
             if self.reload_together(&ids).await.is_err() {
                 // A single node may be the cause of the failure, so each is reloaded alone.
                 for id in &ids {
                     if let Err(Error::Unknown(_)) = self.lock_node(id).await {
-                        self.memory.nodes.mark_uncertain(id);
+                        self.state.nodes.mark_uncertain(id);
                     }
                 }
             }
@@ -31,19 +31,19 @@ impl Service {
     /// Reloads several nodes and their pending log entries at once: each read of pending entries scans the log of all
     /// nodes.
     async fn reload_together(&self, ids: &[NodeId]) -> Result<(), StoreError> {
-        let ServiceState { nodes, outbox, .. } = &*self.memory;
-        let mut turns = Vec::with_capacity(ids.len());
+        let ServiceState { nodes, log_window, .. } = &*self.state;
+        let mut guards = Vec::with_capacity(ids.len());
         for id in ids {
             // Nodes that were reloaded meanwhile are skipped.
-            if let (turn, Some(before)) = nodes.lock(id, &*self.store).await? {
-                turns.push((id.clone(), turn, before));
+            if let (guard, Some(before)) = nodes.lock(id, &*self.store).await? {
+                guards.push((id.clone(), guard, before));
             }
         }
-        let ids: Vec<_> = turns.iter().map(|(id, ..)| id.clone()).collect();
-        let known = outbox.known();
-        outbox.restore(self.store.poll(Some(&ids)).await?, &known);
-        for (id, turn, before) in &mut turns {
-            self.accept_reread(id, turn, before);
+        let ids: Vec<_> = guards.iter().map(|(id, ..)| id.clone()).collect();
+        let known = log_window.known();
+        log_window.restore(self.store.poll(Some(&ids)).await?, &known);
+        for (id, guard, before) in &mut guards {
+            self.accept_reread(id, guard, before);
         }
         Ok(())
     }

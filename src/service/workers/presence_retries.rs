@@ -30,7 +30,7 @@ pub(in crate::service) enum PresenceTask {
     /// Finds the nodes at which the departure of an entity has an effect.
     Depart(UnavailablePresence),
     /// Ends temporary subscriptions at a node, and removes items that depend on the presence.
-    End { node: NodeId, went: UnavailablePresence },
+    End { node: NodeId, departure: UnavailablePresence },
     /// Retracts the items of a publisher that went offline from a node.
     RetractOwn { node: NodeId, publisher: BareJid },
     /// Sends a resource the last item of a node that its capabilities name.
@@ -41,7 +41,7 @@ pub(in crate::service) enum PresenceTask {
 #[derive(Debug, Default)]
 pub(in crate::service) struct Retries {
     tasks: Mutex<VecDeque<PresenceTask>>,
-    came: Notify,
+    added: Notify,
 }
 
 impl Retries {
@@ -53,7 +53,7 @@ impl Retries {
             tasks.push_back(task);
         }
         drop(tasks);
-        self.came.notify_one();
+        self.added.notify_one();
         has_room
     }
 
@@ -63,7 +63,7 @@ impl Retries {
             if let Some(task) = task {
                 return task;
             }
-            self.came.notified().await;
+            self.added.notified().await;
         }
     }
 }
@@ -79,7 +79,7 @@ impl Service {
     /// Queues a failed task for a retry. Tasks of missing or quarantined nodes are dropped.
     pub(in crate::service) fn retry(&self, task: PresenceTask, error: &Error) {
         let may_succeed_later = matches!(error, Error::Busy { .. } | Error::Unknown(_));
-        if may_succeed_later && !self.memory.retries.add(task) {
+        if may_succeed_later && !self.state.retries.add(task) {
             self.metrics().count_rejection("presence_retries");
         }
     }
@@ -88,7 +88,7 @@ impl Service {
     pub async fn retry_presence(&self) {
         let mut failures = 0_u64;
         loop {
-            let task = self.memory.retries.next().await;
+            let task = self.state.retries.next().await;
             match self.follow_presence(&task).await {
                 Err(error @ (Error::Busy { .. } | Error::Unknown(_))) => {
                     if failures == 0 {
@@ -120,8 +120,10 @@ impl Service {
             PresenceTask::CatchUp { node, jid, gone_since } => {
                 self.catch_up(node, jid, *gone_since).await.map(|_| ())
             }
-            PresenceTask::Depart(went) => self.departed(went).await,
-            PresenceTask::End { node, went } => self.end_subscriptions_at(node, went).await,
+            PresenceTask::Depart(departure) => self.departed(departure).await,
+            PresenceTask::End { node, departure } => {
+                self.end_subscriptions_at(node, departure).await
+            }
             PresenceTask::RetractOwn { node, publisher } => self.retract_own(node, publisher).await,
             PresenceTask::SendLastItem { node, jid } => self.send_last_item(node, jid).await,
         }

@@ -25,7 +25,7 @@ impl Service {
     /// Runs timer-driven operations until dropped: leases, digests, item expiry and roster revocations. Never waits
     /// for rosters; a node is processed again when a roster arrives.
     pub async fn run_timers(&self) {
-        let ServiceState { deadlines, rosters, .. } = &*self.memory;
+        let ServiceState { deadlines, rosters, .. } = &*self.state;
         loop {
             let now = (self.clock)();
             rosters.take_due().iter().for_each(|node| deadlines.add(node, now));
@@ -44,7 +44,7 @@ impl Service {
     }
 
     async fn expire(&self, id: &NodeId) {
-        let ServiceState { deadlines, delays, .. } = &*self.memory;
+        let ServiceState { deadlines, delays, .. } = &*self.state;
         let now = (self.clock)();
         if let Err(Error::Unknown(_)) = self.apply_rosters(id).await {
             deadlines.add(id, now.later_by(RETRY_INTERVAL.as_millis() as u64));
@@ -81,16 +81,16 @@ impl Service {
                 until();
                 next.iter().for_each(|next| deadlines.add(id, *next));
                 let creator = creator.as_ref().map(AccountKey::of);
-                self.memory.presences.watch(id, creator.as_ref(), watched.into_iter());
-                self.memory.presences.note_read(id);
-                publishers.into_iter().for_each(|who| self.memory.presences.publishes(id, who));
+                self.state.presences.watch(id, creator.as_ref(), watched.into_iter());
+                self.state.presences.note_read(id);
+                publishers.into_iter().for_each(|who| self.state.presences.publishes(id, who));
             }
             Err(
                 Error::Busy { .. } | Error::Refused(gjallar_pubsub::Error::TooManyNotifications),
             ) => until(),
             Err(Error::Refused(_) | Error::Quarantined) => {
                 delays.end(id, true);
-                self.memory.presences.note_read(id);
+                self.state.presences.note_read(id);
             }
             Err(Error::Unknown(_)) => {
                 deadlines.add(id, (self.clock)().later_by(RETRY_INTERVAL.as_millis() as u64));
@@ -99,11 +99,18 @@ impl Service {
     }
 
     async fn expire_to(&self, extent: Extent, id: &NodeId) -> Outcome<TimerOutcome> {
-        let rule = |node: Option<&Node>, facts: &Prefetched, cx: &Context<'_>| {
-            let ServiceState { interests, outbox, .. } = &*self.memory;
+        let rule = |node: Option<&Node>, prefetched: &Prefetched, cx: &Context<'_>| {
+            let ServiceState { interests, log_window, .. } = &*self.state;
             let has_interested = interests.is_any_at(id)
-                || node.is_some_and(|node| outbox.has_interested(node.epoch));
-            timers::run_timers(node, &facts.items, &facts.newest, has_interested, extent, cx)
+                || node.is_some_and(|node| log_window.has_interested(node.epoch));
+            timers::run_timers(
+                node,
+                &prefetched.items,
+                &prefetched.newest,
+                has_interested,
+                extent,
+                cx,
+            )
         };
         self.execute(&self.timer_actor, id, PrefetchRequest::Time, rule, |outcome| outcome)
             .await

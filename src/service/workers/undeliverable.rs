@@ -17,14 +17,14 @@ use super::RETRY_INTERVAL;
 impl Service {
     /// Records the bounce of a notification of a node to a JID. After repeated bounces the subscription ends (§12.4).
     pub fn on_bounce(&self, jid: &Jid, node: Epoch, how: Bounce) {
-        self.memory.bounces.record(jid, node, how, (self.clock)(), self.policies().limits());
+        self.state.bounces.record(jid, node, how, (self.clock)(), self.policies().limits());
     }
 
     /// Ends the subscriptions of unreachable JIDs until dropped.
     pub async fn drop_bounced(&self) {
         let mut failures = 0;
         loop {
-            let (jid, epoch) = self.memory.bounces.ending().await;
+            let (jid, epoch) = self.state.bounces.ending().await;
             match self.end_bounced_of(&jid, epoch).await {
                 Ok(()) => failures = 0,
                 Err(error) => {
@@ -36,7 +36,7 @@ impl Service {
                         );
                     }
                     failures += 1;
-                    self.memory.bounces.end_later(jid, epoch);
+                    self.state.bounces.end_later(jid, epoch);
                     sleep(RETRY_INTERVAL).await;
                 }
             }
@@ -46,7 +46,7 @@ impl Service {
     /// Ends the subscription of a JID at the node with an epoch.
     async fn end_bounced_of(&self, jid: &Jid, epoch: Epoch) -> Result<(), Error> {
         let own = self.store.subscriptions_of(&jid.to_bare()).await.map_err(Error::Unknown)?;
-        let own = self.memory.quarantine_damaged(own).into_iter();
+        let own = self.state.quarantine_damaged(own).into_iter();
         let nodes: BTreeSet<_> =
             own.filter(|(_, own)| own.jid == *jid).map(|(node, _)| node).collect();
         // The JID is not notified of that: the notification would bounce too.

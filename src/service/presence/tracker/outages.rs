@@ -117,7 +117,7 @@ fn pause(attempts: usize) -> Duration {
 impl PresenceTable {
     /// Records that a presence request returned an error, or that a probe had no answer.
     pub(super) fn fail(&mut self, entity: &BareJid) {
-        let watch = self.wanted.get_mut(entity);
+        let watch = self.watched.get_mut(entity);
         if let Some(watch) = watch.filter(|watch| watch.is_asked && !watch.is_answered) {
             watch.has_failed = true;
             self.requests.outages.add(entity);
@@ -137,18 +137,18 @@ impl PresenceTable {
     /// Returns `true` if the last request for the presence of an entity, or the last query to one of these resources,
     /// failed.
     pub(super) fn is_unreachable(&mut self, jid: &Jid) -> bool {
-        self.wanted.get(&jid.to_bare()).is_some_and(|watch| watch.has_failed)
+        self.watched.get(&jid.to_bare()).is_some_and(|watch| watch.has_failed)
             || self.before_of(jid).any(|before| before.is_unreachable)
     }
 
     /// Retries one entity or resource of the next domain whose interval is over. Returns the domain, or else the end of
     /// the next interval.
     pub(super) fn try_again(&mut self) -> Result<String, Option<Instant>> {
-        let Self { requests, wanted, before, .. } = self;
+        let Self { requests, watched, before, .. } = self;
         let needs_answer = |jid: &Jid| {
             let (entity, resource) = parts(jid);
             match jid.is_bare() {
-                true => wanted.get(&entity).is_some_and(|watch| !watch.is_answered),
+                true => watched.get(&entity).is_some_and(|watch| !watch.is_answered),
                 false => {
                     let before = before.get(&entity).and_then(|all| all.get(&resource));
                     before.is_some_and(|before| before.is_unreachable)
@@ -177,7 +177,7 @@ impl PresenceTable {
     }
 
     fn retry_request(&mut self, entity: &BareJid) {
-        if let Some(watch) = self.wanted.get_mut(entity).filter(|watch| !watch.is_answered) {
+        if let Some(watch) = self.watched.get_mut(entity).filter(|watch| !watch.is_answered) {
             (watch.is_asked, watch.is_doubtful) = (false, true);
             self.requests.push(entity, &watch.share, false);
         }

@@ -97,10 +97,10 @@ impl PresenceTable {
     /// Enqueues pings to resources of earlier connections: those without a capability query whose entity does not share
     /// its presence, so that there is no probe either.
     pub(super) fn queue_pings(&mut self) {
-        let Self { before, unconfirmed, wanted, refused, .. } = self;
+        let Self { before, unconfirmed, watched, refused, .. } = self;
         unconfirmed.clear();
         for (entity, resources) in before {
-            let needs_pings = match wanted.get(entity) {
+            let needs_pings = match watched.get(entity) {
                 Some(watch) => !watch.is_given,
                 None => refused.contains(entity),
             };

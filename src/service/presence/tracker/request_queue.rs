@@ -20,9 +20,9 @@ const OTHERS_INTERVAL: u64 = 10;
 #[derive(Debug, Default)]
 pub(super) struct Requests {
     /// Entities for which an event waits.
-    urgent: Turns,
-    others: Turns,
-    places: HashMap<BareJid, QueueEntry>,
+    urgent: RoundRobin,
+    others: RoundRobin,
+    entries: HashMap<BareJid, QueueEntry>,
     /// Entities to request again later.
     pub(super) outages: Outages,
     /// Number of watched entities in the share of each creator.
@@ -41,7 +41,7 @@ struct QueueEntry {
 
 /// Queued entities of each share, in order.
 #[derive(Debug, Default)]
-struct Turns {
+struct RoundRobin {
     shares: HashMap<Share, BTreeMap<u64, BareJid>>,
     /// Round-robin order of the shares, each once.
     order: VecDeque<Share>,
@@ -65,7 +65,7 @@ impl Requests {
         if is_smaller {
             self.leave(share);
             *share = self.join(Some(creator));
-            if self.places.contains_key(entity) {
+            if self.entries.contains_key(entity) {
                 self.push(entity, share, false);
             }
         }
@@ -85,49 +85,49 @@ impl Requests {
 
     /// Queues an entity. A queued entity moves to this share, or before entities without a waiting event.
     pub(super) fn push(&mut self, entity: &BareJid, share: &Share, is_urgent: bool) {
-        let before = self.places.get(entity);
-        let is_urgent = is_urgent || before.is_some_and(|place| place.is_urgent);
-        if before.is_some_and(|place| place.share == *share && place.is_urgent == is_urgent) {
+        let before = self.entries.get(entity);
+        let is_urgent = is_urgent || before.is_some_and(|entry| entry.is_urgent);
+        if before.is_some_and(|entry| entry.share == *share && entry.is_urgent == is_urgent) {
             return;
         }
-        let number = before.map_or(self.pushed, |place| place.number);
+        let number = before.map_or(self.pushed, |entry| entry.number);
         self.remove(entity);
         self.pushed += 1;
-        self.turns(is_urgent).push(share, number, entity.clone());
-        self.places.insert(entity.clone(), QueueEntry { share: share.clone(), is_urgent, number });
+        self.queue(is_urgent).push(share, number, entity.clone());
+        self.entries.insert(entity.clone(), QueueEntry { share: share.clone(), is_urgent, number });
     }
 
     /// Takes the next entity.
     pub(super) fn pop(&mut self) -> Option<BareJid> {
         self.popped += 1;
         let is_urgent = !self.popped.is_multiple_of(OTHERS_INTERVAL);
-        let next = self.turns(is_urgent).pop();
-        let entity = next.or_else(|| self.turns(!is_urgent).pop())?;
-        self.places.remove(&entity);
+        let next = self.queue(is_urgent).pop();
+        let entity = next.or_else(|| self.queue(!is_urgent).pop())?;
+        self.entries.remove(&entity);
         Some(entity)
     }
 
     /// Removes an entity from the queue.
     pub(super) fn remove(&mut self, entity: &BareJid) {
         self.outages.remove(entity);
-        if let Some(QueueEntry { share, is_urgent, number }) = self.places.remove(entity) {
-            self.turns(is_urgent).remove(&share, number);
+        if let Some(QueueEntry { share, is_urgent, number }) = self.entries.remove(entity) {
+            self.queue(is_urgent).remove(&share, number);
         }
     }
 
     /// Empties the queue.
     pub(super) fn clear(&mut self) {
-        (self.urgent, self.others) = (Turns::default(), Turns::default());
-        self.places.clear();
+        (self.urgent, self.others) = (RoundRobin::default(), RoundRobin::default());
+        self.entries.clear();
         self.outages = Outages::default();
     }
 
-    fn turns(&mut self, is_urgent: bool) -> &mut Turns {
+    fn queue(&mut self, is_urgent: bool) -> &mut RoundRobin {
         if is_urgent { &mut self.urgent } else { &mut self.others }
     }
 }
 
-impl Turns {
+impl RoundRobin {
     fn push(&mut self, share: &Share, number: u64, entity: BareJid) {
         if !self.shares.contains_key(share) {
             self.order.push_back(share.clone());
@@ -192,7 +192,7 @@ mod tests {
         requests.push(&bare("unknown"), &None, false);
         requests.push(&bare("a"), &many, false);
         assert_eq!(popped(&mut requests), "a y unknown b z c d");
-        assert!(requests.places.is_empty());
+        assert!(requests.entries.is_empty());
         assert!(requests.others.shares.is_empty() && requests.others.order.is_empty());
     }
 

@@ -364,8 +364,8 @@ async fn an_entity_without_answer_to_a_probe_departs_if_its_server_answers() {
     presences.ping(&bare("late@x"), 2);
     assert_eq!(presences.give_up(&bare("mute@x"), 2), None);
     assert_eq!(presences.give_up(&bare("there@x"), 1), None);
-    let went = UnavailablePresence { jid: jid("mute@x"), is_last: true };
-    assert_eq!(presences.give_up(&bare("mute@x"), 1), Some(went));
+    let departure = UnavailablePresence { jid: jid("mute@x"), is_last: true };
+    assert_eq!(presences.give_up(&bare("mute@x"), 1), Some(departure));
     assert_eq!(presences.give_up(&bare("mute@x"), 1), None);
     presences.note(&jid("late@x/r"), &ONLINE, None);
     assert_eq!(presences.give_up(&bare("late@x"), 2), None);
