@@ -370,7 +370,7 @@ impl Service {
             Some(_) => self.state.interests.is_any_at(id),
             None => roster_owner(&guard) != roster_owner_before,
         };
-        let is_there = guard.node().is_some();
+        let exists = guard.node().is_some();
         let due = guard.node().and_then(|node| timers::next_deadline(node, &changes));
         if let Some(node) =
             guard.node().filter(|node| presence_change::depends_on_presence(node, &changes))
@@ -404,7 +404,7 @@ impl Service {
                     .entry(key)
                     .or_insert_with(|| (recipients.clone(), node.recipients_of(audience, as_of)));
                 *recipients = list.clone();
-            } else if notification.audience == Audience::Subscribers && is_there {
+            } else if notification.audience == Audience::Subscribers && exists {
                 *recipients = guard.recipients();
             }
         }

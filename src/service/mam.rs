@@ -49,13 +49,10 @@ impl Service {
         // Each result is a separate message, so the page may exceed the size of a stanza.
         let budget = ItemBudget::stored(policies.limits().max_reply_bytes);
         let listed = self.listed(&request.node, &listing, &budget).await?;
-        let ItemPage {
-            part: ResultPage { entries: items, index, total },
-            is_complete,
-            scanned_to: looked_up_to,
-        } = listed;
+        let ItemPage { part: ResultPage { entries: items, index, total }, is_complete, scanned_to } =
+            listed;
         let mut ids: Vec<ArchiveId> = items.iter().map(Item::archive_id).collect();
-        if let Some(position) = looked_up_to {
+        if let Some(position) = scanned_to {
             let at = if request.page.is_backward() { 0 } else { ids.len() };
             ids.insert(at, ArchiveId { epoch: node.epoch, position });
         }

@@ -50,8 +50,8 @@ impl Service {
         let own = self.store.subscriptions_of(&jid.to_bare()).await.map_err(Error::Unknown)?;
         let mut nodes = BTreeSet::new();
         for (node, own) in self.state.quarantine_damaged(own) {
-            let is_told = own.jid.is_bare() || own.jid == *jid;
-            if is_told && own.state == SubscriptionState::Subscribed {
+            let is_recipient = own.jid.is_bare() || own.jid == *jid;
+            if is_recipient && own.state == SubscriptionState::Subscribed {
                 nodes.insert(node);
             }
         }
