@@ -134,33 +134,33 @@ async fn answer(
     let mut out = ResponseLines(stream);
     let AdminCall { jid: other, ask } = match serde_json::from_str(&line) {
         Ok(call) => call,
-        Err(error) => return out.say(&AdminResponse::Error(error.to_string())).await,
+        Err(error) => return out.write(&AdminResponse::Error(error.to_string())).await,
     };
     let jid = other.unwrap_or(jid);
     let actor = Actor { jid, is_administrator: true };
     match ask {
         AdminRequest::Snapshot => match SnapshotDir::make(service, folder).await {
             Ok(copy) => {
-                out.say(&AdminResponse::Done(copy.0.to_string_lossy().into())).await?;
+                out.write(&AdminResponse::Done(copy.0.to_string_lossy().into())).await?;
                 // Wait until the client closes the connection.
                 let _ = out.0.read_u8().await;
                 Ok(())
             }
-            Err(error) => out.say(&AdminResponse::Error(error)).await,
+            Err(error) => out.write(&AdminResponse::Error(error)).await,
         },
         AdminRequest::Doctor => {
             for finding in examiner.examine().await {
-                out.say(&AdminResponse::Line(serde_json::to_value(finding)?)).await?;
+                out.write(&AdminResponse::Line(serde_json::to_value(finding)?)).await?;
             }
-            out.say(&AdminResponse::Done(serde_json::Value::Null)).await
+            out.write(&AdminResponse::Done(serde_json::Value::Null)).await
         }
         AdminRequest::Top => super::top::show(service, &mut out).await,
         request => match super::requests::answer(service, &actor, request, &mut out).await {
-            Ok(value) => out.say(&AdminResponse::Done(value)).await,
+            Ok(value) => out.write(&AdminResponse::Done(value)).await,
             Err(error) => {
                 let limit = error.limit();
                 limit.into_iter().for_each(|limit| service.metrics().count_rejection(limit));
-                out.say(&AdminResponse::Error(error.to_string())).await
+                out.write(&AdminResponse::Error(error.to_string())).await
             }
         },
     }
@@ -170,7 +170,7 @@ async fn answer(
 pub(super) struct ResponseLines(BufReader<UnixStream>);
 
 impl ResponseLines {
-    pub(super) async fn say(&mut self, answer: &AdminResponse) -> io::Result<()> {
+    pub(super) async fn write(&mut self, answer: &AdminResponse) -> io::Result<()> {
         let mut text = serde_json::to_string(answer)?;
         text.push('\n');
         self.0.write_all(text.as_bytes()).await

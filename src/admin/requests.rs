@@ -209,7 +209,7 @@ pub(crate) async fn answer(
 }
 
 async fn line(out: &mut ResponseLines, value: Value) -> Result<(), AdminError> {
-    Ok(out.say(&AdminResponse::Line(value)).await?)
+    Ok(out.write(&AdminResponse::Line(value)).await?)
 }
 
 fn id(node: &str) -> Result<NodeId, gjallar_pubsub::Error> {

@@ -41,7 +41,7 @@ pub(crate) async fn show(service: &Service, out: &mut ResponseLines) -> io::Resu
             .into_iter()
             .map(|(name, _, value)| (name.to_owned(), value.into()))
             .collect();
-        out.say(&AdminResponse::Line(json!({ "figures": figures, "busiest": busiest }))).await?;
+        out.write(&AdminResponse::Line(json!({ "figures": figures, "busiest": busiest }))).await?;
         before = sequences.into_iter().map(|(_, epoch, sequence)| (epoch, sequence.0)).collect();
     }
 }

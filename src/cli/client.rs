@@ -162,7 +162,7 @@ impl ClientSubcommand {
             }
             Self::Unsubscribe { login, node } => {
                 login.connect().await?.unsubscribe(&node).await?;
-                login.say("node", &node)
+                login.print_change("node", &node)
             }
             Self::Publish { login, node, id, payload } => {
                 let payload = match payload {
@@ -174,11 +174,11 @@ impl ClientSubcommand {
                     }
                 };
                 let id = login.connect().await?.publish(&node, id.as_deref(), &payload).await?;
-                login.say("item", &id)
+                login.print_change("item", &id)
             }
             Self::Retract { login, node, item } => {
                 login.connect().await?.retract(&node, &item).await?;
-                login.say("item", &item)
+                login.print_change("item", &item)
             }
             Self::Items { login, node, max } => {
                 let items = login.connect().await?.items(&node, max).await?;
@@ -186,11 +186,11 @@ impl ClientSubcommand {
             }
             Self::Create { login, node } => {
                 let node = login.connect().await?.create(node.as_deref()).await?;
-                login.say("node", &node)
+                login.print_change("node", &node)
             }
             Self::Delete { login, node } => {
                 login.connect().await?.delete(&node).await?;
-                login.say("node", &node)
+                login.print_change("node", &node)
             }
         }
     }
@@ -217,7 +217,7 @@ impl LoginArgs {
     }
 
     /// Prints the name of the changed node or item.
-    fn say(&self, what: &str, name: &str) -> Result<(), CliError> {
+    fn print_change(&self, what: &str, name: &str) -> Result<(), CliError> {
         match self.json {
             true => print(&format!("{}\n", json!({ what: name }))),
             false => print(&format!("{}\n", readable(name))),

@@ -66,14 +66,22 @@ impl ClientConnection {
     pub(super) fn open(account: Account, service: Jid) -> Result<Self, ClientError> {
         address(&account.jid).and_then(|_| address(&service))?;
         let (requests, received) = mpsc::channel(MAX_ASKED);
-        let (tell, events) = mpsc::channel(MAX_EVENTS);
-        let (say, online) = watch::channel(false);
+        let (event_sender, events) = mpsc::channel(MAX_EVENTS);
+        let (online_sender, online) = watch::channel(false);
         let (report, obstacle) = watch::channel("the server does not answer".to_owned());
         let failed = |error: std::io::Error| ClientError::Login(error.to_string());
         let runtime =
             runtime::Builder::new_current_thread().enable_all().build().map_err(failed)?;
-        let drive =
-            move || runtime.block_on(drive(account, &service, received, &tell, &say, report));
+        let drive = move || {
+            runtime.block_on(drive(
+                account,
+                &service,
+                received,
+                &event_sender,
+                &online_sender,
+                report,
+            ))
+        };
         thread::Builder::new().name("client".into()).spawn(drive).map_err(failed)?;
         Ok(Self { requests, is_available: false, events, online, obstacle })
     }
@@ -114,8 +122,8 @@ async fn drive(
     account: Account,
     service: &Jid,
     mut received: mpsc::Receiver<Outgoing>,
-    tell: &mpsc::Sender<Event>,
-    say: &watch::Sender<bool>,
+    event_sender: &mpsc::Sender<Event>,
+    online_sender: &watch::Sender<bool>,
     obstacle: watch::Sender<String>,
 ) {
     let Ok(own) = address(&account.jid) else { return };
@@ -127,13 +135,13 @@ async fn drive(
         tokio::select! {
             incoming = client.next() => match incoming {
                 Some(Incoming::Online { .. }) => {
-                    say.send_replace(true);
+                    online_sender.send_replace(true);
                     if is_available {
                         send_presence(&mut client).await;
                     }
                 }
                 Some(Incoming::Stanza(Stanza::Message(mut message))) if is_of(&message, service) => {
-                    let payloads = message.payloads.iter_mut().map(|one| long_values.restore(one));
+                    let payloads = message.payloads.iter_mut().map(|element| long_values.restore(element));
                     if payloads.filter(|is_whole| !is_whole).count() > 0 {
                         warn!(
                             event = "client_event_incomplete",
@@ -142,7 +150,7 @@ async fn drive(
                         );
                     }
                     for event in events(&message.payloads) {
-                        if tell.send(event).await.is_err() {
+                        if event_sender.send(event).await.is_err() {
                             return;
                         }
                     }

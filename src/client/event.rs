@@ -98,7 +98,7 @@ fn item(item: &Element) -> Option<EventKind> {
 mod tests {
     use super::*;
 
-    fn told(event: &str) -> Vec<EventKind> {
+    fn parsed(event: &str) -> Vec<EventKind> {
         let event = format!("<event xmlns='{}'>{event}</event>", ns::PUBSUB_EVENT);
         let delay = format!("<delay xmlns='{}' stamp='2026-01-01T00:00:00Z'/>", ns::DELAY);
         let payloads = [event.parse().unwrap(), delay.parse().unwrap()];
@@ -115,27 +115,27 @@ mod tests {
             payload: payload.map(str::to_owned),
         };
         assert_eq!(
-            told("<items node='n'><item id='1'/><item id='2'><x xmlns='urn:x'/></item></items>"),
+            parsed("<items node='n'><item id='1'/><item id='2'><x xmlns='urn:x'/></item></items>"),
             [
                 EventKind::Published(Some(item("1", None))),
                 EventKind::Published(Some(item("2", Some("<x xmlns='urn:x'/>")))),
             ]
         );
-        assert_eq!(told("<items node='n'/>"), [EventKind::Published(None)]);
+        assert_eq!(parsed("<items node='n'/>"), [EventKind::Published(None)]);
         assert_eq!(
-            told("<items node='n'><retract id='1'/></items>"),
+            parsed("<items node='n'><retract id='1'/></items>"),
             [EventKind::Retracted("1".into())]
         );
-        assert_eq!(told("<purge node='n'/>"), [EventKind::Purged]);
-        assert_eq!(told("<configuration node='n'/>"), [EventKind::Configured]);
+        assert_eq!(parsed("<purge node='n'/>"), [EventKind::Purged]);
+        assert_eq!(parsed("<configuration node='n'/>"), [EventKind::Configured]);
         assert_eq!(
-            told("<delete node='n'><redirect uri='xmpp:x'/></delete>"),
+            parsed("<delete node='n'><redirect uri='xmpp:x'/></delete>"),
             [EventKind::Deleted(Some("xmpp:x".into()))]
         );
         assert_eq!(
-            told("<subscription node='n' jid='a@b' subscription='none'/>"),
+            parsed("<subscription node='n' jid='a@b' subscription='none'/>"),
             [EventKind::Subscription("none".into())]
         );
-        assert_eq!(told("<unknown node='n'/>"), []);
+        assert_eq!(parsed("<unknown node='n'/>"), []);
     }
 }

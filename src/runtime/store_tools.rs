@@ -66,7 +66,7 @@ pub async fn import(
 pub async fn rebase(config: &Config) -> Result<u64, RunError> {
     let StorePath::Sled(directory) = config.store_path()? else { return Err(keeps_nothing()) };
     let rebased = tokio::task::spawn_blocking(move || {
-        is_ours(&directory)?;
+        refuse_root(&directory)?;
         SledStore::rebase(&directory, &RandomIds::default())
     });
     let rebased = rebased.await.unwrap_or_else(|error| Err(StoreError::Failed(error.to_string())));
@@ -103,7 +103,7 @@ async fn fill_atomically<T>(
     fill: impl AsyncFnOnce(&SledStore) -> Result<T, RunError>,
 ) -> Result<T, RunError> {
     let StorePath::Sled(directory) = config.store_path()? else { return Err(keeps_nothing()) };
-    is_ours(&directory).map_err(|error| failed(config, error))?;
+    refuse_root(&directory).map_err(|error| failed(config, error))?;
     let target = SledStore::open(&directory).map_err(|error| failed(config, error))?;
     let empty = archive::is_empty(&target).await;
     target.close().await;
@@ -139,7 +139,7 @@ fn existing(config: &Config) -> Result<(SledStore, Option<Snapshot>), RunError> 
         let snapshot = service.snapshot()?;
         Ok((open(&snapshot.folder)?, Some(snapshot)))
     };
-    match is_ours(&directory) {
+    match refuse_root(&directory) {
         Err(error) => copied(client(config).map_err(|_| failed(config, error))?),
         Ok(()) => match open(&directory) {
             Err(RunError::Store { source: StoreError::Locked, .. }) => copied(client(config)?),
@@ -149,7 +149,7 @@ fn existing(config: &Config) -> Result<(SledStore, Option<Snapshot>), RunError> 
 }
 
 /// Refuses to run as root in another user's folder: the service of that user could not open the created files.
-fn is_ours(directory: &Path) -> Result<(), StoreError> {
+fn refuse_root(directory: &Path) -> Result<(), StoreError> {
     let owner = |path: &Path| std::fs::metadata(path).map(|metadata| metadata.uid()).ok();
     let of_store = directory.ancestors().find_map(owner);
     match (owner(Path::new("/proc/self")), of_store) {

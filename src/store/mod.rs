@@ -87,7 +87,7 @@ pub trait Store: Send + Sync {
     ///
     /// # Errors
     /// If the write fails; then notifications may be sent again.
-    async fn acknowledge(&self, told: Told) -> Result<(), StoreError>;
+    async fn acknowledge(&self, acks: Told) -> Result<(), StoreError>;
 
     /// Records that resources have lost their implicit subscription to a node without a change of the node: pending
     /// notifications are no longer sent to these resources, even after a restart.

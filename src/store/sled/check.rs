@@ -44,7 +44,7 @@ pub(super) fn check(view: &TreeReader) -> Result<Vec<String>, StoreError> {
     for row in view.scan(b"d") {
         let (key, _) = row?;
         let number = keys::node_at(&key, 1).ok_or_else(|| damaged(&key))?;
-        let checked = check.what_belongs_to(number);
+        let checked = check.check_node_rows(number);
         check.note(checked);
     }
     for row in view.scan(b"u") {
@@ -111,12 +111,12 @@ impl Check<'_> {
         if self.view.get::<NodeNumber>(&name)? != Some(number) {
             return Err(damaged(&name));
         }
-        self.what_belongs_to(number)?;
+        self.check_node_rows(number)?;
         self.items(number, &node.id)
     }
 
     /// Checks the rows of a node, existing or deleted, except for the content of its items.
-    fn what_belongs_to(&mut self, number: NodeNumber) -> Result<(), StoreError> {
+    fn check_node_rows(&mut self, number: NodeNumber) -> Result<(), StoreError> {
         for table in keys::TABLES_OF_A_NODE.iter().chain(b"q") {
             let rows = self.view.scan(&keys::of_node(*table, number)).count();
             *self.expected.entry(*table).or_default() += rows;

@@ -46,7 +46,7 @@ pub(super) enum CommitterRequest {
 /// Write request, with the sender of its result.
 pub(super) enum WriteRequest {
     Commit(Commit, PendingCommit),
-    Acknowledge { told: Told, done: ReplySender<()> },
+    Acknowledge { acks: Told, done: ReplySender<()> },
     PresenceRefusals { changes: Vec<(BareJid, bool)>, done: ReplySender<()> },
     RevokeImplicit { node: NodeId, resources: BTreeSet<Jid>, done: ReplySender<()> },
 }
@@ -291,8 +291,8 @@ fn commit(
                     let result = changed.as_ref().map(|(_, at)| *at).map_err(Clone::clone);
                     (result, CommitWaiter::Commit(changed.unwrap_or_default().0, pending))
                 }
-                WriteRequest::Acknowledge { told, done } => {
-                    (tx.acknowledge(&told).map(|()| None), CommitWaiter::Other(done))
+                WriteRequest::Acknowledge { acks, done } => {
+                    (tx.acknowledge(&acks).map(|()| None), CommitWaiter::Other(done))
                 }
                 WriteRequest::PresenceRefusals { changes, done } => {
                     let set = tx.set_presence_refusals(&changes);

@@ -146,7 +146,7 @@ impl ConfigRecord {
     }
 
     /// Returns `true` if the configuration needs timers or the presence of entities.
-    pub(super) fn is_watchful(&self) -> bool {
+    pub(super) fn needs_timers(&self) -> bool {
         self.item_expire.is_some()
             || self.presence_based_delivery
             || self.purge_offline

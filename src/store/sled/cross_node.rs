@@ -36,22 +36,22 @@ impl TreeReader {
     }
 
     /// Returns the nodes with timers or with subscriptions that depend on presence.
-    pub(super) fn watchful(&self) -> Result<Vec<NodeId>, StoreError> {
+    pub(super) fn nodes_with_timers(&self) -> Result<Vec<NodeId>, StoreError> {
         let mut numbers = BTreeSet::new();
         for row in self.scan(b"l") {
             let (key, _) = row?;
             numbers.insert(keys::node_at(&key, 1).ok_or_else(|| damaged(&key))?);
         }
-        let mut watchful = Vec::new();
+        let mut nodes = Vec::new();
         for row in self.scan(b"n") {
             let (key, value) = row?;
             let record = record::decode::<NodeRecord>(&key, &value)?;
             let number = keys::node_at(&key, 1).ok_or_else(|| damaged(&key))?;
-            if record.is_watchful() || numbers.contains(&number) {
-                watchful.push(name(&key, &record)?);
+            if record.needs_timers() || numbers.contains(&number) {
+                nodes.push(name(&key, &record)?);
             }
         }
-        Ok(watchful)
+        Ok(nodes)
     }
 
     pub(super) fn nodes(
@@ -165,7 +165,9 @@ impl TreeReader {
             };
             let found = self.collect_partial(number, &mut subscriptions.damaged, subscription())?;
             if let Some((node, all)) = found {
-                subscriptions.found.extend(all.into_iter().map(|one| (node.clone(), one)));
+                subscriptions
+                    .found
+                    .extend(all.into_iter().map(|subscription| (node.clone(), subscription)));
             }
         }
         Ok(subscriptions)

@@ -32,7 +32,9 @@ pub fn record(table: u8, content: &[u8]) {
         4 => part(&key, &bytes),
         5 => decode::<NodeCounters>(&key, &bytes).map(|_| ()),
         6 => decode::<StoreHeader>(&key, &bytes).map(|_| ()),
-        _ => decode::<CursorRecord>(&key, &bytes).and_then(|told| told.partly(&key)).map(|_| ()),
+        _ => {
+            decode::<CursorRecord>(&key, &bytes).and_then(|cursor| cursor.partly(&key)).map(|_| ())
+        }
     };
     // The input is also decoded as a complete row, without an added version and checksum.
     let _ = decode::<NodeRecord>(&key, content);

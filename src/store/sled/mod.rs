@@ -261,8 +261,8 @@ impl Store for SledStore {
         self.read_exclusive(move |view| owed::pending_entries(view, nodes.as_deref())).await
     }
 
-    async fn acknowledge(&self, told: Told) -> Result<(), StoreError> {
-        self.work(|done| CommitterRequest::Write(WriteRequest::Acknowledge { told, done })).await
+    async fn acknowledge(&self, acks: Told) -> Result<(), StoreError> {
+        self.work(|done| CommitterRequest::Write(WriteRequest::Acknowledge { acks, done })).await
     }
 
     async fn node(&self, id: &NodeId) -> Result<Option<Node>, StoreError> {
@@ -278,7 +278,7 @@ impl Store for SledStore {
     }
 
     async fn nodes_with_timers(&self) -> Result<Vec<NodeId>, StoreError> {
-        self.read(TreeReader::watchful).await
+        self.read(TreeReader::nodes_with_timers).await
     }
 
     async fn nodes(

@@ -32,8 +32,8 @@ pub(super) fn pending_entries(
     view: &TreeReader,
     nodes: Option<&[NodeId]>,
 ) -> Result<Vec<Owed>, StoreError> {
-    let told = view.get::<CursorRecord>(keys::CURSOR)?.unwrap_or_default();
-    let partly = told.partly(keys::CURSOR)?;
+    let cursor = view.get::<CursorRecord>(keys::CURSOR)?.unwrap_or_default();
+    let partly = cursor.partly(keys::CURSOR)?;
     let mut audiences =
         Audiences { view, of: HashMap::new(), listed: HashMap::new(), revoked: HashMap::new() };
     let mut read = ReadAudiences::default();

@@ -355,8 +355,8 @@ impl NodeRecord {
         &self.name
     }
 
-    pub(super) fn is_watchful(&self) -> bool {
-        self.config.is_watchful()
+    pub(super) fn needs_timers(&self) -> bool {
+        self.config.needs_timers()
     }
 
     pub(super) fn into_creator(self) -> String {

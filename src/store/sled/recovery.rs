@@ -56,8 +56,8 @@ pub(super) fn check(tree: &Tree) -> Result<(StoreHeader, Ledger), StoreError> {
                     ledger.begin_items(number()?, first.into());
                 }
                 b'w' if *key == *keys::CURSOR => {
-                    let told: CursorRecord = record::decode(&key, &value)?;
-                    ledger.next_position = ledger.next_position.max(told.next);
+                    let cursor: CursorRecord = record::decode(&key, &value)?;
+                    ledger.next_position = ledger.next_position.max(cursor.next);
                 }
                 _ => {}
             }

@@ -184,8 +184,8 @@ impl<'a, 'tree> WriteTx<'a, 'tree> {
     }
 
     /// Acknowledges log entries.
-    pub(super) fn acknowledge(&mut self, told: &Told) -> Result<(), StoreError> {
-        for LogPosition(position) in &told.debts {
+    pub(super) fn acknowledge(&mut self, acks: &Told) -> Result<(), StoreError> {
+        for LogPosition(position) in &acks.debts {
             let node = self.ledger.node_of(*position);
             match self.ledger.acknowledge(*position) {
                 Some(AckWrite::Group { first, rows }) => {
@@ -203,7 +203,7 @@ impl<'a, 'tree> WriteTx<'a, 'tree> {
         }
         let earlier = self.rows.get::<CursorRecord>(keys::CURSOR)?.unwrap_or_default();
         let is_pending = |position| self.ledger.node_of(position).is_some();
-        let record = earlier.followed_by(self.ledger.next_position, &told.partly, is_pending);
+        let record = earlier.followed_by(self.ledger.next_position, &acks.partly, is_pending);
         self.rows.put(keys::CURSOR, &record)
     }
 
