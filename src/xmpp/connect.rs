@@ -18,7 +18,7 @@ use tokio_rustls::{
 use super::session::DisconnectReason;
 
 /// Timeout of a connection attempt to one address of the server.
-const DIAL_DEADLINE: Duration = Duration::from_secs(5);
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
 pub(super) type ReadHalf = Box<dyn AsyncRead + Send + Unpin>;
 pub(super) type WriteHalf = Box<dyn AsyncWrite + Send + Unpin>;
@@ -80,7 +80,8 @@ pub(super) async fn connect(
     server: &str,
     transport: &Transport,
 ) -> Result<(ReadHalf, WriteHalf), DisconnectReason> {
-    let tcp = dial_by(|| async { Ok(lookup_host(server).await?.collect()) }, transport).await?;
+    let tcp =
+        connect_resolved(|| async { Ok(lookup_host(server).await?.collect()) }, transport).await?;
     match transport {
         Transport::Loopback | Transport::Plain => {
             let (reader, writer) = tcp.into_split();
@@ -103,13 +104,16 @@ const SEND_BUFFER_BYTES: u32 = 128 * 1024;
 
 /// Connects to the first address that responds. Sends nothing to an unprotected address. Small packets are sent at once
 /// (`TCP_NODELAY`); otherwise replies are delayed by some 40 ms.
-async fn dial_by<F, R>(look_up: F, transport: &Transport) -> Result<TcpStream, DisconnectReason>
+async fn connect_resolved<F, R>(
+    resolve: F,
+    transport: &Transport,
+) -> Result<TcpStream, DisconnectReason>
 where
     F: FnOnce() -> R,
     R: Future<Output = io::Result<Vec<SocketAddr>>>,
 {
     let mut last = DisconnectReason::Io(io::ErrorKind::NotFound.into());
-    for address in look_up().await? {
+    for address in resolve().await? {
         if !transport.protects(address) {
             last = DisconnectReason::Unprotected(address);
             continue;
@@ -117,7 +121,7 @@ where
         let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
         socket.set_nodelay(true)?;
         socket.set_send_buffer_size(SEND_BUFFER_BYTES)?;
-        match timeout(DIAL_DEADLINE, socket.connect(address)).await {
+        match timeout(CONNECT_TIMEOUT, socket.connect(address)).await {
             Ok(Ok(tcp)) => return Ok(tcp),
             Ok(Err(error)) => last = error.into(),
             Err(elapsed) => last = io::Error::from(elapsed).into(),
@@ -149,7 +153,7 @@ mod tests {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let port = listener.local_addr().unwrap().port();
         let address = lookup_host(format!("localhost:{port}")).await.unwrap().collect();
-        let tcp = dial_by(|| async { Ok(address) }, &Transport::Loopback).await.unwrap();
+        let tcp = connect_resolved(|| async { Ok(address) }, &Transport::Loopback).await.unwrap();
         assert!(tcp.nodelay().unwrap());
     }
 
@@ -163,11 +167,11 @@ mod tests {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let live = listener.local_addr().unwrap();
         let answers = std::sync::Mutex::new(vec![vec![dead, live], vec![dead]]);
-        let look_up = || {
+        let resolve = || {
             let answer = answers.lock().unwrap().pop().unwrap();
             async move { Ok(answer) }
         };
-        let dial = async || dial_by(look_up, &Transport::Loopback).await;
+        let dial = async || connect_resolved(resolve, &Transport::Loopback).await;
         assert!(dial().await.is_err());
         assert_eq!(dial().await.unwrap().peer_addr().unwrap(), live);
     }

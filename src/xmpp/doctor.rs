@@ -52,7 +52,7 @@ const MAX_QUEUED: usize = 32;
 /// of one half, and each reply reaches this service with the same probability.
 const SHARED_PINGS: usize = 20;
 /// Number of pings for measuring the round-trip time, and the time from which the link counts as slow.
-const PINGS: usize = 5;
+const ROUND_TRIP_PINGS: usize = 5;
 const SLOW: Duration = Duration::from_secs(1);
 /// Maximum number of bytes that a server adds to a routed stanza.
 const ENVELOPE_BYTES: usize = 512;
@@ -85,11 +85,11 @@ pub struct Finding {
 pub struct Doctor {
     jid: String,
     domain: Option<String>,
-    offer: MulticastConfig,
+    multicast_config: MulticastConfig,
     /// User of the server whose roster may be requested.
     user: Option<String>,
     max_stanza_bytes: usize,
-    fresh: Arc<dyn IdGenerator>,
+    ids: Arc<dyn IdGenerator>,
 }
 
 /// Connection on which the checks run.
@@ -103,18 +103,18 @@ trait Connection {
 type ProbeAnswer = Option<(ProbeReply, Duration)>;
 
 impl Doctor {
-    /// Returns the checks for a service with this JID. `domain` is that of the server; `offer` configures multicast;
-    /// `user` is the user whose roster is requested; `max_stanza_bytes` is the size of the largest stanza.
+    /// Returns the checks for a service with this JID. `domain` is that of the server; `multicast_config` configures
+    /// multicast; `user` is the user whose roster is requested; `max_stanza_bytes` is the size of the largest stanza.
     #[must_use]
     pub fn new(
         jid: String,
         domain: Option<String>,
-        offer: MulticastConfig,
+        multicast_config: MulticastConfig,
         user: Option<String>,
         max_stanza_bytes: usize,
-        fresh: Arc<dyn IdGenerator>,
+        ids: Arc<dyn IdGenerator>,
     ) -> Self {
-        Self { jid, domain, offer, user, max_stanza_bytes, fresh }
+        Self { jid, domain, multicast_config, user, max_stanza_bytes, ids }
     }
 
     /// Runs all checks on a separate connection.
@@ -132,7 +132,11 @@ impl Doctor {
             Err(_) => return vec![failed("connection", "the server does not answer the login")],
         };
         let (send, stanzas) = mpsc::channel(MAX_QUEUED);
-        let own = Own { probes: Probes::default(), send, is_granted: AtomicBool::new(false) };
+        let own = SeparateConnection {
+            probes: Probes::default(),
+            send,
+            is_granted: AtomicBool::new(false),
+        };
         let mut findings =
             vec![ok("connection", format!("logged in at {}", link.server)).after(began.elapsed())];
         let serving = own.serve(reader, writer, stanzas, self.domain.as_deref());
@@ -146,7 +150,7 @@ impl Doctor {
     /// Runs all checks on the connection of the running service, if it is connected.
     pub async fn examine_running(
         &self,
-        answers: &ReplyQueue,
+        replies: &ReplyQueue,
         is_connected: bool,
         is_granted: bool,
     ) -> Vec<Finding> {
@@ -155,7 +159,7 @@ impl Doctor {
             return vec![failed("connection", text)];
         }
         let mut findings = vec![ok("connection", "the running service is connected")];
-        findings.extend(self.examine(&Running { answers, is_granted }).await);
+        findings.extend(self.examine(&ServiceConnection { replies, is_granted }).await);
         findings
     }
 
@@ -246,7 +250,7 @@ impl Doctor {
 
     async fn multicast(&self, connection: &impl Connection) -> Finding {
         let mut candidates = Vec::new();
-        match &self.offer {
+        match &self.multicast_config {
             MulticastConfig::None => return ok("multicast", "link.multicast is off"),
             MulticastConfig::At { jid, host } if jid == host => candidates.push(jid.clone()),
             MulticastConfig::At { jid, .. } => candidates.push(with_resource(jid)),
@@ -255,8 +259,8 @@ impl Doctor {
                 let items = self.disco(connection, host, ns::DISCO_ITEMS).await;
                 let query =
                     items.as_ref().and_then(|(items, _)| items.content("query", ns::DISCO_ITEMS));
-                let theirs = |jid: &&str| is_below(jid, host) && *jid != self.jid;
-                let listed = query.into_iter().flat_map(services).filter(theirs);
+                let is_candidate = |jid: &&str| is_below(jid, host) && *jid != self.jid;
+                let listed = query.into_iter().flat_map(services).filter(is_candidate);
                 candidates.extend(listed.take(MAX_SERVICES).map(with_resource));
                 if query.is_none() {
                     candidates.push(with_resource(&format!("{USUAL_NAME}{host}")));
@@ -274,7 +278,7 @@ impl Doctor {
                 return ok("multicast", text).after(took);
             }
         }
-        match &self.offer {
+        match &self.multicast_config {
             MulticastConfig::At { jid, .. } => degraded(
                 "multicast",
                 format!(
@@ -331,14 +335,17 @@ impl Doctor {
 
     async fn round_trips(&self, connection: &impl Connection, own: &str) -> Finding {
         let mut times = Vec::new();
-        for _ in 0..PINGS {
+        for _ in 0..ROUND_TRIP_PINGS {
             times.extend(self.ping(connection, own).await.map(|(_, took)| took));
         }
         times.sort_unstable();
         match (times.get(times.len() / 2), times.last()) {
             (Some(median), Some(longest)) if *longest < SLOW => ok(
                 "round-trip",
-                format!("the median of {PINGS} pings; the longest took {}", shown(*longest)),
+                format!(
+                    "the median of {ROUND_TRIP_PINGS} pings; the longest took {}",
+                    shown(*longest)
+                ),
             )
             .after(*median),
             (_, Some(longest)) => degraded(
@@ -384,12 +391,12 @@ impl Doctor {
         to: &str,
         content: ElementWriter,
     ) -> ProbeAnswer {
-        let question = |id: &str| {
+        let request = |id: &str| {
             let iq =
                 ElementWriter::new("iq").attr("type", "get").attr("from", &self.jid).attr("to", to);
             iq.attr("id", id).child(&content).to_string()
         };
-        self.round_trip(connection, to, question).await
+        self.round_trip(connection, to, request).await
     }
 
     /// Sends a stanza, and waits for its reply or return.
@@ -401,7 +408,7 @@ impl Doctor {
     ) -> ProbeAnswer {
         // Stanzas of the service to itself return from its bare address.
         let from = vec![to.to_owned(), self.jid.clone()];
-        let (id, reply) = connection.probes().expect(self.fresh.next_u64(), from);
+        let (id, reply) = connection.probes().expect(self.ids.next_u64(), from);
         let began = Instant::now();
         connection.send(stanza(&id));
         let reply = timeout(ANSWER_TIMEOUT, reply).await.ok()?.ok()?;
@@ -429,18 +436,18 @@ impl ProbeReply {
 }
 
 /// Connection of the running service.
-struct Running<'a> {
-    answers: &'a ReplyQueue,
+struct ServiceConnection<'a> {
+    replies: &'a ReplyQueue,
     is_granted: bool,
 }
 
-impl Connection for Running<'_> {
+impl Connection for ServiceConnection<'_> {
     fn probes(&self) -> &Probes {
-        &self.answers.probes
+        &self.replies.probes
     }
 
     fn send(&self, stanza: String) {
-        self.answers.ask(&stanza);
+        self.replies.ask(&stanza);
     }
 
     fn is_granted(&self) -> bool {
@@ -449,13 +456,13 @@ impl Connection for Running<'_> {
 }
 
 /// Separate connection of the doctor.
-struct Own {
+struct SeparateConnection {
     probes: Probes,
     send: mpsc::Sender<String>,
     is_granted: AtomicBool,
 }
 
-impl Connection for Own {
+impl Connection for SeparateConnection {
     fn probes(&self) -> &Probes {
         &self.probes
     }
@@ -470,7 +477,7 @@ impl Connection for Own {
     }
 }
 
-impl Own {
+impl SeparateConnection {
     /// Reads and writes until the connection ends. Rejects requests of other entities, which may retry later.
     async fn serve(
         &self,

@@ -37,11 +37,11 @@ pub(super) async fn handshake(
         StreamElement::Stanza(element) if element.is("error", ns::STREAMS) => {
             let refused = ["not-authorized", "host-unknown", "invalid-from"];
             let refused = element.children().any(|child| refused.contains(&child.name()));
-            let said = stream_error(&element);
+            let text = stream_error(&element);
             Err(if refused {
-                DisconnectReason::NotAuthorized(said)
+                DisconnectReason::NotAuthorized(text)
             } else {
-                DisconnectReason::StreamError(said)
+                DisconnectReason::StreamError(text)
             })
         }
         StreamElement::Opened(_)
@@ -53,9 +53,9 @@ pub(super) async fn handshake(
 
 /// Returns the conditions of a stream error as text, separated by commas.
 pub(super) fn stream_error(error: &Element) -> String {
-    let said = error.children().map(|child| match child.text().as_str() {
+    let text = error.children().map(|child| match child.text().as_str() {
         "" => child.name().to_owned(),
         text => text.to_owned(),
     });
-    said.collect::<Vec<_>>().join(", ")
+    text.collect::<Vec<_>>().join(", ")
 }

@@ -39,7 +39,7 @@ use super::{
 pub struct Router {
     service: Arc<Service>,
     commands: AdHocCommands,
-    answers: Arc<ReplyQueue>,
+    replies: Arc<ReplyQueue>,
     jid: Jid,
     /// Domain of the server, if it is known.
     server: Option<String>,
@@ -60,14 +60,14 @@ impl Router {
     #[must_use]
     pub fn new(
         service: Arc<Service>,
-        answers: Arc<ReplyQueue>,
+        replies: Arc<ReplyQueue>,
         jid: Jid,
         server: Option<String>,
         max_stanza_bytes: usize,
     ) -> Self {
         let commands = AdHocCommands::new(Arc::clone(&service));
         let pace = Pace::default();
-        Self { service, commands, answers, jid, server, max_stanza_bytes, pace }
+        Self { service, commands, replies, jid, server, max_stanza_bytes, pace }
     }
 
     /// Returns `true` if a stanza publishes or retracts. The rules of these requests read one node and nothing else of
@@ -243,13 +243,13 @@ impl Router {
         match answer {
             Ok(None) => None,
             Ok(Some(request)) => {
-                let (dispatch, header) = (Arc::clone(self), header.clone());
-                let settle = move |outcome: Outcome<bool>| {
+                let (router, header) = (Arc::clone(self), header.clone());
+                let on_outcome = move |outcome: Outcome<bool>| {
                     if let Err(error) = outcome {
-                        dispatch.reject(&header, &dispatch.error(&error));
+                        router.reject(&header, &router.error(&error));
                     }
                 };
-                Some(self.service.authorize(&actor, &request, settle).await)
+                Some(self.service.authorize(&actor, &request, on_outcome).await)
             }
             Err(refusal) => {
                 self.reject(header, &self.error(&refusal.into()));
@@ -322,7 +322,7 @@ impl Router {
     }
 
     fn reject(&self, header: &Envelope, error: &StanzaError) {
-        if self.answers.is_overfull() {
+        if self.replies.is_overfull() {
             debug!("failed to reply to a request: too many replies are queued");
         } else {
             self.send_error(header, header.error(error), error);
@@ -371,14 +371,14 @@ impl Router {
                 service.retract(actor, &request, self.reply_callback(header, kind, done)).await
             }
             SetRequest::SetAffiliations(request) => {
-                let (dispatch, header) = (Arc::clone(self), header.clone());
-                let settle = move |outcome| dispatch.reply_affiliations(&header, kind, outcome);
-                service.set_affiliations(actor, &request, settle).await
+                let (router, header) = (Arc::clone(self), header.clone());
+                let on_outcome = move |outcome| router.reply_affiliations(&header, kind, outcome);
+                service.set_affiliations(actor, &request, on_outcome).await
             }
             SetRequest::SetSubscriptions(request) => {
-                let (dispatch, header) = (Arc::clone(self), header.clone());
-                let settle = move |outcome| dispatch.reply_subscriptions(&header, kind, outcome);
-                service.set_subscriptions(actor, &request, settle).await
+                let (router, header) = (Arc::clone(self), header.clone());
+                let on_outcome = move |outcome| router.reply_subscriptions(&header, kind, outcome);
+                service.set_subscriptions(actor, &request, on_outcome).await
             }
             SetRequest::SetOptions(request) => {
                 service.set_options(actor, &request, self.reply_callback(header, kind, done)).await
@@ -430,19 +430,19 @@ impl Router {
 
     /// Returns `true` if the reply queue has room for the reply to another request of an entity.
     pub(super) fn has_room(&self, to: &str, may_be_large: bool) -> bool {
-        self.answers.has_room(to, may_be_large)
+        self.replies.has_room(to, may_be_large)
     }
 
     /// Waits until the reply queue has room for the reply to another request of an entity.
     pub(super) async fn wait_capacity(&self, to: &str, may_be_large: bool) {
-        self.answers.wait_capacity(to, may_be_large).await;
+        self.replies.wait_capacity(to, may_be_large).await;
     }
 
     /// Waits until the service may send another query of its own: within the rate, and after the connection has taken
     /// the previous queries.
     pub(super) async fn next_question(&self) {
         self.pace.wait_slot().await;
-        self.answers.room_of_own().await;
+        self.replies.room_of_own().await;
     }
 
     pub(super) fn service(&self) -> &Service {
@@ -473,17 +473,17 @@ impl Router {
 
     /// Enqueues a stanza to an entity; stanzas to one entity are sent in order.
     pub(super) fn send_to(&self, to: &str, stanza: String) {
-        self.answers.send(to, stanza);
+        self.replies.send(to, stanza);
     }
 
     /// Enqueues a query of the service itself, before all replies.
     pub(super) fn send_unsolicited(&self, stanza: &str) {
-        self.answers.ask(stanza);
+        self.replies.ask(stanza);
     }
 
     /// Waits until the queue has room for [`send_unsolicited`](Self::send_unsolicited).
     pub(super) async fn room_of_own(&self) {
-        self.answers.room_of_own().await;
+        self.replies.room_of_own().await;
     }
 
     /// Records that the connection to the server was made or lost. On a new connection no presence is known.
@@ -506,8 +506,8 @@ impl Router {
         kind: &'static str,
         render: impl FnOnce(R) -> Option<ElementWriter> + Send + 'static,
     ) -> impl FnOnce(Outcome<R>) + Send + 'static {
-        let (dispatch, header) = (Arc::clone(self), header.clone());
-        move |outcome| dispatch.answer(&header, kind, outcome, render)
+        let (router, header) = (Arc::clone(self), header.clone());
+        move |outcome| router.answer(&header, kind, outcome, render)
     }
 
     fn answer<R>(
@@ -535,8 +535,13 @@ impl Router {
     }
 
     /// Sends a reply; in its short form if the complete one is larger than a stanza may be.
-    fn reply_or_truncate(&self, header: &Envelope, answer: String, less: impl FnOnce() -> String) {
-        let answer = if self.fits_relayed(&answer) { answer } else { less() };
+    fn reply_or_truncate(
+        &self,
+        header: &Envelope,
+        answer: String,
+        shortened: impl FnOnce() -> String,
+    ) {
+        let answer = if self.fits_relayed(&answer) { answer } else { shortened() };
         self.send_to(header.from.as_deref().unwrap_or_default(), answer);
     }
 

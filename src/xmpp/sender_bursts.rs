@@ -24,54 +24,54 @@ pub(super) struct Bursts {
 }
 
 struct Burst {
-    passed: QueueLimit,
+    exceeded: QueueLimit,
     /// Time of the last stanza, and of the last one that arrived while other requests of the sender were pending.
     last: Instant,
-    last_unsettled: Instant,
+    last_in_flight: Instant,
 }
 
 impl Burst {
     /// Returns `true` if the burst has ended, provided that the sender has no pending request.
     fn is_over(&self, now: Instant) -> bool {
-        now - self.last >= BURST_END_SILENCE || now - self.last_unsettled >= MAX_REFUSED
+        now - self.last >= BURST_END_SILENCE || now - self.last_in_flight >= MAX_REFUSED
     }
 }
 
 impl Bursts {
     /// Returns the limit that the sender's burst exceeded, if a stanza that arrives now belongs to the burst.
-    pub(super) fn limit_passed(
+    pub(super) fn exceeded_limit(
         &mut self,
         sender: &str,
-        is_settled: bool,
+        is_idle: bool,
         now: Instant,
     ) -> Option<QueueLimit> {
         let burst = self.by_sender.get_mut(sender)?;
-        if is_settled && burst.is_over(now) {
+        if is_idle && burst.is_over(now) {
             self.by_sender.remove(sender);
             return None;
         }
         burst.last = now;
-        if !is_settled {
-            burst.last_unsettled = now;
+        if !is_idle {
+            burst.last_in_flight = now;
         }
-        Some(burst.passed)
+        Some(burst.exceeded)
     }
 
     /// Records that a sender's burst exceeded a limit, unless [`MAX_BURSTS`] are tracked.
     pub(super) fn add(
         &mut self,
         sender: &str,
-        passed: QueueLimit,
+        exceeded: QueueLimit,
         now: Instant,
-        is_settled: impl Fn(&str) -> bool,
+        is_idle: impl Fn(&str) -> bool,
     ) {
         let may_prune = self.pruned.is_none_or(|pruned| now - pruned >= BURST_END_SILENCE);
         if self.by_sender.len() >= MAX_BURSTS && may_prune {
-            self.by_sender.retain(|sender, burst| !(is_settled(sender) && burst.is_over(now)));
+            self.by_sender.retain(|sender, burst| !(is_idle(sender) && burst.is_over(now)));
             self.pruned = Some(now);
         }
         if self.by_sender.len() < MAX_BURSTS {
-            let burst = Burst { passed, last: now, last_unsettled: now };
+            let burst = Burst { exceeded, last: now, last_in_flight: now };
             self.by_sender.insert(sender.to_owned(), burst);
         }
     }
@@ -87,18 +87,18 @@ mod tests {
     #[test]
     fn burst_ends_after_a_pause_without_requests_in_flight() {
         let (mut bursts, mut now) = (Bursts::default(), Instant::now());
-        assert_eq!(bursts.limit_passed("a@x", true, now), None);
+        assert_eq!(bursts.exceeded_limit("a@x", true, now), None);
         bursts.add("a@x", LIMIT, now, |_| true);
         now += BURST_END_SILENCE - MILLI;
-        assert_eq!(bursts.limit_passed("a@x", true, now), Some(LIMIT));
-        assert_eq!(bursts.limit_passed("b@x", true, now), None);
+        assert_eq!(bursts.exceeded_limit("a@x", true, now), Some(LIMIT));
+        assert_eq!(bursts.exceeded_limit("b@x", true, now), None);
         // Rejected stanzas belong to the burst.
         now += BURST_END_SILENCE - MILLI;
-        assert_eq!(bursts.limit_passed("a@x", true, now), Some(LIMIT));
+        assert_eq!(bursts.exceeded_limit("a@x", true, now), Some(LIMIT));
         now += 2 * MAX_REFUSED;
-        assert_eq!(bursts.limit_passed("a@x", false, now), Some(LIMIT));
+        assert_eq!(bursts.exceeded_limit("a@x", false, now), Some(LIMIT));
         now += BURST_END_SILENCE;
-        assert_eq!(bursts.limit_passed("a@x", true, now), None);
+        assert_eq!(bursts.exceeded_limit("a@x", true, now), None);
         assert!(bursts.by_sender.is_empty());
     }
 
@@ -107,7 +107,7 @@ mod tests {
         let (mut bursts, began) = (Bursts::default(), Instant::now());
         bursts.add("a@x", LIMIT, began, |_| true);
         let mut now = began;
-        while bursts.limit_passed("a@x", true, now).is_some() {
+        while bursts.exceeded_limit("a@x", true, now).is_some() {
             now += BURST_END_SILENCE / 2;
         }
         assert_eq!(now - began, MAX_REFUSED);
@@ -116,15 +116,15 @@ mod tests {
     #[test]
     fn ended_bursts_are_forgotten_and_bursts_are_bounded() {
         let (mut bursts, mut now) = (Bursts::default(), Instant::now());
-        let is_settled = |sender: &str| sender != "0@x";
+        let is_idle = |sender: &str| sender != "0@x";
         for sender in 0..2 * MAX_BURSTS {
-            bursts.add(&format!("{sender}@x"), LIMIT, now, is_settled);
+            bursts.add(&format!("{sender}@x"), LIMIT, now, is_idle);
         }
         assert_eq!(bursts.by_sender.len(), MAX_BURSTS);
         now += BURST_END_SILENCE;
-        bursts.add("new@x", LIMIT, now, is_settled);
+        bursts.add("new@x", LIMIT, now, is_idle);
         assert_eq!(bursts.by_sender.len(), 2);
-        assert_eq!(bursts.limit_passed("0@x", false, now), Some(LIMIT));
-        assert_eq!(bursts.limit_passed("new@x", true, now), Some(LIMIT));
+        assert_eq!(bursts.exceeded_limit("0@x", false, now), Some(LIMIT));
+        assert_eq!(bursts.exceeded_limit("new@x", true, now), Some(LIMIT));
     }
 }

@@ -53,7 +53,7 @@ const MAX_LARGE: usize = 16;
 /// Maximum number of stanzas of one sender in flight: enough to share a sync well. Fewer while other senders are
 /// active, because each of their requests waits for a sync together with all of these.
 const MAX_IN_FLIGHT: usize = 64;
-const MAX_UNSETTLED_AMONG_OTHERS: usize = 4;
+const MAX_IN_FLIGHT_AMONG_OTHERS: usize = 4;
 /// Time that a sender counts as one of several after another sender was active.
 const AMONG_OTHERS: Duration = Duration::from_secs(10);
 /// Maximum number of characters of a stanza's id in the log.
@@ -103,10 +103,10 @@ pub(super) enum QueueLimit {
 /// Queues of the senders of a connection.
 #[derive(Clone)]
 pub(super) struct SenderQueues {
-    dispatch: Arc<Router>,
+    router: Arc<Router>,
     limits: watch::Receiver<QueueLimits>,
     waiting: Arc<Mutex<SenderQueueTable>>,
-    turns: Arc<Semaphore>,
+    active_senders: Arc<Semaphore>,
     /// Permits for requests whose replies may be large.
     large: Arc<Semaphore>,
     ended: Arc<Notify>,
@@ -114,21 +114,21 @@ pub(super) struct SenderQueues {
 
 #[derive(Default)]
 struct SenderQueueTable {
-    lanes: HashMap<String, SenderQueue>,
+    queues: HashMap<String, SenderQueue>,
     bursts: Bursts,
     /// Queued and in-flight bytes of each domain that has a queue.
-    domains: HashMap<String, DomainLanes>,
+    domains: HashMap<String, DomainUsage>,
     /// Permits of each domain for requests whose replies may be large.
     large_per_domain: usize,
     bytes: usize,
     /// Bytes of the stanzas that are queued as trees.
     tree_bytes: usize,
     /// Last time when there was more than one queue.
-    were_several: Option<Instant>,
+    last_contention: Option<Instant>,
 }
 
 /// Queued and in-flight bytes, and permits, of the senders of a domain.
-struct DomainLanes {
+struct DomainUsage {
     bytes: usize,
     /// Permits for requests whose replies may be large.
     large: Arc<Semaphore>,
@@ -141,13 +141,13 @@ struct SenderQueue {
     /// Number of stanzas that are queued or in flight.
     stanzas: usize,
     bytes: usize,
-    came: Arc<Notify>,
+    arrived: Arc<Notify>,
 }
 
 struct QueuedStanza {
     stanza: Form,
     bytes: usize,
-    looks_at_one_node: bool,
+    is_node_local: bool,
     /// `true` if the reply may be large.
     may_be_large: bool,
 }
@@ -181,20 +181,20 @@ impl QueueLimit {
 }
 
 impl SenderQueues {
-    pub(super) fn new(dispatch: &Arc<Router>, limits: watch::Receiver<QueueLimits>) -> Self {
+    pub(super) fn new(router: &Arc<Router>, limits: watch::Receiver<QueueLimits>) -> Self {
         let permits = |most: usize| {
-            let replies = RESERVED_FOR_SMALL / dispatch.max_stanza_bytes();
+            let replies = RESERVED_FOR_SMALL / router.max_stanza_bytes();
             (replies * most / MAX_LARGE).clamp(1, most)
         };
         let large_per_domain = permits(MAX_LARGE_PER_DOMAIN);
         Self {
-            dispatch: Arc::clone(dispatch),
+            router: Arc::clone(router),
             limits,
             waiting: Arc::new(Mutex::new(SenderQueueTable {
                 large_per_domain,
                 ..SenderQueueTable::default()
             })),
-            turns: Arc::new(Semaphore::new(MAX_ACTIVE_SENDERS)),
+            active_senders: Arc::new(Semaphore::new(MAX_ACTIVE_SENDERS)),
             large: Arc::new(Semaphore::new(permits(MAX_LARGE))),
             ended: Arc::default(),
         }
@@ -203,7 +203,7 @@ impl SenderQueues {
     /// Returns the limit that a stanza of this size would exceed in its sender's queue. Stanzas that need no reply may
     /// exceed the limits of requests by a reserve, and are not part of a burst, because their sender does not repeat
     /// them.
-    pub(super) fn limit_passed(
+    pub(super) fn exceeded_limit(
         &self,
         stanza: &Element,
         needs_answer: bool,
@@ -212,8 +212,8 @@ impl SenderQueues {
         let (limits, sender) = (*self.limits.borrow(), sender_of(stanza));
         let mut senders = self.senders();
         match needs_answer {
-            true => senders.limit_passed(&sender, bytes, limits),
-            false => senders.limit_passed_by(&sender, bytes, limits.with_reserve()),
+            true => senders.exceeded_limit(&sender, bytes, limits),
+            false => senders.queue_limit_exceeded(&sender, bytes, limits.with_reserve()),
         }
     }
 
@@ -221,16 +221,16 @@ impl SenderQueues {
     pub(super) fn submit(&self, stanza: Element, bytes: usize, text: impl FnOnce() -> StanzaText) {
         let sender = sender_of(&stanza).into_owned();
         let mut senders = self.senders();
-        let looks_at_one_node = Router::is_node_local(&stanza);
+        let is_node_local = Router::is_node_local(&stanza);
         let may_be_large = Router::may_have_large_reply(&stanza);
         let stanza = match senders.tree_bytes + bytes <= MAX_TREE_BYTES {
             true => Form::Tree(stanza),
             false => Form::Text(text()),
         };
-        let waiting = QueuedStanza { stanza, bytes, looks_at_one_node, may_be_large };
-        if let Some((came, first)) = senders.queue(&sender, waiting) {
-            let lanes = self.clone();
-            tokio::spawn(async move { Box::pin(lanes.serve(sender, first, &came)).await });
+        let waiting = QueuedStanza { stanza, bytes, is_node_local, may_be_large };
+        if let Some((arrived, first)) = senders.queue(&sender, waiting) {
+            let queues = self.clone();
+            tokio::spawn(async move { Box::pin(queues.serve(sender, first, &arrived)).await });
         }
     }
 
@@ -238,7 +238,7 @@ impl SenderQueues {
     pub(super) async fn finish(&self) {
         loop {
             let ended = self.ended.notified();
-            if self.senders().lanes.is_empty() {
+            if self.senders().queues.is_empty() {
                 return;
             }
             ended.await;
@@ -246,28 +246,28 @@ impl SenderQueues {
     }
 
     /// Handles a sender's stanzas until none is queued or in flight.
-    async fn serve(self, sender: String, first: QueuedStanza, came: &Notify) {
-        let mut unsettled = InFlight { lanes: &self, sender: &sender, stanzas: VecDeque::new() };
-        let turn = Arc::new(LanePermit::new(&self, &sender));
+    async fn serve(self, sender: String, first: QueuedStanza, arrived: &Notify) {
+        let mut in_flight = InFlight { queues: &self, sender: &sender, stanzas: VecDeque::new() };
+        let permits = Arc::new(QueuePermit::new(&self, &sender));
         let mut next = Some(first);
         loop {
             while let Some(waiting) = next {
-                unsettled.wait_for_slot(waiting.looks_at_one_node).await;
-                turn.set_large(self.large(&sender, &waiting));
-                turn.acquire().await;
-                let permit = Arc::clone(&turn) as Arc<dyn RequestPermit>;
-                with_permit(permit, unsettled.handle(waiting)).await;
-                turn.release();
+                in_flight.wait_for_slot(waiting.is_node_local).await;
+                permits.set_large(self.large(&sender, &waiting));
+                permits.acquire().await;
+                let permit = Arc::clone(&permits) as Arc<dyn RequestPermit>;
+                with_permit(permit, in_flight.handle(waiting)).await;
+                permits.release();
                 next = self.next(&sender);
             }
-            if unsettled.stanzas.is_empty() {
+            if in_flight.stanzas.is_empty() {
                 if self.end(&sender) {
                     return;
                 }
             } else {
                 tokio::select! {
-                    () = came.notified() => {}
-                    () = unsettled.await_oldest() => {}
+                    () = arrived.notified() => {}
+                    () = in_flight.await_oldest() => {}
                 }
             }
             next = self.next(&sender);
@@ -292,10 +292,10 @@ impl SenderQueues {
     /// Removes a sender's queue and returns `true`, unless a stanza is queued.
     fn end(&self, sender: &str) -> bool {
         let mut senders = self.senders();
-        if senders.lanes.get(sender).is_some_and(|lane| !lane.waiting.is_empty()) {
+        if senders.queues.get(sender).is_some_and(|queue| !queue.waiting.is_empty()) {
             return false;
         }
-        senders.lanes.remove(sender);
+        senders.queues.remove(sender);
         drop(senders);
         self.ended.notify_waiters();
         true
@@ -304,7 +304,7 @@ impl SenderQueues {
     fn reply_internal_error(&self, header: &Envelope) {
         error!(event = "stanza_handler_panicked", stanza = header.name, "stanza handler panicked");
         let error = StanzaError::new("wait", "internal-server-error");
-        self.dispatch
+        self.router
             .refuse(header, &error.text("internal error: the outcome of the request is unknown"));
     }
 
@@ -315,24 +315,24 @@ impl SenderQueues {
 
 impl SenderQueueTable {
     /// Returns the limit that a stanza of this size would exceed, or that its sender's burst has exceeded.
-    fn limit_passed(
+    fn exceeded_limit(
         &mut self,
         sender: &str,
         bytes: usize,
         limits: QueueLimits,
     ) -> Option<QueueLimit> {
         let now = Instant::now();
-        let is_settled = !self.lanes.contains_key(sender);
-        if let Some(passed) = self.bursts.limit_passed(sender, is_settled, now) {
-            return Some(passed);
+        let is_idle = !self.queues.contains_key(sender);
+        if let Some(exceeded) = self.bursts.exceeded_limit(sender, is_idle, now) {
+            return Some(exceeded);
         }
-        let passed = self.limit_passed_by(sender, bytes, limits)?;
-        self.bursts.add(sender, passed, now, |sender| !self.lanes.contains_key(sender));
-        Some(passed)
+        let exceeded = self.queue_limit_exceeded(sender, bytes, limits)?;
+        self.bursts.add(sender, exceeded, now, |sender| !self.queues.contains_key(sender));
+        Some(exceeded)
     }
 
     /// Returns the limit that a stanza of this size would exceed.
-    fn limit_passed_by(
+    fn queue_limit_exceeded(
         &self,
         sender: &str,
         bytes: usize,
@@ -342,7 +342,7 @@ impl SenderQueueTable {
         let domain = self.domains.get(&*domain_of(sender)).map_or(0, |domain| domain.bytes);
         let max_of_domain = limits.max_bytes / 2;
         let all = bytes + STANZA_BYTES;
-        let queued = self.lanes.get(sender).map_or((0, 0), |lane| (lane.stanzas, lane.bytes));
+        let queued = self.queues.get(sender).map_or((0, 0), |queue| (queue.stanzas, queue.bytes));
         if is_over(queued.0, 1, limits.max_stanzas_per_jid) {
             Some(QueueLimit::StanzasPerJid(limits.max_stanzas_per_jid))
         } else if is_over(queued.1, bytes, limits.max_bytes_per_jid) {
@@ -365,42 +365,42 @@ impl SenderQueueTable {
     ) -> Option<(Arc<Notify>, QueuedStanza)> {
         let all = waiting.bytes + STANZA_BYTES;
         let permits = self.large_per_domain;
-        let new = || DomainLanes { bytes: 0, large: Arc::new(Semaphore::new(permits)) };
+        let new = || DomainUsage { bytes: 0, large: Arc::new(Semaphore::new(permits)) };
         self.domains.entry(domain_of(sender).into_owned()).or_insert_with(new).bytes += all;
         self.bytes += all;
         if matches!(waiting.stanza, Form::Tree(_)) {
             self.tree_bytes += waiting.bytes;
         }
-        match self.lanes.get_mut(sender) {
-            Some(lane) => {
-                lane.stanzas += 1;
-                lane.bytes += waiting.bytes;
-                lane.waiting.push_back(waiting);
-                lane.came.notify_one();
+        match self.queues.get_mut(sender) {
+            Some(queue) => {
+                queue.stanzas += 1;
+                queue.bytes += waiting.bytes;
+                queue.waiting.push_back(waiting);
+                queue.arrived.notify_one();
                 None
             }
             None => {
-                let lane =
+                let queue =
                     SenderQueue { stanzas: 1, bytes: waiting.bytes, ..SenderQueue::default() };
-                let came = Arc::clone(&lane.came);
-                self.lanes.insert(sender.to_owned(), lane);
-                if self.lanes.len() > 1 {
-                    self.were_several = Some(Instant::now());
+                let arrived = Arc::clone(&queue.arrived);
+                self.queues.insert(sender.to_owned(), queue);
+                if self.queues.len() > 1 {
+                    self.last_contention = Some(Instant::now());
                 }
-                Some((came, waiting))
+                Some((arrived, waiting))
             }
         }
     }
 
     /// Removes and returns the next stanza of a sender.
     fn next(&mut self, sender: &str) -> Option<QueuedStanza> {
-        self.lanes.get_mut(sender)?.waiting.pop_front()
+        self.queues.get_mut(sender)?.waiting.pop_front()
     }
 
     /// Returns the maximum number of stanzas of one sender that may be in flight now.
-    fn max_unsettled(&self) -> usize {
-        match self.were_several {
-            Some(last) if last.elapsed() < AMONG_OTHERS => MAX_UNSETTLED_AMONG_OTHERS,
+    fn max_in_flight(&self) -> usize {
+        match self.last_contention {
+            Some(last) if last.elapsed() < AMONG_OTHERS => MAX_IN_FLIGHT_AMONG_OTHERS,
             _ => MAX_IN_FLIGHT,
         }
     }
@@ -412,16 +412,16 @@ impl SenderQueueTable {
 
     /// Subtracts a stanza that is complete.
     fn release(&mut self, sender: &str, bytes: usize) {
-        if let Some(lane) = self.lanes.get_mut(sender) {
-            lane.stanzas -= 1;
-            lane.bytes -= bytes;
+        if let Some(queue) = self.queues.get_mut(sender) {
+            queue.stanzas -= 1;
+            queue.bytes -= bytes;
         }
         let all = bytes + STANZA_BYTES;
         self.bytes -= all;
         let domain = domain_of(sender);
-        if let Some(lanes) = self.domains.get_mut(&*domain) {
-            lanes.bytes -= all;
-            if lanes.bytes == 0 {
+        if let Some(usage) = self.domains.get_mut(&*domain) {
+            usage.bytes -= all;
+            if usage.bytes == 0 {
                 self.domains.remove(&*domain);
             }
         }
@@ -434,20 +434,21 @@ fn sender_of(stanza: &Element) -> Cow<'_, str> {
 }
 
 /// Permits of a sender queue while it handles a request.
-struct LanePermit {
-    turns: Arc<Semaphore>,
-    dispatch: Arc<Router>,
+struct QueuePermit {
+    active_senders: Arc<Semaphore>,
+    router: Arc<Router>,
     sender: String,
     /// Semaphores for large replies, if the reply to the request may be large.
     large: Mutex<Vec<Arc<Semaphore>>>,
     held: Mutex<Vec<OwnedSemaphorePermit>>,
 }
 
-impl LanePermit {
-    fn new(lanes: &SenderQueues, sender: &str) -> Self {
-        let (turns, dispatch) = (Arc::clone(&lanes.turns), Arc::clone(&lanes.dispatch));
+impl QueuePermit {
+    fn new(queues: &SenderQueues, sender: &str) -> Self {
+        let (active_senders, router) =
+            (Arc::clone(&queues.active_senders), Arc::clone(&queues.router));
         let (sender, large) = (sender.to_owned(), Mutex::default());
-        Self { turns, dispatch, sender, large, held: Mutex::default() }
+        Self { active_senders, router, sender, large, held: Mutex::default() }
     }
 
     fn set_large(&self, large: Vec<Arc<Semaphore>>) {
@@ -460,7 +461,7 @@ impl LanePermit {
 }
 
 #[async_trait]
-impl RequestPermit for LanePermit {
+impl RequestPermit for QueuePermit {
     fn release(&self) {
         self.set(Vec::new());
     }
@@ -475,10 +476,10 @@ impl RequestPermit for LanePermit {
         }
         loop {
             // A sender with too many queued replies waits without a permit.
-            self.dispatch.wait_capacity(&self.sender, may_be_large).await;
-            let Ok(permit) = Arc::clone(&self.turns).acquire_owned().await else { return };
+            self.router.wait_capacity(&self.sender, may_be_large).await;
+            let Ok(permit) = Arc::clone(&self.active_senders).acquire_owned().await else { return };
             // Other requests may have used the room meanwhile.
-            if self.dispatch.has_room(&self.sender, may_be_large) {
+            if self.router.has_room(&self.sender, may_be_large) {
                 held.push(permit);
                 return self.set(held);
             }
@@ -488,15 +489,15 @@ impl RequestPermit for LanePermit {
 
 /// Stanzas of a sender whose commits are pending, oldest first.
 struct InFlight<'a> {
-    lanes: &'a SenderQueues,
+    queues: &'a SenderQueues,
     sender: &'a str,
     stanzas: VecDeque<(Envelope, usize, Instrumented<SubmitHandle<()>>)>,
 }
 
 impl InFlight<'_> {
     /// Waits until another stanza may be handled.
-    async fn wait_for_slot(&mut self, looks_at_one_node: bool) {
-        let most = if looks_at_one_node { self.lanes.senders().max_unsettled() - 1 } else { 0 };
+    async fn wait_for_slot(&mut self, is_node_local: bool) {
+        let most = if is_node_local { self.queues.senders().max_in_flight() - 1 } else { 0 };
         while self.stanzas.len() > most {
             self.await_oldest().await;
         }
@@ -504,45 +505,45 @@ impl InFlight<'_> {
 
     /// Handles a stanza until its commit has its place in the order.
     async fn handle(&mut self, QueuedStanza { stanza, bytes, .. }: QueuedStanza) {
-        let dispatch = &self.lanes.dispatch;
+        let router = &self.queues.router;
         let stanza = match stanza {
             Form::Tree(stanza) => {
-                self.lanes.senders().release_tree(bytes);
+                self.queues.senders().release_tree(bytes);
                 Some(stanza)
             }
             Form::Text(text) => text.parse(),
         };
         let Some(stanza) = stanza else {
             // Not expected: the same text was parsed on arrival.
-            self.lanes.reply_internal_error(&Envelope::default());
-            self.lanes.senders().release(self.sender, bytes);
+            self.queues.reply_internal_error(&Envelope::default());
+            self.queues.senders().release(self.sender, bytes);
             return;
         };
         // The sender chooses the id: its length in the log is limited.
         let id = stanza.attr("id").unwrap_or_default();
         let id = id.char_indices().nth(MAX_ID_CHARS).map_or(id, |(end, _)| &id[..end]);
         let request = error_span!("request", stanza_id = id);
-        let header = dispatch.header(&stanza);
-        match catch_panic(dispatch.handle(&header, stanza)).instrument(request.clone()).await {
-            Ok(Some(settling)) => {
-                self.stanzas.push_back((header, bytes, settling.instrument(request)));
+        let header = router.header(&stanza);
+        match catch_panic(router.handle(&header, stanza)).instrument(request.clone()).await {
+            Ok(Some(handle)) => {
+                self.stanzas.push_back((header, bytes, handle.instrument(request)));
             }
-            Ok(None) => self.lanes.senders().release(self.sender, bytes),
+            Ok(None) => self.queues.senders().release(self.sender, bytes),
             Err(HandlerPanic) => {
-                request.in_scope(|| self.lanes.reply_internal_error(&header));
-                self.lanes.senders().release(self.sender, bytes);
+                request.in_scope(|| self.queues.reply_internal_error(&header));
+                self.queues.senders().release(self.sender, bytes);
             }
         }
     }
 
     /// Waits until the oldest stanza is complete. Cancel-safe.
     async fn await_oldest(&mut self) {
-        let Some((header, bytes, settling)) = self.stanzas.front_mut() else { return };
+        let Some((header, bytes, handle)) = self.stanzas.front_mut() else { return };
         let bytes = *bytes;
-        if let Err(HandlerPanic) = catch_panic(&mut *settling).await {
-            settling.span().in_scope(|| self.lanes.reply_internal_error(header));
+        if let Err(HandlerPanic) = catch_panic(&mut *handle).await {
+            handle.span().in_scope(|| self.queues.reply_internal_error(header));
         }
-        self.lanes.senders().release(self.sender, bytes);
+        self.queues.senders().release(self.sender, bytes);
         self.stanzas.pop_front();
     }
 }

@@ -62,12 +62,12 @@ const LOGIN_DEADLINE: Duration = Duration::from_secs(20);
 const CLOSE_TIMEOUT: Duration = Duration::from_millis(200);
 /// Timeouts of a stop: for the requests that are queued, for sending pending notifications, for a server that reads
 /// nothing, and for the whole stop.
-const DRAIN_LANES: Duration = Duration::from_secs(12);
+const DRAIN_QUEUES: Duration = Duration::from_secs(12);
 const DRAIN_SENDING: Duration = Duration::from_secs(8);
 const DRAIN_STALL_TIMEOUT: Duration = Duration::from_secs(10);
 const DRAIN_DEADLINE: Duration = Duration::from_secs(25);
 /// Number of stanzas that are read before other work of the task runs.
-const READ_IN_A_ROW: u64 = 16;
+const READS_BEFORE_YIELD: u64 = 16;
 /// Shortest and longest interval between connection attempts.
 const RECONNECT_INTERVALS: (Duration, Duration) =
     (Duration::from_millis(200), Duration::from_secs(30));
@@ -112,12 +112,12 @@ pub enum DisconnectReason {
 /// The component's session with the server, across connections.
 pub struct ComponentSession {
     link: ComponentConfig,
-    dispatch: Arc<Router>,
-    lanes: SenderQueues,
-    meter: RequestLimiter,
-    answers: Arc<ReplyQueue>,
+    router: Arc<Router>,
+    queues: SenderQueues,
+    limiter: RequestLimiter,
+    replies: Arc<ReplyQueue>,
     writer: OutboundWriter,
-    fresh: Arc<dyn IdGenerator>,
+    ids: Arc<dyn IdGenerator>,
 }
 
 impl ComponentSession {
@@ -125,14 +125,14 @@ impl ComponentSession {
     #[must_use]
     pub fn new(
         link: ComponentConfig,
-        dispatch: Arc<Router>,
-        answers: Arc<ReplyQueue>,
+        router: Arc<Router>,
+        replies: Arc<ReplyQueue>,
         writer: OutboundWriter,
-        fresh: Arc<dyn IdGenerator>,
+        ids: Arc<dyn IdGenerator>,
     ) -> Self {
-        let lanes = SenderQueues::new(&dispatch, link.queue_limits.clone());
-        let meter = RequestLimiter::new(link.rates.clone());
-        Self { link, dispatch, lanes, meter, answers, writer, fresh }
+        let queues = SenderQueues::new(&router, link.queue_limits.clone());
+        let limiter = RequestLimiter::new(link.rates.clone());
+        Self { link, router, queues, limiter, replies, writer, ids }
     }
 
     /// Runs the session until `stop` is set; then completes the queued requests and closes the stream.
@@ -153,7 +153,7 @@ impl ComponentSession {
                     Err(ended) => ended,
                 },
             };
-            let pause = pause(&ended, failures, self.fresh.next_u64());
+            let pause = pause(&ended, failures, self.ids.next_u64());
             failures += 1;
             log_disconnect(&ended, pause);
             tokio::select! {
@@ -162,7 +162,7 @@ impl ComponentSession {
             }
         }
         // Without a connection nothing takes replies, and sender queues may wait for room.
-        let _ = timeout(DRAIN_DEADLINE, self.lanes.finish()).await;
+        let _ = timeout(DRAIN_DEADLINE, self.queues.finish()).await;
     }
 
     async fn connect(&self) -> Result<(ServerStreamReader, WriteHalf), DisconnectReason> {
@@ -188,23 +188,23 @@ impl ComponentSession {
             jid = self.link.jid,
             "connected to the server"
         );
-        self.dispatch.on_link_change(true);
-        self.writer.reconnected(self.fresh.next_u64());
+        self.router.on_link_change(true);
+        self.writer.reconnected(self.ids.next_u64());
         let reading = read(
             &self.link,
             &mut reader,
-            &self.dispatch,
-            &self.lanes,
-            &mut self.meter,
-            &self.answers,
+            &self.router,
+            &self.queues,
+            &mut self.limiter,
+            &self.replies,
         );
         let ended = tokio::select! {
             () = stopped(stop) => None,
             ended = reading => Some(ended),
             ended = self.writer.run(&mut io) => Some(ended),
         };
-        self.dispatch.on_link_change(false);
-        self.answers.probes.clear();
+        self.router.on_link_change(false);
+        self.replies.probes.clear();
         if let Some(DisconnectReason::Stream(StreamFault::NotWellFormed(_))) = &ended {
             // RFC 6120 §4.9 asks for the stream error; the connection ends whether or not it arrives.
             if !self.writer.is_mid_stanza() {
@@ -223,14 +223,14 @@ impl ComponentSession {
         reader: &mut ServerStreamReader,
         io: &mut (impl AsyncWrite + Unpin),
     ) {
-        let Self { link, dispatch, lanes, answers, writer, .. } = self;
-        let reading = read_barriers(link, reader, dispatch, answers);
+        let Self { link, router, queues, replies, writer, .. } = self;
+        let reading = read_barriers(link, reader, router, replies);
         writer.set_deadline(Instant::now() + DRAIN_SENDING);
         let finishing = async {
-            let mut lanes = std::pin::pin!(timeout(DRAIN_LANES, lanes.finish()));
+            let mut queues = std::pin::pin!(timeout(DRAIN_QUEUES, queues.finish()));
             tokio::select! {
                 // Requests that are still queued after the timeout are dropped.
-                _ = &mut lanes => {}
+                _ = &mut queues => {}
                 ended = writer.run(io) => return Err(io::Error::other(ended)),
             }
             writer.drain(io, DRAIN_STALL_TIMEOUT).await?;
@@ -323,23 +323,23 @@ fn is_bounce(stanza: &Element) -> bool {
 async fn read_barriers(
     link: &ComponentConfig,
     reader: &mut ServerStreamReader,
-    dispatch: &Router,
-    answers: &ReplyQueue,
+    router: &Router,
+    replies: &ReplyQueue,
 ) {
     loop {
         let header = match reader.next().await {
-            Ok(StreamElement::Stanza(element)) if answers.handle_own_reply(&link.jid, &element) => {
+            Ok(StreamElement::Stanza(element)) if replies.handle_own_reply(&link.jid, &element) => {
                 continue;
             }
             Ok(StreamElement::Stanza(element)) => Envelope::of(&element),
             Ok(StreamElement::Refused(header, _)) => {
-                answers.handle_oversized_reply(&header);
+                replies.handle_oversized_reply(&header);
                 header
             }
             Ok(StreamElement::Opened(_) | StreamElement::Closed) | Err(_) => return,
         };
         let error = StanzaError::new("wait", "resource-constraint");
-        dispatch.refuse(&header, &error.text("the service is stopping"));
+        router.refuse(&header, &error.text("the service is stopping"));
     }
 }
 
@@ -347,25 +347,25 @@ async fn read_barriers(
 async fn read(
     link: &ComponentConfig,
     reader: &mut ServerStreamReader,
-    dispatch: &Router,
-    lanes: &SenderQueues,
-    meter: &mut RequestLimiter,
-    answers: &ReplyQueue,
+    router: &Router,
+    queues: &SenderQueues,
+    limiter: &mut RequestLimiter,
+    replies: &ReplyQueue,
 ) -> DisconnectReason {
     // A barrier is sent within this time, and any received stanza shows that the server responds.
     let longest = link.ping_after + link.ping_deadline;
     let mut read = 0_u64;
     loop {
         read += 1;
-        if read.is_multiple_of(READ_IN_A_ROW) {
+        if read.is_multiple_of(READS_BEFORE_YIELD) {
             // A server may send many stanzas at once, and replies are sent by the same task.
             yield_now().await;
         }
-        if timeout(longest, answers.wait_read_capacity()).await.is_err() {
+        if timeout(longest, replies.wait_read_capacity()).await.is_err() {
             return DisconnectReason::Silent;
         }
         let Ok(received) = timeout(longest, reader.next()).await else {
-            if answers.may_be_silent.load(Ordering::Relaxed) {
+            if replies.may_be_silent.load(Ordering::Relaxed) {
                 continue;
             }
             return DisconnectReason::Silent;
@@ -374,40 +374,38 @@ async fn read(
             Ok(StreamElement::Stanza(element)) if element.is("error", ns::STREAMS) => {
                 return DisconnectReason::StreamError(stream_error(&element));
             }
-            Ok(StreamElement::Stanza(element)) if answers.handle_own_reply(&link.jid, &element) => {
+            Ok(StreamElement::Stanza(element)) if replies.handle_own_reply(&link.jid, &element) => {
             }
             // No rate limit: results of an unreachable domain may be as many as its notifications, and need no reply.
-            Ok(StreamElement::Stanza(element)) if dispatch.handle_roster_result(&element) => {}
-            Ok(StreamElement::Stanza(element)) if is_bounce(&element) => {
-                dispatch.on_bounce(&element)
-            }
+            Ok(StreamElement::Stanza(element)) if router.handle_roster_result(&element) => {}
+            Ok(StreamElement::Stanza(element)) if is_bounce(&element) => router.on_bounce(&element),
             Ok(StreamElement::Stanza(element)) => {
                 let from = element.attr("from").unwrap_or_default();
                 let needs_answer = needs_answer(&element);
-                if let Err(passed) = meter.check(from, needs_answer, Instant::now()) {
-                    refuse_too_many(dispatch, &Envelope::of(&element), passed);
+                if let Err(exceeded) = limiter.check(from, needs_answer, Instant::now()) {
+                    refuse_too_many(router, &Envelope::of(&element), exceeded);
                     continue;
                 }
                 let bytes = reader.stanza_bytes();
-                match lanes.limit_passed(&element, needs_answer, bytes) {
-                    None => lanes.submit(element, bytes, || reader.stanza_text()),
+                match queues.exceeded_limit(&element, needs_answer, bytes) {
+                    None => queues.submit(element, bytes, || reader.stanza_text()),
                     Some(limit) => {
                         let header = Envelope::of(&element);
-                        dispatch.refuse_at_limit(&header, limit.name(), &limit.error());
+                        router.refuse_at_limit(&header, limit.name(), &limit.error());
                     }
                 }
             }
-            Ok(StreamElement::Refused(header, _)) if dispatch.handle_oversized_roster(&header) => {}
+            Ok(StreamElement::Refused(header, _)) if router.handle_oversized_roster(&header) => {}
             Ok(StreamElement::Refused(header, reason)) => {
-                answers.handle_oversized_reply(&header);
+                replies.handle_oversized_reply(&header);
                 let from = header.from.as_deref().unwrap_or_default();
-                if let Err(passed) = meter.check(from, true, Instant::now()) {
-                    refuse_too_many(dispatch, &header, passed);
+                if let Err(exceeded) = limiter.check(from, true, Instant::now()) {
+                    refuse_too_many(router, &header, exceeded);
                     continue;
                 }
                 debug!(stanza = header.name, error = reason, "refused a stanza past a limit");
                 let error = StanzaError::new("modify", "policy-violation").text(reason);
-                dispatch.refuse_at_limit(&header, "stanza", &error);
+                router.refuse_at_limit(&header, "stanza", &error);
             }
             Ok(StreamElement::Closed) => return DisconnectReason::Closed,
             Ok(StreamElement::Opened(_)) => {}
@@ -416,14 +414,14 @@ async fn read(
     }
 }
 
-fn refuse_too_many(dispatch: &Router, header: &Envelope, passed: RateExceeded) {
-    let (limit, of) = match passed {
+fn refuse_too_many(router: &Router, header: &Envelope, exceeded: RateExceeded) {
+    let (limit, of) = match exceeded {
         RateExceeded::Jid => ("max_jid_requests_per_second", "of one sender"),
         RateExceeded::Domain => ("max_domain_requests_per_second", "of one domain"),
     };
     let text = format!("too many requests {of} in a second (limits.{limit}): retry later");
     let error = StanzaError::new("wait", "policy-violation").text(text);
-    dispatch.refuse_at_limit(header, limit, &error);
+    router.refuse_at_limit(header, limit, &error);
 }
 
 #[cfg(test)]

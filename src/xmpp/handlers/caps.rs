@@ -15,7 +15,7 @@ use gjallar_pubsub::NodeId;
 use crate::xmpp::router::Router;
 
 /// Prefix of the ids of capabilities queries.
-const CAPABILITIES: &str = "capabilities-";
+const QUERY_ID_PREFIX: &str = "capabilities-";
 /// Suffix of the names of nodes in capabilities.
 const NOTIFY: &str = "+notify";
 /// Maximum length of the name of capabilities (`node#ver`), in bytes.
@@ -30,12 +30,12 @@ impl Router {
         };
         let attr = |name| caps.attr(name).unwrap_or_default();
         let name = format!("{}#{}", attr("node"), attr("ver"));
-        let question = format!("{CAPABILITIES}{:016x}", self.service().next_u64());
-        if name.len() > MAX_NAME_BYTES || !self.service().interests().on_caps(jid, &name, &question)
+        let query_id = format!("{QUERY_ID_PREFIX}{:016x}", self.service().next_u64());
+        if name.len() > MAX_NAME_BYTES || !self.service().interests().on_caps(jid, &name, &query_id)
         {
             return;
         }
-        self.ask(jid, &name, &question).await;
+        self.send_query(jid, &name, &query_id).await;
     }
 
     /// Queries the resources again whose capabilities were known before the connection broke. Runs until dropped.
@@ -43,17 +43,17 @@ impl Router {
         loop {
             self.next_question().await;
             let (jid, name) = self.service().interests().next_stale().await;
-            let question = format!("{CAPABILITIES}{:016x}", self.service().next_u64());
-            self.service().interests().ask(&jid, &question);
-            self.ask(&jid, &name, &question).await;
+            let query_id = format!("{QUERY_ID_PREFIX}{:016x}", self.service().next_u64());
+            self.service().interests().ask(&jid, &query_id);
+            self.send_query(&jid, &name, &query_id).await;
         }
     }
 
-    async fn ask(&self, jid: &Jid, name: &str, question: &str) {
+    async fn send_query(&self, jid: &Jid, name: &str, query_id: &str) {
         self.room_of_own().await;
         let request = ElementWriter::new("iq")
             .attr("type", "get")
-            .attr("id", question)
+            .attr("id", query_id)
             .attr("from", self.jid().as_str())
             .attr("to", jid.as_str())
             .child(ElementWriter::ns("query", ns::DISCO_INFO).attr("node", name));
@@ -65,13 +65,14 @@ impl Router {
         &self,
         stanza: &Element,
     ) -> Option<(Jid, Vec<NodeId>)> {
-        let is_answer =
+        let is_result =
             stanza.name() == "iq" && matches!(stanza.attr("type"), Some("result" | "error"));
-        let question = stanza.attr("id").filter(|id| is_answer && id.starts_with(CAPABILITIES))?;
+        let query_id =
+            stanza.attr("id").filter(|id| is_result && id.starts_with(QUERY_ID_PREFIX))?;
         let jid = Jid::stamped(stanza.attr("from")?).ok()?;
         let (interests, presences) =
             (self.service().interests(), self.service().presence_tracker());
-        if !interests.is_pending(&jid, question) {
+        if !interests.is_pending(&jid, query_id) {
             return None;
         }
         if stanza.attr("type") == Some("error") {

@@ -46,9 +46,9 @@ impl Router {
     /// Handles a requested roster that exceeds the limit of stanza sizes, so that its content is unknown. Returns
     /// `true` if the stanza is such a roster.
     pub(in crate::xmpp) fn handle_oversized_roster(&self, header: &Envelope) -> bool {
-        let is_answer = header.name == "iq" && header.kind.as_deref() == Some("result");
+        let is_result = header.name == "iq" && header.kind.as_deref() == Some("result");
         let is_roster = header.id.as_ref().is_some_and(|id| id.starts_with(ROSTER));
-        let owner = header.sender().filter(|_| is_answer && is_roster).map(Jid::into_bare);
+        let owner = header.sender().filter(|_| is_result && is_roster).map(Jid::into_bare);
         let Some(owner) = owner.filter(|owner| self.service().rosters().awaits(owner)) else {
             return false;
         };
@@ -58,10 +58,10 @@ impl Router {
 
     /// Handles a requested roster. Returns `true` if the stanza is one.
     pub(in crate::xmpp) fn handle_roster_result(&self, stanza: &Element) -> bool {
-        let is_answer = stanza.name() == "iq"
+        let is_result = stanza.name() == "iq"
             && matches!(stanza.attr("type"), Some("result" | "error"))
             && stanza.attr("id").is_some_and(|id| id.starts_with(ROSTER));
-        let owner = stanza.attr("from").filter(|_| is_answer);
+        let owner = stanza.attr("from").filter(|_| is_result);
         let Some(owner) = owner.and_then(|owner| BareJid::stamped(owner).ok()) else {
             return false;
         };

@@ -17,10 +17,10 @@ use crate::xmpp::router::Router;
 const MAX_ERROR_BYTES: usize = 4096;
 
 /// Prefixes of the ids of a ping to a resource, and of the ping to a nonexistent resource for comparison.
-const IT: &str = "resource-";
-const BESIDE: &str = "beside-";
+const RESOURCE: &str = "resource-";
+const CONTROL: &str = "beside-";
 /// Interval until the service tests again whether checks are needed, if they are not.
-const LOOK_AGAIN: Duration = Duration::from_secs(60);
+const IDLE_INTERVAL: Duration = Duration::from_secs(60);
 
 impl Router {
     /// Checks all subscribed resources, round after round. Runs until dropped.
@@ -28,7 +28,7 @@ impl Router {
         let mut is_first = true;
         loop {
             let Some(pause) = self.service().next_round(is_first) else {
-                sleep(LOOK_AGAIN).await;
+                sleep(IDLE_INTERVAL).await;
                 continue;
             };
             is_first = false;
@@ -58,9 +58,9 @@ impl Router {
 
     async fn check(&self, resource: &Jid) {
         let number = self.service().next_u64();
-        let beside = format!("{}/{number:016x}", resource.to_bare());
+        let control = format!("{}/{number:016x}", resource.to_bare());
         self.service().resources().begin(number, resource.clone()).await;
-        for (prefix, to) in [(IT, resource.as_str()), (BESIDE, &beside)] {
+        for (prefix, to) in [(RESOURCE, resource.as_str()), (CONTROL, &control)] {
             self.send_ping(&format!("{prefix}{number:016x}"), to);
         }
     }
@@ -68,7 +68,7 @@ impl Router {
     /// Handles the reply to a ping of a check. Returns the result of the check once it is complete.
     pub(in crate::xmpp) fn take_ping_answer(&self, stanza: &Element) -> Option<CheckResult> {
         let id = stanza.attr("id")?;
-        let (of_it, number) = match (id.strip_prefix(IT), id.strip_prefix(BESIDE)) {
+        let (is_of_resource, number) = match (id.strip_prefix(RESOURCE), id.strip_prefix(CONTROL)) {
             (Some(number), _) => (true, number),
             (None, Some(number)) => (false, number),
             (None, None) => return None,
@@ -76,11 +76,11 @@ impl Router {
         let number = u64::from_str_radix(number, 16).ok()?;
         let from = Jid::stamped(stanza.attr("from")?).ok()?;
         let error = stanza.children().find(|child| child.name() == "error");
-        let is_not_there = |error: &Element| {
+        let is_absent = |error: &Element| {
             notification::ABSENT.iter().any(|condition| error.has_child(condition, ns::STANZAS))
         };
         let is_reachable = !notification::is_unreachable(stanza);
-        let answer = match error.filter(|error| is_reachable && is_not_there(error)) {
+        let answer = match error.filter(|error| is_reachable && is_absent(error)) {
             Some(_) => {
                 let content: String = stanza.children().map(String::from).collect();
                 if content.len() > MAX_ERROR_BYTES {
@@ -93,6 +93,6 @@ impl Router {
             None if stanza.attr("type") == Some("result") => PingAnswer::There,
             None => PingAnswer::Other,
         };
-        self.service().resources().answered(number, &from, of_it, answer)
+        self.service().resources().answered(number, &from, is_of_resource, answer)
     }
 }

@@ -45,7 +45,7 @@ pub(in crate::xmpp) struct AddressCache {
     of: Option<Recipients>,
     text: String,
     /// Range of each recipient's address in `text`; empty if not cached.
-    places: Vec<Range<usize>>,
+    ranges: Vec<Range<usize>>,
 }
 
 impl AddressCache {
@@ -57,26 +57,26 @@ impl AddressCache {
         index: usize,
         jid: &str,
     ) -> &str {
-        let is_kept = rendered.has_common_addresses() && index < MAX_ADDRESSES;
-        let is_its = self.of.as_ref().is_some_and(|of| of.id() == audience.id());
-        if !is_kept || !is_its || self.text.len() > MAX_ADDRESSES_BYTES {
+        let is_cached = rendered.has_common_addresses() && index < MAX_ADDRESSES;
+        let is_same = self.of.as_ref().is_some_and(|of| of.id() == audience.id());
+        if !is_cached || !is_same || self.text.len() > MAX_ADDRESSES_BYTES {
             self.text.clear();
-            self.places.clear();
-            self.of = is_kept.then(|| audience.clone());
+            self.ranges.clear();
+            self.of = is_cached.then(|| audience.clone());
         }
-        let index = if is_kept { index } else { 0 };
-        if self.places.len() <= index {
-            self.places.resize(index + 1, 0..0);
+        let index = if is_cached { index } else { 0 };
+        if self.ranges.len() <= index {
+            self.ranges.resize(index + 1, 0..0);
         }
         let begin = self.text.len();
-        match self.places.get_mut(index) {
-            Some(place) if place.start == place.end => {
+        match self.ranges.get_mut(index) {
+            Some(range) if range.start == range.end => {
                 rendered.write_address(jid, &mut self.text);
-                *place = begin..self.text.len();
+                *range = begin..self.text.len();
             }
             _ => {}
         }
-        self.places.get(index).and_then(|place| self.text.get(place.clone())).unwrap_or_default()
+        self.ranges.get(index).and_then(|range| self.text.get(range.clone())).unwrap_or_default()
     }
 }
 
@@ -85,7 +85,7 @@ struct FanoutBudget {
     notifications: u64,
     /// Number of notifications of the process at which the run ends: a barrier follows.
     until: u64,
-    passed_over: usize,
+    skips: usize,
     /// Length up to which the buffer is filled.
     end: usize,
 }
@@ -115,57 +115,57 @@ impl OutboundWriter {
     /// Fills a buffer with the notifications of the event log. Returns the progress once the buffer is sent.
     pub(in crate::xmpp) fn fill_buffer(
         &mut self,
-        way: &MulticastRoute,
+        route: &MulticastRoute,
         buffer: &mut String,
     ) -> SendProgress {
         let mut sent = self.sent;
         self.awaits_presence = false;
-        self.is_cut = false;
+        self.has_skipped_many = false;
         if self.route.is_paused() {
             return sent;
         }
-        let post = match way {
+        let multicast = match route {
             MulticastRoute::Unknown => return sent,
             MulticastRoute::Direct => None,
-            MulticastRoute::Through(post) => Some(post.as_ref()),
+            MulticastRoute::Through(multicast) => Some(multicast.as_ref()),
         };
         let mut budget = FanoutBudget {
             notifications: 0,
-            until: sent.notifications + self.spacing.notifications(post.is_some()),
-            passed_over: MAX_SKIPPED,
+            until: sent.notifications + self.spacing.notifications(multicast.is_some()),
+            skips: MAX_SKIPPED,
             // Replies come first, and notifications take as many bytes as they do.
             end: WRITE_BYTES.max(2 * buffer.len()),
         };
-        let mut has_room = self.send_deferred(post, buffer, &mut sent, &mut budget);
+        let mut has_room = self.send_deferred(multicast, buffer, &mut sent, &mut budget);
         while has_room
-            && budget.passed_over > 0
+            && budget.skips > 0
             && !self.is_ending()
-            && let Some(telling) = self.outbox.get(sent.position.number)
+            && let Some(entry) = self.window.get(sent.position.number)
         {
-            let node = &telling.notification.node;
+            let node = &entry.notification.node;
             budget.notifications = self.sendable(sent, budget.until);
-            let told = match self.deferred.has(node) {
+            let progress = match self.deferred.has(node) {
                 true => Progress::Deferred,
-                false => self.write_entry(&telling, post, buffer, &mut sent, &mut budget),
+                false => self.write_entry(&entry, multicast, buffer, &mut sent, &mut budget),
             };
-            has_room = match told {
+            has_room = match progress {
                 Progress::Complete => true,
                 Progress::Partial => false,
                 Progress::Deferred => self.deferred.add(node, sent),
             };
             if has_room {
                 sent.position = Cursor { number: sent.position.number + 1, recipients: 0 };
-                budget.passed_over = budget.passed_over.saturating_sub(1);
+                budget.skips = budget.skips.saturating_sub(1);
             }
         }
-        self.is_cut = budget.passed_over == 0;
+        self.has_skipped_many = budget.skips == 0;
         sent
     }
 
     /// Sends the deferred entries that no longer have to wait. Returns `false` if the budget is used up.
     fn send_deferred(
         &mut self,
-        post: Option<&MulticastService>,
+        multicast: Option<&MulticastService>,
         buffer: &mut String,
         sent: &mut SendProgress,
         budget: &mut FanoutBudget,
@@ -175,22 +175,22 @@ impl OutboundWriter {
             return has_room;
         }
         let before = sent.notifications;
-        for mut entry in mem::take(&mut self.deferred).entries() {
-            let Some(telling) = self.outbox.get(entry.position.number) else { continue };
-            let node = &telling.notification.node;
-            let mut told = Progress::Deferred;
+        for mut deferred in mem::take(&mut self.deferred).entries() {
+            let Some(entry) = self.window.get(deferred.position.number) else { continue };
+            let node = &entry.notification.node;
+            let mut progress = Progress::Deferred;
             if has_room && !self.deferred.has(node) {
                 budget.notifications = self.sendable(*sent, budget.until);
-                let mut told_to = SendProgress { position: entry.position, ..*sent };
-                told = self.write_entry(&telling, post, buffer, &mut told_to, budget);
-                sent.notifications = told_to.notifications;
-                entry.position = told_to.position;
-                has_room = told != Progress::Partial;
+                let mut entry_progress = SendProgress { position: deferred.position, ..*sent };
+                progress = self.write_entry(&entry, multicast, buffer, &mut entry_progress, budget);
+                sent.notifications = entry_progress.notifications;
+                deferred.position = entry_progress.position;
+                has_room = progress != Progress::Partial;
             }
-            if told != Progress::Complete {
+            if progress != Progress::Complete {
                 // Notifications of earlier entries and of this entry.
-                entry.notifications += sent.notifications - before;
-                self.deferred.add(node, entry);
+                deferred.notifications += sent.notifications - before;
+                self.deferred.add(node, deferred);
             }
         }
         has_room
@@ -202,7 +202,7 @@ impl OutboundWriter {
         let is_first = self.deferred.is_empty();
         let reserved = if is_first { 0 } else { RESERVED_FOR_DEFERRED };
         let repeatable = MAX_UNACKNOWLEDGED - reserved;
-        let sendable = repeatable.saturating_sub(self.outbox.repeatable(sent.notifications));
+        let sendable = repeatable.saturating_sub(self.window.repeatable(sent.notifications));
         sendable.min(until.saturating_sub(sent.notifications))
     }
 
@@ -215,42 +215,44 @@ impl OutboundWriter {
     /// Appends the messages of an entry, beginning at the recipient of `sent`.
     fn write_entry(
         &mut self,
-        telling: &WindowEntry,
-        post: Option<&MulticastService>,
+        entry: &WindowEntry,
+        multicast: Option<&MulticastService>,
         buffer: &mut String,
         sent: &mut SendProgress,
         budget: &mut FanoutBudget,
     ) -> Progress {
-        if self.outbox.awaits_rosters(telling) && self.presences.is_waiting() {
+        if self.window.awaits_rosters(entry) && self.presences.is_waiting() {
             self.awaits_presence = true;
             return Progress::Deferred;
         }
-        let lost = self.outbox.lost(telling);
+        let revoked = self.window.lost(entry);
         let LogEntry { audience, variant: DeliveryVariant { shows, .. }, .. } =
-            &*telling.notification;
+            &*entry.notification;
         let is_subscriber = !matches!(audience, Audience::Interested(_));
         // Implicit subscriptions are not stored. Their resources were available when the event was committed.
-        let was_available = !is_subscriber && telling.is_restored();
-        let mut front = self.front.take().filter(|front| front.number == telling.number);
-        let (mut group, mut headlines) = (MulticastBatch::default(), MulticastBatch::default());
+        let was_available = !is_subscriber && entry.is_restored();
+        let mut current_entry =
+            self.current_entry.take().filter(|current_entry| current_entry.number == entry.number);
+        let (mut batch, mut headlines) = (MulticastBatch::default(), MulticastBatch::default());
         let mut is_too_large = false;
-        let mut told = Progress::Complete;
-        for recipient in telling.recipients.iter_from(sent.position.recipients) {
-            let grouped = group.addresses.len() + headlines.addresses.len();
-            if buffer.len() + grouped >= budget.end
+        let mut progress = Progress::Complete;
+        for recipient in entry.recipients.iter_from(sent.position.recipients) {
+            let batched = batch.addresses.len() + headlines.addresses.len();
+            if buffer.len() + batched >= budget.end
                 || budget.notifications == 0
-                || budget.passed_over == 0
+                || budget.skips == 0
             {
-                told = Progress::Partial;
+                progress = Progress::Partial;
                 break;
             }
-            let headers = headers(telling.recipients.subids(sent.position.recipients));
+            let headers = headers(entry.recipients.subids(sent.position.recipients));
             sent.position.recipients += 1;
-            let reach = post.map_or(RecipientRoute::Past, |post| post.reach(recipient));
-            if lost.has(recipient, telling.number, &telling.notification)
+            let reach =
+                multicast.map_or(RecipientRoute::Past, |multicast| multicast.reach(recipient));
+            if revoked.has(recipient, entry.number, &entry.notification)
                 || reach == RecipientRoute::Not
             {
-                budget.passed_over -= 1;
+                budget.skips -= 1;
                 continue;
             }
             let availability = match shows {
@@ -263,20 +265,20 @@ impl OutboundWriter {
             if availability == Availability::Unknown {
                 sent.position.recipients -= 1;
                 self.awaits_presence = true;
-                told = Progress::Deferred;
+                progress = Progress::Deferred;
                 break;
             }
             if availability == Availability::Unavailable {
-                budget.passed_over -= 1;
+                budget.skips -= 1;
                 continue;
             }
-            let front = front.get_or_insert_with(|| self.front_of(telling));
+            let current_entry = current_entry.get_or_insert_with(|| self.render_entry(entry));
             let is_assumed = availability == Availability::Assumed;
-            let headline = front.headline.as_ref().filter(|_| is_assumed);
-            let rendered = headline.unwrap_or(&front.rendered);
+            let headline = current_entry.headline.as_ref().filter(|_| is_assumed);
+            let rendered = headline.unwrap_or(&current_entry.rendered);
             let bytes = rendered.len()
                 + headers.len()
-                + post.map_or(0, |post| ADDRESS_BYTES + post.jid.len());
+                + multicast.map_or(0, |multicast| ADDRESS_BYTES + multicast.jid.len());
             let names_recipient = rendered.is_personal();
             let is_personal = names_recipient || !headers.is_empty();
             let times = 1 + usize::from(names_recipient);
@@ -288,58 +290,62 @@ impl OutboundWriter {
                 is_too_large = true;
                 continue;
             }
-            match post.filter(|_| reach == RecipientRoute::Through) {
+            match multicast.filter(|_| reach == RecipientRoute::Through) {
                 None => {
                     let (jid, index) = (recipient.as_str(), sent.position.recipients - 1);
-                    let audience = &telling.recipients;
+                    let audience = &entry.recipients;
                     let address = self.addresses.address(rendered, audience, index, jid);
                     rendered.write_to(To { jid, address, headers: &headers }, buffer);
                 }
-                Some(post) => {
-                    let group = if headline.is_some() { &mut headlines } else { &mut group };
+                Some(multicast) => {
+                    let batch = if headline.is_some() { &mut headlines } else { &mut batch };
                     let next = ADDRESS_BYTES + written_len(recipient.as_str());
-                    if group.len == post.max_recipients
-                        || (group.len > 0 && (is_personal || group.is_personal()))
-                        || bytes + group.addresses.len() + next > self.max_stanza_bytes
+                    if batch.len == multicast.max_recipients
+                        || (batch.len > 0 && (is_personal || batch.is_personal()))
+                        || bytes + batch.addresses.len() + next > self.max_stanza_bytes
                     {
-                        self.flush_batch(group, rendered, post, buffer);
+                        self.flush_batch(batch, rendered, multicast, buffer);
                     }
-                    rendered.write_recipient(post.format, recipient.as_str(), &mut group.addresses);
-                    group.add(recipient.as_str(), headers);
+                    rendered.write_recipient(
+                        multicast.format,
+                        recipient.as_str(),
+                        &mut batch.addresses,
+                    );
+                    batch.add(recipient.as_str(), headers);
                 }
             }
             sent.notifications += 1;
             budget.notifications -= 1;
         }
-        if let (Some(post), Some(front)) = (post, &front) {
-            self.flush_batch(&mut group, &front.rendered, post, buffer);
-            if let Some(headline) = &front.headline {
-                self.flush_batch(&mut headlines, headline, post, buffer);
+        if let (Some(multicast), Some(current_entry)) = (multicast, &current_entry) {
+            self.flush_batch(&mut batch, &current_entry.rendered, multicast, buffer);
+            if let Some(headline) = &current_entry.headline {
+                self.flush_batch(&mut headlines, headline, multicast, buffer);
             }
         }
         if is_too_large {
             error!(
                 event = "event_too_large",
-                node = telling.notification.node.as_str(),
+                node = entry.notification.node.as_str(),
                 max_stanza_bytes = self.max_stanza_bytes,
                 "event is too large for some recipients; not sent to them"
             );
         }
-        if told != Progress::Complete {
-            self.front = front;
+        if progress != Progress::Complete {
+            self.current_entry = current_entry;
         }
-        told
+        progress
     }
 
-    fn front_of(&self, telling: &WindowEntry) -> CurrentEntry {
-        let is_late = telling.number < self.delayed_before;
+    fn render_entry(&self, entry: &WindowEntry) -> CurrentEntry {
+        let is_late = entry.number < self.delayed_before;
         let rendered = |notification: &LogEntry| {
-            render(notification, is_late, &self.service, self.outbox.key())
+            render(notification, is_late, &self.service, self.window.key())
         };
-        let headline = telling.notification.as_headline();
+        let headline = entry.notification.as_headline();
         CurrentEntry {
-            number: telling.number,
-            rendered: rendered(&telling.notification),
+            number: entry.number,
+            rendered: rendered(&entry.notification),
             headline: headline.as_ref().map(rendered),
         }
     }
@@ -348,12 +354,12 @@ impl OutboundWriter {
     /// multicast service may still have an earlier stanza for the recipient.
     fn flush_batch(
         &mut self,
-        group: &mut MulticastBatch,
+        batch: &mut MulticastBatch,
         rendered: &MessageTemplate,
-        post: &MulticastService,
+        multicast: &MulticastService,
         buffer: &mut String,
     ) {
-        let MulticastBatch { addresses, len, last: jid, headers } = mem::take(group);
+        let MulticastBatch { addresses, len, last: jid, headers } = mem::take(batch);
         let last = |address| To { jid: &jid, address, headers: &headers };
         match len {
             0 => {}
@@ -363,7 +369,7 @@ impl OutboundWriter {
                 rendered.write_to(last(&address), buffer);
             }
             _ => {
-                rendered.write_by(&post.jid, (post.format, &addresses), last(""), buffer);
+                rendered.write_by(&multicast.jid, (multicast.format, &addresses), last(""), buffer);
                 self.multicast_until = self.last_barrier + 1;
             }
         }

@@ -26,7 +26,7 @@ use crate::xmpp::{
 };
 
 /// Prefix of the ids of queries.
-pub(in crate::xmpp) const QUESTION: &str = "multicast-";
+pub(in crate::xmpp) const QUERY_ID_PREFIX: &str = "multicast-";
 /// Resource of the addresses of pings and queries.
 const RESOURCE: &str = "barrier";
 /// Usual prefix of the name of a multicast service: ejabberd's default.
@@ -40,13 +40,13 @@ const DISCOVERY_TIMEOUT_WITH_SERVICE: Duration = Duration::from_secs(10);
 ///
 /// COMPAT: ejabberd 23.01 sends replies over any connection of a component, even over a broken one; 24.10 and later
 /// with mod_privilege drop stanzas that arrive before the component's grant is entered.
-const REPEATED_AFTER: Duration = Duration::from_millis(500);
-const REPEATED_FOR: Duration = Duration::from_secs(5);
+const REPEAT_INTERVAL: Duration = Duration::from_millis(500);
+const REPEAT_DURATION: Duration = Duration::from_secs(5);
 /// Interval until the service is queried again; doubled after each consecutive failure, up to about 21 hours.
-const ASKED_AGAIN_AFTER: Duration = Duration::from_secs(600);
+const QUERY_INTERVAL: Duration = Duration::from_secs(600);
 const MAX_DOUBLINGS: u32 = 7;
 /// Time of use without a failure after which failures are no longer consecutive.
-const ROW_ENDS_AFTER: Duration = Duration::from_secs(3600);
+const FAILURES_FORGOTTEN_AFTER: Duration = Duration::from_secs(3600);
 /// Maximum number of services of the server that are queried.
 pub(in crate::xmpp) const MAX_SERVICES: usize = 50;
 /// Maximum number of recipients of one stanza; fewer if the service has a lower limit.
@@ -147,29 +147,29 @@ impl MulticastService {
 /// Discovery and failures of the server's multicast service.
 #[derive(Debug)]
 pub struct MulticastDiscovery {
-    offer: MulticastConfig,
+    config: MulticastConfig,
     service: String,
     state: Mutex<MulticastTable>,
 }
 
 #[derive(Debug)]
 struct MulticastTable {
-    way: MulticastRoute,
+    route: MulticastRoute,
     /// Service of the last connection; the first candidate on the next one.
-    known: Option<Arc<MulticastService>>,
+    last_service: Option<Arc<MulticastService>>,
     /// Connection and number of the series of queries; both are part of the ids of queries.
     connection: String,
-    asking: u64,
+    series: u64,
     /// Addresses whose replies are pending, with the kind of query.
-    asked: Vec<(String, DiscoQuery)>,
-    asked_at: Instant,
+    pending: Vec<(String, DiscoQuery)>,
+    queried_at: Instant,
     repeated_at: Instant,
-    patience: Duration,
+    timeout: Duration,
     /// `true` after the usual name of a service was queried, because the server's domain does not reply.
-    has_guessed: bool,
+    has_queried_usual_name: bool,
     /// Number of failures. After a failure, the next reply only proves that the service has no pending stanzas.
     failures: u64,
-    /// Number of failures since the service was last used for [`ROW_ENDS_AFTER`] without one.
+    /// Number of failures since the service was last used for [`FAILURES_FORGOTTEN_AFTER`] without one.
     failures_in_a_row: u32,
     /// Start of the use of the service.
     used_since: Instant,
@@ -187,24 +187,24 @@ enum DiscoQuery {
 impl MulticastDiscovery {
     /// Returns a discovery for the component with the JID `service`. It sends no query before the first connection.
     #[must_use]
-    pub fn new(offer: MulticastConfig, service: String) -> Self {
+    pub fn new(config: MulticastConfig, service: String) -> Self {
         let state = MulticastTable {
-            way: MulticastRoute::Direct,
-            known: None,
+            route: MulticastRoute::Direct,
+            last_service: None,
             connection: String::new(),
-            asking: 0,
-            asked: Vec::new(),
-            asked_at: Instant::now(),
+            series: 0,
+            pending: Vec::new(),
+            queried_at: Instant::now(),
             repeated_at: Instant::now(),
-            patience: DISCOVERY_TIMEOUT,
-            has_guessed: false,
+            timeout: DISCOVERY_TIMEOUT,
+            has_queried_usual_name: false,
             failures: 0,
             failures_in_a_row: 0,
             used_since: Instant::now(),
             is_failing: false,
             is_read: false,
         };
-        Self { offer, service, state: Mutex::new(state) }
+        Self { config, service, state: Mutex::new(state) }
     }
 
     /// Starts discovery on a new connection of this name, and returns the queries to send. A service that failed before
@@ -217,49 +217,48 @@ impl MulticastDiscovery {
         let mut state = self.state();
         state.connection = connection;
         if state.failures > 0 && !may_fail {
-            state.asked.clear();
-            state.asked_at = Instant::now();
+            state.pending.clear();
+            state.queried_at = Instant::now();
             state.is_failing = false;
-            state.way = MulticastRoute::Direct;
+            state.route = MulticastRoute::Direct;
             return None;
         }
-        let question = self.look(&mut state)?;
+        let query = self.discover(&mut state)?;
         state.wait();
-        Some(question)
+        Some(query)
     }
 
     /// Returns the current route of notifications, and the queries to send.
     pub(in crate::xmpp) fn route(&self) -> (MulticastRoute, Option<String>) {
         let mut state = self.state();
-        let since = state.asked_at.elapsed();
-        if state.is_unknown() && since >= state.patience && !state.is_unread() {
-            state.way = MulticastRoute::Direct;
+        let since = state.queried_at.elapsed();
+        if state.is_unknown() && since >= state.timeout && !state.is_unread() {
+            state.route = MulticastRoute::Direct;
         }
-        let question = match state.way {
-            _ if state.is_asking() && state.repeated_at.elapsed() >= REPEATED_AFTER => {
+        let query = match state.route {
+            _ if state.is_querying() && state.repeated_at.elapsed() >= REPEAT_INTERVAL => {
                 state.repeated_at = Instant::now();
-                self.guess(&mut state);
-                let questions =
-                    state.asked.iter().map(|(jid, about)| self.question(&state, jid, *about));
-                Some(questions.collect())
+                self.query_usual_name(&mut state);
+                let queries =
+                    state.pending.iter().map(|(jid, about)| self.query(&state, jid, *about));
+                Some(queries.collect())
             }
             MulticastRoute::Direct
-                if since
-                    >= ASKED_AGAIN_AFTER * (1 << state.failures_in_a_row.min(MAX_DOUBLINGS)) =>
+                if since >= QUERY_INTERVAL * (1 << state.failures_in_a_row.min(MAX_DOUBLINGS)) =>
             {
-                self.look(&mut state)
+                self.discover(&mut state)
             }
             _ => None,
         };
-        (state.way.clone(), question)
+        (state.route.clone(), query)
     }
 
     /// Returns the time of the next call of [`route`](Self::route), if replies are pending.
     pub(in crate::xmpp) fn waits_until(&self) -> Option<Instant> {
         let state = self.state();
-        let end = state.asked_at + state.patience;
-        let repeated = state.is_asking().then(|| state.repeated_at + REPEATED_AFTER);
-        match state.way {
+        let end = state.queried_at + state.timeout;
+        let repeated = state.is_querying().then(|| state.repeated_at + REPEAT_INTERVAL);
+        match state.route {
             MulticastRoute::Unknown if !state.is_unread() => {
                 Some(repeated.map_or(end, |repeated| repeated.min(end)))
             }
@@ -277,22 +276,22 @@ impl MulticastDiscovery {
         let mut state = self.state();
         if state.is_unread() {
             state.is_read = true;
-            state.asked_at = Instant::now();
+            state.queried_at = Instant::now();
         }
     }
 
     /// Returns `true` if notifications go through the service with this address.
     pub(in crate::xmpp) fn goes_through(&self, from: &str) -> bool {
-        matches!(&self.state().way, MulticastRoute::Through(post) if post.jid == from || post.address == from)
+        matches!(&self.state().route, MulticastRoute::Through(service) if service.jid == from || service.address == from)
     }
 
     /// Returns `true` if an error is from the multicast service itself. The host of the Prosody module may also bounce
     /// a notification as a subscriber; the id of that message has a recipient suffix.
     pub(in crate::xmpp) fn has_refused(&self, from: &str, id: &str) -> bool {
         self.goes_through(from)
-            && match &self.state().way {
-                MulticastRoute::Through(post) => {
-                    post.format == Format::Addresses || !has_recipient_suffix(id)
+            && match &self.state().route {
+                MulticastRoute::Through(service) => {
+                    service.format == Format::Addresses || !has_recipient_suffix(id)
                 }
                 _ => false,
             }
@@ -308,38 +307,40 @@ impl MulticastDiscovery {
     /// server has [read](Self::note_read) the query.
     pub(in crate::xmpp) fn record_failure(&self) -> Option<String> {
         let mut state = self.state();
-        let MulticastRoute::Through(post) = state.way.clone() else { return None };
+        let MulticastRoute::Through(service) = state.route.clone() else { return None };
         warn!(
             event = "multicast_failed",
-            jid = post.jid,
+            jid = service.jid,
             "multicast failed; sending notifications to each recipient"
         );
         state.wait();
         state.failures += 1;
         state.failures_in_a_row = state.failures_in_a_row.saturating_add(1);
         (state.is_failing, state.is_read) = (true, false);
-        state.known = None;
-        Some(self.begin_asking(&mut state, &post.address))
+        state.last_service = None;
+        Some(self.begin_series(&mut state, &service.address))
     }
 
     /// Handles a reply to a query. Returns the next queries to send, or `None` if the reply was not expected.
     pub(in crate::xmpp) fn answered(&self, from: &str, stanza: &Element) -> Option<Vec<String>> {
         let id = stanza.attr("id")?;
         let mut state = self.state();
-        let is_asked = |(jid, about): &(String, DiscoQuery)| jid == from && state.id(*about) == id;
-        let place = state.asked.iter().position(is_asked)?;
-        let (_, about) = state.asked.swap_remove(place);
+        let is_pending =
+            |(jid, about): &(String, DiscoQuery)| jid == from && state.id(*about) == id;
+        let index = state.pending.iter().position(is_pending)?;
+        let (_, about) = state.pending.swap_remove(index);
         let result = stanza.children().next().filter(|_| stanza.attr("type") == Some("result"));
-        let taken = result.and_then(offered).filter(|(_, taken)| *taken > 1);
-        let mut questions = Vec::new();
-        match (about, &self.offer, taken) {
+        let max_recipients =
+            result.and_then(offered).filter(|(_, max_recipients)| *max_recipients > 1);
+        let mut queries = Vec::new();
+        match (about, &self.config, max_recipients) {
             (DiscoQuery::Info, ..) if state.is_failing => {}
-            (DiscoQuery::Info, _, Some((format, taken))) => {
-                let (MulticastConfig::Of(host) | MulticastConfig::At { host, .. }) = &self.offer
+            (DiscoQuery::Info, _, Some((format, max_recipients))) => {
+                let (MulticastConfig::Of(host) | MulticastConfig::At { host, .. }) = &self.config
                 else {
                     return None;
                 };
-                let max_recipients = taken.min(MAX_RECIPIENTS);
+                let max_recipients = max_recipients.min(MAX_RECIPIENTS);
                 let jid = without_resource(from).unwrap_or(from).to_owned();
                 info!(
                     event = "multicast_enabled",
@@ -349,84 +350,86 @@ impl MulticastDiscovery {
                     "sending notifications by multicast"
                 );
                 let (address, host) = (from.to_owned(), host.clone());
-                let post =
+                let service =
                     Arc::new(MulticastService { jid, address, host, format, max_recipients });
-                state.asked.clear();
-                state.known = Some(Arc::clone(&post));
-                state.way = MulticastRoute::Through(post);
+                state.pending.clear();
+                state.last_service = Some(Arc::clone(&service));
+                state.route = MulticastRoute::Through(service);
                 state.used_since = Instant::now();
             }
             (DiscoQuery::Info, MulticastConfig::Of(host), None) if host == from => {
-                questions.push(self.ask(&mut state, from, DiscoQuery::Items));
+                queries.push(self.ask(&mut state, from, DiscoQuery::Items));
             }
             (DiscoQuery::Items, MulticastConfig::Of(host), _) => {
-                let theirs = |jid: &&str| is_below(jid, host) && *jid != self.service;
-                let services = result.into_iter().flat_map(services).filter(theirs);
+                let is_candidate = |jid: &&str| is_below(jid, host) && *jid != self.service;
+                let services = result.into_iter().flat_map(services).filter(is_candidate);
                 for jid in services.take(MAX_SERVICES) {
-                    questions.push(self.ask(&mut state, &with_resource(jid), DiscoQuery::Info));
+                    queries.push(self.ask(&mut state, &with_resource(jid), DiscoQuery::Info));
                 }
             }
             // Some services support queries to their bare address only.
             (DiscoQuery::Info, _, None) if result.is_none() => {
                 let bare = without_resource(from);
-                questions.extend(bare.map(|bare| self.ask(&mut state, bare, DiscoQuery::Info)));
+                queries.extend(bare.map(|bare| self.ask(&mut state, bare, DiscoQuery::Info)));
             }
             _ => {}
         }
-        if state.asked.is_empty() && state.is_unknown() {
-            state.way = MulticastRoute::Direct;
+        if state.pending.is_empty() && state.is_unknown() {
+            state.route = MulticastRoute::Direct;
             state.is_failing = false;
         }
-        Some(questions)
+        Some(queries)
     }
 
-    fn look(&self, state: &mut MulticastTable) -> Option<String> {
-        let first = match &self.offer {
+    fn discover(&self, state: &mut MulticastTable) -> Option<String> {
+        let first = match &self.config {
             MulticastConfig::None => return None,
             MulticastConfig::Of(host) => host.clone(),
             MulticastConfig::At { jid, host } if jid == host => jid.clone(),
             MulticastConfig::At { jid, .. } => with_resource(jid),
         };
         state.is_failing = false;
-        let mut questions = self.begin_asking(state, &first);
-        if let Some(known) = state.known.take().filter(|known| known.address != first) {
-            questions += &self.ask(state, &known.address, DiscoQuery::Info);
+        let mut queries = self.begin_series(state, &first);
+        if let Some(last_service) =
+            state.last_service.take().filter(|last_service| last_service.address != first)
+        {
+            queries += &self.ask(state, &last_service.address, DiscoQuery::Info);
         }
-        Some(questions)
+        Some(queries)
     }
 
     /// Adds the usual name of a service to the queries if the server's domain does not reply.
     ///
     /// COMPAT: ejabberd 24.12 with mod_privilege drops all queries of a component to its domain.
-    fn guess(&self, state: &mut MulticastTable) {
-        let MulticastConfig::Of(host) = &self.offer else { return };
-        let is_silent = state.asked.iter().any(|(jid, _)| jid == host);
-        if is_silent && !state.is_failing && !state.has_guessed {
-            state.has_guessed = true;
-            let guessed = with_resource(&format!("{USUAL_NAME}{host}"));
-            if guessed != with_resource(&self.service)
-                && state.asked.iter().all(|(jid, _)| *jid != guessed)
+    fn query_usual_name(&self, state: &mut MulticastTable) {
+        let MulticastConfig::Of(host) = &self.config else { return };
+        let is_silent = state.pending.iter().any(|(jid, _)| jid == host);
+        if is_silent && !state.is_failing && !state.has_queried_usual_name {
+            state.has_queried_usual_name = true;
+            let usual = with_resource(&format!("{USUAL_NAME}{host}"));
+            if usual != with_resource(&self.service)
+                && state.pending.iter().all(|(jid, _)| *jid != usual)
             {
-                state.asked.push((guessed, DiscoQuery::Info));
+                state.pending.push((usual, DiscoQuery::Info));
             }
         }
     }
 
-    fn begin_asking(&self, state: &mut MulticastTable, first: &str) -> String {
-        state.asked.clear();
-        state.has_guessed = false;
-        state.asking += 1;
-        state.asked_at = Instant::now();
-        state.repeated_at = state.asked_at;
+    fn begin_series(&self, state: &mut MulticastTable, first: &str) -> String {
+        state.pending.clear();
+        state.has_queried_usual_name = false;
+        state.series += 1;
+        state.queried_at = Instant::now();
+        state.repeated_at = state.queried_at;
         self.ask(state, first, DiscoQuery::Info)
     }
 
     fn ask(&self, state: &mut MulticastTable, jid: &str, about: DiscoQuery) -> String {
-        state.asked.push((jid.to_owned(), about));
-        self.question(state, jid, about)
+        state.pending.push((jid.to_owned(), about));
+        self.query(state, jid, about)
     }
 
-    fn question(&self, state: &MulticastTable, jid: &str, about: DiscoQuery) -> String {
+    fn query(&self, state: &MulticastTable, jid: &str, about: DiscoQuery) -> String {
         let namespace = match about {
             DiscoQuery::Info => ns::DISCO_INFO,
             DiscoQuery::Items => ns::DISCO_ITEMS,
@@ -456,17 +459,18 @@ impl DiscoQuery {
 
 impl MulticastTable {
     fn id(&self, about: DiscoQuery) -> String {
-        format!("{QUESTION}{}-{}-{}", self.connection, self.asking, about.name())
+        format!("{QUERY_ID_PREFIX}{}-{}-{}", self.connection, self.series, about.name())
     }
 
     /// Returns `true` if replies are pending and queries are still repeated.
-    fn is_asking(&self) -> bool {
-        let lasts = if self.is_unknown() { REPEATED_FOR.max(self.patience) } else { REPEATED_FOR };
-        !self.asked.is_empty() && self.asked_at.elapsed() < lasts
+    fn is_querying(&self) -> bool {
+        let duration =
+            if self.is_unknown() { REPEAT_DURATION.max(self.timeout) } else { REPEAT_DURATION };
+        !self.pending.is_empty() && self.queried_at.elapsed() < duration
     }
 
     fn is_unknown(&self) -> bool {
-        matches!(self.way, MulticastRoute::Unknown)
+        matches!(self.route, MulticastRoute::Unknown)
     }
 
     fn is_unread(&self) -> bool {
@@ -475,17 +479,17 @@ impl MulticastTable {
 
     /// Pauses notifications until there is a reply, or the timeout has passed.
     fn wait(&mut self) {
-        match self.way {
+        match self.route {
             MulticastRoute::Through(_) => {
-                self.patience = DISCOVERY_TIMEOUT_WITH_SERVICE;
-                if self.used_since.elapsed() >= ROW_ENDS_AFTER {
+                self.timeout = DISCOVERY_TIMEOUT_WITH_SERVICE;
+                if self.used_since.elapsed() >= FAILURES_FORGOTTEN_AFTER {
                     self.failures_in_a_row = 0;
                 }
             }
-            MulticastRoute::Direct => self.patience = DISCOVERY_TIMEOUT,
+            MulticastRoute::Direct => self.timeout = DISCOVERY_TIMEOUT,
             MulticastRoute::Unknown => {}
         }
-        self.way = MulticastRoute::Unknown;
+        self.route = MulticastRoute::Unknown;
     }
 }
 
@@ -510,13 +514,13 @@ mod tests {
     use super::*;
 
     const HOST: &str = "bücher.example";
-    const POST: &str = "multicast.bücher.example";
+    const SERVICE: &str = "multicast.bücher.example";
     const MINUTE: Duration = Duration::from_secs(60);
 
-    fn post(format: Format) -> MulticastService {
+    fn multicast_service(format: Format) -> MulticastService {
         MulticastService {
-            jid: POST.into(),
-            address: with_resource(POST),
+            jid: SERVICE.into(),
+            address: with_resource(SERVICE),
             host: HOST.into(),
             format,
             max_recipients: 20,
@@ -525,7 +529,7 @@ mod tests {
 
     #[test]
     fn only_addresses_that_stringprep_accepts_are_sent_to_a_xep_0033_service() {
-        for (jid, reach) in [
+        for (jid, expected_route) in [
             ("u@bücher.example", RecipientRoute::Through),
             ("u@bücher.example/r", RecipientRoute::Through),
             ("u@bücher.example/r r", RecipientRoute::Through),
@@ -534,19 +538,23 @@ mod tests {
             ("ꙋ@bücher.example", RecipientRoute::Past),
             ("u@ꙋ.bücher.example", RecipientRoute::Past),
             ("u@far.example", RecipientRoute::Past),
-            (POST, RecipientRoute::Not),
+            (SERVICE, RecipientRoute::Not),
         ] {
-            assert_eq!(post(Format::Addresses).reach(&Jid::new(jid).unwrap()), reach, "{jid}");
+            assert_eq!(
+                multicast_service(Format::Addresses).reach(&Jid::new(jid).unwrap()),
+                expected_route,
+                "{jid}"
+            );
         }
         let invalid = Jid::new("u@bücher.example/🎉").unwrap();
-        assert_eq!(post(Format::Lines).reach(&invalid), RecipientRoute::Through);
+        assert_eq!(multicast_service(Format::Lines).reach(&invalid), RecipientRoute::Through);
     }
 
     /// Replies to the pending query with the multicast feature.
-    fn offer(multicast: &MulticastDiscovery, question: &str) {
-        let asked: Element =
-            question.replacen("<iq", &format!("<iq xmlns='{}'", ns::COMPONENT), 1).parse().unwrap();
-        let (jid, id) = (asked.attr("to").unwrap(), asked.attr("id").unwrap());
+    fn reply_to(multicast: &MulticastDiscovery, query: &str) {
+        let element: Element =
+            query.replacen("<iq", &format!("<iq xmlns='{}'", ns::COMPONENT), 1).parse().unwrap();
+        let (jid, id) = (element.attr("to").unwrap(), element.attr("id").unwrap());
         let feature = format!("<feature var='{}'/>", ns::ADDRESS);
         let query = format!("<query xmlns='{}'>{feature}</query>", ns::DISCO_INFO);
         let answer = format!("<iq xmlns='{}' type='result' id='{id}'>{query}</iq>", ns::COMPONENT);
@@ -555,18 +563,18 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn failure_count_is_reset_after_an_hour_without_failures() {
-        let at = MulticastConfig::At { jid: POST.into(), host: HOST.into() };
+        let at = MulticastConfig::At { jid: SERVICE.into(), host: HOST.into() };
         let multicast = MulticastDiscovery::new(at, "pubsub.bücher.example".into());
-        offer(&multicast, &multicast.start_discovery("1".into(), true).unwrap());
+        reply_to(&multicast, &multicast.start_discovery("1".into(), true).unwrap());
         // Minutes of use before a failure, and minutes until the service is queried again.
         for (used, unused) in [(1, 20), (1, 40), (59, 80), (60, 20), (1, 40)] {
             tokio::time::advance(used * MINUTE).await;
-            offer(&multicast, &multicast.record_failure().unwrap());
+            reply_to(&multicast, &multicast.record_failure().unwrap());
             tokio::time::advance((unused - 1) * MINUTE).await;
             assert_eq!(multicast.route().1, None, "after {used} minutes of use");
             tokio::time::advance(MINUTE).await;
-            let question = multicast.route().1;
-            offer(&multicast, &question.expect("the service is asked again"));
+            let query = multicast.route().1;
+            reply_to(&multicast, &query.expect("the service is asked again"));
             assert!(matches!(multicast.route().0, MulticastRoute::Through(_)));
         }
         assert_eq!(multicast.failures(), 5);

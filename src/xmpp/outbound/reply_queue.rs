@@ -23,21 +23,21 @@ use crate::{
 
 use super::{
     barrier::Address,
-    multicast::{MulticastDiscovery, MulticastRoute, QUESTION, with_resource},
-    reply_scheduler::{AnswerQueue, MAX_BYTES},
+    multicast::{MulticastDiscovery, MulticastRoute, QUERY_ID_PREFIX, with_resource},
+    reply_scheduler::{MAX_BYTES, ReplyScheduler},
     writer::WRITE_BYTES,
 };
 use crate::xmpp::probes::Probes;
 
 /// Queued bytes above which the connection is not read, unless the replies wait for a barrier; and above which requests
-/// are dropped without an error reply. Both are above the limits of the [queue](AnswerQueue).
+/// are dropped without an error reply. Both are above the limits of the [queue](ReplyScheduler).
 const MAX_BYTES_WHILE_READING: usize = 2 * MAX_BYTES;
 const MAX_BYTES_WITH_REFUSALS: usize = 3 * MAX_BYTES;
 /// Maximum bytes of replies in one buffer; the rest is left to notifications.
-const ANSWER_BYTES: usize = WRITE_BYTES / 2;
+const REPLY_BYTES: usize = WRITE_BYTES / 2;
 /// Pending bytes of the service's own queries above which no further ones are sent. Queries precede all replies; the
 /// limit leaves room for replies in each buffer.
-const MAX_OWN_BYTES: usize = ANSWER_BYTES / 2;
+const MAX_OWN_BYTES: usize = REPLY_BYTES / 2;
 /// Prefix of the ids of barriers.
 pub(in crate::xmpp) const BARRIER: &str = "barrier-";
 
@@ -45,7 +45,7 @@ pub(in crate::xmpp) const BARRIER: &str = "barrier-";
 #[derive(Debug)]
 pub struct ReplyQueue {
     queue: Mutex<QueuedReplies>,
-    pub(in crate::xmpp) outbox: Arc<LogWindow>,
+    pub(in crate::xmpp) window: Arc<LogWindow>,
     pub(in crate::xmpp) multicast: MulticastDiscovery,
     pub(in crate::xmpp) probes: Probes,
     /// Domain of the server, which may return barriers too.
@@ -56,17 +56,17 @@ pub struct ReplyQueue {
     is_shared: AtomicBool,
     /// Name of the barriers of this connection, and number of the newest barrier that returned.
     barriers: Mutex<(String, u64)>,
-    pub(in crate::xmpp) came: Notify,
-    went: Notify,
+    pub(in crate::xmpp) changed: Notify,
+    drained: Notify,
 }
 
 #[derive(Debug, Default)]
 struct QueuedReplies {
     /// The service's own queries, which are sent before all replies.
-    questions: String,
+    queries: String,
     /// Replies that were being written when the connection broke.
     interrupted: Vec<String>,
-    waiting: AnswerQueue,
+    scheduler: ReplyScheduler,
     /// `true` if replies wait for a barrier.
     is_held: bool,
 }
@@ -75,38 +75,38 @@ impl ReplyQueue {
     /// Returns an empty queue. `domain` is the domain of the server, if it is known.
     #[must_use]
     pub fn new(
-        outbox: Arc<LogWindow>,
+        window: Arc<LogWindow>,
         multicast: MulticastDiscovery,
         domain: Option<String>,
     ) -> Self {
         Self {
             queue: Mutex::default(),
-            outbox,
+            window,
             multicast,
             probes: Probes::default(),
             domain,
             may_be_silent: AtomicBool::new(false),
             is_shared: AtomicBool::new(false),
             barriers: Mutex::default(),
-            came: Notify::new(),
-            went: Notify::new(),
+            changed: Notify::new(),
+            drained: Notify::new(),
         }
     }
 
     /// Enqueues a stanza to an entity; stanzas to one entity are sent in order.
     pub fn send(&self, to: &str, mut stanza: String) {
         pad(&mut stanza);
-        self.queue().waiting.push(&account(to), stanza);
-        self.came.notify_one();
+        self.queue().scheduler.push(&account(to), stanza);
+        self.changed.notify_one();
     }
 
     /// Enqueues a query of the service itself, before all replies.
-    pub(in crate::xmpp) fn ask(&self, question: &str) {
+    pub(in crate::xmpp) fn ask(&self, query: &str) {
         let mut queue = self.queue();
-        queue.questions.push_str(question);
-        write_spaces(padding(question), &mut queue.questions);
+        queue.queries.push_str(query);
+        write_spaces(padding(query), &mut queue.queries);
         drop(queue);
-        self.came.notify_one();
+        self.changed.notify_one();
     }
 
     /// Handles a reply to a stanza of the component itself, whose JID is `service`. Returns `true` if the stanza was
@@ -118,7 +118,7 @@ impl ReplyQueue {
         }
         match (stanza.name(), stanza.attr("type")) {
             ("iq", _) if id.starts_with(BARRIER) && self.multicast.goes_through(from) => {
-                if is_of_another(stanza) {
+                if is_from_other_entity(stanza) {
                     self.multicast_failed();
                     return true;
                 }
@@ -141,11 +141,11 @@ impl ReplyQueue {
                 }
                 self.is_barrier(id)
             }
-            ("iq", Some("result" | "error")) if id.starts_with(QUESTION) => {
-                let questions = self.multicast.answered(from, stanza);
-                questions.iter().flatten().for_each(|question| self.ask(question));
-                self.came.notify_one();
-                questions.is_some()
+            ("iq", Some("result" | "error")) if id.starts_with(QUERY_ID_PREFIX) => {
+                let queries = self.multicast.answered(from, stanza);
+                queries.iter().flatten().for_each(|query| self.ask(query));
+                self.changed.notify_one();
+                queries.is_some()
             }
             ("message", Some("error")) if self.multicast.has_refused(from, id) => {
                 self.multicast_failed();
@@ -168,9 +168,9 @@ impl ReplyQueue {
     /// Records that notifications sent by multicast may be undelivered. Earlier barriers no longer count, not even one
     /// that returns in the same read: the writer gives later barriers another name.
     pub(in crate::xmpp) fn multicast_failed(&self) {
-        if let Some(question) = self.multicast.record_failure() {
+        if let Some(query) = self.multicast.record_failure() {
             self.reset_barriers(String::new());
-            self.ask(&question);
+            self.ask(&query);
         }
     }
 
@@ -183,7 +183,7 @@ impl ReplyQueue {
         let mut barriers = self.barriers();
         if let (true, Ok(number)) = (connection == barriers.0, number.parse()) {
             barriers.1 = barriers.1.max(number);
-            self.came.notify_one();
+            self.changed.notify_one();
         }
         true
     }
@@ -194,10 +194,10 @@ impl ReplyQueue {
     }
 
     /// Returns `true` if barriers may be sent to an address.
-    pub(in crate::xmpp) fn has(&self, address: Address, way: &MulticastRoute) -> bool {
+    pub(in crate::xmpp) fn has(&self, address: Address, route: &MulticastRoute) -> bool {
         match address {
             Address::Own => true,
-            Address::Multicast => matches!(way, MulticastRoute::Through(_)),
+            Address::Multicast => matches!(route, MulticastRoute::Through(_)),
             Address::Domain => self.domain.is_some(),
         }
     }
@@ -213,18 +213,18 @@ impl ReplyQueue {
 
     /// Returns `true` if the queue has room for the reply to another request of an entity.
     pub(in crate::xmpp) fn has_room(&self, to: &str, may_be_large: bool) -> bool {
-        self.queue().waiting.has_room(&account(to), may_be_large)
+        self.queue().scheduler.has_room(&account(to), may_be_large)
     }
 
     /// Waits until the queue has room for the reply to another request of an entity.
     pub(in crate::xmpp) async fn wait_capacity(&self, to: &str, may_be_large: bool) {
         let entity = account(to);
-        self.until(|queue| queue.waiting.has_room(&entity, may_be_large)).await;
+        self.until(|queue| queue.scheduler.has_room(&entity, may_be_large)).await;
     }
 
     /// Waits until the service may send another query of its own. Queued replies do not delay queries.
     pub(in crate::xmpp) async fn room_of_own(&self) {
-        self.until(|queue| queue.questions.len() <= MAX_OWN_BYTES).await;
+        self.until(|queue| queue.queries.len() <= MAX_OWN_BYTES).await;
     }
 
     /// Waits until the connection may be read. Replies that wait for a barrier do not stop reading, since the barrier
@@ -235,11 +235,11 @@ impl ReplyQueue {
 
     async fn until(&self, holds: impl Fn(&QueuedReplies) -> bool) {
         loop {
-            let went = self.went.notified();
+            let drained = self.drained.notified();
             if holds(&self.queue()) {
                 return;
             }
-            went.await;
+            drained.await;
         }
     }
 
@@ -250,7 +250,7 @@ impl ReplyQueue {
 
     /// Number of replies ever queued.
     pub(in crate::xmpp) fn count(&self) -> u64 {
-        self.queue().waiting.count()
+        self.queue().scheduler.count()
     }
 
     /// Appends interrupted replies, pending queries and replies with numbers below `up_to` to a buffer.
@@ -261,24 +261,24 @@ impl ReplyQueue {
         let mut append = |stanza: &str| {
             buffer.push_str(stanza);
             taken.bounds.push(buffer.len());
-            buffer.len() < ANSWER_BYTES
+            buffer.len() < REPLY_BYTES
         };
         for stanza in mem::take(&mut queue.interrupted) {
             append(&stanza);
         }
-        let mut has_room = append(&mem::take(&mut queue.questions));
-        while has_room && let Some(answer) = queue.waiting.pop(up_to) {
-            has_room = append(&answer);
+        let mut has_room = append(&mem::take(&mut queue.queries));
+        while has_room && let Some(reply) = queue.scheduler.pop(up_to) {
+            has_room = append(&reply);
         }
-        queue.is_held = queue.waiting.is_held(up_to);
+        queue.is_held = queue.scheduler.is_held(up_to);
         drop(queue);
-        self.went.notify_waiters();
+        self.drained.notify_waiters();
         taken
     }
 
     /// Puts interrupted replies back at the front after the connection broke.
-    pub(in crate::xmpp) fn requeue(&self, answers: Vec<String>) {
-        self.queue().interrupted.splice(0..0, answers);
+    pub(in crate::xmpp) fn requeue(&self, replies: Vec<String>) {
+        self.queue().interrupted.splice(0..0, replies);
     }
 
     fn queue(&self) -> MutexGuard<'_, QueuedReplies> {
@@ -288,7 +288,7 @@ impl ReplyQueue {
 
 impl QueuedReplies {
     fn bytes(&self) -> usize {
-        self.interrupted.iter().map(String::len).sum::<usize>() + self.waiting.bytes()
+        self.interrupted.iter().map(String::len).sum::<usize>() + self.scheduler.bytes()
     }
 }
 
@@ -306,17 +306,17 @@ impl WrittenReplies {
     /// of the dropped stanzas. A stanza is dropped after its second interruption; a reply that the server rejects would
     /// otherwise break every connection.
     pub(in crate::xmpp) fn to_resend(&self, buffer: &str, written: usize) -> (Vec<String>, usize) {
-        let (mut kept, mut dropped) = (Vec::new(), 0);
+        let (mut to_resend, mut dropped) = (Vec::new(), 0);
         for (number, bounds) in self.bounds.windows(2).enumerate() {
             let [begin, end] = *bounds else { continue };
             match buffer.get(begin..end) {
                 Some(stanza) if number >= self.interrupted || written <= begin => {
-                    kept.push(stanza.to_owned());
+                    to_resend.push(stanza.to_owned());
                 }
                 _ => dropped += end - begin,
             }
         }
-        (kept, dropped)
+        (to_resend, dropped)
     }
 }
 
@@ -327,13 +327,13 @@ fn is_own(service: &str, from: &str) -> bool {
 
 /// Returns `true` if the reply to a barrier is not from its addressee. A service that does not support pings returns
 /// one of two conditions; the server returns other conditions on behalf of a service that does not exist.
-fn is_of_another(answer: &Element) -> bool {
-    let error = answer.children().find(|child| child.name() == "error");
+fn is_from_other_entity(reply: &Element) -> bool {
+    let error = reply.children().find(|child| child.name() == "error");
     let is_its_own = |error: &Element| {
         error.has_child("service-unavailable", ns::STANZAS)
             || error.has_child("feature-not-implemented", ns::STANZAS)
     };
-    answer.attr("type") == Some("error") && !error.is_some_and(is_its_own)
+    reply.attr("type") == Some("error") && !error.is_some_and(is_its_own)
 }
 
 #[cfg(test)]
@@ -344,7 +344,7 @@ mod tests {
     use crate::service::Load;
     use crate::xmpp::outbound::multicast::MulticastConfig;
 
-    fn answers() -> ReplyQueue {
+    fn replies() -> ReplyQueue {
         let multicast = MulticastDiscovery::new(MulticastConfig::None, "s".into());
         ReplyQueue::new(Arc::new(LogWindow::new(Load::default(), 0)), multicast, None)
     }
@@ -352,41 +352,41 @@ mod tests {
     /// Otherwise two entities that request large replies would stop all presence queries.
     #[test]
     fn replies_delay_no_query_of_the_service() {
-        let answers = answers();
+        let replies = replies();
         for to in ["a@x/r", "b@x/r", "c@y/r"] {
-            answers.send(to, "<reply/>".repeat(100_000));
+            replies.send(to, "<reply/>".repeat(100_000));
         }
         for _ in 0..MAX_OWN_BYTES / 8 {
-            assert!(answers.room_of_own().now_or_never().is_some());
-            answers.ask("<query/>");
+            assert!(replies.room_of_own().now_or_never().is_some());
+            replies.ask("<query/>");
         }
-        answers.ask("<query/>");
-        assert!(answers.room_of_own().now_or_never().is_none());
+        replies.ask("<query/>");
+        assert!(replies.room_of_own().now_or_never().is_none());
         let mut buffer = String::new();
-        answers.drain_ready(1, &mut buffer);
+        replies.drain_ready(1, &mut buffer);
         assert!(buffer.starts_with("<query/>") && buffer.ends_with("<reply/>"), "both go out");
-        assert!(answers.room_of_own().now_or_never().is_some());
+        assert!(replies.room_of_own().now_or_never().is_some());
     }
 
     #[test]
     fn replies_held_for_a_barrier_do_not_stop_reading() {
-        let answers = answers();
-        answers.send("a@x/r", "x".repeat(MAX_BYTES_WHILE_READING + 1));
-        assert!(answers.wait_read_capacity().now_or_never().is_none());
+        let replies = replies();
+        replies.send("a@x/r", "x".repeat(MAX_BYTES_WHILE_READING + 1));
+        assert!(replies.wait_read_capacity().now_or_never().is_none());
         let mut buffer = String::new();
-        answers.drain_ready(0, &mut buffer);
-        assert!(answers.wait_read_capacity().now_or_never().is_some());
+        replies.drain_ready(0, &mut buffer);
+        assert!(replies.wait_read_capacity().now_or_never().is_some());
         assert!(
-            answers.wait_capacity("b@y", false).now_or_never().is_none(),
+            replies.wait_capacity("b@y", false).now_or_never().is_none(),
             "more would be answered"
         );
-        answers.send("a@x/r", "x".repeat(MAX_BYTES));
-        assert!(answers.is_overfull());
-        answers.drain_ready(1, &mut buffer);
+        replies.send("a@x/r", "x".repeat(MAX_BYTES));
+        assert!(replies.is_overfull());
+        replies.drain_ready(1, &mut buffer);
         buffer.clear();
-        answers.drain_ready(2, &mut buffer);
+        replies.drain_ready(2, &mut buffer);
         assert!(
-            answers.wait_capacity("a@x", true).now_or_never().is_some() && !answers.is_overfull()
+            replies.wait_capacity("a@x", true).now_or_never().is_some() && !replies.is_overfull()
         );
     }
 }

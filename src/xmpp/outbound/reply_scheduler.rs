@@ -19,9 +19,9 @@ pub(in crate::xmpp) const RESERVED_FOR_SMALL: usize = 8 * 1024 * 1024;
 
 /// Queued replies of all domains.
 #[derive(Debug, Default)]
-pub(in crate::xmpp) struct AnswerQueue {
+pub(in crate::xmpp) struct ReplyScheduler {
     domains: HashMap<String, DomainQueue>,
-    turns: Turns,
+    order: FairOrder,
     bytes: usize,
     /// Number of replies ever pushed, and ever popped.
     pushed: u64,
@@ -31,17 +31,17 @@ pub(in crate::xmpp) struct AnswerQueue {
 #[derive(Debug, Default)]
 struct DomainQueue {
     entities: HashMap<String, EntityQueue>,
-    turns: Turns,
+    order: FairOrder,
     bytes: usize,
-    place: QueueRank,
+    rank: QueueRank,
 }
 
 /// Replies to one entity, each with its number among all replies.
 #[derive(Debug, Default)]
 struct EntityQueue {
-    answers: VecDeque<(u64, String)>,
+    replies: VecDeque<(u64, String)>,
     bytes: usize,
-    place: QueueRank,
+    rank: QueueRank,
 }
 
 /// Rank of a queue among others.
@@ -62,9 +62,9 @@ impl QueueRank {
 /// Order in which queues are served: first the queue whose next reply would end first if all queues had equal shares of
 /// the connection.
 #[derive(Debug, Default)]
-struct Turns {
+struct FairOrder {
     /// Queues by the ends of their next replies.
-    order: BTreeSet<(u64, String)>,
+    queues: BTreeSet<(u64, String)>,
     /// Share in bytes of each queue that always had replies.
     now: u64,
     /// Start values of queues that became empty; needed until the current share exceeds them.
@@ -76,38 +76,38 @@ struct Turns {
 /// Minimum of that number.
 const MIN_EMPTY: usize = 1000;
 
-impl Turns {
+impl FairOrder {
     /// Adds a queue with its first reply.
     fn join(&mut self, name: &str, next: usize) -> QueueRank {
         let start = self.empty.remove(name).unwrap_or_default().max(self.now);
-        let place = QueueRank { start, next };
-        self.order.insert((place.end(), name.to_owned()));
-        place
+        let rank = QueueRank { start, next };
+        self.queues.insert((rank.end(), name.to_owned()));
+        rank
     }
 
     /// Updates the rank of a queue whose next reply changed.
-    fn replace(&mut self, name: &str, place: &mut QueueRank, next: usize) {
-        if place.next != next {
-            self.order.remove(&(place.end(), name.to_owned()));
-            place.next = next;
-            self.order.insert((place.end(), name.to_owned()));
+    fn replace(&mut self, name: &str, rank: &mut QueueRank, next: usize) {
+        if rank.next != next {
+            self.queues.remove(&(rank.end(), name.to_owned()));
+            rank.next = next;
+            self.queues.insert((rank.end(), name.to_owned()));
         }
     }
 
     /// Moves a queue from which bytes were sent behind its next reply, or removes the queue if it is empty.
-    fn serve(&mut self, name: String, place: &mut QueueRank, sent: usize, next: Option<usize>) {
+    fn serve(&mut self, name: String, rank: &mut QueueRank, sent: usize, next: Option<usize>) {
         let sent = sent as u64;
-        self.now += sent.div_ceil(self.order.len().max(1) as u64);
-        let mut key = (place.end(), name);
-        self.order.remove(&key);
-        place.start += sent;
+        self.now += sent.div_ceil(self.queues.len().max(1) as u64);
+        let mut key = (rank.end(), name);
+        self.queues.remove(&key);
+        rank.start += sent;
         if let Some(next) = next {
-            place.next = next;
-            key.0 = place.end();
-            self.order.insert(key);
+            rank.next = next;
+            key.0 = rank.end();
+            self.queues.insert(key);
             return;
         }
-        self.empty.insert(key.1, place.start);
+        self.empty.insert(key.1, rank.start);
         if self.empty.len() > self.most_empty {
             self.empty.retain(|_, start| *start > self.now);
             self.most_empty = MIN_EMPTY.max(2 * self.empty.len());
@@ -116,23 +116,23 @@ impl Turns {
 
     /// Returns the first queue that satisfies a predicate.
     fn first(&self, holds: impl Fn(&str) -> bool) -> Option<String> {
-        self.order.iter().find(|(_, name)| holds(name)).map(|(_, name)| name.clone())
+        self.queues.iter().find(|(_, name)| holds(name)).map(|(_, name)| name.clone())
     }
 }
 
-impl AnswerQueue {
+impl ReplyScheduler {
     /// Enqueues a reply to an entity, given by its bare JID.
-    pub(in crate::xmpp) fn push(&mut self, to: &str, answer: String) {
+    pub(in crate::xmpp) fn push(&mut self, to: &str, reply: String) {
         let name = &*domain_of(to);
-        self.bytes += answer.len();
+        self.bytes += reply.len();
         if !self.domains.contains_key(name) {
-            let place = self.turns.join(name, answer.len());
-            self.domains.insert(name.to_owned(), DomainQueue { place, ..DomainQueue::default() });
+            let rank = self.order.join(name, reply.len());
+            self.domains.insert(name.to_owned(), DomainQueue { rank, ..DomainQueue::default() });
         }
         if let Some(domain) = self.domains.get_mut(name) {
-            domain.push(to, self.pushed, answer);
+            domain.push(to, self.pushed, reply);
             let next = domain.next().unwrap_or_default();
-            self.turns.replace(name, &mut domain.place, next);
+            self.order.replace(name, &mut domain.rank, next);
             self.pushed += 1;
         }
     }
@@ -142,20 +142,20 @@ impl AnswerQueue {
         if self.popped >= up_to {
             return None;
         }
-        let is_free = |name: &str| {
-            self.domains.get(name).is_some_and(|domain| domain.first_free(up_to).is_some())
+        let is_sendable = |name: &str| {
+            self.domains.get(name).is_some_and(|domain| domain.first_sendable(up_to).is_some())
         };
-        let name = self.turns.first(is_free)?;
+        let name = self.order.first(is_sendable)?;
         let domain = self.domains.get_mut(&name)?;
-        let answer = domain.pop(up_to)?;
+        let reply = domain.pop(up_to)?;
         let next = domain.next();
-        self.turns.serve(name.clone(), &mut domain.place, answer.len(), next);
+        self.order.serve(name.clone(), &mut domain.rank, reply.len(), next);
         if next.is_none() {
             self.domains.remove(&name);
         }
-        self.bytes -= answer.len();
+        self.bytes -= reply.len();
         self.popped += 1;
-        Some(answer)
+        Some(reply)
     }
 
     /// Returns `true` if there is room for the reply to another request of an entity, given by its bare JID.
@@ -185,42 +185,42 @@ impl AnswerQueue {
 }
 
 impl DomainQueue {
-    fn push(&mut self, to: &str, number: u64, answer: String) {
-        self.bytes += answer.len();
+    fn push(&mut self, to: &str, number: u64, reply: String) {
+        self.bytes += reply.len();
         if !self.entities.contains_key(to) {
-            let place = self.turns.join(to, answer.len());
-            self.entities.insert(to.to_owned(), EntityQueue { place, ..EntityQueue::default() });
+            let rank = self.order.join(to, reply.len());
+            self.entities.insert(to.to_owned(), EntityQueue { rank, ..EntityQueue::default() });
         }
         if let Some(entity) = self.entities.get_mut(to) {
-            entity.bytes += answer.len();
-            entity.answers.push_back((number, answer));
+            entity.bytes += reply.len();
+            entity.replies.push_back((number, reply));
         }
     }
 
     /// Returns the bytes of the next reply, or `None` if there is no reply.
     fn next(&self) -> Option<usize> {
-        let (_, name) = self.turns.order.first()?;
-        self.entities.get(name).map(|entity| entity.place.next)
+        let (_, name) = self.order.queues.first()?;
+        self.entities.get(name).map(|entity| entity.rank.next)
     }
 
     /// Returns the next entity to serve among those with a reply numbered below `up_to`.
-    fn first_free(&self, up_to: u64) -> Option<String> {
-        let first = |name: &str| self.entities.get(name).and_then(|entity| entity.answers.front());
-        self.turns.first(|name| first(name).is_some_and(|(number, _)| *number < up_to))
+    fn first_sendable(&self, up_to: u64) -> Option<String> {
+        let first = |name: &str| self.entities.get(name).and_then(|entity| entity.replies.front());
+        self.order.first(|name| first(name).is_some_and(|(number, _)| *number < up_to))
     }
 
     fn pop(&mut self, up_to: u64) -> Option<String> {
-        let name = self.first_free(up_to)?;
+        let name = self.first_sendable(up_to)?;
         let entity = self.entities.get_mut(&name)?;
-        let (_, answer) = entity.answers.pop_front()?;
-        entity.bytes -= answer.len();
-        let next = entity.answers.front().map(|(_, answer)| answer.len());
-        self.turns.serve(name.clone(), &mut entity.place, answer.len(), next);
+        let (_, reply) = entity.replies.pop_front()?;
+        entity.bytes -= reply.len();
+        let next = entity.replies.front().map(|(_, reply)| reply.len());
+        self.order.serve(name.clone(), &mut entity.rank, reply.len(), next);
         if next.is_none() {
             self.entities.remove(&name);
         }
-        self.bytes -= answer.len();
-        Some(answer)
+        self.bytes -= reply.len();
+        Some(reply)
     }
 }
 
@@ -233,14 +233,14 @@ pub(in crate::xmpp) fn domain_of(bare: &str) -> Cow<'_, str> {
 mod tests {
     use super::*;
 
-    fn popped(queue: &mut AnswerQueue, up_to: u64) -> String {
+    fn popped(queue: &mut ReplyScheduler, up_to: u64) -> String {
         std::iter::from_fn(|| queue.pop(up_to)).collect::<Vec<_>>().join(" ")
     }
 
     #[test]
     fn domains_and_their_entities_take_turns() {
-        let mut queue = AnswerQueue::default();
-        for (to, answer) in [
+        let mut queue = ReplyScheduler::default();
+        for (to, reply) in [
             ("bot@far", "b1"),
             ("bot@far", "b2"),
             ("bot@far", "b3"),
@@ -248,11 +248,11 @@ mod tests {
             ("a@near", "a1"),
             ("a@near", "a2"),
         ] {
-            queue.push(to, answer.into());
+            queue.push(to, reply.into());
         }
         assert_eq!(popped(&mut queue, u64::MAX), "b1 a1 o1 a2 b2 b3");
         assert_eq!((queue.bytes(), queue.count()), (0, 6));
-        assert!(queue.domains.is_empty() && queue.turns.order.is_empty());
+        assert!(queue.domains.is_empty() && queue.order.queues.is_empty());
     }
 
     /// An entity with a continuous sequence of large replies gets no more bytes than all others together, although its
@@ -260,20 +260,20 @@ mod tests {
     #[test]
     fn turns_are_fair_in_bytes() {
         for (reader, others) in [("reader@far", "near"), ("reader@near", "near")] {
-            let mut queue = AnswerQueue::default();
+            let mut queue = ReplyScheduler::default();
             let small = |number| (format!("u{}@{others}", number % 10), "x".repeat(100));
             for number in 0..10_000 {
-                let (to, answer) = small(number);
-                queue.push(&to, answer);
+                let (to, reply) = small(number);
+                queue.push(&to, reply);
             }
             let (mut large_bytes, mut small_bytes) = (0, 0);
             queue.push(reader, "x".repeat(50_000));
             while small_bytes < 500_000 {
-                let answer = queue.pop(u64::MAX).unwrap();
-                if answer.len() == 100 {
+                let reply = queue.pop(u64::MAX).unwrap();
+                if reply.len() == 100 {
                     small_bytes += 100;
                 } else {
-                    large_bytes += answer.len();
+                    large_bytes += reply.len();
                     queue.push(reader, "x".repeat(50_000));
                 }
             }
@@ -285,7 +285,7 @@ mod tests {
     #[test]
     fn a_small_reply_waits_for_one_large_reply() {
         for domains in [1, 4, 30] {
-            let mut queue = AnswerQueue::default();
+            let mut queue = ReplyScheduler::default();
             let reader = |number| format!("reader{number}@{}.example", number % domains);
             let large = || "x".repeat(50_000);
             (0..30).for_each(|number| queue.push(&reader(number), large()));
@@ -295,7 +295,7 @@ mod tests {
                     queue.push(&format!("small{round}@0.example"), "small".into());
                 }
                 let popped: Vec<_> = (0..2).map_while(|_| queue.pop(u64::MAX)).collect();
-                let number_of = |queue: &AnswerQueue| {
+                let number_of = |queue: &ReplyScheduler| {
                     (0..30).find(|number| {
                         let domain = queue.domains.get(&*domain_of(&reader(*number)));
                         domain.is_none_or(|domain| !domain.entities.contains_key(&reader(*number)))
@@ -319,9 +319,9 @@ mod tests {
 
     #[test]
     fn later_replies_are_held() {
-        let mut queue = AnswerQueue::default();
-        for (to, answer) in [("a@x", "a1"), ("b@x", "b1"), ("a@x", "a2"), ("c@y", "c1")] {
-            queue.push(to, answer.into());
+        let mut queue = ReplyScheduler::default();
+        for (to, reply) in [("a@x", "a1"), ("b@x", "b1"), ("a@x", "a2"), ("c@y", "c1")] {
+            queue.push(to, reply.into());
         }
         assert_eq!(popped(&mut queue, 2), "a1 b1");
         assert!(queue.is_held(2) && !queue.is_held(3));
@@ -331,9 +331,9 @@ mod tests {
 
     #[test]
     fn entities_domains_and_small_replies_have_room_of_their_own() {
-        let mut queue = AnswerQueue::default();
-        let small = |queue: &AnswerQueue, to| queue.has_room(to, false);
-        let large = |queue: &AnswerQueue, to| queue.has_room(to, true);
+        let mut queue = ReplyScheduler::default();
+        let small = |queue: &ReplyScheduler, to| queue.has_room(to, false);
+        let large = |queue: &ReplyScheduler, to| queue.has_room(to, true);
         queue.push("bot@far", "x".repeat(MAX_BYTES_PER_JID + 1));
         assert!(!small(&queue, "bot@far") && large(&queue, "other@far"));
         queue.push("other@far", "x".repeat(MAX_BYTES_PER_DOMAIN));

@@ -55,8 +55,8 @@ const MIN_BARRIER_INTERVAL: Duration = Duration::from_millis(20);
 /// Sending half of the link, across connections.
 #[derive(Debug)]
 pub struct OutboundWriter {
-    pub(in crate::xmpp) answers: Arc<ReplyQueue>,
-    pub(in crate::xmpp) outbox: Arc<LogWindow>,
+    pub(in crate::xmpp) replies: Arc<ReplyQueue>,
+    pub(in crate::xmpp) window: Arc<LogWindow>,
     pub(in crate::xmpp) presences: Arc<PresenceTracker>,
     pub(in crate::xmpp) service: String,
     pub(in crate::xmpp) max_stanza_bytes: usize,
@@ -83,7 +83,7 @@ pub struct OutboundWriter {
     sendable_replies: u64,
     held_replies: Option<(u64, u64)>,
     /// Number of revocations up to the last check of the replies.
-    losses: u64,
+    revocations: u64,
     /// Name of this connection; part of the ids of its barriers.
     connection: String,
     /// Number of the first log entry of this connection. Notifications of earlier entries carry a delay (XEP-0203).
@@ -92,10 +92,10 @@ pub struct OutboundWriter {
     /// `true` if an entry waits for the presence of a recipient.
     pub(in crate::xmpp) awaits_presence: bool,
     /// `true` if the writer yields after skipping many recipients.
-    pub(in crate::xmpp) is_cut: bool,
+    pub(in crate::xmpp) has_skipped_many: bool,
     /// Time after which no further notification is sent.
     ends_at: Option<Instant>,
-    pub(in crate::xmpp) front: Option<CurrentEntry>,
+    pub(in crate::xmpp) current_entry: Option<CurrentEntry>,
     pub(in crate::xmpp) addresses: AddressCache,
     /// Data that is being written.
     current: Option<WriteChunk>,
@@ -129,7 +129,7 @@ struct Barrier {
 struct WriteChunk {
     text: String,
     /// Replies in the text.
-    answers: WrittenReplies,
+    replies: WrittenReplies,
     written: usize,
     sent: SendProgress,
     barrier: Option<Barrier>,
@@ -140,16 +140,16 @@ impl OutboundWriter {
     /// has to respond within `ping_deadline`.
     #[must_use]
     pub fn new(
-        answers: Arc<ReplyQueue>,
+        replies: Arc<ReplyQueue>,
         presences: Arc<PresenceTracker>,
         service: String,
         max_stanza_bytes: usize,
         (ping_after, ping_deadline): (Duration, Duration),
     ) -> Self {
-        let outbox = Arc::clone(&answers.outbox);
+        let window = Arc::clone(&replies.window);
         Self {
-            answers,
-            outbox,
+            replies,
+            window,
             presences,
             service,
             max_stanza_bytes,
@@ -167,14 +167,14 @@ impl OutboundWriter {
             failures: 0,
             sendable_replies: 0,
             held_replies: None,
-            losses: 0,
+            revocations: 0,
             connection: String::new(),
             delayed_before: 0,
             deferred: DeferredEntries::default(),
             awaits_presence: false,
-            is_cut: false,
+            has_skipped_many: false,
             ends_at: None,
-            front: None,
+            current_entry: None,
             addresses: AddressCache::default(),
             current: None,
             unblocked_at: None,
@@ -185,8 +185,8 @@ impl OutboundWriter {
     /// Starts a new connection; `connection` is a number that no other connection has. Unconfirmed notifications are
     /// resent.
     pub fn reconnected(&mut self, connection: u64) {
-        if let Some(WriteChunk { text, answers, written, .. }) = self.current.take() {
-            let (kept, dropped) = answers.to_resend(&text, written);
+        if let Some(WriteChunk { text, replies, written, .. }) = self.current.take() {
+            let (to_resend, dropped) = replies.to_resend(&text, written);
             if dropped > 0 {
                 warn!(
                     event = "replies_dropped",
@@ -194,20 +194,20 @@ impl OutboundWriter {
                     "dropped replies: two connections broke while they were written"
                 );
             }
-            self.answers.requeue(kept);
+            self.replies.requeue(to_resend);
         }
         self.process_acks();
         self.connection = format!("{connection:016x}");
-        self.delayed_before = self.outbox.next();
+        self.delayed_before = self.window.next();
         self.route.begin();
         self.show_confirmation();
         self.barrier_at = Instant::now();
         self.rewind();
         let may_fail = !self.route.was_unconfirmed();
-        if let Some(question) =
-            self.answers.multicast.start_discovery(self.connection.clone(), may_fail)
+        if let Some(query) =
+            self.replies.multicast.start_discovery(self.connection.clone(), may_fail)
         {
-            self.answers.ask(&question);
+            self.replies.ask(&query);
         }
     }
 
@@ -219,14 +219,14 @@ impl OutboundWriter {
         self.returned_at = None;
         self.multicast_until = 0;
         self.held_replies = self.held_replies.map(|(up_to, _)| (up_to, 0));
-        self.answers.reset_barriers(self.barrier_name());
+        self.replies.reset_barriers(self.barrier_name());
         self.spacing = Spacing::default();
-        self.outbox.forgotten(0, self.sent.notifications);
+        self.window.forgotten(0, self.sent.notifications);
         self.sent.position = self.confirmed.1.position;
         self.deferred = DeferredEntries::default();
         self.confirmed = (self.sent, self.sent);
         self.covered = self.confirmed;
-        self.front = None;
+        self.current_entry = None;
     }
 
     /// Returns `true` if a stanza is partially written, so that nothing else can be sent.
@@ -279,27 +279,27 @@ impl OutboundWriter {
     }
 
     /// Sends pending notifications until the [deadline](Self::set_deadline), and waits until the server has confirmed
-    /// all sent ones, as long as there is progress within `patience`. Deferred entries stay for the next start, which
-    /// does not repeat later notifications that were sent.
+    /// all sent ones, as long as there is progress within `stall_timeout`. Deferred entries stay for the next start,
+    /// which does not repeat later notifications that were sent.
     ///
     /// # Errors
     /// Returns an error if the connection breaks or stalls, or no barrier returns.
     pub async fn drain(
         &mut self,
         io: &mut (impl AsyncWrite + Unpin),
-        patience: Duration,
+        stall_timeout: Duration,
     ) -> io::Result<()> {
-        let mut is_said = false;
+        let mut is_logged = false;
         loop {
             let is_ending = self.is_ending();
-            if is_ending && !is_said && self.outbox.get(self.sent.position.number).is_some() {
-                is_said = true;
+            if is_ending && !is_logged && self.window.get(self.sent.position.number).is_some() {
+                is_logged = true;
                 warn!(
                     event = "stop_deadline_reached",
                     "stop deadline reached; pending notifications stay in the store"
                 );
             }
-            if timeout(patience, self.write_some(io)).await?? {
+            if timeout(stall_timeout, self.write_some(io)).await?? {
                 continue;
             }
             if self.route.is_paused() {
@@ -309,14 +309,14 @@ impl OutboundWriter {
                 && self.held_replies.is_none()
                 && (is_ending
                     || self.awaits_presence
-                    || self.outbox.get(self.sent.position.number).is_none())
+                    || self.window.get(self.sent.position.number).is_none())
             {
                 let SendProgress { position, notifications } = self.sent;
-                self.outbox.confirm_finally(position, self.deferred.positions(), notifications);
+                self.window.confirm_finally(position, self.deferred.positions(), notifications);
                 return Ok(());
             }
             tokio::select! {
-                something = timeout(patience, self.wait_for_work()) => something?,
+                outcome = timeout(stall_timeout, self.wait_for_work()) => outcome?,
                 () = sleep_until(self.ends_at.unwrap_or_else(Instant::now)), if !is_ending => {}
             }
         }
@@ -327,11 +327,11 @@ impl OutboundWriter {
         let pause = if is_covered { self.interval() } else { MIN_BARRIER_INTERVAL };
         let since = self.outstanding_since();
         let due = since.and_then(|since| self.route.due_at(since, self.may_retry()));
-        let times = [self.answers.multicast.waits_until(), self.multicast_fails_at(), due];
+        let times = [self.replies.multicast.waits_until(), self.multicast_fails_at(), due];
         let next = times.into_iter().flatten().fold(self.barrier_at + pause, Instant::min);
         tokio::select! {
-            () = self.answers.came.notified() => {}
-            () = self.outbox.changed() => {}
+            () = self.replies.changed.notified() => {}
+            () = self.window.changed() => {}
             () = self.presences.answers(), if self.awaits_presence => {}
             () = sleep_until(next) => {}
         }
@@ -343,23 +343,23 @@ impl OutboundWriter {
         if self.current.is_none() {
             self.handle_multicast_failure();
             let mut buffer = mem::take(&mut self.spare);
-            let (way, question) = self.answers.multicast.route();
-            buffer.extend(question);
-            let free_answers = self.free_answers(&way);
-            let answers = self.answers.drain_ready(free_answers, &mut buffer);
-            let due = self.due(&way);
-            let sent = self.fill_buffer(&way, &mut buffer);
-            let barrier = self.barrier(&way, sent, due.is_retry, &mut buffer);
+            let (route, query) = self.replies.multicast.route();
+            buffer.extend(query);
+            let sendable_replies = self.update_sendable_replies(&route);
+            let replies = self.replies.drain_ready(sendable_replies, &mut buffer);
+            let due = self.due(&route);
+            let sent = self.fill_buffer(&route, &mut buffer);
+            let barrier = self.barrier(&route, sent, due.is_retry, &mut buffer);
             write_spaces(due.spaces.max(end_padding(&buffer)), &mut buffer);
             if buffer.is_empty() {
-                if sent == self.sent && !self.is_cut {
+                if sent == self.sent && !self.has_skipped_many {
                     self.spare = buffer;
                     return Ok(false);
                 }
                 // Many recipients were skipped. Other tasks get to run.
                 yield_now().await;
             }
-            self.current = Some(WriteChunk { text: buffer, answers, written: 0, sent, barrier });
+            self.current = Some(WriteChunk { text: buffer, replies, written: 0, sent, barrier });
         }
         let begun = Instant::now();
         if let Some(chunk) = &mut self.current {
@@ -391,10 +391,10 @@ impl OutboundWriter {
     }
 
     /// Returns the actions that are due because a barrier does not return.
-    fn due(&mut self, way: &MulticastRoute) -> Due {
+    fn due(&mut self, route: &MulticastRoute) -> Due {
         let Some(since) = self.outstanding_since() else { return Due::default() };
         let may_retry = self.may_retry();
-        let due = self.route.due(since, may_retry, |address| self.answers.has(address, way));
+        let due = self.route.due(since, may_retry, |address| self.replies.has(address, route));
         if due.is_pause {
             warn!(
                 event = "link_unconfirmed",
@@ -420,8 +420,8 @@ impl OutboundWriter {
     }
 
     fn show_confirmation(&self) {
-        self.outbox.note_confirmation(!self.route.is_unconfirmed());
-        self.answers.may_be_silent.store(self.route.is_unconfirmed(), Ordering::Relaxed);
+        self.window.note_confirmation(!self.route.is_unconfirmed());
+        self.replies.may_be_silent.store(self.route.is_unconfirmed(), Ordering::Relaxed);
     }
 
     /// Returns the interval until the next barrier while nothing is unconfirmed.
@@ -433,32 +433,32 @@ impl OutboundWriter {
     /// responds.
     fn barrier(
         &mut self,
-        way: &MulticastRoute,
+        route: &MulticastRoute,
         sent: SendProgress,
         is_retry: bool,
         buffer: &mut String,
     ) -> Option<Barrier> {
         let elapsed = self.barrier_at.elapsed();
-        let spacing = self.spacing.notifications(matches!(way, MulticastRoute::Through(_)));
+        let spacing = self.spacing.notifications(matches!(route, MulticastRoute::Through(_)));
         let is_time = self.held_replies.is_some()
             || sent.notifications - self.covered.0.notifications >= spacing
             || elapsed >= MIN_BARRIER_INTERVAL;
         let covers = self.complete(sent);
         let is_news = (sent, covers) != self.covered;
         let is_kept_alive = elapsed >= self.interval()
-            || (self.last_barrier == 0 && self.answers.multicast.is_unread());
+            || (self.last_barrier == 0 && self.replies.multicast.is_unread());
         if !(is_retry || is_kept_alive || (is_news && is_time)) {
             return None;
         }
         if is_kept_alive && self.route.is_paused() {
-            self.route.next_address(|address| self.answers.has(address, way));
+            self.route.next_address(|address| self.replies.has(address, route));
         }
         self.barrier_at = Instant::now();
-        let address = match way {
+        let address = match route {
             MulticastRoute::Through(_) if self.may_be_in_multicast() => Address::Multicast,
-            _ => self.route.address(matches!(way, MulticastRoute::Through(_))),
+            _ => self.route.address(matches!(route, MulticastRoute::Through(_))),
         };
-        let to = match (address, way, self.answers.domain()) {
+        let to = match (address, route, self.replies.domain()) {
             (Address::Multicast, MulticastRoute::Through(post), _) => post.address.clone(),
             (Address::Domain, _, Some(domain)) => domain.to_owned(),
             _ => with_resource(&self.service),
@@ -486,29 +486,29 @@ impl OutboundWriter {
 
     /// Returns the number of replies that may be sent. While the multicast service may still have notifications to
     /// entities that just lost a subscription, later replies are held.
-    fn free_answers(&mut self, way: &MulticastRoute) -> u64 {
+    fn update_sendable_replies(&mut self, route: &MulticastRoute) -> u64 {
         let is_back = |barrier: u64| {
-            self.returned_barrier >= barrier && !matches!(way, MulticastRoute::Unknown)
+            self.returned_barrier >= barrier && !matches!(route, MulticastRoute::Unknown)
         };
         if let Some((up_to, _)) = self.held_replies.take_if(|(_, barrier)| is_back(*barrier)) {
             self.sendable_replies = up_to;
         }
         if self.held_replies.is_none() {
-            let up_to = self.answers.count();
-            let losses = self.outbox.losses();
-            if losses == self.losses || is_back(self.multicast_until) {
+            let up_to = self.replies.count();
+            let revocations = self.window.losses();
+            if revocations == self.revocations || is_back(self.multicast_until) {
                 self.sendable_replies = up_to;
             } else {
                 self.held_replies = Some((up_to, self.multicast_until));
             }
-            self.losses = losses;
+            self.revocations = revocations;
         }
         self.sendable_replies
     }
 
     /// Processes the barriers that returned.
     fn process_acks(&mut self) {
-        self.returned_barrier = self.answers.barriers().1;
+        self.returned_barrier = self.replies.barriers().1;
         let mut returned = None;
         while self.barriers.front().is_some_and(|barrier| barrier.number <= self.returned_barrier)
             && let Some(Barrier { number, sent, covers, at, address }) = self.barriers.pop_front()
@@ -518,7 +518,7 @@ impl OutboundWriter {
             self.spacing.adapt(notifications, since.elapsed());
             self.returned_at = Some(Instant::now());
             self.confirmed = (sent, covers);
-            self.outbox.acknowledge(covers.position, covers.notifications);
+            self.window.acknowledge(covers.position, covers.notifications);
             // A barrier through the multicast service proves nothing about the other addresses.
             let is_its_own = number == self.returned_barrier && address != Address::Multicast;
             returned = Some(is_its_own.then_some(address));
@@ -533,8 +533,9 @@ impl OutboundWriter {
 
     /// Returns the time at which a pending barrier of the multicast service counts as a failure.
     fn multicast_fails_at(&self) -> Option<Instant> {
-        let is_its = |barrier: &&Barrier| barrier.address == Address::Multicast;
-        let oldest = self.barriers.iter().find(is_its).filter(|_| self.may_be_in_multicast())?;
+        let is_multicast = |barrier: &&Barrier| barrier.address == Address::Multicast;
+        let oldest =
+            self.barriers.iter().find(is_multicast).filter(|_| self.may_be_in_multicast())?;
         let since = [self.unblocked_at, self.returned_at].into_iter().flatten();
         Some(since.fold(oldest.at, Instant::max) + self.route.address_timeout())
     }
@@ -542,17 +543,17 @@ impl OutboundWriter {
     /// Handles a failure of multicast: unconfirmed notifications are resent directly.
     fn handle_multicast_failure(&mut self) {
         if self.multicast_fails_at().is_some_and(|time| Instant::now() >= time) {
-            self.answers.multicast_failed();
+            self.replies.multicast_failed();
         }
-        let failures = self.answers.multicast.failures();
+        let failures = self.replies.multicast.failures();
         if failures != self.failures {
             self.failures = failures;
-            self.delayed_before = self.outbox.next();
+            self.delayed_before = self.window.next();
             self.rewind();
             self.route.begin_tries();
         } else if self.returned_barrier > 0 {
             // Barriers of the current name are sent after the query that follows a failure.
-            self.answers.multicast.note_read();
+            self.replies.multicast.note_read();
         }
     }
 }

@@ -101,7 +101,7 @@ impl ElementBuilder {
             Token::Start(tag) => self.start(&tag, bytes),
             Token::End(name) => self.end(name, bytes),
             Token::Text(text) => self.text(text, bytes),
-            Token::Aside => {
+            Token::Skipped => {
                 self.count(bytes);
                 Ok(None)
             }
@@ -156,11 +156,11 @@ impl ElementBuilder {
     }
 
     fn end(&mut self, name: &str, bytes: usize) -> Result<Option<StreamElement>, StreamFault> {
-        let around = self.path.strip_suffix(name).and_then(|path| path.strip_suffix('/'));
-        let Some(around) = around.map(str::len).filter(|_| !name.contains('/')) else {
+        let parent_len = self.path.strip_suffix(name).and_then(|path| path.strip_suffix('/'));
+        let Some(parent_len) = parent_len.map(str::len).filter(|_| !name.contains('/')) else {
             return Err(fault("mismatched end tag"));
         };
-        self.path.truncate(around);
+        self.path.truncate(parent_len);
         self.depth -= 1;
         self.count(bytes);
         Ok(self.close())
@@ -303,14 +303,14 @@ impl ElementBuilder {
 fn header(tag: &StartTag<'_>) -> Envelope {
     let mut header = Envelope { name: split(tag.name).1.to_owned(), ..Envelope::default() };
     for attribute in tag.attributes.clone().flatten() {
-        let place = match attribute.key.0 {
+        let field = match attribute.key.0 {
             "type" => &mut header.kind,
             "id" => &mut header.id,
             "from" => &mut header.from,
             "to" => &mut header.to,
             _ => continue,
         };
-        *place = value(attribute).ok().map(Cow::into_owned);
+        *field = value(attribute).ok().map(Cow::into_owned);
     }
     header
 }

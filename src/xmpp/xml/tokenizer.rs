@@ -30,7 +30,7 @@ pub(in crate::xmpp) enum Token<'a> {
     /// Text with resolved references.
     Text(Cow<'a, str>),
     /// A comment, or the XML declaration.
-    Aside,
+    Skipped,
 }
 
 /// Start tag, `<name attributes>` or `<name attributes/>`.
@@ -47,10 +47,10 @@ pub(in crate::xmpp) struct Tokenizer {
     buffer: Vec<u8>,
     consumed: usize,
     /// Kind of an incomplete token, and number of its bytes that were searched for its end.
-    begun: Option<TokenKind>,
+    incomplete: Option<TokenKind>,
     scanned: usize,
     /// `true` after the first token.
-    is_under_way: bool,
+    has_started: bool,
 }
 
 #[derive(Clone, Copy)]
@@ -83,7 +83,7 @@ const SECTIONS: &[MarkupSection] = &[
 impl Tokenizer {
     /// Returns a tokenizer of a part of a document that is not its beginning.
     pub(in crate::xmpp) fn of(part: Vec<u8>) -> Self {
-        Self { buffer: part, is_under_way: true, ..Self::default() }
+        Self { buffer: part, has_started: true, ..Self::default() }
     }
 
     /// Returns the bytes of the last token, which has `bytes` bytes.
@@ -104,7 +104,8 @@ impl Tokenizer {
     /// Returns the next token and its number of bytes; `None` if the token is incomplete.
     pub(in crate::xmpp) fn next(&mut self) -> Result<Option<(Token<'_>, usize)>, StreamFault> {
         let unread = self.buffer.get(self.consumed..).unwrap_or_default();
-        let Some(mut kind) = self.begun.map_or_else(|| begin(unread), |kind| Ok(Some(kind)))?
+        let Some(mut kind) =
+            self.incomplete.map_or_else(|| begin(unread), |kind| Ok(Some(kind)))?
         else {
             return Ok(None);
         };
@@ -113,12 +114,12 @@ impl Tokenizer {
                 let text = format!("a tag or a reference has at most {MAX_TOKEN_BYTES} bytes");
                 return Err(fault(&text));
             }
-            self.begun = Some(kind);
+            self.incomplete = Some(kind);
             self.scanned = unread.len();
             return Ok(None);
         };
-        let is_first = !std::mem::replace(&mut self.is_under_way, true);
-        self.begun = None;
+        let is_first = !std::mem::replace(&mut self.has_started, true);
+        self.incomplete = None;
         self.scanned = 0;
         self.consumed += length;
         let bytes = unread.get(..length).unwrap_or_default();
@@ -153,7 +154,9 @@ fn end(kind: &mut TokenKind, unread: &[u8], scanned: usize) -> Option<usize> {
         }
         TokenKind::Text => match memchr(b'<', unread.get(scanned..)?) {
             Some(found) => Some(scanned + found),
-            None if unread.len() > MAX_TEXT_BYTES => Some(piece(unread)).filter(|end| *end > 0),
+            None if unread.len() > MAX_TEXT_BYTES => {
+                Some(splittable_len(unread)).filter(|end| *end > 0)
+            }
             None => None,
         },
         TokenKind::Section(section) => {
@@ -167,7 +170,7 @@ fn end(kind: &mut TokenKind, unread: &[u8], scanned: usize) -> Option<usize> {
 
 /// Returns the length of the text that can be parsed without the following bytes: a reference, a character, a line end
 /// or `]]>` may be incomplete.
-fn piece(text: &[u8]) -> usize {
+fn splittable_len(text: &[u8]) -> usize {
     let is_whole = |at: &usize| text.get(*at..).is_some_and(|rest| memchr(b';', rest).is_some());
     if let Some(reference) = memrchr(b'&', text).filter(|at| !is_whole(at)) {
         return reference;
@@ -184,8 +187,8 @@ fn token(kind: TokenKind, bytes: &[u8], is_first: bool) -> Result<Token<'_>, Str
         TokenKind::Tag(_) => tag(raw),
         TokenKind::Text => text(raw).map(Token::Text),
         TokenKind::Section(section) => match section.content {
-            SectionKind::Comment => Ok(Token::Aside),
-            SectionKind::Declaration if is_first && raw.starts_with("<?xml ") => Ok(Token::Aside),
+            SectionKind::Comment => Ok(Token::Skipped),
+            SectionKind::Declaration if is_first && raw.starts_with("<?xml ") => Ok(Token::Skipped),
             SectionKind::Declaration => Err(fault("processing instruction")),
             SectionKind::CharacterData => {
                 let content = raw.get(section.opening.len()..raw.len() - section.closing.len());
@@ -240,8 +243,8 @@ fn text(raw: &str) -> Result<Cow<'_, str>, StreamFault> {
         return Err(fault("`]]>` outside of a CDATA section"));
     }
     let lines = BytesText::from_escaped(raw).xml10_content();
-    let meant = unescape(&lines).map_err(|error| fault(&error.to_string()))?;
-    checked(Cow::Owned(meant.into_owned()))
+    let resolved = unescape(&lines).map_err(|error| fault(&error.to_string()))?;
+    checked(Cow::Owned(resolved.into_owned()))
 }
 
 /// Returns the value of an attribute with normalized white space and resolved references.
@@ -252,8 +255,8 @@ pub(in crate::xmpp) fn value(attribute: Attribute<'_>) -> Result<Cow<'_, str>, S
     if memchr(b'<', attribute.value.as_bytes()).is_some() {
         return Err(fault("`<` in an attribute"));
     }
-    let meant = attribute.normalized_value(XmlVersion::Implicit1_0);
-    checked(meant.map_err(|error| fault(&error.to_string()))?)
+    let resolved = attribute.normalized_value(XmlVersion::Implicit1_0);
+    checked(resolved.map_err(|error| fault(&error.to_string()))?)
 }
 
 /// Returns `true` if a text needs no conversion or check: it has no references, no other line ends, no characters that

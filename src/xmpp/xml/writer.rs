@@ -133,9 +133,9 @@ pub(crate) fn escape_text(text: &str, out: &mut String) {
     escape(text, |_| false, out);
 }
 
-/// Appends a text; escapes the characters that XML requires, and the bytes that match `too`.
-fn escape(text: &str, too: impl Fn(u8) -> bool, out: &mut String) {
-    let is_escaped = |byte| matches!(byte, b'&' | b'<' | b'>' | b'\r') || too(byte);
+/// Appends a text; escapes the characters that XML requires, and the bytes that match `extra`.
+fn escape(text: &str, extra: impl Fn(u8) -> bool, out: &mut String) {
+    let is_escaped = |byte| matches!(byte, b'&' | b'<' | b'>' | b'\r') || extra(byte);
     // Checking every byte is faster than stopping at the first hit, and most texts need no escape.
     if !text.bytes().fold(false, |found, byte| found | is_escaped(byte)) {
         out.push_str(text);

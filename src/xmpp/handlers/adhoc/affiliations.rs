@@ -29,22 +29,22 @@ impl AdHocCommand for AffiliationsCommand {
 
     async fn step(
         &self,
-        asker: &CommandContext<'_>,
-        answers: &[FormValues],
+        context: &CommandContext<'_>,
+        submitted: &[FormValues],
     ) -> Result<CommandStep, CommandError> {
-        let [chosen, rest @ ..] = answers else {
-            let node = asker.node_field("node").await?;
+        let [chosen, rest @ ..] = submitted else {
+            let node = context.node_field("node").await?;
             return Ok(CommandStep::next("Show and set affiliations", vec![node]));
         };
         let node = chosen.node("node")?;
         let [wanted] = rest else {
-            let there = asker.service.affiliations(asker.actor, &node).await?;
+            let current = context.service.affiliations(context.actor, &node).await?;
             let line = |(jid, affiliation): (BareJid, Affiliation)| {
                 format!("{jid}: {}", affiliation.as_str())
             };
             let title = format!("Affiliations of {node}");
             let fields = vec![
-                asker.shown_list(there.len(), there.into_iter().map(line)),
+                context.shown_list(current.len(), current.into_iter().map(line)),
                 jids_field("jids", "JIDs with the new affiliation"),
                 choice(),
             ];
@@ -56,7 +56,7 @@ impl AdHocCommand for AffiliationsCommand {
         let entries: Vec<_> = entities.into_iter().map(|entity| (entity, affiliation)).collect();
         let number = entries.len();
         let request = SetAffiliations { node, entries, invalid: Vec::new() };
-        let set = asker.service.set_affiliations(asker.actor, &request, |outcome| outcome);
+        let set = context.service.set_affiliations(context.actor, &request, |outcome| outcome);
         let SetAffiliationsReply { failed, reason, .. } = set.await.await?;
         if failed.is_empty() {
             return Ok(CommandStep::done(format!("Set: {number}.")));
@@ -65,7 +65,7 @@ impl AdHocCommand for AffiliationsCommand {
             format!("{jid} is still {}", affiliation.as_str())
         };
         let failed: Vec<_> = failed.into_iter().map(line).collect();
-        Ok(CommandStep::partly(format!("Not set: {} ({reason}).", asker.enumeration(failed))))
+        Ok(CommandStep::partly(format!("Not set: {} ({reason}).", context.enumeration(failed))))
     }
 }
 

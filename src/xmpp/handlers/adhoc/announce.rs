@@ -24,17 +24,17 @@ impl AdHocCommand for AnnounceCommand {
 
     async fn step(
         &self,
-        asker: &CommandContext<'_>,
-        answers: &[FormValues],
+        context: &CommandContext<'_>,
+        submitted: &[FormValues],
     ) -> Result<CommandStep, CommandError> {
-        let [written, ..] = answers else {
+        let [written, ..] = submitted else {
             let text = required(lines("text", "Text of the message", []));
-            let fields = vec![asker.node_field("node").await?, text];
+            let fields = vec![context.node_field("node").await?, text];
             return Ok(CommandStep::last("Announce to the subscribers of a node", fields));
         };
         let (node, text) = (written.node("node")?, written.text("text"));
         let request = announce::Announce { node, text };
-        let told = asker.service.announce(asker.actor, &request, |outcome| outcome);
-        Ok(CommandStep::done(format!("Notified subscribers: {}.", told.await.await?)))
+        let announced = context.service.announce(context.actor, &request, |outcome| outcome);
+        Ok(CommandStep::done(format!("Notified subscribers: {}.", announced.await.await?)))
     }
 }

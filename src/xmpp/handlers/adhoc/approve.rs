@@ -24,23 +24,23 @@ impl AdHocCommand for ApproveCommand {
 
     async fn step(
         &self,
-        asker: &CommandContext<'_>,
-        answers: &[FormValues],
+        context: &CommandContext<'_>,
+        submitted: &[FormValues],
     ) -> Result<CommandStep, CommandError> {
-        let [chosen, rest @ ..] = answers else {
-            let node = asker.node_field("node").await?;
+        let [chosen, rest @ ..] = submitted else {
+            let node = context.node_field("node").await?;
             return Ok(CommandStep::next("Approve or refuse subscriptions", vec![node]));
         };
         let node = chosen.node("node")?;
         let [decided] = rest else {
-            let waiting = asker.service.requests(asker.actor, &node).await?;
+            let waiting = context.service.requests(context.actor, &node).await?;
             if waiting.is_empty() {
                 return Ok(CommandStep::done("No pending requests."));
             }
             let mut jids = Field::new("jids", FieldType::ListMulti);
             jids.label = Some("Pending subscribers".into());
             let options = waiting.iter().map(|jid| forms::option(jid.as_str(), jid.as_str()));
-            let mut fields = asker.offered(jids, waiting.len(), options);
+            let mut fields = context.offered(jids, waiting.len(), options);
             let options = [("approve", "Approve"), ("refuse", "Refuse")];
             fields.push(forms::choice("decision", "Decision", &options, "approve"));
             return Ok(CommandStep::last(&format!("Pending subscriptions of {node}"), fields));
@@ -54,7 +54,12 @@ impl AdHocCommand for ApproveCommand {
         let (mut decided, mut not_pending) = (0_usize, Vec::new());
         for jid in jids {
             let request = Authorize { node: node.clone(), jid, allow };
-            match asker.service.authorize(asker.actor, &request, |outcome| outcome).await.await? {
+            match context
+                .service
+                .authorize(context.actor, &request, |outcome| outcome)
+                .await
+                .await?
+            {
                 true => decided += 1,
                 false => not_pending.push(request.jid.to_string()),
             }
@@ -63,7 +68,7 @@ impl AdHocCommand for ApproveCommand {
         if not_pending.is_empty() {
             return Ok(CommandStep::done(done));
         }
-        let others = asker.enumeration(not_pending);
+        let others = context.enumeration(not_pending);
         Ok(CommandStep::partly(format!("{done} Not pending any more: {others}.")))
     }
 }

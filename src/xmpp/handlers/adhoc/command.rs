@@ -28,11 +28,11 @@ pub(super) trait AdHocCommand: Send + Sync {
     /// Returns node, name and access of the command.
     fn info(&self) -> CommandInfo;
 
-    /// Returns the next step after the submitted forms `answers`, of which there is one for each form shown.
+    /// Returns the next step after the submitted forms `submitted`, of which there is one for each form shown.
     async fn step(
         &self,
-        asker: &CommandContext<'_>,
-        answers: &[FormValues],
+        context: &CommandContext<'_>,
+        submitted: &[FormValues],
     ) -> Result<CommandStep, CommandError>;
 }
 
@@ -226,8 +226,8 @@ impl CommandContext<'_> {
         let all = ManagedNodes { pattern, after: None, max: MAX_OFFERED };
         let (nodes, has_more) = self.service.managed_nodes(self.actor, &all).await?;
         let options: Vec<_> = nodes.iter().map(option).collect();
-        let fit = options.iter().map(option_len).sum::<usize>() <= self.max_bytes();
-        let is_list = !has_more && !nodes.is_empty() && fit;
+        let options_fit = options.iter().map(option_len).sum::<usize>() <= self.max_bytes();
+        let is_list = !has_more && !nodes.is_empty() && options_fit;
         let kind = if is_list { FieldType::ListSingle } else { FieldType::TextSingle };
         let mut field = Field::new(var, kind);
         field.label = Some("Node".into());
@@ -246,17 +246,17 @@ impl CommandContext<'_> {
 /// SPEC: `forbidden` is of type `cancel` in §8.7.3.3, and of type `auth` everywhere else.
 pub(super) fn stanza_error(
     service: &Service,
-    about: CommandInfo,
-    failure: CommandError,
+    info: CommandInfo,
+    error: CommandError,
 ) -> StanzaError {
-    match failure {
+    match error {
         CommandError::Payload(text) => {
             StanzaError::new("modify", "bad-request").command("bad-payload").text(text)
         }
         CommandError::Service(error) => {
             let error = service_error(service, &error);
-            let is_other = about.node == ns::GET_PENDING && error.condition == "forbidden";
-            if is_other { StanzaError { kind: "cancel", ..error } } else { error }
+            let is_get_pending = info.node == ns::GET_PENDING && error.condition == "forbidden";
+            if is_get_pending { StanzaError { kind: "cancel", ..error } } else { error }
         }
     }
 }

@@ -24,26 +24,27 @@ impl AdHocCommand for ConfigureNodeCommand {
 
     async fn step(
         &self,
-        asker: &CommandContext<'_>,
-        answers: &[FormValues],
+        context: &CommandContext<'_>,
+        submitted: &[FormValues],
     ) -> Result<CommandStep, CommandError> {
-        let [chosen, rest @ ..] = answers else {
+        let [chosen, rest @ ..] = submitted else {
             return Ok(CommandStep::next(
                 "Configure a node",
-                vec![asker.node_field("node").await?],
+                vec![context.node_field("node").await?],
             ));
         };
         let node = chosen.node("node")?;
         let [config] = rest else {
-            let shown = asker.service.configuration(asker.actor, &node).await?;
-            let groups = asker.service.offered_groups(asker.actor);
+            let shown = context.service.configuration(context.actor, &node).await?;
+            let groups = context.service.offered_groups(context.actor);
             let mut form = node_config::form_of(&shown, groups.as_deref());
             form.title = Some(format!("Configuration of {node}"));
             return Ok(CommandStep::Ask(form, NextActions::Last));
         };
         let NodeConfigForm { settings, seen, .. } = node_config::answered(config.fields())?;
         let request = Configure { node, settings, seen };
-        let configured = asker.service.configure(asker.actor, &request, |outcome| outcome).await;
+        let configured =
+            context.service.configure(context.actor, &request, |outcome| outcome).await;
         Ok(CommandStep::done(match configured.await? {
             true => "The node is configured.",
             false => "The configuration is unchanged.",

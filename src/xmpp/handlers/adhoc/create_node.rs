@@ -25,10 +25,10 @@ impl AdHocCommand for CreateNodeCommand {
 
     async fn step(
         &self,
-        asker: &CommandContext<'_>,
-        answers: &[FormValues],
+        context: &CommandContext<'_>,
+        submitted: &[FormValues],
     ) -> Result<CommandStep, CommandError> {
-        let [name, rest @ ..] = answers else {
+        let [name, rest @ ..] = submitted else {
             let label = "Name of the node (empty: chosen by the service)";
             return Ok(CommandStep::next(
                 "Create a node",
@@ -37,11 +37,11 @@ impl AdHocCommand for CreateNodeCommand {
         };
         let node = name.one("node").map(NodeId::parse).transpose()?;
         let [config] = rest else {
-            let policies = asker.service.policies();
+            let policies = context.service.policies();
             let policy = node
                 .as_ref()
                 .map_or_else(|| policies.default_policy(), |node| policies.for_node(node));
-            let groups = asker.service.offered_groups(asker.actor);
+            let groups = context.service.offered_groups(context.actor);
             let initial = policy.initial();
             let mut form = node_config::data_form(DataFormType::Form, &initial, groups.as_deref());
             form.title = Some("Configuration of the new node".into());
@@ -49,7 +49,8 @@ impl AdHocCommand for CreateNodeCommand {
         };
         let settings = node_config::answered(config.fields())?.settings;
         let request = Create { node, settings };
-        let created = asker.service.create(asker.actor, &request, |outcome| outcome).await.await?;
+        let created =
+            context.service.create(context.actor, &request, |outcome| outcome).await.await?;
         Ok(CommandStep::done(format!("The node {} is created.", created.node)))
     }
 }

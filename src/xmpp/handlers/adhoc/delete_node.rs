@@ -25,17 +25,17 @@ impl AdHocCommand for DeleteNodeCommand {
 
     async fn step(
         &self,
-        asker: &CommandContext<'_>,
-        answers: &[FormValues],
+        context: &CommandContext<'_>,
+        submitted: &[FormValues],
     ) -> Result<CommandStep, CommandError> {
-        let [chosen, rest @ ..] = answers else {
-            return Ok(CommandStep::next("Delete a node", vec![asker.node_field("node").await?]));
+        let [chosen, rest @ ..] = submitted else {
+            return Ok(CommandStep::next("Delete a node", vec![context.node_field("node").await?]));
         };
         let node = chosen.node("node")?;
         let [confirmed] = rest else {
-            let (service, none) = (asker.service, PageRequest::first(0));
-            let there = service.subscriptions(asker.actor, &node, &none, |_| true).await?;
-            let subscribed = there.total.unwrap_or_default();
+            let (service, none) = (context.service, PageRequest::first(0));
+            let current = service.subscriptions(context.actor, &node, &none, |_| true).await?;
+            let subscribed = current.total.unwrap_or_default();
             let lost =
                 format!("This deletes {node} with all its items and {subscribed} subscriptions.");
             let uri = "URI for the redirection of later requests (optional)";
@@ -56,7 +56,7 @@ impl AdHocCommand for DeleteNodeCommand {
         }
         let redirect = confirmed.one("redirect").map(str::to_owned);
         let request = Delete { node, redirect };
-        asker.service.delete(asker.actor, &request, |outcome| outcome).await.await?;
+        context.service.delete(context.actor, &request, |outcome| outcome).await.await?;
         Ok(CommandStep::done("The node is deleted."))
     }
 }

@@ -27,32 +27,32 @@ impl AdHocCommand for EntityCommand {
 
     async fn step(
         &self,
-        asker: &CommandContext<'_>,
-        answers: &[FormValues],
+        context: &CommandContext<'_>,
+        submitted: &[FormValues],
     ) -> Result<CommandStep, CommandError> {
-        let [wanted, ..] = answers else {
+        let [wanted, ..] = submitted else {
             return Ok(CommandStep::last(self.info().name, vec![jid_field("jid")]));
         };
         let entity = wanted.entity("jid")?;
-        let fields = memberships(asker, &entity, &mut asker.room()).await?;
+        let fields = memberships(context, &entity, &mut context.room()).await?;
         Ok(CommandStep::shown(&format!("{entity} in the service"), fields))
     }
 }
 
 /// Returns the affiliations and subscriptions of an entity as fields. Each list may use half of the room.
 pub(super) async fn memberships(
-    asker: &CommandContext<'_>,
+    context: &CommandContext<'_>,
     entity: &BareJid,
     room: &mut Room,
 ) -> Result<Vec<Field>, CommandError> {
     let Memberships { affiliations, subscriptions, refuses_presence } =
-        asker.service.memberships(asker.actor, entity).await?;
+        context.service.memberships(context.actor, entity).await?;
     let affiliation =
         |(node, affiliation): (NodeId, Affiliation)| format!("{node}: {}", affiliation.as_str());
     let affiliations = affiliations.into_iter().map(affiliation).collect();
     let mut shown = Vec::new();
     for (node, own) in subscriptions {
-        shown.push(subscription(asker, &node, &own).await?);
+        shown.push(subscription(context, &node, &own).await?);
     }
     let mut half = room.half();
     let mut fields = vec![
@@ -68,7 +68,7 @@ pub(super) async fn memberships(
 
 /// Returns a line with a subscription, its SubID and the options that differ from the defaults.
 async fn subscription(
-    asker: &CommandContext<'_>,
+    context: &CommandContext<'_>,
     node: &NodeId,
     own: &Subscription,
 ) -> Result<String, CommandError> {
@@ -76,7 +76,7 @@ async fn subscription(
     if let Some(subid) = &own.subid {
         line.push_str(&format!(" {subid}"));
     }
-    let options = asker.service.options_of(asker.actor, node, own).await?;
+    let options = context.service.options_of(context.actor, node, own).await?;
     for (var, value) in options.as_ref().map(changed_values).unwrap_or_default() {
         line.push_str(&format!(" {var}={}", value.replace('\n', ",")));
     }

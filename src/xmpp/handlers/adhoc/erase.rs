@@ -27,16 +27,16 @@ impl AdHocCommand for EraseCommand {
 
     async fn step(
         &self,
-        asker: &CommandContext<'_>,
-        answers: &[FormValues],
+        context: &CommandContext<'_>,
+        submitted: &[FormValues],
     ) -> Result<CommandStep, CommandError> {
-        let [wanted, rest @ ..] = answers else {
+        let [wanted, rest @ ..] = submitted else {
             return Ok(CommandStep::next(self.info().name, vec![jid_field("jid")]));
         };
         let entity = wanted.entity("jid")?;
         let [confirmed] = rest else {
             let Memberships { affiliations, subscriptions, .. } =
-                asker.service.memberships(asker.actor, &entity).await?;
+                context.service.memberships(context.actor, &entity).await?;
             let goes = format!(
                 "{entity} loses {} affiliations and {} subscriptions. Nodes that it owns alone are deleted, and \
                  items that it published are retracted.",
@@ -50,7 +50,7 @@ impl AdHocCommand for EraseCommand {
             return Err(CommandError::Payload("jid: does not match the JID to erase".into()));
         }
         let ErasureReport { nodes, affiliations, subscriptions, items } =
-            asker.service.erase(asker.actor, &entity).await?;
+            context.service.erase(context.actor, &entity).await?;
         Ok(CommandStep::done(format!(
             "Erased: {nodes} nodes, {affiliations} affiliations, {subscriptions} subscriptions, {items} items."
         )))

@@ -32,21 +32,22 @@ impl AdHocCommand for ExportCommand {
 
     async fn step(
         &self,
-        asker: &CommandContext<'_>,
-        answers: &[FormValues],
+        context: &CommandContext<'_>,
+        submitted: &[FormValues],
     ) -> Result<CommandStep, CommandError> {
-        let [wanted, ..] = answers else {
+        let [wanted, ..] = submitted else {
             return Ok(CommandStep::last(self.info().name, vec![jid_field("jid")]));
         };
         let entity = wanted.entity("jid")?;
-        let after = answers.last().and_then(|answer| answer.one(AFTER)).and_then(PageToken::parse);
-        let mut room = asker.room();
+        let after =
+            submitted.last().and_then(|answer| answer.one(AFTER)).and_then(PageToken::parse);
+        let mut room = context.room();
         let mut fields = match after {
-            None => entity::memberships(asker, &entity, &mut room).await?,
+            None => entity::memberships(context, &entity, &mut room).await?,
             Some(_) => Vec::new(),
         };
         let (items, further) =
-            asker.service.items_published_by(asker.actor, &entity, after).await?;
+            context.service.items_published_by(context.actor, &entity, after).await?;
         let (items, cut) = fitting(items, &mut room, after);
         let further = cut.or(further);
         fields.push(lines("items", "Items", items));

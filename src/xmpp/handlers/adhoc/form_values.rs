@@ -26,20 +26,20 @@ impl FormValues {
             let field = shown.fields.iter().find(|field| field.var.as_deref() == Some(var));
             field.is_some_and(|field| LISTS.contains(&field.type_))
         };
-        let mut answers = Vec::new();
+        let mut fields = Vec::new();
         if let Some(submitted) = submitted {
             for (var, values) in forms::fields_and_lists(submitted, is_list)? {
-                answers.push((var.to_owned(), values));
+                fields.push((var.to_owned(), values));
             }
         }
         for field in &shown.fields {
             if let Some(var) = &field.var
-                && answers.iter().all(|(answered, _)| answered != var)
+                && fields.iter().all(|(submitted_var, _)| submitted_var != var)
             {
-                answers.push((var.clone(), field.values.clone()));
+                fields.push((var.clone(), field.values.clone()));
             }
         }
-        Ok(Self(answers))
+        Ok(Self(fields))
     }
 
     /// Returns the values of a page: its hidden fields as shown, whatever the requester sends back.
@@ -76,8 +76,8 @@ impl FormValues {
 
     /// Returns the non-empty values of a field.
     pub(super) fn all(&self, var: &str) -> impl Iterator<Item = &str> {
-        let found = self.0.iter().filter(move |(answered, _)| answered == var);
-        let values = found.flat_map(|(_, values)| values).flat_map(|value| value.lines());
+        let matching = self.0.iter().filter(move |(submitted_var, _)| submitted_var == var);
+        let values = matching.flat_map(|(_, values)| values).flat_map(|value| value.lines());
         values.map(str::trim).filter(|value| !value.is_empty())
     }
 
@@ -88,8 +88,8 @@ impl FormValues {
 
     /// Returns the values of a multi-line field as one text.
     pub(super) fn text(&self, var: &str) -> String {
-        let found = self.0.iter().find(|(answered, _)| answered == var);
-        found.map(|(_, values)| values.join("\n")).unwrap_or_default()
+        let matching = self.0.iter().find(|(submitted_var, _)| submitted_var == var);
+        matching.map(|(_, values)| values.join("\n")).unwrap_or_default()
     }
 
     /// Returns the value of a boolean field; `false` if the field is empty.
@@ -114,7 +114,7 @@ impl FormValues {
 
     pub(super) fn node(&self, var: &str) -> Result<NodeId, CommandError> {
         // Names may begin or end with spaces; the value is not trimmed.
-        let whole = self.0.iter().find(|(answered, _)| answered == var);
+        let whole = self.0.iter().find(|(submitted_var, _)| submitted_var == var);
         let name = whole.and_then(|(_, values)| values.first()).map(String::as_str);
         match name.filter(|name| !name.is_empty()) {
             Some(name) => Ok(NodeId::parse(name)?),

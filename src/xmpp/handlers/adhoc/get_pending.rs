@@ -25,13 +25,13 @@ impl AdHocCommand for GetPendingCommand {
 
     async fn step(
         &self,
-        asker: &CommandContext<'_>,
-        answers: &[FormValues],
+        context: &CommandContext<'_>,
+        submitted: &[FormValues],
     ) -> Result<CommandStep, CommandError> {
-        let [chosen, ..] = answers else {
+        let [chosen, ..] = submitted else {
             // SPEC: `pubsub#node` is of type list-single in §8.7's example, and of type text-single in the registry
             // (§16.4.1) and in §8.6. One field has one type here, or Smack closes the connection.
-            let field = asker.node_field("pubsub#node").await?;
+            let field = context.node_field("pubsub#node").await?;
             let nodes = field.options.iter().map(|option| option.value.clone()).collect::<Vec<_>>();
             let label = Some(forms::authorization::NODE_LABEL.to_owned());
             let node = Field { type_: FieldType::TextSingle, options: Vec::new(), label, ..field };
@@ -43,7 +43,7 @@ impl AdHocCommand for GetPendingCommand {
             return Ok(CommandStep::Ask(form, NextActions::Last));
         };
         let node = chosen.node("pubsub#node")?;
-        asker.service.pending(asker.actor, &node, |outcome| outcome).await.await?;
+        context.service.pending(context.actor, &node, |outcome| outcome).await.await?;
         Ok(CommandStep::done("The requests follow in messages."))
     }
 }

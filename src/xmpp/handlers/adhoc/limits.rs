@@ -23,13 +23,13 @@ impl AdHocCommand for LimitsCommand {
 
     async fn step(
         &self,
-        asker: &CommandContext<'_>,
+        context: &CommandContext<'_>,
         _: &[FormValues],
     ) -> Result<CommandStep, CommandError> {
         let shown = |(name, value): (&str, u64)| {
             field(name, FieldType::TextSingle, name, &value.to_string())
         };
-        let fields = asker.service.policies().limits().named().into_iter().map(shown).collect();
+        let fields = context.service.policies().limits().named().into_iter().map(shown).collect();
         Ok(CommandStep::shown("Limits of the service", fields))
     }
 }

@@ -36,10 +36,10 @@ impl AdHocCommand for ListNodesCommand {
 
     async fn step(
         &self,
-        asker: &CommandContext<'_>,
-        answers: &[FormValues],
+        context: &CommandContext<'_>,
+        submitted: &[FormValues],
     ) -> Result<CommandStep, CommandError> {
-        let Some(first) = answers.first() else {
+        let Some(first) = submitted.first() else {
             let fields = vec![
                 field(
                     "pattern",
@@ -52,12 +52,12 @@ impl AdHocCommand for ListNodesCommand {
             return Ok(CommandStep::Ask(asking("List nodes", fields), NextActions::List));
         };
         let max = first.number("max")?.unwrap_or(PAGE).clamp(1, MAX_PAGE) as usize;
-        let after = answers.last().and_then(|answer| answer.one(AFTER)).map(str::to_owned);
+        let after = submitted.last().and_then(|answer| answer.one(AFTER)).map(str::to_owned);
         let pattern = NamePattern::parse(first.one("pattern").unwrap_or_default());
         let pattern = pattern.map_err(|refusal| CommandError::Payload(refusal.to_string()))?;
         let request = ManagedNodes { pattern, after, max };
-        let (mut nodes, has_more) = asker.service.managed_nodes(asker.actor, &request).await?;
-        let max_bytes = asker.service.policies().limits().max_reply_bytes;
+        let (mut nodes, has_more) = context.service.managed_nodes(context.actor, &request).await?;
+        let max_bytes = context.service.policies().limits().max_reply_bytes;
         let fits = byte_budget(max_bytes, 1, |node: &&NodeSummary| value_len(node.node.as_str()));
         let fitting = nodes.iter().take_while(fits).count();
         let has_more = has_more || fitting < nodes.len();

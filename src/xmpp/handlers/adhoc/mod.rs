@@ -47,7 +47,7 @@ use self::{
 };
 
 /// Commands, in the order of the list.
-const ALL: &[&dyn AdHocCommand] = &[
+const COMMANDS: &[&dyn AdHocCommand] = &[
     &list_nodes::ListNodesCommand,
     &create_node::CreateNodeCommand,
     &configure_node::ConfigureNodeCommand,
@@ -117,11 +117,11 @@ impl AdHocCommands {
         &self,
         actor: &Actor,
     ) -> Result<Vec<(&'static str, &'static str)>, Error> {
-        let asker = CommandContext { service: &self.service, actor };
-        let owns = asker.has_access(CommandAccess::Owners).await?;
+        let context = CommandContext { service: &self.service, actor };
+        let owns = context.has_access(CommandAccess::Owners).await?;
         let mut own = Vec::new();
-        for CommandInfo { node, name, audience } in ALL.iter().map(|command| command.info()) {
-            if (audience == CommandAccess::Owners && owns) || asker.has_access(audience).await? {
+        for CommandInfo { node, name, audience } in COMMANDS.iter().map(|command| command.info()) {
+            if (audience == CommandAccess::Owners && owns) || context.has_access(audience).await? {
                 own.push((node, name));
             }
         }
@@ -141,8 +141,8 @@ impl AdHocCommands {
         let Some(CommandInfo { name, audience, .. }) = named(node).map(AdHocCommand::info) else {
             return Ok(None);
         };
-        let asker = CommandContext { service: &self.service, actor };
-        match asker.has_access(audience).await? {
+        let context = CommandContext { service: &self.service, actor };
+        match context.has_access(audience).await? {
             true => Ok(Some(name)),
             false => Err(gjallar_pubsub::Error::Forbidden.into()),
         }
@@ -166,12 +166,12 @@ impl AdHocCommands {
         let form = form.filter(|form| form.attr("type") == Some("submit"));
         let session_id = request.attr("sessionid").map(str::to_owned);
         drop(request);
-        let asker = CommandContext { service: &self.service, actor };
+        let context = CommandContext { service: &self.service, actor };
         match session_id.as_deref().filter(|id| !id.is_empty()) {
             None if action != CommandAction::Execute => Err(bad_request("bad-action")),
             None => {
                 let id = format!("{:016x}", self.service.next_u64());
-                self.begin(&asker, command, &id, form, room).await
+                self.begin(&context, command, &id, form, room).await
             }
             // The requester chooses the id of a session that begins (XEP-0050 §4.1: "if not provided").
             Some(id)
@@ -182,11 +182,11 @@ impl AdHocCommands {
                     let text = format!("a session id has at most {MAX_ID_BYTES} bytes");
                     return Err(bad_request("bad-sessionid").text(text));
                 }
-                self.begin(&asker, command, id, form, room).await
+                self.begin(&context, command, id, form, room).await
             }
             Some(id) => {
                 let session = self.sessions.take(id, actor, command.info().node)?;
-                let reply = resume(&asker, command, &session, action, form).await;
+                let reply = resume(&context, command, &session, action, form).await;
                 let answer = reply.and_then(|reply| self.answer(reply, command.info(), id, room));
                 if answer.is_err() {
                     self.sessions.put(id, session);
@@ -200,15 +200,15 @@ impl AdHocCommands {
     fn answer(
         &self,
         reply: CommandReply,
-        about: CommandInfo,
+        info: CommandInfo,
         id: &str,
         room: usize,
     ) -> Result<ElementWriter, StanzaError> {
-        let answer = reply.render(about, id);
+        let answer = reply.render(info, id);
         if answer.relayed_len() > room {
             self.service.metrics().count_rejection("answer_bytes");
             // After an error the requester would repeat a change that is committed.
-            return reply.shortened(about, id, room).ok_or_else(|| {
+            return reply.shortened(info, id, room).ok_or_else(|| {
                 StanzaError::new("modify", "policy-violation")
                     .text(format!("max_stanza_bytes: the reply has more than {room} bytes"))
             });
@@ -222,48 +222,48 @@ impl AdHocCommands {
     /// Starts a command. A form in the first request is the submitted first form.
     async fn begin(
         &self,
-        asker: &CommandContext<'_>,
+        context: &CommandContext<'_>,
         command: &dyn AdHocCommand,
         id: &str,
         form: Option<Element>,
         room: usize,
     ) -> Result<ElementWriter, StanzaError> {
-        let about = command.info();
-        let failed = |trouble| stanza_error(asker.service, about, trouble);
-        if !asker.has_access(about.audience).await.map_err(|error| failed(error.into()))? {
+        let info = command.info();
+        let failed = |error| stanza_error(context.service, info, error);
+        if !context.has_access(info.audience).await.map_err(|error| failed(error.into()))? {
             return Err(failed(gjallar_pubsub::Error::Forbidden.into()));
         }
-        let (shown, more) = match command.step(asker, &[]).await.map_err(failed)? {
+        let (shown, next) = match command.step(context, &[]).await.map_err(failed)? {
             CommandStep::Done(done) => {
-                return self.answer(CommandReply::Done(done), about, id, room);
+                return self.answer(CommandReply::Done(done), info, id, room);
             }
-            CommandStep::Ask(shown, more) => (shown, more),
+            CommandStep::Ask(shown, next) => (shown, next),
         };
-        let session = CommandSession::new(asker.actor, about.node, shown, more);
+        let session = CommandSession::new(context.actor, info.node, shown, next);
         let reply = match form {
-            Some(_) => resume(asker, command, &session, CommandAction::Execute, form).await?,
+            Some(_) => resume(context, command, &session, CommandAction::Execute, form).await?,
             None => CommandReply::Stage(session.into()),
         };
-        self.answer(reply, about, id, room)
+        self.answer(reply, info, id, room)
     }
 }
 
 /// Performs an action in a session.
 async fn resume(
-    asker: &CommandContext<'_>,
+    context: &CommandContext<'_>,
     command: &dyn AdHocCommand,
     session: &CommandSession,
     action: CommandAction,
     form: Option<Element>,
 ) -> Result<CommandReply, StanzaError> {
-    let failed = |trouble| stanza_error(asker.service, command.info(), trouble);
-    let mut answers = session.answers.clone();
-    let step = match (action, session.more) {
+    let failed = |error| stanza_error(context.service, command.info(), error);
+    let mut submitted = session.submitted.clone();
+    let step = match (action, session.next) {
         (CommandAction::Cancel, _) => return Ok(CommandReply::Cancelled),
         (CommandAction::Prev, _) => {
-            let again = answers.pop().ok_or_else(|| bad_request("bad-action"))?;
-            match command.step(asker, &answers).await.map_err(failed)? {
-                CommandStep::Ask(form, more) => CommandStep::Ask(again.refill(form), more),
+            let again = submitted.pop().ok_or_else(|| bad_request("bad-action"))?;
+            match command.step(context, &submitted).await.map_err(failed)? {
+                CommandStep::Ask(form, next) => CommandStep::Ask(again.refill(form), next),
                 done => done,
             }
         }
@@ -273,22 +273,22 @@ async fn resume(
         (CommandAction::Next, NextActions::Last) | (CommandAction::Complete, NextActions::Next) => {
             return Err(bad_request("bad-action"));
         }
-        (CommandAction::Execute | CommandAction::Next | CommandAction::Complete, more) => {
-            if form.is_none() && more != NextActions::Page {
+        (CommandAction::Execute | CommandAction::Next | CommandAction::Complete, next) => {
+            if form.is_none() && next != NextActions::Page {
                 return Err(bad_request("bad-payload").text("the form is missing"));
             }
-            let answer = match more {
+            let answer = match next {
                 NextActions::Page => Ok(FormValues::of_page(&session.shown)),
                 NextActions::Last | NextActions::Next | NextActions::List => {
                     FormValues::of(&session.shown, form.as_ref())
                 }
             };
             drop(form);
-            answers.push(answer.map_err(|refusal| failed(refusal.into()))?);
-            match command.step(asker, &answers).await.map_err(failed)? {
+            submitted.push(answer.map_err(|refusal| failed(refusal.into()))?);
+            match command.step(context, &submitted).await.map_err(failed)? {
                 // `complete` ends a list only where other actions were offered.
                 CommandStep::Ask(page, NextActions::Page)
-                    if action == CommandAction::Complete && more == NextActions::List =>
+                    if action == CommandAction::Complete && next == NextActions::List =>
                 {
                     CommandStep::only_page(page)
                 }
@@ -298,8 +298,8 @@ async fn resume(
     };
     Ok(match step {
         CommandStep::Done(done) => CommandReply::Done(done),
-        CommandStep::Ask(shown, more) => {
-            CommandReply::Stage(session.after(answers, shown, more).into())
+        CommandStep::Ask(shown, next) => {
+            CommandReply::Stage(session.after(submitted, shown, next).into())
         }
     })
 }
@@ -313,10 +313,10 @@ enum CommandReply {
 }
 
 impl CommandReply {
-    fn render(&self, about: CommandInfo, id: &str) -> ElementWriter {
+    fn render(&self, info: CommandInfo, id: &str) -> ElementWriter {
         let reply = |status| {
             ElementWriter::ns("command", ns::COMMANDS)
-                .attr("node", about.node)
+                .attr("node", info.node)
                 .attr("sessionid", id)
                 .attr("status", status)
         };
@@ -337,10 +337,10 @@ impl CommandReply {
     }
 
     /// Returns the reply of a completed command with as much of its note as fits; `None` for a form that does not fit.
-    fn shortened(&self, about: CommandInfo, id: &str, room: usize) -> Option<ElementWriter> {
+    fn shortened(&self, info: CommandInfo, id: &str, room: usize) -> Option<ElementWriter> {
         let Self::Done(CommandOutcome { note: Some(note), form: None }) = self else { return None };
         let done =
-            |note| Self::Done(CommandOutcome { note: Some(note), form: None }).render(about, id);
+            |note| Self::Done(CommandOutcome { note: Some(note), form: None }).render(info, id);
         let room = room.saturating_sub(done(note.shortened(0)).relayed_len());
         Some(done(note.shortened(room)))
     }
@@ -348,12 +348,12 @@ impl CommandReply {
 
 /// Returns the element with the allowed next actions.
 fn actions(session: &CommandSession) -> ElementWriter {
-    let (first, others): (_, &[&'static str]) = match session.more {
+    let (first, others): (_, &[&'static str]) = match session.next {
         NextActions::Last => ("complete", &["complete"]),
         NextActions::Next => ("next", &["next"]),
         NextActions::List | NextActions::Page => ("next", &["next", "complete"]),
     };
-    let prev = (!session.answers.is_empty()).then(|| ElementWriter::new("prev"));
+    let prev = (!session.submitted.is_empty()).then(|| ElementWriter::new("prev"));
     ElementWriter::new("actions")
         .attr("execute", first)
         .children(prev)
@@ -361,7 +361,7 @@ fn actions(session: &CommandSession) -> ElementWriter {
 }
 
 fn named(node: &str) -> Option<&'static dyn AdHocCommand> {
-    ALL.iter().copied().find(|command| command.info().node == node)
+    COMMANDS.iter().copied().find(|command| command.info().node == node)
 }
 
 fn bad_request(condition: &'static str) -> StanzaError {

@@ -28,13 +28,13 @@ impl AdHocCommand for PublishItemCommand {
 
     async fn step(
         &self,
-        asker: &CommandContext<'_>,
-        answers: &[FormValues],
+        context: &CommandContext<'_>,
+        submitted: &[FormValues],
     ) -> Result<CommandStep, CommandError> {
-        let [written, ..] = answers else {
+        let [written, ..] = submitted else {
             let id = "Id of the item (empty: chosen by the service)";
             let fields = vec![
-                asker.node_field("node").await?,
+                context.node_field("node").await?,
                 field("id", FieldType::TextSingle, id, ""),
                 lines("payload", "Payload, an XML element with a namespace", []),
             ];
@@ -49,7 +49,7 @@ impl AdHocCommand for PublishItemCommand {
         let items = vec![NewItem { id, payload }];
         let node = written.node("node")?;
         let request = Publish { node, items, options: Vec::new(), expected_newest: None };
-        let published = asker.service.publish(asker.actor, &request, |outcome| outcome);
+        let published = context.service.publish(context.actor, &request, |outcome| outcome);
         let ids: Vec<_> = published.await.await?.items.iter().map(ToString::to_string).collect();
         Ok(CommandStep::done(format!("Published: {}.", ids.join(", "))))
     }

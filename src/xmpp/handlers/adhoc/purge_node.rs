@@ -22,15 +22,15 @@ impl AdHocCommand for PurgeNodeCommand {
 
     async fn step(
         &self,
-        asker: &CommandContext<'_>,
-        answers: &[FormValues],
+        context: &CommandContext<'_>,
+        submitted: &[FormValues],
     ) -> Result<CommandStep, CommandError> {
-        let [chosen, ..] = answers else {
-            let node = asker.node_field("node").await?;
+        let [chosen, ..] = submitted else {
+            let node = context.node_field("node").await?;
             return Ok(CommandStep::last("Delete all items of a node", vec![node]));
         };
         let request = Purge { node: chosen.node("node")? };
-        asker.service.purge(asker.actor, &request, |outcome| outcome).await.await?;
+        context.service.purge(context.actor, &request, |outcome| outcome).await.await?;
         Ok(CommandStep::done("The items are deleted."))
     }
 }

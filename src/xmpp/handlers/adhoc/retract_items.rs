@@ -34,11 +34,11 @@ impl AdHocCommand for RetractItemsCommand {
 
     async fn step(
         &self,
-        asker: &CommandContext<'_>,
-        answers: &[FormValues],
+        context: &CommandContext<'_>,
+        submitted: &[FormValues],
     ) -> Result<CommandStep, CommandError> {
-        let [chosen, rest @ ..] = answers else {
-            return Ok(CommandStep::next("Retract items", vec![asker.node_field("node").await?]));
+        let [chosen, rest @ ..] = submitted else {
+            return Ok(CommandStep::next("Retract items", vec![context.node_field("node").await?]));
         };
         let node = chosen.node("node")?;
         let [wanted] = rest else {
@@ -48,9 +48,9 @@ impl AdHocCommand for RetractItemsCommand {
                 order: ItemOrder::default(),
                 subid: None,
             };
-            let retrieved = asker.service.retrieve(asker.actor, &request).await?;
+            let retrieved = context.service.retrieve(context.actor, &request).await?;
             // Owners see publishers that the node hides from others.
-            let owns = asker.service.configuration(asker.actor, &node).await.is_ok();
+            let owns = context.service.configuration(context.actor, &node).await.is_ok();
             let mut items = Field::new("items", FieldType::ListMulti);
             items.label = Some("Newest items".into());
             let option = |item: &Arc<Item>| {
@@ -64,7 +64,7 @@ impl AdHocCommand for RetractItemsCommand {
             };
             let number = retrieved.part.total.unwrap_or_default();
             let options = retrieved.part.entries.iter().rev().map(option);
-            let mut fields = asker.offered(items, number, options);
+            let mut fields = context.offered(items, number, options);
             fields.extend([
                 lines("others", "Ids of other items, one per line", []),
                 field(
@@ -80,7 +80,7 @@ impl AdHocCommand for RetractItemsCommand {
         let items = names.map(ItemId::parse).collect::<Result<Vec<_>, _>>()?;
         let number = items.len();
         let request = Retract { node, items, notify: wanted.flag("notify")? };
-        asker.service.retract(asker.actor, &request, |outcome| outcome).await.await?;
+        context.service.retract(context.actor, &request, |outcome| outcome).await.await?;
         Ok(CommandStep::done(format!("Retracted: {number}.")))
     }
 }

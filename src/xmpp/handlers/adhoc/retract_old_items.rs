@@ -26,19 +26,19 @@ impl AdHocCommand for RetractOldItemsCommand {
 
     async fn step(
         &self,
-        asker: &CommandContext<'_>,
-        answers: &[FormValues],
+        context: &CommandContext<'_>,
+        submitted: &[FormValues],
     ) -> Result<CommandStep, CommandError> {
-        let [wanted, ..] = answers else {
+        let [wanted, ..] = submitted else {
             let days = field("days", FieldType::TextSingle, "Minimum age in days", "");
-            let fields = vec![asker.node_field("node").await?, required(days)];
+            let fields = vec![context.node_field("node").await?, required(days)];
             return Ok(CommandStep::last("Retract old items", fields));
         };
         let node = wanted.node("node")?;
         wanted.needed("days")?;
         let days = wanted.number("days")?.unwrap_or_default();
         let age = Duration::from_secs(days.saturating_mul(86_400));
-        let number = asker.service.retract_older(asker.actor, &node, age).await?;
+        let number = context.service.retract_older(context.actor, &node, age).await?;
         Ok(CommandStep::done(format!("Retracted: {number}.")))
     }
 }

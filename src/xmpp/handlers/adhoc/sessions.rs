@@ -17,7 +17,7 @@ use super::{command::NextActions, form_values::FormValues};
 
 /// Maximum number of sessions, in total and of one requester; a further session ends the oldest.
 const MAX_SESSIONS: usize = 1000;
-const MAX_SESSIONS_OF_ONE: usize = 10;
+const MAX_SESSIONS_PER_REQUESTER: usize = 10;
 /// Approximate maximum of bytes of all sessions; the oldest end first.
 const MAX_BYTES: usize = 16 * 1024 * 1024;
 /// Time for which a session waits for its next form.
@@ -26,16 +26,16 @@ const LIFETIME: Duration = Duration::from_secs(600);
 /// Command between two forms.
 #[derive(Debug)]
 pub(super) struct CommandSession {
-    asker: Jid,
+    requester: Jid,
     command: &'static str,
     /// Time at which the current form was shown.
-    began: Instant,
+    shown_at: Instant,
     /// Submitted forms.
-    pub(super) answers: Vec<FormValues>,
+    pub(super) submitted: Vec<FormValues>,
     /// Form that waits for its submission.
     pub(super) shown: DataForm,
     /// Continuation after that form.
-    pub(super) more: NextActions,
+    pub(super) next: NextActions,
 }
 
 impl CommandSession {
@@ -43,21 +43,21 @@ impl CommandSession {
         actor: &Actor,
         command: &'static str,
         shown: DataForm,
-        more: NextActions,
+        next: NextActions,
     ) -> Self {
-        let asker = actor.jid.clone();
-        Self { asker, command, began: Instant::now(), answers: Vec::new(), shown, more }
+        let requester = actor.jid.clone();
+        Self { requester, command, shown_at: Instant::now(), submitted: Vec::new(), shown, next }
     }
 
-    /// Returns the session after the submitted forms `answers`, with the next form.
+    /// Returns the session after these submitted forms, with the next form.
     pub(super) fn after(
         &self,
-        answers: Vec<FormValues>,
+        submitted: Vec<FormValues>,
         shown: DataForm,
-        more: NextActions,
+        next: NextActions,
     ) -> Self {
-        let (asker, began) = (self.asker.clone(), Instant::now());
-        Self { asker, command: self.command, began, answers, shown, more }
+        let (requester, shown_at) = (self.requester.clone(), Instant::now());
+        Self { requester, command: self.command, shown_at, submitted, shown, next }
     }
 
     fn bytes(&self) -> usize {
@@ -66,7 +66,7 @@ impl CommandSession {
                 + field.options.iter().map(|option| 50 + option.value.len()).sum::<usize>()
         };
         let shown: usize = self.shown.fields.iter().map(field).sum();
-        500 + shown + self.answers.iter().map(FormValues::bytes).sum::<usize>()
+        500 + shown + self.submitted.iter().map(FormValues::bytes).sum::<usize>()
     }
 }
 
@@ -84,29 +84,31 @@ struct SessionTable {
 
 impl CommandSessions {
     pub(super) fn put(&self, id: &str, session: CommandSession) {
-        let mut waiting = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        waiting.end(|other| other.began.elapsed() >= LIFETIME);
+        let mut table = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        table.end(|other| other.shown_at.elapsed() >= LIFETIME);
         // A new session replaces an older one with the same id.
-        let key = (session.asker.clone(), id.to_owned());
-        waiting.remove(&key);
-        let own = |other: &CommandSession| other.asker == session.asker;
-        while waiting.sessions.values().filter(|other| own(other)).count() >= MAX_SESSIONS_OF_ONE {
-            waiting.end_oldest(own);
+        let key = (session.requester.clone(), id.to_owned());
+        table.remove(&key);
+        let own = |other: &CommandSession| other.requester == session.requester;
+        while table.sessions.values().filter(|other| own(other)).count()
+            >= MAX_SESSIONS_PER_REQUESTER
+        {
+            table.end_oldest(own);
         }
         let bytes = session.bytes();
-        while waiting.sessions.len() >= MAX_SESSIONS
-            || waiting.bytes + bytes > MAX_BYTES && !waiting.sessions.is_empty()
+        while table.sessions.len() >= MAX_SESSIONS
+            || table.bytes + bytes > MAX_BYTES && !table.sessions.is_empty()
         {
-            waiting.end_oldest(|_| true);
+            table.end_oldest(|_| true);
         }
-        waiting.bytes += bytes;
-        waiting.sessions.insert(key, session);
+        table.bytes += bytes;
+        table.sessions.insert(key, session);
     }
 
     /// Returns `true` if the requester has a session of a command with this id.
     pub(super) fn has(&self, id: &str, actor: &Actor, command: &str) -> bool {
-        let waiting = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let session = waiting.sessions.get(&(actor.jid.clone(), id.to_owned()));
+        let table = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let session = table.sessions.get(&(actor.jid.clone(), id.to_owned()));
         session.is_some_and(|session| session.command == command)
     }
 
@@ -117,18 +119,20 @@ impl CommandSessions {
         actor: &Actor,
         command: &str,
     ) -> Result<CommandSession, StanzaError> {
-        let mut waiting = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut table = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let key = (actor.jid.clone(), id.to_owned());
-        if waiting.sessions.get(&key).is_none_or(|session| session.command != command) {
+        if table.sessions.get(&key).is_none_or(|session| session.command != command) {
             return Err(StanzaError::new("modify", "bad-request")
                 .command("bad-sessionid")
                 .text("unknown session id for this command and requester"));
         }
-        waiting.remove(&key).filter(|session| session.began.elapsed() < LIFETIME).ok_or_else(|| {
-            StanzaError::new("cancel", "not-allowed")
-                .command("session-expired")
-                .text("the session has expired")
-        })
+        table.remove(&key).filter(|session| session.shown_at.elapsed() < LIFETIME).ok_or_else(
+            || {
+                StanzaError::new("cancel", "not-allowed")
+                    .command("session-expired")
+                    .text("the session has expired")
+            },
+        )
     }
 }
 
@@ -147,7 +151,7 @@ impl SessionTable {
 
     fn end_oldest(&mut self, among: impl Fn(&CommandSession) -> bool) {
         let among = self.sessions.iter().filter(|(_, session)| among(session));
-        let oldest = among.min_by_key(|(_, session)| session.began).map(|(key, _)| key.clone());
+        let oldest = among.min_by_key(|(_, session)| session.shown_at).map(|(key, _)| key.clone());
         oldest.iter().for_each(|key| drop(self.remove(key)));
     }
 }
@@ -168,28 +172,28 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_session_is_forgotten_after_a_while() {
-        let (sessions, asker) = (CommandSessions::default(), actor("a@b/c"));
-        sessions.put("1", session(&asker));
+        let (sessions, requester) = (CommandSessions::default(), actor("a@b/c"));
+        sessions.put("1", session(&requester));
         tokio::time::advance(LIFETIME - Duration::from_secs(1)).await;
-        let taken = sessions.take("1", &asker, "x").unwrap();
+        let taken = sessions.take("1", &requester, "x").unwrap();
         sessions.put("2", taken.after(Vec::new(), asking("", Vec::new()), NextActions::Last));
         sessions.put("1", taken);
         tokio::time::advance(Duration::from_secs(1)).await;
-        let expired = sessions.take("1", &asker, "x").unwrap_err();
+        let expired = sessions.take("1", &requester, "x").unwrap_err();
         assert_eq!(expired.application.unwrap().0, "session-expired");
         // The timeout starts anew with each form.
-        assert!(sessions.take("2", &asker, "x").is_ok());
+        assert!(sessions.take("2", &requester, "x").is_ok());
     }
 
     #[tokio::test]
     async fn sessions_are_bounded_and_belong_to_their_requester() {
-        let (sessions, asker) = (CommandSessions::default(), actor("a@b/c"));
-        for number in 0..=MAX_SESSIONS_OF_ONE {
-            sessions.put(&number.to_string(), session(&asker));
+        let (sessions, requester) = (CommandSessions::default(), actor("a@b/c"));
+        for number in 0..=MAX_SESSIONS_PER_REQUESTER {
+            sessions.put(&number.to_string(), session(&requester));
         }
-        assert!(sessions.take("0", &asker, "x").is_err());
+        assert!(sessions.take("0", &requester, "x").is_err());
         assert!(sessions.take("1", &actor("a@b/other"), "x").is_err());
-        assert!(sessions.take("1", &asker, "y").is_err());
+        assert!(sessions.take("1", &requester, "y").is_err());
         for number in 0..2 * MAX_SESSIONS {
             sessions.put(&format!("o{number}"), session(&actor(&format!("{number}@b/c"))));
         }
@@ -202,8 +206,8 @@ mod tests {
                 CommandSession::new(&of, "x", large(), NextActions::Last),
             );
         }
-        let waiting = sessions.0.lock().unwrap();
-        assert_eq!(waiting.sessions.len(), 2);
-        assert!(waiting.bytes <= MAX_BYTES);
+        let table = sessions.0.lock().unwrap();
+        assert_eq!(table.sessions.len(), 2);
+        assert!(table.bytes <= MAX_BYTES);
     }
 }

@@ -23,10 +23,10 @@ impl AdHocCommand for StatisticsCommand {
 
     async fn step(
         &self,
-        asker: &CommandContext<'_>,
+        context: &CommandContext<'_>,
         _: &[FormValues],
     ) -> Result<CommandStep, CommandError> {
-        let figures = asker.service.values();
+        let figures = context.service.values();
         let shown = |(var, label, value): (&str, &str, u64)| {
             field(var, FieldType::TextSingle, label, &value.to_string())
         };

@@ -28,23 +28,23 @@ impl AdHocCommand for SubscriptionsCommand {
 
     async fn step(
         &self,
-        asker: &CommandContext<'_>,
-        answers: &[FormValues],
+        context: &CommandContext<'_>,
+        submitted: &[FormValues],
     ) -> Result<CommandStep, CommandError> {
-        let [chosen, rest @ ..] = answers else {
-            let node = asker.node_field("node").await?;
+        let [chosen, rest @ ..] = submitted else {
+            let node = context.node_field("node").await?;
             return Ok(CommandStep::next("Show and set subscriptions", vec![node]));
         };
         let node = chosen.node("node")?;
         let [wanted] = rest else {
-            let (service, shown) = (asker.service, PageRequest::first(MAX_SHOWN));
-            let there = service.subscriptions(asker.actor, &node, &shown, |_| true).await?;
-            let jids = there.entries.iter().map(|own| own.jid.to_string());
+            let (service, shown) = (context.service, PageRequest::first(MAX_SHOWN));
+            let current = service.subscriptions(context.actor, &node, &shown, |_| true).await?;
+            let jids = current.entries.iter().map(|own| own.jid.to_string());
             let states = [SubscriptionState::Subscribed, SubscriptionState::None]
                 .map(SubscriptionState::as_str);
             let options = [(states[0], "Subscribed"), (states[1], "Not subscribed")];
             let fields = vec![
-                asker.shown_list(there.total.unwrap_or_default(), jids),
+                context.shown_list(current.total.unwrap_or_default(), jids),
                 jids_field("jids", "JIDs with the new subscription state"),
                 forms::choice("subscription", "New subscription state", &options, states[0]),
             ];
@@ -55,7 +55,7 @@ impl AdHocCommand for SubscriptionsCommand {
             wanted.jids("jids")?.into_iter().map(|jid| (jid, None, state)).collect();
         let number = entries.len();
         let request = SetSubscriptions { node, entries, invalid: Vec::new() };
-        let set = asker.service.set_subscriptions(asker.actor, &request, |outcome| outcome);
+        let set = context.service.set_subscriptions(context.actor, &request, |outcome| outcome);
         let set = set.await.await?;
         let not_ended = set.not_ended();
         let SetSubscriptionsReply { failed, reason, .. } = set;
@@ -63,10 +63,10 @@ impl AdHocCommand for SubscriptionsCommand {
         Ok(match (failed.is_empty(), not_ended.is_empty()) {
             (true, true) => CommandStep::done(format!("Set: {number}.")),
             (true, false) => {
-                CommandStep::partly(format!("Not ended: {}.", asker.enumeration(not_ended)))
+                CommandStep::partly(format!("Not ended: {}.", context.enumeration(not_ended)))
             }
             (false, _) => {
-                CommandStep::partly(format!("Not set: {} ({reason}).", asker.enumeration(failed)))
+                CommandStep::partly(format!("Not set: {} ({reason}).", context.enumeration(failed)))
             }
         })
     }
