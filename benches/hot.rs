@@ -192,9 +192,9 @@ const HOT: [(&str, Make); 6] = [
 
 /// Code that callgrind counts.
 #[inline(never)]
-fn counted(hot: &mut dyn FnMut()) {
+fn counted(call: &mut dyn FnMut()) {
     for _ in 0..1000 {
-        hot();
+        call();
     }
 }
 
@@ -203,14 +203,14 @@ fn main() {
     if let Some(at) = arguments.iter().position(|argument| argument == "instructions") {
         let (_, make) =
             HOT.iter().find(|(name, _)| arguments.get(at + 1).is_some_and(|n| n == name)).unwrap();
-        let mut hot = make();
-        hot();
-        return counted(&mut hot);
+        let mut call = make();
+        call();
+        return counted(&mut call);
     }
     let mut criterion = Criterion::default().configure_from_args();
     for (name, make) in HOT {
-        let mut hot = make();
-        criterion.bench_function(name, |bencher| bencher.iter(&mut hot));
+        let mut call = make();
+        criterion.bench_function(name, |bencher| bencher.iter(&mut call));
     }
     criterion.final_summary();
 }

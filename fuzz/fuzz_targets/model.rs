@@ -73,7 +73,7 @@ struct Node {
 }
 
 /// Kind of an event, and its recipients.
-type Told = (&'static str, BTreeSet<String>);
+type ExpectedEvent = (&'static str, BTreeSet<String>);
 
 impl Node {
     fn of(creator: &'static str) -> Self {
@@ -148,7 +148,7 @@ fn expected(
     who: &'static str,
     name: &'static str,
     what: &StepKind,
-) -> (bool, Option<Told>) {
+) -> (bool, Option<ExpectedEvent>) {
     if matches!(what, StepKind::Create | StepKind::Publish(_)) {
         // The first publisher creates the node; a deleted node is created again only by a former
         // owner.
@@ -312,14 +312,14 @@ async fn asked(service: &Service, who: &str, name: &str, what: &StepKind) -> Res
 }
 
 async fn agree(store: &MemoryStore, name: &str, node: Option<&Node>) {
-    let there = store.node(&node_id(name)).await.expect("a store in memory");
-    let Some(node) = node else { return assert!(there.is_none()) };
-    let there = there.expect("a node that is there");
-    let subscribers: BTreeSet<_> = there.subscribers().map(ToString::to_string).collect();
+    let stored = store.node(&node_id(name)).await.expect("a store in memory");
+    let Some(node) = node else { return assert!(stored.is_none()) };
+    let stored = stored.expect("a node that is there");
+    let subscribers: BTreeSet<_> = stored.subscribers().map(ToString::to_string).collect();
     assert_eq!(subscribers, node.everyone());
     for who in ACTORS {
         let bare = Jid::new(who).expect("a JID").to_bare();
-        assert_eq!(there.affiliation_of(&bare), node.affiliation(who), "{who}");
+        assert_eq!(stored.affiliation_of(&bare), node.affiliation(who), "{who}");
     }
     let all = store.page(&node_id(name), &PageRequest::first(usize::MAX), usize::MAX).await;
     let items = all.expect("a store in memory").map(|part| part.entries).unwrap_or_default();
@@ -340,17 +340,18 @@ fuzz_target!(|steps: Vec<ModelStep>| {
         for ModelStep { actor, node, what } in steps.iter().take(MAX_STEPS) {
             let who = ACTORS[usize::from(*actor) % 3];
             let name = NODES[usize::from(*node) % 2];
-            let (is_granted, told) = expected(&mut nodes, &mut former_owners, who, name, what);
+            let (is_granted, expected_event) =
+                expected(&mut nodes, &mut former_owners, who, name, what);
             let result = asked(&service, who, name, what).await;
             assert_eq!(result.is_ok(), is_granted, "{who} {name} {what:?}: {result:?}");
             // Notifications to entities that need not be subscribed are not modelled.
-            let is_event = |telling: &Arc<WindowEntry>| {
-                !matches!(telling.notification.audience, Audience::Explicit(_))
+            let is_event = |entry: &Arc<WindowEntry>| {
+                !matches!(entry.notification.audience, Audience::Explicit(_))
             };
-            let tellings =
+            let entries =
                 (next..service.log_window().next()).filter_map(|n| service.log_window().get(n));
-            let heard = tellings.filter(is_event).next().map(|telling| {
-                let what = match telling.notification.event {
+            let actual = entries.filter(is_event).next().map(|entry| {
+                let what = match entry.notification.event {
                     Event::Configured(_) => "configuration",
                     Event::Deleted { .. } => "delete",
                     Event::Published(_) => "items",
@@ -361,10 +362,10 @@ fuzz_target!(|steps: Vec<ModelStep>| {
                     | Event::ApprovalRequested(_)
                     | Event::Subscription { .. } => "notice",
                 };
-                (what, telling.recipients.iter().map(ToString::to_string).collect())
+                (what, entry.recipients.iter().map(ToString::to_string).collect())
             });
             next = service.log_window().next();
-            assert_eq!(heard, told, "{who} {name} {what:?}");
+            assert_eq!(actual, expected_event, "{who} {name} {what:?}");
             agree(&store, name, nodes.get(name)).await;
         }
     });

@@ -72,22 +72,22 @@ async fn deletion_reaches_ten_thousand_subscribers_across_kills() {
         take(&mut served, next).await;
     }
     // Checks the order of first deliveries; repeats are identical and in order too.
-    let mut heard = BTreeMap::<&str, Vec<(u64, String)>>::new();
+    let mut received = BTreeMap::<&str, Vec<(u64, String)>>::new();
     for message in &served.messages {
-        let (place, said) = (sequence(message), kind_and_id(message));
-        let known = heard.entry(message.attr("to").unwrap()).or_default();
-        match known.iter().find(|(other, _)| *other == place) {
-            Some((_, before)) => assert_eq!(*before, said),
-            None => known.push((place, said)),
+        let (number, content) = (sequence(message), kind_and_id(message));
+        let known = received.entry(message.attr("to").unwrap()).or_default();
+        match known.iter().find(|(other, _)| *other == number) {
+            Some((_, before)) => assert_eq!(*before, content),
+            None => known.push((number, content)),
         }
     }
     let all = ["item 1", "item 2", "retract 2", "item 3", "purge", "delete"];
-    let new = heard.remove("new@localhost").unwrap();
+    let new = received.remove("new@localhost").unwrap();
     assert_eq!(new, [(1, "item new".to_owned())]);
-    assert_eq!(heard.len(), AUDIENCE);
-    for (jid, heard) in heard {
-        let told: Vec<_> = heard.iter().map(|(_, said)| said.as_str()).collect();
-        assert_eq!(told, all, "{jid}");
+    assert_eq!(received.len(), AUDIENCE);
+    for (jid, received) in received {
+        let contents: Vec<_> = received.iter().map(|(_, content)| content.as_str()).collect();
+        assert_eq!(contents, all, "{jid}");
     }
     let repeats = served.messages.len() - 6 * AUDIENCE - 1;
     assert!(repeats <= 4 * 10_000, "{repeats} repeats after four kills");
@@ -145,18 +145,18 @@ async fn outcast_gets_no_notification_of_a_backlog_of_100_000() {
         for barrier in &barriers {
             served.link.return_barrier(barrier, false).await;
         }
-        let mut told = BTreeMap::<String, BTreeSet<u64>>::new();
+        let mut received = BTreeMap::<String, BTreeSet<u64>>::new();
         loop {
             let message = served.link.receive().await.unwrap();
             let to = message.attr("to").unwrap().to_owned();
             assert_ne!(to, LAST);
-            let heard = told.entry(to.clone()).or_default();
-            heard.insert(sequence(&message));
-            if to == "000998@far.example" && heard.contains(&100) {
+            let sequences = received.entry(to.clone()).or_default();
+            sequences.insert(sequence(&message));
+            if to == "000998@far.example" && sequences.contains(&100) {
                 break;
             }
         }
-        assert!(told.values().all(|heard| heard.contains(&100)));
+        assert!(received.values().all(|sequences| sequences.contains(&100)));
     }
 }
 
@@ -190,12 +190,13 @@ async fn stalled_server_causes_no_more_than_the_backlog_in_memory() {
     tokio::time::timeout(TIMEOUT, full).await.expect("the backlog never fills");
     let grown = served.memory().saturating_sub(memory);
     assert!(grown < 64, "{grown} MiB more");
-    let (mut granted, mut refused, mut heard) = (0, 0, BTreeMap::<String, Vec<u64>>::new());
-    while granted + refused < 1500 || heard.values().map(Vec::len).sum::<usize>() < 500 * granted {
+    let (mut granted, mut refused, mut received) = (0, 0, BTreeMap::<String, Vec<u64>>::new());
+    while granted + refused < 1500 || received.values().map(Vec::len).sum::<usize>() < 500 * granted
+    {
         let stanza = served.link.receive().await.unwrap();
         if stanza.name() == "message" {
             let to = stanza.attr("to").unwrap().to_owned();
-            heard.entry(to).or_default().push(sequence(&stanza));
+            received.entry(to).or_default().push(sequence(&stanza));
         } else if stanza.attr("type") == Some("result") {
             granted += 1;
         } else {
@@ -207,7 +208,7 @@ async fn stalled_server_causes_no_more_than_the_backlog_in_memory() {
     assert!((LIMIT..1500).contains(&granted), "{granted} granted, {refused} refused");
     // Sequence 1 is the notice of the subscription.
     let all: Vec<_> = (2..=granted as u64 + 1).collect();
-    assert!(heard.values().all(|sequences| *sequences == all));
+    assert!(received.values().all(|sequences| *sequences == all));
     served.publish(OWNER, "n", "afterwards").await;
 }
 
@@ -238,15 +239,15 @@ async fn unsubscribe_does_not_affect_previous_epoch() {
     }
     served.link.release_barriers().await;
     // Each message is examined once, because there are thousands.
-    let (mut heard, mut looked_at) = (Vec::new(), 0);
-    while heard.len() < 2 {
-        take(&mut served, looked_at + 1).await;
-        let news = &served.messages[looked_at..];
+    let (mut events, mut examined) = (Vec::new(), 0);
+    while events.len() < 2 {
+        take(&mut served, examined + 1).await;
+        let news = &served.messages[examined..];
         let received = news.iter().filter(|message| message.attr("to") == Some(READER));
-        heard.extend(received.map(kind_and_id));
-        looked_at = served.messages.len();
+        events.extend(received.map(kind_and_id));
+        examined = served.messages.len();
     }
-    assert_eq!(heard, ["item old", "delete"]);
+    assert_eq!(events, ["item old", "delete"]);
 }
 
 /// A server may route stanzas of a killed process that it had received earlier.

@@ -79,14 +79,14 @@ async fn subscription_ends_after_too_many_bounces() {
             assert!(bounce(&mut component, condition, kind).await, "{condition}");
         }
         // The owner is notified; the unreachable subscriber is not.
-        let told = loop {
+        let notice = loop {
             let message = component.message().await;
             if event(&message).attr("subscription").is_some() {
                 break message;
             }
         };
-        assert_eq!(told.attr("to"), Some("owner@localhost"));
-        assert_eq!(event(&told).attr("jid"), Some(READER));
+        assert_eq!(notice.attr("to"), Some("owner@localhost"));
+        assert_eq!(event(&notice).attr("jid"), Some(READER));
         assert!(!bounce(&mut component, condition, kind).await, "{condition}");
         // Other subscribers and other nodes are unaffected.
         component.publish(OWNER, "m", "1").await;

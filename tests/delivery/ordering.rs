@@ -39,7 +39,7 @@ async fn events_of_many_publishers_arrive_in_commit_order() {
         assert_eq!(component.answer().await.attr("type"), Some("result"));
     }
     let messages = component.messages().await;
-    let told: Vec<String> = messages
+    let delivered: Vec<String> = messages
         .iter()
         .map(|message| {
             let event = event(message);
@@ -48,10 +48,10 @@ async fn events_of_many_publishers_arrive_in_commit_order() {
         .collect();
     let sequences: Vec<_> = messages.iter().map(sequence).collect();
     assert_eq!(sequences, (1..=200).collect::<Vec<_>>());
-    assert_eq!(told, component.items(OWNER, "n").await);
+    assert_eq!(delivered, component.items(OWNER, "n").await);
     for publisher in 0..20 {
         let own: Vec<_> =
-            told.iter().filter_map(|id| id.strip_prefix(&format!("{publisher}-"))).collect();
+            delivered.iter().filter_map(|id| id.strip_prefix(&format!("{publisher}-"))).collect();
         assert_eq!(own, ["0", "1", "2", "3", "4", "5", "6", "7", "8", "9"]);
     }
 }
@@ -102,15 +102,15 @@ async fn revoked_entity_gets_no_event_after_the_reply() {
     assert_eq!(answer.attr("type"), Some("result"));
     let before = component.take_messages().len();
     component.publish(OWNER, "n", "2").await;
-    let (after, told): (Vec<_>, Vec<_>) =
+    let (after, notices): (Vec<_>, Vec<_>) =
         component.messages().await.into_iter().partition(is_event);
     // `zz` was removed from the first event, and is not in the audience of the second.
     assert_eq!(before + after.len(), 2 * 1000);
     assert!(after.iter().all(|message| message.attr("to") != Some("zz@far.example")));
     // `zz` is notified of the affiliation outcast and of the lost subscription, and of nothing
     // else.
-    assert_eq!(told.len(), 2);
-    assert!(told.iter().all(|message| message.attr("to") == Some("zz@far.example")));
+    assert_eq!(notices.len(), 2);
+    assert!(notices.iter().all(|message| message.attr("to") == Some("zz@far.example")));
 }
 
 #[tokio::test]
@@ -166,10 +166,10 @@ async fn concurrent_requests_at_a_node_are_serialized() {
     for task in tasks {
         task.await.unwrap();
     }
-    let told = stage.drain_log();
-    assert_eq!(told.len(), 400);
-    let there = stage.ids("n").await;
-    for ((event, recipients), id) in told.iter().zip(&there) {
+    let entries = stage.drain_log();
+    assert_eq!(entries.len(), 400);
+    let ids = stage.ids("n").await;
+    for ((event, recipients), id) in entries.iter().zip(&ids) {
         assert!(event.contains(&format!("ItemId(\"{id}\")")), "{event} is not {id}");
         assert_eq!(recipients, &["reader@localhost"]);
     }
@@ -199,9 +199,9 @@ async fn entity_revoked_by_a_command_gets_no_event_after_the_reply() {
     let done = stage(&mut component, &more, &whitelist).await;
     assert_eq!(done.children().next().unwrap().attr("status"), Some("completed"));
     component.take_messages();
-    let told = component.messages().await;
-    assert_eq!(told.len(), 1001);
-    assert!(told.iter().all(is_about_a_subscription));
+    let notices = component.messages().await;
+    assert_eq!(notices.len(), 1001);
+    assert!(notices.iter().all(is_about_a_subscription));
 }
 
 /// SIGTERM during a large fan-out: every notification is completed exactly once and well-formed.
@@ -223,13 +223,16 @@ async fn stop_leaves_no_partial_stanza() {
     // The fan-out of the last publish has begun when its answer arrives.
     while component.answer().await.attr("id") != Some("p4") {}
     let rest = component.finish().await;
-    let mut heard = std::collections::HashMap::<String, Vec<u64>>::new();
+    let mut delivered = std::collections::HashMap::<String, Vec<u64>>::new();
     for message in rest.iter().filter(|stanza| stanza.name() == "message") {
-        heard.entry(message.attr("to").unwrap().to_owned()).or_default().push(sequence(message));
+        delivered
+            .entry(message.attr("to").unwrap().to_owned())
+            .or_default()
+            .push(sequence(message));
     }
-    assert_eq!(heard.len(), 2000);
+    assert_eq!(delivered.len(), 2000);
     // Sequence 1 is the notice of the subscription.
-    assert!(heard.values().all(|sequences| sequences == &[2, 3, 4, 5, 6]));
+    assert!(delivered.values().all(|sequences| sequences == &[2, 3, 4, 5, 6]));
 }
 
 /// Requests of all kinds by one sender at two nodes: answers and notifications are the same for
@@ -266,21 +269,21 @@ async fn pipelined_equals_sequential() {
         let answers: Vec<_> = answers.iter().map(shown).collect();
         // Compares each node separately, because the order of different nodes may vary.
         let messages = component.messages().await;
-        let told = |to: &str, node: &str| {
+        let events_of = |to: &str, node: &str| {
             let received = messages.iter().filter(|message| message.attr("to") == Some(to));
-            let told = received.map(event).filter(|event| event.attr("node") == Some(node));
-            told.map(|event| shown(&event)).collect::<Vec<_>>()
+            let events = received.map(event).filter(|event| event.attr("node") == Some(node));
+            events.map(|event| shown(&event)).collect::<Vec<_>>()
         };
-        assert!(told("reader@localhost", "a").len() > 50);
-        let to_reader = ["a", "b"].map(|node| told("reader@localhost", node));
-        seen.push((answers, to_reader, ["a", "b"].map(|node| told("owner@localhost", node))));
+        assert!(events_of("reader@localhost", "a").len() > 50);
+        let to_reader = ["a", "b"].map(|node| events_of("reader@localhost", node));
+        seen.push((answers, to_reader, ["a", "b"].map(|node| events_of("owner@localhost", node))));
     }
     assert_eq!(seen[0].0, seen[1].0);
     assert_eq!(seen[0].1, seen[1].1);
     // After unsubscribing, pending notifications are dropped; the others stay in the same order.
     for (waited, did_not) in seen[0].2.iter().zip(&seen[1].2) {
-        let mut heard = waited.iter();
-        assert!(did_not.iter().all(|event| heard.any(|other| other == event)));
+        let mut remaining = waited.iter();
+        assert!(did_not.iter().all(|event| remaining.any(|other| other == event)));
     }
 }
 

@@ -47,12 +47,12 @@ async fn expired_items_are_retracted_in_parts_when_the_backlog_is_full() {
     }
     fixture.subscribe_many(OWNER, "n", 100).await;
     fixture.configure(OWNER, "n", ConfigField::ItemExpire(ItemExpire::Seconds(1))).await.unwrap();
-    let mut told = Vec::new();
-    while told.len() < 100 {
+    let mut entries = Vec::new();
+    while entries.len() < 100 {
         pass(&fixture, async || fixture.service.log_window().size().0 > 0).await;
-        told.extend(fixture.drain_log());
+        entries.extend(fixture.drain_log());
     }
-    for (id, (event, recipients)) in told.iter().enumerate() {
+    for (id, (event, recipients)) in entries.iter().enumerate() {
         assert!(event.contains(&format!("Retracted([ItemId(\"{id:02}\")])")), "{event}");
         assert_eq!(recipients.len(), 100);
     }
@@ -92,8 +92,8 @@ async fn leases_end_at(limits: Limits) {
     let mut retracted = 0;
     while retracted < published {
         pass(&fixture, async || fixture.service.log_window().size().0 > 0).await;
-        let told = fixture.drain_log();
-        retracted += told.iter().filter(|(event, _)| event.contains("Retracted")).count();
+        let entries = fixture.drain_log();
+        retracted += entries.iter().filter(|(event, _)| event.contains("Retracted")).count();
     }
     assert!(fixture.ids("n").await.is_empty());
 }

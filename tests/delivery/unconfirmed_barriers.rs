@@ -161,12 +161,12 @@ async fn missing_barriers_pause_notifications_and_cause_a_reconnect() {
     // Requests are answered while the connection is up, and the connection ends although requests
     // arrive.
     let began = Instant::now();
-    let (mut told, mut told_late, mut number) = (0, 0, 0);
+    let (mut notified, mut notified_late, mut number) = (0, 0, 0);
     loop {
         let is_paused = served.has_event("link_unconfirmed");
         let seen = |stanza: &Element| {
-            told += usize::from(stanza.name() == "message");
-            told_late += usize::from(is_paused && stanza.name() == "message");
+            notified += usize::from(stanza.name() == "message");
+            notified_late += usize::from(is_paused && stanza.name() == "message");
         };
         number += 1;
         if !ask(&mut served, &format!("p{number}"), &publish(&number.to_string()), seen).await {
@@ -180,9 +180,9 @@ async fn missing_barriers_pause_notifications_and_cause_a_reconnect() {
     }
     let lasted = began.elapsed();
     assert!((3..9).contains(&lasted.as_secs()), "{lasted:?}");
-    assert!(told > 0 && number > told, "{told} of {number}");
+    assert!(notified > 0 && number > notified, "{notified} of {number}");
     // One notification may be in flight at that moment.
-    assert!(told_late <= 1, "{told_late}");
+    assert!(notified_late <= 1, "{notified_late}");
     served.reconnected().await;
     // The next connection lasts twice as long, and sends no more notifications.
     served.link.hold_barriers();
@@ -193,7 +193,7 @@ async fn missing_barriers_pause_notifications_and_cause_a_reconnect() {
         let Some(stanza) = stanza.unwrap() else { break };
         again += usize::from(stanza.name() == "message");
     }
-    assert!(again >= told, "{again} of {told}");
+    assert!(again >= notified, "{again} of {notified}");
     let lasted = began.elapsed();
     assert!((7..15).contains(&lasted.as_secs()), "{lasted:?}");
     let log = served.log();

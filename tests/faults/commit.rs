@@ -43,10 +43,10 @@ async fn failed_erasure_is_completed_by_the_next_one() {
         assert_eq!(failed.is_err(), fails_at < 10, "{fails_at}: {failed:?}");
         fixture.service.erase(&admin, &erased).await.unwrap();
         for name in ["n", "m"] {
-            let there = fixture.store.node(&node(name)).await.unwrap().unwrap();
-            assert_eq!(there.config.contact, [jid("b@localhost")], "{fails_at}");
-            assert_eq!(there.affiliation_of(&erased), Affiliation::None);
-            let named = format!("{:?}", there.revision);
+            let stored = fixture.store.node(&node(name)).await.unwrap().unwrap();
+            assert_eq!(stored.config.contact, [jid("b@localhost")], "{fails_at}");
+            assert_eq!(stored.affiliation_of(&erased), Affiliation::None);
+            let named = format!("{:?}", stored.revision);
             assert!(!named.contains("a@localhost"), "{named}");
         }
         assert_eq!(fixture.ids("m").await, [""; 0]);
@@ -84,11 +84,11 @@ async fn memory_equals_the_store_after_a_failed_commit() {
                 (3, false) => assert!(refused(&results[4]), "{results:?}"),
                 _ => assert!(!results.iter().any(refused), "{fails_at}: {results:?}"),
             }
-            let there = fixture.store.node(&node("a")).await.unwrap();
-            assert_eq!(there.is_some(), fails_at == 7 && !commits_all_the_same);
+            let stored = fixture.store.node(&node("a")).await.unwrap();
+            assert_eq!(stored.is_some(), fails_at == 7 && !commits_all_the_same);
             // The next access to the node reloads it after the failure.
             let _ = fixture.items(OWNER, "a").await;
-            let nodes = format!("gjallar_nodes {}\n", usize::from(there.is_some()));
+            let nodes = format!("gjallar_nodes {}\n", usize::from(stored.is_some()));
             assert!(fixture.service.stats().contains(&nodes), "{nodes}");
         }
     }
@@ -237,18 +237,18 @@ async fn dependent_commits_fail_after_failed_commit() {
         fixture.create(OWNER, "a").await.unwrap();
         fixture.subscribe("x@localhost", "a").await.unwrap();
         let closed = gate.acquire().await.unwrap();
-        let mut settling = Vec::new();
+        let mut commits = Vec::new();
         for id in ["1", "2", "3"] {
-            settling.push(fixture.begin_to_publish(OWNER, "a", id).await);
+            commits.push(fixture.begin_to_publish(OWNER, "a", id).await);
         }
         drop(closed);
-        for outcome in settling {
+        for outcome in commits {
             assert!(matches!(outcome.await, Err(Error::Unknown(_))));
         }
         assert_eq!(fixture.drain_log(), []);
         fixture.publish(OWNER, "a", "4").await.unwrap();
-        let there: &[&str] = if commits_all_the_same { &["1", "4"] } else { &["4"] };
-        assert_eq!(fixture.ids("a").await, there);
+        let stored: &[&str] = if commits_all_the_same { &["1", "4"] } else { &["4"] };
+        assert_eq!(fixture.ids("a").await, stored);
         assert_eq!(fixture.drain_log().len(), 1);
     }
 }
@@ -307,24 +307,24 @@ async fn unsent_notifications_are_sent_on_the_next_stream() {
     component.subscribe_many(OWNER, "n", 2000).await;
     component.publish_much(OWNER, "n").await;
     component.send("</stream:stream>").await;
-    let mut heard = component.take_messages();
+    let mut received = component.take_messages();
     while let Some(stanza) = component.link.receive().await {
-        heard.push(stanza);
+        received.push(stanza);
     }
-    let first = heard.len();
+    let first = received.len();
     assert!(first < 2000, "the audience is too small for this test");
     component.reconnected().await;
-    heard.extend(component.messages().await);
-    let told: std::collections::BTreeSet<_> =
-        heard.iter().filter_map(|message| message.attr("to")).collect();
-    assert_eq!(told.len(), 2000, "{first} came before the break");
+    received.extend(component.messages().await);
+    let recipients: std::collections::BTreeSet<_> =
+        received.iter().filter_map(|message| message.attr("to")).collect();
+    assert_eq!(recipients.len(), 2000, "{first} came before the break");
     // Unconfirmed notifications are repeated with the same id, and with the time of the event.
-    assert!(heard.len() <= 2000 + first, "{} events", heard.len());
-    let (before, after) = heard.split_at(first);
+    assert!(received.len() <= 2000 + first, "{} events", received.len());
+    let (before, after) = received.split_at(first);
     let is_late = |message: &minidom::Element| message.has_child("delay", "urn:xmpp:delay");
     assert!(after.iter().all(is_late) && !before.iter().any(is_late));
     let ids: std::collections::BTreeSet<_> =
-        heard.iter().map(|m| (m.attr("to"), m.attr("id"))).collect();
+        received.iter().map(|m| (m.attr("to"), m.attr("id"))).collect();
     assert_eq!(ids.len(), 2000, "a repeat has another id");
     let unique: std::collections::BTreeSet<_> = ids.iter().map(|(_, id)| id).collect();
     assert_eq!(unique.len(), 2000, "two recipients have the same id");
@@ -340,19 +340,20 @@ async fn acknowledged_notifications_are_not_repeated() {
     component.send(&publish_request("n", "1")).await;
     // The server accepts 7 000 notifications and returns the barriers among them; the last of those
     // is processed after more stanzas than may be repeated.
-    let mut heard = Vec::new();
-    while heard.len() < 15_000 {
+    let mut received = Vec::new();
+    while received.len() < 15_000 {
         let stanza = component.link.receive().await.unwrap();
-        heard.extend(stanza.attr("to").filter(|_| stanza.name() == "message").map(str::to_owned));
+        received
+            .extend(stanza.attr("to").filter(|_| stanza.name() == "message").map(str::to_owned));
     }
     component.reconnected_by_force().await;
     let rest = component.messages().await;
     let rest: Vec<_> = rest.iter().map(|message| message.attr("to").unwrap()).collect();
-    let repeated = heard.iter().filter(|jid| rest.contains(&jid.as_str())).count();
+    let repeated = received.iter().filter(|jid| rest.contains(&jid.as_str())).count();
     assert!((1..=10_000).contains(&repeated), "{repeated} repeated");
     assert!(rest.len() < 20_000);
     let all: std::collections::BTreeSet<_> =
-        heard.iter().map(String::as_str).chain(rest.iter().copied()).collect();
+        received.iter().map(String::as_str).chain(rest.iter().copied()).collect();
     assert_eq!(all.len(), 20_000);
 }
 

@@ -65,12 +65,12 @@ impl FaultyDiskService {
     /// Receives the items of events up to the item with this name.
     async fn events_until(&mut self, id: &str) -> Vec<String> {
         let messages = self.served.messages.drain(..);
-        let mut told: Vec<_> = messages.flat_map(|message| item_ids(&event(&message))).collect();
-        while told.last().is_none_or(|last| last != id) {
+        let mut ids: Vec<_> = messages.flat_map(|message| item_ids(&event(&message))).collect();
+        while ids.last().is_none_or(|last| last != id) {
             let stanza = self.served.link.receive().await.unwrap();
-            told.extend(item_ids(&event(&stanza)));
+            ids.extend(item_ids(&event(&stanza)));
         }
-        told
+        ids
     }
 }
 
@@ -96,12 +96,12 @@ async fn full_disk_causes_only_errors_until_space_is_free() {
     while service.publish("after").await.attr("type") == Some("error") {}
     // A publish answered with an error has an unknown outcome: stored and notified, or neither; the
     // order is the same.
-    let told = service.events_until("after").await;
-    let there = service.items().await;
-    assert_eq!(told, there);
-    assert_eq!((there[0].as_str(), there.last().unwrap().as_str()), ("before", "after"));
+    let notified = service.events_until("after").await;
+    let stored = service.items().await;
+    assert_eq!(notified, stored);
+    assert_eq!((stored[0].as_str(), stored.last().unwrap().as_str()), ("before", "after"));
     service.served.kill_and_restart().await;
-    assert_eq!(service.items().await, there);
+    assert_eq!(service.items().await, stored);
 }
 
 /// After a failed sync the kernel may report unwritten pages as clean: the service accepts no more
@@ -118,8 +118,8 @@ async fn failed_sync_refuses_all_changes_until_a_restart() {
         assert_eq!(error(&service.publish("after").await), "wait internal-server-error");
         service.served.kill_and_restart().await;
         assert_eq!(service.publish("again").await.attr("type"), Some("result"));
-        let there = service.items().await;
-        assert_eq!((there[0].as_str(), there.last().unwrap().as_str()), ("before", "again"));
+        let stored = service.items().await;
+        assert_eq!((stored[0].as_str(), stored.last().unwrap().as_str()), ("before", "again"));
     }
 }
 
@@ -147,14 +147,14 @@ async fn acknowledged_changes_survive_the_failure_of_any_operation() {
         service.fails_no_more();
         service.served.kill_and_restart().await;
         service.publish("end").await;
-        let there = service.items().await;
-        assert!(acknowledged.iter().all(|id| there.contains(id)), "{number}: {there:?}");
+        let stored = service.items().await;
+        assert!(acknowledged.iter().all(|id| stored.contains(id)), "{number}: {stored:?}");
         // Stored items were notified in the same order; a repeated notification counts at its first
         // position.
-        let mut told = service.events_until("end").await;
+        let mut notified = service.events_until("end").await;
         let mut known = BTreeSet::new();
-        told.retain(|id| known.insert(id.clone()));
-        assert_eq!(told, there, "{number}");
+        notified.retain(|id| known.insert(id.clone()));
+        assert_eq!(notified, stored, "{number}");
         assert_eq!(service.served.check().await, "the store is in order\n");
     }
     assert!(failures > 16, "{failures} failures");
@@ -224,9 +224,9 @@ async fn event_order_survives_clock_jumps() {
     service.publish("end").await;
     expected.push("end".into());
     let mut known = BTreeSet::new();
-    let mut told = service.events_until("end").await;
-    told.retain(|id| known.insert(id.clone()));
-    assert_eq!(told, expected);
+    let mut notified = service.events_until("end").await;
+    notified.retain(|id| known.insert(id.clone()));
+    assert_eq!(notified, expected);
 }
 
 /// The corruption is found when the record is read: the node is quarantined, the log names the
@@ -294,14 +294,15 @@ async fn everything(files: &BTreeMap<PathBuf, Vec<u8>>) -> Result<Vec<String>, S
         all.push(format!("{node_there:?} {:?}", items.map_err(|error| error.to_string())?));
     }
     let debts = store.poll(None).await.map_err(|error| error.to_string())?;
-    all.extend(debts.iter().map(|owed| format!("{owed:?}")));
+    all.extend(debts.iter().map(|entry| format!("{entry:?}")));
     for number in 0..30 {
         let jid = crate::support::service::jid(&format!("s{number}@localhost")).to_bare();
-        let there = store.subscriptions_of(&jid).await.map_err(|error| error.to_string())?;
-        if let Some(damage) = there.damaged.first() {
+        let subscriptions =
+            store.subscriptions_of(&jid).await.map_err(|error| error.to_string())?;
+        if let Some(damage) = subscriptions.damaged.first() {
             return Err(damage.record.clone());
         }
-        all.push(format!("{:?}", there.found));
+        all.push(format!("{:?}", subscriptions.found));
     }
     store.close().await;
     Ok(all)

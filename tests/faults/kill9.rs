@@ -59,8 +59,8 @@ struct Checker {
     dice: TestRng,
     published: usize,
     acknowledged: BTreeSet<String>,
-    heard: BTreeMap<(String, String), ReceivedNotifications>,
-    heard_in_round: usize,
+    received: BTreeMap<(String, String), ReceivedNotifications>,
+    received_in_round: usize,
     repeats: Vec<usize>,
 }
 
@@ -85,8 +85,8 @@ impl Checker {
             dice: TestRng(0xC4A5),
             published: 0,
             acknowledged: BTreeSet::new(),
-            heard: BTreeMap::new(),
-            heard_in_round: 0,
+            received: BTreeMap::new(),
+            received_in_round: 0,
             repeats: Vec::new(),
         };
         for node in 0..NODES {
@@ -140,21 +140,21 @@ impl Checker {
         if is_barrier(&stanza) {
             self.link.return_barrier(&stanza, false).await;
         } else if stanza.name() == "message" {
-            self.hear(&stanza);
+            self.record(&stanza);
         } else if stanza.attr("type") == Some("result") {
             self.acknowledged.insert(stanza.attr("id").unwrap().to_owned());
         }
         true
     }
 
-    fn hear(&mut self, message: &Element) {
-        let seq = place(message);
+    fn record(&mut self, message: &Element) {
+        let seq = sequence(message);
         let is_late = message.has_child("delay", "urn:xmpp:delay");
         let items = message.get_child("event", EVENT).unwrap().children().next().unwrap().clone();
         let key = (message.attr("to").unwrap().to_owned(), items.attr("node").unwrap().to_owned());
-        let said = format!("{} {}", message.attr("id").unwrap(), shown(&items));
-        self.heard.entry(key).or_default().push((seq, is_late, said));
-        self.heard_in_round += 1;
+        let content = format!("{} {}", message.attr("id").unwrap(), shown(&items));
+        self.received.entry(key).or_default().push((seq, is_late, content));
+        self.received_in_round += 1;
     }
 
     /// Sends requests for a while, injects a fault and reconnects.
@@ -193,34 +193,34 @@ impl Checker {
             // The last item is among the newest; a search of all notifications would exceed the
             // component's timeout.
             let is_last =
-                |heard: &ReceivedNotifications| {
-                    heard.iter().rev().take(100).any(|(_, _, text)| {
+                |received: &ReceivedNotifications| {
+                    received.iter().rev().take(100).any(|(_, _, text)| {
                         text.contains("id=\"last\"") || text.contains("id='last'")
                     })
                 };
-            while !self.heard.get(&key).is_some_and(is_last) {
+            while !self.received.get(&key).is_some_and(is_last) {
                 assert!(self.take().await);
             }
         }
         self.service.kill().unwrap();
         self.service.wait().unwrap();
         let mut complaints = Vec::new();
-        for ((jid, node), heard) in &self.heard {
-            complaints.extend(order(heard).into_iter().map(|c| format!("{jid} at {node}: {c}")));
+        for ((jid, node), received) in &self.received {
+            complaints.extend(order(received).into_iter().map(|c| format!("{jid} at {node}: {c}")));
         }
         let store = SledStore::open(self.store.path()).unwrap();
         for node in 0..NODES {
             let id = NodeId::parse(&format!("n{node}")).unwrap();
             let items = all_items(&store, &id).await.unwrap();
-            let there: BTreeSet<_> = items.iter().map(|item| item.id.to_string()).collect();
-            let heard = &self.heard[&(reader.clone(), format!("n{node}"))];
+            let stored: BTreeSet<_> = items.iter().map(|item| item.id.to_string()).collect();
+            let received = &self.received[&(reader.clone(), format!("n{node}"))];
             // Item ids are used once, so a retracted item stays absent.
             for gone in
                 self.acknowledged.iter().filter_map(|id| id.strip_prefix(&format!("-{node}/")))
             {
                 let retracted = format!("retract id='{gone}'");
-                if there.contains(gone)
-                    || !heard.iter().any(|(_, _, text)| text.contains(&retracted))
+                if stored.contains(gone)
+                    || !received.iter().any(|(_, _, text)| text.contains(&retracted))
                 {
                     complaints.push(format!("{gone} was retracted, and is there or not heard of"));
                 }
@@ -229,17 +229,17 @@ impl Checker {
                 self.acknowledged.iter().filter_map(|id| id.strip_prefix(&format!("{node}/")))
             {
                 let published = format!("item id='{acknowledged}'");
-                if !heard.iter().any(|(_, _, text)| text.contains(&published)) {
+                if !received.iter().any(|(_, _, text)| text.contains(&published)) {
                     complaints.push(format!("{acknowledged} was acknowledged and is not heard"));
                 }
                 let retracted = format!("retract id='{acknowledged}'");
-                let is_gone = heard.iter().any(|(_, _, text)| text.contains(&retracted));
-                if !is_gone && !there.contains(acknowledged) && items.len() < 10_000 {
+                let is_gone = received.iter().any(|(_, _, text)| text.contains(&retracted));
+                if !is_gone && !stored.contains(acknowledged) && items.len() < 10_000 {
                     complaints.push(format!("{acknowledged} was acknowledged and is missing"));
                 }
             }
         }
-        let total: usize = self.heard.values().map(Vec::len).sum();
+        let total: usize = self.received.values().map(Vec::len).sum();
         let most = self.repeats.windows(2).map(|pair| pair[1] - pair[0]).max().unwrap_or(0);
         let summary = format!(
             "{} requests acknowledged, {total} notifications, {} of them repeats, at most {most} after one fault",
@@ -250,24 +250,24 @@ impl Checker {
     }
 
     fn number_of_repeats(&self) -> usize {
-        let distinct = |heard: &ReceivedNotifications| {
-            heard.iter().map(|(seq, ..)| seq).collect::<BTreeSet<_>>().len()
+        let distinct = |received: &ReceivedNotifications| {
+            received.iter().map(|(seq, ..)| seq).collect::<BTreeSet<_>>().len()
         };
-        self.heard.values().map(|heard| heard.len() - distinct(heard)).sum()
+        self.received.values().map(|received| received.len() - distinct(received)).sum()
     }
 }
 
 /// Returns the sequence of an event.
-fn place(message: &Element) -> u64 {
+fn sequence(message: &Element) -> u64 {
     let id = message.get_child("stanza-id", "urn:xmpp:sid:0").unwrap().attr("id").unwrap();
     id.split_once('-').unwrap().1.parse().unwrap()
 }
 
 /// Returns gaps, wrong order, and repeats that differ from the original.
-fn order(heard: &ReceivedNotifications) -> Vec<String> {
+fn order(received: &ReceivedNotifications) -> Vec<String> {
     let mut complaints = Vec::new();
     let (mut known, mut next) = (BTreeMap::new(), 1);
-    for (seq, is_late, text) in heard {
+    for (seq, is_late, text) in received {
         match known.insert(*seq, text) {
             None if *seq == next => next += 1,
             None => {
@@ -324,17 +324,17 @@ async fn checker_detects_losses_gaps_and_contradictions() {
     for never in ["0/never", "-0/never"] {
         checker.acknowledged.insert(never.to_owned());
     }
-    let said = checker.finish().await.complaints.join("\n");
+    let report = checker.finish().await.complaints.join("\n");
     for expected in [
         "never was acknowledged and is not heard",
         "never was acknowledged and is missing",
         "never was retracted, and is there or not heard of",
     ] {
-        assert!(said.contains(expected), "{expected}: {said}");
+        assert!(report.contains(expected), "{expected}: {report}");
     }
-    let told =
+    let received =
         vec![(1, false, "a".to_owned()), (1, true, "b".to_owned()), (3, false, "c".to_owned())];
-    assert_eq!(order(&told), ["1 is told differently", "3 where 2 was expected"]);
+    assert_eq!(order(&received), ["1 is told differently", "3 where 2 was expected"]);
 }
 
 /// A server that returns a barrier before it has read the stanzas before it.
@@ -344,10 +344,10 @@ async fn checker_detects_gaps_without_barriers() {
     served.granted(OWNER, "<create node='n'/>").await;
     served.subscribe_many(OWNER, "n", 500).await;
     served.publish(OWNER, "n", "1").await;
-    let mut heard = BTreeMap::<String, ReceivedNotifications>::new();
-    let mut hear = |message: &Element| {
-        let (to, place) = (message.attr("to").unwrap(), place(message));
-        heard.entry(to.to_owned()).or_default().push((place, false, String::new()));
+    let mut received = BTreeMap::<String, ReceivedNotifications>::new();
+    let mut record = |message: &Element| {
+        let (recipient, sequence) = (message.attr("to").unwrap(), sequence(message));
+        received.entry(recipient.to_owned()).or_default().push((sequence, false, String::new()));
     };
     loop {
         let stanza = served.link.receive_any().await.unwrap();
@@ -355,18 +355,18 @@ async fn checker_detects_gaps_without_barriers() {
             served.link.return_barrier(&stanza, true).await;
             break;
         }
-        hear(&stanza);
+        record(&stanza);
     }
     // The service trims entries that the server has not read.
-    let all_told = async { while served.stat("log_backlog_entries").await > 0 {} };
-    timeout(Duration::from_secs(60), all_told).await.expect("it is not told");
+    let all_trimmed = async { while served.stat("log_backlog_entries").await > 0 {} };
+    timeout(Duration::from_secs(60), all_trimmed).await.expect("it is not told");
     served.link.drop_unread().await;
     served.reconnected().await;
     served.publish(OWNER, "n", "2").await;
     while served.messages.len() < 500 {
         served.messages.push(served.link.receive().await.unwrap());
     }
-    served.messages.iter().for_each(hear);
-    let complaints: Vec<_> = heard.values().flat_map(order).collect();
+    served.messages.iter().for_each(record);
+    let complaints: Vec<_> = received.values().flat_map(order).collect();
     assert!(complaints.iter().any(|c| c.contains("2 where 1 was expected")), "{complaints:?}");
 }

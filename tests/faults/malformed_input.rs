@@ -225,9 +225,9 @@ async fn names_of_nodes_and_items_may_have_any_characters() {
         let parsed: Element = format!("<x xmlns='x' name='{name}'/>").parse().unwrap();
         let meant = parsed.attr("name").unwrap();
         assert_eq!(component.items(OWNER, name).await, [meant]);
-        let told = component.events_for("reader@localhost/r").await;
-        assert_eq!(told[0].attr("node"), Some(meant));
-        assert_eq!(told[0].get_child("item", EVENT).unwrap().attr("id"), Some(meant));
+        let events = component.events_for("reader@localhost/r").await;
+        assert_eq!(events[0].attr("node"), Some(meant));
+        assert_eq!(events[0].get_child("item", EVENT).unwrap().attr("id"), Some(meant));
     }
     let query = "<query xmlns='http://jabber.org/protocol/disco#items'/>";
     let listed = component.ask(OWNER, "get", query).await;
@@ -261,8 +261,8 @@ async fn payloads_are_returned_with_the_same_meaning() {
         let items = answer.children().next().unwrap().children().next().unwrap();
         let got = items.children().next().unwrap().children().next().unwrap();
         assert_eq!(same(got), meant, "{payload}");
-        let told = component.events_for(STRANGER).await;
-        let got = told[0].get_child("item", EVENT).unwrap().children().next().unwrap();
+        let events = component.events_for(STRANGER).await;
+        let got = events[0].get_child("item", EVENT).unwrap().children().next().unwrap();
         assert_eq!(same(got), meant, "{payload}");
     }
 }

@@ -103,31 +103,31 @@ impl WorkloadStep {
         if let Self::Create = self {
             *state = Some(ExpectedNode::default());
         }
-        let Some(there) = state else { return };
+        let Some(expected) = state else { return };
         match self {
             Self::Create => {}
             Self::Delete => *state = None,
             Self::Publish(items) => {
                 for (id, text) in items {
-                    there.items.retain(|(other, _)| *other != id.to_string());
-                    there.items.push((id.to_string(), text.clone()));
+                    expected.items.retain(|(other, _)| *other != id.to_string());
+                    expected.items.push((id.to_string(), text.clone()));
                 }
-                there.items.drain(..there.items.len().saturating_sub(MAX_ITEMS));
+                expected.items.drain(..expected.items.len().saturating_sub(MAX_ITEMS));
             }
-            Self::Retract(id) => there.items.retain(|(other, _)| *other != id.to_string()),
-            Self::Purge => there.items.clear(),
+            Self::Retract(id) => expected.items.retain(|(other, _)| *other != id.to_string()),
+            Self::Purge => expected.items.clear(),
             Self::Subscribe(resource) => {
-                there.subscribers.insert(subscriber(node, *resource));
+                expected.subscribers.insert(subscriber(node, *resource));
             }
             Self::Unsubscribe(resource) => {
-                there.subscribers.remove(&subscriber(node, *resource));
+                expected.subscribers.remove(&subscriber(node, *resource));
             }
-            Self::Crowd => there.subscribers.extend(crowd()),
+            Self::Crowd => expected.subscribers.extend(crowd()),
             Self::ShutOut => {
-                there.subscribers.retain(|jid| !is_of_crowd(jid));
-                there.is_closed = true;
+                expected.subscribers.retain(|jid| !is_of_crowd(jid));
+                expected.is_closed = true;
             }
-            Self::LetIn => there.is_closed = false,
+            Self::LetIn => expected.is_closed = false,
         }
     }
 
@@ -465,7 +465,7 @@ type DeliveredNotification = (String, String);
 impl Disk {
     /// Returns the notifications that the server has certainly received: those sent before a
     /// returned barrier.
-    fn taken_over(&self) -> BTreeSet<DeliveredNotification> {
+    fn confirmed(&self) -> BTreeSet<DeliveredNotification> {
         let Some(at) = self.received.rfind("id='barrier-") else { return BTreeSet::new() };
         let barrier = self.received[at..].split_inclusive('\'').take(2).collect::<String>();
         let end = self.sent.find(&barrier).unwrap();
@@ -482,7 +482,7 @@ impl Disk {
 
 /// Returns the notifications that acknowledged publishes require, except to JIDs that may have
 /// unsubscribed since.
-fn must_hear(
+fn required_notifications(
     operations: &[Vec<WorkloadStep>],
     history: &History,
     acknowledged: &[usize],
@@ -503,16 +503,18 @@ fn must_hear(
 }
 
 /// Returns the pending notifications of a store.
-async fn owed(store: &SledStore) -> Result<BTreeSet<DeliveredNotification>, String> {
-    let owed = store.poll(None).await.map_err(|error| error.to_string())?;
-    let mut heard = BTreeSet::new();
-    for debt in owed {
-        if let Event::Published(items) = &debt.notification.event {
+async fn pending_notifications(
+    store: &SledStore,
+) -> Result<BTreeSet<DeliveredNotification>, String> {
+    let entries = store.poll(None).await.map_err(|error| error.to_string())?;
+    let mut pending = BTreeSet::new();
+    for entry in entries {
+        if let Event::Published(items) = &entry.notification.event {
             let text = text(items[0].payload.as_ref().unwrap());
-            heard.extend(debt.recipients.iter().map(|jid| (jid.to_string(), text.clone())));
+            pending.extend(entry.recipients.iter().map(|jid| (jid.to_string(), text.clone())));
         }
     }
-    Ok(heard)
+    Ok(pending)
 }
 
 fn text(payload: &Payload) -> String {
@@ -551,11 +553,12 @@ async fn verdict(folder: &Path, work: &Workload, disk: &Disk) -> Result<(), Stri
             ));
         }
     }
-    let told = disk.taken_over();
-    let owed = owed(&store).await?;
-    let must = must_hear(&work.operations, history, &acknowledged);
-    if let Some((jid, text)) =
-        must.iter().find(|heard| !told.contains(heard) && !owed.contains(heard))
+    let delivered = disk.confirmed();
+    let pending = pending_notifications(&store).await?;
+    let required = required_notifications(&work.operations, history, &acknowledged);
+    if let Some((jid, text)) = required
+        .iter()
+        .find(|notification| !delivered.contains(notification) && !pending.contains(notification))
     {
         return Err(format!("{jid} will never hear of {}", &text[..text.len().min(10)]));
     }

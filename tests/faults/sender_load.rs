@@ -264,8 +264,8 @@ async fn recipients_with_subids_use_little_of_the_backlog() {
     let (_, bytes) = fixture.service.log_window().size();
     assert!(bytes < 4 * SUBSCRIBERS * 200, "{bytes}");
     assert!(6 * 100_000 * 200 < half);
-    let told: usize = fixture.drain_log().iter().map(|(_, recipients)| recipients.len()).sum();
-    assert_eq!(told, 4 * SUBSCRIBERS);
+    let delivered: usize = fixture.drain_log().iter().map(|(_, recipients)| recipients.len()).sum();
+    assert_eq!(delivered, 4 * SUBSCRIBERS);
 }
 
 /// Large replies to one sender alternate with stanzas to others, and only a few are in the buffers
@@ -354,8 +354,8 @@ async fn a_batch_counts_its_recipients_once() {
     // A second request fits once the first is delivered.
     let later = fixture.publish_all(BOT, "n", items(10)).await;
     assert!(matches!(later, Err(Error::Busy { .. })), "{later:?}");
-    let told = fixture.drain_log();
-    assert!(told.iter().all(|(_, recipients)| recipients.len() == 500));
+    let entries = fixture.drain_log();
+    assert!(entries.iter().all(|(_, recipients)| recipients.len() == 500));
     fixture.publish_all(BOT, "n", items(10)).await.unwrap();
     fixture.drain_log();
     assert_eq!(fixture.service.log_window().notifications(), 0);
@@ -437,8 +437,8 @@ async fn items_times_subscribers_are_counted_before_the_commit() {
     let reader = "000007@far.example";
     fixture.affiliate(BOT, "n", reader, Affiliation::Outcast).await.unwrap();
     assert_eq!(outbox.notifications(), 750);
-    let told: usize = fixture.drain_log().iter().map(|(_, recipients)| recipients.len()).sum();
-    assert_eq!(told, 750 - 10, "the outcast gets none of 10 items");
+    let delivered: usize = fixture.drain_log().iter().map(|(_, recipients)| recipients.len()).sum();
+    assert_eq!(delivered, 750 - 10, "the outcast gets none of 10 items");
     assert_eq!(outbox.notifications(), 0);
     publish_batch(&fixture, BOT, "n", 10).await.unwrap();
     assert_eq!(outbox.notifications(), 490);
@@ -542,10 +542,10 @@ async fn items_with_equal_keywords_share_a_recipient_list() {
     fixture.publish_all(BOT, "n", items).await.unwrap();
     let (events, bytes) = fixture.service.log_window().size();
     assert!(events == 75 && bytes < 75 * 1100 + 4 * READERS * 100 + 1, "{events} {bytes}");
-    let told: Vec<_> =
+    let entries: Vec<_> =
         fixture.drain_log().into_iter().map(|(_, recipients)| recipients.len()).collect();
     let expected = [READERS, READERS, 2 * READERS].into_iter().cycle().take(75);
-    assert_eq!(told, expected.collect::<Vec<_>>());
+    assert_eq!(entries, expected.collect::<Vec<_>>());
 }
 
 /// A burst at most doubles the 99th percentile of the latency of another sender's publishes. Other

@@ -37,7 +37,7 @@ async fn run_with(served: &ServiceProcess, arguments: &[&str], input: &str) -> C
 }
 
 /// Runs a command that must succeed; returns its standard output.
-async fn said(served: &ServiceProcess, arguments: &[&str]) -> String {
+async fn exec(served: &ServiceProcess, arguments: &[&str]) -> String {
     let CliOutput { code, out, error } = run(served, arguments).await;
     assert_eq!((code, error.as_str()), (0, ""), "{arguments:?}");
     out
@@ -45,7 +45,7 @@ async fn said(served: &ServiceProcess, arguments: &[&str]) -> String {
 
 /// Runs a command with JSON output; returns the object of each line.
 async fn listed(served: &ServiceProcess, arguments: &[&str]) -> Vec<Value> {
-    let out = said(served, &[arguments, &["--json"]].concat()).await;
+    let out = exec(served, &[arguments, &["--json"]].concat()).await;
     out.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
 }
 
@@ -60,12 +60,12 @@ async fn refused(served: &ServiceProcess, arguments: &[&str], code: i32) -> Stri
 async fn nodes_are_administered_from_the_command_line() {
     let served = ServiceProcess::start(&[], &[]).await;
     let created = ["node", "create", "news/a", "--set", "title=All the news", "-s", "max_items=7"];
-    assert_eq!(said(&served, &created).await, "news/a\n");
-    assert_eq!(said(&served, &["node", "create", "b", "--as", "bot@localhost"]).await, "b\n");
+    assert_eq!(exec(&served, &created).await, "news/a\n");
+    assert_eq!(exec(&served, &["node", "create", "b", "--as", "bot@localhost"]).await, "b\n");
     let exists = refused(&served, &["node", "create", "b"], 1).await;
     assert_eq!(exists, "gjallar: the running service says: the node already exists\n");
     assert_eq!(
-        said(&served, &["node", "list"]).await,
+        exec(&served, &["node", "list"]).await,
         "NODE    TITLE         ACCESS_MODEL  TYPE\n\
          news/a  All the news  open\n\
          b                     open\n"
@@ -73,8 +73,8 @@ async fn nodes_are_administered_from_the_command_line() {
     let found = json!({ "node": "b", "title": "", "access_model": "open", "type": "" });
     assert_eq!(listed(&served, &["node", "list", "?"]).await, [found]);
     let configured = ["node", "configure", "b", "title=B", "pubsub#access_model=whitelist"];
-    assert_eq!(said(&served, &configured).await, "configured\n");
-    assert_eq!(said(&served, &configured).await, "unchanged\n");
+    assert_eq!(exec(&served, &configured).await, "configured\n");
+    assert_eq!(exec(&served, &configured).await, "unchanged\n");
     let unknown = refused(&served, &["node", "configure", "b", "nonsense=1"], 1).await;
     assert!(unknown.contains("pubsub#nonsense: unknown field"), "{unknown}");
     assert!(
@@ -84,17 +84,17 @@ async fn nodes_are_administered_from_the_command_line() {
     assert_eq!(node["owners"], json!(["bot@localhost"]));
     assert_eq!(node["configuration"]["pubsub#title"], "B");
     assert_eq!(node["items"], 0);
-    let table = said(&served, &["node", "show", "b"]).await;
+    let table = exec(&served, &["node", "show", "b"]).await;
     assert!(table.starts_with("created"), "{table}");
     assert!(table.contains("configuration access_model") && table.contains("whitelist"), "{table}");
 
-    said(&served, &["item", "publish", "b", "--payload", "<x xmlns='urn:x'/>"]).await;
+    exec(&served, &["item", "publish", "b", "--payload", "<x xmlns='urn:x'/>"]).await;
     let unasked = refused(&served, &["node", "purge", "b"], 2).await;
     assert!(unasked.contains("--yes"), "{unasked}");
-    assert_eq!(said(&served, &["node", "purge", "b", "--yes"]).await, "purged\n");
+    assert_eq!(exec(&served, &["node", "purge", "b", "--yes"]).await, "purged\n");
     assert_eq!(listed(&served, &["item", "list", "b"]).await, Vec::<Value>::new());
     let moved = ["node", "delete", "b", "--yes", "--redirect", "xmpp:x?;node=y"];
-    assert_eq!(said(&served, &moved).await, "deleted\n");
+    assert_eq!(exec(&served, &moved).await, "deleted\n");
     let gone = refused(&served, &["node", "show", "b"], 1).await;
     assert_eq!(gone, "gjallar: the running service says: the node has moved\n");
 }
@@ -104,24 +104,24 @@ async fn nodes_are_administered_from_the_command_line() {
 async fn items_and_announcements_reach_subscribers() {
     let mut served = ServiceProcess::start(&[], &[]).await;
     let create = ["node", "create", "n", "--set", "itemreply=none", "--as", "owner@localhost"];
-    said(&served, &create).await;
+    exec(&served, &create).await;
     served.granted(READER, &format!("<subscribe node='n' jid='{READER}'/>")).await;
     let published = ["item", "publish", "n", "--id", "1", "--as", "bot@localhost"];
     let published = run_with(&served, &published, "<x xmlns='urn:x'>one</x>\n").await;
     assert_eq!((published.code, published.out.as_str()), (0, "1\n"));
     let no_xml = refused(&served, &["item", "publish", "n", "--payload", "text"], 1).await;
     assert!(no_xml.contains("one element with a namespace"), "{no_xml}");
-    said(&served, &["announce", "n", "It ends on Friday."]).await;
-    said(&served, &["item", "retract", "n", "1", "--notify"]).await;
-    let mut told = String::new();
-    while !told.contains("<retract") {
-        told.push_str(&shown(&served.link.receive().await.unwrap()));
+    exec(&served, &["announce", "n", "It ends on Friday."]).await;
+    exec(&served, &["item", "retract", "n", "1", "--notify"]).await;
+    let mut received = String::new();
+    while !received.contains("<retract") {
+        received.push_str(&shown(&served.link.receive().await.unwrap()));
     }
     for part in ["<body>It ends on Friday.</body>", "<item id='1'>", ">one</x>"] {
-        assert!(told.contains(part), "{told}");
+        assert!(received.contains(part), "{received}");
     }
     for id in ["2", "3", "4"] {
-        said(&served, &["item", "publish", "n", "--id", id, "--payload", "<x xmlns='urn:x'/>"])
+        exec(&served, &["item", "publish", "n", "--id", id, "--payload", "<x xmlns='urn:x'/>"])
             .await;
     }
     let newest = listed(&served, &["item", "list", "n", "-n", "2"]).await;
@@ -130,7 +130,7 @@ async fn items_and_announcements_reach_subscribers() {
     // Entities that manage the node see the publisher, although the items of the node show none.
     assert_eq!(newest[0]["publisher"], "pubsub.localhost");
     assert_eq!(
-        said(&served, &["item", "retract", "n", "--older-than-days", "0"]).await,
+        exec(&served, &["item", "retract", "n", "--older-than-days", "0"]).await,
         "retracted: 3\n"
     );
     assert!(refused(&served, &["item", "retract", "n", "2"], 1).await.contains("no such item"));
@@ -141,10 +141,10 @@ async fn items_and_announcements_reach_subscribers() {
 #[tokio::test]
 async fn item_list_with_ids_in_uid_form_is_complete() {
     let mut served = ServiceProcess::start(&[("LIMITS_MAX_REPLY_BYTES", "2000")], &[]).await;
-    said(&served, &["node", "create", "n", "--set", "publish_model=open"]).await;
+    exec(&served, &["node", "create", "n", "--set", "publish_model=open"]).await;
     let payload = format!("<x xmlns='urn:x'>{}</x>", "y".repeat(600));
     for id in ["1", "2"] {
-        said(&served, &["item", "publish", "n", "--id", id, "--payload", &payload]).await;
+        exec(&served, &["item", "publish", "n", "--id", id, "--payload", &payload]).await;
     }
     let items = "<pubsub xmlns='http://jabber.org/protocol/pubsub'><items node='n' max_items='1'/></pubsub>";
     let answer = shown(&served.ask(READER, "get", items).await);
@@ -153,7 +153,7 @@ async fn item_list_with_ids_in_uid_form_is_complete() {
     let mut expected = vec!["2".to_owned(), "1".to_owned()];
     for sequence in (1..10).rev() {
         let id = format!("{epoch}-{sequence}");
-        said(&served, &["item", "publish", "n", "--id", &id, "--payload", &payload]).await;
+        exec(&served, &["item", "publish", "n", "--id", &id, "--payload", &payload]).await;
         expected.insert(0, id);
     }
     let all = listed(&served, &["item", "list", "n"]).await;
@@ -165,10 +165,10 @@ async fn item_list_with_ids_in_uid_form_is_complete() {
 async fn affiliations_and_subscriptions_are_administered_from_the_command_line() {
     let mut served = ServiceProcess::start(&[], &[]).await;
     let create = ["node", "create", "n", "--as", "owner@localhost", "-s", "access_model=authorize"];
-    said(&served, &create).await;
-    said(&served, &["affiliation", "set", "n", "publisher", "a@localhost", "b@localhost"]).await;
+    exec(&served, &create).await;
+    exec(&served, &["affiliation", "set", "n", "publisher", "a@localhost", "b@localhost"]).await;
     assert_eq!(
-        said(&served, &["affiliation", "list", "n"]).await,
+        exec(&served, &["affiliation", "list", "n"]).await,
         "JID              AFFILIATION\n\
          a@localhost      publisher\n\
          b@localhost      publisher\n\
@@ -187,11 +187,11 @@ async fn affiliations_and_subscriptions_are_administered_from_the_command_line()
     }
     assert_eq!(listed(&served, &["subscription", "pending", "n"]).await.len(), 2);
     assert_eq!(
-        said(&served, &["subscription", "approve", "n", "c@localhost"]).await,
+        exec(&served, &["subscription", "approve", "n", "c@localhost"]).await,
         "approved: 1\n"
     );
     assert_eq!(
-        said(&served, &["subscription", "refuse", "n", "d@localhost"]).await,
+        exec(&served, &["subscription", "refuse", "n", "d@localhost"]).await,
         "refused: 1\n"
     );
     // Approvals without a pending subscription of exactly this JID are rejected.
@@ -213,15 +213,15 @@ async fn affiliations_and_subscriptions_are_administered_from_the_command_line()
         "gjallar: the running service says: not ended: e@localhost has no subscription, but e@localhost/desk has one\n"
     );
     let set = ["subscription", "set", "n", "none", "e@localhost", "e@localhost/desk"];
-    assert_eq!(said(&served, &set).await, "set: 2\n");
+    assert_eq!(exec(&served, &set).await, "set: 2\n");
     for jid in ["f@localhost", "x@localhost"] {
-        assert_eq!(said(&served, &["subscription", "set", "n", "none", jid]).await, "set: 1\n");
+        assert_eq!(exec(&served, &["subscription", "set", "n", "none", jid]).await, "set: 1\n");
     }
-    let there = json!({ "jid": "c@localhost", "subid": null, "subscription": "subscribed" });
-    assert_eq!(listed(&served, &["subscription", "list", "n"]).await, [there]);
+    let expected = json!({ "jid": "c@localhost", "subid": null, "subscription": "subscribed" });
+    assert_eq!(listed(&served, &["subscription", "list", "n"]).await, [expected]);
     assert_eq!(listed(&served, &["subscription", "pending", "n"]).await, Vec::<Value>::new());
 
-    said(
+    exec(
         &served,
         &[
             "item",
@@ -238,25 +238,25 @@ async fn affiliations_and_subscriptions_are_administered_from_the_command_line()
     .await;
     let entity = &listed(&served, &["entity", "show", "a@localhost"]).await[0];
     assert_eq!(entity["affiliations"], json!([{ "node": "n", "affiliation": "publisher" }]));
-    let export = said(&served, &["entity", "export", "a@localhost"]).await;
+    let export = exec(&served, &["entity", "export", "a@localhost"]).await;
     let lines: Vec<Value> =
         export.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     assert_eq!(lines[0]["entity"]["jid"], "a@localhost");
     assert_eq!((&lines[1]["node"], &lines[1]["item"]), (&json!("n"), &json!("1")));
-    let erased = said(&served, &["entity", "erase", "a@localhost", "--yes"]).await;
+    let erased = exec(&served, &["entity", "erase", "a@localhost", "--yes"]).await;
     assert_eq!(erased, "erased: 0 nodes, 1 affiliations, 0 subscriptions, 1 items\n");
-    assert!(!said(&served, &["affiliation", "list", "n"]).await.contains("a@localhost"));
+    assert!(!exec(&served, &["affiliation", "list", "n"]).await.contains("a@localhost"));
 }
 
 #[tokio::test]
 async fn repeated_fields_make_a_list_and_are_refused_for_a_single_value() {
     let served = ServiceProcess::start(&[], &[]).await;
     let contacts = ["-s", "contact=a@localhost", "--set", "pubsub#contact=b@localhost"];
-    said(&served, &[&["node", "create", "n"][..], &contacts].concat()).await;
+    exec(&served, &[&["node", "create", "n"][..], &contacts].concat()).await;
     let configure = ["node", "configure", "n"];
     let groups =
         ["roster_groups_allowed=Friends", "title=T", "roster_groups_allowed=Work, at home"];
-    said(&served, &[&configure[..], &groups].concat()).await;
+    exec(&served, &[&configure[..], &groups].concat()).await;
     let single = ["title=U", "roster_groups_allowed=Family", "pubsub#title=V"];
     let error = "gjallar: pubsub#title: only one value is accepted\n";
     assert_eq!(refused(&served, &[&configure[..], &single].concat(), 2).await, error);
@@ -280,7 +280,7 @@ async fn refusals_at_limits_are_counted() {
         ("ADMINS", "admin@localhost"),
     ];
     let mut served = ServiceProcess::start(&limits, &[]).await;
-    said(&served, &["node", "create", "n", "--as", "owner@localhost"]).await;
+    exec(&served, &["node", "create", "n", "--as", "owner@localhost"]).await;
     served.granted(READER, &format!("<subscribe node='n' jid='{READER}'/>")).await;
     refused(&served, &["node", "create", "m"], 1).await;
     let members = ["affiliation", "set", "n", "member", "b@localhost", "c@localhost"];
@@ -330,19 +330,19 @@ async fn run_command(served: &mut ServiceProcess, command: &str, forms: &[&str])
 async fn an_entity_is_exported_with_its_options_and_erased_from_configurations() {
     let mut served = ServiceProcess::start(&[], &[]).await;
     for node in ["n", "m"] {
-        said(&served, &["node", "create", node, "--as", "owner@localhost"]).await;
-        said(&served, &["affiliation", "set", node, "owner", "a@localhost"]).await;
+        exec(&served, &["node", "create", node, "--as", "owner@localhost"]).await;
+        exec(&served, &["affiliation", "set", node, "owner", "a@localhost"]).await;
     }
     let configure = ["node", "configure", "n", "title=T", "--as", "a@localhost"];
-    said(&served, &configure).await;
+    exec(&served, &configure).await;
     let contact = "contact=a@localhost\nb@localhost";
-    said(&served, &["node", "configure", "m", contact, "--as", "owner@localhost"]).await;
+    exec(&served, &["node", "configure", "m", contact, "--as", "owner@localhost"]).await;
     let fields = "<field var='pubsub#deliver'><value>0</value></field>\
                   <field var='x-gjallar#keyword'><value>secret hobby</value></field>";
     let form = format!("<x xmlns='jabber:x:data' type='submit'>{fields}</x>");
     let subscribe = "<subscribe node='n' jid='a@localhost'/>";
     served.granted("a@localhost/x", &format!("{subscribe}<options>{form}</options>")).await;
-    let export = said(&served, &["entity", "export", "a@localhost"]).await;
+    let export = exec(&served, &["entity", "export", "a@localhost"]).await;
     let exported: Value = serde_json::from_str(export.lines().next().unwrap()).unwrap();
     let options = json!({ "pubsub#deliver": "false", "x-gjallar#keyword": "secret hobby" });
     assert_eq!(
@@ -362,7 +362,7 @@ async fn an_entity_is_exported_with_its_options_and_erased_from_configurations()
         nodes.join("\n")
     };
     assert_eq!(nodes().await.matches("a@localhost").count(), 2);
-    said(&served, &["entity", "erase", "a@localhost", "--yes"]).await;
+    exec(&served, &["entity", "erase", "a@localhost", "--yes"]).await;
     let nodes = nodes().await;
     assert!(!nodes.contains("a@localhost") && nodes.contains("b@localhost"), "{nodes}");
 }
@@ -370,17 +370,17 @@ async fn an_entity_is_exported_with_its_options_and_erased_from_configurations()
 #[tokio::test]
 async fn stats_and_top_show_the_running_service() {
     let served = ServiceProcess::start(&[], &[]).await;
-    said(&served, &["node", "create", "n"]).await;
+    exec(&served, &["node", "create", "n"]).await;
     let statistics = listed(&served, &["stats"]).await;
     assert!(statistics.contains(&json!({
         "name": "nodes", "value": 1, "meaning": "Nodes of the service",
     })));
-    let text = said(&served, &["stats"]).await;
+    let text = exec(&served, &["stats"]).await;
     assert!(text.contains("# EOF"), "{text}");
-    let watch = async { said(&served, &["top", "-n", "2", "--json"]).await };
+    let watch = async { exec(&served, &["top", "-n", "2", "--json"]).await };
     let publish = async {
         for _ in 0..20 {
-            said(&served, &["item", "publish", "n", "--payload", "<x xmlns='urn:x'/>"]).await;
+            exec(&served, &["item", "publish", "n", "--payload", "<x xmlns='urn:x'/>"]).await;
         }
     };
     let (watched, ()) = tokio::join!(watch, publish);
@@ -390,7 +390,7 @@ async fn stats_and_top_show_the_running_service() {
     assert_eq!(watched[0]["figures"]["link_up"], 1);
     let busy = watched.iter().flat_map(|second| second["busiest"].as_array().unwrap());
     assert!(busy.into_iter().any(|node| node["node"] == "n"), "{watched:?}");
-    let page = said(&served, &["top", "-n", "1"]).await;
+    let page = exec(&served, &["top", "-n", "1"]).await;
     assert!(page.contains("link connected · nodes 1 · backlog"), "{page}");
 }
 
@@ -401,19 +401,19 @@ async fn changes_of_owners_and_administrators_are_audited() {
         ServiceProcess::start(&[("LOG_FORMAT", "json"), ("ADMINS", "admin@localhost")], &[]).await;
     let owner = "owner@localhost/desk";
     served.granted(owner, "<create node='n'/>").await;
-    said(&served, &["node", "configure", "n", "title=T", "--as", "admin@localhost"]).await;
-    said(&served, &["affiliation", "set", "n", "publisher", "bot@localhost"]).await;
+    exec(&served, &["node", "configure", "n", "title=T", "--as", "admin@localhost"]).await;
+    exec(&served, &["affiliation", "set", "n", "publisher", "bot@localhost"]).await;
     served.granted(READER, &format!("<subscribe node='n' jid='{READER}'/>")).await;
     served.publish("bot@localhost", "n", "1").await;
     let form = "<x xmlns='jabber:x:data' type='submit'><field var='pubsub#deliver'><value>0</value></field></x>";
     let options = format!("<options node='n' jid='{READER}'>{form}</options>");
     served.granted("admin@localhost", &options).await;
-    said(&served, &["subscription", "set", "n", "none", READER]).await;
-    said(&served, &["item", "publish", "n", "--id", "2", "--payload", "<x xmlns='urn:x'/>"]).await;
-    said(&served, &["announce", "n", "It ends."]).await;
-    said(&served, &["item", "retract", "n", "1"]).await;
-    said(&served, &["node", "purge", "n", "--yes"]).await;
-    said(&served, &["node", "delete", "n", "--yes", "--redirect", "xmpp:else"]).await;
+    exec(&served, &["subscription", "set", "n", "none", READER]).await;
+    exec(&served, &["item", "publish", "n", "--id", "2", "--payload", "<x xmlns='urn:x'/>"]).await;
+    exec(&served, &["announce", "n", "It ends."]).await;
+    exec(&served, &["item", "retract", "n", "1"]).await;
+    exec(&served, &["node", "purge", "n", "--yes"]).await;
+    exec(&served, &["node", "delete", "n", "--yes", "--redirect", "xmpp:else"]).await;
     let log = served.log();
     let lines = log.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
     let mut requests = Vec::new();

@@ -22,8 +22,8 @@ fn gjallar(arguments: &[&str], variables: &[(&str, &str)]) -> Command {
 
 fn run(arguments: &[&str], variables: &[(&str, &str)]) -> (i32, String) {
     let Output { status, stdout, stderr } = gjallar(arguments, variables).output().unwrap();
-    let said = [stdout, stderr].concat();
-    (status.code().unwrap(), String::from_utf8(said).unwrap())
+    let output = [stdout, stderr].concat();
+    (status.code().unwrap(), String::from_utf8(output).unwrap())
 }
 
 /// Process that is killed when the test ends, and its log.
@@ -103,8 +103,8 @@ fn help_lists_commands_variables_and_exit_codes() {
 #[test]
 fn check_config_names_the_invalid_key() {
     let good = [("GJALLAR_JID", "pubsub.localhost"), ("GJALLAR_SECRET", "s"), ("HOME", "/tmp")];
-    let (code, said) = run(&["check-config"], &good);
-    assert_eq!((code, said.as_str()), (0, "the configuration is in order\n"));
+    let (code, output) = run(&["check-config"], &good);
+    assert_eq!((code, output.as_str()), (0, "the configuration is in order\n"));
     for (variable, expected) in [
         (("GJALLAR_JID", "a@b"), "jid: \"a@b\" is not a domain"),
         (("GJALLAR_SERVER", "nowhere"), "server: \"nowhere\" is not host:port"),
@@ -121,17 +121,17 @@ fn check_config_names_the_invalid_key() {
         (("GJALLAR_UNHEARD_OF", "x"), "GJALLAR_UNHEARD_OF: unknown key"),
         (("GJALLAR_CONFIG", "/nowhere.toml"), "/nowhere.toml: No such file"),
     ] {
-        let (code, said) = run(&["check-config"], &[good.as_slice(), &[variable]].concat());
-        assert_eq!(code, 2, "{said}");
-        assert!(said.contains(expected), "{said} is not {expected}");
-        assert!(!said.contains("panicked"));
+        let (code, output) = run(&["check-config"], &[good.as_slice(), &[variable]].concat());
+        assert_eq!(code, 2, "{output}");
+        assert!(output.contains(expected), "{output} is not {expected}");
+        assert!(!output.contains("panicked"));
     }
     let shipped = Path::new(env!("CARGO_MANIFEST_DIR")).join("config/gjallar.toml");
-    let (code, said) = run(&["check-config", "--config", shipped.to_str().unwrap()], &good);
-    assert_eq!(code, 0, "{said}");
-    let (code, said) = run(&["serve"], &[("HOME", "/tmp")]);
+    let (code, output) = run(&["check-config", "--config", shipped.to_str().unwrap()], &good);
+    assert_eq!(code, 0, "{output}");
+    let (code, output) = run(&["serve"], &[("HOME", "/tmp")]);
     assert_eq!(code, 2);
-    assert!(said.contains("jid: not set"), "{said}");
+    assert!(output.contains("jid: not set"), "{output}");
 }
 
 #[test]
@@ -239,8 +239,8 @@ async fn acknowledged_changes_survive_kill_9() {
         .await;
         let answer = link.receive().await.unwrap();
         let items = answer.children().next().unwrap().children().next().unwrap();
-        let there: Vec<_> = items.children().map(|item| item.attr("id").unwrap()).collect();
-        assert_eq!(there, expected);
+        let stored: Vec<_> = items.children().map(|item| item.attr("id").unwrap()).collect();
+        assert_eq!(stored, expected);
         running.0.kill().unwrap();
     }
 }
@@ -252,18 +252,18 @@ fn a_stopped_store_is_checked_exported_and_imported() {
     let store = format!("sled:{}", folder.path().join("store").display());
     let with_store = |command: &str| run(&[command, "--store", &store], &[]);
     for command in ["check", "export"] {
-        let (code, said) = with_store(command);
-        assert_eq!(code, 3, "{said}");
-        assert!(said.contains("no store is there"), "{said}");
+        let (code, output) = with_store(command);
+        assert_eq!(code, 3, "{output}");
+        assert!(output.contains("no store is there"), "{output}");
     }
     let archive = std::fs::File::open(&fixture).unwrap();
     let import = gjallar(&["import", "--same-epoch", "--store", &store], &[])
         .stdin(archive)
         .output()
         .unwrap();
-    let said = String::from_utf8(import.stderr).unwrap();
-    assert_eq!(import.status.code(), Some(0), "{said}");
-    assert_eq!(said, "read 1 nodes, 1 subscriptions, 3 items, 5 events that are owed\n");
+    let output = String::from_utf8(import.stderr).unwrap();
+    assert_eq!(import.status.code(), Some(0), "{output}");
+    assert_eq!(output, "read 1 nodes, 1 subscriptions, 3 items, 5 events that are owed\n");
     let export = gjallar(&["export", "--store", &store], &[]).output().unwrap();
     assert_eq!(export.stdout, std::fs::read(&fixture).unwrap());
     assert_eq!(with_store("check"), (0, "the store is in order\n".into()));
@@ -274,8 +274,8 @@ fn a_stopped_store_is_checked_exported_and_imported() {
     let marker = folder.path().join("store/gjallar.store");
     let content = std::fs::read_to_string(&marker).unwrap();
     std::fs::write(&marker, content.replace("ready", "reads")).unwrap();
-    let (code, said) = with_store("check");
-    assert_eq!(code, 3, "{said}");
+    let (code, output) = with_store("check");
+    assert_eq!(code, 3, "{output}");
 }
 
 /// The same export while the service runs and receives publishes.
@@ -336,10 +336,10 @@ async fn running_service_is_checked_and_exported_from_a_snapshot() {
     running.terminate();
     drop(link);
     assert_eq!(running.ended().0, 0);
-    let (code, said) =
+    let (code, output) =
         run(&["stats", "--store", &format!("sled:{}", folder.path().display())], &[]);
     assert_eq!(code, 1);
-    assert!(said.contains("no running service answers at"), "{said}");
+    assert!(output.contains("no running service answers at"), "{output}");
 }
 
 #[tokio::test]
@@ -347,7 +347,7 @@ async fn sigterm_repeats_no_notifications() {
     let folder = tempfile::tempdir().unwrap();
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let port = listener.local_addr().unwrap().port();
-    let mut heard = Vec::new();
+    let mut sequences = Vec::new();
     for round in 0..3 {
         let running = Running::serve(port, folder.path(), &[]);
         let mut link = ServerStream::accept(&listener).await;
@@ -366,7 +366,7 @@ async fn sigterm_repeats_no_notifications() {
         let mut answers = 0;
         let mut stopping = false;
         while let Some(stanza) = link.receive().await {
-            heard.extend(stanza.get_child("stanza-id", "urn:xmpp:sid:0").map(|place| {
+            sequences.extend(stanza.get_child("stanza-id", "urn:xmpp:sid:0").map(|place| {
                 place.attr("id").unwrap().split_once('-').unwrap().1.parse::<u64>().unwrap()
             }));
             answers += usize::from(stanza.name() == "iq");
@@ -377,7 +377,7 @@ async fn sigterm_repeats_no_notifications() {
         }
         assert_eq!(running.ended().0, 0);
     }
-    assert_eq!(heard, (1..=150).collect::<Vec<_>>());
+    assert_eq!(sequences, (1..=150).collect::<Vec<_>>());
 }
 
 /// More notifications are queued at the stop than the server accepts in time: accepted ones are not
@@ -404,11 +404,11 @@ async fn stop_during_a_large_backlog_repeats_no_notifications() {
     while served.stat("log_backlog_entries").await > 0 {
         served.ask("owner@localhost", "get", "<ping xmlns='urn:xmpp:ping'/>").await;
     }
-    let told = |stanza: &minidom::Element| {
-        let place = stanza.get_child("stanza-id", "urn:xmpp:sid:0").unwrap();
-        (stanza.attr("to").unwrap().to_owned(), place.attr("id").unwrap().to_owned())
+    let delivered = |stanza: &minidom::Element| {
+        let stanza_id = stanza.get_child("stanza-id", "urn:xmpp:sid:0").unwrap();
+        (stanza.attr("to").unwrap().to_owned(), stanza_id.attr("id").unwrap().to_owned())
     };
-    let all: std::collections::BTreeSet<_> = served.messages.iter().map(told).collect();
+    let all: std::collections::BTreeSet<_> = served.messages.iter().map(delivered).collect();
     assert_eq!((all.len(), served.messages.len()), (20_000, 20_000));
 }
 

@@ -412,9 +412,9 @@ async fn oversized_reply_to_a_change_is_shortened() {
     // The error repeats the beginning of the request without its entries.
     let repeated = answer.get_child("pubsub", OWNER_NS).unwrap().children().next().unwrap();
     assert_eq!(repeated.children().count(), 0);
-    let there = component.owner(OWNER, "get", "<subscriptions node='n'/>").await;
+    let stored = component.owner(OWNER, "get", "<subscriptions node='n'/>").await;
     assert_eq!(
-        there.get_child("pubsub", OWNER_NS).unwrap().children().next().unwrap().children().count(),
+        stored.get_child("pubsub", OWNER_NS).unwrap().children().next().unwrap().children().count(),
         1
     );
 }

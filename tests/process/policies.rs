@@ -117,12 +117,12 @@ async fn max_nodes_limits_the_nodes_of_a_pattern() {
 
 #[tokio::test]
 async fn forced_values_are_fixed_and_defaults_are_not() {
-    let both = PolicyConfig {
+    let policy = PolicyConfig {
         default: fields(&[("title", "Nameless"), ("max_items", "3")]),
         forced: fields(&[("access_model", "whitelist")]),
         ..policy("private/*")
     };
-    let mut component = component_with_policies(vec![both]).await;
+    let mut component = component_with_policies(vec![policy]).await;
     component.create(USER, "private/1", &[("title", "Mine")]).await;
     component.create(USER, "else", &[]).await;
     let of = |node: &str| format!("<configure node='{node}'/>");

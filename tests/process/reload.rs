@@ -118,13 +118,13 @@ async fn sighup_reloads_the_file_and_logs_changes_or_errors() {
     service.hang_up();
     service.has_logged_event("config_reloaded").await;
     let log = service.log();
-    for said in [
+    for line in [
         "event=\"config_key_changed\" key=\"limits.max_items\" before=\"5\" after=\"6\"",
         "event=\"config_key_changed\" key=\"log\"",
         "event=\"config_key_changed\" key=\"policies\"",
         "event=\"config_key_needs_restart\" key=\"store_cache_mib\"",
     ] {
-        assert!(log.contains(said), "{said}: {log}");
+        assert!(log.contains(line), "{line}: {log}");
     }
     service.granted(USER, "<create node='n'/>").await;
     write("[limits]\nmax_items = 'many'\n");

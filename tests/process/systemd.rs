@@ -11,17 +11,17 @@ async fn systemd_is_notified_of_ready_watchdog_and_stopping() {
     let systemd = tokio::net::UnixDatagram::bind(&path).unwrap();
     let variables = [("NOTIFY_SOCKET", path.to_str().unwrap()), ("WATCHDOG_USEC", "300000")];
     let mut service = ServiceProcess::start(&[], &variables).await;
-    let heard = async || {
+    let next_state = async || {
         let mut buffer = [0; 256];
-        let heard = tokio::time::timeout(Duration::from_secs(30), systemd.recv(&mut buffer));
-        let len = heard.await.expect("silence").unwrap();
+        let received = tokio::time::timeout(Duration::from_secs(30), systemd.recv(&mut buffer));
+        let len = received.await.expect("silence").unwrap();
         String::from_utf8(buffer[..len].to_vec()).unwrap().trim_end().to_owned()
     };
-    assert_eq!(heard().await, "READY=1");
+    assert_eq!(next_state().await, "READY=1");
     for _ in 0..4 {
-        assert_eq!(heard().await, "WATCHDOG=1");
+        assert_eq!(next_state().await, "WATCHDOG=1");
     }
     service.terminate();
-    while heard().await != "STOPPING=1" {}
+    while next_state().await != "STOPPING=1" {}
     service.restart().await;
 }

@@ -119,8 +119,11 @@ async fn exported(store: &dyn Store) -> (String, ArchiveSummary) {
 }
 
 async fn pending_entries(store: &dyn Store) -> Vec<String> {
-    let owed = store.poll(None).await.unwrap();
-    owed.iter().map(|owed| format!("{:?} {:?}", owed.notification, owed.recipients)).collect()
+    let pending_entries = store.poll(None).await.unwrap();
+    pending_entries
+        .iter()
+        .map(|entry| format!("{:?} {:?}", entry.notification, entry.recipients))
+        .collect()
 }
 
 #[tokio::test]
@@ -137,12 +140,12 @@ async fn export_and_import_preserve_a_store() {
     for (name, owner) in
         [("a", OWNER), ("approved", OWNER), ("gone", OWNER), ("handed over", "other@x")]
     {
-        let there = copy.node(&node(name)).await.unwrap();
-        let responsible = there.as_ref().and_then(Node::responsible_owner);
+        let stored = copy.node(&node(name)).await.unwrap();
+        let responsible = stored.as_ref().and_then(Node::responsible_owner);
         assert_eq!(responsible, Some(&jid(owner).to_bare()));
-        let roster_owner = there.as_ref().and_then(Node::roster_owner);
+        let roster_owner = stored.as_ref().and_then(Node::roster_owner);
         assert_eq!(roster_owner, responsible);
-        assert_eq!(there, fixture.store.node(&node(name)).await.unwrap());
+        assert_eq!(stored, fixture.store.node(&node(name)).await.unwrap());
     }
     let former = copy.former_nodes().await.unwrap();
     assert_eq!(former, fixture.store.former_nodes().await.unwrap());
@@ -316,11 +319,11 @@ async fn a_banned_resource_gets_no_events_of_a_deleted_node_from_an_archive() {
         let copy = open(folder.path());
         let read = import(&*copy, &mut text.as_bytes(), epochs).await.unwrap();
         assert_eq!(read.events, summary.events);
-        let owed = copy.poll(None).await.unwrap();
-        let mut published = owed
+        let pending_entries = copy.poll(None).await.unwrap();
+        let mut published = pending_entries
             .iter()
-            .filter(|owed| matches!(owed.notification.event, Event::Published(_)))
-            .flat_map(|owed| owed.recipients.iter());
+            .filter(|entry| matches!(entry.notification.event, Event::Published(_)))
+            .flat_map(|entry| entry.recipients.iter());
         assert_eq!(published.next(), Some(&jid("reader@x/phone")));
         assert_eq!(published.next(), None);
     }
@@ -388,12 +391,16 @@ async fn restored_stores_have_new_epochs() {
     let (text, _) = exported(&*fixture.store).await;
     let epoch = async |store: &dyn Store| store.node(&node("a")).await.unwrap().unwrap().epoch;
     let pending = async |store: &dyn Store| {
-        let owed = store.poll(None).await.unwrap();
-        let entry = |owed: &gjallar::store::Owed| {
-            let notification = &owed.notification;
-            (notification.node.to_string(), notification.event_id.sequence, owed.recipients.clone())
+        let pending_entries = store.poll(None).await.unwrap();
+        let summary = |entry: &gjallar::store::Owed| {
+            let notification = &entry.notification;
+            (
+                notification.node.to_string(),
+                notification.event_id.sequence,
+                entry.recipients.clone(),
+            )
         };
-        owed.iter().map(entry).collect::<Vec<_>>()
+        pending_entries.iter().map(summary).collect::<Vec<_>>()
     };
     let before = epoch(&*fixture.store).await;
     let fresh = CountingIds::default();
@@ -416,10 +423,15 @@ async fn restored_stores_have_new_epochs() {
     assert_ne!(epoch(&*store).await, before);
     assert_eq!(store.check().await.unwrap(), Vec::<String>::new());
     assert_eq!(pending(&*store).await, expected);
-    let of_a = |owed: &gjallar::store::Owed| owed.notification.node == node("a");
-    let owed = store.poll(None).await.unwrap();
+    let of_a = |entry: &gjallar::store::Owed| entry.notification.node == node("a");
+    let pending_entries = store.poll(None).await.unwrap();
     let now = epoch(&*store).await;
-    assert!(owed.iter().filter(|owed| of_a(owed)).all(|o| o.notification.event_id.epoch == now));
+    assert!(
+        pending_entries
+            .iter()
+            .filter(|entry| of_a(entry))
+            .all(|o| o.notification.event_id.epoch == now)
+    );
 }
 
 type Edit<'a> = &'a dyn Fn(&mut Value);

@@ -49,15 +49,15 @@ impl Busy {
         let publishing = tokio::spawn(async move {
             let xml = format!("<x xmlns='urn:x'>{}</x>", "y".repeat(3_000));
             for batch in 0..PUBLISHES / AT_ONCE {
-                let mut settling = Vec::new();
+                let mut commits = Vec::new();
                 for number in batch * AT_ONCE..(batch + 1) * AT_ONCE {
                     let name = if number % 2 == 0 { number.to_string() } else { "r".into() };
                     let begun = fixture.begin_to_publish_xml(publisher, "n", &name, &xml).await;
-                    settling.push(begun);
+                    commits.push(begun);
                     published.store(number, Ordering::Relaxed);
                 }
-                for settled in settling {
-                    settled.await.unwrap();
+                for commit in commits {
+                    commit.await.unwrap();
                 }
             }
         });

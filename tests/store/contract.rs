@@ -916,9 +916,9 @@ async fn list_with_a_corrupt_record_quarantines_its_node_and_shows_the_others() 
         let everywhere = OwnSubscriptions { node: None };
         let subscribed = fixture.service.own_subscriptions(&owner, &everywhere).await.unwrap();
         assert_eq!(subscribed.len(), if table == b"A" { 2 } else { 1 });
-        let there = OwnSubscriptions { node: Some(node("a")) };
-        let there = fixture.service.own_subscriptions(&owner, &there).await;
-        assert!(matches!(there, Err(Error::Quarantined)));
+        let at_node = OwnSubscriptions { node: Some(node("a")) };
+        let at_node = fixture.service.own_subscriptions(&owner, &at_node).await;
+        assert!(matches!(at_node, Err(Error::Quarantined)));
         assert_eq!(nodes().await, 1);
         assert!(matches!(fixture.items(OWNER, "a").await, Err(Error::Quarantined)));
         assert!(fixture.service.stats().contains("gjallar_nodes_quarantined_total 1\n"));

@@ -47,15 +47,15 @@ impl RestartableService {
         self.fixture.as_ref().unwrap()
     }
 
-    async fn owed(&self) -> Vec<Owed> {
+    async fn pending(&self) -> Vec<Owed> {
         self.fixture().store.poll(None).await.unwrap()
     }
 
     /// Restarts the service; returns the pending entries with their recipients.
-    async fn told_after_restart(&mut self) -> Vec<String> {
+    async fn entries_after_restart(&mut self) -> Vec<String> {
         self.restart().await;
-        let shown = |owed: &Owed| {
-            let what = match &owed.notification.event {
+        let shown = |entry: &Owed| {
+            let what = match &entry.notification.event {
                 Event::Published(items) => format!("item {}", items[0].id),
                 Event::Retracted(ids) => format!("retract {}", ids[0]),
                 Event::Announced(_) => "announcement".into(),
@@ -67,17 +67,17 @@ impl RestartableService {
                 Event::Subscription { .. } => "subscription".into(),
             };
             let to: Vec<_> =
-                owed.recipients.iter().map(|jid| jid.node().unwrap().as_str()).collect();
+                entry.recipients.iter().map(|jid| jid.node().unwrap().as_str()).collect();
             format!("{what} to {}", to.join(" "))
         };
-        let owed = self.owed().await;
+        let pending = self.pending().await;
         // The service loads the same entries.
-        assert_eq!(self.fixture().drain_log().len(), owed.len());
-        owed.iter().map(shown).collect()
+        assert_eq!(self.fixture().drain_log().len(), pending.len());
+        pending.iter().map(shown).collect()
     }
 
-    async fn forget(&self, debts: &[&Owed]) {
-        let debts = debts.iter().map(|owed| owed.debt).collect();
+    async fn acknowledge(&self, debts: &[&Owed]) {
+        let debts = debts.iter().map(|entry| entry.debt).collect();
         self.fixture().store.acknowledge(Told { debts, partly: Vec::new() }).await.unwrap();
     }
 
@@ -118,8 +118,8 @@ async fn event_goes_to_subscribers_at_its_commit_that_are_still_subscribed() {
         "item 2 to c late",
         "item 2 to a",
     ];
-    assert_eq!(process.told_after_restart().await, expected);
-    assert_eq!(process.told_after_restart().await, expected);
+    assert_eq!(process.entries_after_restart().await, expected);
+    assert_eq!(process.entries_after_restart().await, expected);
 }
 
 #[tokio::test]
@@ -143,7 +143,7 @@ async fn log_entries_outlive_eviction_retraction_and_purge() {
         "item 4 to a",
         "purge to a",
     ];
-    assert_eq!(process.told_after_restart().await, expected);
+    assert_eq!(process.entries_after_restart().await, expected);
 }
 
 #[tokio::test]
@@ -156,10 +156,10 @@ async fn deletion_is_delivered_and_then_the_node_is_collected() {
     fixture.subscribe("new@x", "n").await.unwrap();
     fixture.publish(OWNER, "n", "1").await.unwrap();
     let expected = ["item old to a b", "delete to a b", "item 1 to new"];
-    assert_eq!(process.told_after_restart().await, expected);
-    let owed = process.owed().await;
-    process.forget(&[&owed[0], &owed[1], &owed[2]]).await;
-    assert!(process.told_after_restart().await.is_empty());
+    assert_eq!(process.entries_after_restart().await, expected);
+    let pending = process.pending().await;
+    process.acknowledge(&[&pending[0], &pending[1], &pending[2]]).await;
+    assert!(process.entries_after_restart().await.is_empty());
     // N, n, q; owner and subscription, each with its index; item and its name.
     assert_eq!(process.rows().await, 3 + 2 + 2 + 2);
 }
@@ -171,9 +171,9 @@ async fn deleted_node_entries_drain_without_notify_delete() {
     fixture.configure(OWNER, "n", ConfigField::NotifyDelete(false)).await.unwrap();
     fixture.publish(OWNER, "n", "1").await.unwrap();
     fixture.delete(OWNER, "n").await.unwrap();
-    assert_eq!(process.told_after_restart().await, ["item 1 to a"]);
-    let owed = process.owed().await;
-    process.forget(&[&owed[0]]).await;
+    assert_eq!(process.entries_after_restart().await, ["item 1 to a"]);
+    let pending = process.pending().await;
+    process.acknowledge(&[&pending[0]]).await;
     // F, f: the record of the former node.
     assert_eq!(process.rows().await, 2);
 }
@@ -183,10 +183,10 @@ async fn a_partly_acknowledged_audience_gets_the_rest() {
     let mut process = with_readers(&["a", "b", "c", "d"]).await;
     process.fixture().publish(OWNER, "n", "1").await.unwrap();
     process.fixture().publish(OWNER, "n", "2").await.unwrap();
-    let debt = process.owed().await[0].debt;
+    let debt = process.pending().await[0].debt;
     let partly = Told { debts: Vec::new(), partly: vec![(debt, jid("b@x"))] };
     process.fixture().store.acknowledge(partly).await.unwrap();
-    assert_eq!(process.told_after_restart().await, ["item 1 to c d", "item 2 to a b c d"]);
+    assert_eq!(process.entries_after_restart().await, ["item 1 to c d", "item 2 to a b c d"]);
 }
 
 /// Cursors within entries are recorded exactly as long as other entries are pending.
@@ -196,16 +196,16 @@ async fn partly_sent_entries_stay_recorded_beside_other_entries() {
     for item in ["1", "2", "3"] {
         process.fixture().publish(OWNER, "n", item).await.unwrap();
     }
-    let owed = process.owed().await;
+    let pending = process.pending().await;
     for (event, last) in [(0, "b@x"), (1, "a@x"), (0, "c@x")] {
-        let partly = Told { debts: Vec::new(), partly: vec![(owed[event].debt, jid(last))] };
+        let partly = Told { debts: Vec::new(), partly: vec![(pending[event].debt, jid(last))] };
         process.fixture().store.acknowledge(partly).await.unwrap();
     }
     let expected = ["item 1 to d", "item 2 to b c d", "item 3 to a b c d"];
-    assert_eq!(process.told_after_restart().await, expected);
-    process.forget(&[&owed[0]]).await;
-    assert_eq!(process.told_after_restart().await, expected[1..]);
-    process.forget(&[&owed[1]]).await;
+    assert_eq!(process.entries_after_restart().await, expected);
+    process.acknowledge(&[&pending[0]]).await;
+    assert_eq!(process.entries_after_restart().await, expected[1..]);
+    process.acknowledge(&[&pending[1]]).await;
     process.fixture.take().unwrap().store.close().await;
     let record = raw(process.folder.path()).get("w").unwrap().unwrap();
     assert!(!record.windows(3).any(|bytes| bytes == b"a@x"), "{record:?}");
@@ -224,11 +224,11 @@ async fn many_partly_acknowledged_audiences_get_the_rest() {
     for number in 0..EVENTS {
         process.fixture().publish(OWNER, "n", &number.to_string()).await.unwrap();
     }
-    let owed = process.owed().await;
-    let partly = owed.iter().map(|owed| (owed.debt, jid(&names[0]))).collect();
+    let pending = process.pending().await;
+    let partly = pending.iter().map(|entry| (entry.debt, jid(&names[0]))).collect();
     process.fixture().store.acknowledge(Told { debts: Vec::new(), partly }).await.unwrap();
     process.restart().await;
-    let left: Vec<_> = process.owed().await.iter().map(|owed| owed.recipients.len()).collect();
+    let left: Vec<_> = process.pending().await.iter().map(|entry| entry.recipients.len()).collect();
     assert_eq!(left, [1, 1, 1, 1, 1, 1, 2, 2, 2, 2]);
 }
 
@@ -255,16 +255,16 @@ async fn recipients_keep_their_subids_after_a_restart() {
     };
     assert_eq!(counts(&live), [1, 2, 1]);
     process.restart().await;
-    let owed = process.owed().await;
-    let event = owed.last().unwrap();
+    let pending = process.pending().await;
+    let event = pending.last().unwrap();
     assert_eq!(event.recipients, live);
     // A part of the recipients is acknowledged, and one is banned.
     let partly = Told { debts: Vec::new(), partly: vec![(event.debt, jid("a@x"))] };
     process.fixture().store.acknowledge(partly).await.unwrap();
     process.fixture().affiliate(OWNER, "n", "c@x", Affiliation::Outcast).await.unwrap();
     process.restart().await;
-    let owed = process.owed().await;
-    let event = owed.iter().find(|other| other.debt == event.debt).unwrap();
+    let pending = process.pending().await;
+    let event = pending.iter().find(|other| other.debt == event.debt).unwrap();
     let left: Vec<_> = event.recipients.iter_with_subids().collect();
     assert_eq!(left, live.iter_with_subids().skip(1).take(1).collect::<Vec<_>>());
 }
@@ -284,10 +284,10 @@ async fn missed_items_are_not_sent_after_a_revocation() {
         fixture.service.available(&jid(resource), &shown).await;
     }
     fixture.affiliate(OWNER, "n", "a@x", Affiliation::Outcast).await.unwrap();
-    let told = fixture.drain_log();
-    let items: Vec<_> = told.iter().filter(|(event, _)| event.contains("Published")).collect();
-    assert!(items.len() >= 2, "{told:?}");
-    assert!(items.iter().all(|(_, to)| to.is_empty()), "{told:?}");
+    let entries = fixture.drain_log();
+    let items: Vec<_> = entries.iter().filter(|(event, _)| event.contains("Published")).collect();
+    assert!(items.len() >= 2, "{entries:?}");
+    assert!(items.iter().all(|(_, to)| to.is_empty()), "{entries:?}");
 }
 
 /// A resource that is also interested keeps pending entries as a subscriber when another entity is
@@ -305,9 +305,9 @@ async fn an_explicit_subscription_survives_the_end_of_interest() {
     fixture.drain_log();
     fixture.publish(OWNER, "n", "1").await.unwrap();
     fixture.affiliate(OWNER, "n", "b@x", Affiliation::Outcast).await.unwrap();
-    let told = fixture.drain_log();
-    let (_, to) = told.iter().find(|(event, _)| event.contains("Published")).unwrap();
-    assert_eq!(to, &["a@x/phone"], "{told:?}");
+    let entries = fixture.drain_log();
+    let (_, to) = entries.iter().find(|(event, _)| event.contains("Published")).unwrap();
+    assert_eq!(to, &["a@x/phone"], "{entries:?}");
 }
 
 /// A ban also holds for other spellings of the outcast's domain and for addresses with the same
@@ -332,8 +332,11 @@ async fn resources_of_an_outcast_in_another_spelling_get_no_pending_entries() {
             if is_restarted {
                 process.restart().await;
             }
-            let told = process.fixture().drain_log();
-            assert!(told.iter().all(|(_, to)| to.is_empty()), "{banned} {is_restarted}: {told:?}");
+            let entries = process.fixture().drain_log();
+            assert!(
+                entries.iter().all(|(_, to)| to.is_empty()),
+                "{banned} {is_restarted}: {entries:?}"
+            );
         }
     }
 }
@@ -349,7 +352,7 @@ async fn items_of_one_request_share_recipient_lists_after_a_restart() {
     process.fixture().subscribe_many(OWNER, "n", READERS).await;
     let items = (0..100).map(|id| format!("<x xmlns='urn:x'>{id}</x>"));
     process.fixture().publish_all(OWNER, "n", items).await.unwrap();
-    let all = process.owed().await;
+    let all = process.pending().await;
     assert_eq!(process.fixture().store.check().await.unwrap(), Vec::<String>::new());
     process.restart().await;
     let outbox = process.fixture().service.log_window();
@@ -360,10 +363,11 @@ async fn items_of_one_request_share_recipient_lists_after_a_restart() {
     assert_eq!(last.recipients.len(), READERS);
     assert_eq!(last.recipients.subids(READERS - 1).len(), 1);
     // The rest of a group whose first entries are acknowledged keeps its recipients.
-    let told = Told { debts: all[..70].iter().map(|owed| owed.debt).collect(), partly: Vec::new() };
-    process.fixture().store.acknowledge(told).await.unwrap();
+    let acknowledged =
+        Told { debts: all[..70].iter().map(|entry| entry.debt).collect(), partly: Vec::new() };
+    process.fixture().store.acknowledge(acknowledged).await.unwrap();
     process.restart().await;
-    let left = process.owed().await;
+    let left = process.pending().await;
     assert_eq!(left.len(), all.len() - 70);
     for (left, before) in left.iter().zip(&all[70..]) {
         assert_eq!(left.debt, before.debt);
@@ -377,20 +381,20 @@ async fn items_of_one_request_share_recipient_lists_after_a_restart() {
 async fn partial_ack_applies_to_one_entry() {
     let mut process = with_readers(&["a", "b"]).await;
     process.fixture().publish(OWNER, "n", "1").await.unwrap();
-    let owed = process.owed().await;
-    let partly = Told { debts: Vec::new(), partly: vec![(owed[0].debt, jid("a@x"))] };
+    let pending = process.pending().await;
+    let partly = Told { debts: Vec::new(), partly: vec![(pending[0].debt, jid("a@x"))] };
     process.fixture().store.acknowledge(partly).await.unwrap();
-    process.forget(&[&owed[0]]).await;
+    process.acknowledge(&[&pending[0]]).await;
     process.restart().await;
     process.fixture().publish(OWNER, "n", "2").await.unwrap();
-    assert_eq!(process.told_after_restart().await, ["item 2 to a b"]);
+    assert_eq!(process.entries_after_restart().await, ["item 2 to a b"]);
 }
 
 #[tokio::test]
 async fn events_without_an_audience_are_not_logged() {
     let process = with_readers(&[]).await;
     process.fixture().publish(OWNER, "n", "1").await.unwrap();
-    assert!(process.owed().await.is_empty());
+    assert!(process.pending().await.is_empty());
     assert!(process.fixture().drain_log().is_empty());
 }
 
@@ -404,37 +408,37 @@ async fn an_entry_acknowledged_before_older_ones_is_not_repeated() {
     fixture.create(OWNER, "m").await.unwrap();
     fixture.subscribe("c@x", "m").await.unwrap();
     fixture.configure(OWNER, "m", ConfigField::NotifyDelete(false)).await.unwrap();
-    let mut settling = Vec::new();
+    let mut commits = Vec::new();
     for number in 0..40 {
         let node = ["n", "m"][number % 2];
-        settling.push(fixture.begin_to_publish(OWNER, node, &number.to_string()).await);
+        commits.push(fixture.begin_to_publish(OWNER, node, &number.to_string()).await);
     }
-    for settling in settling {
-        settling.await.unwrap();
+    for commits in commits {
+        commits.await.unwrap();
     }
-    let owed = process.owed().await;
-    let of_m: Vec<_> = owed.iter().skip(1).step_by(2).collect();
+    let pending = process.pending().await;
+    let of_m: Vec<_> = pending.iter().skip(1).step_by(2).collect();
     let others: Vec<_> = (0..40).step_by(2).map(|number| format!("item {number} to a b")).collect();
-    process.forget(&of_m[..10]).await;
+    process.acknowledge(&of_m[..10]).await;
     let mut expected = others.clone();
     let rest = (21..40).step_by(2).map(|number| (number, format!("item {number} to c")));
-    rest.for_each(|(number, told)| expected.insert(number - 10, told));
-    assert_eq!(process.told_after_restart().await, expected);
-    process.forget(&of_m[10..]).await;
+    rest.for_each(|(number, entry)| expected.insert(number - 10, entry));
+    assert_eq!(process.entries_after_restart().await, expected);
+    process.acknowledge(&of_m[10..]).await;
     process.fixture().delete(OWNER, "m").await.unwrap();
     // Acknowledges the last of the remaining entries; a new node gets none of them.
     process.fixture().create(OWNER, "later").await.unwrap();
     process.fixture().subscribe("d@x", "later").await.unwrap();
-    let partly = Told { debts: Vec::new(), partly: vec![(owed[4].debt, jid("a@x"))] };
+    let partly = Told { debts: Vec::new(), partly: vec![(pending[4].debt, jid("a@x"))] };
     process.fixture().store.acknowledge(partly).await.unwrap();
     let mut expected = others;
     expected[2] = "item 4 to b".into();
     for _ in 0..2 {
-        assert_eq!(process.told_after_restart().await, expected);
+        assert_eq!(process.entries_after_restart().await, expected);
         assert_eq!(process.fixture().store.check().await.unwrap(), Vec::<String>::new());
     }
-    process.forget(&owed.iter().step_by(2).collect::<Vec<_>>()).await;
-    assert!(process.told_after_restart().await.is_empty());
+    process.acknowledge(&pending.iter().step_by(2).collect::<Vec<_>>()).await;
+    assert!(process.entries_after_restart().await.is_empty());
     // N, n, q of two nodes; an owner each, three subscriptions, all with an index; twenty items and
     // their names; F, f of the deleted node.
     assert_eq!(process.rows().await, 6 + 4 + 2 + 3 + 40 + 2);
@@ -519,15 +523,15 @@ impl Between {
 
 /// Returns the entries so far that have recipients; publishes at another node and waits for that
 /// entry as the end mark.
-async fn told_until_now(fixture: &TestService) -> Vec<(String, Vec<String>)> {
+async fn entries_until_now(fixture: &TestService) -> Vec<(String, Vec<String>)> {
     fixture.publish(OWNER, "z", "last").await.unwrap();
-    let mut told = Vec::new();
-    while !told.iter().any(|(_, to)| to == &["z@x"]) {
+    let mut entries = Vec::new();
+    while !entries.iter().any(|(_, to)| to == &["z@x"]) {
         tokio::task::yield_now().await;
-        told.extend(fixture.drain_log());
+        entries.extend(fixture.drain_log());
     }
-    told.retain(|(_, to)| !to.is_empty() && to != &["z@x"]);
-    told
+    entries.retain(|(_, to)| !to.is_empty() && to != &["z@x"]);
+    entries
 }
 
 /// The same notifications are sent live and after a kill, whatever happened between commit and
@@ -584,14 +588,14 @@ async fn audience_after_a_restart_equals_the_live_audience() {
         fixture.service.set_interests(&interested, vec![node("n")]).await;
         fixture.create(OWNER, "z").await.unwrap();
         fixture.subscribe("z@x", "z").await.unwrap();
-        told_until_now(fixture).await;
-        let owed = process.owed().await;
-        process.forget(&owed.iter().collect::<Vec<_>>()).await;
+        entries_until_now(fixture).await;
+        let pending = process.pending().await;
+        process.acknowledge(&pending.iter().collect::<Vec<_>>()).await;
         let fixture = process.fixture();
         fixture.publish(OWNER, "n", "1").await.unwrap();
         change.happen(fixture).await;
         fixture.publish(OWNER, "n", "1 later").await.ok();
-        let mut live = told_until_now(fixture).await;
+        let mut live = entries_until_now(fixture).await;
         process.restart().await;
         let mut after = process.fixture().drain_log();
         after.retain(|(_, to)| !to.is_empty() && to != &["z@x"]);
@@ -622,8 +626,8 @@ async fn resources_that_regained_access_are_sent_only_later_events() {
         fixture.affiliate(OWNER, "n", "7@far.example", affiliation).await.unwrap();
     }
     fixture.publish(OWNER, "n", "2").await.unwrap();
-    let counts = |told: Vec<(String, Vec<String>)>| {
-        let events = told.into_iter().filter(|(event, _)| event.contains("Published"));
+    let counts = |entries: Vec<(String, Vec<String>)>| {
+        let events = entries.into_iter().filter(|(event, _)| event.contains("Published"));
         events.map(|(_, to)| to.len()).collect::<Vec<_>>()
     };
     // The resource was sent the last item when it regained access.
@@ -641,8 +645,8 @@ async fn resources_that_regained_access_are_sent_only_later_events() {
     process.restart().await;
     assert_eq!(counts(process.fixture().drain_log()), [0; 3], "nobody is interested any more");
     assert_eq!(process.fixture().store.check().await.unwrap(), Vec::<String>::new());
-    let owed = process.owed().await;
-    process.forget(&owed.iter().collect::<Vec<_>>()).await;
+    let pending = process.pending().await;
+    process.acknowledge(&pending.iter().collect::<Vec<_>>()).await;
     process.fixture.take().unwrap().store.close().await;
     assert_eq!(raw(process.folder.path()).scan_prefix(b"R").count(), 0);
 }

@@ -104,9 +104,9 @@ async fn deleted_node_rows_are_garbage_collected() {
     fixture.delete(OWNER, "n").await.unwrap();
 
     let store = &fixture.store;
-    let owed = store.poll(None).await.unwrap();
-    let is_item = |owed: &&Owed| matches!(owed.notification.event, Event::Published(_));
-    let item = owed.iter().find(is_item).unwrap();
+    let pending = store.poll(None).await.unwrap();
+    let is_item = |entry: &&Owed| matches!(entry.notification.event, Event::Published(_));
+    let item = pending.iter().find(is_item).unwrap();
     assert_eq!(item.recipients.len(), MANY + 1);
     assert!(store.subscriptions_of(&jid("r7@x").to_bare()).await.unwrap().found.is_empty());
     assert_eq!(store.count_subscriptions_of(&jid("own@x").to_bare(), 9).await.unwrap().found, 0);
@@ -114,7 +114,7 @@ async fn deleted_node_rows_are_garbage_collected() {
     process.is_sound().await;
 
     // Rows are no longer needed once all entries are acknowledged. Their removal blocks no request.
-    let debts = owed.iter().map(|owed| owed.debt).collect();
+    let debts = pending.iter().map(|entry| entry.debt).collect();
     let (acknowledged, published, killed) = tokio::join!(
         store.acknowledge(Told { debts, partly: Vec::new() }),
         fixture.publish(OWNER, "other", "1"),
@@ -234,9 +234,9 @@ async fn with_a_crowd() -> GcFixture {
 }
 
 async fn only_the_member_is_left(process: &GcFixture) {
-    let there = process.fixture.store.node(&node("n")).await.unwrap().unwrap();
-    assert_eq!(there.config.access_model, AccessModel::Whitelist);
-    assert_eq!(there.subscribers().collect::<Vec<_>>(), [&jid("member@x")]);
+    let stored = process.fixture.store.node(&node("n")).await.unwrap().unwrap();
+    assert_eq!(stored.config.access_model, AccessModel::Whitelist);
+    assert_eq!(stored.subscribers().collect::<Vec<_>>(), [&jid("member@x")]);
     assert_eq!(rows(&process.copy().await, "usS"), 2);
     process.is_sound().await;
 }

@@ -84,16 +84,16 @@ async fn carry_out(
 async fn state(fixture: &TestService) -> String {
     let mut state = String::new();
     for name in NODES {
-        let Some(there) = fixture.store.node(&node(name)).await.unwrap() else { continue };
-        let affiliations: Vec<_> = there.affiliations().collect();
-        let subscribers: Vec<_> = there.subscribers().map(ToString::to_string).collect();
-        let ids = match there.config.persist_items {
+        let Some(stored) = fixture.store.node(&node(name)).await.unwrap() else { continue };
+        let affiliations: Vec<_> = stored.affiliations().collect();
+        let subscribers: Vec<_> = stored.subscribers().map(ToString::to_string).collect();
+        let ids = match stored.config.persist_items {
             true => fixture.ids(name).await,
             false => Vec::new(),
         };
         state.push_str(&format!(
             "{name} {} {:?} {affiliations:?} {subscribers:?} {ids:?}\n",
-            there.sequence, there.config
+            stored.sequence, stored.config
         ));
     }
     for actor in ACTORS {
@@ -113,18 +113,19 @@ async fn state(fixture: &TestService) -> String {
 
 async fn invariants(fixture: &TestService) {
     for name in NODES {
-        let Some(there) = fixture.store.node(&node(name)).await.unwrap() else { continue };
-        assert!(there.owners().next().is_some(), "{name} has no owner");
-        if let (MaxItems::Number(max), true) = (there.config.max_items, there.config.persist_items)
+        let Some(stored) = fixture.store.node(&node(name)).await.unwrap() else { continue };
+        assert!(stored.owners().next().is_some(), "{name} has no owner");
+        if let (MaxItems::Number(max), true) =
+            (stored.config.max_items, stored.config.persist_items)
         {
             assert!(fixture.ids(name).await.len() <= max as usize);
         }
-        for subscriber in there.subscribers() {
-            let affiliation = there.affiliation_of(&subscriber.to_bare());
+        for subscriber in stored.subscribers() {
+            let affiliation = stored.affiliation_of(&subscriber.to_bare());
             let is_admin = subscriber.as_str().starts_with("admin@");
             // An administrator may subscribe with any affiliation.
             assert!(is_admin || affiliation != Affiliation::Outcast, "{subscriber} is subscribed");
-            let closed = there.config.access_model == AccessModel::Whitelist;
+            let closed = stored.config.access_model == AccessModel::Whitelist;
             assert!(!closed || affiliation.is_listed() || is_admin, "{subscriber} is subscribed");
         }
     }
@@ -156,19 +157,19 @@ proptest! {
                 assert_eq!(format!("{expected:?}"), format!("{got:?}"), "{actor} {name} {step:?}");
                 let (after, on_disk) = (state(&memory).await, state(&disk).await);
                 assert_eq!(after, on_disk, "{actor} {name} {step:?}");
-                let told = memory.drain_log();
-                assert_eq!(told, disk.drain_log());
+                let entries = memory.drain_log();
+                assert_eq!(entries, disk.drain_log());
                 if expected.is_err() {
                     assert_eq!(before, after, "refused, but something changed");
-                    assert!(told.is_empty());
+                    assert!(entries.is_empty());
                 }
                 if let (ModelStep::Publish(_), Ok(())) = (step, &expected) {
-                    let there = memory.store.node(&node(name)).await.unwrap().unwrap();
+                    let stored = memory.store.node(&node(name)).await.unwrap().unwrap();
                     let subscribers: Vec<_> =
-                        there.subscribers().map(ToString::to_string).collect();
-                    let heard: Vec<_> = told.into_iter().map(|(_, recipients)| recipients).collect();
+                        stored.subscribers().map(ToString::to_string).collect();
+                    let audiences: Vec<_> = entries.into_iter().map(|(_, recipients)| recipients).collect();
                     let all = (!subscribers.is_empty()).then_some(subscribers);
-                    assert_eq!(heard, Vec::from_iter(all), "who hears is who is subscribed");
+                    assert_eq!(audiences, Vec::from_iter(all), "who hears is who is subscribed");
                 }
                 invariants(&memory).await;
             }

@@ -106,8 +106,8 @@ impl Store for FailingStore {
         self.inner.poll(nodes).await
     }
 
-    async fn acknowledge(&self, told: Told) -> Result<(), StoreError> {
-        self.inner.acknowledge(told).await
+    async fn acknowledge(&self, acknowledged: Told) -> Result<(), StoreError> {
+        self.inner.acknowledge(acknowledged).await
     }
 
     async fn node(&self, id: &NodeId) -> Result<Option<Node>, StoreError> {

@@ -275,19 +275,19 @@ impl TestService {
     pub fn drain_log(&self) -> Vec<(String, Vec<String>)> {
         let outbox = self.service.log_window();
         let next = outbox.next();
-        let shown = |telling: &Arc<gjallar::service::WindowEntry>| {
-            let lost = outbox.lost(telling);
-            let recipients = telling
+        let shown = |entry: &Arc<gjallar::service::WindowEntry>| {
+            let lost = outbox.lost(entry);
+            let recipients = entry
                 .recipients
                 .iter()
-                .filter(|jid| !lost.has(jid, telling.number, &telling.notification));
+                .filter(|jid| !lost.has(jid, entry.number, &entry.notification));
             let recipients = recipients.map(ToString::to_string).collect();
-            (format!("{:?}", telling.notification.event), recipients)
+            (format!("{:?}", entry.notification.event), recipients)
         };
         let first = (0..=next).find(|number| outbox.get(*number).is_some()).unwrap_or(next);
-        let told = (first..next).map(|number| shown(&outbox.get(number).unwrap())).collect();
+        let entries = (first..next).map(|number| shown(&outbox.get(number).unwrap())).collect();
         outbox.acknowledge(Cursor { number: next, recipients: 0 }, 0);
-        told
+        entries
     }
 }
 

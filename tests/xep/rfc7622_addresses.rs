@@ -371,9 +371,9 @@ async fn an_account_keeps_its_rights_in_every_spelling() {
         }
         component.messages().await;
         component.publish(from, "n", "1").await;
-        let mut told = recipients(&mut component).await;
-        told.sort_unstable();
-        assert_eq!(told, ["mallory@localhost", "mallory@localhost/r"], "{from}");
+        let mut notified = recipients(&mut component).await;
+        notified.sort_unstable();
+        assert_eq!(notified, ["mallory@localhost", "mallory@localhost/r"], "{from}");
         component.granted(from, "<unsubscribe node='n' jid='MALLORY@localhost'/>").await;
         component.granted(from, "<unsubscribe node='n' jid='mallory@localhost/r'/>").await;
     }

@@ -110,28 +110,32 @@ fn recipients(message: &Element) -> Option<Vec<String>> {
 async fn one_multicast_stanza_has_at_most_the_recipients_of_the_limit() {
     // Announced limit, maximum of recipients of a message, and number of messages for 1 100
     // recipients.
-    for (said, most, messages) in [
+    for (announced, most, messages) in [
         (String::new(), 20, 55),
         (limit("150"), 150, 11),
         (limit("infinite"), 200, 6),
         (limit("many"), 20, 55),
     ] {
-        let mut component = offered(&said, 1100).await;
+        let mut component = offered(&announced, 1100).await;
         component.publish(OWNER, "n", "i").await;
-        let mut told = Vec::new();
+        let mut delivered = Vec::new();
         for message in component.messages().await {
             assert_eq!(message.attr("from"), Some(SERVICE));
             let recipients = recipients(&message).unwrap();
-            assert!(recipients.len() <= most, "{said}: {}", recipients.len());
-            told.push(recipients);
+            assert!(recipients.len() <= most, "{announced}: {}", recipients.len());
+            delivered.push(recipients);
         }
         // The end of a write also ends a multicast stanza.
-        assert!((messages..=messages + 1).contains(&told.len()), "{said}: {}", told.len());
-        let mut told = told.concat();
-        assert_eq!(told.len(), 1100);
-        told.sort_unstable();
-        told.dedup();
-        assert_eq!(told.len(), 1100);
+        assert!(
+            (messages..=messages + 1).contains(&delivered.len()),
+            "{announced}: {}",
+            delivered.len()
+        );
+        let mut delivered = delivered.concat();
+        assert_eq!(delivered.len(), 1100);
+        delivered.sort_unstable();
+        delivered.dedup();
+        assert_eq!(delivered.len(), 1100);
     }
 }
 
@@ -181,7 +185,7 @@ async fn prosody_module_gets_one_line_for_each_recipient() {
     enrol(&mut component, &names(600)).await;
     enrol(&mut component, &["x@far.example", "a@localhost/b &lt;c&gt;"].map(str::to_owned)).await;
     component.publish(OWNER, "n", "i").await;
-    let (mut told, mut directly, mut suffixes) = (Vec::new(), Vec::new(), HashSet::new());
+    let (mut delivered, mut directly, mut suffixes) = (Vec::new(), Vec::new(), HashSet::new());
     for message in component.messages().await {
         assert_eq!(event(&message).children().next().unwrap().attr("id"), Some("i"));
         assert!(!message.has_child("addresses", ADDRESS), "{}", shown(&message));
@@ -196,7 +200,7 @@ async fn prosody_module_gets_one_line_for_each_recipient() {
                 let lines = text.lines().map(|line| line.split_once(' ').unwrap());
                 assert!(lines.clone().count() <= 500);
                 suffixes.extend(lines.clone().map(|(suffix, _)| suffix.to_owned()));
-                told.extend(lines.map(|(_, jid)| jid.to_owned()));
+                delivered.extend(lines.map(|(_, jid)| jid.to_owned()));
             }
             None => directly.push(message.attr("to").unwrap().to_owned()),
         }
@@ -204,8 +208,8 @@ async fn prosody_module_gets_one_line_for_each_recipient() {
     let mut expected = names(600);
     expected.push("a@localhost/b <c>".into());
     expected.sort_unstable();
-    told.sort_unstable();
-    assert_eq!(told, expected);
+    delivered.sort_unstable();
+    assert_eq!(delivered, expected);
     assert_eq!(directly, ["x@far.example"]);
     assert_eq!(suffixes.len(), expected.len());
     assert!(suffixes.iter().all(|suffix| suffix.len() == 11));
@@ -261,11 +265,11 @@ async fn host_of_the_prosody_module_and_its_users_get_events() {
         let messages = component.messages().await;
         let lines = messages[0].get_child("recipients", FANOUT).unwrap().text();
         let mut of_host = None;
-        let told: Vec<_> = lines.lines().map(|line| line.split_once(' ').unwrap()).collect();
-        for (suffix, jid) in &told {
+        let delivered: Vec<_> = lines.lines().map(|line| line.split_once(' ').unwrap()).collect();
+        for (suffix, jid) in &delivered {
             of_host = of_host.or_else(|| (*jid == HOST).then_some(*suffix));
         }
-        assert_eq!((messages.len(), told.len()), (1, 3), "{}", shown(&messages[0]));
+        assert_eq!((messages.len(), delivered.len()), (1, 3), "{}", shown(&messages[0]));
         let id = format!("{}{}", messages[0].attr("id").unwrap(), of_host.unwrap());
         let error = "<error type='cancel'>\
              <service-unavailable xmlns='urn:ietf:params:xml:ns:xmpp-stanzas'/></error>";
@@ -276,8 +280,8 @@ async fn host_of_the_prosody_module_and_its_users_get_events() {
 
 #[tokio::test]
 async fn service_limited_to_one_recipient_is_not_used() {
-    for said in ["0", "1"] {
-        let mut component = offered(&limit(said), 3).await;
+    for announced in ["0", "1"] {
+        let mut component = offered(&limit(announced), 3).await;
         component.publish(OWNER, "n", "i").await;
         let messages = component.messages().await;
         assert_eq!(messages.len(), 3);
@@ -336,7 +340,7 @@ async fn users_of_other_servers_bypass_the_multicast_service() {
     enrol(&mut component, &["x@far.example", "y@evillocalhost"].map(str::to_owned)).await;
     enrol(&mut component, &["z@users.localhost".to_owned()]).await;
     component.publish(OWNER, "n", "i").await;
-    let mut told: Vec<_> = component
+    let mut delivered: Vec<_> = component
         .messages()
         .await
         .iter()
@@ -345,9 +349,9 @@ async fn users_of_other_servers_bypass_the_multicast_service() {
                 .unwrap_or_else(|| vec![format!("to {}", message.attr("to").unwrap())])
         })
         .collect();
-    told.sort();
+    delivered.sort();
     assert_eq!(
-        told,
+        delivered,
         [
             "0@localhost",
             "1@localhost",
@@ -397,8 +401,8 @@ async fn events_wait_briefly_for_discovery_and_a_late_reply_counts() {
     answer(&mut component, &asked, "result", &format!("<feature var='{ADDRESS}'/>")).await;
     component.subscribe("1@localhost", "n").await;
     component.publish(OWNER, "n", "j").await;
-    let told = component.messages().await;
-    let last = told.last().unwrap();
+    let messages = component.messages().await;
+    let last = messages.last().unwrap();
     assert_eq!(last.attr("to"), Some("localhost"), "{}", shown(last));
 }
 
@@ -452,8 +456,8 @@ async fn query_is_repeated_until_it_is_answered() {
     component.create(OWNER, "n", &[]).await;
     enrol(&mut component, &names(2)).await;
     component.publish(OWNER, "n", "1").await;
-    let told = component.link.receive_any().await.unwrap();
-    assert_eq!(told.attr("to"), Some("localhost"), "{}", shown(&told));
+    let stanza = component.link.receive_any().await.unwrap();
+    assert_eq!(stanza.attr("to"), Some("localhost"), "{}", shown(&stanza));
 }
 
 #[tokio::test]
@@ -531,16 +535,16 @@ async fn a_refused_multicast_stanza_is_sent_directly_after_the_service_is_empty(
     let asked = question(&mut component, ASKED, INFO).await;
     component.publish(OWNER, "n", "3").await;
     answer(&mut component, &asked, "result", &format!("<feature var='{ADDRESS}'/>")).await;
-    let mut told = Vec::new();
+    let mut delivered = Vec::new();
     for message in component.messages().await {
         assert_eq!(recipients(&message), None);
         let item = event(&message).children().next().unwrap().attr("id").unwrap().to_owned();
         // Only events in flight are marked as delayed.
         assert_eq!(message.has_child("delay", "urn:xmpp:delay"), item != "3", "{item}");
-        told.push((item, message.attr("to").unwrap().to_owned()));
+        delivered.push((item, message.attr("to").unwrap().to_owned()));
     }
     let to_each = |id: &str| ["0", "1", "2"].map(|to| (id.into(), format!("{to}@localhost")));
-    assert_eq!(told, ["1", "2", "3"].map(to_each).concat());
+    assert_eq!(delivered, ["1", "2", "3"].map(to_each).concat());
 }
 
 #[tokio::test]
@@ -629,19 +633,19 @@ async fn service_that_returns_no_barrier_fails_before_a_quiet_link_counts_as_dea
              <pubsub xmlns='http://jabber.org/protocol/pubsub'>{out}</pubsub></iq>"
         ))
         .await;
-    let (mut told, mut is_out, mut is_confirmed) = (Vec::new(), false, false);
-    while told.is_empty() || !is_out || !is_confirmed {
+    let (mut delivered, mut is_out, mut is_confirmed) = (Vec::new(), false, false);
+    while delivered.is_empty() || !is_out || !is_confirmed {
         let stanza = component.link.receive_any().await.expect("the link lives");
         if is_barrier(&stanza) && stanza.attr("to") != Some(ASKED) {
             component.link.return_barrier(&stanza, false).await;
-            is_confirmed = !told.is_empty();
+            is_confirmed = !delivered.is_empty();
         } else if stanza.name() == "message" {
             assert_eq!(recipients(&stanza), None);
-            told.push(stanza.attr("to").unwrap().to_owned());
+            delivered.push(stanza.attr("to").unwrap().to_owned());
         }
         is_out |= stanza.attr("id") == Some("out");
     }
-    assert_eq!(told, ["1@localhost"]);
+    assert_eq!(delivered, ["1@localhost"]);
     assert!(began.elapsed().as_secs() < 3, "{:?}", began.elapsed());
 }
 
@@ -650,14 +654,14 @@ async fn service_that_returns_no_barrier_fails_before_a_quiet_link_counts_as_dea
 #[tokio::test]
 async fn failed_service_is_not_used_while_no_barrier_returns() {
     let mut component = impatient().await;
-    let mut told = 0;
+    let mut delivered = 0;
     while let Some(stanza) = component.link.receive_any().await {
         if stanza.name() == "message" {
             assert_eq!(recipients(&stanza), None);
-            told += 1;
+            delivered += 1;
         }
     }
-    assert_eq!(told, 2);
+    assert_eq!(delivered, 2);
     component.reconnected().await;
     component.link.on_questions(Questions::Received);
     component.link.hold_barriers();

@@ -580,9 +580,9 @@ async fn requests_are_approved_and_refused() {
     assert!(shown(&refuse.answer).contains("<note type='warn'>"));
     let mut nobody = CommandDialog::begin(&mut component, OWNER, "approve").await;
     assert_eq!(nobody.fill(&[("node", "n")]).await.note(), "No pending requests.");
-    let mut there = CommandDialog::begin(&mut component, OWNER, "subscriptions").await;
-    there.fill(&[("node", "n")]).await;
-    assert_eq!(there.fixed(), "a@localhost\nb@localhost");
+    let mut dialog = CommandDialog::begin(&mut component, OWNER, "subscriptions").await;
+    dialog.fill(&[("node", "n")]).await;
+    assert_eq!(dialog.fixed(), "a@localhost\nb@localhost");
 }
 
 #[tokio::test]
@@ -615,11 +615,11 @@ async fn items_are_published_and_retracted_by_commands() {
     let payload = "&lt;x xmlns='urn:x'&gt;\n&lt;y/&gt;&lt;/x&gt;";
     publish.fill(&[("node", "n"), ("id", "2"), ("payload", payload)]).await;
     assert_eq!(publish.note(), "Published: 2.");
-    let told = shown(&component.message().await);
+    let message = shown(&component.message().await);
     assert!(
-        told.contains("<x xmlns=\"urn:x\">\n<y/></x>")
-            || told.contains("<x xmlns='urn:x'>\n<y/></x>"),
-        "{told}"
+        message.contains("<x xmlns=\"urn:x\">\n<y/></x>")
+            || message.contains("<x xmlns='urn:x'>\n<y/></x>"),
+        "{message}"
     );
 
     let mut retract = CommandDialog::begin(&mut component, OWNER, "retract-items").await;

@@ -56,19 +56,20 @@ fn read(answer: &Element, by: &str) -> (String, String) {
 /// Like [`read`], for items, whose UIDs are positions: `names index first last count` with the
 /// sequences of the first and last item.
 fn read_items(answer: &Element, by: &str) -> (String, String) {
-    let (names, said) = read(answer, by);
+    let (names, summary) = read(answer, by);
     let own = |text: &str| text.split('~').next().unwrap_or_default().to_owned();
     let sequence = |text: &str| own(text).rsplit('-').next().unwrap_or_default().to_owned();
-    let said = said.split(' ').map(|text| if text == "-" { "-".into() } else { sequence(text) });
-    (names, said.collect::<Vec<_>>().join(" "))
+    let summary =
+        summary.split(' ').map(|text| if text == "-" { "-".into() } else { sequence(text) });
+    (names, summary.collect::<Vec<_>>().join(" "))
 }
 
 /// Like [`read`], for nodes, whose UIDs are the node's epoch and name.
 fn read_nodes(answer: &Element) -> (String, String) {
-    let (names, said) = read(answer, "node");
+    let (names, summary) = read(answer, "node");
     let name = |text: &str| text.split_once('-').map_or(text, |(_, name)| name).to_owned();
-    let said = said.split(' ').map(|text| if text == "-" { "-".into() } else { name(text) });
-    (names, said.collect::<Vec<_>>().join(" "))
+    let summary = summary.split(' ').map(|text| if text == "-" { "-".into() } else { name(text) });
+    (names, summary.collect::<Vec<_>>().join(" "))
 }
 
 /// Returns the UID of the first or the last entry of a page.
@@ -77,8 +78,8 @@ fn uid(answer: &Element, end: &str) -> String {
     set.get_child(end, RSM).unwrap().text()
 }
 
-fn expected_page(names: &str, said: &str) -> (String, String) {
-    (names.to_owned(), said.to_owned())
+fn expected_page(names: &str, summary: &str) -> (String, String) {
+    (names.to_owned(), summary.to_owned())
 }
 
 #[tokio::test]
@@ -88,7 +89,7 @@ async fn items_and_names_of_items_are_paged() {
     for id in ["a", "b", "c", "d", "e"] {
         component.publish(OWNER, "n", id).await;
     }
-    for (set, names, said) in [
+    for (set, names, summary) in [
         ("<max>2</max>", "a b", "0 1 2 5"),
         ("<max>2</max><after>b</after>", "c d", "2 3 4 5"),
         ("<max>2</max><after>e</after>", "", "- - - 5"),
@@ -100,11 +101,11 @@ async fn items_and_names_of_items_are_paged() {
     ] {
         assert_eq!(
             read_items(&items(&mut component, set).await, "id"),
-            expected_page(names, said),
+            expected_page(names, summary),
             "{set}"
         );
         let answer = discovered(&mut component, OWNER, " node='n'", set).await;
-        assert_eq!(read_items(&answer, "name"), expected_page(names, said), "{set}");
+        assert_eq!(read_items(&answer, "name"), expected_page(names, summary), "{set}");
     }
     for (set, refused) in [
         ("<after>x</after>", "cancel item-not-found"),
@@ -226,11 +227,12 @@ async fn reply_that_omits_items_has_a_set() {
         let answer = component.ask(OWNER, "get", &retrieve(whole)).await;
         assert!(!shown(&answer).contains(RSM), "{}", shown(&answer));
     }
-    for (max, names, said) in [("2", "b c", "1 2 3 3"), ("1", "c", "2 3 3 3"), ("0", "", "- - - 3")]
+    for (max, names, summary) in
+        [("2", "b c", "1 2 3 3"), ("1", "c", "2 3 3 3"), ("0", "", "- - - 3")]
     {
         let newest = retrieve(&format!(" max_items='{max}'/>"));
         let answer = component.ask(OWNER, "get", &newest).await;
-        assert_eq!(read_items(&answer, "id"), expected_page(names, said));
+        assert_eq!(read_items(&answer, "id"), expected_page(names, summary));
     }
     let answer = component.ask(OWNER, "get", &retrieve(" max_items='2'/>")).await;
     let older = items(&mut component, &format!("<before>{}</before>", uid(&answer, "first"))).await;
@@ -561,9 +563,9 @@ async fn nodes_of_the_service_are_paged() {
         ("<max>5</max><before/>", ("a b c d e", "0 a e 5"), ("a c d", "0 a d 3")),
         ("", ("a b c d e", "0 a e 5"), ("a c d", "0 a d 3")),
     ] {
-        for (by, (names, said)) in [(OWNER, owner), (STRANGER, stranger)] {
+        for (by, (names, summary)) in [(OWNER, owner), (STRANGER, stranger)] {
             let answer = discovered(&mut component, by, "", set).await;
-            assert_eq!(read_nodes(&answer), expected_page(names, said), "{by} {set}");
+            assert_eq!(read_nodes(&answer), expected_page(names, summary), "{by} {set}");
         }
     }
     // A hidden node is not an edge either.

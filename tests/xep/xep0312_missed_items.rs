@@ -14,14 +14,14 @@ async fn presence_with_ago_gets_missed_items() {
         let ago = format!("<ago xmlns='urn:xmpp:ago:0' secs='{away}'/>");
         component.send(&format!("<presence from='{from}' to='{SERVICE}'>{ago}</presence>")).await;
         component.ask(from, "get", "<ping xmlns='urn:xmpp:ping'/>").await;
-        let told = component.messages().await.into_iter().map(|message| {
+        let items = component.messages().await.into_iter().map(|message| {
             assert_eq!(message.attr("to"), Some(from));
             assert!(message.children().any(|child| child.name() == "delay"));
             let items: Vec<_> =
                 event(&message).children().map(|i| i.attr("id").unwrap().to_owned()).collect();
             items.join("+")
         });
-        told.collect::<Vec<_>>().join(" ")
+        items.collect::<Vec<_>>().join(" ")
     };
     let never = ("send_last_published_item", "never");
     let mut component = component_with_node(&[("presence_based_delivery", "1"), never]).await;

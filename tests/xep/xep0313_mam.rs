@@ -63,8 +63,8 @@ async fn found(component: &mut TestComponent, content: &str) -> (String, String)
     (names.join(" "), format!("{is_complete} {}", text("count")))
 }
 
-fn expected_page(names: &str, said: &str) -> (String, String) {
-    (names.to_owned(), said.to_owned())
+fn expected_page(names: &str, summary: &str) -> (String, String) {
+    (names.to_owned(), summary.to_owned())
 }
 
 /// Creates a node with the items a to e, of which the owner published b and d. Returns their
@@ -92,7 +92,7 @@ async fn archive_of_a_node_is_queried() {
     let set = |set: &str| format!("<set xmlns='{RSM}'>{set}</set>");
     let one = |var, value: &str| form(&[(var, &[value])]);
     let [a, b, _, d, e] = ids.as_slice() else { panic!("{ids:?}") };
-    for (content, names, said) in [
+    for (content, names, summary) in [
         (String::new(), "a b c d e", "true 5"),
         (set("<max>2</max>"), "a b", "- 5"),
         (set(&format!("<max>2</max><after>{b}</after>")), "c d", "- 5"),
@@ -116,7 +116,11 @@ async fn archive_of_a_node_is_queried() {
         (form(&[("start", &[]), ("with", &[])]), "a b c d e", "true 5"),
         (format!("{ORDER} by='modification' desc='true'/>"), "e d c b a", "true 5"),
     ] {
-        assert_eq!(found(&mut component, &content).await, expected_page(names, said), "{content}");
+        assert_eq!(
+            found(&mut component, &content).await,
+            expected_page(names, summary),
+            "{content}"
+        );
     }
     let long = "x".repeat(257);
     for (content, refused) in [
@@ -242,8 +246,8 @@ async fn archive_results_equal_the_notifications() {
     let batch = "<publish node='n'><item id='1'><x xmlns='urn:x'/></item>\
                  <item id='2'><x xmlns='urn:x'/></item></publish>";
     component.granted(OWNER, batch).await;
-    let told = component.messages().await;
-    let stanza_ids: Vec<_> = told
+    let notifications = component.messages().await;
+    let stanza_ids: Vec<_> = notifications
         .iter()
         .map(|m| m.get_child("stanza-id", STANZA_ID).unwrap().attr("id").unwrap().to_owned())
         .collect();
@@ -251,12 +255,12 @@ async fn archive_results_equal_the_notifications() {
     let results = component.take_messages();
     let ids = results.iter().map(|m| m.get_child("result", MAM).unwrap().attr("id").unwrap());
     assert_eq!(ids.collect::<Vec<_>>(), stanza_ids);
-    assert_eq!(told.len(), 2);
-    for (result, told) in results.iter().zip(&told) {
+    assert_eq!(notifications.len(), 2);
+    for (result, notification) in results.iter().zip(&notifications) {
         let forwarded = result.get_child("result", MAM).unwrap().get_child("forwarded", FORWARD);
         let message = forwarded.unwrap().get_child("message", "jabber:client").unwrap();
         assert_eq!(message.attr("type"), Some("normal"));
-        assert_eq!(event(message).children().next(), event(told).children().next());
+        assert_eq!(event(message).children().next(), event(notification).children().next());
     }
     let page = format!("<set xmlns='{RSM}'><max>1</max><after>{}</after></set>", stanza_ids[0]);
     assert_eq!(found(&mut component, &page).await, expected_page("2", "true 2"));

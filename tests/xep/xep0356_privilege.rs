@@ -302,10 +302,10 @@ async fn a_new_roster_model_ends_subscriptions_outside_the_roster() {
     server.configured(OWNER, "n", &field("access_model", &["presence"])).await;
     let publish = "<publish node='n'><item id='1'><x xmlns='urn:x'/></item></publish>";
     assert_eq!(server.pubsub(OWNER, "set", publish).await.attr("type"), Some("result"));
-    let told = [server.component.message().await, server.component.message().await];
-    assert_eq!(told[0].attr("to"), Some(STRANGER));
-    assert_eq!(event(&told[0]).attr("subscription"), Some("none"));
-    assert_eq!((told[1].attr("to"), event(&told[1]).name()), (Some(FRIEND), "items"));
+    let messages = [server.component.message().await, server.component.message().await];
+    assert_eq!(messages[0].attr("to"), Some(STRANGER));
+    assert_eq!(event(&messages[0]).attr("subscription"), Some("none"));
+    assert_eq!((messages[1].attr("to"), event(&messages[1]).name()), (Some(FRIEND), "items"));
 }
 
 #[tokio::test]
@@ -657,9 +657,9 @@ async fn administrators_stay_subscribed_where_others_lose_access() {
     component.configure(OWNER, "n", &[("access_model", "whitelist")]).await;
     component.messages().await;
     component.publish(OWNER, "n", "1").await;
-    let told = component.messages().await;
-    let told: Vec<_> = told.iter().map(|message| message.attr("to").unwrap()).collect();
-    assert_eq!(told, [crate::support::component::ADMIN]);
+    let recipients = component.messages().await;
+    let recipients: Vec<_> = recipients.iter().map(|message| message.attr("to").unwrap()).collect();
+    assert_eq!(recipients, [crate::support::component::ADMIN]);
 }
 
 /// Sends requests from different senders without waiting for the answers; returns their number.

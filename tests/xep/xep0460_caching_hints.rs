@@ -49,9 +49,12 @@ async fn removal_by_a_configuration_is_announced_at_nodes_with_always_notify() {
     component.messages().await;
     for (field, value) in [("max_items", "1"), ("persist_items", "0")] {
         component.configure(OWNER, NODE, &[(field, value)]).await;
-        let told = shown(&component.message().await);
+        let message = shown(&component.message().await);
         let value = if value == "0" { "false" } else { value };
-        let field = told.split(&format!("var='pubsub#{field}'")).nth(1).unwrap();
-        assert!(field.split("</field>").next().unwrap().contains(&format!(">{value}<")), "{told}");
+        let field = message.split(&format!("var='pubsub#{field}'")).nth(1).unwrap();
+        assert!(
+            field.split("</field>").next().unwrap().contains(&format!(">{value}<")),
+            "{message}"
+        );
     }
 }

@@ -53,9 +53,9 @@ async fn s6_1_6_jid_with_several_subscriptions_gets_one_notification_with_all_su
         [("1", "one two", vec![&a, &b, &c]), ("2", "two", vec![&b, &c]), ("3", "three", vec![&c])]
     {
         publish(&mut component, id, &format!("<x xmlns='urn:x'>{text}</x>")).await;
-        let told = messages_for(&mut component, READER).await;
-        assert_eq!(told.len(), 1);
-        assert_eq!(subids(&told[0]), expected.into_iter().cloned().collect::<Vec<_>>());
+        let received = messages_for(&mut component, READER).await;
+        assert_eq!(received.len(), 1);
+        assert_eq!(subids(&received[0]), expected.into_iter().cloned().collect::<Vec<_>>());
     }
     // With several subscriptions, the request has to name the SubID.
     let with = |name: &str, subid: &str| match subid {
@@ -86,8 +86,8 @@ async fn s6_1_6_jid_with_several_subscriptions_gets_one_notification_with_all_su
     let entries = format!("<subscriptions node='n'>{entry}</subscriptions>");
     assert_eq!(component.owner(OWNER, "set", &entries).await.attr("type"), Some("result"));
     publish(&mut component, "4", "<x xmlns='urn:x'>one two</x>").await;
-    let told = messages_for(&mut component, READER).await;
-    assert_eq!(subids(told.last().unwrap()), std::slice::from_ref(&b));
+    let received = messages_for(&mut component, READER).await;
+    assert_eq!(subids(received.last().unwrap()), std::slice::from_ref(&b));
     // The last subscription needs no SubID.
     let gone = component.pubsub(READER, "set", &with("unsubscribe", "")).await;
     assert!(shown(&gone).contains(&format!("subid='{b}' subscription='none'")), "{}", shown(&gone));
@@ -133,11 +133,14 @@ async fn s8_8_4_notification_of_a_changed_subscription_has_the_subid() {
         let content = format!("<subscriptions node='n'>{entry}</subscriptions>");
         let answer = component.owner(OWNER, "set", &content).await;
         assert_eq!(answer.attr("type"), Some("result"), "{}", shown(&answer));
-        let told = component.messages().await;
-        assert_eq!(told.len(), 1);
-        let told = event(&told[0]).clone();
-        assert_eq!((told.attr("jid"), told.attr("subscription")), (Some(READER), Some(state)));
-        let subid = told.attr("subid").map(str::to_owned).unwrap();
+        let received = component.messages().await;
+        assert_eq!(received.len(), 1);
+        let received = event(&received[0]).clone();
+        assert_eq!(
+            (received.attr("jid"), received.attr("subscription")),
+            (Some(READER), Some(state))
+        );
+        let subid = received.attr("subid").map(str::to_owned).unwrap();
         let another = match state {
             "none" => String::new(),
             _ => subscribe_again(&mut component, "").await,
@@ -180,9 +183,14 @@ async fn log_entries_of_configured_subscriptions_outlive_a_broken_stream() {
     assert!(event(&first).is("items", EVENT));
     component.finish().await;
     let mut component = TestComponent::with(open(), allow_three_subids).await;
-    let told = component.messages().await;
-    let told: Vec<_> =
-        told.iter().map(|message| (message.attr("to").unwrap(), subids(message))).collect();
-    assert!(told.iter().any(|(to, subids)| *to == READER && *subids == [a.clone()]), "{told:?}");
-    assert!(told.iter().all(|(to, subids)| *to != PLAIN || subids.is_empty() || subids.len() == 1));
+    let received = component.messages().await;
+    let received: Vec<_> =
+        received.iter().map(|message| (message.attr("to").unwrap(), subids(message))).collect();
+    assert!(
+        received.iter().any(|(to, subids)| *to == READER && *subids == [a.clone()]),
+        "{received:?}"
+    );
+    assert!(
+        received.iter().all(|(to, subids)| *to != PLAIN || subids.is_empty() || subids.len() == 1)
+    );
 }

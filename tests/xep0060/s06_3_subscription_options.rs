@@ -100,16 +100,17 @@ async fn s6_3_deliver_false_suppresses_events() {
     configure_options(&mut component, &[("deliver", "true")]).await;
     publish(&mut component, "2", "<x xmlns='urn:x'/>").await;
     let messages = component.messages().await;
-    let told: Vec<_> =
+    let received: Vec<_> =
         messages.iter().map(|message| (message.attr("to").unwrap(), item_ids(message))).collect();
-    assert_eq!(told, [(PLAIN, vec!["2".to_owned()]), (READER, vec!["2".to_owned()])]);
+    assert_eq!(received, [(PLAIN, vec!["2".to_owned()]), (READER, vec!["2".to_owned()])]);
     assert_ne!(messages[0].attr("id"), messages[1].attr("id"));
     // Subscribers with options receive all other notifications too.
     component.owner(OWNER, "set", "<purge node='n'/>").await;
     component.owner(OWNER, "set", "<delete node='n'/>").await;
-    let told: Vec<_> = messages_for(&mut component, READER).await;
-    let told: Vec<_> = told.iter().map(|message| event(message).name().to_owned()).collect();
-    assert_eq!(told, ["purge", "delete"]);
+    let received: Vec<_> = messages_for(&mut component, READER).await;
+    let received: Vec<_> =
+        received.iter().map(|message| event(message).name().to_owned()).collect();
+    assert_eq!(received, ["purge", "delete"]);
 }
 
 /// §6.3.4, §6.3.6.2.
@@ -186,8 +187,8 @@ async fn s6_3_7_subscribe_sets_options_in_the_same_request() {
     assert!(messages_for(&mut component, READER).await.is_empty());
     publish(&mut component, "1", "<x xmlns='urn:x'>SOME<b>THING</b> &amp; more</x>").await;
     publish(&mut component, "2", "<something xmlns='urn:x' at='something'/>").await;
-    let told = messages_for(&mut component, READER).await;
-    assert_eq!(told.iter().map(item_ids).collect::<Vec<_>>(), [["1"]]);
+    let received = messages_for(&mut component, READER).await;
+    assert_eq!(received.iter().map(item_ids).collect::<Vec<_>>(), [["1"]]);
     // A repeated subscribe request is confirmed, and sets the options if it has any.
     let again = component.pubsub(READER, "set", &subscribe("")).await;
     assert_eq!(value(&again, "x-gjallar#keyword"), None);
@@ -272,10 +273,10 @@ async fn s12_8_include_body_renders_an_atom_entry_as_body() {
     let body = |message: &Element| {
         message.children().find(|child| child.name() == "body").map(Element::text)
     };
-    let told: Vec<_> =
+    let received: Vec<_> =
         messages.iter().map(|message| (message.attr("to").unwrap(), body(message))).collect();
-    let said = Some("To be, or <not> to be.".to_owned());
-    assert_eq!(told, [(PLAIN, None), (READER, said), (PLAIN, None), (READER, None)]);
+    let body = Some("To be, or <not> to be.".to_owned());
+    assert_eq!(received, [(PLAIN, None), (READER, body), (PLAIN, None), (READER, None)]);
     assert_eq!(item_ids(&messages[1]), ["1"]);
 }
 
@@ -356,12 +357,12 @@ async fn s6_3_many_digests_due_at_once_are_all_delivered() {
     let publish = |id| format!("<item id='{id}'>{payload}</item>");
     let items: String = (0..3).map(publish).collect();
     component.granted(OWNER, &format!("<publish node='n'>{items}</publish>")).await;
-    let mut told = Vec::new();
-    while told.len() < 3 * readers.len() {
+    let mut received = Vec::new();
+    while received.len() < 3 * readers.len() {
         let message = component.message().await;
-        told.push((message.attr("to").unwrap().to_owned(), item_ids(&message).join(" ")));
+        received.push((message.attr("to").unwrap().to_owned(), item_ids(&message).join(" ")));
     }
-    told.sort();
+    received.sort();
     let items = |reader: &String| ["0", "1", "2"].map(|id| (reader.clone(), id.to_owned()));
-    assert_eq!(told, readers.iter().flat_map(items).collect::<Vec<_>>());
+    assert_eq!(received, readers.iter().flat_map(items).collect::<Vec<_>>());
 }

@@ -67,9 +67,9 @@ pub async fn received_messages(component: &mut TestComponent) -> Vec<String> {
         };
         format!("{}: {what}", message.attr("to").unwrap())
     };
-    let mut told: Vec<_> = component.messages().await.iter().map(kind).collect();
-    told.sort_unstable();
-    told
+    let mut messages: Vec<_> = component.messages().await.iter().map(kind).collect();
+    messages.sort_unstable();
+    messages
 }
 
 fn field(form: &Element, var: &str) -> String {
@@ -386,9 +386,9 @@ async fn s8_6_authorization_form_has_the_subid() {
         ],
     );
     component.send(&format!("<message from='{OWNER}' to='{SERVICE}'>{answer}</message>")).await;
-    let told = component.messages().await;
-    let told = told.iter().find(|message| message.attr("to") == Some(READER)).unwrap();
-    assert_eq!(state(told), format!("n {READER} subscribed"));
+    let messages = component.messages().await;
+    let notice = messages.iter().find(|message| message.attr("to") == Some(READER)).unwrap();
+    assert_eq!(state(notice), format!("n {READER} subscribed"));
 }
 
 /// A digest period begins with the subscription, not with the request for it.

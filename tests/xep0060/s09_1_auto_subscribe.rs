@@ -32,16 +32,16 @@ async fn s9_1_3_resource_receives_events_of_nodes_in_its_capabilities() {
              {features}</query></iq>"
         )
     };
-    let told = async |component: &mut TestComponent| {
-        let told = component.messages().await.into_iter().filter_map(|message| {
+    let received = async |component: &mut TestComponent| {
+        let received = component.messages().await.into_iter().filter_map(|message| {
             let to = message.attr("to").unwrap().rsplit('/').next().unwrap();
             let items = message.get_child("event", EVENT)?.get_child("items", EVENT)?;
             let item = items.children().next()?.attr("id")?;
             Some(format!("{to} {} {item}", items.attr("node")?))
         });
-        let mut told: Vec<_> = told.collect();
-        told.sort_unstable();
-        told
+        let mut received: Vec<_> = received.collect();
+        received.sort_unstable();
+        received
     };
     come(&mut component, PHONE, "1").await;
     let question = component.answer().await;
@@ -52,32 +52,32 @@ async fn s9_1_3_resource_receives_events_of_nodes_in_its_capabilities() {
     let forged = can(&question, &names).replace(PHONE, LAPTOP);
     component.send(&forged).await;
     component.send(&can(&question, &names).replace("capabilities-", "capabilities-0")).await;
-    assert_eq!(told(&mut component).await, [""; 0]);
+    assert_eq!(received(&mut component).await, [""; 0]);
     component.send(&can(&question, &names)).await;
     component.ask(PHONE, "get", "<ping xmlns='urn:xmpp:ping'/>").await;
-    assert_eq!(told(&mut component).await, ["phone n before"]);
+    assert_eq!(received(&mut component).await, ["phone n before"]);
     component.publish(OWNER, "n", "1").await;
     component.publish(OWNER, "m", "1").await;
     component.publish(OWNER, "closed", "1").await;
     // The interest includes a node that did not exist.
     component.publish(OWNER, "later", "first").await;
-    assert_eq!(told(&mut component).await, ["phone later first", "phone n 1"]);
+    assert_eq!(received(&mut component).await, ["phone later first", "phone n 1"]);
     // Known capabilities are not queried again; an explicit subscriber receives no event twice.
     come(&mut component, PHONE, "1").await;
     subscribe(&mut component, READER, &[]).await;
-    told(&mut component).await;
+    received(&mut component).await;
     component.publish(OWNER, "n", "2").await;
-    assert_eq!(told(&mut component).await, [format!("{READER} n 2")]);
+    assert_eq!(received(&mut component).await, [format!("{READER} n 2")]);
     component.granted(READER, &format!("<unsubscribe node='n' jid='{READER}'/>")).await;
     // Other capabilities name other nodes.
     come(&mut component, PHONE, "2").await;
     let question = component.answer().await;
     component.send(&can(&question, &["m+notify"])).await;
     component.ask(PHONE, "get", "<ping xmlns='urn:xmpp:ping'/>").await;
-    assert_eq!(told(&mut component).await, ["phone m 1"]);
+    assert_eq!(received(&mut component).await, ["phone m 1"]);
     component.publish(OWNER, "n", "3").await;
     component.publish(OWNER, "m", "3").await;
-    assert_eq!(told(&mut component).await, ["phone m 3"]);
+    assert_eq!(received(&mut component).await, ["phone m 3"]);
     // A resource that loses access is not notified of the change.
     component.configure(OWNER, "m", &[("notify_config", "1")]).await;
     assert_eq!(component.messages().await.len(), 1);
@@ -91,20 +91,20 @@ async fn s9_1_3_resource_receives_events_of_nodes_in_its_capabilities() {
         format!("<affiliations node='m'>{entry}</affiliations>")
     };
     component.owner(OWNER, "set", &outcast("outcast")).await;
-    told(&mut component).await;
+    received(&mut component).await;
     component.publish(OWNER, "m", "4").await;
-    assert_eq!(told(&mut component).await, [""; 0]);
+    assert_eq!(received(&mut component).await, [""; 0]);
     component.owner(OWNER, "set", &outcast("none")).await;
-    told(&mut component).await;
+    received(&mut component).await;
     presence(&mut component, PHONE, "unavailable", "").await;
     component.publish(OWNER, "m", "5").await;
-    assert_eq!(told(&mut component).await, [""; 0]);
+    assert_eq!(received(&mut component).await, [""; 0]);
     // Until presence arrives on a new connection, no resource counts as available.
     come(&mut component, PHONE, "2").await;
     let question = component.answer().await;
     component.send(&can(&question, &["m+notify"])).await;
     component.ask(PHONE, "get", "<ping xmlns='urn:xmpp:ping'/>").await;
-    assert_eq!(told(&mut component).await, ["phone m 5"]);
+    assert_eq!(received(&mut component).await, ["phone m 5"]);
     // All resources are queried again; after a temporary error the interest of a resource is kept.
     component.reconnected_by_force().await;
     let question = component.answer().await;
@@ -115,20 +115,20 @@ async fn s9_1_3_resource_receives_events_of_nodes_in_its_capabilities() {
     };
     component.send(&error(&question, "wait")).await;
     component.publish(OWNER, "m", "6").await;
-    assert_eq!(told(&mut component).await, ["phone m 6"]);
+    assert_eq!(received(&mut component).await, ["phone m 6"]);
     come(&mut component, PHONE, "2").await;
     let question = component.answer().await;
     component.send(&can(&question, &["m+notify"])).await;
     // The resource may have been away, so it is sent the last item again.
     component.ask(PHONE, "get", "<ping xmlns='urn:xmpp:ping'/>").await;
-    assert_eq!(told(&mut component).await, ["phone m 6"]);
+    assert_eq!(received(&mut component).await, ["phone m 6"]);
     component.publish(OWNER, "m", "7").await;
-    assert_eq!(told(&mut component).await, ["phone m 7"]);
+    assert_eq!(received(&mut component).await, ["phone m 7"]);
     component.reconnected_by_force().await;
     let question = component.answer().await;
     component.send(&error(&question, "cancel")).await;
     component.publish(OWNER, "m", "8").await;
-    assert_eq!(told(&mut component).await, [""; 0]);
+    assert_eq!(received(&mut component).await, [""; 0]);
 }
 
 /// §12.2: a resource that becomes available after a restart of the server is sent the last items of

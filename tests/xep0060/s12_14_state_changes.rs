@@ -76,9 +76,9 @@ async fn s8_9_4_affiliation_changes_are_sent_to_related_entities() {
         assert_eq!(component.owner(OWNER, "set", &all).await.attr("type"), Some("result"));
         let messages = component.messages().await;
         let notices = messages.iter().filter(|message| message.has_child("pubsub", PUBSUB));
-        let mut told: Vec<_> = notices.map(|message| message.attr("to").unwrap()).collect();
-        told.sort_unstable();
-        assert_eq!(told, expected, "{policy:?}");
+        let mut recipients: Vec<_> = notices.map(|message| message.attr("to").unwrap()).collect();
+        recipients.sort_unstable();
+        assert_eq!(recipients, expected, "{policy:?}");
     }
 }
 

@@ -119,10 +119,10 @@ async fn s12_2_requests_share_their_recipient_lists() {
             fixture.publish_xml(OWNER, "n", &id.to_string(), &xml).await.unwrap();
         }
         assert_eq!(fixture.service.log_window().notifications(), PUBLISHES * READERS);
-        let told = fixture.drain_log();
-        let told = told.iter().filter(|(_, to)| !to.is_empty());
-        assert!(told.clone().all(|(_, to)| to.len() == READERS));
-        assert_eq!(told.count(), PUBLISHES);
+        let entries = fixture.drain_log();
+        let entries = entries.iter().filter(|(_, to)| !to.is_empty());
+        assert!(entries.clone().all(|(_, to)| to.len() == READERS));
+        assert_eq!(entries.count(), PUBLISHES);
         // Delivered entries are no longer counted.
         assert_eq!(fixture.service.log_window().size(), (0, 0));
     }
@@ -139,8 +139,8 @@ async fn s12_2_events_go_to_resources_with_a_current_implicit_subscription() {
     let recipients = async || {
         fixture.drain_log();
         fixture.publish(OWNER, "n", "1").await.unwrap();
-        let told = fixture.drain_log().into_iter().flat_map(|(_, to)| to);
-        told.map(|jid| jid.chars().take(1).collect::<String>()).collect::<Vec<_>>().concat()
+        let jids = fixture.drain_log().into_iter().flat_map(|(_, to)| to);
+        jids.map(|jid| jid.chars().take(1).collect::<String>()).collect::<Vec<_>>().concat()
     };
     let access_model = async |model| {
         fixture.configure(OWNER, "n", ConfigField::AccessModel(model)).await.unwrap();
@@ -332,8 +332,8 @@ async fn s12_2_implicit_subscriptions_follow_each_change() {
         let expected: BTreeSet<_> = implicit.chain(&subscribed).cloned().collect();
         fixture.drain_log();
         fixture.publish(OWNER, "n", "1").await.unwrap();
-        let told: Vec<_> = fixture.drain_log().into_iter().flat_map(|(_, to)| to).collect();
-        assert_eq!(told.iter().cloned().collect::<BTreeSet<_>>(), expected);
-        assert_eq!(told.len(), expected.len(), "{told:?}");
+        let notified: Vec<_> = fixture.drain_log().into_iter().flat_map(|(_, to)| to).collect();
+        assert_eq!(notified.iter().cloned().collect::<BTreeSet<_>>(), expected);
+        assert_eq!(notified.len(), expected.len(), "{notified:?}");
     }
 }

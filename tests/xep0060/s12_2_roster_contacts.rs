@@ -332,8 +332,8 @@ async fn s12_2_contacts_of_an_erased_owner_lose_access() {
     for name in NODES {
         let refused = service.items(DESK, name).await;
         assert!(matches!(refused, Err(Error::Refused(_))), "{refused:?}");
-        let there = service.store.node(&node(name)).await.unwrap().unwrap();
-        assert_ne!(there.revision.roster_owner.as_ref(), Some(&owner));
+        let stored = service.store.node(&node(name)).await.unwrap().unwrap();
+        assert_ne!(stored.revision.roster_owner.as_ref(), Some(&owner));
     }
     fixture.pass_seconds(5).await;
     assert_eq!(fixture.subscribers().await, [1, 1]);
@@ -391,8 +391,8 @@ async fn s12_2_contacts_of_owners_beyond_the_roster_cache_get_events() {
     for number in 0..OWNERS {
         service.publish(&owner(number), &name(number), "1").await.unwrap();
     }
-    let told = service.drain_log();
-    let recipients: Vec<_> = told.into_iter().flat_map(|(_, recipients)| recipients).collect();
+    let entries = service.drain_log();
+    let recipients: Vec<_> = entries.into_iter().flat_map(|(_, recipients)| recipients).collect();
     assert_eq!(recipients, (0..OWNERS).map(friend).collect::<Vec<_>>());
 }
 
@@ -419,9 +419,10 @@ async fn s12_2_store_records_contacts_that_left_a_roster() {
     store.close().await;
     drop((fixture, store));
     let store = SledStore::open(folder.path()).unwrap();
-    let owed = store.poll(None).await.unwrap();
-    let of_friend = owed.iter().filter(|owed| owed.recipients.iter().any(|to| *to == jid(PHONE)));
-    let events: Vec<_> = of_friend.map(|owed| format!("{:?}", owed.notification.event)).collect();
+    let pending = store.poll(None).await.unwrap();
+    let of_friend =
+        pending.iter().filter(|entry| entry.recipients.iter().any(|to| *to == jid(PHONE)));
+    let events: Vec<_> = of_friend.map(|entry| format!("{:?}", entry.notification.event)).collect();
     assert!(events.iter().all(|event| event.contains("ItemId(\"3\")")), "{events:?}");
     assert_eq!(events.len(), 2);
 }

@@ -81,10 +81,10 @@ async fn s12_3_service_grants_presence_subscriptions_to_all_entities() {
         ("bogus", vec![]),
     ] {
         presence(&mut component, PHONE, kind, "").await;
-        let told = component.link.take_presence();
+        let sent = component.link.take_presence();
         let expected: Vec<_> =
             expected.into_iter().map(|kind| (kind.to_owned(), PHONE.to_owned())).collect();
-        assert_eq!(told, expected, "{kind}");
+        assert_eq!(sent, expected, "{kind}");
     }
 }
 
@@ -146,8 +146,8 @@ async fn s12_3_refused_presence_request_is_remembered() {
     component.create(OWNER, "n", &[("presence_based_delivery", "1")]).await;
     component.subscribe(READER, "n").await;
     component.subscribe("other@localhost", "n").await;
-    let both = ["subscribe other@localhost", "subscribe reader@localhost"];
-    assert_eq!(presence_requests_until_now(&mut component).await, both);
+    let requests = ["subscribe other@localhost", "subscribe reader@localhost"];
+    assert_eq!(presence_requests_until_now(&mut component).await, requests);
     presence(&mut component, READER, "unsubscribed", "").await;
     // A refusal without a request has no effect.
     presence(&mut component, "stranger@localhost", "unsubscribed", "").await;
@@ -271,13 +271,14 @@ async fn s4_2_unacknowledged_deferred_notifications_are_bounded() {
     let never = ("send_last_published_item", "never");
     let mut component = component_with_node(&[("presence_based_delivery", "1"), never]).await;
     let names: Vec<_> = (0..SUBSCRIBERS).map(|number| format!("u{number:03}@localhost")).collect();
-    let said = |name: &str, kind: &str| format!("<presence {kind} from='{name}' to='{SERVICE}'/>");
+    let presence_from =
+        |name: &str, kind: &str| format!("<presence {kind} from='{name}' to='{SERVICE}'/>");
     let ping = "<ping xmlns='urn:xmpp:ping'/>";
     let ping = format!("<iq type='get' id='x' from='a@b/c' to='{SERVICE}'>{ping}</iq>");
     for name in &names {
         component.subscribe(name, "n").await;
-        component.send(&said(name, "type='subscribed'")).await;
-        component.send(&said(&format!("{name}/r"), "")).await;
+        component.send(&presence_from(name, "type='subscribed'")).await;
+        component.send(&presence_from(&format!("{name}/r"), "")).await;
     }
     component.messages().await;
     component.reconnected_by_force().await;
@@ -286,7 +287,7 @@ async fn s4_2_unacknowledged_deferred_notifications_are_bounded() {
         component.publish(OWNER, "n", &number.to_string()).await;
     }
     for name in names.iter().rev() {
-        component.send(&said(&format!("{name}/r"), "")).await;
+        component.send(&presence_from(&format!("{name}/r"), "")).await;
     }
     for _ in 0..10_000 {
         component.message().await;
@@ -684,7 +685,7 @@ async fn s16_4_2_events_are_sent_in_the_requested_show_states() {
     subscribe(&mut component, READER, &[("show-values", &["chat", "online"])]).await;
     presence(&mut component, READER, "subscribed", "").await;
     assert_eq!(recipients_of_item(&mut component, "unknown").await, [""; 0]);
-    for (from, kind, show, is_told) in [
+    for (from, kind, show, is_delivered) in [
         (PHONE, "", "", true),
         (PHONE, "", "away", false),
         (LAPTOP, "", "chat", true),
@@ -696,8 +697,8 @@ async fn s16_4_2_events_are_sent_in_the_requested_show_states() {
         (READER, "unavailable", "", false),
     ] {
         presence(&mut component, from, kind, show).await;
-        let told = recipients_of_item(&mut component, &format!("{from}{kind}{show}")).await;
-        assert_eq!(!told.is_empty(), is_told, "{from} {kind} {show}");
+        let recipients = recipients_of_item(&mut component, &format!("{from}{kind}{show}")).await;
+        assert_eq!(!recipients.is_empty(), is_delivered, "{from} {kind} {show}");
     }
     // With all values, presence is irrelevant.
     let all = ["away", "chat", "dnd", "online", "xa"];
@@ -739,15 +740,15 @@ async fn s12_2_last_item_is_sent_to_entities_that_become_available() {
     component.publish(OWNER, "n", "1").await;
     component.subscribe(READER, "n").await;
     let is_delayed = |message: &Element| message.children().any(|child| child.name() == "delay");
-    let told = component.messages().await;
-    assert!(told.len() == 1 && is_delayed(&told[0]));
+    let messages = component.messages().await;
+    assert!(messages.len() == 1 && is_delayed(&messages[0]));
     for (from, kind, times) in
         [(PHONE, "", 1), (PHONE, "", 0), (LAPTOP, "", 1), (PHONE, "unavailable", 0), (PHONE, "", 1)]
     {
         presence(&mut component, from, kind, "").await;
-        let told = component.messages().await;
-        assert_eq!(told.len(), times, "{from} {kind}");
-        for message in &told {
+        let messages = component.messages().await;
+        assert_eq!(messages.len(), times, "{from} {kind}");
+        for message in &messages {
             assert!(is_delayed(message) && event(message).is("items", EVENT));
             assert_eq!(message.attr("to"), Some(READER));
         }
@@ -1200,12 +1201,12 @@ async fn s4_2_presence_is_requested_for_pending_events_of_a_node_that_no_longer_
 async fn s4_2_presence_of_recipients_of_pending_entries_is_requested_at_the_start() {
     let folder = tempfile::tempdir().unwrap();
     let open = || Arc::new(SledStore::open(folder.path()).unwrap());
-    let [gone, there] = ["a@localhost", "b@localhost"];
+    let [unavailable, available] = ["a@localhost", "b@localhost"];
     {
         let fixture = TestService::new(open()).await;
         let setting = ConfigField::PresenceBasedDelivery(true);
         fixture.create_with("owner@localhost", "n", vec![setting]).await.unwrap();
-        for name in [gone, there] {
+        for name in [unavailable, available] {
             fixture.subscribe(name, "n").await.unwrap();
         }
         fixture.publish("owner@localhost", "n", "1").await.unwrap();
@@ -1215,17 +1216,17 @@ async fn s4_2_presence_of_recipients_of_pending_entries_is_requested_at_the_star
     let TestService { service, .. } = TestService::new(open()).await;
     let presences = service.presence_tracker();
     presences.connected();
-    for name in [gone, there] {
+    for name in [unavailable, available] {
         let asked = tokio::time::timeout(Duration::from_secs(5), service.next_presence_request());
         assert_eq!(asked.await.expect("nobody is asked").entity, jid(name));
         presences.on_subscribed(&jid(name));
     }
     let availability = |name| presences.availability(&jid(name), ShowSet::ALL, true);
-    assert_eq!([gone, there].map(availability), [Availability::Unknown; 2]);
-    service.unavailable(&jid(gone)).await;
+    assert_eq!([unavailable, available].map(availability), [Availability::Unknown; 2]);
+    service.unavailable(&jid(unavailable)).await;
     service.available(&jid("b@localhost/x"), &ONLINE).await;
     assert_eq!(
-        [gone, there].map(availability),
+        [unavailable, available].map(availability),
         [Availability::Unavailable, Availability::Available]
     );
 }

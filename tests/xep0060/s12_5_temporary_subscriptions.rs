@@ -29,12 +29,12 @@ async fn s12_5_temporary_subscription_ends_when_its_subscriber_becomes_unavailab
     assert!(!is_subscribed(&mut component, PHONE).await);
     assert!(is_subscribed(&mut component, READER).await);
     // The owner is notified; the unavailable subscriber is not.
-    let told = component.messages().await;
-    let told: Vec<_> =
-        told.iter().map(|message| (message.attr("to").unwrap(), event(message))).collect();
-    assert_eq!(told.len(), 1);
-    assert_eq!(told[0].0, "owner@localhost");
-    assert_eq!(told[0].1.attr("subscription"), Some("none"));
+    let notices = component.messages().await;
+    let notices: Vec<_> =
+        notices.iter().map(|message| (message.attr("to").unwrap(), event(message))).collect();
+    assert_eq!(notices.len(), 1);
+    assert_eq!(notices[0].0, "owner@localhost");
+    assert_eq!(notices[0].1.attr("subscription"), Some("none"));
     presence(&mut component, LAPTOP, "unavailable", "").await;
     assert!(!is_subscribed(&mut component, READER).await);
 }
@@ -63,9 +63,9 @@ async fn s12_5_subscription_set_by_an_owner_survives_unavailable_presence() {
         assert!(is_subscribed(&mut component, READER).await);
         assert!(is_subscribed(&mut component, PHONE).await);
         assert!(!is_subscribed(&mut component, LAPTOP).await);
-        let told = component.messages().await;
-        assert_eq!(told.len(), 1, "{told:?}");
-        assert_eq!(event(&told[0]).attr("jid"), Some(LAPTOP));
+        let notices = component.messages().await;
+        assert_eq!(notices.len(), 1, "{notices:?}");
+        assert_eq!(event(&notices[0]).attr("jid"), Some(LAPTOP));
     }
 }
 

@@ -192,9 +192,9 @@ async fn s16_4_4_new_whitelist_ends_subscriptions_of_unlisted_entities() {
     component.publish(OWNER, NODE, "1").await;
     component.configure(OWNER, NODE, &[("access_model", "whitelist")]).await;
     component.publish(OWNER, NODE, "2").await;
-    let told: Vec<_> =
+    let kinds: Vec<_> =
         component.events_for(READER).await.iter().map(|e| e.name().to_owned()).collect();
-    assert_eq!(told, ["items", "subscription"]);
+    assert_eq!(kinds, ["items", "subscription"]);
     component.configure(OWNER, NODE, &[("access_model", "open")]).await;
     component.publish(OWNER, NODE, "3").await;
     assert_eq!(component.events_for(READER).await.len(), 0);
@@ -299,9 +299,10 @@ async fn s8_4_2_deletion_is_delivered_without_deliver_notifications() {
         component.messages().await;
         component.owner(OWNER, "set", &format!("<delete node='{NODE}'/>")).await;
         let messages = component.messages().await;
-        let mut told: Vec<_> = messages.iter().map(|message| message.attr("to").unwrap()).collect();
-        told.sort_unstable();
-        assert_eq!(told, expected);
+        let mut recipients: Vec<_> =
+            messages.iter().map(|message| message.attr("to").unwrap()).collect();
+        recipients.sort_unstable();
+        assert_eq!(recipients, expected);
         assert!(messages.iter().all(|message| event(message).name() == "delete"));
     }
 }
@@ -374,9 +375,9 @@ async fn s16_4_4_send_last_published_item_sends_new_subscribers_the_last_item() 
         component.publish(OWNER, NODE, "2").await;
         component.messages().await;
         component.subscribe("late@localhost/x", NODE).await;
-        let told = component.messages().await;
-        assert_eq!(told.len(), events);
-        for message in told {
+        let events_received = component.messages().await;
+        assert_eq!(events_received.len(), events);
+        for message in events_received {
             assert_eq!(event(&message).children().next().unwrap().attr("id"), Some("2"));
             assert!(message.has_child("delay", "urn:xmpp:delay"));
         }
@@ -386,7 +387,7 @@ async fn s16_4_4_send_last_published_item_sends_new_subscribers_the_last_item() 
 /// §7.1.2.1, §7.1.3.4.
 #[tokio::test]
 async fn s16_4_4_publish_node_full_evicts_items_or_refuses() {
-    let told = |messages: &[Element]| {
+    let changes = |messages: &[Element]| {
         let one = |message: &Element| {
             let event = event(message);
             let ids = event
@@ -415,10 +416,10 @@ async fn s16_4_4_publish_node_full_evicts_items_or_refuses() {
             "reject" => assert_eq!(error(&answer), "cancel conflict node-full"),
             _ => assert!(is_granted(&answer)),
         }
-        assert_eq!(told(&component.messages().await), expected, "{value}");
+        assert_eq!(changes(&component.messages().await), expected, "{value}");
         assert_eq!(component.items(READER, NODE).await, kept, "{value}");
         // Overwriting an item needs no space.
         assert!(is_granted(&component.pubsub(OWNER, "set", &item("2")).await));
-        assert_eq!(told(&component.messages().await), ["item 2"], "{value}");
+        assert_eq!(changes(&component.messages().await), ["item 2"], "{value}");
     }
 }

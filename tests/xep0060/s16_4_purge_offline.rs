@@ -51,9 +51,9 @@ async fn s16_4_4_purge_offline_removes_items_of_unavailable_publishers() {
     component.messages().await;
     presence(&mut component, "owner@localhost/phone", "unavailable", "").await;
     assert_eq!(component.items(READER, "n").await, [""; 0]);
-    let told = component.messages().await;
+    let messages = component.messages().await;
     assert_eq!(
-        told.iter().map(|message| event(message).name().to_owned()).collect::<Vec<_>>(),
+        messages.iter().map(|message| event(message).name().to_owned()).collect::<Vec<_>>(),
         ["purge"]
     );
 }
@@ -113,10 +113,10 @@ async fn s16_4_4_purge_offline_retracts_items_that_the_publisher_may_retract() {
     assert_eq!(fixture.ids("n").await.len(), own.len());
     become_briefly_available(&fixture, sensor).await;
     assert_eq!(fixture.ids("n").await, of(&[stranger, owner, banned]));
-    let told = fixture.drain_log();
+    let entries = fixture.drain_log();
     let retracted = of(&[sensor]);
-    assert_eq!(told.len(), retracted.len());
-    for ((event, recipients), id) in told.iter().zip(&retracted) {
+    assert_eq!(entries.len(), retracted.len());
+    for ((event, recipients), id) in entries.iter().zip(&retracted) {
         assert!(event.contains(&format!("Retracted([ItemId(\"{id}\")])")), "{event}");
         assert_eq!(recipients, &["reader@localhost"]);
     }

@@ -135,10 +135,10 @@ impl ScansionScript {
     }
 
     async fn nothing(&mut self, jid: &str, place: &str) {
-        let told = self.component.messages().await;
-        self.waiting.extend(told);
-        let theirs = self.waiting.iter().find(|stanza| reaches(stanza, jid));
-        assert!(theirs.is_none(), "{place}: {}", shown(theirs.unwrap()));
+        let messages = self.component.messages().await;
+        self.waiting.extend(messages);
+        let unexpected = self.waiting.iter().find(|stanza| reaches(stanza, jid));
+        assert!(unexpected.is_none(), "{place}: {}", shown(unexpected.unwrap()));
     }
 }
 
@@ -171,29 +171,29 @@ fn compare(expected: &Element, got: &Element) -> Result<(), String> {
         }
         match got.attr(name) {
             Some(_) if value == ANY => {}
-            Some(there) if there == value => {}
-            there => return Err(format!("{}: {name} is {there:?}, not {value:?}", got.name())),
+            Some(actual) if actual == value => {}
+            actual => return Err(format!("{}: {name} is {actual:?}, not {value:?}", got.name())),
         }
     }
     let text = |element: &Element| element.texts().collect::<String>().trim().to_owned();
     if text(expected) != ANY && text(expected) != text(got) {
         return Err(format!("{}: the text is {:?}", got.name(), text(got)));
     }
-    let mut there: Vec<&Element> = got.nodes().filter_map(Node::as_element).collect();
+    let mut children: Vec<&Element> = got.nodes().filter_map(Node::as_element).collect();
     for child in expected.children() {
         let fits = |candidate: &&Element| compare(child, candidate).is_ok();
-        let Some(index) = there.iter().position(fits) else {
-            let similar = there.iter().find(|other| other.name() == child.name());
+        let Some(index) = children.iter().position(fits) else {
+            let similar = children.iter().find(|other| other.name() == child.name());
             return Err(match similar.map(|other| compare(child, other)) {
                 Some(Err(reason)) => reason,
                 _ => format!("{}: no {}", got.name(), shown(child)),
             });
         };
-        there.remove(index);
+        children.remove(index);
     }
     // An error repeats the beginning of the request.
-    there.retain(|child| got.attr("type") != Some("error") || child.name() != "pubsub");
-    match there.first() {
+    children.retain(|child| got.attr("type") != Some("error") || child.name() != "pubsub");
+    match children.first() {
         Some(more) if strict => Err(format!("{}: also {}", got.name(), shown(more))),
         _ => Ok(()),
     }

@@ -34,7 +34,7 @@ struct Shared {
 #[derive(Debug)]
 struct PeerState {
     answered: u64,
-    heard: u64,
+    notifications: u64,
     refused: Option<String>,
     is_over: bool,
     /// Time at which each request of the run was sent.
@@ -43,7 +43,7 @@ struct PeerState {
     /// Number of subscribers of each item, if the time until the last notification is measured; and
     /// the notifications that are missing.
     audience: u64,
-    unheard: Vec<u64>,
+    missing: Vec<u64>,
     events: Histogram<u64>,
 }
 
@@ -52,9 +52,9 @@ struct PeerState {
 pub struct Run {
     /// Time from the first request to the last answer, and to the last notification.
     pub answered_in: Duration,
-    pub heard_in: Duration,
+    pub notified_in: Duration,
     /// Number of notifications.
-    pub heard: u64,
+    pub notifications: u64,
     /// Microseconds from each request to its answer, and to its last notification.
     pub answers: Histogram<u64>,
     pub events: Histogram<u64>,
@@ -79,13 +79,13 @@ impl Peer {
     pub fn new(mut reader: StanzaReader, tcp: TcpStream) -> Self {
         let state = PeerState {
             answered: 0,
-            heard: 0,
+            notifications: 0,
             refused: None,
             is_over: false,
             sent_at: Vec::new(),
             answers: histogram(),
             audience: 0,
-            unheard: Vec::new(),
+            missing: Vec::new(),
             events: histogram(),
         };
         let shared = Arc::new(Shared {
@@ -126,10 +126,10 @@ impl Peer {
     pub fn run(&self, plan: Plan<'_>) -> io::Result<Run> {
         let Plan { requests, outstanding, rate, audience, write } = plan;
         let mut state = lock(&self.shared.state);
-        (state.answered, state.heard, state.audience) = (0, 0, audience);
+        (state.answered, state.notifications, state.audience) = (0, 0, audience);
         (state.answers, state.events) = (histogram(), histogram());
         state.sent_at.clear();
-        state.unheard.clear();
+        state.missing.clear();
         let begun = Instant::now();
         let (mut sent, mut text, mut answered_in) = (0, Vec::new(), None);
         loop {
@@ -144,7 +144,7 @@ impl Peer {
                 state.sent_at.push(rate.map_or_else(Instant::now, |rate| {
                     begun + Duration::from_micros(sent * 1_000_000 / rate)
                 }));
-                state.unheard.push(audience);
+                state.missing.push(audience);
                 sent += 1;
             }
             if !text.is_empty() {
@@ -154,7 +154,7 @@ impl Peer {
             }
             if state.answered >= requests {
                 answered_in.get_or_insert_with(|| begun.elapsed());
-                if state.heard >= requests * audience {
+                if state.notifications >= requests * audience {
                     break;
                 }
             }
@@ -166,8 +166,8 @@ impl Peer {
         }
         Ok(Run {
             answered_in: answered_in.unwrap_or_default(),
-            heard_in: begun.elapsed(),
-            heard: state.heard,
+            notified_in: begun.elapsed(),
+            notifications: state.notifications,
             answers: state.answers.clone(),
             events: state.events.clone(),
         })
@@ -188,8 +188,10 @@ impl Peer {
             return Err(io::Error::other("the connection ended"));
         }
         if waited.timed_out() && patience.is_none() {
-            let (answered, heard) = (state.answered, state.heard);
-            return Err(io::Error::other(format!("stuck: {answered} answered, {heard} heard")));
+            let (answered, notifications) = (state.answered, state.notifications);
+            return Err(io::Error::other(format!(
+                "stuck: {answered} answered, {notifications} heard"
+            )));
         }
         Ok(state)
     }
@@ -221,9 +223,9 @@ impl Shared {
 impl PeerState {
     fn take(&mut self, stanza: &[u8], echoes: &mut Vec<u8>) {
         if stanza.starts_with(b"<message") {
-            self.heard += 1;
+            self.notifications += 1;
             if self.audience > 0 {
-                self.hear(stanza);
+                self.count(stanza);
             }
         } else if stanza.starts_with(b"<iq") {
             match attribute(stanza, "type") {
@@ -255,13 +257,13 @@ impl PeerState {
     }
 
     /// Counts a notification; the id of an item is the number of its request.
-    fn hear(&mut self, message: &[u8]) {
+    fn count(&mut self, message: &[u8]) {
         let Some(item) = memmem::find(message, b"<item ").map(|at| &message[at..]) else { return };
         let number = attribute(item, "id").and_then(|id| id.parse::<usize>().ok());
         let Some(number) = number else { return };
-        if let Some(unheard) = self.unheard.get_mut(number) {
-            *unheard = unheard.saturating_sub(1);
-            if *unheard == 0 {
+        if let Some(missing) = self.missing.get_mut(number) {
+            *missing = missing.saturating_sub(1);
+            if *missing == 0 {
                 self.events.saturating_record(self.sent_at[number].elapsed().as_micros() as u64);
             }
         }

@@ -141,7 +141,7 @@ impl Load {
                         audience: *subscribers,
                         write: &mut |number, out| self.publish("fanout", number, out),
                     })?;
-                    report("notifications", run.heard, run.heard_in, &run);
+                    report("notifications", run.notifications, run.notified_in, &run);
                 }
             }
             Workload::Publish { nodes, publishes, outstanding, max_items } => {
@@ -174,7 +174,7 @@ impl Load {
                         audience: *subscribers,
                         write: &mut |number, out| self.publish("crowd", number, out),
                     })?;
-                    report("notifications", run.heard, run.heard_in, &run);
+                    report("notifications", run.notifications, run.notified_in, &run);
                 }
             }
             Workload::Aside { subscribers, rate } => {
