@@ -229,7 +229,7 @@ async def play(script, port, service):
                 link.waiting.remove(similar)
                 reason = difference(expected, similar, submitted)
             elif got is None:
-                reason = "nothing comes"
+                reason = "no stanza arrives"
             for came in (stanza for stanza in (got, similar) if stanza is not None):
                 for subscription in came.iter(f"{{{PUBSUB}}}subscription"):
                     subids[subscription.get("node"), subscription.get("jid")] = subscription.get("subid")
@@ -242,7 +242,7 @@ async def play(script, port, service):
             is_wrong = any(
                 is_for_client(other) and is_demanded(other) and all(difference(event, other, submitted) for event in own)
                 for other in link.waiting)
-            reason = "something comes" if is_wrong else None
+            reason = "an unexpected stanza arrives" if is_wrong else None
         if demanded:
             number += 1
             if reason:
@@ -336,7 +336,7 @@ async def main():
         rows.append(f"| {script.stem} | " + " | ".join(cells) + " |")
     listed = sorted(notes.items(), key=lambda note: (note[0][0], -len(note[1]), note[0][1]))
     table = ["", "| script | " + " | ".join(services) + " |", "|---|" + "---:|" * len(services), *rows, "",
-             "| of | what is otherwise | where: script, and line |", "|---|---|---|",
+             "| server | difference | script and line |", "|---|---|---|",
              *(f"| {services[index]} | {reason} | {', '.join(places)} |" for (index, reason), places in listed), ""]
     text, found = re.subn(r"(?s)(<!-- compared -->).*?(<!-- end compared -->)",
                           lambda match: match[1] + "\n" + "\n".join(table) + "\n" + match[2], DOCUMENT.read_text())
