@@ -56,7 +56,7 @@ fn item(key: &[u8], bytes: &[u8]) -> Result<(), StoreError> {
     let item = record.to_item(
         key,
         gjallar_pubsub::Epoch(1),
-        gjallar_pubsub::Sequence(2).into(),
+        gjallar_pubsub::ItemPosition { sequence: gjallar_pubsub::Sequence(2), index: 3 },
         payload,
     )?;
     let again = encode(key, &ItemRecord::of(&item, item.created, StoredPayload::None))?;

@@ -46,9 +46,13 @@ pub fn fits(stanzas: &str, max_bytes: usize) -> bool {
     stanzas.len() <= max_bytes / 2 || stanzas.len() + longest_padding(stanzas) <= max_bytes
 }
 
-/// The same at another server, after a server has relayed the stanzas ([`relayed_len`]).
+/// Room for attributes that servers add to a stanza on the way, such as `xml:lang`.
+const ADDED_ATTRIBUTES_BYTES: usize = 100;
+
+/// Returns `true` if stanzas fit the limit of another server to which a server relays them ([`relayed_len`]).
 #[must_use]
 pub fn fits_relayed(stanzas: &str, max_bytes: usize) -> bool {
+    let max_bytes = max_bytes.saturating_sub(ADDED_ATTRIBUTES_BYTES);
     // Relayed and padded, the text is never longer than seven times itself.
     stanzas.len() <= max_bytes / 7 || relayed_len(stanzas) + longest_padding(stanzas) <= max_bytes
 }

@@ -6,6 +6,7 @@ use crate::{
     SubscriptionDetails, SubscriptionOptions, Timestamp,
     op::{
         publish::{ExistingItems, NewItem, publish},
+        retract::{Retract, retract},
         subscribe::{Subscribe, subscribe},
     },
 };
@@ -119,6 +120,18 @@ fn event_does_not_exceed_the_stanza_limit() {
     let decision =
         by("owner@x", |cx| publish(Some(&node), &request, &ExistingItems::default(), cx));
     refuses(decision, &Error::BatchTooBig { max: Limits::default().max_reply_bytes });
+}
+
+/// Bulk retraction takes as many items as fit into a reply by `Item::size`; the rule accepts such a batch.
+#[test]
+fn batch_that_fits_by_the_size_of_its_items_is_retracted() {
+    let node = node().0;
+    let items: Vec<_> = (0..96).map(|n| item(&format!("{}{n}", "'".repeat(1020)))).collect();
+    let ids: Vec<_> = items.iter().filter_map(|item| item.id.clone()).collect();
+    let publishers = ids.iter().map(|id| (id.clone(), bare("owner@x"))).collect();
+    let request = Retract { node: node.id.clone(), items: ids, notify: false };
+    let decision = by("owner@x", |cx| retract(Some(&node), &request, &publishers, cx)).unwrap();
+    assert_eq!(changes_of(&decision).len(), 96);
 }
 
 #[test]
