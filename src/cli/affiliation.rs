@@ -18,7 +18,7 @@ Examples:
         /// Name of the node
         node: String,
     },
-    /// Set the affiliation of JIDs, but keep the last owner
+    /// Set the affiliation of JIDs; the last owner of a node stays
     #[command(after_help = "\
 Examples:
   gjallar affiliation set news publisher bot@example.org

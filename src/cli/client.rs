@@ -132,7 +132,7 @@ pub(super) struct LoginArgs {
     /// Read the password from the first line of this file
     #[arg(long, value_name = "FILE", conflicts_with = "password")]
     password_file: Option<PathBuf>,
-    /// Connect to this server, on the same machine without TLS [default: from DNS]
+    /// Connect to this server, without TLS if it is on the same machine [default: from DNS]
     #[arg(long, value_name = "HOST:PORT", env = "GJALLAR_CLIENT_SERVER")]
     server: Option<String>,
     /// Print JSON, one object per line

@@ -42,7 +42,7 @@ Examples:
         at: ServiceArgs,
         /// Bare JID
         jid: BareJid,
-        /// Delete without asking for the JID
+        /// Delete without confirmation
         #[arg(long)]
         yes: bool,
     },

@@ -55,7 +55,7 @@ Examples:
     CheckConfig(ConfigArgs),
     /// Check the checksums, indexes and counts of a store
     ///
-    /// While a service runs at the store, the check reads a copy that the service makes between two commits.
+    /// If a service is running on the store, the check reads a copy that the service makes between two commits.
     #[command(after_help = "\
 Examples:
   gjallar check --config /etc/gjallar/gjallar.toml
@@ -63,7 +63,7 @@ Examples:
     Check(StoreArgs),
     /// Export a store to standard output as text
     ///
-    /// While a service runs at the store, the export reads a copy that the service makes between two commits.
+    /// If a service is running on the store, the export reads a copy that the service makes between two commits.
     #[command(after_help = "\
 Examples:
   gjallar export --store sled:/var/lib/gjallar/store > backup
@@ -73,7 +73,7 @@ Examples:
     Import(store::ImportArgs),
     /// Test what gjallar needs of the server
     ///
-    /// While a service runs at the store, the service tests its own connection.
+    /// If a service is running on the store, the service tests its own connection.
     Doctor(doctor::DoctorArgs),
     /// Maintain a store that no service has open
     #[command(subcommand)]
@@ -95,7 +95,7 @@ Examples:
     Entity(entity::EntitySubcommand),
     /// Send a text message to the subscribers of a node
     Announce(node::AnnounceArgs),
-    /// Publish and subscribe with an account at any pubsub service
+    /// Log in with an XMPP account, and publish and subscribe at any pubsub service
     ///
     /// The client cannot receive elements with a name or a namespace of more than 8 192 bytes: a reply with such an
     /// element is an error, and an event is printed without it.

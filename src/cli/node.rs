@@ -33,7 +33,7 @@ Examples:
         /// Name of the node
         node: String,
     },
-    /// Create a node that the JID of --as owns
+    /// Create a node, owned by the JID given with --as
     #[command(after_help = "\
 Examples:
   gjallar node create news --as alice@example.org
@@ -43,7 +43,7 @@ Examples:
         at: ServiceArgs,
         /// Name of the node [default: chosen by the service]
         node: Option<String>,
-        /// Set a configuration field, such as access_model=whitelist; repeat contact or roster_groups_allowed to add values
+        /// Set a field, such as access_model=whitelist; give contact or roster_groups_allowed once per value
         #[arg(long = "set", short = 's', value_name = "FIELD=VALUE", value_parser = field)]
         fields: Vec<(String, String)>,
     },
@@ -57,7 +57,7 @@ Examples:
         at: ServiceArgs,
         /// Name of the node
         node: String,
-        /// Configuration fields, such as max_items=100; repeat contact or roster_groups_allowed to add values
+        /// Fields, such as max_items=100; give contact or roster_groups_allowed once per value
         #[arg(value_name = "FIELD=VALUE", value_parser = field, required = true)]
         fields: Vec<(String, String)>,
     },
@@ -148,7 +148,7 @@ impl AnnounceArgs {
     pub(super) fn run(self) -> Result<(), CliError> {
         let Self { at, node, text } = self;
         at.act(AdminRequest::Announce { node, text }, |done| {
-            format!("told: {}", value(done, "told"))
+            format!("notified: {}", value(done, "told"))
         })
     }
 }

@@ -18,7 +18,7 @@ Examples:
         /// Name of the node
         node: String,
     },
-    /// Subscribe JIDs to a node, or delete their subscriptions (none)
+    /// Subscribe JIDs to a node (subscribed), or delete their subscriptions (none)
     #[command(after_help = "\
 Examples:
   gjallar subscription set news subscribed alice@example.org bob@example.org

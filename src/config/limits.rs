@@ -93,8 +93,7 @@ impl LimitsConfig {
         // single tag.
         let max = max_stanza_bytes.saturating_sub(ENVELOPE_BYTES) / 2;
         if self.max_payload_bytes as usize > max {
-            let reason =
-                format!("at most {max}: half of link.max_stanza_bytes less {ENVELOPE_BYTES}");
+            let reason = format!("at most {max}: (link.max_stanza_bytes - {ENVELOPE_BYTES}) / 2");
             return Err(invalid("limits.max_payload_bytes", reason));
         }
         if self.max_reply_bytes.saturating_add(ENVELOPE_BYTES) > max_stanza_bytes {

@@ -341,7 +341,7 @@ fn assign_sequences(
             Some(Ok(jid)) => jid.to_bare(),
             Some(Err(_)) | None => {
                 warnings.add_with(
-                    "an item of an unknown publisher: the creator is its publisher",
+                    "an item without a known publisher: the creator of the node is recorded as its publisher",
                     &item.id,
                 );
                 creator.clone()

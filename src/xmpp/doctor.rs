@@ -298,8 +298,8 @@ impl Doctor {
         if !connection.is_granted() {
             return vec![degraded(
                 "privilege",
-                "the server does not let the service read rosters, so the access models presence and roster are \
-                 refused: grant it roster access (mod_privilege, XEP-0356) if they are needed, and restart the service after a change at the server",
+                "the service may not read rosters, so the access models presence and roster are refused: to use them, \
+                 grant the service roster access (mod_privilege, XEP-0356), and restart the server and the service",
             )];
         }
         let mut findings = vec![ok("privilege", "the service may read rosters")];

@@ -116,7 +116,7 @@ fn check_config_names_the_invalid_key() {
         (("GJALLAR_LINK_PING_AFTER_SECONDS", "0"), "link.ping_after_seconds: from 1 to 86400"),
         (
             ("GJALLAR_LIMITS_MAX_PAYLOAD_BYTES", "500000"),
-            "limits.max_payload_bytes: at most 252144: half",
+            "limits.max_payload_bytes: at most 252144: (link.max_stanza_bytes",
         ),
         (("GJALLAR_UNHEARD_OF", "x"), "GJALLAR_UNHEARD_OF: unknown key"),
         (("GJALLAR_CONFIG", "/nowhere.toml"), "/nowhere.toml: No such file"),

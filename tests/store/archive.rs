@@ -187,7 +187,7 @@ async fn an_invalid_archive_is_refused_with_the_line() {
         ("", "line 1: not an archive"),
         ("{}\n", "line 1: "),
         ("{\"kind\":\"archive\",\"format\":9}\n", "line 1: format 9, this version reads 1"),
-        (&half, "line 6: the archive has no end"),
+        (&half, "line 6: the archive is cut off: its last line is missing"),
         (&missing, "the archive is incomplete"),
         (&text[..text.len() - 1], "the line is cut"),
         (&text.replace("\"owner\"", "\"king\""), "king"),

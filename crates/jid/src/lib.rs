@@ -50,7 +50,7 @@ pub enum Error {
     #[error("the resource is not allowed by RFC 7622")]
     Resource,
     /// The address has a resource, but a bare address is required.
-    #[error("a bare JID has no resource")]
+    #[error("a bare JID is required, without a resource")]
     NotBare,
 }
 

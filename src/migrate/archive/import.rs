@@ -59,7 +59,9 @@ pub async fn import(
     let mut restored: Option<CurrentNode<'_>> = None;
     let mut refusals = Vec::new();
     loop {
-        let Some(line) = lines.next()? else { return Err(lines.wrong("the archive has no end")) };
+        let Some(line) = lines.next()? else {
+            return Err(lines.wrong("the archive is cut off: its last line is missing"));
+        };
         if let (ArchiveLine::PresenceRefusal { jid }, None) = (&line, &restored) {
             refusals.push((jid.clone(), true));
             continue;

@@ -164,7 +164,7 @@ impl Service {
                         warn!(
                             event = "presence_refusals_not_saved",
                             %error,
-                            "failed to save refusals of presence; will retry"
+                            "failed to save which entities refused their presence; will retry"
                         );
                     }
                     failures += 1;

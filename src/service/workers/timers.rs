@@ -60,7 +60,7 @@ impl Service {
                 if delays.delay(id, extent, now) {
                     warn!(
                         event = "expiry_delayed",
-                        node, "backlog has no room for expired items and leases; will retry"
+                        node, "backlog is full; items and leases expire later than due"
                     );
                 }
                 outcome = self.expire_to(Extent::Ends, id).await;

@@ -184,7 +184,9 @@ impl Check<'_> {
         for (table, expected) in [(b'x', names), (b'c', chunks)] {
             if self.view.scan(&keys::of_node(table, number)).count() != expected {
                 let table = char::from(table);
-                return Err(StoreError::Corrupt(format!("rows of {node} in the table {table}")));
+                return Err(StoreError::Corrupt(format!(
+                    "wrong number of rows of {node} in the table {table}"
+                )));
             }
         }
         Ok(())

@@ -235,7 +235,7 @@ fn failed(reason: &(impl Display + ?Sized)) -> StoreError {
 /// Maps an error of sled.
 fn sled_failed(error: &sled::Error) -> StoreError {
     match error {
-        sled::Error::Corruption { .. } => StoreError::Corrupt("the files".into()),
+        sled::Error::Corruption { .. } => StoreError::Corrupt("sled reports corrupt files".into()),
         _ => failed(error),
     }
 }

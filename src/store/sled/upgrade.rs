@@ -65,7 +65,7 @@ fn convert(tree: &Tree, rows: &mut WriteBatch<'_>, key: &[u8]) -> Result<(), Sto
         warn!(
             event = "no_roster_owner",
             node = node.id.as_str(),
-            "node has no roster owner; its contacts have no access"
+            "no owner's roster gives access to the node; contacts of its owners have no access"
         );
     }
     record.set_revision(&node.revision);

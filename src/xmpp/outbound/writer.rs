@@ -191,7 +191,7 @@ impl OutboundWriter {
                 warn!(
                     event = "replies_dropped",
                     dropped_bytes = dropped,
-                    "dropped replies: two connections broke while they were written"
+                    "dropped replies: the connection broke twice while they were sent"
                 );
             }
             self.replies.requeue(to_resend);

@@ -21,7 +21,9 @@ fn one(order: &Element) -> Result<ItemOrder, gjallar_pubsub::Error> {
         Some("creation") => OrderField::Creation,
         Some("modification") => OrderField::Modification,
         Some(_) => {
-            return Err(gjallar_pubsub::Error::NotImplemented("this value of by in order".into()));
+            return Err(gjallar_pubsub::Error::NotImplemented(
+                "the value of the attribute by in <order/>".into(),
+            ));
         }
         None => return Err(gjallar_pubsub::Error::BadRequest("order requires the attribute by")),
     };

@@ -185,7 +185,7 @@ fn parse_action(
         (true, "purge") => SetRequest::Purge(Purge { node: node(action)? }),
         (true, "subscriptions") => SetRequest::SetSubscriptions(set_subscriptions(action, sender)?),
         _ => {
-            return Err(gjallar_pubsub::Error::BadRequest("unknown action for an iq of this type"));
+            return Err(gjallar_pubsub::Error::BadRequest("no such action for an iq of this type"));
         }
     })
 }
@@ -220,7 +220,7 @@ fn parse_question(
         },
         (true, "subscriptions") => GetRequest::Subscriptions(node(question)?, page),
         _ => {
-            return Err(gjallar_pubsub::Error::BadRequest("unknown action for an iq of this type"));
+            return Err(gjallar_pubsub::Error::BadRequest("no such action for an iq of this type"));
         }
     })
 }

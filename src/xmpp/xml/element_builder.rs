@@ -120,7 +120,9 @@ impl ElementBuilder {
         self.path.push('/');
         self.path.push_str(tag.name);
         if self.path.len() > MAX_PATH_BYTES {
-            return Err(fault(&format!("names of open elements: at most {MAX_PATH_BYTES} bytes")));
+            return Err(fault(&format!(
+                "nesting: the names of nested elements have at most {MAX_PATH_BYTES} bytes together"
+            )));
         }
         if self.depth == 1 {
             return self.open_stream(tag).map(Some);
@@ -222,7 +224,7 @@ impl ElementBuilder {
         }
         if self.scope.len() > MAX_DECLARATIONS {
             return Err(TagError::Excess(format!(
-                "namespaces: at most {MAX_DECLARATIONS} declarations apply to an element"
+                "namespaces: at most {MAX_DECLARATIONS} declarations may apply to an element"
             )));
         }
         let (prefix, name) = split(tag.name);
