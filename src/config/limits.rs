@@ -163,7 +163,7 @@ impl LimitsConfig {
             max_subids,
             max_lease_seconds,
             require_lease,
-            tells_content: false,
+            includes_content_ids: false,
             roster_seconds,
             max_bounces,
             bounce_interval_seconds,

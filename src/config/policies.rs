@@ -150,7 +150,7 @@ impl Config {
 
     fn rules(&self, limits: &LimitsConfig) -> gjallar_pubsub::Limits {
         gjallar_pubsub::Limits {
-            tells_content: self.compare_and_publish,
+            includes_content_ids: self.compare_and_publish,
             ..limits.to_pubsub_limits()
         }
     }

@@ -22,7 +22,7 @@ pub(crate) struct NodeImporter<'a> {
     subscriptions: Vec<(Jid, bool, u64)>,
     pending: Vec<Jid>,
     /// JID, options and SubIDs, and version at which the subscription got them.
-    specials: Vec<(Jid, Vec<SubscriptionDetails>, u64)>,
+    configured: Vec<(Jid, Vec<SubscriptionDetails>, u64)>,
     items: Vec<Item>,
 }
 
@@ -34,7 +34,7 @@ impl<'a> NodeImporter<'a> {
             affiliations: Vec::new(),
             subscriptions: Vec::new(),
             pending: Vec::new(),
-            specials: Vec::new(),
+            configured: Vec::new(),
             items: Vec::new(),
             node: node.clone(),
         };
@@ -63,8 +63,8 @@ impl<'a> NodeImporter<'a> {
     }
 
     /// Sets the options or SubIDs of a subscribed or pending JID, since this version of the node.
-    pub(crate) fn agree(&mut self, jid: Jid, terms: Vec<SubscriptionDetails>, since: u64) {
-        self.specials.push((jid, terms, since));
+    pub(crate) fn agree(&mut self, jid: Jid, details: Vec<SubscriptionDetails>, since: u64) {
+        self.configured.push((jid, details, since));
     }
 
     /// Adds an item. Items must be added in the order of their positions.
@@ -125,8 +125,8 @@ impl<'a> NodeImporter<'a> {
         for batch in pending.chunks(BATCH) {
             self.commit(import_changes::requested(batch.to_vec()), None).await?;
         }
-        for (jid, terms, since) in std::mem::take(&mut self.specials) {
-            self.commit(import_changes::agreed(jid, terms, since), None).await?;
+        for (jid, details, since) in std::mem::take(&mut self.configured) {
+            self.commit(import_changes::agreed(jid, details, since), None).await?;
         }
         self.items().await
     }

@@ -47,7 +47,7 @@ fn shown(entry: &AuditChange) -> (&'static str, String, String, String) {
             ("deleted", none(), none(), redirect.clone().unwrap_or_default())
         }
         AuditChange::Options { jid, before, after } => {
-            ("options", jid.to_string(), terms(before), terms(after))
+            ("options", jid.to_string(), details(before), details(after))
         }
         AuditChange::Published(items) => ("published", names(items), none(), none()),
         AuditChange::Purged => ("purged", none(), none(), none()),
@@ -63,10 +63,10 @@ fn names(items: &[ItemId]) -> String {
 }
 
 /// Formats the options of subscriptions, with their SubIDs.
-fn terms(all: &[SubscriptionDetails]) -> String {
-    let shown = all.iter().map(|terms| {
-        let subid = terms.subid.as_ref().map(|subid| format!("{subid}: ")).unwrap_or_default();
-        format!("{subid}{}", fields(&subscribe_options::values(&terms.options)))
+fn details(all: &[SubscriptionDetails]) -> String {
+    let shown = all.iter().map(|details| {
+        let subid = details.subid.as_ref().map(|subid| format!("{subid}: ")).unwrap_or_default();
+        format!("{subid}{}", fields(&subscribe_options::values(&details.options)))
     });
     shown.collect::<Vec<_>>().join("; ")
 }

@@ -110,9 +110,9 @@ pub(super) fn audit_record(
                 entries.push(AuditChange::Deleted { redirect });
             }
             Change::SubscriptionOptionsSet(jid, after) if jid.to_bare() != bare => {
-                let before = node.and_then(|node| node.special(jid));
+                let before = node.and_then(|node| node.configured_subscription(jid));
                 let before =
-                    before.map(|configured| Arc::clone(&configured.terms)).unwrap_or_default();
+                    before.map(|configured| Arc::clone(&configured.details)).unwrap_or_default();
                 entries.push(AuditChange::Options {
                     jid: jid.clone(),
                     before,

@@ -344,7 +344,7 @@ async fn size_of_a_reply_counts_the_shown_parts_of_items() {
     const LIMIT: usize = 10_000;
     let long = format!("{}@localhost/x", "o".repeat(200));
     for (owner, publisher) in [(OWNER, long.as_str()), (long.as_str(), OWNER)] {
-        for (itemreply, tells_content, payload) in [
+        for (itemreply, includes_content_ids, payload) in [
             ("none", false, REPORT),
             ("owner", false, REPORT),
             ("publisher", false, REPORT),
@@ -354,7 +354,7 @@ async fn size_of_a_reply_counts_the_shown_parts_of_items() {
             let few = |config: &mut Config| {
                 config.limits.max_reply_bytes = LIMIT;
                 config.limits.max_batch = 200;
-                config.compare_and_publish = tells_content;
+                config.compare_and_publish = includes_content_ids;
             };
             let mut component = TestComponent::with(Arc::new(MemoryStore::new()), few).await;
             let fields = [("itemreply", itemreply), ("publish_model", "open")];
@@ -368,7 +368,7 @@ async fn size_of_a_reply_counts_the_shown_parts_of_items() {
             ] {
                 let answer = component.pubsub(STRANGER, "get", &content).await;
                 let bytes = shown(&answer).len();
-                let case = format!("{itemreply} {tells_content} {owner} {content:.40}");
+                let case = format!("{itemreply} {includes_content_ids} {owner} {content:.40}");
                 // The envelope takes about 500 bytes.
                 assert!((LIMIT - 500..LIMIT + 700).contains(&bytes), "{case}: {bytes} bytes");
                 assert!(shown(&answer).contains(RSM), "{case}");

@@ -140,7 +140,9 @@ impl Changes {
     /// Returns `true` if an entity loses access at this node. Revocations are committed even when the backlog is full.
     #[must_use]
     pub fn revokes_access(&self, node: Option<&Node>) -> bool {
-        let before = |jid| node.and_then(|node| node.special(jid)).map_or(0, |s| s.terms.len());
+        let before = |jid| {
+            node.and_then(|node| node.configured_subscription(jid)).map_or(0, |s| s.details.len())
+        };
         self.iter().any(|change| match change {
             Change::Unsubscribed(_) | Change::AffiliationSet(..) => true,
             Change::SubscriptionOptionsSet(jid, details) => details.len() < before(jid),

@@ -17,11 +17,11 @@ pub struct ConfiguredSubscription {
     pub since: u64,
     /// Version at which the subscription got options or SubIDs; for entries up to this version the JID is a plain
     /// subscriber.
-    pub special_since: u64,
+    pub options_since: u64,
     /// Whether the subscription waits for the approval of an owner.
     pub is_pending: bool,
     /// Details of each subscription; at least one.
-    pub terms: Arc<[SubscriptionDetails]>,
+    pub details: Arc<[SubscriptionDetails]>,
 }
 
 impl ConfiguredSubscription {
@@ -33,15 +33,15 @@ impl ConfiguredSubscription {
         };
         Self {
             since: version,
-            special_since: version,
+            options_since: version,
             is_pending: false,
-            terms: self.terms.iter().map(begun).collect(),
+            details: self.details.iter().map(begun).collect(),
         }
     }
 
     /// Returns the number of subscriptions of the JID; 0 while it is pending.
     fn subscriptions_len(&self) -> usize {
-        if self.is_pending { 0 } else { self.terms.len() }
+        if self.is_pending { 0 } else { self.details.len() }
     }
 }
 
@@ -169,9 +169,9 @@ mod tests {
     fn subscriptions_of_an_account_are_counted_together() {
         let configured = ConfiguredSubscription {
             since: 0,
-            special_since: 0,
+            options_since: 0,
             is_pending: true,
-            terms: Arc::from([]),
+            details: Arc::from([]),
         };
         let jids = ["ss@bücher.example/1", "ß@bücher.example/1", "ß@xn--bcher-kva.example/2"];
         let jids = jids.map(|jid| Jid::new(jid).unwrap());

@@ -15,7 +15,7 @@ pub struct ItemBudget {
 #[derive(Clone, Debug)]
 struct Rendering {
     attribution: Attribution,
-    tells_content: bool,
+    includes_content_ids: bool,
 }
 
 impl ItemBudget {
@@ -29,7 +29,8 @@ impl ItemBudget {
     /// attribution.
     #[must_use]
     pub fn rendered(limits: &Limits, attribution: Attribution) -> Self {
-        let rendering = Rendering { attribution, tells_content: limits.tells_content };
+        let rendering =
+            Rendering { attribution, includes_content_ids: limits.includes_content_ids };
         Self { max_bytes: limits.max_reply_bytes, rendering: Some(rendering) }
     }
 
@@ -62,7 +63,7 @@ impl Rendering {
 
     /// Returns the size of the entry that identifies the content of an item (XEP-0395 §3.1).
     fn size_of_content(&self, item: &Item, id: usize) -> usize {
-        if !self.tells_content {
+        if !self.includes_content_ids {
             return 0;
         }
         let value = item.archive_id().to_string().len();

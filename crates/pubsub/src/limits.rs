@@ -25,7 +25,7 @@ pub struct Limits {
     pub max_lease_seconds: u64,
     /// Whether replies with items include content identifiers (XEP-0395 §3.1), which may take about two thirds of the
     /// bytes of a reply.
-    pub tells_content: bool,
+    pub includes_content_ids: bool,
     /// Whether every subscription that an entity makes for itself needs a lease.
     pub require_lease: bool,
     /// Time for which a roster is cached, in seconds.
@@ -64,7 +64,7 @@ impl Default for Limits {
             max_subscriptions_per_jid: 10_000,
             max_subids: 1,
             max_lease_seconds: 31_536_000,
-            tells_content: false,
+            includes_content_ids: false,
             require_lease: false,
             roster_seconds: 60,
             max_bounces: 20,

@@ -361,12 +361,14 @@ impl Node {
 
     /// Returns the subscriptions of a JID with options or SubIDs; `None` for a plain subscription.
     #[must_use]
-    pub fn special(&self, jid: &Jid) -> Option<&ConfiguredSubscription> {
+    pub fn configured_subscription(&self, jid: &Jid) -> Option<&ConfiguredSubscription> {
         self.configured.get(jid)
     }
 
     /// Returns the JIDs that have options or SubIDs, with their subscriptions.
-    pub fn specials(&self) -> impl Iterator<Item = (&Jid, &ConfiguredSubscription)> {
+    pub fn configured_subscriptions(
+        &self,
+    ) -> impl Iterator<Item = (&Jid, &ConfiguredSubscription)> {
         self.configured.iter()
     }
 
@@ -386,7 +388,7 @@ impl Node {
     #[must_use]
     pub fn details_of(&self, jid: &Jid) -> Cow<'_, [SubscriptionDetails]> {
         match self.configured.get(jid) {
-            Some(configured) => Cow::Borrowed(&*configured.terms),
+            Some(configured) => Cow::Borrowed(&*configured.details),
             None => Cow::Owned(vec![SubscriptionDetails::new(
                 None,
                 SubscriptionOptions::default(),
@@ -492,11 +494,11 @@ impl Node {
     fn set_details(&mut self, jid: &Jid, details: Arc<[SubscriptionDetails]>, version: u64) {
         self.count_spelling(jid);
         let configured = match self.configured.remove(jid) {
-            Some(configured) => ConfiguredSubscription { terms: details, ..configured },
+            Some(configured) => ConfiguredSubscription { details, ..configured },
             None => {
                 let is_pending = self.pending.remove(jid).is_some();
                 let since = self.subscribers.remove(jid).unwrap_or_default();
-                ConfiguredSubscription { since, special_since: version, is_pending, terms: details }
+                ConfiguredSubscription { since, options_since: version, is_pending, details }
             }
         };
         self.configured.insert(jid.clone(), configured);
@@ -520,7 +522,7 @@ impl Node {
     }
 
     /// Adds subscriptions with options or SubIDs while a store loads the node.
-    pub fn load_special(&mut self, jid: Jid, configured: ConfiguredSubscription) {
+    pub fn load_configured(&mut self, jid: Jid, configured: ConfiguredSubscription) {
         self.count_spelling(&jid);
         self.configured.insert(jid, configured);
     }
@@ -542,6 +544,6 @@ fn merged<'a>(
 
 fn listed((jid, configured): OfJid<'_>) -> impl DoubleEndedIterator<Item = SubscriptionEntry<'_>> {
     let plain = configured.is_none().then_some((jid, None));
-    let details = configured.into_iter().flat_map(|configured| configured.terms.iter());
+    let details = configured.into_iter().flat_map(|configured| configured.details.iter());
     plain.into_iter().chain(details.map(move |details| (jid, details.subid.as_ref())))
 }

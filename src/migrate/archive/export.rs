@@ -103,15 +103,15 @@ impl<W: Write> ArchiveWriter<'_, W> {
         }
         let enrolled = store.owner_subscribed(&node.id).await?;
         for (jid, since) in node.subscriptions() {
-            let special = node.special(jid).map(ConfiguredSubscriptionLine::of);
-            self.subscription(jid, since, enrolled.contains(jid), special)?;
+            let configured = node.configured_subscription(jid).map(ConfiguredSubscriptionLine::of);
+            self.subscription(jid, since, enrolled.contains(jid), configured)?;
         }
         for jid in node.pending() {
             self.summary.subscriptions += 1;
-            let special = node.special(jid).map(ConfiguredSubscriptionLine::of);
+            let configured = node.configured_subscription(jid).map(ConfiguredSubscriptionLine::of);
             let (jid, since) = (jid.clone(), node.version);
             let (enrolled, pending) = (false, true);
-            self.line(&ArchiveLine::Subscription { jid, since, enrolled, pending, special })?;
+            self.line(&ArchiveLine::Subscription { jid, since, enrolled, pending, configured })?;
         }
         let all = PageRequest::first(usize::MAX);
         let ids = store.page_of_ids(&node.id, &all, 0, usize::MAX).await?;
@@ -160,19 +160,24 @@ impl<W: Write> ArchiveWriter<'_, W> {
             }
         }
         for (jid, (since, plain_until)) in subscribers {
-            let terms = SubscriptionDetails::new(
+            let details = SubscriptionDetails::new(
                 None,
                 SubscriptionOptions::default(),
                 Sequence(0),
                 Timestamp(0),
             );
-            let special = ConfiguredSubscription {
+            let configured = ConfiguredSubscription {
                 since,
-                special_since: plain_until.unwrap_or_default(),
+                options_since: plain_until.unwrap_or_default(),
                 is_pending: false,
-                terms: [terms].into(),
+                details: [details].into(),
             };
-            self.subscription(jid, since, false, Some(ConfiguredSubscriptionLine::of(&special)))?;
+            self.subscription(
+                jid,
+                since,
+                false,
+                Some(ConfiguredSubscriptionLine::of(&configured)),
+            )?;
         }
         self.events(pending)
     }
@@ -191,11 +196,11 @@ impl<W: Write> ArchiveWriter<'_, W> {
         jid: &Jid,
         since: u64,
         enrolled: bool,
-        special: Option<ConfiguredSubscriptionLine>,
+        configured: Option<ConfiguredSubscriptionLine>,
     ) -> Result<(), ArchiveError> {
         self.summary.subscriptions += 1;
         let jid = jid.clone();
-        self.line(&ArchiveLine::Subscription { jid, since, enrolled, pending: false, special })
+        self.line(&ArchiveLine::Subscription { jid, since, enrolled, pending: false, configured })
     }
 
     fn events(&mut self, pending: &[Owed]) -> Result<(), ArchiveError> {

@@ -194,12 +194,12 @@ impl<'a> CurrentNode<'a> {
                 }
                 self.importer.affiliate(jid, named);
             }
-            ArchiveLine::Subscription { jid, since, enrolled, pending, special } => {
+            ArchiveLine::Subscription { jid, since, enrolled, pending, configured } => {
                 summary.subscriptions += u64::from(!self.is_deleted);
                 self.check("since", since, self.last_version())?;
-                if let Some(special) = special {
-                    self.check("special.since", special.since, self.last_version())?;
-                    self.importer.agree(jid.clone(), special.to_terms()?, special.since);
+                if let Some(configured) = configured {
+                    self.check("special.since", configured.since, self.last_version())?;
+                    self.importer.agree(jid.clone(), configured.to_details()?, configured.since);
                 }
                 match pending {
                     true => self.importer.request(jid),

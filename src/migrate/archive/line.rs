@@ -40,8 +40,8 @@ pub(super) enum ArchiveLine {
         #[serde(default, skip_serializing_if = "std::ops::Not::not")]
         pending: bool,
         /// Options and SubIDs, and the version at which the subscription got them.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        special: Option<ConfiguredSubscriptionLine>,
+        #[serde(rename = "special", default, skip_serializing_if = "Option::is_none")]
+        configured: Option<ConfiguredSubscriptionLine>,
     },
     Item(ItemLine),
     /// Entity that refused to share its presence with the service; before the first node.

@@ -14,7 +14,8 @@ use gjallar_pubsub::{
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct ConfiguredSubscriptionLine {
     pub(super) since: u64,
-    terms: Vec<SubscriptionDetailsLine>,
+    #[serde(rename = "terms")]
+    details: Vec<SubscriptionDetailsLine>,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -33,26 +34,26 @@ struct SubscriptionDetailsLine {
 }
 
 impl ConfiguredSubscriptionLine {
-    pub(super) fn of(special: &ConfiguredSubscription) -> Self {
-        let terms = special.terms.iter().map(|terms| SubscriptionDetailsLine {
-            subid: terms.subid.as_ref().map(SubId::to_string),
-            options: subscribe_options::values(&terms.options).into_iter().collect(),
-            public: terms.options.is_public,
-            since: terms.since.0,
-            warned: terms.expiry_notified,
-            digested: terms.digested_to.0,
-            digested_at: terms.digested_at.0,
+    pub(super) fn of(configured: &ConfiguredSubscription) -> Self {
+        let details = configured.details.iter().map(|details| SubscriptionDetailsLine {
+            subid: details.subid.as_ref().map(SubId::to_string),
+            options: subscribe_options::values(&details.options).into_iter().collect(),
+            public: details.options.is_public,
+            since: details.since.0,
+            warned: details.expiry_notified,
+            digested: details.digested_to.0,
+            digested_at: details.digested_at.0,
         });
-        Self { since: special.special_since, terms: terms.collect() }
+        Self { since: configured.options_since, details: details.collect() }
     }
 
-    pub(super) fn to_terms(&self) -> Result<Vec<SubscriptionDetails>, String> {
-        self.terms.iter().map(SubscriptionDetailsLine::to_terms).collect()
+    pub(super) fn to_details(&self) -> Result<Vec<SubscriptionDetails>, String> {
+        self.details.iter().map(SubscriptionDetailsLine::to_details).collect()
     }
 }
 
 impl SubscriptionDetailsLine {
-    fn to_terms(&self) -> Result<SubscriptionDetails, String> {
+    fn to_details(&self) -> Result<SubscriptionDetails, String> {
         let settings =
             self.options.iter().map(|(var, value)| subscribe_options::setting(var, value));
         let settings: Result<Vec<SubscriptionOption>, _> = settings.collect();

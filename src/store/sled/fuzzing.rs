@@ -69,7 +69,7 @@ fn item(key: &[u8], bytes: &[u8]) -> Result<(), StoreError> {
 fn part(key: &[u8], bytes: &[u8]) -> Result<(), StoreError> {
     for record in read_part(key, &decode::<Vec<u8>>(key, bytes)?)? {
         let jid: Jid = record.jid(key)?;
-        let _ = (record.special(), record.subscriptions(key)?);
+        let _ = (record.configured(), record.subscriptions(key)?);
         let again = write_part(&[SubscriptionRecord::of(&jid, record.since)])?;
         let again = read_part(key, &again)?;
         assert!(again.iter().all(|record| record.is_of(&jid)) && again.len() == 1);

@@ -195,8 +195,8 @@ impl TreeReader {
         }
         for subscription in self.subscriptions(number) {
             let (_, jid, record) = subscription?;
-            match (record.special(), record.state()) {
-                (Some(special), _) => node.load_special(jid, special),
+            match (record.configured(), record.state()) {
+                (Some(configured), _) => node.load_configured(jid, configured),
                 (None, SubscriptionState::Pending) => node.load_pending(jid),
                 (None, _) => node.load_subscription(jid, record.since),
             }

@@ -42,7 +42,7 @@ pub fn service_info(policy: &Policy) -> ElementWriter {
     ];
     features.extend(others.map(str::to_owned));
     features.extend([ns::MAM, ns::PUBSUB].map(|ordered| format!("{}@{ordered}", ns::ORDER_BY)));
-    features.extend(policy.limits.tells_content.then(|| ns::CAP.to_owned()));
+    features.extend(policy.limits.includes_content_ids.then(|| ns::CAP.to_owned()));
     features.sort_unstable();
     info(None)
         .child(identity("pubsub", "service", Some("gjallar")))

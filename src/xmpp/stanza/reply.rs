@@ -132,7 +132,7 @@ pub fn items(request: &Retrieve, found: &Retrieved, limits: &Limits) -> ElementW
     };
     let set = is_noted.then(|| rsm::set(part, uid));
     let items = ElementWriter::new("items").attr("node", request.node.as_str()).children(rendered);
-    let content = if limits.tells_content { content_versions(&part.entries) } else { None };
+    let content = if limits.includes_content_ids { content_versions(&part.entries) } else { None };
     pubsub(items.children(content)).children(set)
 }
 

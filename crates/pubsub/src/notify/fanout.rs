@@ -54,9 +54,9 @@ pub(crate) struct Fanout<'a> {
 impl<'a> Fanout<'a> {
     /// Creates the fan-out for a node that has this configuration after the decision.
     pub(crate) fn new(node: &'a Node, config: &'a NodeConfig, cx: &Context<'_>) -> Self {
-        let all = node.specials().filter(|(_, configured)| !configured.is_pending);
+        let all = node.configured_subscriptions().filter(|(_, configured)| !configured.is_pending);
         let has_keyword = |configured: &ConfiguredSubscription| {
-            configured.terms.iter().any(|details| !details.options.keyword.is_empty())
+            configured.details.iter().any(|details| !details.options.keyword.is_empty())
         };
         let (with_keyword, without_keyword): (Vec<_>, Vec<_>) =
             all.partition(|(_, configured)| has_keyword(configured));
@@ -133,7 +133,7 @@ impl<'a> Fanout<'a> {
         let mut variants = BTreeMap::<_, Vec<(&Jid, Arc<[SubId]>)>>::new();
         for &(jid, configured) in all {
             if let Some(mut variant) =
-                DeliveryVariant::of(event, self.config, &configured.terms, is_wanted)
+                DeliveryVariant::of(event, self.config, &configured.details, is_wanted)
             {
                 let subids = std::mem::take(&mut variant.subids).into();
                 variants.entry(variant).or_default().push((jid, subids));
@@ -178,7 +178,7 @@ impl<'a> Fanout<'a> {
         }
         let keywords = self.keywords.get_or_insert_with(|| {
             let details =
-                self.with_keyword.iter().flat_map(|(_, configured)| configured.terms.iter());
+                self.with_keyword.iter().flat_map(|(_, configured)| configured.details.iter());
             Keywords::new(details.map(|details| details.options.keyword.as_str()))
         });
         keywords.in_texts(items.iter().filter_map(|item| item.payload.as_ref()).map(Payload::text))

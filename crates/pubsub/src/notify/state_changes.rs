@@ -133,7 +133,7 @@ fn subscription(jid: Option<Jid>, state: SubscriptionState) -> Event {
 }
 
 fn details_before<'a>(node: &'a Node, jid: &Jid) -> &'a [SubscriptionDetails] {
-    node.special(jid).map_or(&[], |configured| &configured.terms)
+    node.configured_subscription(jid).map_or(&[], |configured| &configured.details)
 }
 
 fn subids(details: &[SubscriptionDetails]) -> impl Iterator<Item = &SubId> {

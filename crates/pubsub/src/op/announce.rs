@@ -44,9 +44,9 @@ pub fn announce(
     let mut changes = Changes::none(node);
     let wants = |jid: &&Jid| {
         let delivers = |configured: &ConfiguredSubscription| {
-            configured.terms.iter().any(|details| details.options.deliver)
+            configured.details.iter().any(|details| details.options.deliver)
         };
-        !enrolled.contains(*jid) && node.special(jid).is_none_or(delivers)
+        !enrolled.contains(*jid) && node.configured_subscription(jid).is_none_or(delivers)
     };
     let recipients: Vec<_> = node.subscribers().filter(wants).cloned().collect();
     let event = Event::Announced(request.text.clone());

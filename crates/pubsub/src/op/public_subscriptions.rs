@@ -37,8 +37,8 @@ pub fn subscribed_node(node: &NodeId) -> Option<NodeId> {
 pub fn subscribers(node: Option<&Node>, cx: &Context<'_>) -> Result<Vec<BareJid>, Error> {
     let node = require_node(node)?;
     access::may_discover(node, cx)?;
-    let public = node.specials().filter(|(_, configured)| {
-        !configured.is_pending && configured.terms.iter().any(|details| details.options.is_public)
+    let public = node.configured_subscriptions().filter(|(_, configured)| {
+        !configured.is_pending && configured.details.iter().any(|details| details.options.is_public)
     });
     let entities: BTreeSet<_> = public.map(|(jid, _)| jid.to_bare()).collect();
     Ok(entities.into_iter().collect())

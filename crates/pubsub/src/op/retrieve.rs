@@ -82,9 +82,9 @@ pub fn list(node: Option<&Node>, cx: &Context<'_>) -> Result<(), Error> {
 /// them (§6.5.9.1, §6.5.9.2).
 fn check_subid(node: &Node, request: &Retrieve, cx: &Context<'_>) -> Result<(), Error> {
     let bare = cx.actor.bare();
-    let own = node.subscriptions_of(&bare).filter_map(|jid| node.special(jid));
+    let own = node.subscriptions_of(&bare).filter_map(|jid| node.configured_subscription(jid));
     let own: Vec<&SubscriptionDetails> =
-        own.flat_map(|configured| configured.terms.iter()).collect();
+        own.flat_map(|configured| configured.details.iter()).collect();
     let subids: Vec<_> = own.iter().filter_map(|details| details.subid.as_ref()).collect();
     match &request.subid {
         None if subids.len() > 1 => Err(Error::SubIdRequired),

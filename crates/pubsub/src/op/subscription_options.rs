@@ -176,7 +176,7 @@ pub(super) fn options_change(
     jid: Jid,
     details: Vec<SubscriptionDetails>,
 ) -> Result<Change, Error> {
-    if node.special(&jid).is_none() {
+    if node.configured_subscription(&jid).is_none() {
         let own = node.specials_of_account(&jid.to_bare());
         if node.specials_len() >= MAX_SPECIAL || own >= MAX_OWN_SPECIAL {
             return Err(Error::TooManySpecial);

@@ -150,10 +150,10 @@ fn subscribed((jid, subid): SubscriptionEntry<'_>) -> Subscription {
 pub fn of_jid(node: &Node, jid: &Jid) -> Vec<Subscription> {
     let state = node.state_of(jid);
     let plain = || Subscription { jid: jid.clone(), subid: None, state };
-    match node.special(jid) {
+    match node.configured_subscription(jid) {
         None => vec![plain()],
         Some(configured) => {
-            let subids = configured.terms.iter().map(|details| details.subid.clone());
+            let subids = configured.details.iter().map(|details| details.subid.clone());
             subids.map(|subid| Subscription { subid, ..plain() }).collect()
         }
     }

@@ -48,7 +48,8 @@ pub fn next_deadline(node: &Node, changes: &Changes) -> Option<Timestamp> {
         }
         _ => None,
     });
-    let digests = node.specials().flat_map(|(_, configured)| configured.terms.iter());
+    let digests =
+        node.configured_subscriptions().flat_map(|(_, configured)| configured.details.iter());
     let digests =
         digests.filter(|details| awaits_digest(node, details)).map(SubscriptionDetails::digest_due);
     by_change.chain(digests).min()
@@ -62,8 +63,9 @@ fn awaits_digest(node: &Node, details: &SubscriptionDetails) -> bool {
 /// Returns `true` if digests of the node are pending, so that its items have to be read.
 #[must_use]
 pub fn makes_digests(node: &Node) -> bool {
-    node.specials()
-        .any(|(_, configured)| configured.terms.iter().any(|details| awaits_digest(node, details)))
+    node.configured_subscriptions().any(|(_, configured)| {
+        configured.details.iter().any(|details| awaits_digest(node, details))
+    })
 }
 
 /// Share of the due work at a node that one decision processes.
@@ -144,11 +146,11 @@ pub fn run_timers(
     for id in &expired {
         changes.push(Change::Retracted(id.clone()));
     }
-    for (jid, configured) in node.specials() {
+    for (jid, configured) in node.configured_subscriptions() {
         let details = run.remaining(jid, configured);
         if details.is_empty() {
             changes.push(Change::Unsubscribed(jid.clone()));
-        } else if *details != *configured.terms {
+        } else if *details != *configured.details {
             changes.push(Change::SubscriptionOptionsSet(jid.clone(), details.into()));
         }
     }
@@ -188,9 +190,10 @@ fn publishers(node: &Node, newest: &[Item]) -> BTreeSet<BareJid> {
 /// Returns the entities on whose presence subscriptions at a node depend.
 fn watched_entities(node: &Node) -> impl Iterator<Item = BareJid> {
     let is_watched = |configured: &ConfiguredSubscription| {
-        configured.terms.iter().any(SubscriptionDetails::depends_on_presence)
+        configured.details.iter().any(SubscriptionDetails::depends_on_presence)
     };
-    let configured = node.specials().filter(move |(_, configured)| is_watched(configured));
+    let configured =
+        node.configured_subscriptions().filter(move |(_, configured)| is_watched(configured));
     let configured = configured.map(|(jid, _)| jid.to_bare());
     let all = node.subscribers().chain(node.pending());
     let all = all.filter(|_| node.config.depends_on_presence()).map(Jid::to_bare);
@@ -233,7 +236,7 @@ impl TimerRun<'_> {
         let is_over =
             |details: &SubscriptionDetails| details.end().is_some_and(|end| end <= self.cx.now);
         let mut remaining: Vec<_> =
-            configured.terms.iter().filter(|details| !is_over(details)).cloned().collect();
+            configured.details.iter().filter(|details| !is_over(details)).cloned().collect();
         for details in &mut remaining {
             if max == 0 {
                 self.next.extend(details.end());
@@ -268,14 +271,16 @@ impl TimerRun<'_> {
             return Vec::new();
         }
         let (mut digests, mut bytes) = (Vec::new(), 0);
-        for (jid, configured) in node.specials().filter(|(_, configured)| !configured.is_pending) {
-            let pending = configured.terms.iter().filter(|details| awaits_digest(node, details));
+        for (jid, configured) in
+            node.configured_subscriptions().filter(|(_, configured)| !configured.is_pending)
+        {
+            let pending = configured.details.iter().filter(|details| awaits_digest(node, details));
             let Some(due) = pending.map(SubscriptionDetails::digest_due).min() else { continue };
             if is_postponed || bytes >= max || due > self.cx.now {
                 self.next.push(due);
                 continue;
             }
-            let mut all = configured.terms.to_vec();
+            let mut all = configured.details.to_vec();
             for details in all.iter_mut().filter(|details| awaits_digest(node, details)) {
                 let digest = self.digest(jid, details, newest, changes.version());
                 bytes += digest.iter().map(LogEntry::size).sum::<usize>();

@@ -161,9 +161,9 @@ fn a_request_whose_lease_ends_is_not_granted_by_a_roster() {
             ..SubscriptionOptions::default()
         };
         let details = [SubscriptionDetails::new(None, options, Sequence(0), Timestamp(0))].into();
-        node.load_special(
+        node.load_configured(
             jid(who),
-            ConfiguredSubscription { since: 0, special_since: 0, is_pending, terms: details },
+            ConfiguredSubscription { since: 0, options_since: 0, is_pending, details },
         );
     }
     node.load_pending(jid("c@x"));

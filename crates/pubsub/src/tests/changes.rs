@@ -144,8 +144,8 @@ fn entries_for_all_and_for_some_subscriptions_are_applied_together() {
     let details = subids.iter().map(details).collect();
     let mut node = node().0;
     let configured =
-        ConfiguredSubscription { terms: details, is_pending: false, since: 0, special_since: 0 };
-    node.load_special(jid("a@x"), configured);
+        ConfiguredSubscription { details, is_pending: false, since: 0, options_since: 0 };
+    node.load_configured(jid("a@x"), configured);
     let of = |number: usize, wanted| (jid("a@x"), Some(subids[number].clone()), Some(wanted));
     let of_all = |wanted| (jid("a@x"), None, Some(wanted));
     for (entries, left, failed) in [
@@ -160,8 +160,12 @@ fn entries_for_all_and_for_some_subscriptions_are_applied_together() {
             SetSubscriptions { node: node.id.clone(), entries: entries.clone(), invalid: vec![] };
         let set = by("owner@x", |cx| set_subscriptions(Some(&node), &request, None, cx)).unwrap();
         let after = applied(&node, &set.changes);
-        let configured = after.special(&jid("a@x"));
-        assert_eq!(configured.map_or(0, |configured| configured.terms.len()), left, "{entries:?}");
+        let configured = after.configured_subscription(&jid("a@x"));
+        assert_eq!(
+            configured.map_or(0, |configured| configured.details.len()),
+            left,
+            "{entries:?}"
+        );
         assert_eq!(set.reply.failed.len(), failed, "{entries:?}");
         let state = if left == 0 { none } else { subscribed };
         assert!(set.reply.failed.iter().all(|(_, _, present)| *present == state), "{entries:?}");

@@ -198,11 +198,11 @@ fn an_event_for_many_subids_is_one_event() {
         );
         let configured = ConfiguredSubscription {
             since: 0,
-            special_since: 0,
+            options_since: 0,
             is_pending: false,
-            terms: vec![details].into(),
+            details: vec![details].into(),
         };
-        node.load_special(jid(&format!("{number:06}@x")), configured);
+        node.load_configured(jid(&format!("{number:06}@x")), configured);
     }
     let request = publication(vec![item("1")]);
     let decision =

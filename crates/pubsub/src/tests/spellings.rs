@@ -139,11 +139,11 @@ fn a_subscription_moves_to_the_address_that_subscribes() {
     let details = SubscriptionDetails::new(None, options.clone(), Sequence(0), Timestamp(0));
     let configured = ConfiguredSubscription {
         since: 0,
-        special_since: 0,
+        options_since: 0,
         is_pending: false,
-        terms: [details].into(),
+        details: [details].into(),
     };
-    node.load_special(jid(U_LABELS), configured);
+    node.load_configured(jid(U_LABELS), configured);
     node.apply(&subscription(A_LABELS, &node));
     assert_eq!(node.subscribers().map(Jid::as_str).collect::<Vec<_>>(), [A_LABELS]);
     assert_eq!(node.details_of(&jid(A_LABELS))[0].options, options);

@@ -85,9 +85,9 @@ fn load(node: &mut Node, jid: Jid, subids: &[&str], is_pending: bool) {
         SubscriptionDetails::new(subid, SubscriptionOptions::default(), Sequence(0), Timestamp(0))
     };
     let details = subids.iter().map(details).collect();
-    node.load_special(
+    node.load_configured(
         jid,
-        ConfiguredSubscription { since: 0, special_since: 0, is_pending, terms: details },
+        ConfiguredSubscription { since: 0, options_since: 0, is_pending, details },
     );
 }
 

@@ -282,7 +282,9 @@ impl<'a, 'tree> WriteTx<'a, 'tree> {
                     changes.sequence(),
                 )?;
             }
-            Change::SubscriptionOptionsSet(jid, terms) => self.agree(node, jid, terms, version)?,
+            Change::SubscriptionOptionsSet(jid, details) => {
+                self.agree(node, jid, details, version)?
+            }
             Change::Unsubscribed(jid) => self.unsubscribe(node, jid)?,
             Change::Published(item) => self.publish(node, item)?,
             Change::Retracted(item) => {

@@ -40,14 +40,14 @@ pub(in crate::store::sled) struct SubscriptionRecord {
     /// `true` if an owner has to approve the subscription first.
     pub(in crate::store::sled) is_pending: bool,
     /// Options and SubIDs; `None` for a plain subscription.
-    special: Option<Box<ConfiguredSubscriptionRecord>>,
+    configured: Option<Box<ConfiguredSubscriptionRecord>>,
 }
 
 #[derive(Serialize, Deserialize)]
 struct ConfiguredSubscriptionRecord {
     /// Version of the node at which the subscription got its options or SubIDs.
     since: u64,
-    terms: Vec<SubscriptionDetailsRecord>,
+    details: Vec<SubscriptionDetailsRecord>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -85,14 +85,14 @@ impl WriteTx<'_, '_> {
         sequence: Sequence,
     ) -> Result<(), StoreError> {
         let before = self.take(node, jid)?;
-        if let Some(mut special) = before.and_then(|(_, before)| before.special) {
-            special.since = record.since;
+        if let Some(mut configured) = before.and_then(|(_, before)| before.configured) {
+            configured.since = record.since;
             // Digests contain no event from before the subscription began.
-            special
-                .terms
+            configured
+                .details
                 .iter_mut()
-                .for_each(|terms| terms.digested = terms.digested.max(sequence.0));
-            record.special = Some(special);
+                .for_each(|details| details.digested = details.digested.max(sequence.0));
+            record.configured = Some(configured);
         }
         self.add(node, &record, jid, is_own)
     }
@@ -102,14 +102,14 @@ impl WriteTx<'_, '_> {
         &mut self,
         node: NodeNumber,
         jid: &Jid,
-        terms: &[SubscriptionDetails],
+        details: &[SubscriptionDetails],
         version: u64,
     ) -> Result<(), StoreError> {
         let (is_own, mut record) =
             self.take(node, jid)?.ok_or_else(|| damaged(&keys::subscription_of(jid, node)))?;
-        let since = record.special.as_ref().map_or(version, |special| special.since);
-        let terms: Vec<_> = terms.iter().map(SubscriptionDetailsRecord::of).collect();
-        record.special = Some(Box::new(ConfiguredSubscriptionRecord { since, terms }));
+        let since = record.configured.as_ref().map_or(version, |configured| configured.since);
+        let details: Vec<_> = details.iter().map(SubscriptionDetailsRecord::of).collect();
+        record.configured = Some(Box::new(ConfiguredSubscriptionRecord { since, details }));
         self.add(node, &record, jid, is_own)
     }
 
@@ -216,7 +216,7 @@ impl SubscriptionRecord {
     }
 
     pub(in crate::store::sled) fn of(jid: &Jid, since: u64) -> Self {
-        Self { jid: jid.as_str().into(), since, is_pending: false, special: None }
+        Self { jid: jid.as_str().into(), since, is_pending: false, configured: None }
     }
 
     /// Creates a subscription that is pending until an owner approves it.
@@ -226,8 +226,10 @@ impl SubscriptionRecord {
 
     /// Returns `true` if the subscription needs timers or the presence of the subscriber.
     pub(in crate::store::sled) fn is_watched(&self) -> bool {
-        let special = self.special.iter();
-        special.flat_map(|special| &special.terms).any(SubscriptionDetailsRecord::is_watched)
+        let configured = self.configured.iter();
+        configured
+            .flat_map(|configured| &configured.details)
+            .any(SubscriptionDetailsRecord::is_watched)
     }
 
     /// Returns the subscriptions as the rules see them: one for each SubID, if there are any.
@@ -237,25 +239,27 @@ impl SubscriptionRecord {
     ) -> Result<Vec<Subscription>, StoreError> {
         let jid = self.jid(key)?;
         let of = |subid| Subscription { jid: jid.clone(), subid, state: self.state() };
-        Ok(match self.special() {
-            Some(special) => special.terms.iter().map(|terms| of(terms.subid.clone())).collect(),
+        Ok(match self.configured() {
+            Some(configured) => {
+                configured.details.iter().map(|details| of(details.subid.clone())).collect()
+            }
             None => vec![of(None)],
         })
     }
 
     /// Returns the options and SubIDs; `None` for a plain subscription.
-    pub(in crate::store::sled) fn special(&self) -> Option<ConfiguredSubscription> {
-        self.special.as_ref().map(|special| ConfiguredSubscription {
+    pub(in crate::store::sled) fn configured(&self) -> Option<ConfiguredSubscription> {
+        self.configured.as_ref().map(|configured| ConfiguredSubscription {
             since: if self.is_pending { 0 } else { self.since },
-            special_since: special.since,
+            options_since: configured.since,
             is_pending: self.is_pending,
-            terms: special.terms.iter().map(SubscriptionDetailsRecord::to_terms).collect(),
+            details: configured.details.iter().map(SubscriptionDetailsRecord::to_details).collect(),
         })
     }
 
     /// Returns the last version as of which the subscriber gets entries as a plain subscriber.
     pub(in crate::store::sled) fn plain_until(&self) -> u64 {
-        self.special.as_ref().map_or(u64::MAX, |special| special.since)
+        self.configured.as_ref().map_or(u64::MAX, |configured| configured.since)
     }
 
     pub(in crate::store::sled) fn state(&self) -> SubscriptionState {
@@ -271,10 +275,10 @@ impl SubscriptionRecord {
 }
 
 impl SubscriptionDetailsRecord {
-    fn of(terms: &SubscriptionDetails) -> Self {
-        let options = &terms.options;
+    fn of(details: &SubscriptionDetails) -> Self {
+        let options = &details.options;
         Self {
-            subid: terms.subid.as_ref().map(ToString::to_string),
+            subid: details.subid.as_ref().map(ToString::to_string),
             deliver: options.deliver,
             digest: options.digest,
             digest_frequency: options.digest_frequency,
@@ -287,10 +291,10 @@ impl SubscriptionDetailsRecord {
             keyword: options.keyword.clone(),
             show_values: options.show_values.bits(),
             is_public: options.is_public,
-            since: terms.since.0,
-            expiry_notified: terms.expiry_notified,
-            digested: terms.digested_to.0,
-            digested_at: terms.digested_at.0,
+            since: details.since.0,
+            expiry_notified: details.expiry_notified,
+            digested: details.digested_to.0,
+            digested_at: details.digested_at.0,
         }
     }
 
@@ -300,7 +304,7 @@ impl SubscriptionDetailsRecord {
             || self.show_values != ShowSet::ALL.bits()
     }
 
-    fn to_terms(&self) -> SubscriptionDetails {
+    fn to_details(&self) -> SubscriptionDetails {
         SubscriptionDetails {
             subid: self.subid.as_deref().map(SubId::new),
             options: SubscriptionOptions {
