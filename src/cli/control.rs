@@ -63,7 +63,7 @@ impl ServiceArgs {
         if self.json { self.show(&answer) } else { print(&format!("{}\n", done(&answer))) }
     }
 
-    /// Prints a list; a table has these values of each entry.
+    /// Prints a list: as JSON with one object per line, or as a table with a column for each of `columns`.
     pub(super) fn list(&self, request: AdminRequest, columns: &[&str]) -> Result<(), CliError> {
         if self.json {
             let mut written = Ok(());
@@ -81,7 +81,7 @@ impl ServiceArgs {
         print(&shown(table))
     }
 
-    /// Prints one object; a table has one value per line.
+    /// Prints one object: as JSON, or as a table with one value per line.
     pub(super) fn one(&self, request: AdminRequest) -> Result<(), CliError> {
         let thing = self.ask(request, |_| ())?;
         if self.json {

@@ -19,7 +19,7 @@ use super::{MAX_TAG_BYTES, MAX_TOKEN_BYTES};
 const VALUE: &str = "value";
 const LEFT_OUT: &str = "left-out";
 
-/// Long values of one client on their way past the parser.
+/// Rewriting of the long attribute values in the input of one client.
 #[derive(Clone, Debug)]
 pub(super) struct LongValues {
     /// Namespace of the child elements. It is secret, so that no sender can forge a moved value.
@@ -41,7 +41,7 @@ pub(super) struct Rewriter {
     name_bytes: usize,
     /// `true` if the tag cannot be received.
     is_refused: bool,
-    /// Number of open elements, counted from the one that is left out.
+    /// Number of open elements, counted from the element that is left out.
     left_out: usize,
 }
 
@@ -216,7 +216,8 @@ impl Rewriter {
     }
 }
 
-/// Writes a value as text, with white space normalized as in values (XML 1.0 §3.3.3).
+/// Writes an attribute value as text, with its white space normalized as XML prescribes for attribute values (XML 1.0
+/// §3.3.3).
 fn write_text(value: &[u8], output: &mut VecDeque<u8>) {
     let mut before = 0;
     for byte in value {
@@ -236,7 +237,8 @@ mod tests {
 
     use super::*;
 
-    /// Returns the element that a client receives in reads of this many bytes, and whether the element is complete.
+    /// Passes `xml` to a client in reads of `bytes` bytes. Returns the element that results, and whether it is
+    /// complete.
     fn received(xml: &str, bytes: usize) -> (Element, bool) {
         let values = LongValues::new();
         let (mut rewriter, mut output) = (values.rewriter(), VecDeque::new());

@@ -1,5 +1,5 @@
-//! Subscribed addresses that some servers treat as other names of an account, for the limits of that account
-//! (docs/SECURITY.md).
+//! Aliases: subscribed addresses that some servers treat as other names of an account. Their subscriptions count for
+//! the limits of that account (docs/SECURITY.md).
 
 use std::{
     collections::HashMap,
@@ -8,7 +8,7 @@ use std::{
 
 use jid::{AccountKey, BareJid};
 
-/// Maximum number of aliases. Subscriptions of further ones count separately.
+/// Maximum number of aliases. Subscriptions of further aliases count separately.
 const MAX_ALIASES: usize = 20_000;
 
 /// Subscribed aliases of each account. Aliases without subscriptions are removed when the subscriptions of the account

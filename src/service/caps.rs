@@ -38,7 +38,7 @@ pub struct CapsInterests {
 struct InterestTable {
     resources: BTreeMap<String, CapsResource>,
     nodes: HashMap<NodeId, NodeInterests>,
-    /// Resources to query again on a new connection.
+    /// Resources whose capabilities have to be queried again.
     unsent: VecDeque<Jid>,
     /// Quota of resources per domain.
     domains: DomainQuota,
@@ -71,8 +71,8 @@ struct NodeInterests {
     implicit: Option<Implicit>,
 }
 
-/// Resources with an implicit subscription to a node. A change of an interest or subscription requires the evaluation
-/// of only the resources concerned.
+/// Resources with an implicit subscription to a node. After a change of an interest or a subscription, only the
+/// resources of that interest or subscription are evaluated again.
 #[derive(Debug)]
 struct Implicit {
     basis: Basis,
@@ -164,7 +164,7 @@ impl CapsInterests {
         true
     }
 
-    /// Returns `true` if a resource has not answered this query.
+    /// Returns `true` if a resource has not answered the capability query `question`.
     #[must_use]
     pub fn is_pending(&self, jid: &Jid, question: &str) -> bool {
         let table = self.table();
@@ -214,7 +214,8 @@ impl CapsInterests {
         true
     }
 
-    /// Waits for a resource to query again. Returns the resource and its announced capabilities.
+    /// Waits until the capabilities of a resource have to be queried again. Returns the resource and its announced
+    /// capabilities.
     pub async fn next_stale(&self) -> (Jid, String) {
         loop {
             {
@@ -340,7 +341,8 @@ impl CapsInterests {
         jids.iter().filter(is_known).copied().collect()
     }
 
-    /// Returns the next resources interested in a node, after one of them: at most [`PAGE`].
+    /// Returns the next resources interested in a node, at most [`PAGE`]: those after the resource `after`, or the
+    /// first ones.
     pub(super) fn page_at(&self, node: &NodeId, after: Option<&Jid>) -> Vec<InterestedResource> {
         let table = self.table();
         let Some(interests) = table.nodes.get(node) else { return Vec::new() };

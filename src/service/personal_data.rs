@@ -22,16 +22,16 @@ use super::{
 /// Number of nodes that are read at once.
 const PAGE: usize = 256;
 
-/// Numbers of the erased data of an entity.
+/// Numbers of nodes, affiliations, subscriptions and items that were erased with an entity.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ErasureReport {
-    /// Nodes of which the entity was the only owner.
+    /// Nodes of which the entity was the only owner, and which were deleted with it.
     pub nodes: usize,
-    /// Affiliations at other nodes.
+    /// Affiliations at nodes that were not deleted with the entity.
     pub affiliations: usize,
-    /// Subscriptions and subscription requests at other nodes.
+    /// Subscriptions and subscription requests at nodes that were not deleted with the entity.
     pub subscriptions: usize,
-    /// Items that the entity published at other nodes.
+    /// Items that the entity published at nodes that were not deleted with the entity.
     pub items: usize,
 }
 

@@ -27,7 +27,7 @@ use super::{
 
 /// Number of nodes that are read at once for a list.
 const PAGE: usize = 256;
-/// Maximum number of nodes of the service up to which all are read to count those that an actor may see.
+/// Maximum number of nodes of the service at which all nodes are read to count the nodes that an actor may see.
 const MAX_COUNTED_NODES: u64 = 1_000;
 
 impl Service {
@@ -133,7 +133,7 @@ impl Service {
         self.resolve_redirect(id, found).await
     }
 
-    /// Retrieves items in the requested order (§6.5), as many of the requested ones as fit in one reply.
+    /// Retrieves items in the requested order (§6.5), as many of the requested items as fit in one reply.
     ///
     /// # Errors
     /// As [`retrieve::retrieve`]; [`ItemNotFound`](gjallar_pubsub::Error::ItemNotFound) if the item at the edge of a
@@ -335,7 +335,11 @@ impl Service {
         Ok(ResultPage { entries, index, total })
     }
 
-    /// Returns the position of the edge of a page in the list of nodes, if the actor may see that node.
+    /// Returns the number of the node at the edge of a page, which is its position in the list of nodes.
+    ///
+    /// # Errors
+    /// [`ItemNotFound`](gjallar_pubsub::Error::ItemNotFound) if no node at this edge satisfies `is_listed`; an error of
+    /// the store.
     pub(super) async fn cursor(
         &self,
         edge: &str,
@@ -380,8 +384,8 @@ impl Service {
         self.at(request.node.as_ref(), own)
     }
 
-    /// Returns the entries of a list at a node, or all. They are sorted by the names of the nodes, so a node that is
-    /// deleted and created again keeps its position.
+    /// Returns the rows of a list that are about `node`, or all rows if it is `None`. The rows are sorted by the names
+    /// of the nodes, so a node that is deleted and created again keeps its position.
     fn at<T>(
         &self,
         node: Option<&NodeId>,

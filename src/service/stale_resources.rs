@@ -5,8 +5,8 @@
 //! exist. If both replies are the same error, the server sent them instead of the resource. Some servers reply to
 //! strangers as if no resource existed; so no resource counts as missing at a domain where no resource ever replied.
 //!
-//! After a reconnection the same check shows whether resources are available that sent their presence without sharing
-//! it.
+//! After a reconnection the same check shows whether a resource that sent its presence, but does not share it with the
+//! service, is still available.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -38,7 +38,8 @@ const MAX_RESOURCES: usize = 100_000;
 /// Maximum number of unanswered checks; further checks wait. After a reconnection events wait 10 s for the results, in
 /// which at most 5 000 checks begin.
 const MAX_CHECKS: usize = 5000;
-/// Maximum number of domains at which pings are known to reach resources.
+/// Maximum number of recorded domains at which a resource has replied to a ping. At further domains no resource counts
+/// as missing.
 const MAX_DOMAINS: usize = 10_000;
 /// Timeout of a check.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(60);
@@ -52,7 +53,7 @@ const FIRST_ROUND: Duration = Duration::from_secs(600);
 #[derive(Debug, Default)]
 pub struct Resources {
     table: Mutex<ResourceTable>,
-    /// Wakes checks that wait for the end of another one.
+    /// Wakes new checks that wait for the end of an earlier check.
     ended: Notify,
 }
 
@@ -66,7 +67,7 @@ struct ResourceTable {
     reached: HashSet<String>,
 }
 
-/// Record of a resource that was found missing in each check since a time.
+/// Record of a resource that was found missing in each check since the time `since`.
 #[derive(Clone, Copy, Debug)]
 struct Missing {
     since: Timestamp,
@@ -77,7 +78,8 @@ struct Missing {
 struct Check {
     resource: Jid,
     asked_at: Instant,
-    /// First reply: `true` if the resource sent it, and the content of the error.
+    /// First reply: `true` if it came from the resource, `false` if it came from the resource that cannot exist; and
+    /// the content of the error.
     first: Option<(bool, String)>,
 }
 
@@ -90,7 +92,7 @@ pub enum PingAnswer {
     Other,
     /// Error of a server that is unreachable or busy.
     Unreachable,
-    /// Error that a server sends for a missing resource, with its content.
+    /// Error that a server sends for a missing resource. The text is the content of the error.
     NotThere(String),
 }
 
@@ -127,8 +129,8 @@ impl Resources {
         }
     }
 
-    /// Processes a reply to a check: of the resource itself (`of_it`), or of the one that cannot exist. Returns the
-    /// result of the check once it is known.
+    /// Processes a reply to a check: from the resource itself (`is_own`), or from the resource that cannot exist.
+    /// Returns the result of the check once it is known.
     #[must_use]
     pub fn answered(
         &self,
@@ -189,8 +191,8 @@ impl Resources {
         }
     }
 
-    /// Records that a resource was found missing. Returns `true` if that happened in enough checks, over at least
-    /// `seconds`.
+    /// Records that a resource was found missing. Returns `true` if at least [`MIN_CHECKS`] checks over at least
+    /// `seconds` found the resource missing.
     fn found_missing(&self, jid: &Jid, now: Timestamp, seconds: u64) -> bool {
         let mut table = self.table();
         if table.missing.len() >= MAX_RESOURCES && !table.missing.contains_key(jid) {
@@ -201,7 +203,8 @@ impl Resources {
         missing.checks >= MIN_CHECKS && now >= missing.since.later_by(seconds.saturating_mul(1000))
     }
 
-    /// Returns `true` if a resource has to be checked in this round, the first time that the resource is passed.
+    /// Returns `true` at the first call in this round for a resource, which then has to be checked; `false` at later
+    /// calls, and for resources above [`MAX_RESOURCES`].
     fn needs_check(&self, jid: &Jid) -> bool {
         let mut table = self.table();
         table.checked.len() < MAX_RESOURCES && table.checked.insert(jid.clone())

@@ -52,7 +52,8 @@ impl Delays {
         before.is_none()
     }
 
-    /// Records a successful attempt, or that the node was deleted. Returns `true` if a delay has ended.
+    /// Records a successful attempt, or the deletion of the node. If `is_all_done`, the delay of the node ends;
+    /// otherwise the extent of the next attempt is doubled. Returns `true` if a delay has ended.
     pub(super) fn end(&self, node: &NodeId, is_all_done: bool) -> bool {
         let mut delays = self.delays();
         if is_all_done {

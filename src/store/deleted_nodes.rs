@@ -1,4 +1,4 @@
-//! Counts of the records of deleted nodes, by the account whose share each record is in.
+//! Counts of the records of deleted nodes in the share of each account.
 
 use std::collections::{BTreeSet, HashMap};
 
@@ -10,24 +10,25 @@ use super::{MAX_OWN_FORMER_NODES, NodeNumber};
 #[derive(Debug, Default)]
 pub(super) struct FormerShares {
     redirects: HashMap<OwnerHash, usize>,
-    /// Keys of the reserved names: time of the deletion and number of the node.
+    /// Keys of the reserved names: time of the deletion, and number of the node.
     reserved: HashMap<OwnerHash, BTreeSet<(u64, NodeNumber)>>,
 }
 
 impl FormerShares {
-    /// Number of redirects in the share of an account.
+    /// Returns the number of redirects in the share of an account.
     pub(super) fn redirects_of(&self, account: &OwnerHash) -> usize {
         self.redirects.get(account).copied().unwrap_or_default()
     }
 
-    /// Key of the oldest reserved name of an account whose share is full; `None` if the share has room.
+    /// Returns the key of the oldest reserved name of an account if the share of the account is full; `None` if the
+    /// share has room.
     pub(super) fn oldest_of_full(&self, account: &OwnerHash) -> Option<(u64, NodeNumber)> {
         let reserved = self.reserved.get(account)?;
         let is_full = reserved.len() >= MAX_OWN_FORMER_NODES;
         reserved.first().copied().filter(|_| is_full)
     }
 
-    /// Adds a deleted node: a reserved name with its key, or a redirect without a key.
+    /// Adds a deleted node. `place` is its key among the reserved names; `None` for a node with a redirect.
     pub(super) fn add(&mut self, account: OwnerHash, place: Option<(u64, NodeNumber)>) {
         match place {
             Some(place) => drop(self.reserved.entry(account).or_default().insert(place)),
@@ -35,7 +36,7 @@ impl FormerShares {
         }
     }
 
-    /// Removes a deleted node: a reserved name with its key, or a redirect without a key.
+    /// Removes a deleted node. `place` is its key among the reserved names; `None` for a node with a redirect.
     pub(super) fn remove(&mut self, account: &OwnerHash, place: Option<(u64, NodeNumber)>) {
         let Some(place) = place else {
             match self.redirects.get_mut(account) {

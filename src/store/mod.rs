@@ -129,7 +129,7 @@ pub trait Store: Send + Sync {
         page: &PageRequest<NodeNumber>,
     ) -> Result<Partial<Vec<(NodeNumber, NodeSummary)>>, StoreError>;
 
-    /// Reads a node as an entry of the list of nodes.
+    /// Reads the number and the summary of a node, as in the list of nodes.
     ///
     /// # Errors
     /// If the node cannot be read.
@@ -145,7 +145,7 @@ pub trait Store: Send + Sync {
     async fn former(&self, node: &NodeId) -> Result<Option<FormerNode>, StoreError>;
 
     /// Reads the records of all deleted nodes: first those with a redirect, in the order in which the nodes were
-    /// created, then the others, in the order in which the nodes were deleted.
+    /// created, then those without a redirect, in the order in which the nodes were deleted.
     ///
     /// # Errors
     /// If one of the records cannot be read.
@@ -163,8 +163,8 @@ pub trait Store: Send + Sync {
     /// If the store is closed.
     async fn redirects_of(&self, account: &OwnerHash) -> Result<usize, StoreError>;
 
-    /// Reads items of a node, oldest first: the newest that fit the budget, at least one. The total is the number of
-    /// the requested items that exist. An absent node has no items.
+    /// Reads the newest of the items `ids` of a node that fit the budget, at least one, and returns these items oldest
+    /// first. The total is the number of items in `ids` that exist. An absent node has no items.
     ///
     /// # Errors
     /// If one of the items cannot be read.
@@ -213,8 +213,8 @@ pub trait Store: Send + Sync {
         Ok(self.list(node, &query, &ItemBudget::stored(max_bytes)).await?.map(|listed| listed.part))
     }
 
-    /// Reads the ids and positions of a page of items, oldest first. An entry counts as `entry_bytes` and the bytes of
-    /// its id; all entries have at most `max_bytes` together.
+    /// Reads the ids and positions of a page of items, oldest first. Each item counts as `entry_bytes` plus the bytes
+    /// of its id; all items of the page together count as at most `max_bytes`.
     ///
     /// # Errors
     /// If one of the items cannot be read.
@@ -250,7 +250,7 @@ pub trait Store: Send + Sync {
     /// If one of the subscriptions cannot be read.
     async fn owner_subscribed(&self, node: &NodeId) -> Result<HashSet<Jid>, StoreError>;
 
-    /// Returns those of the given subscribers of a node that were subscribed by an owner.
+    /// Returns the given subscribers of a node that were subscribed by an owner.
     ///
     /// # Errors
     /// If one of the subscriptions cannot be read.
@@ -391,7 +391,7 @@ pub enum StoreError {
     /// The content of a record differs from the written one.
     #[error("damaged record: {0}")]
     Corrupt(String),
-    /// Another layout version than those that this binary reads.
+    /// The store has a layout version that this binary does not read.
     #[error("the store has layout version {found}, this version reads {expected}: {}", advice(*found))]
     Version {
         /// Layout version of the store.

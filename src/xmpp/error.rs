@@ -1,4 +1,5 @@
-//! Stanza errors of the errors of the rules, from the examples of XEP-0060 1.30.0, and of the errors of the service.
+//! Maps the errors of the rules and of the service to stanza errors. The stanza errors for the rules follow the
+//! examples of XEP-0060 1.30.0.
 
 #![deny(clippy::wildcard_enum_match_arm)]
 
@@ -107,7 +108,7 @@ pub fn stanza_error(refusal: &gjallar_pubsub::Error) -> StanzaError {
         gjallar_pubsub::Error::NotInRosterGroup => {
             error("auth", "not-authorized").pubsub("not-in-roster-group")
         }
-        // The type differs from that of unsubscribing (§6.2.3.2) and of item retrieval.
+        // The type differs from the error type of unsubscribing (§6.2.3.2) and of item retrieval.
         gjallar_pubsub::Error::NoOptions => {
             error("modify", "unexpected-request").pubsub("not-subscribed")
         }

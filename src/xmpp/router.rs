@@ -70,8 +70,8 @@ impl Router {
         Self { service, commands, replies, jid, server, max_stanza_bytes, pace }
     }
 
-    /// Returns `true` if a stanza publishes or retracts. The rules of these requests read one node and nothing else of
-    /// their sender, so the requests may be decided before earlier ones of the same sender are committed.
+    /// Returns `true` if a stanza publishes or retracts. To decide such a request, the rules read one node and no other
+    /// data that earlier requests of the sender may change, so the request may be decided before these are committed.
     #[must_use]
     pub fn is_node_local(stanza: &Element) -> bool {
         let content = stanza.get_child("pubsub", ns::PUBSUB).and_then(|p| p.children().next());
@@ -218,7 +218,8 @@ impl Router {
         self.shown(disco::items(&self.service, &self.commands, &self.jid, actor, query).await)
     }
 
-    /// Records that the domain of a stanza is reachable, unless the stanza is an error that reports the contrary.
+    /// Records that the domain of a stanza is reachable, unless the stanza is an error that reports an unreachable
+    /// domain.
     fn note_reachable(&self, header: &Envelope, stanza: &Element) {
         let presences = self.service.presence_tracker();
         if presences.has_outages()
@@ -302,7 +303,7 @@ impl Router {
         to.is_some_and(|to| to.is_same(&self.jid))
     }
 
-    /// Rejects a request past a limit of the service, and counts the rejection under the limit's name.
+    /// Rejects a request that exceeds a limit of the service, and counts the rejection under the limit's name.
     pub fn refuse_at_limit(&self, header: &Envelope, limit: &'static str, error: &StanzaError) {
         self.service.metrics().count_rejection(limit);
         if header.name == "presence"
@@ -403,7 +404,7 @@ impl Router {
             Ok(shown) => {
                 self.service.metrics().count_request(kind, GRANTED);
                 let reply = header.result(Some(shown));
-                // Several items fit anywhere. A single one has at most `max_payload_bytes`, however it is relayed.
+                // Several items fit anywhere. A single item has at most `max_payload_bytes`, however it is relayed.
                 let fits = if is_retrieval { self.fits(&reply) } else { self.fits_relayed(&reply) };
                 self.send_or_refuse(header, reply, fits);
             }
@@ -602,7 +603,8 @@ impl Router {
     }
 }
 
-/// Returns the error for a list of which some entries could not be set; the other entries are set (§8.8.2.4, §8.9.2.4).
+/// Returns the error for a list of affiliations or subscriptions of which some could not be set; all others are set
+/// (§8.8.2.4, §8.9.2.4).
 fn some_failed(reason: &str) -> StanzaError {
     StanzaError::new("modify", "not-acceptable").text(reason)
 }

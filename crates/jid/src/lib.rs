@@ -1,9 +1,9 @@
 //! XMPP addresses (RFC 7622).
 //!
-//! [`Jid::stamped`] converts the address that a server stamped into its identity form, because some servers stamp an
+//! [`Jid::stamped`] returns the identity form of an address that a server stamped, because some servers stamp an
 //! address as its user typed it. Identity forms are compared byte by byte and stored; [`Jid::new`] takes an address
-//! unchanged. [`Jid::prepare`] converts an address that a user wrote into the form of RFC 7622. Neither makes two
-//! addresses equal that a server keeps as two accounts.
+//! unchanged. [`Jid::prepare`] converts an address that a user wrote into the form of RFC 7622. Neither conversion
+//! makes two addresses equal that a server keeps as two accounts.
 //!
 //! A domain may be written with A-labels or with U-labels. These are different addresses of one entity:
 //! [`Jid::other_spellings`], [`Jid::is_same`].
@@ -105,7 +105,7 @@ pub fn account(from: &str) -> Cow<'_, str> {
 }
 
 /// Returns `true` if the profile OpaqueString leaves a text unchanged (RFC 8265 §4.2). Of several spellings that look
-/// alike, it accepts only one.
+/// alike, the profile leaves only one unchanged.
 #[must_use]
 pub fn is_opaque_string(text: &str) -> bool {
     prepare::resource(text).is_ok_and(|prepared| prepared == text)
@@ -160,11 +160,11 @@ impl Jid {
         Self::new(&prepared)
     }
 
-    /// Converts an address that a server stamped into its identity form: the same for every spelling in which a user
-    /// may have typed its own address at login. In the localpart and the domain, letters are converted to lower case,
-    /// compatibility characters are replaced, and ignorable characters are removed, as far as the characters are those
-    /// of Unicode 3.2, the version of Stringprep (RFC 3454). Letters that RFC 7622 distinguishes, such as ß and ss, the
-    /// resource, and the A-labels of the domain remain unchanged.
+    /// Returns the identity form of an address that a server stamped. It is the same for every spelling in which the
+    /// user may have typed the address at login. Only characters of Unicode 3.2, the version of Stringprep (RFC 3454),
+    /// are changed: in the localpart and the domain, letters become lower case, compatibility characters are replaced,
+    /// and ignorable characters are removed. The resource, the A-labels of the domain, and letters that RFC 7622
+    /// distinguishes (such as ß and ss) remain unchanged.
     ///
     /// # Errors
     /// As [`new`](Self::new).
@@ -181,9 +181,9 @@ impl Jid {
         Ok(Self::new(&identity).unwrap_or(stamped))
     }
 
-    /// Prepares an address in a request of a sender, as [`prepare`](Self::prepare) does. For the sender's own address,
-    /// bare or full, the result is the identity form of the stamped address, in whatever spelling with the same
-    /// [fold](BareJid::fold) the request has it.
+    /// Prepares an address in a request of a sender, as [`prepare`](Self::prepare) does. Exception: if the bare address
+    /// is a spelling of the sender's own (with the same [fold](BareJid::fold)), the result has the identity form of the
+    /// stamped bare address instead, and the sender's own resource remains as stamped.
     ///
     /// # Errors
     /// As [`prepare`](Self::prepare).
@@ -204,8 +204,8 @@ impl Jid {
         }
     }
 
-    /// Returns the address in the other spellings of its domain, with U-labels and with A-labels. Empty if there is
-    /// only one spelling, as for most domains.
+    /// Returns the address in the other spellings of its domain, with U-labels and with A-labels. Empty if the domain
+    /// has only one spelling, as most domains.
     pub fn other_spellings(&self) -> impl Iterator<Item = Self> + use<> {
         let (local, domain, resource) = parts(&self.0);
         let written = |domain: String| {
@@ -261,7 +261,7 @@ impl Jid {
         BareJid(Self(bare.to_owned()))
     }
 
-    /// Converts the address into the one without its resource.
+    /// Converts the address into its bare address, without the resource.
     #[must_use]
     pub fn into_bare(mut self) -> BareJid {
         if let Some(at) = self.0.find('/') {
@@ -280,7 +280,7 @@ impl BareJid {
         Self::of(Jid::new(text)?)
     }
 
-    /// Converts a bare address that a server stamped, as [`Jid::stamped`].
+    /// Returns the identity form of a bare address that a server stamped, as [`Jid::stamped`].
     ///
     /// # Errors
     /// As [`Jid::new`]; also if the address has a resource.
@@ -307,8 +307,8 @@ impl BareJid {
     }
 
     /// Returns the form that is the same for all addresses that some server treats as this address: folded as
-    /// Stringprep does, with U-labels. Addresses that RFC 7622 distinguishes, such as those with ß and with ss, may
-    /// have the same fold.
+    /// Stringprep does, with U-labels. Addresses that RFC 7622 distinguishes, for example because one has ß and the
+    /// other ss, may have the same fold.
     #[must_use]
     pub fn fold(&self) -> Cow<'_, str> {
         let text = self.as_str();
@@ -331,8 +331,8 @@ impl BareJid {
         }
     }
 
-    /// Returns `true` if the localpart differs from its fold. Some servers treat such an address as the one with the
-    /// folded localpart, which is then its [account].
+    /// Returns `true` if the localpart differs from its fold. Some servers treat such an address as another name of the
+    /// address with the folded localpart, which is then its [account].
     #[must_use]
     pub fn is_alias(&self) -> bool {
         self.node().is_some_and(|local| *self.folded_localpart() != *local.as_str())

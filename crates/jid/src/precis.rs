@@ -1,6 +1,6 @@
 //! String classes of PRECIS (RFC 8264) and the profiles of RFC 8265 that addresses need, by current Unicode.
 //!
-//! The crate `precis-profiles` implements them for Unicode 6.3, where newer scripts and emoji are unassigned.
+//! The crate `precis-profiles` implements these profiles for Unicode 6.3, where newer scripts and emoji are unassigned.
 
 use std::borrow::Cow;
 
@@ -128,7 +128,7 @@ fn derived(c: char) -> Derived {
     }
 }
 
-/// Applies the rules for code points that are allowed in some contexts (RFC 5892, appendix A).
+/// Returns `true` if a code point is allowed in its context (RFC 5892, appendix A).
 fn is_in_context(text: &str, at: usize, c: char) -> bool {
     let before = text.get(..at).and_then(|text| text.chars().next_back());
     let after = text.get(at + c.len_utf8()..).and_then(|text| text.chars().next());
@@ -149,7 +149,7 @@ fn is_in_context(text: &str, at: usize, c: char) -> bool {
     }
 }
 
-/// Applies the contextual rule of the zero width non-joiner: allowed between joining letters (RFC 5892, appendix A.1).
+/// Returns `true` if a zero width non-joiner is between joining letters, where it is allowed (RFC 5892, appendix A.1).
 fn breaks_a_ligature(text: &str, at: usize, c: char) -> bool {
     let joining = |c: char| CodePointMapData::<JoiningType>::new().get(c);
     let is_letter = |joining: &JoiningType| *joining != JoiningType::Transparent;
@@ -160,7 +160,8 @@ fn breaks_a_ligature(text: &str, at: usize, c: char) -> bool {
         && matches!(after, Some(JoiningType::RightJoining | JoiningType::DualJoining))
 }
 
-/// Applies the rule for labels with characters that are written from right to left (RFC 5893 §2).
+/// Returns `true` if a label has no characters that are written from right to left, or obeys the rule for labels with
+/// such characters (RFC 5893 §2).
 fn follows_bidi_rule(text: &str) -> bool {
     let class = |c: char| CodePointMapData::<BidiClass>::new().get(c);
     let classes: Vec<BidiClass> = text.chars().map(class).collect();

@@ -8,21 +8,22 @@ use crate::{Epoch, NodeConfig};
 /// (RFC 6761).
 const ERASED_OWNER: &str = "erased.invalid";
 
-/// Revision of a node's configuration: the number of changes, the entity and the owner that made the last ones, and the
-/// owner whose roster gives access.
+/// Revision of a node's configuration: the number of changes, the entity and the owner that made the last changes, and
+/// the owner whose roster gives access.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ConfigRevision {
     /// Number of changes of the configuration.
     pub number: u64,
     /// Entity that made the last change; the creator before the first change.
     pub changed_by: BareJid,
-    /// Number before the latest consecutive changes by [`changed_by`](Self::changed_by).
+    /// Value of `number` before the latest consecutive changes by [`changed_by`](Self::changed_by).
     pub base: u64,
     /// Owner that made the last change by an owner; the creator before the first such change.
     pub last_owner: BareJid,
-    /// Owner that last chose to give access by its roster, or the address that replaces this owner after its erasure;
-    /// the creator before the first choice. `None` at a node of layout 9 that its creator had left with several owners,
-    /// as long as none of them has chosen.
+    /// Owner whose roster gives access: the creator, until an owner chooses its own roster. After the erasure of this
+    /// owner, a placeholder address. `None` at a node from layout 9 whose creator was not an owner any more, or had no
+    /// roster, and that had several owners, until an owner chooses
+    /// ([`Node::inherited_revision`](crate::Node::inherited_revision)).
     pub roster_owner: Option<BareJid>,
 }
 

@@ -9,7 +9,7 @@ use thiserror::Error;
 
 use crate::Limits;
 
-/// What the limit of a configuration field counts.
+/// Unit that the limit of a configuration field counts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LimitUnit {
     /// JIDs.
@@ -46,7 +46,7 @@ pub enum Error {
         field: &'static str,
         /// Limit of the value.
         max: usize,
-        /// What the limit counts.
+        /// Unit of the limit.
         unit: LimitUnit,
     },
     /// The items of one request do not fit into one notification.
@@ -75,7 +75,7 @@ pub enum Error {
         /// Maximum number of fields and values.
         max: usize,
     },
-    /// The affiliation of the actor does not allow the request (fourteen clauses).
+    /// The affiliation of the actor does not allow the request (fourteen clauses of XEP-0060).
     #[error("the entity has insufficient privileges")]
     Forbidden,
     /// The node was deleted with a redirect (§6.1.3.11, §8.4.2).
@@ -151,7 +151,7 @@ pub enum Error {
     /// The service does not choose names of nodes (§8.1.2).
     #[error("a node id is required: the service does not support instant nodes")]
     NoInstantNodes,
-    /// The node does not exist (fourteen clauses).
+    /// The node does not exist (fourteen clauses of XEP-0060).
     #[error("no such node")]
     NodeNotFound,
     /// The request cannot be carried out in this form (§8.2.5.2, §8.8.2, §8.9.2).
@@ -168,7 +168,7 @@ pub enum Error {
     /// The JID to unsubscribe is not subscribed (§6.2.3.2).
     #[error("not subscribed")]
     NotSubscribed,
-    /// The newest item differs from the one that the publisher expects (XEP-0395 §3.3).
+    /// The newest item differs from the item that the publisher expects (XEP-0395 §3.3).
     #[error("another item was published meanwhile")]
     Outdated {
         /// Archive id of the newest item, if there is one.
@@ -209,7 +209,7 @@ pub enum Error {
     /// The notifications of one request exceed the backlog.
     #[error("the notifications of this request exceed the backlog: split the request")]
     TooManyNotifications,
-    /// The number of redirects, in total or of one owner, is at its limit (§8.4.2).
+    /// The service or the owner has the maximum number of redirects (§8.4.2).
     #[error(
         "at most 1000000 redirects, and 10000 of one owner: delete the node without a redirect"
     )]
@@ -229,7 +229,7 @@ pub enum Error {
     /// The request has an element in a place where it is not allowed.
     #[error("{0}")]
     UnexpectedChild(String),
-    /// The service does not implement this part of XEP-0060 (22 clauses).
+    /// The service does not implement this part of XEP-0060 (22 of its clauses).
     #[error("not implemented: {}", .0.name())]
     Unsupported(Feature),
     /// The service does not support the access model (§8.1.2).
@@ -265,7 +265,8 @@ impl Error {
     }
 }
 
-/// Feature that an error names (`unsupported` in `pubsub#errors`). Implemented features occur where a node lacks them.
+/// Feature that an error names (`unsupported` in `pubsub#errors`). An implemented feature occurs in an error if a node
+/// lacks the feature.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[allow(missing_docs)]
 pub enum Feature {

@@ -11,7 +11,7 @@ pub struct ItemBudget {
     rendering: Option<Rendering>,
 }
 
-/// Parts of each item that a reply contains.
+/// Selection of the parts of an item that a reply contains.
 #[derive(Clone, Debug)]
 struct Rendering {
     attribution: Attribution,
@@ -61,7 +61,8 @@ impl Rendering {
         "<item id=''></item>".len() + id + publisher + payload + self.size_of_content(item, id)
     }
 
-    /// Returns the size of the entry that identifies the content of an item (XEP-0395 §3.1).
+    /// Returns the size of the element `<cap-v-map-entry/>` that identifies the content of an item in a reply (XEP-0395
+    /// §3.1); 0 if replies do not contain it.
     fn size_of_content(&self, item: &Item, id: usize) -> usize {
         if !self.includes_content_ids {
             return 0;

@@ -1,5 +1,5 @@
 //! Node as the rules see it: configuration, affiliations, subscriptions, and the sequence and version of its last
-//! commit. Items are not part of it, because there may be many and few rules need them.
+//! commit. Items are not part of [`Node`], because a node may have many items and few rules need them.
 
 use std::{
     borrow::Cow,
@@ -21,7 +21,7 @@ use crate::{
     subscriber_list::{SubscriberList, order},
 };
 
-/// Entry of the list of all subscriptions: JID and SubID.
+/// JID and SubID, in the list of all subscriptions.
 pub(super) type SubscriptionEntry<'a> = (&'a Jid, Option<&'a SubId>);
 
 /// Subscriptions of one JID: a single plain subscription if there is no [`ConfiguredSubscription`].
@@ -58,7 +58,7 @@ pub struct Node {
 }
 
 impl Node {
-    /// Creates a node without affiliations and subscriptions, for a store that loads one. Rules create nodes with
+    /// Creates a node without affiliations and subscriptions, for a store that loads a node. Rules create nodes with
     /// [`op::create`](crate::op::create).
     #[must_use]
     pub fn new(
@@ -96,7 +96,7 @@ impl Node {
     }
 
     /// Returns the affiliation of an entity. The affiliation of an address also applies to the other spellings of its
-    /// domain, and that of an outcast to all addresses with the same [fold](BareJid::fold), unless these have an
+    /// domain, and the affiliation `outcast` to all addresses with the same [fold](BareJid::fold), unless these have an
     /// affiliation of their own.
     #[must_use]
     pub fn affiliation_of(&self, entity: &BareJid) -> Affiliation {
@@ -164,7 +164,7 @@ impl Node {
     /// Returns the revision for a node of layout 9, which stored none and where the rosters of all owners gave access.
     /// If the creator is no longer an owner, or has no roster because it is not a user (such as the service itself),
     /// the only owner that is a user replaces it. The revision has no roster owner if there are several such owners, or
-    /// if the address of the only one does not fit into the node's row.
+    /// if the address of the only such owner does not fit into the node's row.
     #[must_use]
     pub fn inherited_revision(&self) -> ConfigRevision {
         let first = ConfigRevision::first(self.creator.clone());
@@ -320,8 +320,8 @@ impl Node {
         folds.chain(others).filter(|address| !has_affiliation(address)).collect()
     }
 
-    /// Returns the addresses by which the node knows an entity of a request: its spellings with an affiliation,
-    /// otherwise one spelling with a subscription, otherwise the address as requested.
+    /// Returns the spellings of an address (with A-labels or U-labels) that the node uses for the entity: all that have
+    /// an affiliation; if none has one, a spelling with a subscription; otherwise the address as given.
     #[must_use]
     pub fn known(&self, entity: &BareJid) -> Vec<BareJid> {
         let has_subscription = |address: &BareJid| {
@@ -338,8 +338,9 @@ impl Node {
         }
     }
 
-    /// Returns the subscribed or pending JIDs that a JID of a request denotes: its spellings with a subscription,
-    /// otherwise the spelling by which the node knows the entity. Never empty.
+    /// Returns the subscribed or pending JIDs that a JID in a request denotes: all spellings of the JID with a
+    /// subscription; if none has one, a spelling that the node [uses](Self::known) for the entity; otherwise the JID as
+    /// given. Never empty.
     #[must_use]
     pub fn known_subscriptions(&self, jid: &Jid) -> Vec<Jid> {
         let spellings = || [jid.clone()].into_iter().chain(jid.other_spellings());

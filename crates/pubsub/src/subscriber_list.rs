@@ -1,5 +1,5 @@
-//! Subscribers of a node as a sorted list in parts, which recipient lists share: a change copies one part, and an event
-//! for a million subscribers needs only a list of parts.
+//! Subscribers of a node: a sorted list, split into parts. Recipient lists share the parts, so a change copies one
+//! part, and an event for a million subscribers needs only a list of parts.
 
 use std::{
     cmp::Ordering,

@@ -186,7 +186,7 @@ pub struct SubscriptionDetails {
 }
 
 impl SubscriptionDetails {
-    /// Creates a subscription to a node whose newest event has this sequence.
+    /// Creates a subscription. `sequence` is the sequence of the newest event of the node.
     #[must_use]
     pub fn new(
         subid: Option<SubId>,
@@ -204,7 +204,8 @@ impl SubscriptionDetails {
         }
     }
 
-    /// Returns the subscription with new options, which renews its lease. Items that wait for a digest remain pending.
+    /// Returns the subscription with new options, which renews its lease. Items that wait for a digest keep waiting for
+    /// the next digest, unless the new options turn digests off.
     /// SPEC: a subscriber that turns digests off gets no last digest; it can retrieve the items that waited.
     pub(super) fn renewed(
         &self,
@@ -246,7 +247,7 @@ impl SubscriptionDetails {
         lease_notice_at.into_iter().chain(self.end()).min()
     }
 
-    /// Returns `true` if items are sent in digests. `keeps_items` tells whether the node keeps items, which digests
+    /// Returns `true` if items are sent in digests. `keeps_items` is `true` if the node keeps items, which digests
     /// need.
     pub(super) fn uses_digests(&self, keeps_items: bool) -> bool {
         self.options.deliver && self.options.digest && keeps_items

@@ -63,7 +63,7 @@ pub(super) struct NodeLine {
     pub(super) epoch: String,
     #[serde(rename = "seq")]
     pub(super) sequence: u64,
-    /// Number of the node's last commit. Archives of layout 9 have none: versions continue from the sequence.
+    /// Number of the node's last commit. Archives of layout 9 have none; the `sequence` of the node is used instead.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) version: Option<u64>,
     pub(super) creator: BareJid,
@@ -84,12 +84,12 @@ pub(super) struct NodeLine {
     /// Hashes of the bare JIDs of the owners at the deletion.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(super) owners: Vec<String>,
-    /// Hash of the account whose share the deleted node is in, if that is not the first of the owners.
+    /// Hash of the account in whose share the deleted node is; `None` if this account is the first of `owners`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) account: Option<String>,
 }
 
-/// A [`ConfigRevision`]: the number of changes of a node's configuration, and the entities that made the last ones.
+/// A [`ConfigRevision`]: the number of changes of a node's configuration, and the entities that made the last changes.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct RevisionLine {
     number: u64,
@@ -135,7 +135,7 @@ pub(super) struct LogEntryLine {
     #[serde(rename = "seq")]
     pub(super) sequence: u64,
     happened: u64,
-    /// Index of the entry among those with the same sequence.
+    /// Index of the log entry among the entries with the same sequence.
     #[serde(default, skip_serializing_if = "is_zero")]
     index: u16,
     event: EventLineContent,
@@ -257,7 +257,7 @@ impl NodeLine {
         self.version.unwrap_or(self.sequence)
     }
 
-    /// Line of a deleted node without pending log entries.
+    /// Returns the line of a deleted node without pending log entries.
     pub(super) fn former(node: &Node, former: FormerNode) -> Self {
         Self {
             deleted: true,
@@ -305,7 +305,7 @@ impl NodeLine {
 }
 
 impl RevisionLine {
-    /// Line of a node's revision; `None` for a new node.
+    /// Returns the line of a node's revision; `None` for a new node.
     fn of(node: &Node) -> Option<Self> {
         let Node { creator, revision, .. } = node;
         let roster_owner = revision.roster_owner.as_ref().filter(|owner| *owner != creator);

@@ -149,11 +149,11 @@ fn item(value: &LuaValue) -> Option<SourceItem> {
     })
 }
 
-/// Attributes that Prosody adds to stored elements; older versions also the second.
+/// Attributes that Prosody adds to stored elements; only older versions add the second attribute.
 const STAMPS: [&str; 2] = ["stamp", "stamp_legacy"];
 
-/// Writes an element as XML. The key of an attribute with a namespace is namespace and name, separated by the character
-/// 1.
+/// Writes an element as XML. The key of an attribute with a namespace is the namespace, the character U+0001 and the
+/// name.
 fn element(value: &LuaValue, out: &mut String) -> Option<()> {
     let name = value.get("name")?.text()?;
     let _ = write!(out, "<{name}");

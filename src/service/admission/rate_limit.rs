@@ -10,7 +10,7 @@ use tokio::{
 
 /// Maximum burst, in seconds of the rate.
 const BURST_SECONDS: u32 = 10;
-/// Number of senders above which those with a full allowance are evicted.
+/// Number of senders above which the senders with a full allowance are evicted.
 const MAX_REMEMBERED: usize = 10_000;
 
 /// Maximum numbers of requests per second; 0 for no limit.
@@ -89,7 +89,8 @@ impl Limiters {
     }
 }
 
-/// Time until which the requests of each name so far use up the steady rate (generic cell rate algorithm).
+/// Rate limiter (generic cell rate algorithm). For each name it stores the time at which the requests made so far would
+/// end if they came at the steady rate.
 #[derive(Debug)]
 struct GcraLimiter {
     interval: Duration,

@@ -52,12 +52,13 @@ impl WindowEntry {
     }
 }
 
-/// Progress of the delivery: all entries before an entry, and some recipients of that entry.
+/// Progress of the delivery: all entries before the entry `number`, and the first `recipients` recipients of this
+/// entry.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Cursor {
     /// Number of the entry.
     pub number: u64,
-    /// Number of recipients of that entry that were sent their notification.
+    /// Number of recipients of the entry that were sent their notification.
     pub recipients: usize,
 }
 
@@ -93,7 +94,7 @@ struct Queue {
     /// Number of the oldest pending entry.
     first: u64,
     shares: Shares,
-    /// Number of entries of each recipient list, and number of these lists of each part.
+    /// Number of entries that use each recipient list, and number of these lists that contain each part.
     audiences: HashMap<usize, usize>,
     parts: HashMap<usize, usize>,
     /// Pending entries by node.
@@ -107,7 +108,7 @@ struct Queue {
     trimmed_stanzas: u64,
     /// Number of revocations at nodes with pending entries.
     losses: u64,
-    /// Number of releases of more room than was counted as used.
+    /// Number of times that more room was released than was counted as used.
     miscounts: Counter,
 }
 
@@ -187,7 +188,7 @@ impl LogWindow {
         Arc::new(Self::new(self.queue().shares.max(), self.key))
     }
 
-    /// Appends an entry and releases its reservation. The recipients may differ from those of the reservation.
+    /// Appends an entry and releases its reservation. The recipients may differ from the recipients of the reservation.
     pub(in crate::service) fn append(
         &self,
         reservation: Reservation,
@@ -207,7 +208,7 @@ impl LogWindow {
         pending.chain(queue.acknowledged.debts.iter().copied()).collect()
     }
 
-    /// Appends entries read from the store, except those with a position that was known before the read.
+    /// Appends entries read from the store, except entries whose position was known before the read.
     pub(in crate::service) fn restore(&self, owed: Vec<Owed>, known: &HashSet<LogPosition>) {
         let mut queue = self.queue();
         for Owed { debt: position, notification, recipients } in owed {
@@ -424,8 +425,8 @@ impl LogWindow {
             .then(|| (queue.acknowledged.clone(), queue.acknowledged_stanzas))
     }
 
-    /// Records that the store has trimmed this many of the acknowledged positions, and that none of the first `stanzas`
-    /// stanzas can be repeated. Returns the number of stanzas that were repeatable before.
+    /// Records that the store has trimmed the first `debts` acknowledged positions, and that none of the first
+    /// `stanzas` stanzas can be repeated. Returns the number of stanzas that were repeatable before.
     pub fn forgotten(&self, debts: usize, stanzas: u64) -> u64 {
         let mut queue = self.queue();
         queue.acknowledged.debts.drain(..debts);
@@ -436,7 +437,7 @@ impl LogWindow {
         newly_trimmed
     }
 
-    /// Returns the number of the first `sent` stanzas that are sent again after a crash.
+    /// Returns how many of the first `sent` stanzas would be sent again after a crash.
     #[must_use]
     pub fn repeatable(&self, sent: u64) -> u64 {
         sent.saturating_sub(self.queue().trimmed_stanzas)

@@ -36,7 +36,7 @@ const EVICTION_INTERVAL: Duration = Duration::from_secs(60);
 const MAX_PUBLISHED_AT: usize = 1000;
 /// Maximum number of resources of a watched entity.
 const MAX_RESOURCES: usize = 32;
-/// Maximum number of resources of another entity.
+/// Maximum number of resources of an entity that is not watched.
 const MAX_UNWANTED: usize = 8;
 /// Timeout, from the beginning of a connection, after which events no longer wait for presence.
 const PROBE_TIMEOUT: Duration = Duration::from_secs(10);
@@ -140,10 +140,10 @@ struct PresenceTable {
     refusal_quota: DomainQuota,
 }
 
-/// State of a watched entity: one whose presence is needed.
+/// State of a watched entity: an entity whose presence is needed.
 #[derive(Clone, Debug, Default)]
 struct Watch {
-    /// Creator's account in whose share the entity is requested.
+    /// Account of the creator in whose share of the requests the entity is requested.
     share: Share,
     /// Start of the watch, if it began on this connection and the entity has missed no event. A resource with presence
     /// from before the start does not count as coming online.

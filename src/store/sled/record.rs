@@ -17,7 +17,8 @@ pub(super) const VERSION: u8 = 10;
 /// Oldest layout version that is read. Its records, except those of nodes, are rewritten when they change.
 pub(super) const OLDEST_VERSION: u8 = 9;
 
-/// Positions of the item of an id: that of its newest publication, and that of the first since it was absent.
+/// Positions of the item with an id: the position of its newest publication, and the position of its first publication
+/// since the id was absent.
 #[derive(Clone, Copy, Serialize, Deserialize)]
 pub(super) struct ItemIdRecord {
     position: PositionRecord,
@@ -200,7 +201,7 @@ pub(super) struct FormerRecord {
     pub(super) number: NodeNumber,
     pub(super) deleted: u64,
     pub(super) owners: Vec<[u8; 20]>,
-    /// The account whose share the node is in, if that is not the hash of the first owner.
+    /// Hash of the account in whose share the node is; `None` if this account is the first owner.
     #[serde(deserialize_with = "trailing")]
     account: Option<[u8; 20]>,
 }
@@ -317,7 +318,7 @@ pub(super) enum StoredPayload {
     None,
     /// In the record of the item.
     Here(PayloadRecord),
-    /// In this many chunks.
+    /// In chunks. The value is the number of chunks.
     Chunks(u16),
 }
 
@@ -508,8 +509,9 @@ impl PayloadRecord {
 mod tests {
     use super::*;
 
-    /// Records written before the owner of the roster was a field decode as those of nodes where no owner has chosen.
-    /// Without the field for the last owner, the last owner is the entity that last changed the configuration.
+    /// In records from before the field `roster_owner`, the roster of the creator gives access, as before the first
+    /// choice of an owner. In records from before the field `last_owner`, the last owner is the entity that last
+    /// changed the configuration.
     #[test]
     fn a_revision_without_its_last_fields_is_read() {
         let changed_by = Some("b@x".to_owned());
@@ -526,7 +528,7 @@ mod tests {
         }
     }
 
-    /// Records written before the field `account` are in the share of the first owner.
+    /// A deleted node whose record was written before the field `account` is in the share of the first owner.
     #[test]
     fn a_deleted_node_without_an_account_is_read() {
         let record = FormerRecord {

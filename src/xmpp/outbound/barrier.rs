@@ -32,14 +32,15 @@ const MAX_LIFETIME: Duration = Duration::from_secs(15 * 60);
 /// Minimum and maximum number of notifications between two barriers.
 const MIN_SPACING: u64 = 50;
 const MAX_SPACING: u64 = 2000;
-/// Maximum number by multicast, which fails at its first late barrier.
+/// Maximum number of notifications between two barriers if notifications are sent by multicast, which fails at its
+/// first late barrier.
 const MAX_MULTICAST_SPACING: u64 = 200;
-/// Return time of barriers below which their spacing grows, and from which it shrinks.
+/// Time until the return of a barrier below which the spacing grows, and from which the spacing shrinks.
 const FAST: Duration = Duration::from_secs(1);
 const SLOW: Duration = Duration::from_secs(2);
 
-/// Number of notifications between two barriers: few, so that also a slow server returns a barrier in time, such as one
-/// that commits each message to a database; more while the server returns barriers quickly.
+/// Number of notifications between two barriers. A small number lets a slow server return a barrier in time, for
+/// example a server that commits each message to a database; the number grows while barriers return quickly.
 #[derive(Debug)]
 pub(in crate::xmpp) struct Spacing(u64);
 
@@ -54,7 +55,8 @@ impl Spacing {
         if is_multicast { self.0.min(MAX_MULTICAST_SPACING) } else { self.0 }
     }
 
-    /// Adapts the spacing to a barrier that covers so many notifications and returned `elapsed` after the previous one.
+    /// Adapts the spacing to a barrier that covers `notifications` notifications and returned `elapsed` after the
+    /// previous barrier.
     pub(in crate::xmpp) fn adapt(&mut self, notifications: u64, elapsed: Duration) {
         if elapsed >= SLOW {
             self.0 = (self.0 / 2).max(MIN_SPACING);
@@ -81,7 +83,7 @@ const ADDRESSES: [Address; 3] = [Address::Own, Address::Multicast, Address::Doma
 /// Actions that are due while a barrier is pending.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(in crate::xmpp) struct Due {
-    /// Number of spaces.
+    /// Number of spaces to send, so that the parser of the server passes on the stanzas that it holds.
     pub spaces: usize,
     /// `true` if a barrier has to be sent to another address.
     pub is_retry: bool,

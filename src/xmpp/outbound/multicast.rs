@@ -117,7 +117,7 @@ impl MulticastService {
         // The Prosody module runs on a host with users and handles only messages with recipients. It routes to each
         // recipient by itself, so an invalid address fails alone.
         let (is_service, is_theirs) = match self.format {
-            // COMPAT: ejabberd forwards to the multicast service of a domain below, which no barrier covers.
+            // COMPAT: ejabberd forwards to the multicast service of a subdomain, which no barrier covers.
             Format::Addresses => (
                 domain == self.jid && recipient.node().is_none(),
                 domain == self.host && self.is_valid(recipient),
@@ -169,12 +169,12 @@ struct MulticastTable {
     has_queried_usual_name: bool,
     /// Number of failures. After a failure, the next reply only proves that the service has no pending stanzas.
     failures: u64,
-    /// Number of failures since the service was last used for [`FAILURES_FORGOTTEN_AFTER`] without one.
+    /// Number of failures since the service was last used for [`FAILURES_FORGOTTEN_AFTER`] without a failure.
     failures_in_a_row: u32,
     /// Start of the use of the service.
     used_since: Instant,
     is_failing: bool,
-    /// `true` if the server has read the query that follows a failure.
+    /// `true` if the server has read the query that was sent after the last multicast failure.
     is_read: bool,
 }
 
@@ -207,8 +207,8 @@ impl MulticastDiscovery {
         Self { config, service, state: Mutex::new(state) }
     }
 
-    /// Starts discovery on a new connection of this name, and returns the queries to send. A service that failed before
-    /// is queried only if `may_fail` is set; otherwise its stanzas would be repeated without need.
+    /// Starts discovery on the new connection with the name `connection`, and returns the queries to send. A service
+    /// that failed before is queried only if `may_fail` is set; otherwise its stanzas would be repeated without need.
     pub(in crate::xmpp) fn start_discovery(
         &self,
         connection: String,
@@ -266,12 +266,13 @@ impl MulticastDiscovery {
         }
     }
 
-    /// Returns `true` if the server may not have read the query that follows a failure.
+    /// Returns `true` if the server may not have read the query that was sent after a multicast failure.
     pub(in crate::xmpp) fn is_unread(&self) -> bool {
         self.state().is_unread()
     }
 
-    /// Records that the server has read the query that follows a failure. The timeout for the answer begins.
+    /// Records that the server has read the query that was sent after a multicast failure. The timeout of the reply
+    /// begins.
     pub(in crate::xmpp) fn note_read(&self) {
         let mut state = self.state();
         if state.is_unread() {
@@ -280,7 +281,7 @@ impl MulticastDiscovery {
         }
     }
 
-    /// Returns `true` if notifications go through the service with this address.
+    /// Returns `true` if notifications are sent through the multicast service with the address `from`.
     pub(in crate::xmpp) fn goes_through(&self, from: &str) -> bool {
         matches!(&self.state().route, MulticastRoute::Through(service) if service.jid == from || service.address == from)
     }

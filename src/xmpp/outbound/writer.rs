@@ -46,7 +46,7 @@ use super::{
 };
 use crate::xmpp::DisconnectReason;
 
-/// Bytes of one write; new replies are included in the next one.
+/// Bytes of one write; new replies are included in the next write.
 pub(in crate::xmpp) const WRITE_BYTES: usize = 64 * 1024;
 /// Interval after which a barrier is sent while something is unconfirmed; a barrier also follows a number of
 /// notifications ([`Spacing`]).
@@ -64,7 +64,8 @@ pub struct OutboundWriter {
     pub(in crate::xmpp) sent: SendProgress,
     /// Progress at this connection's newest barrier that returned, and the part of it without deferred entries.
     confirmed: (SendProgress, SendProgress),
-    /// Same for this connection's newest barrier, and the time at which that barrier was sent.
+    /// Progress that this connection's newest barrier covers, likewise with and without deferred entries; and the time
+    /// at which the barrier was sent.
     covered: (SendProgress, SendProgress),
     barrier_at: Instant,
     barriers: VecDeque<Barrier>,
@@ -78,8 +79,8 @@ pub struct OutboundWriter {
     pub(in crate::xmpp) multicast_until: u64,
     /// Number of multicast failures that were handled.
     failures: u64,
-    /// Number of the replies that may be sent, counted from the first reply of the process; and the number up to which
-    /// replies may be sent after the barrier of a number has returned.
+    /// Number of replies that may be sent, counted from the first reply of the process. If later replies are held:
+    /// number of replies that may be sent after a barrier has returned, and number of that barrier.
     sendable_replies: u64,
     held_replies: Option<(u64, u64)>,
     /// Number of revocations up to the last check of the replies.
@@ -279,8 +280,8 @@ impl OutboundWriter {
     }
 
     /// Sends pending notifications until the [deadline](Self::set_deadline), and waits until the server has confirmed
-    /// all sent ones, as long as there is progress within `stall_timeout`. Deferred entries stay for the next start,
-    /// which does not repeat later notifications that were sent.
+    /// all sent ones, as long as there is progress within `stall_timeout`. Deferred entries stay in the event log for
+    /// the next start. Notifications of later entries that were sent are not repeated then.
     ///
     /// # Errors
     /// Returns an error if the connection breaks or stalls, or no barrier returns.

@@ -81,12 +81,12 @@ const SECTIONS: &[MarkupSection] = &[
 ];
 
 impl Tokenizer {
-    /// Returns a tokenizer of a part of a document that is not its beginning.
+    /// Returns a tokenizer for a part of a document other than its beginning.
     pub(in crate::xmpp) fn of(part: Vec<u8>) -> Self {
         Self { buffer: part, has_started: true, ..Self::default() }
     }
 
-    /// Returns the bytes of the last token, which has `bytes` bytes.
+    /// Returns the last token, whose length the caller gives as `bytes`.
     pub(in crate::xmpp) fn last(&self, bytes: usize) -> &[u8] {
         self.consumed
             .checked_sub(bytes)

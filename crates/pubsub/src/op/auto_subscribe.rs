@@ -1,9 +1,9 @@
 //! Implicit subscriptions: resources that send the service their presence, and whose capabilities name nodes, are
 //! notified without a subscription (§9.1.3, §9.2).
 //!
-//! SPEC: §9 speaks of accounts. Here resources send their presence to the service; it counts for the nodes that the
-//! capabilities name with `+notify`, because without names it would count for all nodes. A resource with an explicit
-//! subscription is notified as a subscriber.
+//! SPEC: §9 speaks of accounts. Here a resource sends its presence to the service as a whole, so its presence alone
+//! would subscribe it to all nodes. Therefore a resource is notified only of the nodes that its capabilities name with
+//! `+notify`. A resource with an explicit subscription is notified as a subscriber.
 
 use std::{
     borrow::Cow,
@@ -33,8 +33,7 @@ pub struct InterestedResource {
     pub is_admitted: Option<bool>,
 }
 
-/// Resources with an implicit subscription to a node. Adding or removing a resource copies at most a few hundred
-/// entries.
+/// Resources with an implicit subscription to a node. Adding or removing a resource copies at most a few hundred JIDs.
 #[derive(Clone, Debug, Default)]
 pub struct ImplicitSubscribers(SubscriberList);
 
@@ -77,8 +76,8 @@ pub struct Effects {
     pub notifications: Vec<LogEntry>,
     /// Resources that gain or lose access by a roster.
     pub readmitted: Vec<InterestedResource>,
-    /// Resources that lose an implicit subscription, or an explicit subscription that replaced one, and the bare JIDs
-    /// of such subscriptions.
+    /// Resources that lose an implicit subscription, or lose an explicit subscription that they had in place of an
+    /// implicit one; and the bare JIDs of such explicit subscriptions.
     pub revoked: BTreeSet<Jid>,
 }
 
@@ -163,7 +162,7 @@ pub fn change_access(changes: &Changes) -> bool {
     changes.created().is_some() || is_deleted(changes) || may_revoke(changes)
 }
 
-/// Returns `true` if changes may give or revoke access to a node that exists before and after them.
+/// Returns `true` if changes that neither create nor delete a node may give or revoke access to the node.
 #[must_use]
 pub fn may_revoke(changes: &Changes) -> bool {
     let is_moved =
@@ -338,8 +337,8 @@ impl<'a> After<'a> {
         }
     }
 
-    /// Returns `true` if access of an entity with this affiliation, which the changes keep, needs a roster that is
-    /// unknown.
+    /// Returns `true` if the changes keep the `affiliation` of an entity, and access of the entity needs a roster that
+    /// is unknown.
     fn is_unknown(&self, entity: &BareJid, affiliation: Affiliation, cx: &Context<'_>) -> bool {
         cx.owner_roster.is_none()
             && self.node.affiliation_of(entity) == affiliation

@@ -17,13 +17,14 @@ pub const FEATURES: &[&str] = &["delete-nodes"];
 pub struct Delete {
     /// Name of the node.
     pub node: NodeId,
-    /// URI of the replacement for subscribers and later requests (§8.4.2).
+    /// URI of the replacement of the node, usually another node. The event for subscribers and the errors of later
+    /// requests contain the URI (§8.4.2).
     pub redirect: Option<String>,
 }
 
 /// Maximum number of deleted nodes with a redirect.
 pub const MAX_REDIRECTS: usize = 1_000_000;
-/// Maximum number in the share of one owner; it does not apply to deletions by an administrator.
+/// Maximum number of redirects in the share of one owner; does not apply to deletions by an administrator.
 pub const MAX_OWN_REDIRECTS: usize = 10_000;
 
 /// Numbers of deleted nodes with a redirect.
@@ -31,7 +32,7 @@ pub const MAX_OWN_REDIRECTS: usize = 10_000;
 pub struct RedirectCounts {
     /// Number of all deleted nodes with a redirect.
     pub all: usize,
-    /// Number in the share in which the node to delete would count.
+    /// Number of deleted nodes with a redirect in the share to which the node to delete would be added.
     pub own: usize,
 }
 

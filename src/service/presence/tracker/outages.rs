@@ -18,7 +18,7 @@ use super::{PresenceTable, parts};
 const RETRY_INTERVALS: [Duration; 3] =
     [Duration::from_secs(5), Duration::from_secs(60), Duration::from_secs(300)];
 const MAX_RETRY_INTERVAL: Duration = Duration::from_secs(900);
-/// Maximum number of domains. Entities of further ones are not retried.
+/// Maximum number of domains. Entities of further domains are not retried.
 const MAX_DOMAINS: usize = 100_000;
 
 /// Domains with entities or resources to retry.
@@ -31,7 +31,7 @@ pub(super) struct Outages {
 
 #[derive(Debug, Default)]
 struct Outage {
-    /// Entities to retry, by their bare JIDs, and resources.
+    /// Bare JIDs of entities, and full JIDs of resources, to retry.
     entities: BTreeSet<Jid>,
     /// The JID of the last attempt, until a stanza of the domain arrives.
     tried: Option<Jid>,
@@ -86,7 +86,7 @@ impl Outages {
         None
     }
 
-    /// Takes all JIDs of a domain of which a stanza arrived, if it is the first one since the last attempt.
+    /// Takes all JIDs of a domain when the first stanza of the domain since the last attempt arrives; afterwards none.
     pub(super) fn reach(&mut self, domain: &str) -> BTreeSet<Jid> {
         let Some(outage) = self.domains.get_mut(domain) else { return BTreeSet::new() };
         match outage.tried.take() {
@@ -97,7 +97,7 @@ impl Outages {
 }
 
 impl Outage {
-    /// Takes the JID after that of the last attempt.
+    /// Takes the JID that follows the JID of the last attempt.
     fn pop(&mut self, needs_answer: impl Fn(&Jid) -> bool) -> Option<Jid> {
         self.entities.retain(needs_answer);
         let after = self.tried.take().map_or(Bound::Unbounded, Bound::Excluded);

@@ -1,5 +1,5 @@
 //! Queue of presence requests: round robin over the creators of the nodes that need the presence, so that a long list
-//! of subscribers at one creator's nodes delays no others.
+//! of subscribers at one creator's nodes does not delay the requests for other creators.
 
 use std::{
     collections::{BTreeMap, HashMap, VecDeque},
@@ -10,10 +10,12 @@ use jid::{AccountKey, BareJid};
 
 use super::outages::Outages;
 
-/// Creator's account in whose share an entity is requested; `None` as long as the node is unknown.
+/// Account of the creator of a node that needs the entity's presence. Requests take turns between these accounts.
+/// `None` while the creator is unknown.
 pub(super) type Share = Option<Arc<AccountKey>>;
 
-/// One in this many requests is for an entity without a waiting event, even while events wait for others.
+/// Interval, in requests, at which an entity without a waiting event is requested even while events wait for other
+/// entities.
 const OTHERS_INTERVAL: u64 = 10;
 
 /// Entities to request, each queued once.
@@ -196,7 +198,7 @@ mod tests {
         assert!(requests.others.shares.is_empty() && requests.others.order.is_empty());
     }
 
-    /// Entities for which an event waits come first, and do not stop the others.
+    /// Entities for which an event waits come first, and do not stop the requests for other entities.
     #[test]
     fn urgent_requests_are_sent_first() {
         let mut requests = Requests::default();

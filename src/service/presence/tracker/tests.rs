@@ -140,7 +140,8 @@ async fn resource_is_unheard_until_presence_of_the_resource_or_its_entity_arrive
     assert!(!presences.is_unheard(&jid("a@x/r")), "it was available before");
 }
 
-/// Events missed by an entity without a watch are not recorded.
+/// While an entity has no watch, the events that it misses are not recorded. So an entity that may have missed events
+/// counts as coming online.
 #[tokio::test(start_paused = true)]
 async fn entities_that_may_have_missed_events_before_their_watch_come_online() {
     let [node, other] = ["n", "other"].map(|name| NodeId::parse(name).unwrap());
@@ -167,8 +168,8 @@ async fn entities_that_may_have_missed_events_before_their_watch_come_online() {
     assert!(comes(&presences, "c"), "it refused its presence meanwhile");
 }
 
-/// A refusal that no node needs prevents further requests for pending events, and is not stored. An erasure forgets
-/// both kinds without a request.
+/// A refusal that no node needs prevents further requests for pending events, and is not stored. The erasure of the
+/// entity forgets stored and other refusals without a request.
 #[tokio::test(start_paused = true)]
 async fn a_refusal_is_stored_if_a_node_needs_the_presence() {
     let names = ["a@x", "b@x", "c@x"];
@@ -541,7 +542,8 @@ async fn presence_is_requested_again_after_an_error() {
     assert_eq!(requested(&presences).await, [""; 0], "it has answered");
 }
 
-/// One entity of a domain is requested again at a time, and the others when a stanza of the domain arrives.
+/// One entity of an unreachable domain is requested again at a time, and all its other entities when a stanza of the
+/// domain arrives.
 #[tokio::test(start_paused = true)]
 async fn unreachable_domain_is_requested_one_entity_at_a_time() {
     let names = ["a@far.example", "b@far.example", "c@far.example", "d@other.example"];

@@ -39,7 +39,8 @@ impl AdHocCommand for EntityCommand {
     }
 }
 
-/// Returns the affiliations and subscriptions of an entity as fields. Each list may use half of the room.
+/// Returns the affiliations and subscriptions of an entity as fields. Each of the two lists may use half of the bytes
+/// in `room`.
 pub(super) async fn memberships(
     context: &CommandContext<'_>,
     entity: &BareJid,

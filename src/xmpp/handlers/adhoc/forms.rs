@@ -37,14 +37,14 @@ impl Room {
         left.is_some()
     }
 
-    /// Splits off half of the room.
+    /// Splits off half of the remaining bytes.
     pub(super) fn half(&mut self) -> Self {
         let half = self.0 / 2;
         self.0 -= half;
         Self(half)
     }
 
-    /// Adds the unused bytes of another room.
+    /// Adds the unused bytes of a half that was split off.
     pub(super) fn add(&mut self, other: &Self) {
         self.0 += other.0;
     }
@@ -58,12 +58,12 @@ impl Room {
     }
 }
 
-/// Returns the line that states the number of entries left out.
+/// Returns the line that states the number of elements left out of a list; `None` for 0.
 pub(super) fn more(number: usize) -> Option<String> {
     (number > 0).then(|| format!("… and {number} more"))
 }
 
-/// Returns a read-only field of lines.
+/// Returns a read-only field with several lines of text.
 pub(super) fn fixed(lines: &[String]) -> Field {
     let field = Field::new("", FieldType::Fixed).with_value(&lines.join("\n"));
     Field { var: None, ..field }

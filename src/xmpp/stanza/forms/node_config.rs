@@ -1,5 +1,5 @@
 //! Form `pubsub#node_config`: parsing and rendering of node configurations. The labels are those of the registry
-//! (§16.4.4), without the full stop at the end of some.
+//! (§16.4.4), where some labels end with a full stop, which is left out.
 
 use jid::Jid;
 use minidom::Element;
@@ -246,7 +246,7 @@ fn show(config: &NodeConfig, offered_groups: &[String]) -> Vec<Field> {
     ]
 }
 
-/// Returns every field and its value as text; several values are in lines.
+/// Returns every field with its value as text; a field with several values has one per line.
 #[must_use]
 pub fn values(config: &NodeConfig) -> Vec<(String, String)> {
     let fields = show(config, &[]).into_iter();
@@ -354,7 +354,7 @@ fn invalid(var: &str, value: &str) -> gjallar_pubsub::Error {
     gjallar_pubsub::Error::NotAcceptable(forms::invalid(var, value))
 }
 
-/// Parses one field; several values are in lines. Returns `None` for a field with a fixed value.
+/// Parses one field; a field with several values has one per line. Returns `None` for a field with a fixed value.
 ///
 /// # Errors
 /// [`UnknownField`](gjallar_pubsub::Error::UnknownField); [`NotAcceptable`](gjallar_pubsub::Error::NotAcceptable) for
