@@ -18,7 +18,7 @@ Examples:
         /// Name of the node
         node: String,
     },
-    /// Set the affiliation of JIDs; the last owner of a node stays
+    /// Set the affiliation of JIDs, except that of the last owner of a node
     #[command(after_help = "\
 Examples:
   gjallar affiliation set news publisher bot@example.org

@@ -43,7 +43,7 @@ Examples:
         at: ServiceArgs,
         /// Name of the node [default: chosen by the service]
         node: Option<String>,
-        /// Set a field, such as access_model=whitelist; give contact or roster_groups_allowed once per value
+        /// Set a field, such as access_model=whitelist (list fields: once per value)
         #[arg(long = "set", short = 's', value_name = "FIELD=VALUE", value_parser = field)]
         fields: Vec<(String, String)>,
     },
@@ -57,7 +57,7 @@ Examples:
         at: ServiceArgs,
         /// Name of the node
         node: String,
-        /// Fields, such as max_items=100; give contact or roster_groups_allowed once per value
+        /// Fields, such as max_items=100 (list fields: once per value)
         #[arg(value_name = "FIELD=VALUE", value_parser = field, required = true)]
         fields: Vec<(String, String)>,
     },
