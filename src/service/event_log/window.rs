@@ -69,11 +69,15 @@ pub(in crate::service) struct Reservation {
     owner: AccountKey,
     bytes: usize,
     recipients: Recipients,
+    /// `true` if the room was released with the entry that took its place.
+    is_released: bool,
 }
 
 impl Drop for Reservation {
     fn drop(&mut self) {
-        self.window.queue().release(Some(&self.owner), self.bytes, &self.recipients);
+        if !self.is_released {
+            self.window.queue().release(Some(&self.owner), self.bytes, &self.recipients);
+        }
     }
 }
 
@@ -180,7 +184,7 @@ impl LogWindow {
         queue.shares.check(owner, queue.load(bytes, recipients))?;
         queue.take(Some(owner), bytes, recipients);
         let (owner, recipients) = (owner.clone(), recipients.clone());
-        Ok(Reservation { window: Arc::clone(self), owner, bytes, recipients })
+        Ok(Reservation { window: Arc::clone(self), owner, bytes, recipients, is_released: false })
     }
 
     /// Returns an empty window with the same limits.
@@ -191,13 +195,17 @@ impl LogWindow {
     /// Appends an entry and releases its reservation. The recipients may differ from the recipients of the reservation.
     pub(in crate::service) fn append(
         &self,
-        reservation: Reservation,
+        mut reservation: Reservation,
         notification: Arc<LogEntry>,
         recipients: Recipients,
         position: Option<LogPosition>,
     ) {
-        self.queue().push(notification, recipients, position, Some(reservation.owner.clone()));
-        drop(reservation);
+        let mut queue = self.queue();
+        queue.push(notification, recipients, position, Some(reservation.owner.clone()));
+        // Under one lock, so that no count includes both the entry and its reservation.
+        queue.release(Some(&reservation.owner), reservation.bytes, &reservation.recipients);
+        reservation.is_released = true;
+        drop(queue);
         self.changed.notify_one();
     }
 
