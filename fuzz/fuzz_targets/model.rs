@@ -259,7 +259,7 @@ async fn asked(service: &Service, who: &str, name: &str, what: &StepKind) -> Res
     let node = node_id(name);
     let configure = async |setting| {
         let request = Configure { node: node.clone(), settings: vec![setting], seen: None };
-        service.configure(&actor, &request, |answer| answer).await.await
+        service.configure(&actor, &request, |answer| answer.map(|_| ())).await.await
     };
     let item = |id: &u8| ItemId::parse(&id.to_string()).expect("a name");
     match what {
