@@ -47,7 +47,7 @@ pub struct Config {
     pub admins: Vec<String>,
     /// Entities that may create nodes: `server`, `anyone`, `admins`, or domains.
     pub creators: Vec<String>,
-    /// Whether replies contain hashes of item contents (XEP-0395).
+    /// `true` if replies contain hashes of item contents (XEP-0395).
     pub compare_and_publish: bool,
     /// Log filter: a level, or directives of tracing's `EnvFilter`.
     pub log: String,
@@ -97,7 +97,7 @@ pub struct LinkConfig {
     pub max_stanza_bytes: usize,
     /// PEM file with the certificate authorities for the server's certificate; empty for no TLS.
     pub tls_ca: String,
-    /// Whether the server may be on another machine without TLS.
+    /// `true` if the server may be on another machine without TLS.
     pub allow_plain_tcp: bool,
     /// Multicast service (XEP-0033): `auto`, `off`, or its JID.
     pub multicast: String,

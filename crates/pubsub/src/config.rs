@@ -156,9 +156,9 @@ pub struct NodeConfig {
     pub contact: Vec<Jid>,
     /// URL of a transformation of payloads to data forms, for clients that apply it.
     pub dataform_xslt: String,
-    /// Whether notifications are sent at all.
+    /// `true` if notifications are sent at all.
     pub deliver_notifications: bool,
-    /// Whether notifications include payloads.
+    /// `true` if notifications include payloads.
     pub deliver_payloads: bool,
     /// Human-readable description of the node.
     pub description: String,
@@ -174,31 +174,31 @@ pub struct NodeConfig {
     pub max_payload_size: u32,
     /// Type of notification messages.
     pub notification_type: NotificationType,
-    /// Whether subscribers are notified of a changed configuration.
+    /// `true` if subscribers are notified of a changed configuration.
     pub notify_config: bool,
-    /// Whether subscribers are notified of the node's deletion.
+    /// `true` if subscribers are notified of the node's deletion.
     pub notify_delete: bool,
-    /// Whether subscribers are notified of retracted items and of a purge.
+    /// `true` if subscribers are notified of retracted items and of a purge.
     pub notify_retract: bool,
-    /// Whether owners are notified of new and ended subscriptions.
+    /// `true` if owners are notified of new and ended subscriptions.
     pub notify_sub: bool,
-    /// Whether items are kept.
+    /// `true` if items are kept.
     pub persist_items: bool,
-    /// Whether only available subscribers are notified (§12.3).
+    /// `true` if only available subscribers are notified (§12.3).
     pub presence_based_delivery: bool,
     /// Entities that may publish.
     pub publish_model: PublishModel,
     /// Handling of a publish request at a node that has its maximum number of items.
     pub publish_node_full: PublishNodeFull,
-    /// Whether the node is purged when the publisher of its newest item becomes unavailable.
+    /// `true` if the node is purged when the publisher of its newest item becomes unavailable.
     pub purge_offline: bool,
     /// Roster groups that the access model [`Roster`](AccessModel::Roster) admits.
     pub roster_groups_allowed: Vec<String>,
     /// Occasions on which a subscriber is sent the last item.
     pub send_last_published_item: SendLastPublishedItem,
-    /// Whether new subscriptions are accepted.
+    /// `true` if new subscriptions are accepted.
     pub subscribe: bool,
-    /// Whether a subscription ends when its subscriber becomes unavailable (§12.5).
+    /// `true` if a subscription ends when its subscriber becomes unavailable (§12.5).
     pub tempsub: bool,
     /// Human-readable title of the node.
     pub title: String,

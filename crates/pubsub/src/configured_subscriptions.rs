@@ -18,7 +18,7 @@ pub struct ConfiguredSubscription {
     /// Version at which the subscription got options or SubIDs; for entries up to this version the JID is a plain
     /// subscriber.
     pub options_since: u64,
-    /// Whether the subscription waits for the approval of an owner.
+    /// `true` if the subscription waits for the approval of an owner.
     pub is_pending: bool,
     /// Details of each subscription; at least one.
     pub details: Arc<[SubscriptionDetails]>,

@@ -9,7 +9,7 @@ use crate::{Limits, Policy, Roster};
 pub struct Actor {
     /// Sender of the request; a full JID for a client, a bare JID for a bot that is a component.
     pub jid: Jid,
-    /// Whether the actor administers the service, and so has the rights of an owner at every node (§12.13).
+    /// `true` if the actor administers the service, and so has the rights of an owner at every node (§12.13).
     pub is_administrator: bool,
 }
 
@@ -65,7 +65,7 @@ pub struct Context<'a> {
     pub policy_node_count: u64,
     /// Number of subscriptions of the actor's account; set for operations that may add a subscription.
     pub actor_subscription_count: usize,
-    /// Whether the service may read the roster of an owner of the node, or of the actor if the node does not exist
+    /// `true` if the service may read the roster of an owner of the node, or of the actor if the node does not exist
     /// (XEP-0356).
     pub reads_rosters: bool,
     /// Roster of the node's owner; `None` if it is unknown or not needed for the request.

@@ -72,7 +72,7 @@ pub enum Audience {
 /// Form of the notifications for some recipients of an event.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct DeliveryVariant {
-    /// Whether the message body repeats the text of the items (§12.8).
+    /// `true` if the message body repeats the text of the items (§12.8).
     pub has_body: bool,
     /// SubIDs for which the only recipient receives the event, or of the subscription that the event is about (§12.16).
     /// Lists of several recipients have their SubIDs in [`Recipients::subids`].

@@ -62,7 +62,7 @@ impl ItemRef {
 pub struct ItemOrder {
     /// Field by which items are ordered.
     pub by: OrderField,
-    /// Whether the newest item is the first.
+    /// `true` if the newest item is the first.
     pub is_descending: bool,
 }
 
@@ -98,7 +98,7 @@ pub struct ItemFilter {
 pub struct ItemPage {
     /// Items of the page. The length of the list is known if there is no filter.
     pub part: ResultPage<Item>,
-    /// Whether the list has no more items in the direction of the page.
+    /// `true` if the list has no more items in the direction of the page.
     pub is_complete: bool,
     /// Position where the search stopped before the page was full; a page that begins there continues the list.
     pub scanned_to: Option<ItemPosition>,

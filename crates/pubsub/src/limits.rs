@@ -23,10 +23,10 @@ pub struct Limits {
     pub max_subids: usize,
     /// Maximum length of a lease, in seconds (§12.19).
     pub max_lease_seconds: u64,
-    /// Whether replies with items include content identifiers (XEP-0395 §3.1), which may take about two thirds of the
+    /// `true` if replies with items include content identifiers (XEP-0395 §3.1), which may take some two thirds of the
     /// bytes of a reply.
     pub includes_content_ids: bool,
-    /// Whether every subscription that an entity makes for itself needs a lease.
+    /// `true` if every subscription that an entity makes for itself needs a lease.
     pub require_lease: bool,
     /// Time for which a roster is cached, in seconds.
     pub roster_seconds: u64,

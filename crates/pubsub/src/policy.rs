@@ -11,11 +11,11 @@ use crate::{Actor, ConfigField, Error, Limits, NodeConfig};
 pub struct Policy {
     /// Entities that may create nodes, besides administrators.
     pub creators: Creators,
-    /// Whether the creators are set for this pattern and not for all nodes.
+    /// `true` if the creators are set for this pattern, `false` for those of all nodes.
     pub has_own_creators: bool,
-    /// Whether the service chooses names for instant nodes (§8.1.2).
+    /// `true` if the service chooses names for instant nodes (§8.1.2).
     pub instant_nodes: bool,
-    /// Whether a publish request creates a missing node (§7.1.4).
+    /// `true` if a publish request creates a missing node (§7.1.4).
     pub auto_create: bool,
     /// Entities that are sent a notice of their new affiliation.
     pub affiliation_notices: AffiliationNotices,

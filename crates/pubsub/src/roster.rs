@@ -9,7 +9,7 @@ use crate::{config_field::MAX_GROUP_BYTES, spellings::Spelled};
 /// Entry of a roster (RFC 6121 §2).
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct RosterItem {
-    /// Whether the contact receives the presence of the owner: the subscription is `from` or `both`.
+    /// `true` if the contact receives the presence of the owner: the subscription is `from` or `both`.
     pub has_presence: bool,
     /// Groups of the contact.
     pub groups: Vec<String>,

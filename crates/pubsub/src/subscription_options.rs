@@ -17,15 +17,15 @@ const MAX_NOTICE_MILLIS: u64 = 86_400_000;
 /// Options of a subscription.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SubscriptionOptions {
-    /// Whether notifications are sent at all.
+    /// `true` if notifications are sent at all.
     pub deliver: bool,
-    /// Whether items are sent in digests, some time after they were published.
+    /// `true` if items are sent in digests, some time after they were published.
     pub digest: bool,
     /// Minimum interval between two digests, in milliseconds.
     pub digest_frequency: u32,
     /// End of the subscription.
     pub expire: Expire,
-    /// Whether notifications repeat the text of their items in the message body (§12.8), for clients that do not
+    /// `true` if notifications repeat the text of their items in the message body (§12.8), for clients that do not
     /// support the payload.
     pub include_body: bool,
     /// Text that an item has to contain, ignoring case; empty to receive all items (§12.20).
@@ -33,7 +33,7 @@ pub struct SubscriptionOptions {
     /// States of availability in which notifications are sent; with [`ShowSet::ALL`] availability is not checked
     /// (§12.3).
     pub show_values: ShowSet,
-    /// Whether the subscription is visible to all entities that may discover the node (XEP-0465). Not a field of the
+    /// `true` if the subscription is visible to all entities that may discover the node (XEP-0465). Not a field of the
     /// form.
     pub is_public: bool,
 }
@@ -177,7 +177,7 @@ pub struct SubscriptionDetails {
     pub options: SubscriptionOptions,
     /// Time when the options were last set; a lease begins then.
     pub since: Timestamp,
-    /// Whether the subscriber was sent the lease notice.
+    /// `true` if the subscriber was sent the lease notice.
     pub expiry_notified: bool,
     /// Sequence of the newest event that a digest included.
     pub digested_to: Sequence,

@@ -44,7 +44,7 @@ pub struct SetAffiliationsReply {
     pub failed: Vec<(String, Affiliation)>,
     /// Reasons as a text; empty if all entries were applied.
     pub reason: String,
-    /// Whether entries failed because the node has the maximum number of affiliations.
+    /// `true` if entries failed because the node has the maximum number of affiliations.
     pub is_full: bool,
 }
 

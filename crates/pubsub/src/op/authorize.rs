@@ -23,7 +23,7 @@ pub struct Authorize {
     pub node: NodeId,
     /// JID of the pending subscription.
     pub jid: Jid,
-    /// Whether the owner approves the subscription.
+    /// `true` if the owner approves the subscription.
     pub allow: bool,
 }
 

@@ -28,7 +28,7 @@ pub const FEATURES: &[&str] = &["auto-subscribe", "filtered-notifications"];
 pub struct InterestedResource {
     /// Full JID of the resource.
     pub jid: Jid,
-    /// Whether a roster gives the resource access, as of the last check; `None` before the first check, after which the
+    /// `true` if a roster gave the resource access at the last check; `None` before the first check, after which the
     /// last item is sent.
     pub is_admitted: Option<bool>,
 }

@@ -28,7 +28,7 @@ pub struct MetaData {
     pub created: Timestamp,
     /// Number of subscriptions.
     pub subscribers: usize,
-    /// Whether stored items survive a restart of the service.
+    /// `true` if stored items survive a restart of the service.
     pub is_durable: bool,
     /// Owners, at most [`MAX_SHOWN`].
     pub owners: Vec<BareJid>,

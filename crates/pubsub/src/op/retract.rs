@@ -21,7 +21,7 @@ pub struct Retract {
     pub node: NodeId,
     /// Names of the items; at least one.
     pub items: Vec<ItemId>,
-    /// Whether to notify subscribers even if the node is not configured so (§7.2.2.1).
+    /// `true` to notify subscribers even if the node is not configured so (§7.2.2.1).
     pub notify: bool,
 }
 

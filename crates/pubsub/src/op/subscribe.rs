@@ -28,7 +28,7 @@ pub struct Subscribe {
     pub jid: Jid,
     /// Options of the subscription, if the request has any (§6.3.7).
     pub settings: Option<Vec<SubscriptionOption>>,
-    /// Whether the subscription is public (XEP-0465).
+    /// `true` if the subscription is public (XEP-0465).
     pub is_public: bool,
 }
 

@@ -38,7 +38,7 @@ pub struct SetOptions {
 pub struct OptionsForm {
     /// Present options.
     pub options: SubscriptionOptions,
-    /// Whether the form offers [`SubscriptionOptions::include_body`].
+    /// `true` if the form offers [`SubscriptionOptions::include_body`].
     pub offers_body: bool,
 }
 

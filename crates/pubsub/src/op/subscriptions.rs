@@ -54,7 +54,7 @@ pub struct SetSubscriptionsReply {
     pub failed: Vec<(String, Option<SubId>, SubscriptionState)>,
     /// Reasons as a text; empty if all entries were applied.
     pub reason: String,
-    /// Whether entries failed because the node has the maximum number of subscriptions.
+    /// `true` if entries failed because the node has the maximum number of subscriptions.
     pub is_full: bool,
     /// JIDs of entries that end a subscription that does not exist, each with another JID of the same entity that
     /// remains subscribed.
