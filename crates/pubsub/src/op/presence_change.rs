@@ -172,7 +172,7 @@ fn in_wanted_states(sent: LogEntry, details: &SubscriptionDetails) -> LogEntry {
 pub struct UnavailablePresence {
     /// Full JID of the resource; a bare JID if the resource is unknown.
     pub jid: Jid,
-    /// `true` if it was the last available resource of the entity.
+    /// `true` if the resource was the last available one of the entity.
     pub is_last: bool,
 }
 
