@@ -6,7 +6,7 @@ import subprocess
 
 import pytest
 from clients import Callback, Client, IqError, StanzaPath, clients, gajim, item_ids
-from clients.terminal import NODE, Terminal, configure
+from clients.terminal import COMMAND, NODE, Terminal, configure
 from conftest import USERS, with_loop
 from servers import DOMAIN, PASSWORD, SERVERS, SERVICE, Gjallar, free_ports, wait_for
 
@@ -17,6 +17,16 @@ async def test_profanity_configures_a_node(server, gjallar, tmp_path):
     gjallar.run("node", "create", NODE, "--as", f"owner@{DOMAIN}")
     with Terminal("profanity", tmp_path) as terminal:
         configure(terminal, server)
+        # profanity shows no options of a list with several values, so a text names the pending subscribers.
+        gjallar.run("node", "create", "closed", "--as", f"owner@{DOMAIN}", "--set", "access_model=authorize")
+        async with clients(server.client_port, "alice") as (alice,):
+            await alice.pubsub.subscribe(SERVICE, "closed")
+        terminal.type(f"/cmd exec {COMMAND}:approve {SERVICE}")
+        terminal.wait_for("Approve or refuse subscriptions")
+        terminal.type("/field1 closed")
+        terminal.wait_for("Field updated")
+        terminal.type("/form submit")
+        terminal.wait_for(f"alice@{DOMAIN}")
     # The change is visible to another client.
     async with clients(server.client_port, "owner") as (owner,):
         config = await owner.pubsub.get_node_config(SERVICE, NODE)

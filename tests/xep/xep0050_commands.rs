@@ -568,7 +568,11 @@ async fn requests_are_approved_and_refused() {
         offered.contains("<option label='a@localhost'><value>a@localhost</value>"),
         "{offered}"
     );
-    approve.fill(&[("jids", "a@localhost\nb@localhost"), ("decision", "approve")]).await;
+    assert_eq!(approve.fixed(), "a@localhost\nb@localhost\nc@localhost\nd@localhost");
+    approve.fill(&[("decision", "approve")]).await;
+    assert!(shown(&approve.answer).contains("jids or others is required"));
+    let chosen = [("jids", "a@localhost"), ("others", "b@localhost"), ("decision", "approve")];
+    approve.fill(&chosen).await;
     assert_eq!(approve.note(), "Approved: 2.");
     let mut refuse = CommandDialog::begin(&mut component, OWNER, "approve").await;
     refuse.fill(&[("node", "n")]).await;
@@ -602,7 +606,9 @@ async fn options_that_a_form_leaves_out_are_counted() {
         let mut dialog = CommandDialog::begin(&mut component, OWNER, command).await;
         dialog.fill(&[("node", "n")]).await;
         assert_eq!(shown(&dialog.field(list)).matches("<option ").count(), 200);
-        assert_eq!(dialog.fixed(), format!("… and {left_out} more"));
+        let lines = dialog.fixed();
+        assert_eq!(lines.lines().count(), 201);
+        assert_eq!(lines.lines().last(), Some(&*format!("… and {left_out} more")));
     }
 }
 

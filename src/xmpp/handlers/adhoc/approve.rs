@@ -11,6 +11,7 @@ use super::{
         AdHocCommand, CommandAccess, CommandContext, CommandError, CommandInfo, CommandStep,
     },
     form_values::FormValues,
+    forms::lines,
 };
 
 pub(super) struct ApproveCommand;
@@ -42,6 +43,7 @@ impl AdHocCommand for ApproveCommand {
             let options = waiting.iter().map(|jid| forms::option(jid.as_str(), jid.as_str()));
             let mut fields = context.offered(jids, waiting.len(), options);
             let options = [("approve", "Approve"), ("refuse", "Refuse")];
+            fields.push(lines("others", "Other pending subscribers, one per line", []));
             fields.push(forms::choice("decision", "Decision", &options, "approve"));
             return Ok(CommandStep::last(&format!("Pending subscriptions of {node}"), fields));
         };
@@ -50,7 +52,7 @@ impl AdHocCommand for ApproveCommand {
             "refuse" => false,
             _ => return Err(CommandError::Payload("unknown decision".into())),
         };
-        let jids = decided.jids("jids")?;
+        let jids = decided.jids_of(&["jids", "others"])?;
         let (mut decided, mut not_pending) = (0_usize, Vec::new());
         for jid in jids {
             let request = Authorize { node: node.clone(), jid, allow };

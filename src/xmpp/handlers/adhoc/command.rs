@@ -7,7 +7,7 @@ use crate::{
     service::{Error, ManagedNodes, NamePattern, Service},
     xmpp::{
         error::service_error,
-        stanza::{envelope::StanzaError, ns},
+        stanza::{envelope::StanzaError, forms::value_len, ns},
     },
 };
 use gjallar_pubsub::{Actor, byte_budget, written_len};
@@ -183,24 +183,30 @@ impl CommandContext<'_> {
     }
 
     fn max_bytes(&self) -> usize {
-        self.service.policies().limits().max_reply_bytes
+        self.service.policies().max_reply_bytes(&self.actor.jid)
     }
 
-    /// Returns a list field with the options that fit in a reply, at least one, out of `number` options. A second field
-    /// states the number of options left out, if any.
+    /// Returns a read-only field with a line for each option that fits in a reply, at least one, and with the number of
+    /// the others out of `number` options; and the list field with these options.
+    ///
+    /// COMPAT: profanity shows no options of a list with several values that has no value, and Movim leaves out such
+    /// lists.
     pub(super) fn offered(
         &self,
         mut list: Field,
         number: usize,
         options: impl Iterator<Item = Option_>,
     ) -> Vec<Field> {
+        let line = |option: &Option_| option.label.clone().unwrap_or_default();
+        let len = |option: &Option_| option_len(option) + value_len(&line(option));
         let options = options.take(MAX_SHOWN);
-        list.options = options.take_while(byte_budget(self.max_bytes(), 1, option_len)).collect();
-        let left_out = more(number.saturating_sub(list.options.len()));
-        [list].into_iter().chain(left_out.map(|line| fixed(&[line]))).collect()
+        list.options = options.take_while(byte_budget(self.max_bytes(), 1, len)).collect();
+        let number = number.max(list.options.len());
+        vec![self.shown_list(number, list.options.iter().map(line)), list]
     }
 
-    /// Returns a field with the first of `number` entries as lines, and the number of entries left out.
+    /// Returns a read-only field with a line for each entry that fits in a reply, and with the number of the others.
+    /// `number` is the number of all entries, and `first` returns the first ones.
     pub(super) fn shown_list(&self, number: usize, first: impl Iterator<Item = String>) -> Field {
         let mut room = self.room();
         let mut shown: Vec<_> = first.take(MAX_SHOWN).take_while(|line| room.takes(line)).collect();

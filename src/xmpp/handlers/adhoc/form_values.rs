@@ -124,15 +124,21 @@ impl FormValues {
 
     /// Returns the JIDs of a field, at least one.
     pub(super) fn jids(&self, var: &str) -> Result<Vec<Jid>, CommandError> {
+        self.jids_of(&[var])
+    }
+
+    /// Returns the JIDs of several fields, each JID once, and at least one.
+    pub(super) fn jids_of(&self, vars: &[&str]) -> Result<Vec<Jid>, CommandError> {
         let jid = |text: &str| {
             Jid::prepare(text).map_err(|error| {
                 CommandError::Payload(format!("{:?} is not a JID: {error}", forms::shortened(text)))
             })
         };
-        let jids = self.all(var).map(jid).collect::<Result<Vec<_>, _>>()?;
+        let texts = vars.iter().flat_map(|var| self.all(var));
+        let jids = texts.map(jid).collect::<Result<Vec<_>, _>>()?;
         let jids = forms::distinct(jids.into_iter());
         if jids.is_empty() {
-            return Err(CommandError::Payload(format!("{var} is required")));
+            return Err(CommandError::Payload(format!("{} is required", vars.join(" or "))));
         }
         Ok(jids)
     }
