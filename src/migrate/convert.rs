@@ -50,6 +50,7 @@ pub(super) fn convert(
     context: &ConvertContext<'_>,
     warnings: &mut MigrationWarnings,
 ) -> Option<ConvertedNode> {
+    let created = found.created().unwrap_or(context.now);
     let SourceNode { name, config, affiliations, subscriptions, items } = found;
     if config.iter().any(|(var, value)| var == "pubsub#node_type" && value == "collection") {
         warnings.add("a collection", name);
@@ -70,7 +71,6 @@ pub(super) fn convert(
             context.service.clone()
         }
     };
-    let created = items.iter().map(|item| item.created).min().unwrap_or(context.now);
     let epoch = Epoch(context.fresh.next_u64());
     let (subscriptions, pending) =
         subscribed(subscriptions, &config, &affiliations, context.now, &mut warnings);

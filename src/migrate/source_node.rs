@@ -18,6 +18,11 @@ pub(super) struct SourceNode {
 }
 
 impl SourceNode {
+    /// Returns the time of the oldest item, which counts as the creation of the node.
+    pub(super) fn created(&self) -> Option<Timestamp> {
+        self.items.iter().map(|item| item.created).min()
+    }
+
     /// Adds an item; `None` is an unreadable item, and adds a warning.
     pub(super) fn take(&mut self, item: Option<SourceItem>, warnings: &mut MigrationWarnings) {
         match item {
