@@ -188,7 +188,10 @@ pub(crate) async fn answer(
             none_failed(set.failed.iter().map(|(jid, ..)| jid.as_str()), &set.reason)?;
             let not_ended = set.not_ended();
             if !not_ended.is_empty() {
-                return Err(AdminError::Argument(format!("not ended: {}", not_ended.join(", "))));
+                return Err(AdminError::Argument(format!(
+                    "no subscription ended: {}",
+                    not_ended.join(", ")
+                )));
             }
         }
         AdminRequest::Stats => return Ok(service.stats().into()),

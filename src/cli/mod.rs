@@ -147,7 +147,7 @@ Environment variables, enough to serve without a configuration file:
   GJALLAR_SERVER=localhost:5347     component port of the server
   GJALLAR_SECRET=...                secret of the component (or GJALLAR_SECRET_FILE)
   GJALLAR_STORE=sled:PATH           store of the nodes [default: in the state directory];
-                                    memory: loses all nodes when the service stops
+                                    the value memory: keeps nodes only until the service stops
   GJALLAR_ADMINS=a@example.org,...  administrators of the service
 
 Every key of the configuration file has such a variable: GJALLAR_LIMITS_MAX_ITEMS is

@@ -103,8 +103,8 @@ fn set(table: &mut Table, known: &Table, key: &str, value: &str) -> Result<(), S
         if let Value::Table(inner) = default {
             if let Some(rest) = key.strip_prefix(&format!("{upper}_")) {
                 let inner_table = table.entry(name).or_insert_with(|| Value::Table(Table::new()));
-                let inner_table =
-                    inner_table.as_table_mut().ok_or("must be a table in the file")?;
+                let no_table = || format!("`{name}` in the file must be a table");
+                let inner_table = inner_table.as_table_mut().ok_or_else(no_table)?;
                 return set(inner_table, inner, rest, value);
             }
         } else if upper == key {

@@ -571,7 +571,7 @@ async fn an_owner_cannot_subscribe_an_address_that_a_server_may_fold() {
         );
         let refused = component.owner(OWNER, "set", &content).await;
         assert_eq!(error(&refused), "modify not-acceptable", "{jid}");
-        assert!(shown(&refused).contains("can subscribe itself"), "{}", shown(&refused));
+        assert!(shown(&refused).contains("has to subscribe itself"), "{}", shown(&refused));
         assert_eq!(subscriptions(&mut component).await, ["other@localhost subscribed"]);
         set_subscription(&mut component, "other@localhost", "none").await;
         set_subscription(&mut component, jid, "none").await;

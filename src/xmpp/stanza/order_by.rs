@@ -22,10 +22,14 @@ fn one(order: &Element) -> Result<ItemOrder, gjallar_pubsub::Error> {
         Some("modification") => OrderField::Modification,
         Some(_) => {
             return Err(gjallar_pubsub::Error::NotImplemented(
-                "the value of the attribute by in <order/>".into(),
+                "the value of the attribute 'by' of <order/>".into(),
             ));
         }
-        None => return Err(gjallar_pubsub::Error::BadRequest("order requires the attribute by")),
+        None => {
+            return Err(gjallar_pubsub::Error::BadRequest(
+                "the element <order/> requires the attribute 'by'",
+            ));
+        }
     };
     let is_descending = match order.attr("desc") {
         Some("true" | "1") => true,

@@ -250,7 +250,7 @@ pub fn set_subscriptions(
             (Some(SubscriptionState::Subscribed), _) if may_be_of_another(node, &entity, cx) => {
                 let other = entity.fold();
                 let reason = format!(
-                    "only {entity} can subscribe itself: its server may deliver notifications to {other} instead"
+                    "{entity} has to subscribe itself: its server may deliver notifications for this address to {other}"
                 );
                 fail(jid, subid, state, reason);
             }

@@ -47,7 +47,9 @@ impl AdHocCommand for EraseCommand {
             return Ok(CommandStep::last(self.info().name, vec![fixed(&[goes]), required(again)]));
         };
         if confirmed.entity("again")? != entity {
-            return Err(CommandError::Payload("again: does not match the JID to erase".into()));
+            return Err(CommandError::Payload(
+                "again: the confirmation does not match the JID to erase".into(),
+            ));
         }
         let ErasureReport { nodes, affiliations, subscriptions, items } =
             context.service.erase(context.actor, &entity).await?;
