@@ -9,7 +9,7 @@ use super::invalid;
 use crate::config::ConfigError;
 
 /// Bytes of a stanza reserved for the elements around the entries of a list: addresses, ids, and the page info.
-const ENVELOPE_BYTES: usize = 20_000;
+pub(super) const ENVELOPE_BYTES: usize = 20_000;
 /// Maximum of `max_subids`: the subscriptions of a JID at a node must fit into one row of the store.
 const MAX_SUBIDS: usize = 8;
 

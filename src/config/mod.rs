@@ -95,6 +95,8 @@ pub struct LinkConfig {
     pub ping_deadline_seconds: u64,
     /// Maximum bytes of a stanza; larger stanzas are rejected. Must not exceed the server's own limit.
     pub max_stanza_bytes: usize,
+    /// Maximum bytes of a reply to a user of another server; must not exceed the limits of server-to-server streams.
+    pub max_remote_stanza_bytes: usize,
     /// PEM file with the certificate authorities for the server's certificate; empty for no TLS.
     pub tls_ca: String,
     /// `true` if the server may be on another machine without TLS.
@@ -105,6 +107,9 @@ pub struct LinkConfig {
     #[serde(skip)]
     pub max_depth: usize,
 }
+
+/// Minimum of the maximum stanza sizes (RFC 6120 §13.12).
+pub(crate) const MIN_STANZA_BYTES: usize = 10_000;
 
 /// Far above the depth of real payloads, and far below what a stack holds.
 const MAX_DEPTH: usize = 128;
@@ -146,6 +151,7 @@ impl Default for LinkConfig {
             ping_after_seconds: 30,
             ping_deadline_seconds: 15,
             max_stanza_bytes: 524_288,
+            max_remote_stanza_bytes: 524_288,
             tls_ca: String::new(),
             allow_plain_tcp: false,
             multicast: "auto".into(),
@@ -211,9 +217,14 @@ impl Config {
         if self.store_cache_mib == 0 {
             return Err(invalid("store_cache_mib", "at least 1"));
         }
-        // RFC 6120 §13.12 sets the minimum; stanzas above the maximum would not fit into a sender queue.
-        if !(10_000..=4_000_000).contains(&self.link.max_stanza_bytes) {
-            return Err(invalid("link.max_stanza_bytes", "from 10000 to 4000000"));
+        // Stanzas above the maximum would not fit into a sender queue.
+        for (key, bytes) in [
+            ("link.max_stanza_bytes", self.link.max_stanza_bytes),
+            ("link.max_remote_stanza_bytes", self.link.max_remote_stanza_bytes),
+        ] {
+            if !(MIN_STANZA_BYTES..=4_000_000).contains(&bytes) {
+                return Err(invalid(key, "from 10000 to 4000000"));
+            }
         }
         for (key, seconds) in [
             ("link.ping_after_seconds", self.link.ping_after_seconds),

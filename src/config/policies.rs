@@ -5,10 +5,16 @@ use std::collections::BTreeMap;
 use jid::BareJid;
 use serde::{Deserialize, Serialize};
 
-use crate::{service::PolicyTable, xmpp::stanza::forms::node_config};
+use crate::{
+    service::{PolicyTable, RelayLimit},
+    xmpp::stanza::forms::node_config,
+};
 use gjallar_pubsub::{self, AffiliationNotices, ConfigField, Creators, Policy};
 
-use super::{invalid, limits::LimitsConfig};
+use super::{
+    invalid,
+    limits::{ENVELOPE_BYTES, LimitsConfig},
+};
 use crate::config::{Config, ConfigError};
 
 /// Policy for nodes whose names match a pattern; see [`Policy`].
@@ -93,6 +99,12 @@ impl Config {
         let administrators = administrators.collect::<Result<_, _>>()?;
         let by_name = self.policies_by_name(|policy| self.policy(policy))?;
         let policies = PolicyTable::new(administrators, by_name, rest);
+        let max_stanza_bytes = self.link.max_remote_stanza_bytes;
+        let policies = policies.with_relay_limit(RelayLimit {
+            server: self.server_domain().ok().flatten(),
+            max_stanza_bytes,
+            max_reply_bytes: max_stanza_bytes.saturating_sub(ENVELOPE_BYTES),
+        });
         Ok(match self.component() {
             Ok(service) => policies.at(service),
             Err(_) => policies,

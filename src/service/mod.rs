@@ -50,7 +50,7 @@ pub use mam::ArchivePage;
 pub use metrics::Metrics;
 pub use name_pattern::NamePattern;
 pub use personal_data::{ErasureReport, OwnItem, PageToken};
-pub use policy_table::PolicyTable;
+pub use policy_table::{PolicyTable, RelayLimit};
 pub use presence::tracker::{Availability, PresenceRequest, PresenceTracker, PresenceUpdate};
 pub use rosters::cache::RosterCache;
 pub use shares::Load;

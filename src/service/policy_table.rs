@@ -3,7 +3,7 @@
 
 use std::sync::{Arc, PoisonError};
 
-use jid::{BareJid, Jid};
+use jid::{BareJid, Jid, is_within_domain};
 use wildmatch::WildMatch;
 
 use crate::store::StoreError;
@@ -23,6 +23,19 @@ pub struct PolicyTable {
     by_name: Vec<(WildMatch, Policy)>,
     rest: Policy,
     service: Option<Jid>,
+    relay_limit: Option<RelayLimit>,
+}
+
+/// Limit of stanzas that the server relays to users of other servers.
+#[derive(Clone, Debug)]
+pub struct RelayLimit {
+    /// Domain of the server; stanzas to its users and to its subdomains are not relayed. `None` if the domain is
+    /// unknown.
+    pub server: Option<String>,
+    /// Maximum bytes of a relayed stanza.
+    pub max_stanza_bytes: usize,
+    /// Maximum bytes of the items or nodes in a relayed reply.
+    pub max_reply_bytes: usize,
 }
 
 impl PolicyTable {
@@ -32,13 +45,34 @@ impl PolicyTable {
     #[must_use]
     pub fn new(administrators: Vec<BareJid>, by_name: Vec<(String, Policy)>, rest: Policy) -> Self {
         let by_name = by_name.into_iter().map(|(name, policy)| (WildMatch::new(&name), policy));
-        Self { administrators, by_name: by_name.collect(), rest, service: None }
+        Self { administrators, by_name: by_name.collect(), rest, service: None, relay_limit: None }
     }
 
     /// Sets the JID of the service.
     #[must_use]
     pub fn at(self, service: Jid) -> Self {
         Self { service: Some(service), ..self }
+    }
+
+    /// Sets the limit of stanzas to users of other servers.
+    #[must_use]
+    pub fn with_relay_limit(self, limit: RelayLimit) -> Self {
+        Self { relay_limit: Some(limit), ..self }
+    }
+
+    /// Returns the limit of stanzas to users of a domain, if the server relays these stanzas to another server.
+    #[must_use]
+    pub fn relay_limit(&self, domain: &str) -> Option<&RelayLimit> {
+        let is_local = |server: &String| is_within_domain(domain, server);
+        self.relay_limit.as_ref().filter(|limit| !limit.server.as_ref().is_some_and(is_local))
+    }
+
+    /// Returns the maximum bytes of items or nodes in a reply to an entity.
+    #[must_use]
+    pub fn max_reply_bytes(&self, requester: &Jid) -> usize {
+        let relayed = self.relay_limit(requester.domain().as_str());
+        let max_bytes = self.limits().max_reply_bytes;
+        relayed.map_or(max_bytes, |limit| max_bytes.min(limit.max_reply_bytes))
     }
 
     /// Returns the actor for a JID.

@@ -149,9 +149,16 @@ impl Service {
         self.resolve_redirect(&request.node, allowed).await?;
         let node = guard.node().ok_or(gjallar_pubsub::Error::NodeNotFound)?;
         let attribution = Attribution::of(node, &node.config);
-        let budget = ItemBudget::rendered(self.policies().limits(), attribution.clone());
+        let budget = self.reply_budget(actor, attribution.clone());
         let part = self.selected(&mut guard, request, &budget).await?;
         Ok(Retrieved { part, attribution })
+    }
+
+    /// Returns the size limit of the items in a reply.
+    fn reply_budget(&self, actor: &Actor, attribution: Attribution) -> ItemBudget {
+        let policies = self.policies();
+        let max_bytes = policies.max_reply_bytes(&actor.jid);
+        ItemBudget::rendered(max_bytes, policies.limits().includes_content_ids, attribution)
     }
 
     /// Returns the items selected by a request, as many as fit.
@@ -238,7 +245,7 @@ impl Service {
         self.resolve_redirect(id, allowed).await?;
         let node = guard.node().ok_or(gjallar_pubsub::Error::NodeNotFound)?;
         let page = ItemRef::page(node, page, ItemOrder::default());
-        let max_bytes = self.policies().limits().max_reply_bytes;
+        let max_bytes = self.policies().max_reply_bytes(&actor.jid);
         let ids = self.store.page_of_ids(id, &page, entry_bytes, max_bytes).await;
         let ids = ids.map_err(|error| self.state.on_store_error(id, error))?;
         let ids = ids.ok_or(gjallar_pubsub::Error::ItemNotFound)?;
@@ -271,7 +278,7 @@ impl Service {
         let size = |node: &NodeSummary| {
             entry_bytes + written_len(node.node.as_str()) + written_len(&node.title)
         };
-        let mut fits = byte_budget(self.policies().limits().max_reply_bytes, 0, size);
+        let mut fits = byte_budget(self.policies().max_reply_bytes(&actor.jid), 0, size);
         let edge = match &page.edge {
             PageBound::After(edge) => PageBound::After(self.cursor(edge, is_listed).await?),
             PageBound::Before(edge) => PageBound::Before(self.cursor(edge, is_listed).await?),

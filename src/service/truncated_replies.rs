@@ -38,7 +38,7 @@ impl Service {
                 event = "reply_truncated",
                 node = node.map(NodeId::as_str),
                 requester_domain = actor.jid.domain().as_str(),
-                max_reply_bytes = self.policies().limits().max_reply_bytes,
+                max_reply_bytes = self.policies().max_reply_bytes(&actor.jid),
                 "truncated a reply to a requester that did not ask for pages"
             );
         }

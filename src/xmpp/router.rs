@@ -2,11 +2,12 @@
 
 use std::{iter, sync::Arc};
 
-use jid::Jid;
+use jid::{Jid, account};
 use minidom::Element;
 use tracing::{debug, trace};
 
 use crate::{
+    config::MIN_STANZA_BYTES,
     service::{Bounce, Error, Outcome, Service, SubmitHandle},
     xmpp::{
         error::service_error,
@@ -31,7 +32,7 @@ use gjallar_pubsub::{
 
 use super::{
     handlers::{disco, pubsub, version},
-    outbound::reply_queue::ReplyQueue,
+    outbound::{reply_queue::ReplyQueue, reply_scheduler::domain_of},
     request_pacing::Pace,
 };
 
@@ -184,7 +185,7 @@ impl Router {
             ("query", ns::VERSION, false) => Ok(Some(version::version())),
             ("command", ns::COMMANDS, true) => {
                 let frame = relayed_len(&header.result(Some(ElementWriter::new("command"))));
-                let room = self.max_stanza_bytes.saturating_sub(frame);
+                let room = self.max_reply_stanza(header).saturating_sub(frame);
                 return match self.commands.run(actor, child, room).await {
                     Ok(stage) => self.send(header, header.result(Some(stage))),
                     Err(error) => self.refuse(header, &error),
@@ -335,7 +336,7 @@ impl Router {
         let mut forms = iter::once(whole)
             .chain(iter::once_with(|| header.error(error)))
             .chain(iter::once_with(|| header.short_error(error)));
-        match forms.find(|form| self.fits_relayed(form)) {
+        match forms.find(|form| self.fits_relayed(header, form)) {
             Some(stanza) => self.send_to(header.from.as_deref().unwrap_or_default(), stanza),
             None => debug!("failed to reply to a request: its id is too long"),
         }
@@ -405,7 +406,11 @@ impl Router {
                 self.service.metrics().count_request(kind, GRANTED);
                 let reply = header.result(Some(shown));
                 // Several items fit anywhere. A single item has at most `max_payload_bytes`, however it is relayed.
-                let fits = if is_retrieval { self.fits(&reply) } else { self.fits_relayed(&reply) };
+                let fits = if is_retrieval {
+                    self.fits(&reply)
+                } else {
+                    self.fits_relayed(header, &reply)
+                };
                 self.send_or_refuse(header, reply, fits);
             }
             Err(error) => self.refuse_counted(header, kind, &error),
@@ -455,9 +460,20 @@ impl Router {
         fits(stanza, self.max_stanza_bytes)
     }
 
-    /// Returns `true` if a stanza is within the limit of the server, and of another server to which it is relayed.
-    fn fits_relayed(&self, stanza: &str) -> bool {
-        fits_relayed(stanza, self.max_stanza_bytes)
+    /// Returns `true` if the reply to a request is within the limit of the server, and of another server to which it is
+    /// relayed.
+    fn fits_relayed(&self, request: &Envelope, reply: &str) -> bool {
+        fits_relayed(reply, MIN_STANZA_BYTES) || fits_relayed(reply, self.max_reply_stanza(request))
+    }
+
+    /// Returns the maximum bytes of the reply to a request.
+    fn max_reply_stanza(&self, request: &Envelope) -> usize {
+        let requester = account(request.from.as_deref().unwrap_or_default());
+        let policies = self.service.policies();
+        let relayed = policies.relay_limit(&domain_of(&requester));
+        relayed.map_or(self.max_stanza_bytes, |limit| {
+            limit.max_stanza_bytes.min(self.max_stanza_bytes)
+        })
     }
 
     pub(super) fn max_stanza_bytes(&self) -> usize {
@@ -542,7 +558,7 @@ impl Router {
         answer: String,
         shortened: impl FnOnce() -> String,
     ) {
-        let answer = if self.fits_relayed(&answer) { answer } else { shortened() };
+        let answer = if self.fits_relayed(header, &answer) { answer } else { shortened() };
         self.send_to(header.from.as_deref().unwrap_or_default(), answer);
     }
 
@@ -586,7 +602,7 @@ impl Router {
 
     /// Sends a reply, or an error if the reply is larger than a stanza may be.
     pub(super) fn send(&self, header: &Envelope, stanza: String) {
-        let fits = self.fits_relayed(&stanza);
+        let fits = self.fits_relayed(header, &stanza);
         self.send_or_refuse(header, stanza, fits);
     }
 
@@ -596,7 +612,7 @@ impl Router {
         } else {
             let error = StanzaError::new("modify", "policy-violation").text(format!(
                 "max_stanza_bytes: the reply has more than {} bytes: request pages",
-                self.max_stanza_bytes
+                self.max_reply_stanza(header)
             ));
             self.refuse_at_limit(header, "answer_bytes", &error);
         }

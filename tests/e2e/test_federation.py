@@ -86,10 +86,16 @@ async def read_while_another_is_told(near, far):
             return len(items)
 
 
-def test_a_large_answer_leaves_the_events_of_its_domain(servers, tmp_path):
+# The limits of docs/OPERATING.md, "Running a block list".
+FOR_LONG_LISTS = dict(link_max_stanza_bytes=2_000_000, limits_max_reply_bytes=1_900_000)
+
+
+@pytest.mark.parametrize("limits", [{}, FOR_LONG_LISTS], ids=["default", "for long lists"])
+def test_large_reply_leaves_events_of_its_domain(servers, tmp_path, limits):
     """Servers write quotes of text as six bytes, and end a server-to-server stream at a stanza above their limit."""
     near, far = servers
-    with Gjallar(near.component_port, tmp_path, jid=SERVICE, creators="anyone", link_multicast="off") as gjallar:
+    with Gjallar(
+            near.component_port, tmp_path, jid=SERVICE, creators="anyone", link_multicast="off", **limits) as gjallar:
         number = read_while_another_is_told(near, far)
         assert 40 < number < 120, "an answer that is filled, and cut"
         assert gjallar.stat("notification_bounces_total") == 0

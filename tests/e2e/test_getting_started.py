@@ -33,7 +33,7 @@ INSTEAD = {
     "gjallar doctor": "gjallar doctor || [ $? = 4 ]",
     # The subscriber logs in meanwhile.
     "gjallar subscription list news":
-        "until gjallar subscription list news | grep -q alice; do :; done; gjallar subscription list news",
+        "until gjallar subscription list news | grep -q trial; do :; done; gjallar subscription list news",
 }
 
 # Commands that run until their terminal is closed.

@@ -433,6 +433,71 @@ async fn answers_fit_after_servers_have_escaped_their_quotes() {
     }
 }
 
+/// A larger reply ends the stream to another server, with events for all of its users, so only users of the server
+/// itself get replies above the limit of such streams.
+#[tokio::test]
+async fn replies_to_users_of_other_servers_keep_to_the_limit_of_their_streams() {
+    let entries = async |max_remote_stanza_bytes, reader: &str| {
+        let configure = |config: &mut Config| {
+            config.link.max_stanza_bytes = 2_000_000;
+            config.link.max_remote_stanza_bytes = max_remote_stanza_bytes;
+            config.limits.max_reply_bytes = 1_900_000;
+            config.limits.max_items = 50_000;
+        };
+        let mut component = TestComponent::with(Arc::new(MemoryStore::new()), configure).await;
+        component.create(OWNER, "list", &[("max_items", "max")]).await;
+        publish_entries(&mut component, OWNER, "list", REPORT, 5_000).await;
+        let reply = component.pubsub(reader, "get", "<items node='list'/>").await;
+        (shown(&reply).matches("<item ").count(), shown(&reply).contains(RSM))
+    };
+    let default = Config::default().link.max_remote_stanza_bytes;
+    for local in ["reader@localhost/x", "muc.localhost"] {
+        assert_eq!(entries(default, local).await, (5_000, false), "{local}");
+    }
+    for remote in ["reader@far.example/x", "muc.far.example", "reader@notlocalhost/x"] {
+        assert_eq!(entries(default, remote).await, (3_274, true), "{remote}");
+        assert_eq!(entries(2_000_000, remote).await, (5_000, false), "{remote}");
+    }
+}
+
+/// A list of nodes for a user of another server is shortened too, and a list without pages is refused.
+#[tokio::test]
+async fn lists_for_users_of_other_servers_keep_to_the_limit_of_their_streams() {
+    let configure = |config: &mut Config| {
+        config.link.max_remote_stanza_bytes = 40_000;
+        config.limits.max_nodes_per_owner = 1_000;
+    };
+    let mut component = TestComponent::with(Arc::new(MemoryStore::new()), configure).await;
+    for number in 0..600 {
+        component.create(OWNER, &format!("node-{number:0>60}"), &[]).await;
+    }
+    component.create(OWNER, "members", &[]).await;
+    for batch in 0..6 {
+        let members = (0..100).map(|number| {
+            format!(
+                "<affiliation jid='{:x>60}@localhost' affiliation='member'/>",
+                batch * 100 + number
+            )
+        });
+        let members: String = members.collect();
+        let list = format!("<affiliations node='members'>{members}</affiliations>");
+        component.owner(OWNER, "set", &list).await;
+    }
+    let owner = "<affiliation jid='owner@far.example' affiliation='owner'/>";
+    let list = format!("<affiliations node='members'>{owner}</affiliations>");
+    component.owner(OWNER, "set", &list).await;
+    for (requester, is_local) in [(OWNER, true), ("owner@far.example/x", false)] {
+        let nodes = component.ask(requester, "get", &format!("<query xmlns='{ITEMS}'/>")).await;
+        let number = shown(&nodes).matches("<item ").count();
+        assert_eq!(number == 601, is_local, "{requester}: {number}");
+        let reply = component.owner(requester, "get", "<affiliations node='members'/>").await;
+        match is_local {
+            true => assert_eq!(reply.attr("type"), Some("result")),
+            false => assert!(shown(&reply).contains("the reply has more than 40000 bytes")),
+        }
+    }
+}
+
 /// A single item is returned and published whatever its relayed size.
 #[tokio::test]
 async fn an_item_of_the_largest_payload_is_given_whatever_its_quotes_take() {

@@ -23,7 +23,7 @@ use std::{
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use thiserror::Error;
 
-pub use spellings::{is_same_domain, with_u_labels};
+pub use spellings::{is_same_domain, is_within_domain, with_u_labels};
 
 /// Maximum bytes of each part of an address.
 const MAX_PART_BYTES: usize = 1023;

@@ -89,6 +89,14 @@ pub(crate) fn decoded(domain: &str) -> Cow<'_, str> {
     Cow::Owned(domain.split('.').map(label).collect::<Vec<_>>().join("."))
 }
 
+/// Returns `true` if a domain is another domain or a subdomain of it, in any spelling.
+#[must_use]
+pub fn is_within_domain(domain: &str, host: &str) -> bool {
+    with_u_labels(domain)
+        .strip_suffix(&*with_u_labels(host))
+        .is_some_and(|rest| rest.is_empty() || rest.ends_with('.'))
+}
+
 /// Returns `true` if two domains differ at most in the spelling of their labels.
 #[must_use]
 pub fn is_same_domain(left: &str, right: &str) -> bool {

@@ -2,7 +2,7 @@
 
 use std::mem;
 
-use crate::{Attribution, Item, Limits, Payload, written_len};
+use crate::{Attribution, Item, Payload, written_len};
 
 /// Maximum bytes of a list of items, and the way in which the size of an item is computed.
 #[derive(Clone, Debug)]
@@ -26,12 +26,14 @@ impl ItemBudget {
     }
 
     /// Creates a budget that counts the size of an item as rendered in a reply (§6.5.2) at a node with this
-    /// attribution.
+    /// attribution. `includes_content_ids` is `true` if replies identify the content of each item (XEP-0395 §3.1).
     #[must_use]
-    pub fn rendered(limits: &Limits, attribution: Attribution) -> Self {
-        let rendering =
-            Rendering { attribution, includes_content_ids: limits.includes_content_ids };
-        Self { max_bytes: limits.max_reply_bytes, rendering: Some(rendering) }
+    pub fn rendered(
+        max_bytes: usize,
+        includes_content_ids: bool,
+        attribution: Attribution,
+    ) -> Self {
+        Self { max_bytes, rendering: Some(Rendering { attribution, includes_content_ids }) }
     }
 
     /// Returns a predicate that accepts items while they fit, including the spaces that their longest tag may need. It

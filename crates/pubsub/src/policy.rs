@@ -2,7 +2,7 @@
 
 use std::mem;
 
-use jid::with_u_labels;
+use jid::is_within_domain;
 
 use crate::{Actor, ConfigField, Error, Limits, NodeConfig};
 
@@ -148,11 +148,9 @@ impl Creators {
         match self {
             Self::Administrators => false,
             Self::Anyone => true,
-            Self::Domains(domains) => domains.iter().any(|allowed| {
-                with_u_labels(domain)
-                    .strip_suffix(&*with_u_labels(allowed))
-                    .is_some_and(|rest| rest.is_empty() || rest.ends_with('.'))
-            }),
+            Self::Domains(domains) => {
+                domains.iter().any(|allowed| is_within_domain(domain, allowed))
+            }
         }
     }
 }

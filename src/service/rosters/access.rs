@@ -65,7 +65,7 @@ impl Service {
         }
         let roster = self.rosters().cached(&actor.bare(), Timestamp(0)).flatten();
         let groups = roster.iter().flat_map(|roster| roster.groups());
-        let max_bytes = self.policies().limits().max_reply_bytes;
+        let max_bytes = self.policies().max_reply_bytes(&actor.jid);
         let option_len = |group: &&str| 100 + 2 * written_len(group);
         let groups = groups.take(MAX_OFFERED_GROUPS);
         let fitting = groups.take_while(byte_budget(max_bytes, 0, option_len));

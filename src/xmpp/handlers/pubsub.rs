@@ -25,7 +25,7 @@ pub(in crate::xmpp) async fn answer(
     actor: &Actor,
     question: GetRequest,
 ) -> Result<ElementWriter, Error> {
-    let max_bytes = service.policies().limits().max_reply_bytes;
+    let max_bytes = service.policies().max_reply_bytes(&actor.jid);
     Ok(match question {
         GetRequest::Affiliations(node, page) => {
             let entries = service.affiliations(actor, &node).await?;
@@ -120,7 +120,7 @@ async fn public_subscribers(
         }
     };
     let page = page.map(|id| id.to_string());
-    let max_bytes = service.policies().limits().max_reply_bytes;
+    let max_bytes = service.policies().max_reply_bytes(&actor.jid);
     let fits = byte_budget(max_bytes, 1, reply::public_subscriber_len);
     let part =
         page.of(public, ToString::to_string, fits).ok_or(gjallar_pubsub::Error::ItemNotFound)?;

@@ -57,7 +57,7 @@ impl AdHocCommand for ListNodesCommand {
         let pattern = pattern.map_err(|refusal| CommandError::Payload(refusal.to_string()))?;
         let request = ManagedNodes { pattern, after, max };
         let (mut nodes, has_more) = context.service.managed_nodes(context.actor, &request).await?;
-        let max_bytes = context.service.policies().limits().max_reply_bytes;
+        let max_bytes = context.service.policies().max_reply_bytes(&context.actor.jid);
         let fits = byte_budget(max_bytes, 1, |node: &&NodeSummary| value_len(node.node.as_str()));
         let fitting = nodes.iter().take_while(fits).count();
         let has_more = has_more || fitting < nodes.len();
