@@ -4,8 +4,8 @@
 //! ligature. All these spellings belong to one account, and have one identity form.
 //!
 //! Servers that prepare addresses by Stringprep (RFC 3454) know Unicode 3.2 and may keep later characters unchanged, so
-//! `ᵃdmin`, with a letter of Unicode 4.0, is another account than `admin`. The identity form therefore makes only those
-//! spellings equal that Stringprep makes equal and that RFC 7622 makes equal or rejects.
+//! `ᵃdmin`, with a letter of Unicode 4.0, is another account than `admin`. Two spellings therefore have the same
+//! identity form only if Stringprep makes them equal, and RFC 7622 either makes them equal too or rejects one of them.
 
 use std::borrow::Cow;
 
@@ -16,12 +16,12 @@ use crate::{prepare, spellings::with_u_labels};
 
 /// Characters that Unicode 3.2 decomposes differently from later versions (Unicode Corrigendum 4).
 const CORRECTED: [char; 5] = ['\u{2f868}', '\u{2f874}', '\u{2f91f}', '\u{2f95f}', '\u{2f9bf}'];
-/// Characters that Stringprep removes, but RFC 7622 allows in some contexts. They are kept in a part that is valid by
-/// RFC 7622.
+/// Characters that Stringprep removes, but RFC 7622 allows in some contexts. The identity form keeps them in a
+/// localpart or domain that is valid by RFC 7622.
 const ALLOWED: [char; 3] = ['\u{1806}', '\u{200c}', '\u{200d}'];
 
-/// Returns `true` if a bare address is lower-case ASCII, as most addresses are. Such an address equals its identity
-/// form.
+/// Returns `true` if a bare address is lower-case ASCII without `[` and without a final dot, as most addresses are.
+/// Such an address equals its identity form.
 pub(crate) fn is_plain(bare: &str) -> bool {
     !bare.ends_with('.')
         && bare.bytes().all(|b| b.is_ascii() && !b.is_ascii_uppercase() && b != b'[')
@@ -48,7 +48,8 @@ fn without_root(domain: &str) -> &str {
     if name.is_empty() { domain } else { name }
 }
 
-/// Maps a text to lower case and NFC, replaces compatibility characters and removes ignorable characters.
+/// Maps a text to lower case and NFC, replaces compatibility characters and removes ignorable characters. `is_allowed`
+/// returns `true` if RFC 7622 allows the text, which then keeps its [`ALLOWED`] characters.
 fn mapped(text: &str, is_allowed: impl FnOnce() -> bool) -> Cow<'_, str> {
     if text.is_ascii() {
         return match text.bytes().any(|b| b.is_ascii_uppercase()) {
@@ -73,7 +74,7 @@ fn mapped(text: &str, is_allowed: impl FnOnce() -> bool) -> Cow<'_, str> {
     mapped.into()
 }
 
-/// Returns `true` if Stringprep keeps a character that current Unicode changes.
+/// Returns `true` if Stringprep keeps a character that a mapping by current Unicode would change.
 fn is_unchanged(c: char) -> bool {
     let is_folded = || case_fold_for_nfkc(c).ne([c]);
     let is_lower_cased = || c.to_lowercase().ne([c]);
@@ -97,13 +98,14 @@ pub(crate) fn folded(text: &str) -> String {
     composed(&folded)
 }
 
-/// Returns the fold of a domain, with U-labels.
+/// Returns the [fold](folded) of a domain whose A-labels are converted to U-labels first.
 pub(crate) fn folded_domain(text: &str) -> String {
     folded(&with_u_labels(text))
 }
 
-/// Returns the NFKD of a character of Unicode 3.2. A compatibility character is kept if its replacement contains a
-/// separator of the parts of an address, or a character that no part may contain.
+/// Returns the compatibility decomposition (NFKD) of a character. The result is the character itself if Unicode 3.2
+/// does not contain it or decomposes it differently, or if the decomposition contains a separator of the parts of an
+/// address or a character that no part may contain.
 fn decomposed(c: char) -> impl Iterator<Item = char> {
     let separates = |c: char| c.is_whitespace() || c.is_control() || matches!(c, '@' | '/');
     let nfkd = DecomposingNormalizerBorrowed::new_nfkd();

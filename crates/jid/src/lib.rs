@@ -5,8 +5,8 @@
 //! unchanged. [`Jid::prepare`] converts an address that a user wrote into the form of RFC 7622. Neither conversion
 //! makes two addresses equal that a server keeps as two accounts.
 //!
-//! A domain may be written with A-labels or with U-labels. These are different addresses of one entity:
-//! [`Jid::other_spellings`], [`Jid::is_same`].
+//! The labels of a domain may be written as A-labels (`xn--mnchen-3ya`) or as U-labels (`münchen`). The results are
+//! different addresses of one entity: [`Jid::other_spellings`], [`Jid::is_same`].
 
 mod identity;
 mod precis;
@@ -62,7 +62,8 @@ pub struct Jid(String);
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct BareJid(Jid);
 
-/// Key of the [account] of an address, by which the limits of an entity are counted. Never used to decide access.
+/// Key of an [account]: the same text for all addresses by which a server may stamp the account. Limits per entity are
+/// counted by this key; access is never decided by it.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct AccountKey(String);
 
@@ -82,14 +83,14 @@ fn parts(text: &str) -> (Option<&str>, &str, Option<&str>) {
     }
 }
 
-/// Returns a text without the resource.
+/// Returns the text of an address without its resource.
 fn bare_of(text: &str) -> &str {
     text.split('/').next().unwrap_or_default()
 }
 
 /// Returns a text that is the same for all addresses by which a server may stamp one account: the bare address with its
 /// localpart folded ([`BareJid::fold`]), and the identity form of its domain with decoded A-labels. Domains that are
-/// not the same name in DNS remain different. A text that is not an address is returned unchanged.
+/// not the same name in DNS remain different. A text that is not an address is only cut before its first `/`.
 #[must_use]
 pub fn account(from: &str) -> Cow<'_, str> {
     let bare = bare_of(from);
@@ -140,8 +141,8 @@ impl Jid {
         Ok(Self(text.to_owned()))
     }
 
-    /// Prepares an address that a user wrote (RFC 7622): the localpart by the profile UsernameCaseMapped, A-labels of
-    /// the domain as U-labels, the resource by the profile OpaqueString.
+    /// Prepares an address that a user wrote (RFC 7622): the localpart by the profile UsernameCaseMapped, the domain
+    /// with U-labels in place of A-labels, the resource by the profile OpaqueString.
     ///
     /// # Errors
     /// If RFC 7622 does not allow the address.
@@ -181,9 +182,10 @@ impl Jid {
         Ok(Self::new(&identity).unwrap_or(stamped))
     }
 
-    /// Prepares an address in a request of a sender, as [`prepare`](Self::prepare) does. Exception: if the bare address
-    /// is a spelling of the sender's own (with the same [fold](BareJid::fold)), the result has the identity form of the
-    /// stamped bare address instead, and the sender's own resource remains as stamped.
+    /// Prepares an address in a request, as [`prepare`](Self::prepare) does. `sender` is the stamped address of the
+    /// entity that sent the request. If the bare address is another spelling of the sender's own, or has the same
+    /// [fold](BareJid::fold), the result has the identity form of the sender's bare address instead; the sender's own
+    /// resource then remains as stamped.
     ///
     /// # Errors
     /// As [`prepare`](Self::prepare).
@@ -306,8 +308,8 @@ impl BareJid {
         [self.clone()].into_iter().chain(self.other_spellings())
     }
 
-    /// Returns the form that is the same for all addresses that some server treats as this address: folded as
-    /// Stringprep does, with U-labels. Addresses that RFC 7622 distinguishes, for example because one has ß and the
+    /// Returns a form for comparison: folded as Stringprep does, with U-labels. Addresses that a server may treat as
+    /// one address have the same fold. Addresses that RFC 7622 distinguishes, for example because one has ß and the
     /// other ss, may have the same fold.
     #[must_use]
     pub fn fold(&self) -> Cow<'_, str> {
@@ -332,7 +334,7 @@ impl BareJid {
     }
 
     /// Returns `true` if the localpart differs from its fold. Some servers treat such an address as another name of the
-    /// address with the folded localpart, which is then its [account].
+    /// address with the folded localpart; both therefore have the same [account].
     #[must_use]
     pub fn is_alias(&self) -> bool {
         self.node().is_some_and(|local| *self.folded_localpart() != *local.as_str())
@@ -350,8 +352,8 @@ impl BareJid {
         }
     }
 
-    /// Returns `true` if the address equals its [fold](Self::fold) in one of its spellings. Otherwise a server that
-    /// folds more than RFC 7622 delivers to another account.
+    /// Returns `true` if the address, in one of its spellings, equals its [fold](Self::fold). If it does not, a server
+    /// that folds more than RFC 7622 delivers stanzas for the address to another account.
     #[must_use]
     pub fn is_folded(&self) -> bool {
         let fold = self.fold();

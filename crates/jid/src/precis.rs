@@ -56,7 +56,7 @@ enum Class {
 enum Derived {
     /// Allowed in both classes.
     Valid,
-    /// Allowed in the FreeformClass.
+    /// Allowed in the FreeformClass only.
     Free,
     /// Allowed in some contexts.
     Context,

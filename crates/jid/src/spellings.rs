@@ -10,7 +10,8 @@ use idna::{
 
 /// Maximum number of characters of a label in either spelling (RFC 1035 §2.3.4). Converting longer labels is slow.
 const MAX_LABEL_CHARS: usize = 63;
-/// Maximum number of labels whose spellings are combined. With more such labels, all are U-labels or all are A-labels.
+/// Maximum number of labels with two spellings in a domain of which [`Labels::all`] returns every combination. A domain
+/// with more such labels has two spellings: all U-labels, and all A-labels.
 const MAX_MIXED: usize = 4;
 
 /// Labels of a domain, each as U-label and as A-label; both are equal for a label with one spelling.
@@ -38,7 +39,8 @@ impl Labels {
         is_exact.then_some(Self(labels))
     }
 
-    /// Returns the domain with the chosen spelling of each label.
+    /// Returns the domain with the chosen spelling of each label. `choose` receives the index of a label among those
+    /// with two spellings, and returns 0 to choose the U-label or 1 to choose the A-label.
     fn with(&self, choose: impl Fn(usize) -> usize) -> String {
         let mut positions = 0..;
         let label = |[u, a]: &[String; 2]| match u == a {
@@ -49,6 +51,7 @@ impl Labels {
         self.0.iter().map(label).collect::<Vec<_>>().join(".")
     }
 
+    /// Returns all spellings of the domain, the one with U-labels first and the one with A-labels last.
     fn all(&self) -> Vec<String> {
         let number = self.0.iter().filter(|[u, a]| u != a).count();
         match number {
@@ -58,7 +61,8 @@ impl Labels {
     }
 }
 
-/// Returns the other spellings of a domain: the one with U-labels first, the one with A-labels last.
+/// Returns the spellings of a domain except the given one. The one with U-labels only is the first, the one with
+/// A-labels only the last.
 pub(crate) fn others(domain: &str) -> Vec<String> {
     let mut all = Labels::of(domain).map(|labels| labels.all()).unwrap_or_default();
     all.retain(|other| other != domain);
@@ -75,7 +79,7 @@ pub fn with_u_labels(domain: &str) -> Cow<'_, str> {
 }
 
 /// Returns a domain with its A-labels decoded (RFC 3492), without the checks of IDNA. The result is the same for all
-/// spellings of a domain, and takes a small part of the time of [`with_u_labels`].
+/// spellings of a domain, and is computed much faster than that of [`with_u_labels`].
 pub(crate) fn decoded(domain: &str) -> Cow<'_, str> {
     if !domain.contains("xn--") {
         return Cow::Borrowed(domain);
