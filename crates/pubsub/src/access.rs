@@ -7,7 +7,7 @@ use crate::{
     RosterItem, administers,
 };
 
-/// Way in which a node admits a new subscriber.
+/// Result of a check that an entity may subscribe: the way in which the node admits the subscriber.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SubscribeAccess {
     /// The subscription begins at once.
@@ -54,8 +54,8 @@ pub(super) fn is_visible(
     }
 }
 
-/// Checks that the actor may subscribe (§6.1.3). While the roster cannot be read, subscribers keep the access that it
-/// may have given.
+/// Checks that the actor may subscribe (§6.1.3). While the roster of the node's owner cannot be read, entities that are
+/// already subscribed keep the access that the roster may have given.
 ///
 /// # Errors
 /// [`Error::Forbidden`] for an outcast or publish-only entity, [`Error::ClosedNode`] for an entity that is not on the
@@ -78,8 +78,8 @@ pub(super) fn contact<'a>(cx: &Context<'a>, entity: &BareJid) -> Option<&'a Rost
     cx.owner_roster.and_then(|contacts| contacts.get(entity))
 }
 
-/// Checks that the actor may retrieve items (§6.5.9): it may subscribe, or it is subscribed where subscriptions need
-/// approval (§4.5).
+/// Checks that the actor may retrieve items (§6.5.9): it may subscribe without approval, or it is subscribed to a node
+/// where subscriptions need approval (§4.5).
 ///
 /// # Errors
 /// As [`may_subscribe`]; [`Error::SubscriptionRequired`].
@@ -91,8 +91,8 @@ pub fn may_retrieve(node: &Node, cx: &Context<'_>) -> Result<(), Error> {
     }
 }
 
-/// Checks that an entity with this affiliation may subscribe and be notified. SPEC: owners, publishers and members need
-/// no approval (§6.1.4 leaves it to the service).
+/// Checks that an entity with this affiliation, and with this entry in the roster of the node's owner, may subscribe
+/// and be notified. SPEC: owners, publishers and members need no approval (§6.1.4 leaves it to the service).
 pub(super) fn admits(
     config: &NodeConfig,
     affiliation: Affiliation,
@@ -136,15 +136,15 @@ pub(super) fn takes_subscriptions(config: &NodeConfig, affiliation: Affiliation)
     config.subscribe || matches!(affiliation, Affiliation::Owner | Affiliation::Publisher)
 }
 
-/// Returns `true` if a subscriber with this affiliation may remain subscribed while no roster can be read: entities
-/// that only a roster can admit keep their subscriptions.
+/// Returns `true` if a subscriber with this affiliation may remain subscribed while no roster can be read. An entity
+/// that only a roster can admit keeps its subscription.
 #[must_use]
 pub fn may_stay(config: &NodeConfig, affiliation: Affiliation) -> bool {
     is_up_to_rosters(config, affiliation) || admits(config, affiliation, None).is_ok()
 }
 
-/// Returns `true` if an entity with this affiliation may have an implicit subscription (§12.2), judged without rosters:
-/// entities that only a roster can admit keep their pending notifications.
+/// Returns `true` if an entity with this affiliation may have an implicit subscription (§12.2), as far as this can be
+/// decided without a roster. An entity that only a roster can admit keeps its pending notifications.
 #[must_use]
 pub fn may_subscribe_implicitly(config: &NodeConfig, affiliation: Affiliation) -> bool {
     let is_admitted = || admits(config, affiliation, None) == Ok(SubscribeAccess::Granted);

@@ -6,7 +6,7 @@ use jid::BareJid;
 
 use crate::spellings::Spelled;
 
-/// Affiliation of an entity with a node. Entities without an affiliation have `none`.
+/// Affiliation of an entity with a node; [`None`](Self::None) for an entity without an affiliation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Affiliation {
     /// May do everything.
@@ -28,7 +28,7 @@ impl Affiliation {
     pub const ALL: [Self; 6] =
         [Self::Owner, Self::Publisher, Self::PublishOnly, Self::Member, Self::None, Self::Outcast];
 
-    /// Name of the affiliation in stanzas (§4.1).
+    /// Returns the name of the affiliation in stanzas (§4.1).
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -59,10 +59,10 @@ impl Affiliation {
 pub struct Affiliations {
     /// All affiliations except `none`.
     of: BTreeMap<BareJid, Affiliation>,
-    /// Outcasts whose addresses differ from their folds, by fold.
+    /// Outcasts whose addresses differ from their [folds](BareJid::fold), by fold.
     folded_outcasts: BTreeMap<String, BTreeSet<BareJid>>,
     /// Number of outcasts by folded localpart. A lookup folds the domain, which takes a hundred times as long as the
-    /// other steps, only if this number is not 0.
+    /// rest of the lookup, only if this number is not 0.
     outcasts: BTreeMap<String, usize>,
     spelled: Spelled,
 }
@@ -89,7 +89,7 @@ impl Affiliations {
         };
     }
 
-    /// Updates the numbers of outcasts and spellings for a new affiliation of an address.
+    /// Updates the numbers of outcasts and spellings before an address gets the affiliation `now`.
     fn count(&mut self, address: &BareJid, now: Affiliation) {
         let before = self.of_address(address);
         match (before == Affiliation::None, now == Affiliation::None) {
@@ -112,8 +112,8 @@ impl Affiliations {
         }
     }
 
-    /// Returns the affiliation of an entity: that of its address, otherwise that of another spelling of its domain. An
-    /// entity without an affiliation is an outcast if an outcast has the same fold.
+    /// Returns the affiliation of an entity: that of its address; if the address has none, that of the address in
+    /// another spelling of its domain. An entity without an affiliation is an outcast if an outcast has the same fold.
     #[must_use]
     pub fn of(&self, entity: &BareJid) -> Affiliation {
         let named = || self.spelled.others(entity).find_map(|other| self.of.get(other));

@@ -7,7 +7,7 @@ use crate::{Item, ItemReply, Node, NodeConfig};
 /// Value of the `publisher` attribute of a node's items, in notifications and in every form of retrieval (§7.1.2.3).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Attribution {
-    /// Items have no such attribute.
+    /// Items have no attribute `publisher`.
     Hidden,
     /// Every item shows this owner of the node.
     Owner(BareJid),
@@ -16,8 +16,8 @@ pub enum Attribution {
 }
 
 impl Attribution {
-    /// Returns the attribution of a node with this configuration. With `owner`, items show the [responsible
-    /// owner](Node::responsible_owner), and no publisher if there is none.
+    /// Returns the attribution of a node with this configuration. If `pubsub#itemreply` is `owner`, items show the
+    /// [responsible owner](Node::responsible_owner) as publisher; without a responsible owner, they have no publisher.
     #[must_use]
     pub fn of(node: &Node, config: &NodeConfig) -> Self {
         match config.itemreply {
@@ -32,7 +32,7 @@ impl Attribution {
         }
     }
 
-    /// Returns the JID that an item shows.
+    /// Returns the JID that an item shows as its publisher; `None` if it shows none.
     #[must_use]
     pub fn publisher_of<'a>(&'a self, item: &'a Item) -> Option<&'a BareJid> {
         match self {

@@ -12,15 +12,16 @@ use crate::{
 /// Single change of a node.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Change {
-    /// The node was created; its affiliations are changes of their own.
+    /// The node was created. The list has separate changes for its affiliations.
     Created(Box<Node>),
-    /// The node has this configuration.
+    /// The configuration of the node was replaced by this one.
     Configured(Box<NodeConfig>),
-    /// The configuration has this revision.
+    /// The revision of the node's configuration was replaced by this one.
     Revised(ConfigRevision),
-    /// The node was deleted with all its contents; with the record of the deleted node, if one is stored.
+    /// The node was deleted with all its contents. The value is the record of the deleted node that the store keeps, if
+    /// any.
     Deleted(Option<Box<FormerNode>>),
-    /// An entity has this affiliation; `None` removes it.
+    /// The affiliation of an entity was set to this one; [`Affiliation::None`] removes the affiliation.
     AffiliationSet(BareJid, Affiliation),
     /// A JID requested a subscription that an owner has to approve (§8.6).
     SubscriptionRequested(Jid),
@@ -28,9 +29,10 @@ pub enum Change {
     Subscribed(Jid),
     /// A JID was subscribed by an owner of the node.
     SubscribedByOwner(Jid),
-    /// A subscribed or pending JID has these subscriptions from now on; at least one.
+    /// The subscriptions of a subscribed or pending JID were replaced by these, which may have options and SubIDs; at
+    /// least one.
     SubscriptionOptionsSet(Jid, Arc<[SubscriptionDetails]>),
-    /// A JID has neither a subscription nor a pending request.
+    /// All subscriptions of a JID ended, or its pending request was removed.
     Unsubscribed(Jid),
     /// An item was published as the newest; it replaces an item of the same name.
     Published(Arc<Item>),
@@ -69,7 +71,7 @@ impl Changes {
         Self { list: vec![Change::Created(Box::new(node))], sequence, version }
     }
 
-    /// Returns the node that is created.
+    /// Returns the node that these changes create; `None` if they create none.
     #[must_use]
     pub fn created(&self) -> Option<&Node> {
         self.list.iter().find_map(|change| match change {
@@ -83,12 +85,13 @@ impl Changes {
         Self { list, sequence, version }
     }
 
-    /// Appends a change without an event.
+    /// Appends a change. The sequence of its event, if it has one, is taken separately
+    /// ([`next_event_id`](Self::next_event_id)).
     pub(super) fn push(&mut self, change: Change) {
         self.list.push(change);
     }
 
-    /// Prepends the retraction of items, which makes room for the other changes.
+    /// Prepends the retraction of items, which makes room for items that the other changes publish.
     pub(super) fn prepend_retractions(&mut self, items: &[ItemId]) {
         self.list.splice(0..0, items.iter().cloned().map(Change::Retracted));
     }
@@ -116,7 +119,7 @@ impl Changes {
         self.version
     }
 
-    /// Returns `true` if the node does not change.
+    /// Returns `true` if the list has no changes and no event took a sequence. `node` is the node before the changes.
     #[must_use]
     pub fn is_empty(&self, node: Option<&Node>) -> bool {
         self.list.is_empty() && node.is_none_or(|node| node.sequence == self.sequence)
@@ -137,7 +140,8 @@ impl Changes {
             .any(|change| matches!(change, Change::ItemsEvicted { keep: 0, .. } | Change::Purged))
     }
 
-    /// Returns `true` if an entity loses access at this node. Revocations are committed even when the backlog is full.
+    /// Returns `true` if an entity may lose access to the node: an affiliation changes or a subscription ends. Such
+    /// changes are committed even when the backlog is full. `node` is the node before the changes.
     #[must_use]
     pub fn revokes_access(&self, node: Option<&Node>) -> bool {
         let before = |jid| {
@@ -164,7 +168,7 @@ pub struct Decision<R> {
 }
 
 impl<R> Decision<R> {
-    /// Returns the decision with another reply.
+    /// Returns the decision with its reply converted.
     pub fn map<S>(self, reply: impl FnOnce(R) -> S) -> Decision<S> {
         let Self { reply: before, changes, notifications } = self;
         Decision { reply: reply(before), changes, notifications }

@@ -9,7 +9,7 @@ use crate::{Change, ConfigField, ConfigRevision, Context, Error, LimitUnit, Limi
 /// Access model: the entities that may subscribe and retrieve items (§4.5).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum AccessModel {
-    /// Entities that an owner approves; owners, publishers and members without approval.
+    /// Entities that an owner approves; owners, publishers and members need no approval.
     Authorize,
     /// All entities except outcasts.
     Open,
@@ -50,7 +50,7 @@ pub enum MaxItems {
 }
 
 impl MaxItems {
-    /// Returns the effective number of items under these limits.
+    /// Returns the number of items, lowered to the maximum of these limits.
     #[must_use]
     pub fn within(self, limits: &Limits) -> u32 {
         match self {
@@ -124,7 +124,7 @@ impl SendLastPublishedItem {
 pub enum ItemReply {
     /// No JID.
     None,
-    /// The owner of the node.
+    /// The [responsible owner](crate::Node::responsible_owner) of the node.
     Owner,
     /// The publisher of the item.
     Publisher,
@@ -141,7 +141,8 @@ fn replace_set<T: Ord>(values: &mut Vec<T>, submitted: Vec<T>) {
     }
 }
 
-/// Maximum bytes of all texts of a node's configuration, with the node's name and the JIDs of its creator and revision.
+/// Maximum bytes of all texts of a node's configuration, together with the name of the node, the JID of its creator and
+/// the JIDs of the [revision](ConfigRevision).
 const MAX_BYTES: usize = 3800;
 
 /// Configuration of a node.
@@ -170,7 +171,7 @@ pub struct NodeConfig {
     pub language: String,
     /// Maximum number of items that are kept.
     pub max_items: MaxItems,
-    /// Maximum size of a payload in bytes; lowered to the service's limit where it is larger.
+    /// Maximum size of a payload in bytes; lowered to the limit of the service if it is larger.
     pub max_payload_size: u32,
     /// Type of notification messages.
     pub notification_type: NotificationType,
@@ -190,7 +191,8 @@ pub struct NodeConfig {
     pub publish_model: PublishModel,
     /// Handling of a publish request at a node that has its maximum number of items.
     pub publish_node_full: PublishNodeFull,
-    /// `true` if the node is purged when the publisher of its newest item becomes unavailable.
+    /// `true` if items are removed when their publisher becomes unavailable; see
+    /// [`on_unavailable`](crate::op::presence_change::on_unavailable).
     pub purge_offline: bool,
     /// Roster groups that the access model [`Roster`](AccessModel::Roster) admits.
     pub roster_groups_allowed: Vec<String>,
@@ -248,7 +250,7 @@ impl NodeConfig {
     }
 
     /// Returns `true` if the node depends on the presence of its subscribers or publishers, so that the service has to
-    /// know it.
+    /// know their presence.
     pub(super) fn depends_on_presence(&self) -> bool {
         self.presence_based_delivery || self.purge_offline || self.tempsub
     }
@@ -264,11 +266,11 @@ impl NodeConfig {
         }
     }
 
-    /// Checks that the node's name, its creator, the entities of the revision and all texts of the configuration fit
-    /// into one row.
+    /// Checks that the node's name, the JIDs of its creator and of the revision, and all texts of the configuration fit
+    /// into one row of the store.
     ///
     /// # Errors
-    /// [`Error::BadSetting`] past `MAX_BYTES`.
+    /// [`Error::BadSetting`] if all these have more than `MAX_BYTES` bytes together.
     pub(super) fn check_size(
         &self,
         node: &NodeId,
@@ -296,7 +298,8 @@ impl NodeConfig {
         }
     }
 
-    /// Returns the effective configuration under these limits, which may have been lowered since it was set.
+    /// Returns the effective configuration: numbers above these limits are lowered to them. The limits may have been
+    /// lowered since the configuration was set.
     #[must_use]
     pub fn within(mut self, limits: &Limits) -> Self {
         if let MaxItems::Number(_) = self.max_items {
@@ -306,7 +309,8 @@ impl NodeConfig {
         self
     }
 
-    /// Returns the change that evicts items past the number or size limit of the node.
+    /// Returns the change that evicts items past the number or size limit of the node, or all items if the node does
+    /// not keep items.
     pub(super) fn eviction(&self, limits: &Limits) -> Change {
         let keep = if self.persist_items { self.max_items.within(limits) } else { 0 };
         Change::ItemsEvicted { keep, max_bytes: limits.max_node_bytes }
@@ -324,9 +328,9 @@ impl NodeConfig {
         Ok(self)
     }
 
-    /// Returns `true` if the configuration meets a publish option (§7.1.5) under these limits. `max` stands for the
-    /// service's number of items, no node meets a value past a limit, and fields with several values are compared as
-    /// sets.
+    /// Returns `true` if the configuration meets a publish option (§7.1.5) under these limits. The value `max` of
+    /// `pubsub#max_items` means the maximum number of items of the service. No configuration meets a number above a
+    /// limit. Fields with several values are compared as sets.
     pub(super) fn meets(&self, wanted: &ConfigField, limits: &Limits) -> bool {
         match wanted {
             ConfigField::Contact(wanted) => is_same_set(&self.contact, wanted),

@@ -50,8 +50,9 @@ const MAX_DESCRIPTION_BYTES: usize = 512;
 const MAX_LANGUAGE_BYTES: usize = 100;
 /// Maximum bytes of the URL of a transformation.
 const MAX_XSLT_BYTES: usize = 1024;
-/// Maximum number of roster groups, and maximum bytes of the name of a group.
+/// Maximum number of roster groups.
 const MAX_GROUPS: usize = 10;
+/// Maximum bytes of the name of a roster group.
 pub(super) const MAX_GROUP_BYTES: usize = 100;
 /// Maximum number of contacts.
 const MAX_CONTACTS: usize = 10;
@@ -94,7 +95,7 @@ impl ConfigField {
         }
     }
 
-    /// Returns the field with a number above these limits lowered to them.
+    /// Returns the field; a number above its limit is lowered to the limit.
     pub(super) fn within(self, limits: &Limits) -> Self {
         match self {
             Self::MaxItems(MaxItems::Number(v)) => {

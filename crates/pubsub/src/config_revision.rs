@@ -8,21 +8,23 @@ use crate::{Epoch, NodeConfig};
 /// (RFC 6761).
 const ERASED_OWNER: &str = "erased.invalid";
 
-/// Revision of a node's configuration: the number of changes, the entity and the owner that made the last changes, and
-/// the owner whose roster gives access.
+/// Revision of a node's configuration: the number of changes, the entity that made the last change, the owner that made
+/// the last change by an owner, and the owner whose roster gives access.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ConfigRevision {
     /// Number of changes of the configuration.
     pub number: u64,
     /// Entity that made the last change; the creator before the first change.
     pub changed_by: BareJid,
-    /// Value of `number` before the latest consecutive changes by [`changed_by`](Self::changed_by).
+    /// Value of `number` before the series of changes that [`changed_by`](Self::changed_by) made last, without changes
+    /// by other entities between them.
     pub base: u64,
-    /// Owner that made the last change by an owner; the creator before the first such change.
+    /// Last owner that changed the configuration; later changes are by administrators that are not owners. The creator
+    /// before the first change by an owner.
     pub last_owner: BareJid,
-    /// Owner whose roster gives access: the creator, until an owner chooses its own roster. After the erasure of this
-    /// owner, a placeholder address. `None` at a node from layout 9 whose creator was not an owner any more, or had no
-    /// roster, and that had several owners, until an owner chooses
+    /// Owner whose roster gives access: the creator, until an owner chooses its own roster. A placeholder address if
+    /// this owner was erased. `None` at a node of store layout 9 that had several owners, but whose creator was no
+    /// longer an owner or had no roster, until an owner chooses its roster
     /// ([`Node::inherited_revision`](crate::Node::inherited_revision)).
     pub roster_owner: Option<BareJid>,
 }
@@ -35,7 +37,8 @@ impl ConfigRevision {
         Self { number: 0, changed_by, base: 0, last_owner, roster_owner: Some(creator) }
     }
 
-    /// Returns the revision after one more change, by an owner or by an administrator that is not an owner.
+    /// Returns the revision after one more change by this entity. `is_owner` is `false` if the entity is an
+    /// administrator that is not an owner.
     #[must_use]
     pub fn next(&self, by: &BareJid, is_owner: bool) -> Self {
         let base = if self.changed_by == *by { self.base } else { self.number };
@@ -44,8 +47,9 @@ impl ConfigRevision {
         Self { number, changed_by, base, last_owner, roster_owner: self.roster_owner.clone() }
     }
 
-    /// Returns the revision without an erased entity. The creator replaces the entity, but has not seen any of its
-    /// changes. If the roster of the entity gave access, no roster gives access any more, as after an owner has left.
+    /// Returns the revision without an erased entity. The creator replaces the entity as the one that made changes, but
+    /// does not count as having seen these changes. If the roster of the entity gave access, no roster gives access any
+    /// more, as if the entity were no longer an owner.
     #[must_use]
     pub(super) fn without(self, entity: &BareJid, creator: &BareJid) -> Self {
         let is_entity = |jid: &BareJid| jid.is_same(entity);
@@ -62,32 +66,32 @@ impl ConfigRevision {
         }
     }
 
-    /// Returns the owner that last chose to give access by its roster, unless it is erased. The entity may no longer be
-    /// an owner.
+    /// Returns the owner that last chose to give access by its roster; `None` if this owner was erased. The entity may
+    /// no longer be an owner.
     pub(super) fn roster_chooser(&self) -> Option<&BareJid> {
         self.roster_owner.as_ref().filter(|entity| entity.as_str() != ERASED_OWNER)
     }
 
-    /// Returns the owner that made the last change by an owner, if an entity that is not an owner changed the
-    /// configuration later.
+    /// Returns [`last_owner`](Self::last_owner) if an entity that is not an owner changed the configuration later.
     #[must_use]
     pub fn other_last_owner(&self) -> Option<&BareJid> {
         Some(&self.last_owner).filter(|owner| **owner != self.changed_by)
     }
 
-    /// Returns `true` if an entity that has seen revision `seen` knows all changes that other entities made since.
+    /// Returns `true` if an entity that has seen revision `seen` knows all changes that other entities made after this
+    /// revision.
     pub(super) fn is_known(&self, entity: &BareJid, seen: u64) -> bool {
         seen == self.number
             || self.changed_by == *entity && (self.base..self.number).contains(&seen)
     }
 }
 
-/// Revision of the configuration that a form showed.
+/// Revision of the configuration that a form showed to an entity.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SeenConfig {
     /// Epoch of the node.
     pub epoch: Epoch,
-    /// Number of the configuration ([`ConfigRevision::number`]).
+    /// Number of the revision ([`ConfigRevision::number`]).
     pub number: u64,
 }
 

@@ -1,4 +1,5 @@
-//! Subscriptions with options or SubIDs. They are few, and stored apart from plain subscriptions.
+//! Subscriptions with options or SubIDs. They are few, and stored apart from subscriptions without them (plain
+//! subscriptions).
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -15,8 +16,8 @@ use crate::{Sequence, SubscriptionDetails, subscriber_list};
 pub struct ConfiguredSubscription {
     /// Version of the node at which the subscription began; 0 while it is pending.
     pub since: u64,
-    /// Version at which the subscription got options or SubIDs; for entries up to this version the JID is a plain
-    /// subscriber.
+    /// Version at which the subscription got options or SubIDs. Log entries up to this version reach the JID as a
+    /// subscriber without options and SubIDs.
     pub options_since: u64,
     /// `true` if the subscription waits for the approval of an owner.
     pub is_pending: bool,
@@ -25,7 +26,7 @@ pub struct ConfiguredSubscription {
 }
 
 impl ConfiguredSubscription {
-    /// Returns the subscriptions as they begin at this version; digests include only later events.
+    /// Returns the subscriptions as they begin at this version; their digests include only events after `sequence`.
     pub(super) fn begun(self, sequence: Sequence, version: u64) -> Self {
         let begun = |details: &SubscriptionDetails| SubscriptionDetails {
             digested_to: details.digested_to.max(sequence),
@@ -48,10 +49,11 @@ impl ConfiguredSubscription {
 /// Subscriptions of a node that have options or SubIDs.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct ConfiguredSubscriptions {
-    /// By bare JID and resource, in the order of all subscribers.
+    /// JIDs and their subscriptions, by bare JID and resource: in the order of the other subscribers of the node.
     all: BTreeMap<(String, String), (Jid, ConfiguredSubscription)>,
     /// Number of JIDs by account, except JIDs whose bare address is the key of the account.
     others: HashMap<AccountKey, usize>,
+    /// Number of pending JIDs.
     pending: usize,
     /// Number of subscriptions of the JIDs that are not pending.
     subscriptions: usize,
@@ -142,7 +144,7 @@ impl ConfiguredSubscriptions {
     }
 }
 
-/// Returns the account of a JID, unless the bare address is its key.
+/// Returns the key of the account of a JID; `None` if the bare JID itself is this key.
 fn other_account(jid: &Jid) -> Option<AccountKey> {
     let bare = jid.to_bare();
     let account = AccountKey::of(&bare);

@@ -59,11 +59,11 @@ pub struct Context<'a> {
     pub ids: &'a dyn IdGenerator,
     /// Number of nodes in the service.
     pub node_count: u64,
-    /// Number of nodes that the actor's account created; set for operations that may create a node.
+    /// Number of nodes that the actor's account created; set only for operations that may create a node.
     pub actor_node_count: u64,
-    /// Number of nodes with names of the same policy; set if the policy has a quota.
+    /// Number of nodes with names of the same policy; set only if the policy limits this number.
     pub policy_node_count: u64,
-    /// Number of subscriptions of the actor's account; set for operations that may add a subscription.
+    /// Number of subscriptions of the actor's account; set only for operations that may add a subscription.
     pub actor_subscription_count: usize,
     /// `true` if the service may read the roster of an owner of the node, or of the actor if the node does not exist
     /// (XEP-0356).
@@ -72,7 +72,7 @@ pub struct Context<'a> {
     pub owner_roster: Option<&'a Roster>,
 }
 
-/// Returns `true` if an entity is an administrator, by its address or its domain, in any spelling of the domain.
+/// Returns `true` if an entity is an administrator by its address or by its domain. The domain may have any spelling.
 #[must_use]
 pub fn administers(administrators: &[BareJid], entity: &BareJid) -> bool {
     let is_of = |domain: &str| is_same_domain(domain, entity.domain().as_str());

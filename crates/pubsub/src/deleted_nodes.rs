@@ -19,12 +19,13 @@ pub struct FormerNode {
     pub deleted: Timestamp,
     /// Former owners, at most [`Self::MAX_OWNERS`].
     pub owners: Vec<OwnerHash>,
-    /// Account in whose [share](Self::share) the node counts, if it differs from the hash of the first owner.
+    /// Hash of the account against whose limits the record counts ([share](Self::share)); `None` if it equals the hash
+    /// of the first owner.
     pub account: Option<OwnerHash>,
 }
 
-/// First 20 bytes of the SHA-256 of a bare JID, or of its account, by which the service recognises a former owner
-/// without storing its address.
+/// First 20 bytes of the SHA-256 of a bare JID or of its account key, by which the service recognises a former owner
+/// without storing the address of the owner.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct OwnerHash(pub [u8; 20]);
 
@@ -43,15 +44,16 @@ impl FormerNode {
         Self { redirect, deleted: cx.now, owners, account }
     }
 
-    /// Returns the owner in whose share the node counts when `actor` deletes it: the actor if it is an owner, otherwise
-    /// the responsible owner, otherwise the first owner.
+    /// Returns the owner against whose limits the record counts ([share](Self::share)) when `actor` deletes the node:
+    /// the actor if it is an owner, otherwise the responsible owner, otherwise the first owner.
     #[must_use]
     pub fn sharer<'a>(node: &'a Node, actor: &'a BareJid) -> Option<&'a BareJid> {
         let responsible = || node.responsible_owner().or_else(|| node.owners().next());
         Some(actor).filter(|actor| node.is_owner(actor)).or_else(responsible)
     }
 
-    /// Returns the account in whose share of redirects and reserved names the node counts.
+    /// Returns the account against whose limits of redirects and reserved names the record counts: the record is in the
+    /// share of this account.
     #[must_use]
     pub fn share(&self) -> Option<OwnerHash> {
         self.account.or_else(|| self.owners.first().copied())
@@ -63,9 +65,9 @@ impl FormerNode {
         self.redirect.is_none() && now >= self.deleted.later_by(RESERVED_MILLIS)
     }
 
-    /// Returns `true` if the actor, which may create nodes of such names, may create one of this name. A reserved name
-    /// is available to former owners, to administrators, and to entities that a policy for such names allows to create
-    /// nodes.
+    /// Returns `true` if the actor may create a node of this name in spite of the record, provided that it may create
+    /// nodes with such names at all. A reserved name is available to former owners, to administrators, and to entities
+    /// that a policy for such names allows to create nodes.
     ///
     /// SPEC: the XEP does not say who may create a node again. A publisher that continues to publish to a deleted
     /// whitelist node would otherwise create an open node, and so make its content public.

@@ -9,7 +9,7 @@ use thiserror::Error;
 
 use crate::Limits;
 
-/// Unit that the limit of a configuration field counts.
+/// Unit of the limit of a configuration field.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LimitUnit {
     /// JIDs.
@@ -96,7 +96,7 @@ pub enum Error {
     /// The JID has no subscription with this SubID (§6.2.3.5, §6.3.4.5, §6.5.9.2).
     #[error("no subscription has this SubID")]
     InvalidSubId,
-    /// The JID of the subscription options is not subscribed (§6.3.4.2).
+    /// The request is about the options of a JID that is not subscribed (§6.3.4.2).
     #[error("not subscribed: there are no subscription options")]
     NoOptions,
     /// The JID to subscribe does not match the actor (§6.1.3.1).
@@ -154,7 +154,7 @@ pub enum Error {
     /// The node does not exist (fourteen clauses of XEP-0060).
     #[error("no such node")]
     NodeNotFound,
-    /// The request cannot be carried out in this form (§8.2.5.2, §8.8.2, §8.9.2).
+    /// The service does not accept a value of the request (§8.2.5.2, §8.8.2, §8.9.2).
     #[error("{0}")]
     NotAcceptable(String),
     /// The service does not implement this part of another protocol (XEP-0059 §2.6, XEP-0313 §4.1.5, XEP-0413).
@@ -209,12 +209,13 @@ pub enum Error {
     /// The notifications of one request exceed the backlog.
     #[error("the notifications of this request exceed the backlog: split the request")]
     TooManyNotifications,
-    /// The service or the owner has the maximum number of redirects (§8.4.2).
+    /// The service has the maximum number of redirects, or the owner has (§8.4.2).
     #[error(
         "at most 1000000 redirects, and 10000 of one owner: delete the node without a redirect"
     )]
     TooManyRedirects,
-    /// The node or the JID has the maximum number of subscriptions with options or SubIDs.
+    /// The node, or the account of the JID at this node, has the maximum number of subscriptions with options or
+    /// SubIDs; or the JID has the maximum number of subscriptions.
     #[error("the node or the JID has the maximum number of subscriptions with options or SubIDs")]
     TooManySpecial,
     /// The actor has the maximum number of subscriptions (§6.1.3.9).
@@ -229,7 +230,7 @@ pub enum Error {
     /// The request has an element in a place where it is not allowed.
     #[error("{0}")]
     UnexpectedChild(String),
-    /// The service does not implement this part of XEP-0060 (22 of its clauses).
+    /// The service or the node does not support a feature of XEP-0060 (22 of its clauses).
     #[error("not implemented: {}", .0.name())]
     Unsupported(Feature),
     /// The service does not support the access model (§8.1.2).
@@ -238,7 +239,7 @@ pub enum Error {
 }
 
 impl Error {
-    /// Returns the error for more items in one request than the service accepts.
+    /// Returns the error for a request with more items than the service accepts in one request.
     pub(super) fn batch_too_long(limits: &Limits) -> Self {
         Self::MaxItemsExceeded { limit: "max_batch", max: limits.max_batch }
     }
@@ -265,8 +266,8 @@ impl Error {
     }
 }
 
-/// Feature that an error names (`unsupported` in `pubsub#errors`). An implemented feature occurs in an error if a node
-/// lacks the feature.
+/// Feature that an error names (`unsupported` in `pubsub#errors`). The service does not implement the feature, or the
+/// configuration of the node disables it (such as `pubsub#persist_items`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[allow(missing_docs)]
 pub enum Feature {

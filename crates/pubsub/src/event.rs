@@ -17,24 +17,26 @@ pub enum Event {
     AffiliationChanged(Affiliation),
     /// An owner sent a text announcement.
     Announced(String),
-    /// The node was configured; with its new configuration if the node delivers payloads (§8.2.5.3).
+    /// The configuration of the node changed. The value is the new configuration, if the node delivers payloads
+    /// (§8.2.5.3).
     Configured(Option<Box<NodeConfig>>),
     /// The node was deleted (§8.4.2).
     Deleted {
         /// URI of the node that replaces the deleted one.
         redirect: Option<String>,
     },
-    /// An item was published, or an event without an item (§7.1.2). Entries of layout 9 may have several items.
+    /// An item was published; or, with an empty list, an event without an item (§7.1.2). Entries of store layout 9 may
+    /// have several items.
     Published(Vec<EventItem>),
     /// All items were removed (§8.5.2).
     Purged,
     /// A JID requested a subscription that an owner has to approve (§8.6).
     ApprovalRequested(Jid),
-    /// An item was retracted (§7.2.2). Entries of layout 9 may have several items.
+    /// An item was retracted (§7.2.2). Entries of store layout 9 may have several items.
     Retracted(Vec<ItemId>),
     /// The state of a subscription changed, or its lease ends soon (§12.14).
     Subscription {
-        /// JID of the subscription; `None` if it is the recipient.
+        /// JID of the subscription; `None` if the recipient is the subscriber.
         jid: Option<Jid>,
         /// SubID, if the JID can have several subscriptions.
         subid: Option<SubId>,
@@ -65,17 +67,18 @@ pub enum Audience {
     Interested(Recipients),
     /// These recipients, as long as they are subscribed.
     Listed(Recipients),
-    /// All subscribers after the change without options and SubIDs; for a deletion, those before the change.
+    /// All subscribers without options and SubIDs, as of after the change; for a deletion, as of before the deletion.
     Subscribers,
 }
 
-/// Form of the notifications for some recipients of an event.
+/// Form of the notifications that some recipients of an event receive.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct DeliveryVariant {
     /// `true` if the message body repeats the text of the items (§12.8).
     pub has_body: bool,
-    /// SubIDs for which the only recipient receives the event, or of the subscription that the event is about (§12.16).
-    /// Lists of several recipients have their SubIDs in [`Recipients::subids`].
+    /// SubIDs in the notification, if the entry has one recipient: those of the subscriptions that select the event, or
+    /// that of the subscription that the event is about (§12.16). An entry with several recipients has their SubIDs in
+    /// [`Recipients::subids`].
     pub subids: Vec<SubId>,
     /// States of availability in which a recipient is notified; `None` if availability is not checked (§12.3).
     pub shows: Option<ShowSet>,
@@ -88,7 +91,7 @@ pub struct LogEntry {
     pub node: NodeId,
     /// Identifier of the event.
     pub event_id: EventId,
-    /// Index of a resent item ([`Item::index`]); otherwise 0, except for entries of layout 9.
+    /// Index of a resent item ([`Item::index`]); 0 for other events, except in entries of store layout 9.
     pub index: u16,
     /// The event.
     pub event: Event,
@@ -103,16 +106,17 @@ pub struct LogEntry {
     pub notification_type: NotificationType,
     /// Time of the event.
     pub occurred_at: Timestamp,
-    /// Nonce of a resent item (the last item, §6.1.7; a missed item, XEP-0312; an item of a digest), by which the
-    /// stanza ids differ from those of the first delivery.
+    /// Nonce of a resent item (the last item, §6.1.7; a missed item, XEP-0312; an item of a digest). The nonce makes
+    /// the stanza ids differ from those of the first delivery.
     pub nonce: Option<u64>,
 }
 
-/// Returns `true` if a subscriber receives an entry for subscribers: its subscription began before the version as of
-/// which the entry is resolved, and, for entries to subscribers without options and SubIDs, had none up to this
-/// version.
+/// Returns `true` if a subscription that began at version `since` receives a log entry whose audience is resolved as of
+/// version `as_of`: `since` is less than `as_of`, and `as_of` is not greater than `plain_until`. For an entry to
+/// subscribers without options and SubIDs, `plain_until` is the version at which the subscription got options or
+/// SubIDs; `u64::MAX` if it has none, and for other entries.
 ///
-/// Applied both when an event is committed and when pending entries are read after a restart.
+/// The same rule applies when an event is committed and when pending entries are read after a restart.
 #[must_use]
 pub fn is_entitled(since: u64, plain_until: u64, as_of: u64) -> bool {
     since < as_of && as_of <= plain_until
@@ -130,8 +134,8 @@ impl Event {
 }
 
 impl LogEntry {
-    /// Returns the JIDs whose subscriptions entitle a recipient: the recipient itself; for resent items also its bare
-    /// JID.
+    /// Returns the JIDs whose subscriptions entitle a recipient to this entry: the recipient itself, and its bare JID
+    /// if the entry resends an item.
     pub fn subscriptions_of<'a>(
         &self,
         recipient: &'a Jid,
@@ -142,7 +146,7 @@ impl LogEntry {
     }
 
     /// Returns the entry that resends a stored item to one subscriber, in the form that its subscription selects;
-    /// `None` if the subscription does not select the item (§6.1.7).
+    /// `None` if the subscription does not select the item (§6.1.7), or if the node delivers no notifications.
     pub(super) fn of_item(
         node: &Node,
         config: &NodeConfig,
@@ -176,8 +180,8 @@ impl LogEntry {
         Some(Self { index: item.index, nonce: Some(nonce), ..resent })
     }
 
-    /// Returns an entry with a notice for some entities, which is sent whatever the node delivers to subscribers. The
-    /// entry takes the next sequence.
+    /// Returns an entry with a notice for some entities, which is sent even if the node delivers no notifications to
+    /// subscribers. The entry takes the next sequence.
     pub(super) fn for_entities(
         node: &Node,
         changes: &mut Changes,
@@ -199,8 +203,8 @@ impl LogEntry {
         }
     }
 
-    /// Returns the entry as a headline, which servers do not store for users who are offline; `None` if availability is
-    /// not checked or the entry is a headline already.
+    /// Returns the entry as a headline, which servers do not store for users who are offline; `None` if the
+    /// availability of the recipients is not checked, or if the entry is a headline already.
     #[must_use]
     pub fn as_headline(&self) -> Option<Self> {
         let notification_type = NotificationType::Headline;
@@ -254,8 +258,8 @@ impl LogEntry {
 }
 
 impl DeliveryVariant {
-    /// Returns the form of an event for a JID with these subscriptions; `None` if none of them selects the event.
-    /// `is_wanted` tells whether the keyword of a subscription matches.
+    /// Returns the form of an event for a JID with these subscriptions; `None` if none of the subscriptions selects the
+    /// event. `is_wanted` returns `true` if the event contains the keyword of a subscription.
     pub(super) fn of(
         event: &Event,
         config: &NodeConfig,

@@ -20,8 +20,8 @@ macro_rules! id {
             /// Parses a name.
             ///
             /// # Errors
-            /// The error for a missing name if the text is empty, [`Error::IdTooLong`] past the limit,
-            /// [`Error::BadRequest`] if XML does not allow one of the characters.
+            /// [`Error::NodeIdRequired`] or [`Error::ItemRequired`] if the text is empty, [`Error::IdTooLong`] past the
+            /// limit, [`Error::BadRequest`] if XML does not allow one of the characters.
             pub fn parse(name: &str) -> Result<Self, Error> {
                 match name.len() {
                     0 => Err($absent),
@@ -51,8 +51,8 @@ macro_rules! id {
 id!(NodeId, "Name of a node, unique in the service (§4.6).", Error::NodeIdRequired);
 id!(ItemId, "Name of an item, unique in its node (§12.9).", Error::ItemRequired);
 
-/// Returns `true` if XML 1.0 allows all characters of a text: it has no control characters except tabs and line ends
-/// (XML 1.0 §2.2).
+/// Returns `true` if XML 1.0 allows all characters of a text: it has neither control characters, except tabs and line
+/// ends, nor U+FFFE or U+FFFF (XML 1.0 §2.2).
 #[must_use]
 pub fn is_xml(text: &str) -> bool {
     let is_char = |c| !matches!(c, '\0'..='\x08' | '\x0b' | '\x0c' | '\x0e'..='\x1f' | '\u{fffe}' | '\u{ffff}');

@@ -9,7 +9,7 @@ use crate::{
     SubscriptionDetails,
 };
 
-/// Returns the changes that create a node as [`Node::new`] returns it.
+/// Returns the changes that create a node without affiliations and subscriptions, as [`Node::new`] returns it.
 #[must_use]
 pub fn created(node: Node) -> Changes {
     Changes::creation(node)
@@ -30,8 +30,8 @@ pub fn revised(revision: ConfigRevision) -> Changes {
     Changes::at(Sequence(0), 0, vec![Change::Revised(revision)])
 }
 
-/// Returns the changes that add subscriptions that began at this version of the node; the flag of each tells whether an
-/// owner made it.
+/// Returns the changes that add subscriptions that began at this version of the node. Each JID has a flag, which is
+/// `true` if an owner made the subscription.
 #[must_use]
 pub fn subscribed(jids: Vec<(Jid, bool)>, since: u64) -> Changes {
     let change = |(jid, is_enrolled)| match is_enrolled {
@@ -70,7 +70,8 @@ pub fn reached(sequence: Sequence, version: u64) -> Changes {
     Changes::at(sequence, version, Vec::new())
 }
 
-/// Returns the changes that delete the node; `sequence` is that of its newest event, `former` the record that remains.
+/// Returns the changes that delete the node. `sequence` is that of the node's newest event, `former` the record of the
+/// deleted node that the store keeps, if any.
 #[must_use]
 pub fn deleted(sequence: Sequence, version: u64, former: Option<FormerNode>) -> Changes {
     Changes::at(sequence, version, vec![Change::Deleted(former.map(Box::new))])

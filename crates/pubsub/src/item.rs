@@ -6,7 +6,8 @@ use jid::BareJid;
 
 use crate::{ArchiveId, EventId, ItemId, Sequence, Timestamp};
 
-/// Maximum bytes of a tag that needs no padding of its own: the padding at the end of each write covers it.
+/// Maximum bytes of a short tag. The spaces at the end of each write keep short tags from waiting in the server's
+/// parser; a longer tag needs spaces of its own.
 pub const SHORT_TAG: usize = 1024;
 
 /// Published XML element as a self-contained text: it declares every namespace prefix that it, or text in it, may use.
@@ -39,14 +40,14 @@ impl Payload {
             .fold(text, |text: String, (escaped, char)| text.replace(escaped, char))
     }
 
-    /// Returns the maximum bytes of the payload in a relayed stanza; see [`relayed_len`].
+    /// Returns the maximum bytes of the payload in a stanza that a server relays; see [`relayed_len`].
     #[must_use]
     pub fn relayed_len(&self) -> usize {
         relayed_len(&self.xml)
     }
 
-    /// Returns the bytes of the longest tag, or 0 if none is longer than [`SHORT_TAG`]. A stanza that ends with this
-    /// payload may need as many spaces after it.
+    /// Returns the bytes of the longest tag, or 0 if no tag is longer than [`SHORT_TAG`]. As many spaces may be needed
+    /// after a stanza that ends with this payload, so that the tag does not wait in the server's parser.
     #[must_use]
     pub fn longest_tag(&self) -> usize {
         if self.xml.len() <= SHORT_TAG {
@@ -56,7 +57,7 @@ impl Payload {
         if longest > SHORT_TAG { longest } else { 0 }
     }
 
-    /// Returns the namespace of the root element, which `pubsub#type` is compared with (§7.1.3.6).
+    /// Returns the namespace of the root element.
     #[must_use]
     pub fn namespace(&self) -> &str {
         &self.namespace
@@ -88,7 +89,8 @@ pub struct Item {
     /// Index of the item in that event: 0, except for items that were written before layout 10.
     pub index: u16,
     /// Position at which the item was created: first published, and not removed since (XEP-0413 §3). A rule that
-    /// publishes sets the position of the new item; the store corrects it if an item of this name exists.
+    /// publishes an item sets its own position here; if an item of this name exists, the store keeps the position at
+    /// which that item was created instead.
     pub created: ItemPosition,
     /// Entity that published the item.
     pub publisher: BareJid,
@@ -127,7 +129,8 @@ impl Item {
     }
 }
 
-/// Bytes of a `'` or `"` in a relayed stanza: Prosody and ejabberd write `&apos;` and `&quot;` in text and values.
+/// Bytes of a `'` or `"` in a relayed stanza: Prosody and ejabberd write `&apos;` and `&quot;` in text and attribute
+/// values.
 const QUOTE_BYTES: usize = 6;
 
 /// Returns the maximum bytes of a name or text in a stanza that a server relays: servers escape some characters.
@@ -145,8 +148,9 @@ fn escaped_len(text: &str, quote_bytes: usize) -> usize {
     text.len() + text.as_bytes().iter().map(added).sum::<usize>()
 }
 
-/// Returns the maximum bytes of XML of the service in a stanza that a server relays: the service writes a quote in text as
-/// one byte, and a quote in a value as a reference of five bytes.
+/// Returns the maximum bytes, in a stanza that a server relays, of XML that the service wrote. The service writes a
+/// quote in text as one byte, and in an attribute value as a reference of five bytes; servers may write each quote as
+/// six bytes.
 #[must_use]
 pub fn relayed_len(xml: &str) -> usize {
     let added = |(tag, text): (&str, &str)| {
@@ -163,7 +167,7 @@ fn count(text: &str, is_counted: impl Fn(u8) -> bool) -> usize {
     counts.map(|count: u8| usize::from(count)).sum()
 }
 
-/// Returns the tags of XML of the service, without brackets, each with the text after it.
+/// Returns the tags of XML that the service wrote, without angle brackets, each with the text after it.
 fn tags(xml: &str) -> impl Iterator<Item = (&str, &str)> {
     // `>` is always escaped in values and text.
     xml.split('<').map(|piece| piece.split_once('>').unwrap_or((piece, "")))

@@ -30,11 +30,11 @@ pub enum ItemRef {
     ModifiedAt(ItemPosition),
 }
 
-/// Separator of the two positions in the UID of an end of a page.
+/// Separator of the UIDs of both ends of a page ([`OrderField::uid_of_end`]).
 const OTHER_END: char = '~';
 
 impl ItemRef {
-    /// Returns the page that a client requests from a node: by the UIDs of an earlier page, or by item ids.
+    /// Converts the page that a client requests from a node, whose edge is the UID of an earlier page or an item id.
     ///
     /// COMPAT: XEP-0059 has clients repeat the UIDs of a page; some take the id of the first or last item instead.
     #[must_use]
@@ -43,7 +43,8 @@ impl ItemRef {
         page.clone().map(|uid| Self::of(node, uid, is_older))
     }
 
-    /// Returns the position of the older or the newer end of a page, given the UID of one of its ends.
+    /// Returns the edge for a UID that a client repeats: the position of an end of that page, the older end if
+    /// `is_older` is `true`, otherwise the newer end. A text that is not a UID of this node is the name of an item.
     fn of(node: &Node, uid: ItemId, is_older: bool) -> Self {
         let ends = uid.as_str().split(OTHER_END).map(ArchiveId::parse);
         let positions = ends.map(|end| {
@@ -117,8 +118,9 @@ impl ItemQuery {
         self.page.is_backward() != self.order.is_descending
     }
 
-    /// Returns the positions in the field of the order after which and before which the items of the page are, given
-    /// the position of the page's edge.
+    /// Returns the positions `(after, before)` between which the items of the page are, given the position of the
+    /// page's edge. The positions are those of [`OrderField::of`]; in the order of modification, the filter limits them
+    /// too.
     #[must_use]
     pub fn between(
         &self,
@@ -146,14 +148,14 @@ impl OrderField {
         }
     }
 
-    /// Returns the UID of an item in pages of this order: its position, which no later item gets.
+    /// Returns the UID of an item in pages of this order: the item's position, which no later item gets.
     #[must_use]
     pub fn uid(self, item: &Item) -> ArchiveId {
         ArchiveId { epoch: item.event_id.epoch, position: self.of(item) }
     }
 
-    /// Returns the UID of an end of a page that was filled from its last entry: the UIDs of both ends, so that either
-    /// end leads to the same next page.
+    /// Returns the UID of an item at an end of a page that was filled from its last entry: `UID~OTHER`, the UIDs of
+    /// both ends of the page, so that either end leads to the same next page. A page of one item has only `UID`.
     ///
     /// COMPAT: Movim asks for older items before the last item of such a page, as if the newest were the first.
     #[must_use]

@@ -3,12 +3,13 @@
 /// Limits of the service or of a policy. The defaults are those of `config/gjallar.toml`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Limits {
-    /// Maximum number of nodes in the service; past it `max-nodes-exceeded`.
+    /// Maximum number of nodes in the service; a request past it is refused with `max-nodes-exceeded`.
     pub max_nodes: u64,
-    /// Maximum number of existing nodes that one entity created; past it `max-nodes-exceeded`. Does not apply to
-    /// administrators.
+    /// Maximum number of existing nodes that one entity created; a request past it is refused with
+    /// `max-nodes-exceeded`. Does not apply to administrators.
     pub max_nodes_per_owner: u64,
-    /// Maximum number of items that a node may be configured to keep; the value of `max` (§12.23).
+    /// Maximum number of items that a node may be configured to keep; also the meaning of the value `max` of
+    /// `pubsub#max_items` (§12.23).
     pub max_items: u32,
     /// Maximum number of items in one publish or retract request (§12.11).
     pub max_batch: usize,
@@ -34,21 +35,22 @@ pub struct Limits {
     pub max_bounces: u32,
     /// Time in seconds within which several bounces count as one.
     pub bounce_interval_seconds: u64,
-    /// Time in seconds after which the subscriptions of a full JID end whose resource does not exist any more; 0 if
+    /// Time in seconds after which the subscriptions of a full JID end if its resource does not exist any more; 0 if
     /// they do not end.
     pub dead_resource_seconds: u64,
     /// Maximum bytes of items ([`Item::size`](crate::Item::size)) that a node keeps; the oldest items are evicted.
     pub max_node_bytes: u64,
     /// Maximum number of entities with an affiliation at one node.
     pub max_affiliations: usize,
-    /// Maximum bytes of items in one request, and of items or nodes in one reply, which has the newest items that fit
+    /// Maximum bytes of items in one request, and of items or nodes in one reply. A reply has the newest items that fit
     /// (§6.5.4).
     pub max_reply_bytes: usize,
-    /// Maximum number of events in the backlog; past it requests are refused with an error of type `wait`.
+    /// Maximum number of events in the backlog: events that the server has not confirmed yet. Past it, requests are
+    /// refused with an error of type `wait`.
     pub max_backlog_events: usize,
     /// Maximum approximate bytes of the backlog in memory.
     pub max_backlog_bytes: usize,
-    /// Maximum number of pending notifications: the recipients of each event, added up.
+    /// Maximum number of pending notifications in the backlog: the sum of the recipients of all events.
     pub max_backlog_notifications: usize,
 }
 

@@ -21,7 +21,7 @@ use crate::{
     subscriber_list::{SubscriberList, order},
 };
 
-/// JID and SubID, in the list of all subscriptions.
+/// Entry of the list of all subscriptions: JID and SubID.
 pub(super) type SubscriptionEntry<'a> = (&'a Jid, Option<&'a SubId>);
 
 /// Subscriptions of one JID: a single plain subscription if there is no [`ConfiguredSubscription`].
@@ -47,11 +47,11 @@ pub struct Node {
     /// Time of the creation.
     pub created: Timestamp,
     affiliations: Affiliations,
-    /// Plain subscriptions, each with the version at which it began.
+    /// Subscriptions without options and SubIDs (plain subscriptions), each with the version at which it began.
     subscribers: SubscriberList,
     /// Plain subscriptions that wait for the approval of an owner.
     pending: SubscriberList,
-    /// Subscribed and pending JIDs with options or SubIDs; they are in neither of the other two lists.
+    /// Subscribed and pending JIDs with options or SubIDs. Such JIDs are neither in `subscribers` nor in `pending`.
     configured: ConfiguredSubscriptions,
     /// Spellings of the bare JIDs that are subscribed or pending.
     spelled: Spelled,
@@ -85,8 +85,9 @@ impl Node {
         }
     }
 
-    /// Returns `true` if nothing has changed since the creation, so that no publisher can rely on the node. Imported
-    /// nodes, and those of a store of layout 9, may begin at version 0 with affiliations and subscriptions.
+    /// Returns `true` if nothing has changed since the creation of the node, so that no publisher can rely on it. The
+    /// affiliations and subscriptions are checked too, because nodes that were imported, or that are from a store of
+    /// layout 9, may have them at version 0.
     #[must_use]
     pub fn is_unused(&self) -> bool {
         let has_others = self.affiliations().any(|(entity, _)| *entity != self.creator)
@@ -141,8 +142,9 @@ impl Node {
         self.affiliations().filter(|(_, a)| *a == Affiliation::Owner).map(|(entity, _)| entity)
     }
 
-    /// Returns the owner whose JID items show with `pubsub#itemreply=owner` (§12.17): the creator as long as it is an
-    /// owner, otherwise the owner who changed the configuration last, as long as that entity is an owner.
+    /// Returns the owner that items show as their publisher if `pubsub#itemreply` is `owner` (§12.17): the creator as
+    /// long as it is an owner, otherwise the owner that changed the configuration last, as long as that entity is an
+    /// owner.
     ///
     /// SPEC: §12.17 speaks of the owner. An entity that others made an owner has not agreed to be shown as a publisher.
     #[must_use]
@@ -151,8 +153,8 @@ impl Node {
         candidates.into_iter().find(|entity| self.is_owner(entity))
     }
 
-    /// Returns the owner whose roster gives access (§4.5): the owner who last chose this, as long as that entity is an
-    /// owner.
+    /// Returns the owner whose roster gives access (§4.5): the owner that last chose to give access by its roster, as
+    /// long as that entity is an owner.
     ///
     /// SPEC: §4.5 speaks of the owner. Other owners have not agreed to have their rosters read, and one owner could
     /// find out the contacts of another if its choice of the access model or the groups applied to the other's roster.
@@ -161,10 +163,11 @@ impl Node {
         self.revision.roster_chooser().filter(|entity| self.is_owner(entity))
     }
 
-    /// Returns the revision for a node of layout 9, which stored none and where the rosters of all owners gave access.
-    /// If the creator is no longer an owner, or has no roster because it is not a user (such as the service itself),
-    /// the only owner that is a user replaces it. The revision has no roster owner if there are several such owners, or
-    /// if the address of the only such owner does not fit into the node's row.
+    /// Returns the first configuration revision for a node of store layout 9, which stored no revisions. In that layout
+    /// the rosters of all owners gave access. The revision names the creator; if the creator is no longer an owner, or
+    /// has no roster because it is not a user (such as the service itself), the revision names the only owner that is a
+    /// user. The revision has no roster owner if several owners are users, or if the address of the only one does not
+    /// fit into the node's row.
     #[must_use]
     pub fn inherited_revision(&self) -> ConfigRevision {
         let first = ConfigRevision::first(self.creator.clone());
@@ -287,7 +290,8 @@ impl Node {
     }
 
     /// Returns the JIDs with which a resource may be subscribed: its full and its bare JID, in the spellings of the
-    /// domain that subscriptions have. A resource has no implicit subscription if one of these JIDs is subscribed.
+    /// domain that subscriptions at this node have. A resource has no implicit subscription if one of these JIDs is
+    /// subscribed.
     pub(super) fn own_jids(&self, resource: &Jid) -> impl Iterator<Item = Jid> {
         self.spelled.own_jids(resource)
     }
@@ -306,7 +310,8 @@ impl Node {
         self.affiliation_of_address(address) != Affiliation::None
     }
 
-    /// Returns the subscribed and pending addresses without an affiliation that have one of these folds.
+    /// Returns addresses without an affiliation that have one of these folds: the folds themselves, and the bare
+    /// addresses of subscribed and pending JIDs.
     pub(super) fn unaffiliated_with_folds(&self, folds: &HashSet<String>) -> BTreeSet<BareJid> {
         if folds.is_empty() {
             return BTreeSet::new();
@@ -360,7 +365,8 @@ impl Node {
         self.known_subscriptions(jid).into_iter().next().unwrap_or_else(|| jid.clone())
     }
 
-    /// Returns the subscriptions of a JID with options or SubIDs; `None` for a plain subscription.
+    /// Returns the subscriptions of a JID that have options or SubIDs; `None` if the JID has a plain subscription or
+    /// none.
     #[must_use]
     pub fn configured_subscription(&self, jid: &Jid) -> Option<&ConfiguredSubscription> {
         self.configured.get(jid)
@@ -384,8 +390,8 @@ impl Node {
         self.configured.len()
     }
 
-    /// Returns the subscriptions of a subscribed or pending JID; for a plain one a single subscription with the default
-    /// options.
+    /// Returns the subscriptions of a subscribed or pending JID; for a plain subscription, a single one with the
+    /// default options.
     #[must_use]
     pub fn details_of(&self, jid: &Jid) -> Cow<'_, [SubscriptionDetails]> {
         match self.configured.get(jid) {
@@ -423,7 +429,8 @@ impl Node {
         }
     }
 
-    /// Returns `true` if a resource may have an implicit subscription, judged without rosters (§12.2).
+    /// Returns `true` if a resource may have an implicit subscription (§12.2), as far as this can be decided without
+    /// rosters.
     fn allows_implicit(&self, jid: &Jid) -> bool {
         access::may_subscribe_implicitly(&self.config, self.affiliation_of(&jid.to_bare()))
     }
@@ -529,7 +536,8 @@ impl Node {
     }
 }
 
-/// Merges two lists of JIDs that are sorted in this direction.
+/// Merges two lists that are sorted by JID: in ascending order if `direction` is [`Ordering::Less`], otherwise in
+/// descending order.
 fn merged<'a>(
     left: impl Iterator<Item = OfJid<'a>>,
     right: impl Iterator<Item = OfJid<'a>>,

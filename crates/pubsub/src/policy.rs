@@ -11,7 +11,7 @@ use crate::{Actor, ConfigField, Error, Limits, NodeConfig};
 pub struct Policy {
     /// Entities that may create nodes, besides administrators.
     pub creators: Creators,
-    /// `true` if the creators are set for this pattern, `false` for those of all nodes.
+    /// `true` if `creators` is set for this pattern; `false` if it is the setting for all nodes.
     pub has_own_creators: bool,
     /// `true` if the service chooses names for instant nodes (§8.1.2).
     pub instant_nodes: bool,
@@ -25,10 +25,10 @@ pub struct Policy {
     pub forced: Vec<(String, ConfigField)>,
     /// Maximum number of nodes with names of this pattern.
     pub max_nodes: Option<u64>,
-    /// Limits for such nodes.
+    /// Limits for nodes with names of this pattern.
     pub limits: Limits,
-    /// Limits of the service, if the limits of the policy differ. Numbers of a submitted configuration that exceed only
-    /// the policy's limits are lowered.
+    /// Limits of the service, if the limits of the policy differ from them. Numbers of a submitted configuration that
+    /// exceed only the limits of the policy are lowered.
     pub service_limits: Option<Limits>,
 }
 
@@ -73,7 +73,7 @@ impl Default for Policy {
 }
 
 impl Policy {
-    /// Returns `true` if an entity may create such nodes.
+    /// Returns `true` if an entity may create nodes with names of this pattern.
     #[must_use]
     pub fn may_create(&self, actor: &Actor) -> bool {
         actor.is_administrator || self.creators.contain(actor.jid.domain().as_str())
@@ -88,7 +88,7 @@ impl Policy {
         self.default.iter().chain(forced).try_for_each(|setting| setting.check(&self.limits))
     }
 
-    /// Returns the default configuration of such nodes (§8.3).
+    /// Returns the default configuration of nodes with names of this pattern (§8.3).
     #[must_use]
     pub fn initial(&self) -> NodeConfig {
         let mut config = NodeConfig::initial(&self.limits);
@@ -97,9 +97,9 @@ impl Policy {
         config
     }
 
-    /// Returns a configuration with some fields changed. Numbers above the limits of the policy are lowered to these,
-    /// unless they are above the limits of the service too: clients such as Libervia copy the configuration of one node
-    /// to another node, which may have lower limits.
+    /// Returns a configuration with some fields changed. A number above the limit of the policy is lowered to this
+    /// limit, unless it is above the limit of the service too: clients such as Libervia copy the configuration of one
+    /// node to another node, which may have lower limits.
     ///
     /// # Errors
     /// [`Error::BadSetting`]; [`Error::NotAcceptable`] for another value of a fixed field. The request is refused
@@ -132,7 +132,7 @@ impl Policy {
         Ok(config)
     }
 
-    /// Returns the limits for the numbers of a submitted configuration.
+    /// Returns the limits above which numbers of a submitted configuration are refused.
     fn accepted_limits(&self) -> Limits {
         let service = self.service_limits.as_ref().unwrap_or(&self.limits);
         Limits {

@@ -77,7 +77,8 @@ impl<T> PageRequest<T> {
 }
 
 impl<T: PartialEq> PageRequest<T> {
-    /// Returns the page of a list, as far as entries fit; `None` if the list does not contain the edge.
+    /// Returns the page of a list, with as many entries as `fits` accepts; `None` if the list does not contain the
+    /// edge.
     #[must_use]
     pub fn of<E>(
         &self,

@@ -30,7 +30,8 @@ impl Roster {
         self.of.get(entity).or_else(other)
     }
 
-    /// Returns the groups of all entries that `roster_groups_allowed` can name, sorted.
+    /// Returns the names of all groups in the roster, sorted. Excludes names that `pubsub#roster_groups_allowed` cannot
+    /// contain: empty names, names with a line break, and names of more than 100 bytes.
     #[must_use]
     pub fn groups(&self) -> BTreeSet<&str> {
         let groups = self.of.values().flat_map(|entry| &entry.groups).map(String::as_str);

@@ -11,7 +11,8 @@ use jid::{BareJid, Jid};
 pub(super) struct Spelled(Arc<BTreeMap<String, BTreeMap<BareJid, usize>>>);
 
 impl Spelled {
-    /// Adds an address; counts addresses that are added repeatedly.
+    /// Adds an address, if its domain has several spellings. An address that is added repeatedly has to be removed as
+    /// often.
     pub(super) fn add(&mut self, address: &BareJid) {
         if address.other_spellings().next().is_none() {
             return;
@@ -51,7 +52,7 @@ impl Spelled {
         all.filter(move |other| **other != address)
     }
 
-    /// Returns a full JID and its bare JID, and both in the other spellings that were added.
+    /// Returns a full JID and its bare JID, and both JIDs in the other spellings of the domain that were added.
     pub(super) fn own_jids(&self, resource: &Jid) -> impl Iterator<Item = Jid> {
         let bare = resource.to_bare();
         let others = self.others(&bare).cloned().collect::<Vec<_>>().into_iter();

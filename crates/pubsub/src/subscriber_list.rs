@@ -16,12 +16,14 @@ use crate::SubId;
 /// Maximum number of subscriptions in a part.
 const MAX_PART: usize = 256;
 
-/// Approximate bytes of a recipient in memory, and of a SubID.
+/// Approximate bytes of a recipient in memory.
 const RECIPIENT_BYTES: usize = 100;
+/// Approximate bytes of a SubID in memory.
 const SUBID_BYTES: usize = 32;
 
 /// JID and the version of the node at which its subscription began.
 type SubscribedJid = (Jid, u64);
+/// Part of a list of subscribers.
 type SubscriberChunk = Arc<Vec<SubscribedJid>>;
 
 /// Subscriptions of a node, ordered by bare JID and then by resource, so that those of one entity are adjacent.
@@ -46,11 +48,11 @@ struct RecipientChunks {
     ends: Vec<usize>,
     /// SubIDs of each recipient (§12.16); empty if no recipient has one.
     subids: Vec<Arc<[SubId]>>,
-    /// Computed when first needed.
+    /// Hash of the list; computed when first needed.
     hash: OnceLock<u64>,
 }
 
-/// Returns the bare JID as text, and the resource.
+/// Returns the bare JID as text, and the resource; empty for a JID without a resource.
 pub(super) fn parts_of(jid: &Jid) -> (&str, &str) {
     jid.as_str().split_once('/').unwrap_or((jid.as_str(), ""))
 }
@@ -69,14 +71,14 @@ impl SubscriberList {
         self.parts.iter().flat_map(|part| part.iter()).map(|(jid, since)| (jid, *since))
     }
 
-    /// Returns the JIDs from `first` on, or all.
+    /// Returns the JIDs from `first` on; all JIDs if it is `None`.
     pub(super) fn iter_from<'a>(&'a self, first: Option<&'a Jid>) -> impl Iterator<Item = &'a Jid> {
         let parts = self.parts.iter().skip(first.map_or(0, |jid| self.part_of(jid)));
         let is_before = move |jid: &&Jid| first.is_some_and(|first| order(jid, first).is_lt());
         parts.flat_map(|part| part.iter()).map(|(jid, _)| jid).skip_while(is_before)
     }
 
-    /// Returns the JIDs up to `last`, or all, in reverse order.
+    /// Returns the JIDs up to `last`, or all JIDs if it is `None`, in reverse order.
     pub(super) fn iter_back<'a>(&'a self, last: Option<&'a Jid>) -> impl Iterator<Item = &'a Jid> {
         let parts = last.map_or(self.parts.len(), |jid| self.part_of(jid) + 1);
         let parts = self.parts.get(..parts).unwrap_or(&self.parts).iter().rev();
@@ -95,7 +97,7 @@ impl SubscriberList {
         part.get(at).map(|(_, since)| *since)
     }
 
-    /// Returns the subscribed JIDs of an entity.
+    /// Returns the subscribed JIDs of an entity: its bare JID and its full JIDs.
     pub(super) fn of<'a>(&'a self, entity: &BareJid) -> impl Iterator<Item = &'a Jid> {
         let is_before = |(jid, _): &SubscribedJid| parts_of(jid) < (entity.as_str(), "");
         let first = self.part_of_first(is_before);
@@ -261,17 +263,17 @@ impl Recipients {
         self.len() * RECIPIENT_BYTES + self.subids_size()
     }
 
-    /// Returns the recipients that meet a condition.
+    /// Returns the recipients for which `holds` returns `true`.
     #[must_use]
     pub(super) fn filter(&self, holds: impl Fn(&Jid) -> bool) -> Self {
         self.try_filter(|jid| Ok::<_, Infallible>(holds(jid)))
             .unwrap_or_else(|never| match never {})
     }
 
-    /// Returns the recipients that meet a condition, whose test may fail.
+    /// Returns the recipients for which `holds` returns `true`.
     ///
     /// # Errors
-    /// The error of the test.
+    /// The error of `holds`.
     pub fn try_filter<E>(&self, mut holds: impl FnMut(&Jid) -> Result<bool, E>) -> Result<Self, E> {
         let mut filtered = Vec::new();
         for (index, jid) in self.iter().enumerate() {

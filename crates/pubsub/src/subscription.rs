@@ -16,8 +16,8 @@ pub struct Subscription {
 }
 
 impl Subscription {
-    /// Returns the identifier of the subscription in pages of a list: JID and SubID, separated by a line break, which
-    /// no JID contains.
+    /// Returns the identifier of the subscription in pages of a list: the JID, or JID and SubID separated by a line
+    /// break, which no JID contains.
     #[must_use]
     pub fn uid(&self) -> String {
         match &self.subid {
@@ -41,7 +41,7 @@ pub enum SubscriptionState {
 }
 
 impl SubscriptionState {
-    /// Name of the state in stanzas (§4.2).
+    /// Returns the name of the state in stanzas (§4.2).
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {

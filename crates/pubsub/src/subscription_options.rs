@@ -10,8 +10,8 @@ const MAX_KEYWORD_BYTES: usize = 64;
 const MIN_DIGEST_MILLIS: u32 = 1000;
 /// Maximum interval between two digests, in milliseconds: a week.
 const MAX_DIGEST_MILLIS: u32 = 604_800_000;
-/// Maximum time between the lease notice and the end of a lease (§12.19), in milliseconds: a day. Short leases have a
-/// notice a tenth of the lease before their end.
+/// Maximum time between the lease notice and the end of a lease (§12.19), in milliseconds: a day. For a lease shorter
+/// than ten days, this time is a tenth of the lease.
 const MAX_NOTICE_MILLIS: u64 = 86_400_000;
 
 /// Options of a subscription.
@@ -38,10 +38,10 @@ pub struct SubscriptionOptions {
     pub is_public: bool,
 }
 
-/// End of a subscription without a request.
+/// Event that ends a subscription without a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Expire {
-    /// No end.
+    /// No such event.
     Never,
     /// The lease ends at this time (§12.19).
     At(Timestamp),
@@ -115,7 +115,7 @@ impl SubscriptionOptions {
         Ok(self)
     }
 
-    /// Returns options that were in effect, from an archive. Their values are not checked.
+    /// Returns options from an archive. Their values are not checked, because they were in effect before.
     #[must_use]
     pub fn restored(settings: Vec<SubscriptionOption>) -> Self {
         let mut options = Self::default();
@@ -135,7 +135,7 @@ impl SubscriptionOptions {
         }
     }
 
-    /// Returns `true` if an item with this payload contains the keyword.
+    /// Returns `true` if an item with this payload contains the keyword, or if there is no keyword.
     pub(super) fn matches(&self, payload: Option<&Payload>) -> bool {
         self.keyword.is_empty()
             || payload.is_some_and(|payload| {
@@ -179,14 +179,15 @@ pub struct SubscriptionDetails {
     pub since: Timestamp,
     /// `true` if the subscriber was sent the lease notice.
     pub expiry_notified: bool,
-    /// Sequence of the newest event that a digest included.
+    /// Sequence of the newest event of the node when the last digest was built; before the first one, when the
+    /// subscription began or its options were set. The next digest includes only later events.
     pub digested_to: Sequence,
-    /// Time of the last digest.
+    /// Time of the last digest that had items; before the first one, the time when the options were set.
     pub digested_at: Timestamp,
 }
 
 impl SubscriptionDetails {
-    /// Creates a subscription. `sequence` is the sequence of the newest event of the node.
+    /// Creates a subscription that begins now. `sequence` is the sequence of the newest event of the node.
     #[must_use]
     pub fn new(
         subid: Option<SubId>,
@@ -221,7 +222,7 @@ impl SubscriptionDetails {
         renewed
     }
 
-    /// Returns the end of the lease.
+    /// Returns the end of the lease; `None` if the subscription has no lease.
     pub(super) fn end(&self) -> Option<Timestamp> {
         match self.options.expire {
             Expire::At(end) => Some(end),
@@ -247,8 +248,8 @@ impl SubscriptionDetails {
         lease_notice_at.into_iter().chain(self.end()).min()
     }
 
-    /// Returns `true` if items are sent in digests. `keeps_items` is `true` if the node keeps items, which digests
-    /// need.
+    /// Returns `true` if items are sent to the subscription in digests. `keeps_items` is `true` if the node keeps
+    /// items, which digests need.
     pub(super) fn uses_digests(&self, keeps_items: bool) -> bool {
         self.options.deliver && self.options.digest && keeps_items
     }
