@@ -19,9 +19,9 @@ use crate::{
 /// Key of a recipient list.
 #[derive(PartialEq, Eq, Hash)]
 enum Selection {
-    /// Kind of event, for subscriptions without a keyword.
+    /// Kind of event; for JIDs without a keyword.
     Kind(EventClass),
-    /// Keywords that match an item, for subscriptions with keywords.
+    /// Kind of event, and a flag for each keyword ([`Keywords::in_texts`]); for JIDs with a keyword.
     Keywords(EventClass, Vec<bool>),
 }
 
@@ -38,16 +38,21 @@ pub(crate) struct Fanout<'a> {
     node: &'a Node,
     config: &'a NodeConfig,
     now: Timestamp,
-    /// Subscribers with options or SubIDs, without and with a keyword.
+    /// Subscribers with options or SubIDs, but without a keyword.
     without_keyword: Vec<(&'a Jid, &'a ConfiguredSubscription)>,
+    /// Subscribers with a keyword.
     with_keyword: Vec<(&'a Jid, &'a ConfiguredSubscription)>,
     /// Keywords, prepared when the first item is searched.
     keywords: Option<Keywords<'a>>,
+    /// Recipients that were grouped for earlier events of the decision.
     built: HashMap<Selection, Vec<(DeliveryVariant, Recipients)>>,
+    /// Distinct recipient lists so far.
     lists: Vec<Recipients>,
-    /// Number of events so far, and the approximate bytes of their lists.
+    /// Number of events so far.
     events: usize,
+    /// Approximate bytes of `lists`.
     bytes: usize,
+    /// Maximum of `bytes` if the decision has several events.
     max_bytes: usize,
 }
 
@@ -76,8 +81,9 @@ impl<'a> Fanout<'a> {
         }
     }
 
-    /// Returns the log entries of an event, grouped by the options of the subscribers; none if the node delivers no
-    /// notifications.
+    /// Returns the log entries of an event: one for subscribers without options and SubIDs, and one for each group of
+    /// other subscribers with the same delivery variant. Returns none if the node delivers no notifications. `at` is
+    /// the event id, and the version as of which audiences are resolved.
     ///
     /// # Errors
     /// [`Error::TooManyNotifications`] if the lists of several events exceed the backlog.
@@ -111,7 +117,8 @@ impl<'a> Fanout<'a> {
         Ok([plain].into_iter().chain(listed).collect())
     }
 
-    /// Returns the recipients of an event, grouped by delivery variant.
+    /// Returns the recipients of an event, grouped by delivery variant. `matching` has a flag for each keyword
+    /// ([`Keywords::in_texts`]).
     fn lists(
         &mut self,
         selection: Selection,
@@ -170,7 +177,8 @@ impl<'a> Fanout<'a> {
         list
     }
 
-    /// Returns for each keyword whether an item of the event contains it.
+    /// Returns a flag for each keyword: `true` if an item of the event contains the keyword. Empty if no item or no
+    /// keyword has to be searched.
     fn keywords_in(&mut self, event: &Event) -> Vec<bool> {
         let Event::Published(items) = event else { return Vec::new() };
         if items.is_empty() || self.with_keyword.is_empty() {

@@ -10,7 +10,7 @@ pub(crate) struct Keywords<'a> {
     sorted: Vec<String>,
     /// For each keyword, the shorter keywords that are its prefixes.
     prefixes: Vec<Prefixes>,
-    /// Index of each keyword in its original spelling.
+    /// Index in `sorted` of each keyword; the key is the keyword in its original spelling.
     places: HashMap<&'a str, usize>,
 }
 
@@ -33,12 +33,13 @@ impl<'a> Keywords<'a> {
         Self { sorted, prefixes, places }
     }
 
-    /// Returns `true` if a keyword is among the found ones.
+    /// Returns `true` if a keyword is among the found ones; `found` is a result of [`in_texts`](Self::in_texts).
     pub(crate) fn is_in(&self, keyword: &str, found: &[bool]) -> bool {
         self.places.get(keyword).is_some_and(|place| found.get(*place) == Some(&true))
     }
 
-    /// Returns for each keyword whether one of the texts contains it, ignoring case.
+    /// Returns a flag for each keyword, in the order of `sorted`: `true` if one of the texts contains the keyword,
+    /// ignoring case.
     pub(crate) fn in_texts(&self, texts: impl Iterator<Item = String>) -> Vec<bool> {
         let mut found = vec![false; self.sorted.len()];
         for text in texts {
@@ -71,8 +72,8 @@ impl<'a> Keywords<'a> {
         }
     }
 
-    /// Returns the longest prefix of a keyword that is a keyword of at most this number of bytes; it may be the keyword
-    /// itself.
+    /// Returns the index of the longest keyword that is a prefix of the keyword at index `place`, or this keyword
+    /// itself, and has at most `bytes` bytes.
     fn longest_prefix(&self, mut place: usize, bytes: usize) -> Option<usize> {
         let is_longer =
             |place: usize| self.sorted.get(place).is_some_and(|keyword| keyword.len() > bytes);
@@ -84,13 +85,13 @@ impl<'a> Keywords<'a> {
     }
 }
 
-/// Shorter keywords that are prefixes of a keyword.
+/// Prefixes of a keyword that are shorter keywords.
 #[derive(Clone, Copy)]
 struct Prefixes {
     /// Index of the longest prefix.
     longest: Option<usize>,
-    /// Index of a shorter prefix, chosen so that each prefix is reached in logarithmic steps; the keyword itself if
-    /// there is none.
+    /// Index of a shorter prefix, chosen so that a search reaches each prefix in a logarithmic number of steps; the
+    /// index of the keyword itself if it has no shorter prefix.
     far: usize,
     /// Number of prefixes.
     number: usize,

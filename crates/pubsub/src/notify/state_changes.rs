@@ -10,14 +10,16 @@ use crate::{
     NodeConfig, Recipients, SubId, SubscriptionDetails, SubscriptionState, event::MAX_LISTED,
 };
 
-/// Maximum number of owners that are notified of a subscription; a node may have thousands.
+/// Maximum number of owners that are notified of a subscription; a node may have thousands of owners.
 const MAX_OWNERS: usize = 100;
-/// Maximum number of subscriptions of which one request notifies the owners.
+/// Maximum number of subscriptions that one request reports to the owners.
 const MAX_OWNER_NOTICES: usize = 100;
-/// Maximum number of subscriptions with a SubID of which one request notifies the subscribers, each in a message.
+/// Maximum number of subscriptions with a SubID that one request reports to their subscribers, each in a message of its
+/// own.
 const MAX_SUBID_NOTICES: usize = 10_000;
 
-/// Returns the notices of these changes at a node that has this configuration after them.
+/// Returns the log entries with the notices of these changes. `config` is the configuration of the node after the
+/// changes.
 ///
 /// SPEC-DEVIATION: §12.14 speaks of every change of a subscription. The entity that made the change gets a reply and no
 /// notice, unless the request was about an affiliation, whose reply does not show the new state of the subscription.
@@ -140,7 +142,7 @@ fn subids(details: &[SubscriptionDetails]) -> impl Iterator<Item = &SubId> {
     details.iter().filter_map(|details| details.subid.as_ref())
 }
 
-/// Appends log entries for events with explicit audiences.
+/// Returns log entries that send each event to its recipients, at most [`MAX_LISTED`] in one entry.
 pub(crate) fn push_entries(
     node: &Node,
     events: Vec<(Event, Recipients)>,
@@ -157,7 +159,8 @@ pub(crate) fn push_entries(
     notices
 }
 
-/// Returns the owners after the changes, without the actor.
+/// Returns the owners before the changes, at most [`MAX_OWNERS`], without the actor and without those that the changes
+/// remove.
 fn owners_but(node: &Node, actor: &BareJid, changes: &Changes) -> Recipients {
     let is_removed = |owner: &BareJid| {
         changes.iter().any(|change| {
