@@ -16,7 +16,7 @@ use super::{
 /// Features that this use case announces in service discovery.
 pub const FEATURES: &[&str] = &["modify-affiliations", "retrieve-affiliations"];
 
-/// Request for the actor's own affiliations.
+/// Request for the actor's own affiliations (§5.7).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct OwnAffiliations {
     /// Node to which the list is restricted, if any.
@@ -30,7 +30,7 @@ pub struct SetAffiliations {
     pub node: NodeId,
     /// Entities and their new affiliations. Entries that contradict an earlier one are not applied.
     pub entries: Vec<(BareJid, Affiliation)>,
-    /// Entries that cannot be applied. They do not prevent the others.
+    /// Entries that cannot be applied. The request is carried out without them.
     pub invalid: Vec<InvalidEntry>,
 }
 
@@ -61,7 +61,8 @@ pub fn affiliations(
     Ok(node.affiliations().map(|(entity, affiliation)| (entity.clone(), affiliation)).collect())
 }
 
-/// Returns the affiliations of entries that were not applied, after the changes by the others.
+/// Returns the entries that were not applied, with the affiliations that their entities have after the changes by the
+/// applied entries.
 fn present(
     node: &Node,
     changes: &Changes,
@@ -75,8 +76,9 @@ fn present(
     failed.into_iter().map(|(named, entity)| (named, affiliation(entity))).collect()
 }
 
-/// Decides a request to set affiliations (§8.9.2), given the newest item. The last owner cannot be removed; entities
-/// that lose access lose their subscriptions. Affected entities are notified (§8.9.4).
+/// Decides a request to set affiliations (§8.9.2). The last owner cannot be removed; entities that lose access lose
+/// their subscriptions. Affected entities are notified (§8.9.4). `newest` is the newest item, which is sent to JIDs
+/// whose pending subscriptions are approved by a new affiliation.
 ///
 /// # Errors
 /// [`Error::NodeNotFound`], [`Error::Forbidden`].

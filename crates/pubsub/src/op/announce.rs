@@ -16,12 +16,13 @@ use super::require_node;
 pub struct Announce {
     /// Name of the node.
     pub node: NodeId,
-    /// Text of the announcement, of at most the size of a payload.
+    /// Text of the announcement; at most as many bytes as a payload may have.
     pub text: String,
 }
 
-/// Decides an announcement, given the JIDs that an owner subscribed. The audience are the other subscribers, unless
-/// their options disable delivery, whatever events the node delivers. The reply is the number of recipients.
+/// Decides an announcement. Recipients are all subscribers, even at a node that delivers no notifications, except those
+/// whose options disable delivery, and those that an owner subscribed (`enrolled`). The reply is the number of
+/// recipients.
 ///
 /// # Errors
 /// [`Error::NodeNotFound`], [`Error::Forbidden`]; [`Error::BadRequest`] for an empty text, or one that is not allowed

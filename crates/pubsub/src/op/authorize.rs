@@ -13,7 +13,7 @@ use super::{require_node, subscribe};
 /// Features that this use case announces in service discovery.
 pub const FEATURES: &[&str] = &["get-pending"];
 
-/// Maximum number of pending requests in one reply to an owner, who may request more after answering them.
+/// Maximum number of pending requests that an owner is sent at once; the owner may request more after answering these.
 pub const MAX_PENDING_SHOWN: usize = 100;
 
 /// Answer of an owner to a subscription request.
@@ -27,8 +27,8 @@ pub struct Authorize {
     pub allow: bool,
 }
 
-/// Decides the answer of an owner, given the newest item. The reply tells whether the subscription was pending;
-/// otherwise, for example after the answer of another owner, nothing changes.
+/// Decides the answer of an owner, given the newest item. The reply is `true` if the subscription was pending. If it
+/// was not, for example because another owner has answered, nothing changes.
 ///
 /// # Errors
 /// [`Error::NodeNotFound`], [`Error::Forbidden`].
@@ -64,7 +64,7 @@ pub fn requests(node: Option<&Node>, cx: &Context<'_>) -> Result<Vec<Jid>, Error
     Ok(node.pending().cloned().collect())
 }
 
-/// Sends the pending requests of a node to an owner (§8.7.4), at most [`MAX_PENDING_SHOWN`].
+/// Decides to send the pending requests of a node to an owner (§8.7.4), at most [`MAX_PENDING_SHOWN`].
 ///
 /// # Errors
 /// [`Error::NodeNotFound`], [`Error::Forbidden`].

@@ -23,13 +23,13 @@ use super::subscribe;
 /// Features that this use case announces in service discovery.
 pub const FEATURES: &[&str] = &["auto-subscribe", "filtered-notifications"];
 
-/// Resource with capabilities that name a node.
+/// Resource whose capabilities name a node (`+notify`).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct InterestedResource {
     /// Full JID of the resource.
     pub jid: Jid,
-    /// `true` if a roster gave the resource access at the last check; `None` before the first check, after which the
-    /// last item is sent.
+    /// `true` if a roster gave the resource access at the last check. `None` before the first check, after which the
+    /// resource is sent the last item.
     pub is_admitted: Option<bool>,
 }
 
@@ -38,7 +38,7 @@ pub struct InterestedResource {
 pub struct ImplicitSubscribers(SubscriberList);
 
 impl ImplicitSubscribers {
-    /// Adds or removes a resource. Returns `true` if the set has changed.
+    /// Adds a resource if `is_implicit` is `true`, otherwise removes it. Returns `true` if the set has changed.
     pub fn set(&mut self, jid: &Jid, is_implicit: bool) -> bool {
         if !is_implicit {
             return self.0.remove(jid).is_some();
@@ -74,7 +74,7 @@ pub struct Reevaluation<'a> {
 pub struct Effects {
     /// Notifications for resources with an implicit subscription.
     pub notifications: Vec<LogEntry>,
-    /// Resources that gain or lose access by a roster.
+    /// Resources that gain or lose access by a roster, with the new value of `is_admitted`.
     pub readmitted: Vec<InterestedResource>,
     /// Resources that lose an implicit subscription, or lose an explicit subscription that they had in place of an
     /// implicit one; and the bare JIDs of such explicit subscriptions.
@@ -82,7 +82,8 @@ pub struct Effects {
 }
 
 impl<'a> Reevaluation<'a> {
-    /// Starts with the node as it is before the changes. `None` if the node does not exist and is not created.
+    /// Creates a reevaluation without resources. `node` is the node before the changes. `None` if the node does not
+    /// exist and the changes do not create it.
     #[must_use]
     pub fn of(node: Option<&'a Node>, changes: &'a Changes) -> Option<Self> {
         let node = node.or_else(|| changes.created())?;
@@ -138,9 +139,9 @@ impl<'a> Reevaluation<'a> {
         }
     }
 
-    /// Returns the effects, given the notifications of the decision and the last item: resources with an implicit
-    /// subscription after the changes receive the notifications for subscribers, and the last item if they gain access
-    /// (§12.2).
+    /// Returns the effects. `notifications` are those of the decision, `last` is the last item. Resources with an
+    /// implicit subscription after the changes receive the notifications for subscribers, and the last item if they
+    /// gain access (§12.2).
     #[must_use]
     pub fn effects(
         self,
@@ -197,7 +198,8 @@ pub fn is_implicit(node: &Node, resource: &InterestedResource, cx: &Context<'_>)
     After::unchanged(node).is_implicit(resource, cx)
 }
 
-/// Returns the notifications for subscribers, addressed to these lists of resources.
+/// Returns, for each of these lists of resources, a copy of each notification whose audience is
+/// [`Audience::Subscribers`].
 #[must_use]
 pub fn copies(notifications: &[LogEntry], lists: &[Recipients]) -> Vec<LogEntry> {
     let for_list = |list: &Recipients| {
@@ -208,7 +210,8 @@ pub fn copies(notifications: &[LogEntry], lists: &[Recipients]) -> Vec<LogEntry>
     lists.iter().flat_map(for_list).collect()
 }
 
-/// Returns the resources that gained or lost access by the roster of the node's owner since the last check.
+/// Returns the resources that gained or lost access by the roster of the node's owner since the last check, with the
+/// new value of `is_admitted`.
 #[must_use]
 pub fn checked(
     node: &Node,
@@ -222,14 +225,16 @@ pub fn checked(
     interested.iter().filter_map(checked).collect()
 }
 
-/// Returns `true` if a roster gives a resource access; while the roster is unknown, the result of the last check.
+/// Returns `true` if a roster gives a resource access. While the roster is unknown, this is the result of the last
+/// check.
 #[must_use]
 pub fn is_admitted(node: &Node, resource: &InterestedResource, cx: &Context<'_>) -> bool {
     let after = After::unchanged(node);
     after.needs_roster(&resource.jid, cx) && after.has_access(resource, cx)
 }
 
-/// Returns the last item for resources whose interest in a node begins now.
+/// Returns the log entries that send the last item to resources whose interest in a node begins now, as far as they
+/// have an implicit subscription.
 #[must_use]
 pub fn last_item_for(
     node: &Node,
@@ -265,8 +270,8 @@ fn last_items(
     resources.lists().into_iter().filter_map(of_list).collect()
 }
 
-/// Returns `true` if a resource could subscribe without approval before a decision; access by a roster as of the last
-/// check.
+/// Returns `true` if a resource could subscribe without approval before a decision. Access that only a roster can give
+/// is that of the last check.
 fn had_access(node: &Node, resource: &InterestedResource, cx: &Context<'_>) -> bool {
     let bare = resource.jid.to_bare();
     let affiliation = node.affiliation_of(&bare);
@@ -278,7 +283,7 @@ fn had_access(node: &Node, resource: &InterestedResource, cx: &Context<'_>) -> b
     }
 }
 
-/// Node as it is after changes, as far as implicit subscriptions depend on them.
+/// Node after changes, as far as implicit subscriptions depend on it.
 struct After<'a> {
     node: &'a Node,
     config: &'a NodeConfig,
@@ -326,8 +331,8 @@ impl<'a> After<'a> {
         access::needs_roster(self.config, &bare, self.affiliations.of(&bare), cx)
     }
 
-    /// Returns `true` if a resource may subscribe without approval. If the decision needs a roster that is unknown,
-    /// access is as before, unless the affiliation of the entity changes.
+    /// Returns `true` if a resource may subscribe without approval. If its access needs a roster that is unknown, it
+    /// keeps the access that it had, unless the affiliation of the entity changes.
     fn has_access(&self, resource: &InterestedResource, cx: &Context<'_>) -> bool {
         let bare = resource.jid.to_bare();
         let affiliation = self.affiliations.of(&bare);
@@ -359,7 +364,8 @@ impl<'a> After<'a> {
         self.has_access(resource, cx) && !self.is_subscribed(&resource.jid)
     }
 
-    /// Returns `true` if a resource loses access, as [`is_revoked`] decides.
+    /// Returns `true` if a resource has neither an implicit nor an explicit subscription after the changes; see the
+    /// function [`is_revoked`].
     fn is_revoked(&self, jid: &Jid, cx: &Context<'_>) -> bool {
         let bare = jid.to_bare();
         let affiliation = self.affiliations.of(&bare);

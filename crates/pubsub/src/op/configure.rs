@@ -35,8 +35,8 @@ pub fn configuration(node: Option<&Node>, cx: &Context<'_>) -> Result<Configurat
     Ok(Configuration { config: node.config.clone().within(cx.limits()), seen })
 }
 
-/// Returns whether access depends on a roster before or after a configure request, and the owner whose roster gives
-/// access after it.
+/// Returns `true` if access depends on a roster before or after a configure request; and the owner whose roster gives
+/// access after the request. `by` is the requester.
 #[must_use]
 pub fn roster_after<'a>(
     node: &'a Node,
@@ -52,11 +52,13 @@ pub fn roster_after<'a>(
     (models.into_iter().any(AccessModel::reads_rosters), owner)
 }
 
-/// Returns the actor if it is an owner and chooses with these fields that its roster gives access: by a new access
-/// model that depends on rosters, or by other groups. Where no owner's roster gives access, the present access model or
-/// groups are a choice too. Exception: at a node of layout 9 where none of several owners has chosen, fields beside them
-/// show that the client submitted the whole form for another purpose; a choice would end the subscriptions of contacts of
-/// the other owners.
+/// Returns the requester if it is an owner and chooses with these fields that its roster gives access. A new access
+/// model that depends on rosters is such a choice, and so are other groups at such a model. While no owner's roster
+/// gives access, fields that repeat the present access model or groups are a choice too.
+///
+/// Exception: at a node of store layout 9 where none of several owners has chosen, such fields are a choice only if the
+/// request has no other fields. Other fields show that the client submitted the whole form for another purpose, and a
+/// choice would end the subscriptions of contacts of the other owners.
 fn roster_chooser<'a>(
     node: &Node,
     config: &NodeConfig,
@@ -75,21 +77,22 @@ fn roster_chooser<'a>(
     Some(by).filter(|by| is_chosen && node.is_owner(by))
 }
 
-/// Returns `true` if the access model or the groups differ from those of the node.
+/// Returns `true` if the access model or the allowed roster groups differ from those of the node.
 fn has_other_access(node: &Node, config: &NodeConfig) -> bool {
     config.access_model != node.config.access_model
         || config.roster_groups_allowed != node.config.roster_groups_allowed
 }
 
-/// Decides a configure request, given the newest item, which is sent to pending subscribers that are approved by it.
+/// Decides a configure request, given the newest item, which is sent to pending subscribers that need no approval under
+/// the new configuration.
 ///
 /// Items past a lowered `max_items`, and all items if the node no longer keeps items, are evicted without an event. The
 /// reply is `true` if anything changes.
 ///
 /// # Errors
 /// [`Error::NodeNotFound`], [`Error::Forbidden`], [`Error::BadSetting`], [`Error::UnsupportedAccessModel`];
-/// [`Error::ChangedMeanwhile`] if another entity changed the configuration since the requester saw it. The revision in
-/// the form of another node is ignored.
+/// [`Error::ChangedMeanwhile`] if another entity changed the configuration since the requester saw it. A revision of
+/// another node in the form is ignored.
 pub fn configure(
     node: Option<&Node>,
     request: &Configure,
@@ -130,7 +133,8 @@ pub fn configure(
     Ok(Decision { reply: true, changes, notifications })
 }
 
-/// Applies another configuration to a node, and notifies its subscribers if the configuration says so.
+/// Adds the changes that give a node another configuration. Returns the notifications for its subscribers; none if
+/// `pubsub#notify_config` is false.
 fn apply(
     node: &Node,
     config: &NodeConfig,
@@ -149,8 +153,8 @@ fn apply(
     Ok(entries.into_iter().collect())
 }
 
-/// Removes an entity, in every spelling of its domain, from the contacts of a node and from the revision of its
-/// configuration. The roster of the entity gives no access any more, even if the entity is still an owner.
+/// Decides to remove an entity, in every spelling of its domain, from the contacts of a node and from the revision of
+/// its configuration. The roster of the entity gives no access any more, even if the entity is still an owner.
 ///
 /// # Errors
 /// [`Error::NodeNotFound`], [`Error::Forbidden`]; [`Error::TooManyNotifications`].

@@ -11,7 +11,7 @@ pub const FEATURES: &[&str] = &["create-and-configure", "create-nodes", "instant
 /// Request to create a node.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Create {
-    /// Name of the node; the service chooses one for an instant node (§8.1.2).
+    /// Name of the node; `None` for an instant node, whose name the service chooses (§8.1.2).
     pub node: Option<NodeId>,
     /// Fields that differ from the default configuration (§8.1.3).
     pub settings: Vec<ConfigField>,
@@ -24,10 +24,10 @@ pub struct CreateReply {
     pub node: NodeId,
 }
 
-/// Returns the name of the new node, which the service chooses for an instant node.
+/// Returns the name of the new node; the service chooses the name of an instant node.
 ///
 /// # Errors
-/// None in practice: a chosen name is within the limit.
+/// None in practice: a name that the service chooses is within the limit.
 pub fn name(request: &Create, ids: &dyn IdGenerator) -> Result<NodeId, Error> {
     match &request.node {
         Some(node) => Ok(node.clone()),
@@ -35,7 +35,7 @@ pub fn name(request: &Create, ids: &dyn IdGenerator) -> Result<NodeId, Error> {
     }
 }
 
-/// Decides a create request for this name, given the record of a deleted node of this name.
+/// Decides a create request for this name. `former` is the record of a deleted node of this name.
 ///
 /// # Errors
 /// [`Error::Forbidden`], [`Error::NoInstantNodes`], [`Error::NodeExists`], [`Error::NameReserved`],
@@ -95,9 +95,9 @@ fn check_name(name: &NodeId) -> Result<(), Error> {
     Ok(())
 }
 
-/// Returns a new node of the actor with this name and these fields, and the changes that create it. If the name is
-/// reserved, the reservation counts as a commit, so that the node is not [unused](Node::is_unused) and its deletion
-/// reserves the name again.
+/// Returns a new node of the actor with this name and these fields, and the changes that create it. If `is_reserved` is
+/// `true`, the name is reserved after a deletion. The node then begins at version 1, as if there had been a commit, so
+/// that it is not [unused](Node::is_unused) and its deletion reserves the name again.
 pub(super) fn creation(
     name: NodeId,
     settings: &[ConfigField],

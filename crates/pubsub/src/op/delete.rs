@@ -24,7 +24,8 @@ pub struct Delete {
 
 /// Maximum number of deleted nodes with a redirect.
 pub const MAX_REDIRECTS: usize = 1_000_000;
-/// Maximum number of redirects in the share of one owner; does not apply to deletions by an administrator.
+/// Maximum number of redirects that count against the limit of one owner ([share](FormerNode::share)); does not apply
+/// to deletions by an administrator.
 pub const MAX_OWN_REDIRECTS: usize = 10_000;
 
 /// Numbers of deleted nodes with a redirect.
@@ -32,16 +33,18 @@ pub const MAX_OWN_REDIRECTS: usize = 10_000;
 pub struct RedirectCounts {
     /// Number of all deleted nodes with a redirect.
     pub all: usize,
-    /// Number of deleted nodes with a redirect in the share to which the node to delete would be added.
+    /// Number of deleted nodes with a redirect that count against the limit of the same owner as the node to delete
+    /// will ([share](FormerNode::share)).
     pub own: usize,
 }
 
 /// Maximum bytes of the URI of a redirect.
 const MAX_URI_BYTES: usize = 2048;
 
-/// Decides a delete request, given the JID of the service, if it is known, and the numbers of deleted nodes with a
-/// redirect. The audience of the event are the subscribers, including pending ones. Later requests for the node return
-/// the redirect ([`Error::Gone`]). Without a redirect the name is reserved ([`FormerNode`]), unless the node is unused.
+/// Decides a delete request. `service` is the JID of the service, if it is known; `redirects` are the numbers of
+/// deleted nodes with a redirect. The audience of the event are the subscribers, including pending ones. Later requests
+/// for the node return the redirect ([`Error::Gone`]). Without a redirect, the name is reserved ([`FormerNode`]),
+/// unless the node is [unused](Node::is_unused).
 ///
 /// # Errors
 /// [`Error::NodeNotFound`], [`Error::Forbidden`], [`Error::TooManyRedirects`]; [`Error::BadRequest`] if the redirect is

@@ -69,7 +69,7 @@ impl NodeSummary {
         format!("{:016x}-{}", self.epoch.0, self.node)
     }
 
-    /// Returns `true` if this node is the edge of a page.
+    /// Returns `true` if the edge of a page denotes this node: `edge` is the UID or the name of the node.
     ///
     /// COMPAT: by XEP-0059 clients repeat the UIDs of a page; some send the name of the first or last node instead.
     #[must_use]
@@ -78,7 +78,7 @@ impl NodeSummary {
     }
 }
 
-/// Returns the names of the nodes that the edge of a page may denote.
+/// Returns the names of the nodes that the edge of a page may denote, because it may be a UID or a name.
 pub fn names_of_edge(edge: &str) -> impl Iterator<Item = NodeId> {
     let of_uid = edge.split_once('-').map(|(_, name)| name);
     of_uid.into_iter().chain([edge]).filter_map(|name| NodeId::parse(name).ok())
@@ -94,7 +94,7 @@ impl TypeFilter {
     }
 }
 
-/// Returns the metadata of a node.
+/// Returns the metadata of a node. `is_durable` is `true` if stored items survive a restart of the service.
 ///
 /// # Errors
 /// [`Error::NodeNotFound`], [`Error::Forbidden`].

@@ -16,7 +16,7 @@ use crate::{
 
 use super::require_node;
 
-/// Maximum number of items in one reply, which has a message for each.
+/// Maximum number of items in one reply, which has a message for each item.
 pub const MAX_RESULTS: usize = 100;
 
 /// Query for a part of an archive.
@@ -67,7 +67,8 @@ impl QueryArchive {
 /// # Errors
 /// [`Error::NodeNotFound`], [`Error::Forbidden`]; [`Error::Unsupported`] at a node that keeps no items;
 /// [`Error::PublisherHidden`] if the query names a publisher at a node that does not show publishers (XEP-0313 §4.1.1);
-/// [`Error::ItemNotFound`] for an id that the node has not assigned; [`Error::NotImplemented`] for a page by its index.
+/// [`Error::ItemNotFound`] for an id that the node has not assigned; [`Error::NotImplemented`] for a page that begins
+/// at an index other than 0.
 pub fn query(
     node: Option<&Node>,
     request: &QueryArchive,

@@ -1,7 +1,7 @@
 //! Use cases, one file each: request, reply, rule and features.
 //!
 //! Every rule checks in the same order: the node exists, the actor has access, the request is valid. So errors are
-//! consistent, and invalid requests disclose nothing more.
+//! consistent, and invalid requests disclose no more than valid ones.
 
 pub mod affiliations;
 pub mod announce;
@@ -47,7 +47,7 @@ pub struct InvalidEntry {
 
 /// Separates the entries of an owner's list into those to apply and those that contradict an earlier entry. `named`
 /// returns the JID, the SubID and the value of an entry. An entry without a SubID applies to all subscriptions of its
-/// JID. Entries that only repeat others are dropped.
+/// JID. Entries that only repeat other entries are dropped.
 ///
 /// SPEC: §8.9.2.4 has a list with two entries for the same entity refused, and §8.8.2.4 wants distinct SubIDs, without
 /// an error. Neither says whether two spellings of a domain name the same entity. Entries with two spellings and the
@@ -84,7 +84,7 @@ fn distinct<'a, E, V: Copy + Ord>(
     (distinct.map(|(_, _, entry)| entry).collect(), contradicting)
 }
 
-/// Returns the form of a JID that all spellings of its domain have in common.
+/// Returns the form of a JID that is the same for all spellings of its domain.
 fn decoded(jid: &Jid) -> String {
     let bare = jid.to_bare();
     match jid.resource() {
@@ -107,8 +107,8 @@ fn require_node(node: Option<&Node>) -> Result<&Node, Error> {
     node.ok_or(Error::NodeNotFound)
 }
 
-/// Ends the subscriptions of exactly this address if the node does not admit the entity any more, and approves its
-/// pending subscriptions if they need no approval any more (§8.7.4).
+/// Adds the changes that end the subscriptions of exactly this address if the node does not admit the entity any more,
+/// or that approve its pending subscriptions if they need no approval any more (§8.7.4).
 ///
 /// SPEC: the XEP does not define the subscriptions of an entity that loses access. They end if the entity could not
 /// subscribe again, so notifications need no second check. An entity that loses an affiliation loses its subscriptions
@@ -124,7 +124,7 @@ fn reevaluate_access(
     reevaluate_remaining(node, config, (entity, affiliation), &BTreeSet::new(), changes, cx);
 }
 
-/// Reevaluates the subscriptions of an entity that are not in `ended`.
+/// Reevaluates, as [`reevaluate_access`] does, the subscriptions of an address that are not in `ended`.
 fn reevaluate_remaining(
     node: &Node,
     config: &NodeConfig,
@@ -153,8 +153,8 @@ fn reevaluate_remaining(
     }
 }
 
-/// Reevaluates all subscriptions, also pending ones, that the changes have not ended. Subscriptions that only a roster
-/// can admit stay unchanged until the roster can be read.
+/// Reevaluates, as [`reevaluate_access`] does, all subscriptions that the changes have not ended, also pending ones.
+/// Subscriptions that only a roster can admit stay unchanged until the roster can be read.
 fn reevaluate_all(node: &Node, config: &NodeConfig, changes: &mut Changes, cx: &Context<'_>) {
     let concerned = node.subscribers().chain(node.pending());
     let mut entities: Vec<_> = concerned.map(Jid::to_bare).collect();

@@ -47,7 +47,7 @@ pub fn watched_entities<'a>(
     all.map(Jid::to_bare).chain(some)
 }
 
-/// Returns `true` if an entity requests a subscription, or options, by these changes.
+/// Returns `true` if by these changes an entity subscribes, requests a subscription, or sets subscription options.
 #[must_use]
 pub fn asks(changes: &Changes, entity: &BareJid) -> bool {
     changes.iter().any(|change| match change {
@@ -58,7 +58,7 @@ pub fn asks(changes: &Changes, entity: &BareJid) -> bool {
     })
 }
 
-/// Returns `true` if subscriptions of an entity at a node depend on its presence.
+/// Returns `true` if subscriptions of exactly this address at a node depend on the presence of the entity.
 #[must_use]
 pub fn is_needed(node: &Node, entity: &BareJid) -> bool {
     let of_all = node.config.presence_based_delivery || node.config.tempsub;
@@ -69,7 +69,8 @@ pub fn is_needed(node: &Node, entity: &BareJid) -> bool {
     })
 }
 
-/// Returns the publishers in these changes whose items are removed when they become unavailable.
+/// Returns the publishers of items in these changes, if the node removes items of publishers that become unavailable
+/// (`pubsub#purge_offline`).
 pub fn publishers<'a>(node: &'a Node, changes: &'a Changes) -> impl Iterator<Item = BareJid> + 'a {
     let published = changes.iter().filter_map(|change| match change {
         Change::Published(item) => Some(item.publisher.clone()),
@@ -89,8 +90,8 @@ pub fn needs_newest_publisher(node: &Node, changes: &Changes) -> bool {
 /// Maximum number of missed items of a node that a returning resource is sent.
 pub const MAX_MISSED: usize = 100;
 
-/// Returns the entries for a resource that becomes available: the items that it missed, if its presence tells how long
-/// it was away, otherwise the last item.
+/// Returns the entries for a resource that becomes available: the items that it missed, if its presence says since when
+/// it was away (`gone_since`); if there are none, the last item.
 #[must_use]
 pub fn on_available(
     node: &Node,
@@ -136,14 +137,14 @@ fn missed_items(
     sent
 }
 
-/// Returns the subscribed JIDs whose notifications a resource receives.
+/// Returns the subscribed JIDs whose notifications a resource receives: its bare JID and its full JID.
 fn own_subscriptions(node: &Node, jid: &Jid) -> Vec<Jid> {
     let bare = jid.to_bare();
     let all = node.subscriptions_of_address(&bare);
     all.filter(|other| other.is_bare() || *other == jid).cloned().collect()
 }
 
-/// Returns the last item for the subscriptions of a resource that becomes available.
+/// Returns the entries that send the last item to the subscriptions of a resource that becomes available.
 fn last(node: &Node, jid: &Jid, last: Option<&Item>, ids: &dyn IdGenerator) -> Vec<LogEntry> {
     if node.config.send_last_published_item != SendLastPublishedItem::OnSubAndPresence {
         return Vec::new();
@@ -176,8 +177,8 @@ pub struct UnavailablePresence {
     pub is_last: bool,
 }
 
-/// Decides the effects of an entity that becomes unavailable, given the newest item and the JIDs of the entity that an
-/// owner subscribed.
+/// Decides the effects of an entity that becomes unavailable. `newest` is the newest item; `enrolled` has the JIDs of
+/// the entity that an owner subscribed.
 ///
 /// SPEC-DEVIATION: §16.4.4 says that `purge_offline` applies to the relevant publisher, and purges all items. Here that
 /// is the publisher of the newest item, if it may change all items. Otherwise an entity could remove the items of all
@@ -230,11 +231,11 @@ pub fn on_unavailable(
     Ok(Decision { reply: (), changes, notifications })
 }
 
-/// Maximum number of items that are retracted at once because their publisher went offline.
+/// Maximum number of items that one decision retracts because their publisher became unavailable.
 pub const MAX_RETRACTED: usize = 100;
 
-/// Returns `true` if only the items of this publisher are removed when it becomes unavailable: it may change only its
-/// own items. The items of outcasts remain, because outcasts may not retract items.
+/// Returns `true` if a node removes only the publisher's own items when the publisher becomes unavailable, because the
+/// publisher may not change other items. The items of outcasts remain, because outcasts may not retract items.
 #[must_use]
 pub fn loses_own_items(node: &Node, publisher: &BareJid) -> bool {
     node.config.purge_offline
@@ -242,8 +243,8 @@ pub fn loses_own_items(node: &Node, publisher: &BareJid) -> bool {
         && node.affiliation_of(publisher) != Affiliation::Outcast
 }
 
-/// Decides the effects of a publisher that becomes unavailable and [loses its own items](loses_own_items), given some
-/// of these.
+/// Decides the effects of a publisher that becomes unavailable and [loses its own items](loses_own_items). `own` has
+/// some items of this publisher.
 ///
 /// # Errors
 /// [`Error::NodeNotFound`], [`Error::TooManyNotifications`].

@@ -13,7 +13,8 @@ use crate::{Context, Error, Node, NodeId, access};
 
 use super::require_node;
 
-/// Prefix of the name of a virtual node with the public subscribers of another node, whose name follows.
+/// Prefix of the name of a virtual node, followed by the name of the node whose public subscribers the virtual node
+/// lists.
 const SUBSCRIBERS: &str = "urn:xmpp:pps:subscribers:0/";
 /// Name of the node with an entity's public subscriptions.
 const SUBSCRIPTIONS: &str = "urn:xmpp:pps:subscriptions:0";
@@ -24,7 +25,7 @@ pub fn is_managed(node: &NodeId) -> bool {
     node.as_str() == SUBSCRIPTIONS || node.as_str().starts_with(SUBSCRIBERS)
 }
 
-/// Returns the node whose public subscribers a virtual node lists.
+/// Returns the name of the node whose public subscribers a virtual node lists; `None` for another node.
 #[must_use]
 pub fn subscribed_node(node: &NodeId) -> Option<NodeId> {
     NodeId::parse(node.as_str().strip_prefix(SUBSCRIBERS)?).ok()

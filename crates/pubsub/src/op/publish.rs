@@ -36,14 +36,15 @@ pub struct Publish {
     pub items: Vec<NewItem>,
     /// Publish-options: preconditions, and the configuration of a node that is created (§7.1.5).
     pub options: Vec<ConfigField>,
-    /// Archive id that the newest item is expected to have; otherwise nothing is published (XEP-0395 §3.2).
+    /// Expected archive id of the newest item; nothing is published if the newest item has another id, or if there is
+    /// no item (XEP-0395 §3.2).
     pub expected_newest: Option<String>,
 }
 
 /// Item to publish.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NewItem {
-    /// Name of the item; the service chooses one if there is none (§7.1.2).
+    /// Name of the item; `None` if the service is to choose one (§7.1.2).
     pub id: Option<ItemId>,
     /// Payload of the item.
     pub payload: Option<Payload>,
@@ -68,7 +69,8 @@ pub struct PublishReply {
 ///
 /// # Errors
 /// [`Error::NodeNotFound`], [`Error::Forbidden`], [`Error::ForeignItem`], [`Error::PreconditionNotMet`],
-/// [`Error::Outdated`], those of §7.1.3, and of a creation; [`Error::TooManyNotifications`].
+/// [`Error::Outdated`], [`Error::TooManyNotifications`]; the errors of §7.1.3; and, if the node is missing, those of
+/// [`create`](super::create::create).
 pub fn publish(
     node: Option<&Node>,
     request: &Publish,
@@ -101,8 +103,8 @@ pub fn publish(
     publish_at(node, Changes::none(node), request, existing, cx)
 }
 
-/// Checks the publish-options against the configuration of the node (§7.1.5), which the request may just have created.
-/// A number above the limits of the policy is a precondition that is not met.
+/// Checks the publish-options against the configuration of the node (§7.1.5), also of a node that the request itself
+/// creates. A number above the limits of the policy is a precondition that is not met.
 fn check_options(node: &Node, request: &Publish, cx: &Context<'_>) -> Result<(), Error> {
     // Each option is compared separately: of two values for one field, one is not met.
     let unmet = request.options.iter().find(|wanted| !node.config.meets(wanted, cx.limits()));
@@ -138,8 +140,8 @@ pub struct ExistingItems {
     pub oldest: Vec<ItemId>,
 }
 
-/// Returns `true` if a publish request depends on the existing items, because the node may be full and does not
-/// silently remove the oldest.
+/// Returns `true` if a publish request depends on the existing items, because the node may be full and does not remove
+/// the oldest items without an event.
 #[must_use]
 pub fn needs_existing_items(config: &NodeConfig) -> bool {
     config.persist_items && config.publish_node_full != PublishNodeFull::DiscardOldest
@@ -151,7 +153,7 @@ pub fn looks_at_publishers(node: &Node, actor: &Actor) -> bool {
     node.config.persist_items && !access::may_change_all_items(node, actor)
 }
 
-/// Publishes at a node that exists after these changes.
+/// Decides a publish request at a node that exists, or that `changes` create.
 fn publish_at(
     node: &Node,
     mut changes: Changes,

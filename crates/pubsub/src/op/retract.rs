@@ -21,14 +21,14 @@ pub struct Retract {
     pub node: NodeId,
     /// Names of the items; at least one.
     pub items: Vec<ItemId>,
-    /// `true` to notify subscribers even if the node is not configured so (§7.2.2.1).
+    /// `true` to notify subscribers even if `pubsub#notify_retract` is false (§7.2.2.1).
     pub notify: bool,
 }
 
-/// Bytes of an item in an event besides its name.
+/// Bytes that an item takes in an event besides its name.
 const RETRACTED_BYTES: usize = 20;
 
-/// Decides a retract request, given the publishers of the named items that exist.
+/// Decides a retract request. `publishers` has the named items that exist, each with its publisher.
 ///
 /// # Errors
 /// [`Error::NodeNotFound`], [`Error::ItemNotFound`], [`Error::Forbidden`], [`Error::ForeignItem`],
@@ -81,7 +81,8 @@ pub fn check_access(node: &Node, cx: &Context<'_>) -> Result<(), Error> {
     if is_refused { Err(Error::Forbidden) } else { Ok(()) }
 }
 
-/// Returns an event for each retracted item; each takes a sequence, whether or not subscribers are notified.
+/// Returns log entries with an event for each retracted item; none if `is_notified` is `false`. Each item takes a
+/// sequence in both cases.
 pub(super) fn retractions(
     node: &Node,
     items: &[ItemId],

@@ -16,7 +16,7 @@ use super::{
 /// Features that this use case announces in service discovery.
 pub const FEATURES: &[&str] = &["subscribe"];
 
-/// Further features if a JID can have several subscriptions to a node.
+/// Features that this use case announces in addition if a JID can have several subscriptions to a node.
 pub const FEATURES_OF_MANY: &[&str] = &["multi-subscribe"];
 
 /// Request to subscribe to a node.
@@ -49,8 +49,9 @@ pub struct SubscribeReply {
 
 /// Decides a subscribe request, given the newest item.
 ///
-/// For an existing subscription the reply repeats its state (§6.1.2), without the last item, or another subscription
-/// begins where a JID can have several (§6.1.6). If the access model requires approval, the owners are asked (§8.6).
+/// If the JID is subscribed already, the reply repeats the state of the subscription (§6.1.2), and the last item is not
+/// sent. Exception: where a JID can have several subscriptions, another one begins (§6.1.6). If the access model
+/// requires approval, the owners are asked (§8.6).
 ///
 /// # Errors
 /// [`Error::NodeNotFound`], [`Error::InvalidJid`], [`Error::Forbidden`], [`Error::ClosedNode`],
@@ -113,8 +114,9 @@ fn is_plain(details: &SubscriptionDetails) -> bool {
     details.subid.is_none() && details.options == SubscriptionOptions::default()
 }
 
-/// Adds another subscription of a JID where it can have several; otherwise sets the options, if the request has any. A
-/// subscription in another spelling of the domain moves to the JID of the request.
+/// Decides a subscribe request for a JID that is subscribed already. Adds another subscription where a JID can have
+/// several; otherwise sets the options, if the request has any. A subscription in another spelling of the domain
+/// (`known`) moves to the JID of the request.
 ///
 /// SPEC: an owner may have subscribed an address that the server of the entity does not know. The request shows the
 /// address that the server knows.
@@ -207,9 +209,10 @@ fn reply(
 }
 
 /// Returns the last item for each subscription that begins with these changes because an owner approved it or no
-/// approval is needed any more (§12.2), if `config`, the configuration after the changes, says so. The subscriber may
-/// be unavailable by now, so the item is sent only in the states of availability that its options select. SPEC: a JID
-/// that an owner subscribes does not receive the last item.
+/// approval is needed any more (§12.2). Returns none if `config`, the configuration after the changes, does not send
+/// the last item to new subscribers. The subscriber may be unavailable by now, so the item is sent only in the states
+/// of availability that the options of the subscription select. SPEC: a JID that an owner subscribes does not receive
+/// the last item.
 pub(super) fn last_items(
     node: &Node,
     config: &NodeConfig,
@@ -233,8 +236,9 @@ pub(super) fn last_items(
     sent.collect()
 }
 
-/// Returns the last item for a new subscription of a JID (§6.1.7), as of a version, with a nonce. Availability is not
-/// checked: an entity that subscribes or sends presence is available.
+/// Returns the entry that sends the last item to a new subscription of a JID (§6.1.7). `at` is the version as of which
+/// the audience is resolved, and a nonce. Availability is not checked: an entity that subscribes or sends presence is
+/// available.
 pub(super) fn last_item(
     node: &Node,
     config: &NodeConfig,

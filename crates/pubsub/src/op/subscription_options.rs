@@ -100,7 +100,8 @@ pub fn set_options(
     Ok(Decision::without_entries((), changes))
 }
 
-/// Returns the named JID, subscribed or pending, with its subscriptions, if the actor may configure them.
+/// Returns the JID of a request, as the node knows it, with its subscriptions, subscribed or pending, if the actor may
+/// configure them.
 fn configurable(
     node: &Node,
     of: &GetOptions,
@@ -148,7 +149,7 @@ pub fn offers_body(config: &NodeConfig) -> bool {
     config.r#type.is_empty() || config.r#type == ATOM
 }
 
-/// Checks that the node offers the options that are set.
+/// Checks that the node offers the options that a request sets.
 pub(super) fn check_offered(node: &Node, settings: &[SubscriptionOption]) -> Result<(), Error> {
     let is_offered = |setting: &SubscriptionOption| {
         *setting != SubscriptionOption::IncludeBody(true) || offers_body(&node.config)

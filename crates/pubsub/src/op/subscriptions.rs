@@ -37,7 +37,7 @@ pub struct SetSubscriptions {
     /// JIDs with optional SubIDs, and the new states of their subscriptions. Entries that contradict an earlier one are
     /// not applied.
     pub entries: Vec<(Jid, Option<SubId>, RequestedState)>,
-    /// Entries that cannot be applied. They do not prevent the others.
+    /// Entries that cannot be applied. The request is carried out without them.
     pub invalid: Vec<InvalidEntry>,
 }
 
@@ -56,13 +56,13 @@ pub struct SetSubscriptionsReply {
     pub reason: String,
     /// `true` if entries failed because the node has the maximum number of subscriptions.
     pub is_full: bool,
-    /// JIDs of entries that end a subscription that does not exist, each with another JID of the same entity that
-    /// remains subscribed.
+    /// Entries that should end a subscription that does not exist, although the entity has another: the JID of the
+    /// entry, and another JID of the entity that is still subscribed or pending.
     pub still_subscribed: Vec<(Jid, Jid)>,
 }
 
 impl SetSubscriptionsReply {
-    /// Describes the entries that ended no subscription although their entity has one.
+    /// Returns a text for each entry that ended no subscription although its entity has another one.
     pub fn not_ended(&self) -> Vec<String> {
         let describe =
             |(jid, other): &(Jid, Jid)| format!("{jid} has no subscription, but {other} has one");
@@ -70,12 +70,12 @@ impl SetSubscriptionsReply {
     }
 }
 
-/// Returns a page of the subscriptions to an owner (§8.8.1), as far as entries fit, without pending ones. The order is
-/// that of bare JIDs and resources, so that pages stay valid when options change. An edge is a
-/// [UID](Subscription::uid).
+/// Returns a page of the subscriptions at a node, without pending ones, for an owner (§8.8.1). The page has as many
+/// entries as `fits` accepts. Entries are ordered by bare JID and resource, so that pages stay valid when options
+/// change. The edge of a page is a [UID](Subscription::uid).
 ///
-/// A page takes time for its own entries and at most 10 000 others, which are counted: so the index of a page after or
-/// before an edge is known only at nodes with at most this number of subscriptions.
+/// To find the index of a page, at most 10 000 other entries are counted. So the index of a page after or before an
+/// edge is known only at nodes with at most 10 000 subscriptions.
 ///
 /// # Errors
 /// [`Error::NodeNotFound`], [`Error::Forbidden`]; [`Error::ItemNotFound`] if the list does not contain the edge;
@@ -159,8 +159,9 @@ pub fn of_jid(node: &Node, jid: &Jid) -> Vec<Subscription> {
     }
 }
 
-/// Resolves the JID of an entry at the node: an approval applies to the pending JID. An entry that ends all
-/// subscriptions of a JID ends those in every spelling of its domain.
+/// Returns copies of an entry, one for each JID that the JID of the entry denotes at the node. An entry that approves a
+/// subscription applies to a pending JID, if there is one. An entry that ends all subscriptions of a JID ends those in
+/// every spelling of its domain.
 fn known(
     node: &Node,
     (jid, subid, wanted): &(Jid, Option<SubId>, RequestedState),
@@ -199,8 +200,8 @@ fn states_after(changes: &Changes) -> BTreeMap<String, SubscriptionState> {
     changes.iter().filter_map(state).collect()
 }
 
-/// Decides a request to set subscriptions (§8.8.2), given the newest item. It also approves and refuses pending
-/// subscriptions. Affected entities are notified (§8.8.4).
+/// Decides a request to set subscriptions (§8.8.2), given the newest item. The request may also approve and refuse
+/// pending subscriptions. Affected entities are notified (§8.8.4).
 ///
 /// # Errors
 /// [`Error::NodeNotFound`], [`Error::Forbidden`].

@@ -17,7 +17,7 @@ use crate::{
 
 use super::{presence_change::loses_own_items, reevaluate_all, require_node, retract::retractions};
 
-/// Maximum number of items that expire in one decision; the next ones follow at once.
+/// Maximum number of items that expire in one decision; a decision for further expired items is due at once.
 pub const MAX_EXPIRED: usize = 100;
 /// Maximum number of lease notices in one decision.
 const MAX_LEASE_NOTICES: usize = 1000;
@@ -26,7 +26,8 @@ pub const MAX_DIGESTED: usize = 100;
 /// Bytes of digests ([`LogEntry::size`]) after which one decision builds no more.
 const MAX_DIGESTS_BYTES: usize = 1024 * 1024;
 
-/// Returns the time of the next timer-driven changes that these changes cause; `None` if they cause none.
+/// Returns the time of the next timer-driven changes that a decision with these changes causes; `None` if it causes
+/// none.
 #[must_use]
 pub fn next_deadline(node: &Node, changes: &Changes) -> Option<Timestamp> {
     let by_change = changes.iter().filter_map(|change| match change {
@@ -71,17 +72,17 @@ pub fn makes_digests(node: &Node) -> bool {
 /// Share of the due work at a node that one decision processes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Extent {
-    /// All work. The limits for item expiry, lease notices and digests are halved this many times, but are at least 1.
+    /// All work. The limits for item expiry, lease notices and digests are halved `halvings` times, but are at least 1.
     Everything {
         /// Number of halvings.
         halvings: u32,
     },
-    /// Only ends of subscriptions, which need no room in the backlog.
+    /// Only the ends of subscriptions, which need no room in the backlog.
     Ends,
 }
 
 impl Extent {
-    /// Returns the halved limit, at least 1; 0 if only subscriptions end.
+    /// Returns the limit halved `halvings` times, at least 1; 0 for [`Ends`](Self::Ends).
     fn within(self, limit: usize) -> usize {
         match self {
             Self::Everything { halvings } => limit.checked_shr(halvings).unwrap_or(0).max(1),
@@ -89,7 +90,7 @@ impl Extent {
         }
     }
 
-    /// Returns the next larger extent.
+    /// Returns the next larger extent; the same extent if there is no larger one.
     #[must_use]
     pub fn doubled(self) -> Self {
         match self {
@@ -100,7 +101,7 @@ impl Extent {
         }
     }
 
-    /// Returns the next smaller extent; itself at the minimum.
+    /// Returns the next smaller extent; the same extent if there is no smaller one.
     #[must_use]
     pub fn halved(self) -> Self {
         match self {
@@ -115,7 +116,7 @@ impl Extent {
 /// Result of timer-driven changes.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct TimerOutcome {
-    /// Time of the next changes.
+    /// Time of the next timer-driven changes; `None` if there are none.
     pub next: Option<Timestamp>,
     /// Creator of the node.
     pub creator: Option<BareJid>,
@@ -125,9 +126,9 @@ pub struct TimerOutcome {
     pub publishers: BTreeSet<BareJid>,
 }
 
-/// Decides the timer-driven changes, given the oldest items, at most one more than [`MAX_EXPIRED`], and the newest.
-/// `has_interested` tells whether resources are interested in the node by their capabilities, or notifications for such
-/// resources are pending. The reply has the time of the next changes and the entities to watch.
+/// Decides the timer-driven changes. `oldest` has the oldest items, at most one more than [`MAX_EXPIRED`]; `newest` has
+/// the newest items. `has_interested` is `true` if resources are interested in the node by their capabilities, or if
+/// notifications for such resources are pending. The reply has the time of the next changes and the entities to watch.
 ///
 /// # Errors
 /// [`Error::NodeNotFound`], [`Error::TooManyNotifications`].
@@ -179,7 +180,7 @@ pub fn run_timers(
     Ok(Decision { reply, changes, notifications })
 }
 
-/// Returns the publishers whose items are removed from a node when they become unavailable, given its newest items.
+/// Returns the publishers whose items a node removes when they become unavailable, given the newest items of the node.
 fn publishers(node: &Node, newest: &[Item]) -> BTreeSet<BareJid> {
     let last = newest.last().filter(|_| node.config.purge_offline);
     let all = newest.iter().map(|item| &item.publisher);
@@ -207,12 +208,12 @@ struct TimerRun<'a> {
     extent: Extent,
     /// Lease notices with their recipients.
     lease_notices: Vec<(Event, Recipients)>,
-    /// Times of further work.
+    /// Times at which further timer-driven changes are due.
     next: Vec<Timestamp>,
 }
 
 impl TimerRun<'_> {
-    /// Returns the expired items.
+    /// Returns the expired items, and adds the time at which the next item expires to `next`.
     fn expired(&mut self, oldest: &[Item]) -> Vec<ItemId> {
         let max = self.extent.within(MAX_EXPIRED);
         let age = self.node.config.item_expire.millis().filter(|_| max > 0);
@@ -258,7 +259,8 @@ impl TimerRun<'_> {
         remaining
     }
 
-    /// Builds due digests up to `MAX_DIGESTS_BYTES`, unless `is_postponed` is set; the rest is rescheduled.
+    /// Builds due digests until they have `MAX_DIGESTS_BYTES`; none if `is_postponed` is `true`. The times of the other
+    /// digests are added to `next`.
     fn digests(
         &mut self,
         newest: &[Item],
@@ -291,7 +293,8 @@ impl TimerRun<'_> {
         digests
     }
 
-    /// Builds the digest of the items that were published since the last one, if it is due: a message for each item.
+    /// Builds the digest of a subscription, if it is due: a log entry for each item that was published since the last
+    /// digest. Each entry is a message of its own.
     fn digest(
         &mut self,
         jid: &Jid,
