@@ -135,7 +135,8 @@ fn a_deletion_remembers_the_owners() {
     assert_eq!(former, expected);
 }
 
-/// Returns whether an entity may create a deleted node by publishing, and by a create request.
+/// Returns two flags: `true` if an entity may create a deleted node by publishing, and `true` if it may by a create
+/// request.
 fn gets(who: &str, former: &FormerNode, now: u64, has_own_creators: bool) -> (bool, bool) {
     by(who, |cx| {
         let policy = Policy { has_own_creators, ..Policy::default() };
