@@ -17,7 +17,7 @@ use super::{Error, NamePattern, Service};
 
 /// Number of nodes that are read at once for a list.
 const PAGE: usize = 256;
-/// Number of names of an owner's nodes that are matched before other tasks run.
+/// Number of an owner's nodes whose names are compared with the pattern before other tasks run.
 const MATCHED: usize = 64;
 
 /// Request for a list of nodes that the actor manages.
@@ -43,8 +43,9 @@ pub struct Memberships {
 }
 
 impl Service {
-    /// Lists nodes that an actor manages, in the order of their creation or, for an owner, of their names. Also returns
-    /// `true` if more nodes follow.
+    /// Lists nodes that an actor manages and whose names match the pattern: for an administrator, all nodes in the
+    /// order of their creation; for an owner, its own nodes in the order of their names. Also returns `true` if more
+    /// nodes follow.
     ///
     /// # Errors
     /// [`ItemNotFound`](gjallar_pubsub::Error::ItemNotFound) if the node after which the list begins does not exist; an
@@ -63,7 +64,8 @@ impl Service {
         Ok((nodes, has_more))
     }
 
-    /// Lists all matching nodes, up to one more than requested.
+    /// Lists the nodes of the service that match the pattern. Returns at most one node more than requested, which shows
+    /// that more nodes follow.
     async fn all_nodes(&self, request: &ManagedNodes) -> Result<Vec<NodeSummary>, Error> {
         let mut unread: PageRequest<NodeNumber> = PageRequest::first(PAGE);
         if let Some(after) = &request.after {
@@ -118,12 +120,12 @@ impl Service {
         Ok(nodes)
     }
 
-    /// Returns the cached nodes, each with the sequence of its newest event.
+    /// Returns the cached nodes, each with its epoch and the sequence of its newest event.
     pub async fn node_sequences(&self) -> Vec<(NodeId, Epoch, Sequence)> {
         self.state.nodes.node_sequences().await
     }
 
-    /// Returns `true` if an actor is an owner of a node.
+    /// Returns `true` if an actor is an owner of any node.
     ///
     /// # Errors
     /// If the store fails.
@@ -142,7 +144,8 @@ impl Service {
         self.resolve_redirect(id, found).await
     }
 
-    /// Returns the affiliations and subscriptions of an entity, in every spelling of its domain, to administrators.
+    /// Returns the affiliations and subscriptions of an entity, in every spelling of its domain. For administrators
+    /// only.
     ///
     /// # Errors
     /// [`Forbidden`](gjallar_pubsub::Error::Forbidden) for other actors; an error of the store.

@@ -8,7 +8,7 @@ use std::{
 
 use jid::{AccountKey, BareJid};
 
-/// Maximum number of aliases. Subscriptions of further aliases count separately.
+/// Maximum number of aliases. Subscriptions of further aliases do not count for the limits of their accounts.
 const MAX_ALIASES: usize = 20_000;
 
 /// Subscribed aliases of each account. Aliases without subscriptions are removed when the subscriptions of the account
@@ -43,12 +43,13 @@ impl Aliases {
         *number += 1;
     }
 
-    /// Returns the aliases of an account.
+    /// Returns the aliases of an account, each with the number of times that it was added.
     pub(super) fn of(&self, account: &AccountKey) -> HashMap<BareJid, u64> {
         self.table().by_account.get(account).cloned().unwrap_or_default()
     }
 
-    /// Removes an alias without subscriptions, unless it was added again after `number` was read.
+    /// Removes an alias without subscriptions, unless it was added again since [`of`](Self::of) returned `number` for
+    /// it.
     pub(super) fn remove(&self, account: &AccountKey, address: &BareJid, number: Option<&u64>) {
         let mut table = self.table();
         let AliasTable { by_account, len } = &mut *table;

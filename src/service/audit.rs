@@ -12,7 +12,7 @@ use gjallar_pubsub::{
 /// Callback for audit records of committed changes. It must not block.
 pub type Auditor = dyn Fn(&AuditRecord) + Send + Sync;
 
-/// Changes of an owner or an administrator at a node with one request.
+/// Changes that one request of an owner or an administrator made at a node.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AuditRecord {
     /// JID of the owner or administrator.
@@ -23,7 +23,7 @@ pub struct AuditRecord {
     pub entries: Vec<AuditChange>,
 }
 
-/// One change of an audit record.
+/// One change at a node, as an entry of an audit record.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum AuditChange {
     /// An announcement was sent to subscribers.
@@ -77,8 +77,8 @@ pub enum AuditChange {
     },
 }
 
-/// Returns the audit record of changes, given the node before them. `None` if the actor is neither an owner nor an
-/// administrator, or if the changes concern only its own data.
+/// Returns the audit record of changes, given the node before the changes. `None` if the actor is neither an owner nor
+/// an administrator, or if it only changed its own subscriptions or, as an owner, published items.
 pub(super) fn audit_record(
     actor: &Actor,
     node: Option<&Node>,

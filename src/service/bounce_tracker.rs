@@ -10,22 +10,22 @@ use tokio::sync::Notify;
 
 use gjallar_pubsub::{Epoch, Limits, Timestamp};
 
-/// Maximum number of subscriptions with counted bounces; at the limit, those of the older half of the time span are
-/// evicted.
+/// Maximum number of subscriptions with counted bounces. At the limit, the time between the oldest and the newest of
+/// their last bounces is halved, and subscriptions whose last bounce is in the older half are evicted.
 const MAX_COUNTED: usize = 10_000;
-/// Weight of a bounce that says that the recipient does not exist.
+/// Weight of a bounce that says that the recipient does not exist; other bounces have the weight 1.
 const GONE: u32 = 5;
 
 /// Reason for which a notification bounced.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Bounce {
-    /// The recipient does not exist, or not any more.
+    /// The recipient does not exist, or no longer exists.
     Gone,
     /// The notification could not be delivered.
     Undelivered,
 }
 
-/// Counts of bounces for each JID and epoch of a node.
+/// Counts of bounces by subscription: by JID and epoch of the node.
 #[derive(Debug, Default)]
 pub(super) struct BounceTracker {
     table: Mutex<BounceTable>,
@@ -46,7 +46,8 @@ struct BounceCount {
 }
 
 impl BounceTracker {
-    /// Records a bounced notification. At `limits.max_bounces` the subscription is queued to end.
+    /// Records a bounced notification, at most one of a subscription in `limits.bounce_interval_seconds`. When the sum
+    /// of the weights reaches `limits.max_bounces`, the subscription is queued to end.
     pub(super) fn record(
         &self,
         jid: &Jid,
@@ -80,7 +81,7 @@ impl BounceTracker {
         }
     }
 
-    /// Waits for a subscription that has to end.
+    /// Waits for a subscription that has to end, and takes it from the queue.
     pub(super) async fn ending(&self) -> (Jid, Epoch) {
         loop {
             if let Some(subscription) = self.table().ending.pop_front() {

@@ -10,8 +10,8 @@ use gjallar_pubsub::{
 use super::{Error, Service};
 
 impl Service {
-    /// Retracts the items of a node that are older than `age`, and notifies subscribers as the node is configured.
-    /// Returns the number of items.
+    /// Retracts the items of a node that are older than `age`, and notifies subscribers if the node is configured so
+    /// (`pubsub#notify_retract`). Returns the number of retracted items.
     ///
     /// # Errors
     /// As [`Service::retract`].
@@ -29,7 +29,8 @@ impl Service {
         self.retract_all(actor, node, &filter).await
     }
 
-    /// Retracts all items that match a filter, in batches of at most `limits.max_batch`. Returns the number of items.
+    /// Retracts all items that match a filter, in batches of at most `limits.max_batch`. Returns the number of
+    /// retracted items.
     pub(super) async fn retract_all(
         &self,
         actor: &Actor,
@@ -63,7 +64,7 @@ impl Service {
         ItemQuery { page, order: ItemOrder::default(), filter: filter.clone() }
     }
 
-    /// Lists a page of items. No item needs to exist at the position of the edge.
+    /// Lists a page of items; none if the node does not exist. The edge of the page may be a position without an item.
     pub(super) async fn list_items(
         &self,
         node: &NodeId,

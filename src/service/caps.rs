@@ -1,4 +1,4 @@
-//! Nodes in which available resources are interested, as declared in their capabilities (§9.2).
+//! Nodes in which available resources are interested, as the capabilities of the resources declare (§9.2).
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap, VecDeque},
@@ -18,11 +18,13 @@ use super::{
     PolicyTable, Service, domain_quota::DomainQuota, workers::presence_retries::PresenceTask,
 };
 
-/// Maximum numbers of resources with known interests: in total, and per entity. Further ones are ignored.
+/// Maximum number of resources with known interests. The capabilities of further resources are ignored.
 const MAX_RESOURCES: usize = 100_000;
+/// Maximum number of resources of one entity with known interests.
 const MAX_OF_ONE: usize = 8;
-/// Maximum number of nodes in which a resource can be interested, and maximum bytes of their names.
+/// Maximum number of nodes in which a resource can be interested.
 pub const MAX_INTERESTS: usize = 32;
+/// Maximum total bytes of the names of the nodes in which a resource can be interested.
 const MAX_NAMES_BYTES: usize = 2048;
 /// Maximum number of resources that are evaluated before other requests run.
 pub(super) const PAGE: usize = 500;
@@ -51,7 +53,7 @@ struct CapsResource {
     capabilities: String,
     /// Id of the capability query that is not answered yet.
     asked: Option<String>,
-    /// `true` if the last capability query failed; the next presence repeats it.
+    /// `true` if the last capability query failed. It is repeated at the next presence of the resource.
     has_failed: bool,
     nodes: Vec<NodeId>,
 }
@@ -65,7 +67,8 @@ impl CapsResource {
 /// Interests in a node.
 #[derive(Debug, Default)]
 struct NodeInterests {
-    /// Interested resources, and whether a roster gives them access.
+    /// Interested resources, each with `true` if a roster gave it access at the last check; `None` before the first
+    /// check.
     resources: BTreeMap<Jid, Option<bool>>,
     /// Resources with an implicit subscription; computed when first needed.
     implicit: Option<Implicit>,
@@ -79,13 +82,14 @@ struct Implicit {
     subscribers: ImplicitSubscribers,
     /// Recipient lists of the resources, until one of them changes.
     lists: Option<Vec<Recipients>>,
-    /// Resources to evaluate.
+    /// Resources that have to be evaluated again.
     stale: BTreeSet<Jid>,
-    /// Bound from which on all interested resources have to be evaluated too; `None` if there are no more.
+    /// Bound from which on no interested resource was evaluated yet; `None` if all were evaluated at least once.
     rest: Option<Bound<Jid>>,
 }
 
-/// Access rules of a node and administrators: the inputs of implicit subscriptions besides interests and subscriptions.
+/// Identities of the access rules of a node and of the policies with the administrators. If one of them has changed,
+/// all implicit subscriptions to the node are evaluated again.
 #[derive(Clone, Debug)]
 pub(super) struct Basis {
     pub(super) access: Weak<()>,
@@ -109,7 +113,7 @@ impl Implicit {
         }
     }
 
-    /// Records the evaluation of a resource.
+    /// Records that a resource was evaluated; `is_implicit` is `true` if the resource has an implicit subscription.
     fn set(&mut self, jid: &Jid, is_implicit: bool) {
         self.stale.remove(jid);
         if self.subscribers.set(jid, is_implicit) {
@@ -171,7 +175,7 @@ impl CapsInterests {
         table.resources.get(jid.as_str()).is_some_and(|of| of.asked.as_deref() == Some(question))
     }
 
-    /// Records that a query failed; the next presence of the resource repeats it.
+    /// Records that the capability query to a resource failed. It is repeated at the next presence of the resource.
     pub fn failed(&self, jid: &Jid) {
         if let Some(resource) = self.table().resources.get_mut(jid.as_str()) {
             (resource.asked, resource.has_failed) = (None, true);
@@ -189,7 +193,7 @@ impl CapsInterests {
         }
     }
 
-    /// Marks all resources for a new capability query on a new connection, and returns them.
+    /// Queues a new capability query to each known resource at the start of a connection. Returns the resources.
     #[must_use]
     pub fn mark_stale(&self) -> Vec<Jid> {
         let mut table = self.table();
@@ -261,7 +265,7 @@ impl CapsInterests {
         self.table().nodes.contains_key(node)
     }
 
-    /// Returns the evaluated resources with an implicit subscription to a node.
+    /// Returns recipient lists of the evaluated resources that have an implicit subscription to a node.
     pub(super) fn implicit_at(&self, node: &NodeId) -> Vec<Recipients> {
         let mut table = self.table();
         let interests = table.nodes.get_mut(node);
@@ -273,8 +277,8 @@ impl CapsInterests {
         lists.get_or_insert_with(|| subscribers.lists()).clone()
     }
 
-    /// Returns the next resources at a node whose implicit subscription has to be evaluated on this basis: at most
-    /// [`PAGE`]; none if all are evaluated.
+    /// Returns the next resources interested in a node whose implicit subscription has to be evaluated on this basis:
+    /// at most [`PAGE`]; none if all are evaluated.
     pub(super) fn stale_at(&self, node: &NodeId, basis: &Basis) -> Vec<InterestedResource> {
         let mut table = self.table();
         let Some(NodeInterests { resources, implicit }) = table.nodes.get_mut(node) else {
@@ -294,7 +298,8 @@ impl CapsInterests {
         stale.filter_map(|jid| Some(resource(resources.get_key_value(jid)?))).collect()
     }
 
-    /// Records which resources have an implicit subscription to a node, unless their interest has changed since.
+    /// Records evaluated resources, each with `true` if it has an implicit subscription to a node. Ignores a resource
+    /// whose interest, or access by a roster, has changed since the evaluation.
     pub(super) fn set_implicit(&self, node: &NodeId, evaluated: &[(InterestedResource, bool)]) {
         let mut table = self.table();
         let Some(NodeInterests { resources, implicit: Some(implicit) }) = table.nodes.get_mut(node)
@@ -330,7 +335,7 @@ impl CapsInterests {
         }
     }
 
-    /// Returns the JIDs that are a resource interested in a node, or the bare JID of such a resource.
+    /// Returns those of `jids` that are a resource interested in a node, or the bare JID of such a resource.
     pub(super) fn known_among<'a>(&self, node: &NodeId, jids: &[&'a Jid]) -> Vec<&'a Jid> {
         let table = self.table();
         let Some(interests) = table.nodes.get(node) else { return Vec::new() };
@@ -358,7 +363,8 @@ impl CapsInterests {
         Some(InterestedResource { jid: jid.clone(), is_admitted })
     }
 
-    /// Records whether rosters give resources access to a node. The caller holds the guard of the node.
+    /// Records the access to a node that rosters give to resources (`is_admitted`). The caller holds the guard of the
+    /// node.
     pub(super) fn set_admitted(&self, node: &NodeId, resources: &[InterestedResource]) {
         let mut table = self.table();
         let Some(interests) = table.nodes.get_mut(node) else { return };
@@ -385,7 +391,7 @@ impl InterestTable {
         }
     }
 
-    /// Adds a resource to the interests in these nodes.
+    /// Adds a resource to those interested in each of these nodes.
     fn declare(&mut self, jid: &Jid, nodes: &[NodeId]) {
         for node in nodes {
             let interests = self.nodes.entry(node.clone()).or_default();
@@ -396,7 +402,7 @@ impl InterestTable {
         }
     }
 
-    /// Removes a resource from the interests in these nodes.
+    /// Removes a resource from those interested in each of these nodes.
     fn withdraw(&mut self, jid: &Jid, nodes: &[NodeId]) {
         for node in nodes {
             if let Some(interests) = self.nodes.get_mut(node) {
@@ -416,7 +422,7 @@ fn resource((jid, is_admitted): (&Jid, &Option<bool>)) -> InterestedResource {
     InterestedResource { jid: jid.clone(), is_admitted: *is_admitted }
 }
 
-/// Returns the range of the names of all resources of an entity; `0` follows `/`.
+/// Returns the range of the full JIDs of an entity as strings, from `BARE/` to `BARE0`: the character after `/` is `0`.
 fn of_entity(jid: &Jid) -> Range<String> {
     let bare = jid.to_bare();
     format!("{bare}/")..format!("{bare}0")
@@ -439,9 +445,10 @@ impl Service {
         &self.state.interests
     }
 
-    /// Handles the answer of a resource to a capability query: its interest in these nodes, at most [`MAX_INTERESTS`]
-    /// with 2 KiB of names. The resource receives the last items of new nodes, or of all nodes if it may have missed
-    /// events since it was available before.
+    /// Handles the answer of a resource to a capability query: the resource is interested in these nodes. Nodes after
+    /// the first [`MAX_INTERESTS`], or after 2 KiB of names, are ignored. The resource receives the last items of the
+    /// nodes in which it was not interested before, or of all nodes if it may have missed events since an earlier
+    /// connection.
     pub async fn set_interests(&self, jid: &Jid, mut nodes: Vec<NodeId>) {
         nodes.truncate(MAX_INTERESTS);
         let mut bytes = 0;

@@ -6,8 +6,8 @@ use jid::with_u_labels;
 
 /// Number of entries of a bounded table, in total and per domain.
 ///
-/// The quota of a domain is the room that is still free. So one domain can take half of the table, a second one half of
-/// the rest, and so on; no foreign domain can exclude all others.
+/// A domain can acquire an entry while it has fewer entries than are free in the table. So one domain can take half of
+/// the table, a second one half of the rest, and so on; no foreign domain can exclude all others.
 #[derive(Debug)]
 pub(super) struct DomainQuota {
     max: usize,
@@ -35,7 +35,7 @@ impl DomainQuota {
         *self.of.entry(with_u_labels(domain).into_owned()).or_default() += 1;
     }
 
-    /// Releases an entry.
+    /// Releases an entry of a JID of a domain.
     pub(super) fn release(&mut self, domain: &str) {
         self.taken = self.taken.saturating_sub(1);
         let domain = with_u_labels(domain);

@@ -1,5 +1,5 @@
-//! Affiliations and subscriptions of an entity in the store, in every spelling of its domain; for limits also those of
-//! its account.
+//! Affiliations and subscriptions of an entity in the store, in every spelling of its domain. For limits, the
+//! subscriptions of its account are counted.
 
 use std::collections::BTreeSet;
 
@@ -11,7 +11,8 @@ use gjallar_pubsub::{Affiliation, NodeId, Subscription};
 use super::Service;
 
 impl Service {
-    /// Returns the nodes at which an entity has an affiliation; those of exactly this address first.
+    /// Returns the affiliations of an entity, each with its node. Affiliations of exactly this address precede those of
+    /// other spellings.
     pub(super) async fn affiliations_of(
         &self,
         entity: &BareJid,
@@ -35,7 +36,7 @@ impl Service {
         Ok(all)
     }
 
-    /// Returns the number of subscriptions of the account of an entity, counted up to a maximum.
+    /// Returns the number of subscriptions of the account of an entity; counting ends at `up_to`.
     pub(super) async fn count_subscriptions_of(
         &self,
         entity: &BareJid,

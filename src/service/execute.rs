@@ -1,5 +1,5 @@
-//! The only path of change: decide under the node guard, commit, reply, notify. Replies and notifications follow the
-//! sync to disk.
+//! The only path by which nodes change: decide under the node guard, commit, reply, notify. Replies and notifications
+//! follow the sync to disk.
 //!
 //! The node guard is released when the decision has its position in the commit order. The next decision is based on
 //! that commit, although it may not be on disk yet; so commits of one node share a sync. If a commit fails, all later
@@ -40,7 +40,7 @@ struct PreparedCommit<R> {
     reply: R,
     changes: Arc<Changes>,
     entries: Vec<ReservedEntry>,
-    /// Resources whose implicit subscription the decision changes.
+    /// Resources that gain or lose access by a roster.
     readmitted: Vec<InterestedResource>,
     /// Resources that lose pending notifications of implicit subscriptions.
     revoked: BTreeSet<Jid>,
@@ -48,7 +48,7 @@ struct PreparedCommit<R> {
     permit: OwnedSemaphorePermit,
 }
 
-/// Outcome of a request that changes nothing, with the node guard on which it is based.
+/// Outcome of a request that changes nothing, with the node guard under which it was decided.
 struct ImmediateReply<R> {
     outcome: Outcome<R>,
     guard: Option<NodeGuard>,
@@ -75,7 +75,7 @@ struct ResolvedEntry {
 }
 
 impl ResolvedEntry {
-    /// Reserves room in the log window. Returns the key of the exceeded limit if there is not enough.
+    /// Reserves room in the log window. The error is the configuration key of the limit that would be exceeded.
     fn reserve(&self, log_window: &Arc<LogWindow>) -> Result<ReservedEntry, &'static str> {
         let (notification, recipients) = (Arc::clone(&self.notification), self.recipients.clone());
         let reservation = log_window.reserve(&self.creator, &notification, &recipients)?;
@@ -108,7 +108,8 @@ impl Service {
         }
     }
 
-    /// Locks a node. After a failure of the store, also restores the pending log entries of the node from the store.
+    /// Locks a node. If a commit of the node has failed, also reads the node again and restores its pending log entries
+    /// from the store.
     pub(super) async fn lock_node(&self, id: &NodeId) -> Result<NodeGuard, Error> {
         let ServiceState { nodes, log_window, .. } = &*self.state;
         if nodes.is_quarantined(id) {
@@ -125,7 +126,9 @@ impl Service {
         Ok(guard)
     }
 
-    /// Replaces the state of a node after a failure of the store, when it was reread and its log entries were restored.
+    /// Adapts the state of the service to a node that was read again after a failed commit: revokes notifications of
+    /// recipients that are not subscribed, corrects the number of nodes, and starts a new commit chain. The pending log
+    /// entries of the node have to be restored before. `before` is the creator before the failed commit.
     pub(super) fn accept_reread(
         &self,
         id: &NodeId,
@@ -140,7 +143,8 @@ impl Service {
         guard.reset_chain();
     }
 
-    /// Replaces the error for a missing node by `Gone` with the redirect URI, if its owner deleted it with a redirect.
+    /// Replaces the error for a missing node by `Gone` with the redirect URI, if an owner deleted the node with a
+    /// redirect.
     pub(super) async fn resolve_redirect<T>(
         &self,
         id: &NodeId,
@@ -204,7 +208,8 @@ impl Service {
         handle
     }
 
-    /// Makes the decision; returns an immediate reply if nothing changes.
+    /// Makes the decision of an operation, and reserves room for its log entries. The error is the immediate reply of
+    /// an operation that changes nothing.
     async fn prepare<R>(
         &self,
         actor: &Actor,
@@ -278,7 +283,7 @@ impl Service {
         }
     }
 
-    /// Appends log entries that belong to no commit and are lost at a restart, as far as there is room.
+    /// Appends log entries that belong to no commit and are lost at a restart. Entries without room are dropped.
     pub(super) fn enqueue_ephemeral(&self, guard: &mut NodeGuard, notifications: Vec<LogEntry>) {
         for notification in notifications {
             let Some(resolved) = self.resolve(guard, None, notification) else { continue };
@@ -289,8 +294,8 @@ impl Service {
         }
     }
 
-    /// Reserves room for the log entries of a decision. A decision that revokes access does not fail for lack of room:
-    /// its notices to single entities are dropped instead.
+    /// Reserves room for the log entries of a decision. A decision that revokes access does not fail because its
+    /// notices to single entities have no room: these notices are dropped.
     fn reserve_all(
         &self,
         guard: &mut NodeGuard,

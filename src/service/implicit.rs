@@ -1,6 +1,6 @@
 //! Implicit subscriptions (`+notify`, §12.2): updates after changes of nodes, interests and rosters. An operation
-//! evaluates only the resources that it concerns. If these may be all resources interested in a node, other requests
-//! run between pages of them.
+//! evaluates only the resources that it concerns. If it may concern all resources interested in a node, they are
+//! evaluated in pages, and other requests run between the pages.
 
 use std::{
     collections::{BTreeSet, HashSet},
@@ -91,7 +91,8 @@ impl Service {
         reevaluation.effects(notifications, last, cx)
     }
 
-    /// Returns the resources with an implicit subscription to a node, with rosters only as far as they were applied.
+    /// Returns recipient lists of the resources with an implicit subscription to a node. Their access by a roster is as
+    /// of the last time that a roster was applied.
     async fn implicit(
         &self,
         guard: &NodeGuard,
@@ -127,7 +128,7 @@ impl Service {
         self.state.interests.page_at(id, last)
     }
 
-    /// Returns the resources with pending notifications of an implicit subscription to a node, each once.
+    /// Returns the resources that have pending notifications of an implicit subscription to a node, each resource once.
     async fn pending_interested(&self, node: Epoch) -> Vec<Jid> {
         let mut pending = HashSet::new();
         for list in self.state.log_window.caps_recipients(node) {
@@ -168,8 +169,8 @@ impl Service {
         Ok(())
     }
 
-    /// Applies the roster of a node's owner to implicit subscriptions, if it is known (§12.2): resources that gain
-    /// access receive the last item; resources that lose access receive no pending notification.
+    /// Applies the roster of a node's owner, if the roster is cached, to implicit subscriptions (§12.2): resources that
+    /// gain access receive the last item; resources that lose access receive no pending notification.
     pub(super) async fn apply_rosters(&self, id: &NodeId) -> Result<(), Error> {
         let ServiceState { interests, log_window, .. } = &*self.state;
         let (mut guard, contacts) = self.lock_committed_for(id, &PrefetchRequest::Time).await?;

@@ -8,7 +8,8 @@ use gjallar_pubsub::{
 
 use super::{Error, Service};
 
-/// Maximum number of items of a node that can be listed in the order of their creation: all have to be sorted.
+/// Maximum number of items of a node that can be listed in the order of their creation: all items of the node have to
+/// be sorted.
 const MAX_SORTED: usize = 10_000;
 
 /// Page of an archive.
@@ -32,8 +33,8 @@ impl Service {
     ///
     /// # Errors
     /// As [`mam::query`]; [`ItemNotFound`](gjallar_pubsub::Error::ItemNotFound) if an item named in the request does
-    /// not exist; [`NotImplemented`](gjallar_pubsub::Error::NotImplemented) if the node has more items than can be
-    /// sorted.
+    /// not exist; [`NotImplemented`](gjallar_pubsub::Error::NotImplemented) if the items are requested in the order of
+    /// their creation and the node has more than 10 000 items.
     pub async fn query_archive(
         &self,
         actor: &Actor,

@@ -27,13 +27,13 @@ pub struct Metrics {
     pub(super) withheld: Withheld,
     commits: Histogram,
     syncs: Histogram,
-    /// Notifications acknowledged by the server, as its barriers show.
+    /// Notifications that the server has acknowledged, as the return of a barrier shows.
     pub notifications: Counter,
     /// Notifications returned as errors.
     pub bounces: Counter,
     /// Nodes read from the store because they were not cached.
     pub(super) node_cache_misses: Counter,
-    /// Items evicted at the limits of their node.
+    /// Items evicted past the limits of their node.
     pub evictions: Counter,
     /// Replies truncated for requesters that did not request pages.
     pub(super) truncations: Counter,
@@ -74,7 +74,7 @@ pub(super) struct GaugeValues {
 }
 
 impl Metrics {
-    /// Creates the metrics, with the counter of accounting defects of the backlog.
+    /// Creates the metrics; `backlog_miscounts` is the counter of accounting defects of the log window.
     pub(super) fn new(backlog_miscounts: Counter) -> Self {
         let mut metrics = Self {
             registry: Registry::default(),
@@ -209,7 +209,7 @@ impl Metrics {
         self.requests.get_or_create(&[("operation", operation), ("result", result)]).inc();
     }
 
-    /// Observes the duration of a commit, and that of its sync if the commit is the first one of the sync.
+    /// Observes the duration of a commit and, for the first commit of each sync to disk, the duration of the sync.
     pub(super) fn committed(&self, took: Duration, sync: Option<Duration>) {
         self.commits.observe(took.as_secs_f64());
         sync.into_iter().for_each(|sync| self.syncs.observe(sync.as_secs_f64()));
@@ -232,7 +232,7 @@ impl Metrics {
         self.tasks.set(number(measured.tasks));
     }
 
-    /// Returns all metrics as OpenMetrics text.
+    /// Returns all metrics as OpenMetrics text, with the gauges as last measured.
     fn text(&self) -> String {
         let mut text = String::new();
         // Writing to a string does not fail.
@@ -294,7 +294,7 @@ impl Service {
     }
 }
 
-/// Returns the registered name of a metric; process metrics have standard names without the prefix.
+/// Returns the registered name of a metric; process metrics have standard names without the prefix `gjallar_`.
 fn registered(name: &str) -> String {
     if name.starts_with("process_") { name.to_owned() } else { format!("gjallar_{name}") }
 }
@@ -309,7 +309,7 @@ fn resident_bytes() -> u64 {
     resident_bytes_of(&std::fs::read_to_string("/proc/self/status").unwrap_or_default())
 }
 
-/// Returns the resident memory in bytes from the status of a process, which has KiB whatever the page size.
+/// Returns the resident memory in bytes from the text of `/proc/PID/status`, which has KiB whatever the page size.
 fn resident_bytes_of(status: &str) -> u64 {
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
     let kib = line.and_then(|line| line.split_whitespace().next()?.parse::<u64>().ok());

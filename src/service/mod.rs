@@ -297,7 +297,7 @@ impl Service {
         self.execute(actor, &request.node, PrefetchRequest::Nothing, rule, respond).await
     }
 
-    /// Changes a node's configuration (§8.2). The outcome says whether it changed.
+    /// Changes a node's configuration (§8.2). The reply is `true` if the configuration has changed.
     pub async fn configure<A: Send + 'static>(
         &self,
         actor: &Actor,
@@ -383,7 +383,7 @@ impl Service {
         self.execute(actor, &request.node, PrefetchRequest::Nothing, rule, respond).await
     }
 
-    /// Approves or denies a pending subscription (§8.6). Replies whether there was one.
+    /// Approves or denies a pending subscription (§8.6). The reply is `true` if the subscription was pending.
     pub async fn authorize<A: Send + 'static>(
         &self,
         actor: &Actor,
@@ -408,7 +408,8 @@ impl Service {
         self.execute(actor, node, PrefetchRequest::Nothing, rule, respond).await
     }
 
-    /// Sends an announcement to subscribers of a node with announcements in their options. Replies with their number.
+    /// Sends an announcement to the subscribers of a node, except those whom an owner subscribed or whose options
+    /// disable delivery. The reply is the number of recipients.
     pub async fn announce<A: Send + 'static>(
         &self,
         actor: &Actor,

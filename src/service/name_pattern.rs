@@ -2,20 +2,21 @@
 
 use std::collections::HashMap;
 
-/// Maximum length of a pattern in characters: one bit each, and one for the beginning.
+/// Maximum length of a pattern in characters. The states of the automaton are the bits of a `u128`: one for each
+/// character, and one for the beginning.
 const MAX_CHARS: usize = 127;
 
-/// Pattern in which `*` matches any characters and `?` matches one character; a pattern without them matches a part of
-/// a name. Upper and lower case are equal.
+/// Pattern in which `*` matches any characters and `?` matches one character; a pattern without `*` and `?` matches the
+/// names that contain it. Upper and lower case are equal.
 ///
 /// The match takes one pass over the name, whatever the pattern: the states of the automaton are the bits of a number.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NamePattern {
-    /// States that each letter advances.
+    /// For each letter, the states (as bits) that the letter advances.
     letters: HashMap<char, u128>,
-    /// States that any character advances.
+    /// States that any character advances (`?`).
     any: u128,
-    /// States that any character keeps.
+    /// States that any character keeps (`*`).
     stars: u128,
     /// State at the end of the pattern.
     end: u128,
@@ -32,7 +33,7 @@ impl NamePattern {
     /// Parses a pattern.
     ///
     /// # Errors
-    /// [`BadRequest`](gjallar_pubsub::Error::BadRequest) if it has more than 127 characters.
+    /// [`BadRequest`](gjallar_pubsub::Error::BadRequest) if the pattern has more than 127 characters.
     pub fn parse(pattern: &str) -> Result<Self, gjallar_pubsub::Error> {
         if pattern.chars().count() > MAX_CHARS {
             return Err(gjallar_pubsub::Error::BadRequest("a pattern has at most 127 characters"));

@@ -22,8 +22,9 @@ use super::{event_log::recipient_lists::SharedLists, pending_commits::PendingCom
 
 /// Maximum size of an item that is cached as the newest of its node ([`Item::size`]).
 const MAX_LAST_ITEM_BYTES: usize = 4096;
-/// Maximum numbers of nodes that are examined and evicted to insert one.
+/// Maximum number of nodes that are examined for eviction when a node is inserted.
 const MAX_EXAMINED: usize = 16;
+/// Maximum number of nodes that are evicted when a node is inserted.
 const MAX_EVICTED: usize = 2;
 /// Maximum number of uncertain nodes that are reloaded together.
 const MAX_RELOADED: usize = 64;
@@ -36,10 +37,10 @@ pub(super) struct NodeCache {
     cells: Mutex<Cells>,
     /// Nodes with a corrupt record, quarantined until the process ends.
     quarantined: Mutex<HashSet<NodeId>>,
-    /// Nodes whose last commit failed and that were not reloaded since.
+    /// Nodes whose last commit failed and that have to be reloaded.
     uncertain: Mutex<VecDeque<NodeId>>,
     marked_uncertain: Notify,
-    /// Corrupt records of unknown nodes.
+    /// Corrupt records whose node is unknown.
     corrupt_records: Mutex<HashSet<String>>,
 }
 
@@ -96,7 +97,7 @@ pub(super) enum LastItem {
     Item(Arc<Item>),
 }
 
-/// Creator of a node before a commit with an unknown outcome.
+/// Creator of a node before a commit with an unknown outcome; `None` if there was no node.
 #[derive(Debug)]
 pub(super) struct PreviousCreator(pub(super) Option<BareJid>);
 
@@ -177,8 +178,8 @@ impl NodeCache {
         sequences
     }
 
-    /// Locks a node, and reads it if it is not cached. After a failed commit also returns the previous creator; the
-    /// caller then has to call [`reset_chain`](NodeGuard::reset_chain).
+    /// Locks a node, and reads it if it is not cached. After a failed commit also returns the creator before that
+    /// commit; the caller then has to call [`reset_chain`](NodeGuard::reset_chain).
     pub(super) async fn lock(
         &self,
         id: &NodeId,
@@ -226,8 +227,8 @@ impl NodeCache {
 }
 
 impl Cells {
-    /// Evicts unused nodes before one is inserted. Few are examined; if all of them are in use, the cache exceeds `max`
-    /// for a while, and later calls evict two each.
+    /// Evicts unused nodes before a node is inserted. At most [`MAX_EXAMINED`] nodes are examined; if all of them are
+    /// in use, the cache exceeds `max` for a while. Each later call evicts up to [`MAX_EVICTED`] nodes.
     fn evict(&mut self, max: usize) {
         let mut retained = Vec::with_capacity(MAX_EXAMINED);
         let mut evicted = 0;
@@ -275,7 +276,7 @@ impl NodeGuard {
         }
     }
 
-    /// Returns the newest item, or `Unread`.
+    /// Returns the newest item, or [`LastItem::Unread`] if it has to be read.
     pub(super) fn last(&self) -> LastItem {
         self.cached().map_or(LastItem::None, |cached| cached.last.clone())
     }
@@ -298,8 +299,8 @@ impl NodeGuard {
         Arc::clone(&self.cell.pending_commits)
     }
 
-    /// Waits until all pending commits of the node are durable. Returns `false` if one failed; the guard must not be
-    /// used then.
+    /// Waits until all pending commits of the node are durable. Returns `false` if one of them failed: then the guard
+    /// must not be used.
     pub(super) async fn wait_committed(&self) -> bool {
         self.cell.pending_commits.wait_committed().await
     }

@@ -28,9 +28,9 @@ struct NodeCountTable {
 #[derive(Debug, Default)]
 struct QuotaIndex {
     policies: Arc<PolicyTable>,
-    /// Names of the nodes, by the number of the policy.
+    /// Names of the nodes, by the index of their policy ([`PolicyTable::with_quota`]).
     names: HashMap<usize, HashSet<NodeId>>,
-    /// Nodes deleted since the rebuild began: the scan of the store may return them.
+    /// Nodes deleted since the rebuild began, which the scan of the store may still return.
     deleted: HashSet<NodeId>,
 }
 
@@ -44,7 +44,7 @@ impl NodeCounts {
         Self(Mutex::new(NodeCountTable { total, of, index, next: None }))
     }
 
-    /// Returns the number of nodes with the same policy as this one, if that policy limits it.
+    /// Returns the number of nodes that have the same policy as this node; 0 if the policy does not limit their number.
     pub(super) fn count_for_policy(&self, id: &NodeId) -> u64 {
         let table = self.table();
         let policy = table.index.policies.with_quota(id);
@@ -52,7 +52,8 @@ impl NodeCounts {
         names.map_or(0, |names| names.len() as u64)
     }
 
-    /// Begins a rebuild for these policies. All nodes have to be [added](Self::add_existing) then.
+    /// Begins a rebuild of the index for these policies. The caller then [adds](Self::add_existing) all nodes of the
+    /// store.
     pub(super) fn begin_rebuild(&self, policies: Arc<PolicyTable>) {
         self.table().next = Some(QuotaIndex { policies, ..QuotaIndex::default() });
     }
@@ -91,7 +92,7 @@ impl NodeCounts {
         self.table().of.get(&account).copied().unwrap_or_default()
     }
 
-    /// Counts the changes at a node; `creator` is the creator of the node before them.
+    /// Updates the numbers after changes at a node; `creator` is the creator of the node before the changes.
     pub(super) fn count(&self, id: &NodeId, creator: Option<&BareJid>, changes: &Changes) {
         for change in changes.iter() {
             if let Change::Created(node) = change {
@@ -102,7 +103,8 @@ impl NodeCounts {
         }
     }
 
-    /// Counts a node that was created or deleted: its creators before and after, `None` if the node does not exist.
+    /// Updates the numbers for a node that was created or deleted. `before` and `now` are its creators before and after
+    /// the change; `None` if there was or is no node.
     pub(super) fn adjust(&self, id: &NodeId, before: Option<&BareJid>, now: Option<&BareJid>) {
         let [before, now] = [before, now].map(|creator| creator.map(AccountKey::of));
         let mut table = self.table();

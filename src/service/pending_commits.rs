@@ -21,9 +21,9 @@ pub(super) struct PendingCommits {
 #[derive(Debug, Default)]
 struct PendingCommitTable {
     commits: usize,
-    /// Items that the commits publish or retract, each with the number of these changes.
+    /// Items that the pending commits publish or retract, each with the number of its publications and retractions.
     items: HashMap<ItemId, usize>,
-    /// Number of commits that may change items without naming them, apart from evictions.
+    /// Number of pending commits that may change any item of the node ([`is_sweeping`]).
     sweeping: usize,
     chain: CommitChain,
     /// Creator of the node as of the last durable commit; `None` if there is no node.
@@ -42,7 +42,7 @@ impl PendingCommits {
         state.chain.clone()
     }
 
-    /// Updates the creator after a commit. Returns the previous creator.
+    /// Updates the creator after a durable commit. Returns the creator before it.
     pub(super) fn on_committed(&self, changes: &Changes) -> Option<BareJid> {
         let mut state = self.state();
         let before = state.creator.clone();

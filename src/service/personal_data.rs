@@ -22,7 +22,7 @@ use super::{
 /// Number of nodes that are read at once.
 const PAGE: usize = 256;
 
-/// Numbers of nodes, affiliations, subscriptions and items that were erased with an entity.
+/// Numbers of nodes, affiliations, subscriptions and items that were erased with the data of an entity.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ErasureReport {
     /// Nodes of which the entity was the only owner, and which were deleted with it.
@@ -211,7 +211,7 @@ impl Service {
         ignore_missing(removed.await.await)
     }
 
-    /// Returns the options of a subscription of an entity; `None` if it ended meanwhile.
+    /// Returns the options of a subscription of an entity; `None` if the subscription ended meanwhile.
     ///
     /// # Errors
     /// As [`Service::options`].

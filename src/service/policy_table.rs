@@ -39,9 +39,9 @@ pub struct RelayLimit {
 }
 
 impl PolicyTable {
-    /// Creates a table. `administrators` are entities or domains. `by_name` has policies for node names that match a
-    /// pattern, in which `*` matches any characters and `?` one character; the first match applies. `rest` is the
-    /// policy of all other nodes; its limits are those of the service.
+    /// Creates a table. `administrators` are entities or domains. `by_name` has pairs of a pattern of node names and a
+    /// policy; in a pattern `*` matches any characters and `?` one character. The first pattern that matches applies.
+    /// `rest` is the policy of all other nodes; its limits are those of the service.
     #[must_use]
     pub fn new(administrators: Vec<BareJid>, by_name: Vec<(String, Policy)>, rest: Policy) -> Self {
         let by_name = by_name.into_iter().map(|(name, policy)| (WildMatch::new(&name), policy));
@@ -82,7 +82,7 @@ impl PolicyTable {
         Actor { jid: jid.clone(), is_administrator }
     }
 
-    /// Returns `true` if an entity may create nodes of any name.
+    /// Returns `true` if at least one policy lets an actor create nodes.
     #[must_use]
     pub fn may_create(&self, actor: &Actor) -> bool {
         let by_name = self.by_name.iter().map(|(_, policy)| policy);
@@ -113,7 +113,7 @@ impl PolicyTable {
         &self.rest.limits
     }
 
-    /// Returns the number of the policy of a node, if the policy limits the number of nodes.
+    /// Returns the index in `by_name` of the policy of a node, if the policy limits the number of its nodes.
     pub(super) fn with_quota(&self, node: &NodeId) -> Option<usize> {
         let mut patterns = self.by_name.iter().enumerate();
         let (number, (_, policy)) =
@@ -147,8 +147,8 @@ impl Service {
         Arc::clone(&self.policies.read().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// Replaces the policies. Existing decisions and node configurations stay. If a new policy limits the number of its
-    /// nodes, all nodes are counted first, and the previous policies apply until then.
+    /// Replaces the policies. Earlier decisions and the configurations of existing nodes do not change. If a new policy
+    /// limits the number of its nodes, all nodes are counted first, and the previous policies apply until then.
     ///
     /// # Errors
     /// An error of the store; the previous policies stay.

@@ -187,7 +187,7 @@ impl Service {
         }
     }
 
-    /// Returns the numbers of redirects, in total and in the share of an owner.
+    /// Returns the number of deleted nodes with a redirect, in total and in the share of an owner.
     async fn redirects(&self, owner: Option<OwnerHash>) -> Result<RedirectCounts, Error> {
         let all = self.store.redirects_len().await.map_err(Error::Unknown)?;
         let own = match owner {
@@ -300,8 +300,8 @@ impl Service {
     }
 
     /// Returns the publishers of the items that new ones would overwrite. Waits for pending commits only if they change
-    /// one of these items, or if the request would be refused without them. Does not wait for evictions: an evicted
-    /// item causes no refusal.
+    /// one of these items, or if an item in the store has another publisher than the actor. Does not wait for
+    /// evictions: an evicted item causes no refusal.
     async fn publishers(
         &self,
         actor: &Actor,
@@ -322,7 +322,7 @@ impl Service {
         self.publishers_of(&node.id, &named).await
     }
 
-    /// Returns the publishers of those of the items that are in the store.
+    /// Returns the publishers of those items in `named` that the store has.
     async fn publishers_of(
         &self,
         id: &NodeId,
@@ -332,7 +332,7 @@ impl Service {
         publishers.map_err(|error| self.state.on_store_error(id, error))
     }
 
-    /// Returns the item ids in a request, at most as many as a batch may have.
+    /// Returns the item ids that a request names, of its first `limits.max_batch` items.
     fn named(&self, new: &[NewItem]) -> Vec<ItemId> {
         let names = new.iter().take(self.policies().limits().max_batch);
         names.filter_map(|item| item.id.clone()).collect()

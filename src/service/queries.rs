@@ -27,7 +27,7 @@ use super::{
 
 /// Number of nodes that are read at once for a list.
 const PAGE: usize = 256;
-/// Maximum number of nodes of the service at which all nodes are read to count the nodes that an actor may see.
+/// Number of nodes of the service up to which all nodes are read, to count the nodes that an actor may see.
 const MAX_COUNTED_NODES: u64 = 1_000;
 
 impl Service {
@@ -57,7 +57,8 @@ impl Service {
         self.resolve_redirect(id, found).await
     }
 
-    /// Returns a page of a node's subscriptions; `fits` bounds its size (§8.8.1).
+    /// Returns a page of a node's subscriptions (§8.8.1). `fits` returns `true` if a further subscription fits in the
+    /// page.
     ///
     /// # Errors
     /// As [`subscriptions::subscriptions`].
@@ -137,8 +138,8 @@ impl Service {
     ///
     /// # Errors
     /// As [`retrieve::retrieve`]; [`ItemNotFound`](gjallar_pubsub::Error::ItemNotFound) if the item at the edge of a
-    /// page does not exist; [`NotImplemented`](gjallar_pubsub::Error::NotImplemented) if the node has more items than
-    /// can be sorted.
+    /// page does not exist; [`NotImplemented`](gjallar_pubsub::Error::NotImplemented) if the items are requested in the
+    /// order of their creation and the node has more than 10 000 items.
     pub async fn retrieve(&self, actor: &Actor, request: &Retrieve) -> Result<Retrieved, Error> {
         let (mut guard, contacts) = self.lock_committed_with_roster(&request.node).await?;
         let allowed = retrieve::retrieve(
@@ -161,7 +162,7 @@ impl Service {
         ItemBudget::rendered(max_bytes, policies.limits().includes_content_ids, attribution)
     }
 
-    /// Returns the items selected by a request, as many as fit.
+    /// Returns the items selected by a request, as many as fit in the budget.
     async fn selected(
         &self,
         guard: &mut NodeGuard,
@@ -225,8 +226,8 @@ impl Service {
         Ok(none.and_then(|none| none.total).unwrap_or_default())
     }
 
-    /// Returns a page of the ids of a node's items, oldest first (§5.5), each with its UID in pages. The page fits in
-    /// one reply; `entry_bytes` is the size of an entry without its id.
+    /// Returns a page of the ids of a node's items, oldest first (§5.5), each with the archive id that is its UID in
+    /// pages. The page fits in one reply; `entry_bytes` is the size of an entry without its id.
     ///
     /// # Errors
     /// As [`Service::retrieve`].
@@ -255,7 +256,7 @@ impl Service {
     /// Returns a page of the nodes that an actor may see (§5.2), of the types of `filter`, in the order of their
     /// creation, without quarantined nodes. The page fits in one reply; `entry_bytes` is the size of an entry without
     /// name and title. If the service has more than `MAX_COUNTED_NODES` nodes, the total is known only if the page
-    /// reaches from one end of the list to the other, or has no entries.
+    /// begins at an end of the list and reaches the other end, or requests no entries.
     ///
     /// # Errors
     /// [`ItemNotFound`](gjallar_pubsub::Error::ItemNotFound) if the node at the edge of the page does not exist; an
@@ -378,7 +379,8 @@ impl Service {
         self.at(request.node.as_ref(), own)
     }
 
-    /// Returns the actor's own subscriptions, and pending ones (§5.6): those of its bare JID and of all its resources.
+    /// Returns the actor's own subscriptions, including pending ones (§5.6): the subscriptions of its bare JID and of
+    /// all its resources.
     ///
     /// # Errors
     /// If the store fails.
@@ -391,8 +393,8 @@ impl Service {
         self.at(request.node.as_ref(), own)
     }
 
-    /// Returns the rows of a list that are about `node`, or all rows if it is `None`. The rows are sorted by the names
-    /// of the nodes, so a node that is deleted and created again keeps its position.
+    /// Returns the rows of a list that are about `node`, or all rows if `node` is `None`. The rows are sorted by the
+    /// names of the nodes, so a node that is deleted and created again keeps its position.
     fn at<T>(
         &self,
         node: Option<&NodeId>,

@@ -59,15 +59,15 @@ impl ServiceState {
         }
     }
 
-    /// Converts an error of the store. A corrupt record quarantines the node, so that no reply shows less than was
-    /// stored, and nothing is added.
+    /// Converts an error of the store. A corrupt record quarantines the node: the service then neither sends replies
+    /// that lack stored data, nor writes to the node.
     pub(super) fn on_store_error(&self, id: &NodeId, error: StoreError) -> Error {
         let StoreError::Corrupt(record) = &error else { return Error::Unknown(error) };
         self.quarantine_node(id, record);
         Error::Quarantined
     }
 
-    /// Returns the result of a read of many nodes. Nodes with corrupt records are quarantined.
+    /// Returns what a read of many nodes has found, and quarantines the nodes with corrupt records.
     pub(super) fn quarantine_damaged<T>(&self, Partial { found, damaged }: Partial<T>) -> T {
         for CorruptRecord { node, record } in damaged {
             match node {

@@ -8,8 +8,9 @@ use gjallar_pubsub::Limits;
 
 /// Load of the backlog, in total and at the nodes of each creator's account.
 ///
-/// The share of an account is at most the room that is still free. So one creator can fill half of the backlog, a
-/// second one half of the rest, and so on. An empty backlog accepts an entry of any size.
+/// An entry fits if the share of its account, with the entry, is at most the room that is still free afterwards. So one
+/// creator can fill half of the backlog, a second one half of the rest, and so on. An empty backlog accepts an entry of
+/// any size.
 #[derive(Debug)]
 pub(super) struct Shares {
     max: Load,
@@ -44,7 +45,7 @@ impl Shares {
     /// Checks that an additional load fits.
     ///
     /// # Errors
-    /// The key of the limit that the owner's share would exceed.
+    /// The configuration key of the limit that the owner's share would exceed.
     pub(super) fn check(&self, owner: &AccountKey, load: Load) -> Result<(), &'static str> {
         if self.all == Load::default() {
             return Ok(());
@@ -74,7 +75,7 @@ impl Shares {
         }
     }
 
-    /// Removes load. Returns `false` if less had been added.
+    /// Removes load. Returns `false` if it is more than was added.
     #[must_use]
     pub(super) fn remove(&mut self, owner: Option<&AccountKey>, load: Load) -> bool {
         let mut was_there = self.all.remove(load);
@@ -100,7 +101,7 @@ impl Load {
         }
     }
 
-    /// Returns a load of bytes that belong to no entry.
+    /// Returns a load that has only bytes, which belong to no entry.
     pub(super) fn of_bytes(bytes: usize) -> Self {
         Self { bytes, ..Self::default() }
     }
@@ -111,7 +112,7 @@ impl Load {
         self.notifications = self.notifications.saturating_add(other.notifications);
     }
 
-    /// Subtracts a load. Returns `false` if it exceeds the current one, which is zero then.
+    /// Subtracts a load. Returns `false` if one of its numbers exceeds the current number, which becomes 0.
     fn remove(&mut self, other: Self) -> bool {
         let was_there = self.entries >= other.entries
             && self.bytes >= other.bytes

@@ -32,8 +32,8 @@ use super::{
     workers::presence_retries::PresenceTask,
 };
 
-/// Maximum number of resources that were found missing, and of resources checked in a round. Further ones are not
-/// checked.
+/// Maximum number of recorded missing resources, and of resources checked in a round. Further resources are not
+/// recorded, or not checked.
 const MAX_RESOURCES: usize = 100_000;
 /// Maximum number of unanswered checks; further checks wait. After a reconnection events wait 10 s for the results, in
 /// which at most 5 000 checks begin.
@@ -43,17 +43,18 @@ const MAX_CHECKS: usize = 5000;
 const MAX_DOMAINS: usize = 10_000;
 /// Timeout of a check.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(60);
-/// Number of rounds in `dead_resource_seconds`, and minimum number of checks that have to find a resource missing.
+/// Number of rounds of checks in `limits.dead_resource_seconds`.
 const ROUNDS: u64 = 4;
+/// Minimum number of checks that have to find a resource missing before its subscriptions end.
 const MIN_CHECKS: u32 = 3;
 /// Maximum time from the start of the service to the first round.
 const FIRST_ROUND: Duration = Duration::from_secs(600);
 
-/// Checks of resources.
+/// Pending checks of resources, and their results.
 #[derive(Debug, Default)]
 pub struct Resources {
     table: Mutex<ResourceTable>,
-    /// Wakes new checks that wait for the end of an earlier check.
+    /// Wakes the checks that wait because too many earlier checks are unanswered.
     ended: Notify,
 }
 
@@ -63,7 +64,7 @@ struct ResourceTable {
     checks: HashMap<u64, Check>,
     /// Resources checked in this round.
     checked: HashSet<Jid>,
-    /// Domains at which a resource has replied.
+    /// Domains at which a resource has replied to a ping.
     reached: HashSet<String>,
 }
 
@@ -86,7 +87,7 @@ struct Check {
 /// Reply to a ping.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum PingAnswer {
-    /// Result of an existing resource.
+    /// Reply of the type `result`, which an existing resource sends.
     There,
     /// Error that does not show whether the resource exists.
     Other,
@@ -101,7 +102,7 @@ pub enum PingAnswer {
 pub enum CheckResult {
     /// The resource replied.
     Present(Jid),
-    /// The server replied as for a missing resource.
+    /// The server replied in the same way as for a resource that cannot exist.
     Absent(Jid),
     /// The replies do not show whether the resource exists.
     Unknown(Jid),
@@ -110,7 +111,7 @@ pub enum CheckResult {
 }
 
 impl Resources {
-    /// Begins a check with a unique number, once few enough checks are unanswered.
+    /// Begins a check with a unique number, once fewer than 5000 checks are unanswered.
     pub async fn begin(&self, number: u64, resource: Jid) {
         loop {
             let ended = self.ended.notified();
@@ -183,7 +184,7 @@ impl Resources {
         Some(table.checks.remove(&number)?.resource)
     }
 
-    /// Records that a resource has sent something.
+    /// Records that a resource has sent something, so it is not missing.
     pub fn is_there(&self, jid: &Jid) {
         let mut table = self.table();
         if !table.missing.is_empty() {

@@ -9,14 +9,14 @@ use std::{
 
 use tokio::sync::oneshot;
 
-/// Future that completes when the request is answered, with the result of its reply closure. Dropping it does not
-/// cancel the request.
+/// Future that completes when the request is answered. Its output is the result of the reply closure. Dropping it does
+/// not cancel the request.
 #[derive(Debug)]
 #[must_use = "await it to wait for the answer"]
 pub struct SubmitHandle<A>(oneshot::Receiver<A>);
 
 impl<A: Send + 'static> SubmitHandle<A> {
-    /// Returns a function that completes the request, and its handle.
+    /// Returns a function that completes a request with its outcome, and the handle of the request.
     pub(super) fn begin<O: 'static>(
         respond: impl FnOnce(O) -> A + Send + 'static,
     ) -> (impl FnOnce(O) + Send + 'static, Self) {

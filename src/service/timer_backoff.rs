@@ -8,8 +8,9 @@ use std::{
 
 use gjallar_pubsub::{NodeId, Timestamp, op::timers::Extent};
 
-/// First and longest interval between attempts.
+/// First interval between attempts. It is doubled after each further attempt without room.
 const FIRST_INTERVAL: Duration = Duration::from_millis(500);
+/// Maximum interval between two attempts.
 const MAX_INTERVAL: Duration = Duration::from_secs(8);
 
 /// Nodes whose next full attempt is delayed.
@@ -24,11 +25,11 @@ struct Delay {
     interval: Duration,
 }
 
-/// All due work.
+/// Extent of an attempt with all due work.
 const EVERYTHING: Extent = Extent::Everything { halvings: 0 };
 
 impl Delays {
-    /// Returns the extent of the next attempt at a node.
+    /// Returns the extent of the next attempt at a node: until its delay has ended, only ends of subscriptions.
     pub(super) fn extent(&self, node: &NodeId, now: Timestamp) -> Extent {
         match self.delays().get(node) {
             None => EVERYTHING,
@@ -52,8 +53,9 @@ impl Delays {
         before.is_none()
     }
 
-    /// Records a successful attempt, or the deletion of the node. If `is_all_done`, the delay of the node ends;
-    /// otherwise the extent of the next attempt is doubled. Returns `true` if a delay has ended.
+    /// Records a successful attempt, or the deletion of the node. `is_all_done` is `true` if no due work is left at the
+    /// node: its delay then ends. Otherwise the extent of the next attempt is doubled. Returns `true` if a delay has
+    /// ended.
     pub(super) fn end(&self, node: &NodeId, is_all_done: bool) -> bool {
         let mut delays = self.delays();
         if is_all_done {

@@ -16,12 +16,12 @@ use super::Service;
 /// Maximum number of logged pairs of node and requester; further pairs are not logged.
 const MAX_LOGGED: usize = 1000;
 
-/// Logged pairs of node and requester; `None` is the list of nodes.
+/// Logged pairs of node and requester; in place of a node, `None` is the list of nodes.
 #[derive(Debug, Default)]
 pub(super) struct TruncationLog(Mutex<HashSet<(Option<NodeId>, BareJid)>>);
 
 impl TruncationLog {
-    /// Returns `true` if a pair is logged for the first time.
+    /// Records a pair. Returns `true` if it has to be logged: it is new, and the limit is not reached.
     fn is_new(&self, node: Option<&NodeId>, requester: BareJid) -> bool {
         let mut logged = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         logged.len() < MAX_LOGGED && logged.insert((node.cloned(), requester))
