@@ -8,7 +8,7 @@ use tokio::{
     time::{Duration, Instant},
 };
 
-/// Maximum burst, in seconds of the rate.
+/// Maximum burst of stanzas: the number that the rate allows in this many seconds.
 const BURST_SECONDS: u32 = 10;
 /// Number of senders above which the senders with a full allowance are evicted.
 const MAX_REMEMBERED: usize = 10_000;
@@ -30,8 +30,8 @@ pub(crate) enum RateExceeded {
 }
 
 /// Limits the rates of the stanzas of all senders. Stanzas that need no reply, such as presence, have the same rates as
-/// requests but separate allowances: their senders do not repeat them, so a burst of requests must not use up their
-/// allowance.
+/// requests but a separate allowance: their senders do not repeat them, so a burst of requests must not use up the
+/// allowance for them.
 #[derive(Debug)]
 pub(crate) struct RequestLimiter {
     requests: Limiters,
@@ -51,7 +51,7 @@ impl RequestLimiter {
         Self { requests: Limiters::new(current), others: Limiters::new(current), rates }
     }
 
-    /// Checks and counts a stanza of a JID.
+    /// Counts a stanza of a JID, if it is within the rate limits. `needs_answer` is `true` for a request.
     pub(crate) fn check(
         &mut self,
         from: &str,
@@ -89,8 +89,8 @@ impl Limiters {
     }
 }
 
-/// Rate limiter (generic cell rate algorithm). For each name it stores the time at which the requests made so far would
-/// end if they came at the steady rate.
+/// Rate limiter (generic cell rate algorithm). For each name (JID or domain) it stores the time at which the stanzas
+/// counted so far would end if they arrived at the steady rate.
 #[derive(Debug)]
 struct GcraLimiter {
     interval: Duration,

@@ -19,7 +19,8 @@ pub trait RequestPermit: Send + Sync {
     async fn acquire(&self);
 }
 
-/// Runs a request that holds a permit. The number of requests that wait without one is bounded by the sender queues.
+/// Runs a request that holds a permit. The number of requests that wait without a permit is bounded by the sender
+/// queues.
 pub async fn with_permit<F: Future>(permit: Arc<dyn RequestPermit>, request: F) -> F::Output {
     PERMIT.scope(permit, request).await
 }

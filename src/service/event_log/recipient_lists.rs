@@ -5,14 +5,14 @@ use std::collections::HashMap;
 
 use gjallar_pubsub::{Audience, LogEntry, Recipients, WeakRecipients};
 
-/// Number of lists up to which those without a notification are not removed.
+/// Number of lists up to which lists that no notification has are not removed.
 const MIN_LISTS: usize = 64;
 
 /// Recipient lists by their hashes, as long as a notification has them.
 #[derive(Debug)]
 pub(in crate::service) struct SharedLists {
     lists: HashMap<u64, WeakRecipients>,
-    /// Number of lists at which those without a notification are removed.
+    /// Number of lists at which the lists that no notification has are removed.
     max: usize,
 }
 
@@ -23,7 +23,7 @@ impl Default for SharedLists {
 }
 
 impl SharedLists {
-    /// Replaces the lists of notifications by equal ones.
+    /// Replaces the recipient lists of notifications by equal lists of earlier notifications.
     pub(in crate::service) fn share(&mut self, notifications: &mut [LogEntry]) {
         for notification in notifications {
             match &mut notification.audience {

@@ -6,12 +6,14 @@ use jid::Jid;
 
 use gjallar_pubsub::LogEntry;
 
-/// Entities that lost their subscription to a node: each with the number of the first entry that it may receive again.
+/// Entities that lost their subscription to a node, each with the number of the first log entry that it may receive
+/// again.
 #[derive(Clone, Debug, Default)]
 pub struct Revocations(Option<Arc<HashMap<Jid, u64>>>);
 
 impl Revocations {
-    /// Returns `true` if a recipient has lost the entitlement to the entry with this number.
+    /// Returns `true` if a recipient must not receive the log entry with this number, because its subscription was
+    /// revoked.
     #[must_use]
     pub fn has(&self, recipient: &Jid, entry: u64, notification: &LogEntry) -> bool {
         self.0.as_ref().is_some_and(|revoked| {
@@ -24,8 +26,8 @@ impl Revocations {
         self.0.as_ref().map_or(0, |revoked| revoked.len())
     }
 
-    /// Revokes all entries before `next` for these entities. Revocations that concern no pending entry are removed;
-    /// `first` is the number of the oldest pending entry.
+    /// Revokes all entries before `next` for these entities. Revocations that concern no pending entry are removed from
+    /// time to time; `first` is the number of the oldest pending entry.
     pub(in crate::service) fn add<'a>(
         &mut self,
         jids: impl Iterator<Item = &'a Jid>,

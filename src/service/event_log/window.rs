@@ -1,8 +1,8 @@
 //! Window of the event log: the log entries in commit order until the server has confirmed their notifications.
 //!
-//! A large audience is one entry. The transport reads entries in order and acknowledges the notifications that the
-//! server has confirmed; others are sent again on the next connection. Revoked subscriptions receive no further
-//! notifications, so none is sent after the acknowledgement of a ban.
+//! An event is one entry, even for a large audience. The transport reads entries in order and acknowledges the
+//! notifications that the server has confirmed; unconfirmed notifications are sent again on the next connection.
+//! Revoked subscriptions receive no further notifications, so none is sent after the acknowledgement of a ban.
 
 use std::{
     cmp::Reverse,
@@ -44,16 +44,16 @@ pub struct WindowEntry {
 }
 
 impl WindowEntry {
-    /// Returns `true` if the entry was read from the store, at the start or after a failed commit. Its recipients may
-    /// then be unknown to this process.
+    /// Returns `true` if the entry was read from the store, at the start or after a failed commit. The presence of its
+    /// recipients may then be unknown to this process.
     #[must_use]
     pub fn is_restored(&self) -> bool {
         self.owner.is_none()
     }
 }
 
-/// Progress of the delivery: all entries before the entry `number`, and the first `recipients` recipients of this
-/// entry.
+/// Progress of the delivery: all entries before the entry `number` are delivered, and this entry to its first
+/// `recipients` recipients.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Cursor {
     /// Number of the entry.
@@ -69,7 +69,7 @@ pub(in crate::service) struct Reservation {
     owner: AccountKey,
     bytes: usize,
     recipients: Recipients,
-    /// `true` if the room was released with the entry that took its place.
+    /// `true` if the room was released when the entry was appended.
     is_released: bool,
 }
 
@@ -98,8 +98,9 @@ struct Queue {
     /// Number of the oldest pending entry.
     first: u64,
     shares: Shares,
-    /// Number of entries that use each recipient list, and number of these lists that contain each part.
+    /// Number of entries and reservations that use each recipient list, by the identity of the list.
     audiences: HashMap<usize, usize>,
+    /// Number of these recipient lists that contain each part, by the identity of the part.
     parts: HashMap<usize, usize>,
     /// Pending entries by node.
     nodes: HashMap<Epoch, NodeEntries>,
@@ -107,10 +108,11 @@ struct Queue {
     awaiting_rosters: HashSet<NodeId>,
     /// Acknowledged log positions that are not trimmed yet.
     acknowledged: Told,
-    /// Number of acknowledged stanzas, and number of those whose entries are trimmed.
+    /// Number of acknowledged stanzas.
     acknowledged_stanzas: u64,
+    /// Number of acknowledged stanzas whose entries are trimmed.
     trimmed_stanzas: u64,
-    /// Number of revocations at nodes with pending entries.
+    /// Number of revocations at nodes with pending entries since the start.
     losses: u64,
     /// Number of times that more room was released than was counted as used.
     miscounts: Counter,
@@ -127,7 +129,7 @@ struct NodeEntries {
 }
 
 impl LogWindow {
-    /// Creates an empty window with these limits. The key is used in the ids of messages.
+    /// Creates an empty window with these limits. Message ids are derived from the key.
     #[must_use]
     pub fn new(max: Load, key: u64) -> Self {
         let queue = Queue {
@@ -159,7 +161,7 @@ impl LogWindow {
         self.key
     }
 
-    /// Counter of accounting defects: each means that the window holds more than it counts.
+    /// Returns the counter of accounting defects. Each defect means that the window holds more than it counts.
     pub(in crate::service) fn miscounts(&self) -> Counter {
         self.queue().miscounts.clone()
     }
@@ -228,7 +230,7 @@ impl LogWindow {
         self.changed.notify_one();
     }
 
-    /// Revokes the pending notifications of entities at a node, in this epoch.
+    /// Revokes the pending notifications of entities at the node with this epoch.
     pub(in crate::service) fn revoke<'a>(
         &self,
         node: Epoch,
@@ -272,7 +274,7 @@ impl LogWindow {
         self.revoke(node.epoch, gone);
     }
 
-    /// Returns the recipient lists of pending notifications of implicit subscriptions to a node, each once.
+    /// Returns the recipient lists of pending notifications of implicit subscriptions to a node, each list once.
     pub(in crate::service) fn caps_recipients(&self, node: Epoch) -> Vec<Recipients> {
         let queue = self.queue();
         let mut known = HashSet::new();
@@ -286,7 +288,8 @@ impl LogWindow {
         self.queue().implicit_recipients(node).any(|recipients| !recipients.is_empty())
     }
 
-    /// Defers restored entries for implicit subscriptions until rosters are applied. Returns their nodes.
+    /// Defers restored entries for implicit subscriptions until rosters are applied. Returns the nodes of these
+    /// entries.
     pub(in crate::service) fn await_rosters(&self) -> Vec<NodeId> {
         let mut queue = self.queue();
         let pending = queue.pending.iter().map(|entry| &entry.notification);
@@ -323,7 +326,8 @@ impl LogWindow {
         some.map(|entry| entry.recipients.clone()).collect()
     }
 
-    /// Returns the revocations at the node of an entry. They do not apply to explicit recipients.
+    /// Returns the revocations at the node of an entry; none for an entry with explicit recipients, to whom revocations
+    /// do not apply.
     #[must_use]
     pub fn lost(&self, entry: &WindowEntry) -> Revocations {
         if let Audience::Explicit(_) = entry.notification.audience {
@@ -334,7 +338,7 @@ impl LogWindow {
         node.map(|node| node.revocations.clone()).unwrap_or_default()
     }
 
-    /// Returns the number of revocations at nodes with pending entries.
+    /// Returns the number of revocations at nodes with pending entries since the start.
     #[must_use]
     pub fn losses(&self) -> u64 {
         self.queue().losses
@@ -371,7 +375,8 @@ impl LogWindow {
         self.queue().next()
     }
 
-    /// Acknowledges everything up to a position; `stanzas` is the number of stanzas sent until then.
+    /// Acknowledges all notifications up to a position; `stanzas` is the number of stanzas sent up to this position
+    /// since the start.
     pub fn acknowledge(&self, position: Cursor, stanzas: u64) {
         let mut queue = self.queue();
         while queue.first < position.number
@@ -387,8 +392,8 @@ impl LogWindow {
         self.confirmed.notify_one();
     }
 
-    /// Acknowledges everything up to a position at the end of sending, except deferred entries, which are acknowledged
-    /// up to the recipients of their positions. The entries stay in the window.
+    /// Acknowledges all notifications up to `end` when nothing more is sent by this process. An entry in `deferred` is
+    /// acknowledged only for the recipients before its position. The entries stay in the window.
     pub fn confirm_finally(&self, end: Cursor, mut deferred: Vec<Cursor>, stanzas: u64) {
         let mut queue = self.queue();
         let numbers: HashSet<_> = deferred.iter().map(|position| position.number).collect();
@@ -403,7 +408,7 @@ impl LogWindow {
         queue.acknowledged_stanzas = stanzas;
     }
 
-    /// Records whether the server confirms the stanzas that are sent.
+    /// Records that the server confirms the stanzas that are sent (`true`), or that it confirms none of them (`false`).
     pub fn note_confirmation(&self, is_confirmed: bool) {
         self.is_unconfirmed.store(!is_confirmed, Ordering::Relaxed);
     }
@@ -421,8 +426,8 @@ impl LogWindow {
         }
     }
 
-    /// Returns the acknowledged positions that are not trimmed yet, and the number of stanzas sent for them; at most
-    /// the first 500.
+    /// Returns the acknowledged positions that are not trimmed yet, at most the first 500, and the number of stanzas
+    /// that cannot be repeated once these positions are trimmed. `None` if there is nothing to trim.
     pub(in crate::service) fn acknowledged(&self) -> Option<(Told, u64)> {
         let queue = self.queue();
         if let Some(first) = queue.acknowledged.debts.get(..MAX_TRIMMED) {
@@ -434,7 +439,7 @@ impl LogWindow {
     }
 
     /// Records that the store has trimmed the first `debts` acknowledged positions, and that none of the first
-    /// `stanzas` stanzas can be repeated. Returns the number of stanzas that were repeatable before.
+    /// `stanzas` stanzas can be repeated. Returns the number of these stanzas that were repeatable before.
     pub fn forgotten(&self, debts: usize, stanzas: u64) -> u64 {
         let mut queue = self.queue();
         queue.acknowledged.debts.drain(..debts);
@@ -478,14 +483,15 @@ impl Queue {
         entry.position.zip(entry.recipients.iter_from(last).next().cloned())
     }
 
-    /// Returns the recipients of each pending entry for implicit subscriptions to a node.
+    /// Returns the recipient list of each pending entry for implicit subscriptions to a node.
     fn implicit_recipients(&self, node: Epoch) -> impl Iterator<Item = &Recipients> {
         let numbers = self.nodes.get(&node).into_iter().flat_map(|node| &node.interested);
         numbers.filter_map(|number| Some(&self.get(*number)?.recipients))
     }
 
-    /// Returns the load of an entry or a reservation. The bytes of parts of a recipient list that are in memory already
-    /// count once; their recipients count in full, because their owner may be released first.
+    /// Returns the load of an entry or a reservation. Parts of a recipient list that are in memory already add no
+    /// bytes. All recipients are counted for each entry, because the entry that brought the parts into memory may be
+    /// released first.
     fn load(&self, bytes: usize, recipients: &Recipients) -> Load {
         let is_new = |(part, _): &(usize, usize)| !self.parts.contains_key(part);
         let audience = match self.audiences.contains_key(&recipients.id()) {
@@ -536,8 +542,8 @@ impl Queue {
         self.reduce(owner, load);
     }
 
-    /// Reduces the load of an owner. A load that was never added is a defect: it is counted, and the load stays too low
-    /// instead of blocking all room.
+    /// Reduces the load of an owner. A reduction by more than was added is a defect: it is counted in `miscounts`, and
+    /// leaves the counted load too low, so that it blocks no room.
     fn reduce(&mut self, owner: Option<&AccountKey>, load: Load) {
         let was_there = self.shares.remove(owner, load);
         debug_assert!(was_there, "{load:?} of {owner:?} was not counted");

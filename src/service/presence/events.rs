@@ -20,14 +20,15 @@ use crate::service::{
     workers::presence_retries::{PresenceTask, RETRY_INTERVAL},
 };
 
-/// Maximum number of nodes that are read when a resource comes online, and approximate maximum number of events sent to
-/// it.
+/// Maximum number of nodes that are read when a resource comes online.
 const MAX_NODES: usize = 1000;
+/// Approximate maximum number of events that are sent to a resource that comes online.
 const MAX_SENT: usize = 1000;
 
 impl Service {
-    /// Handles available presence. A resource that comes online receives the last items of nodes that are configured
-    /// so, or the events that it missed, if its presence states the seconds of its absence.
+    /// Handles available presence. A resource that comes online receives the last items of the nodes that are
+    /// configured to send them. If its presence states the seconds of its absence, it receives the events that it
+    /// missed instead.
     pub async fn available(&self, jid: &Jid, shown: &PresenceUpdate) {
         self.resources().is_there(jid);
         let now = (self.clock)();
@@ -79,7 +80,8 @@ impl Service {
         Ok(())
     }
 
-    /// Sends a resource the last item of a node, or the events that it missed. Returns the number of events.
+    /// Sends a resource the last item of a node or, if `gone_since` is given, the events of the node since then.
+    /// Returns the number of events sent.
     pub(in crate::service) async fn catch_up(
         &self,
         id: &NodeId,
@@ -125,7 +127,7 @@ impl Service {
         }
     }
 
-    /// Returns `true` if a node needs the presence of an entity, or if that cannot be read.
+    /// Returns `true` if a node needs the presence of an entity, or if the store fails.
     async fn needs_presence(&self, entity: &BareJid) -> bool {
         if self.state.presences.is_publisher(entity) {
             return true;
@@ -144,7 +146,7 @@ impl Service {
         false
     }
 
-    /// Handles the refusal of an entity to share its presence. It is stored only if a node needs the presence.
+    /// Handles the refusal of an entity to share its presence. The refusal is stored only if a node needs the presence.
     pub async fn on_presence_refused(&self, jid: &Jid) {
         let (presences, entity) = (&self.state.presences, jid.to_bare());
         if presences.is_watched(&entity) {
@@ -152,7 +154,7 @@ impl Service {
         }
     }
 
-    /// Stores changed refusals of presence until dropped.
+    /// Stores changed refusals of presence until the future is dropped.
     pub async fn remember_refusals(&self) {
         let mut failures = 0_u64;
         loop {
@@ -181,14 +183,15 @@ impl Service {
         Ok(())
     }
 
-    /// Handles unavailable presence of a resource; with a bare JID, of all resources of the entity. Ends temporary
-    /// subscriptions and removes items that depend on the presence.
+    /// Handles unavailable presence of a resource; with a bare JID, of all resources of the entity. Ends the temporary
+    /// subscriptions and removes the items that depend on this presence.
     pub async fn unavailable(&self, jid: &Jid) {
         let departure = self.state.presences.remove(jid);
         self.do_or_retry(PresenceTask::Depart(departure)).await;
     }
 
-    /// Handles the answer to a ping: an entity that sent nothing since its probe counts as offline.
+    /// Handles the answer to the ping of an entity that did not answer its probe: if the entity has sent nothing since
+    /// the probe, it counts as offline.
     pub async fn found_silent(&self, entity: &BareJid, ping: u64) {
         if let Some(departure) = self.state.presences.give_up(entity, ping) {
             self.do_or_retry(PresenceTask::Depart(departure)).await;
@@ -232,7 +235,8 @@ impl Service {
         Ok(())
     }
 
-    /// Retracts, in batches, the items of a publisher that went offline and may change only its own items.
+    /// Retracts the items of a publisher that went offline from a node at which it may change only its own items. Works
+    /// in batches.
     pub(in crate::service) async fn retract_own(
         &self,
         id: &NodeId,

@@ -1,4 +1,4 @@
-//! Tracker of the presence of entities on this connection, and of the presence requests that are needed.
+//! Tracker of the presence of entities on the current connection, and queue of presence requests.
 
 mod outages;
 mod previous_connections;
@@ -24,13 +24,13 @@ use crate::service::domain_quota::DomainQuota;
 use previous_connections::{PreviousResource, is_from_before};
 use request_queue::{Requests, Share};
 
-/// Maximum number of entities whose presence is known or requested. The presence of further ones is ignored.
+/// Maximum number of entities whose presence is known or requested. The presence of further entities is ignored.
 const MAX_ENTITIES: usize = 200_000;
-/// Maximum number of recorded refusals.
+/// Maximum number of recorded refusals to share presence.
 const MAX_REFUSALS: usize = 100_000;
 /// Maximum number of changed refusals that are written at once.
 const MAX_REFUSALS_WRITTEN: usize = 500;
-/// Minimum interval between two evictions.
+/// Minimum interval between two evictions of watched entities.
 const EVICTION_INTERVAL: Duration = Duration::from_secs(60);
 /// Maximum number of nodes per entity at which its items are removed when it goes offline.
 const MAX_PUBLISHED_AT: usize = 1000;
@@ -42,15 +42,16 @@ const MAX_UNWANTED: usize = 8;
 const PROBE_TIMEOUT: Duration = Duration::from_secs(10);
 /// Timeout for an entity to grant its presence. Servers grant at once what was granted before.
 const GRANT_TIMEOUT: Duration = Duration::from_secs(3);
-/// Timeout for the answer to a probe when events no longer wait. Until the request and for this time after it, the
-/// presence of an entity counts as before the interruption, and as available if nothing is known about it.
+/// Timeout for the answer to a probe when events no longer wait. Until its presence is requested and for this time
+/// after the request, an entity counts as available if it was available before the interruption, or if nothing is known
+/// about it.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
-/// Time without any stanza of an entity after a probe until the entity is pinged.
+/// Time after a probe without any stanza of the entity, after which the entity is pinged.
 const SILENCE_TIMEOUT: Duration = Duration::from_secs(30);
-/// Interval at which waiting entries are checked again.
+/// Maximum interval at which log entries that wait for presence are checked again.
 const RECHECK_INTERVAL: Duration = Duration::from_secs(1);
-/// Time for which events wait for further resources after the first answer to a probe. Servers answer for all resources
-/// together.
+/// Time for which events wait for further resources after the first answer to a probe. Servers send the answers for all
+/// resources of an entity together.
 const ANSWER_GRACE: Duration = Duration::from_secs(1);
 
 /// Presence of entities, and the nodes that need it.
@@ -107,9 +108,9 @@ pub struct PresenceUpdate {
 
 #[derive(Debug)]
 struct PresenceTable {
-    /// Nodes that need, or needed, the presence of an entity.
+    /// Nodes that need the presence of an entity, or needed it earlier.
     nodes: HashSet<NodeId>,
-    /// Nodes of the store at the start whose subscribers are not watched yet.
+    /// Nodes that were in the store at the start and whose subscribers are not watched yet.
     unread: HashSet<NodeId>,
     available: HashMap<BareJid, BTreeMap<String, Show>>,
     /// Resources that were available on earlier connections and have not sent anything since.
@@ -123,24 +124,26 @@ struct PresenceTable {
     probed: VecDeque<(Instant, BareJid)>,
     /// Entities that refused to share their presence.
     refused: HashSet<BareJid>,
-    /// Refusals that differ from those in the store: `true` to add, `false` to remove.
+    /// Refusals to add to the store (`true`) or to remove from it (`false`).
     unwritten_refusals: BTreeMap<BareJid, bool>,
     /// Nodes at which items of an entity are removed when it goes offline.
     publishers: HashMap<BareJid, BTreeSet<NodeId>>,
     is_connected: bool,
     /// Time of the last eviction.
     evicted_at: Option<Instant>,
-    /// Time until which events wait for presence on this connection; `None` before the first one.
+    /// Time until which events wait for presence on this connection; `None` before the first connection.
     answers_until: Option<Instant>,
     /// Time at which the last connection broke.
     broken_at: Option<Instant>,
-    /// Quotas per domain of available entities, of watched entities, and of refusals.
+    /// Quotas of the domains for available entities.
     available_quota: DomainQuota,
+    /// Quotas of the domains for watched entities.
     watched_quota: DomainQuota,
+    /// Quotas of the domains for refusals to share presence.
     refusal_quota: DomainQuota,
 }
 
-/// State of a watched entity: an entity whose presence is needed.
+/// State of a watched entity, which is an entity whose presence is needed.
 #[derive(Clone, Debug, Default)]
 struct Watch {
     /// Account of the creator in whose share of the requests the entity is requested.
@@ -157,7 +160,7 @@ struct Watch {
     is_doubtful: bool,
     /// `true` if only pending events can need the presence. The watch then ends with the connection.
     is_released: bool,
-    /// `true` if the last request had no answer, or an error that says nothing about the entity.
+    /// `true` if the answer to the last request is missing, or is an error that says nothing about the entity.
     has_failed: bool,
     /// `true` if events wait for the answer.
     is_awaited: bool,
@@ -182,8 +185,8 @@ struct Probe {
 }
 
 impl Watch {
-    /// Returns `true` if the connection broke before the timeout for the answer. Events then wait on the next
-    /// connection too.
+    /// Returns `true` if the connection broke before the presence arrived and before the timeout for it. Events then
+    /// wait for it on the next connection too.
     fn was_cut_off(&self, broken_at: Option<Instant>) -> bool {
         let timeout = if self.is_given { ANSWER_TIMEOUT } else { GRANT_TIMEOUT };
         let is_before = |at: Instant| broken_at.is_some_and(|broken| broken < at + timeout);
@@ -251,7 +254,8 @@ impl PresenceTracker {
         self.table().available.len()
     }
 
-    /// Adds a node of the store at the start that may need presence; its subscribers are watched once it is read.
+    /// Adds a node that is in the store at the start and may need presence. Its subscribers are watched once the node
+    /// is read.
     pub(in crate::service) fn begin_at(&self, node: &NodeId) {
         let mut table = self.table();
         table.nodes.insert(node.clone());
@@ -284,7 +288,7 @@ impl PresenceTracker {
         }
     }
 
-    /// Records that items of a watched entity at a node are removed when the entity goes offline.
+    /// Adds a node at which the items of a watched entity are removed when the entity goes offline.
     pub(in crate::service) fn publishes(&self, node: &NodeId, entity: BareJid) {
         let mut table = self.table();
         if table.watched.contains_key(&entity) {
@@ -295,7 +299,7 @@ impl PresenceTracker {
         }
     }
 
-    /// Takes the nodes at which items of an entity are removed when it goes offline.
+    /// Takes the nodes at which the items of an entity are removed when it goes offline.
     pub(in crate::service) fn published_at(&self, entity: &BareJid) -> BTreeSet<NodeId> {
         self.table().publishers.remove(entity).unwrap_or_default()
     }
@@ -314,15 +318,15 @@ impl PresenceTracker {
         table.unread.remove(node);
     }
 
-    /// Returns `true` if a node needs presence.
+    /// Returns `true` if a node needs presence, or needed it earlier.
     pub(in crate::service) fn matters(&self, node: &NodeId) -> bool {
         self.table().nodes.contains(node)
     }
 
     /// Records that a resource is available; `age` is the age of its presence, if known. Returns `true` if the resource
-    /// counts as coming online. After an interruption, only presence sent before the interruption proves that the
-    /// resource was available throughout; after a subscription that needs the presence, only presence sent before the
-    /// subscription. A repeated last item is harmless, a missing one is not.
+    /// counts as coming online. The first presence after an interruption of the connection counts as coming online
+    /// unless it was sent before the interruption; the first presence after a subscription that needs it, unless it was
+    /// sent before the subscription. A repeated last item is harmless, a missing one is not.
     pub(in crate::service) fn note(
         &self,
         jid: &Jid,
@@ -383,8 +387,9 @@ impl PresenceTracker {
         }
     }
 
-    /// Records that a resource answered a query, so it is available as before. Returns `true` if the resource may have
-    /// missed events. Events still wait for the answer to a probe, which may change the state of the resource.
+    /// Records that a resource answered a query, so it is as available as on the earlier connection. Returns `true` if
+    /// the resource may have missed events. Events still wait for the answer to a probe, which may change the state of
+    /// the resource.
     pub(in crate::service) fn confirm(&self, jid: &Jid) -> bool {
         let mut table = self.table();
         let (entity, resource) = parts(jid);
@@ -404,7 +409,8 @@ impl PresenceTracker {
         is_placed && before.has_missed
     }
 
-    /// Records that a queried resource is absent, or that its answer does not distinguish it from an absent one.
+    /// Records that a queried resource is absent, or that the answer to the query is the same as for an absent
+    /// resource.
     pub fn deny(&self, jid: &Jid) {
         for before in self.table().before_of(jid) {
             (before.is_asked, before.is_denied, before.is_unreachable) = (false, true, false);
@@ -478,8 +484,9 @@ impl PresenceTracker {
         UnavailablePresence { jid: jid.clone(), is_last }
     }
 
-    /// Returns whether an event is sent to a JID whose subscription includes only these presence states; for a bare
-    /// JID, one of its resources has to be in such a state. Requests the unknown presence of a subscriber.
+    /// Returns the availability of a JID for an event, if its subscription includes only these presence states; for a
+    /// bare JID, one of its resources has to be in one of the states. Requests the presence of a subscriber if it is
+    /// unknown.
     #[must_use]
     pub fn availability(&self, jid: &Jid, shows: ShowSet, is_subscriber: bool) -> Availability {
         let (entity, resource) = parts(jid);
@@ -517,8 +524,8 @@ impl PresenceTracker {
         Availability::Unavailable
     }
 
-    /// Returns `true` if nothing shows whether a resource that was available in an earlier process still is: neither
-    /// its presence nor that of its entity arrived in this process.
+    /// Returns `true` if neither the presence of a resource nor an answer about its entity arrived in this process. It
+    /// is then unknown if a resource that was available in an earlier process is still available.
     #[must_use]
     pub fn is_unheard(&self, jid: &Jid) -> bool {
         let (entity, resource) = parts(jid);
@@ -542,8 +549,8 @@ impl PresenceTracker {
         let _ = timeout_at(until, self.answered.notified()).await;
     }
 
-    /// Starts a new connection: all presence becomes unknown and is requested again. Events wait for entities that
-    /// share their presence.
+    /// Handles the start of a connection: all presence becomes unknown, and the presence of watched entities is queued
+    /// to be requested again. Events wait for the presence of entities that share it.
     pub fn connected(&self) {
         let mut table = self.table();
         let now = Instant::now();
@@ -625,8 +632,8 @@ impl PresenceTracker {
         self.ping_queued.notify_one();
     }
 
-    /// Waits until the retry interval of an unreachable domain is over. Requests the presence of one of its entities
-    /// again, or queries one of its resources. Returns the domain.
+    /// Waits until the retry interval of an unreachable domain is over, and queues a new request for the presence of
+    /// one of its entities, or a new query to one of its resources. Returns the domain.
     pub async fn next_attempt(&self) -> String {
         loop {
             let next = {
@@ -673,8 +680,8 @@ impl PresenceTracker {
         self.failed.notify_one();
     }
 
-    /// Handles the answer to the ping with a number. Returns the departure of the entity if it has sent nothing since
-    /// the probe.
+    /// Handles the answer to the ping with this number ([`ping`](Self::ping)). If the entity has sent nothing since its
+    /// probe, all its resources count as unavailable. Returns this change of its presence.
     pub(in crate::service) fn give_up(
         &self,
         entity: &BareJid,
@@ -699,7 +706,8 @@ impl PresenceTracker {
     }
 
     /// Records that a watched entity refuses to share its presence, or stops sharing it. The presence is not requested
-    /// again until a request of the entity needs it. The refusal is stored only if a node needs the presence now.
+    /// again before the entity makes a request that needs it. The refusal is stored only if a node needs the presence
+    /// now.
     pub(in crate::service) fn refuse(&self, entity: &BareJid, is_needed: bool) {
         let mut table = self.table();
         if table.watched.contains_key(entity) {
@@ -751,7 +759,7 @@ impl PresenceTracker {
         }
     }
 
-    /// Waits for changed refusals, each with `true` if the entity refuses.
+    /// Waits for changed refusals, each with `true` if the entity refuses, or `false` if it no longer does.
     pub(in crate::service) async fn changed_refusals(&self) -> Vec<(BareJid, bool)> {
         loop {
             let changed = self.unwritten_refusals();
@@ -812,9 +820,9 @@ impl PresenceTracker {
         }
     }
 
-    /// Records that only pending events can need the presence of an entity. Returns `true` if the presence is requested
-    /// for these: the entity shares it, so that a probe does not disturb, or it is needed again. Otherwise the watch
-    /// ends until an event needs the presence.
+    /// Records that no node needs the presence of an entity any more, so only pending events can need it. Returns
+    /// `true` if the presence is requested all the same: the entity shares it, so that a probe does not disturb, or it
+    /// is no longer in doubt that the presence is needed. Otherwise the watch ends until an event needs the presence.
     pub(in crate::service) fn release(&self, entity: &BareJid) -> bool {
         let mut table = self.table();
         let Some(watch) = table.watched.get_mut(entity) else { return false };
@@ -861,7 +869,7 @@ impl PresenceTracker {
         self.asked.notify_one();
     }
 
-    /// Requests the presence of an entity before others, because an event waits for it.
+    /// Moves the request for the presence of an entity before other requests, because an event waits for it.
     fn ask_first(&self, entity: &BareJid) {
         let mut table = self.table();
         let PresenceTable { watched, requests, .. } = &mut *table;
@@ -885,8 +893,8 @@ impl PresenceTable {
     }
 
     /// Returns `true` if a JID whose presence may still arrive counts as available, in one of these states: it was
-    /// available before the interruption, or nothing is known about it. A server drops a superfluous event that is a
-    /// headline; an event that is not sent is lost.
+    /// available in such a state before the interruption, or nothing is known about it. A server drops a superfluous
+    /// event that is a headline; an event that is not sent is lost.
     fn may_be_available(&mut self, jid: &Jid, shows: ShowSet) -> bool {
         let (entity, resource) = parts(jid);
         let watch = self.watched.get(&entity);
@@ -907,7 +915,8 @@ impl PresenceTable {
         self.answers_until.is_none_or(|until| Instant::now() < until)
     }
 
-    /// Returns `true` if the presence of a resource arrived on this connection, so that answers to queries add nothing.
+    /// Returns `true` if the presence of a resource arrived on this connection, so events need not wait for answers to
+    /// queries.
     fn is_current(&self, jid: &Jid) -> bool {
         let (entity, resource) = parts(jid);
         let is_there = |all: &BTreeMap<_, _>| all.contains_key(&resource);
@@ -921,7 +930,7 @@ impl PresenceTable {
         self.watched.get(entity).is_some_and(|watch| watch.is_given && !watch.is_answered)
     }
 
-    /// Returns `true` if events wait for the answer to the probe.
+    /// Returns `true` if events wait for the answer to the probe of an entity.
     fn is_probe_awaited(&self, entity: &BareJid) -> bool {
         let watch = self.watched.get(entity);
         self.is_waiting_time() && watch.is_some_and(|watch| watch.is_given && watch.is_awaited())
@@ -935,7 +944,7 @@ impl PresenceTable {
         }
     }
 
-    /// Requests the presence of an entity again, before others.
+    /// Queues a new request for the presence of an entity, before other requests.
     fn ask_again(&mut self, entity: &BareJid) {
         if let Some(watch) = self.watched.get_mut(entity) {
             watch.is_asked = false;
@@ -976,7 +985,8 @@ impl PresenceTable {
         }
     }
 
-    /// Returns the next entity with an expired probe, or else the time of the next expiry.
+    /// Returns the next entity that sent nothing for 30 s after its probe. If there is none, the error is the time at
+    /// which the next probe is 30 s old, if any.
     fn next_silent(&mut self, now: Instant) -> Result<BareJid, Option<Instant>> {
         while let Some((at, _)) = self.probed.front() {
             if *at + SILENCE_TIMEOUT > now {
@@ -997,7 +1007,8 @@ impl PresenceTable {
         Err(None)
     }
 
-    /// Adds an available resource. Returns whether it is new; `None` at the limit.
+    /// Adds an available resource. Returns `Some(true)` if the resource is new, `Some(false)` if it was available
+    /// before, and `None` at the limit.
     fn add_resource(&mut self, entity: &BareJid, resource: &str, show: Show) -> Option<bool> {
         let is_wanted = self.watched.contains_key(entity);
         let is_one_more = !self.available.contains_key(entity);

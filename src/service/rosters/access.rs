@@ -14,7 +14,7 @@ use crate::service::{
     node_cache::NodeGuard, prefetch::PrefetchRequest,
 };
 
-/// Maximum number of roster reads for one operation, while the owner whose roster gives access changes.
+/// Maximum number of rosters that one operation reads if the owner whose roster gives access keeps changing.
 const MAX_READS: usize = 3;
 
 /// Maximum number of groups of a roster that a form offers.

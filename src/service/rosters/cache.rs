@@ -15,14 +15,15 @@ use tokio::{
 
 use gjallar_pubsub::{NodeId, Roster, Timestamp};
 
-/// Maximum number of cached rosters; with one more, the oldest quarter is evicted.
+/// Maximum number of cached rosters. When one more is added, the oldest quarter is evicted.
 const MAX_ROSTERS: usize = 1000;
-/// Maximum number of nodes per owner that are processed as soon as the roster has changed; further ones are processed
-/// by their timers.
+/// Maximum number of nodes per owner that are processed as soon as the roster of the owner has changed; further nodes
+/// are processed by their timers.
 const MAX_READERS: usize = 100;
 /// Timeout of a roster request.
 const ROSTER_TIMEOUT: Duration = Duration::from_secs(5);
-/// Timeout, from the beginning of a connection, for the server to grant the permission. Servers grant it at once.
+/// Timeout, from the beginning of a connection, for the server to grant the permission to read rosters. Servers grant
+/// it at once.
 const GRANT_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Cached rosters and pending roster requests.
@@ -30,7 +31,7 @@ const GRANT_TIMEOUT: Duration = Duration::from_secs(2);
 pub struct RosterCache {
     table: Mutex<RosterTable>,
     asked: Notify,
-    /// Nodes with a newly arrived roster.
+    /// Nodes to process because a roster arrived or became readable.
     due: Mutex<HashSet<NodeId>>,
     became_due: Notify,
 }
@@ -39,9 +40,9 @@ pub struct RosterCache {
 struct RosterTable {
     /// Domain of the users whose rosters may be read.
     domain: Option<String>,
-    /// Time until which the server may still grant the permission on this connection.
+    /// Time until which the server may still grant the permission to read rosters on this connection.
     grant_until: Option<Instant>,
-    /// Closes when the permission changes.
+    /// Channel that closes when the permission to read rosters changes.
     grant: Answered,
     /// Rosters with the time of the read; `None` for a roster that cannot be read.
     rosters: HashMap<BareJid, (Timestamp, Option<Arc<Roster>>)>,
@@ -62,7 +63,8 @@ struct Awaited {
     answered: Answered,
 }
 
-/// Channel that closes when the answer arrives; one per roster, so that an answer wakes only its own waiters.
+/// Channel that closes when the answer arrives. Each roster has its own channel, so that an answer wakes only the
+/// requests that wait for it.
 #[derive(Debug)]
 struct Answered(watch::Sender<()>);
 
@@ -73,7 +75,8 @@ impl Default for Answered {
 }
 
 impl RosterCache {
-    /// Starts a new connection: empties the cache, and waits for the server to grant the permission.
+    /// Empties the cache at the start of a connection. For 2 s from then on, readers wait for the server to grant the
+    /// permission to read rosters.
     pub fn await_grant(&self) {
         let grant_until = Some(Instant::now() + GRANT_TIMEOUT);
         self.begin(RosterTable { grant_until, ..RosterTable::default() });
@@ -122,8 +125,8 @@ impl RosterCache {
         self.table().lookup(owner, oldest)
     }
 
-    /// Returns a roster as [`cached`](Self::cached), and waits for a missing one. After a timeout the roster counts as
-    /// one that cannot be read.
+    /// Returns the roster of an owner that was not read before `oldest`; requests a missing roster and waits for it.
+    /// `None` if the roster cannot be read, or has not arrived within 5 s.
     pub(in crate::service) async fn read(
         &self,
         owner: &BareJid,
@@ -146,9 +149,10 @@ impl RosterCache {
         }
     }
 
-    /// Returns a roster as [`cached`](Self::cached), without waiting, for timer-driven operations. Requests a missing
-    /// or outdated roster, and marks the node as [due](Self::take_due) when the roster arrives, or when a roster that
-    /// another operation requested has changed. A slightly older roster is used until then.
+    /// Returns the cached roster of an owner without waiting, for timer-driven operations; `None` if it is missing or
+    /// cannot be read. Requests a roster that is missing or was read before `oldest`, and marks the node as
+    /// [due](Self::take_due) when the roster arrives, or when a roster that another operation requested has changed.
+    /// Until then a roster that is at most 5 s older is returned.
     pub(in crate::service) fn watch(
         &self,
         node: &NodeId,
@@ -186,8 +190,9 @@ impl RosterCache {
         self.became_due.notify_one();
     }
 
-    /// Requests a missing roster, unless a request is pending. Returns a channel that closes when the answer arrives,
-    /// and the time until which the permission may still be granted, if it is missing; `None` if the roster is cached.
+    /// Requests a missing roster, unless a request is pending. Returns a channel that closes when the answer arrives.
+    /// While the permission to read rosters is missing, the channel closes when the permission changes, and the time
+    /// until which it may still be granted is returned too. `None` if the roster is cached.
     fn ask(
         &self,
         owner: &BareJid,
@@ -230,7 +235,8 @@ impl RosterCache {
         self.table().awaited.contains_key(owner)
     }
 
-    /// Caches the roster of an answered request; `None` if it cannot be read. Makes nodes due that depend on it.
+    /// Caches the roster of an answered request; `None` if it cannot be read. Marks the nodes that depend on the roster
+    /// as [due](Self::take_due).
     pub(in crate::service) fn on_result(
         &self,
         owner: &BareJid,
@@ -298,8 +304,8 @@ impl RosterTable {
         }
     }
 
-    /// Returns a cached roster; the inner `None` means that the roster cannot be read. `None` if the roster has to be
-    /// requested.
+    /// Returns a cached roster that was not read before `oldest`. The inner `None` means that the roster cannot be
+    /// read, the outer `None` that it has to be requested.
     #[allow(clippy::option_option)]
     fn lookup(&self, owner: &BareJid, oldest: Timestamp) -> Option<Option<Arc<Roster>>> {
         let Some(domain) = self.domain.as_deref() else {

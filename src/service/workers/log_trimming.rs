@@ -8,7 +8,7 @@ use crate::{service::Service, store::StoreError};
 use super::RETRY_INTERVAL;
 
 impl Service {
-    /// Removes acknowledged entries from the event log until dropped.
+    /// Removes acknowledged entries from the event log until the future is dropped.
     pub async fn trim_log(&self) {
         let mut failures = 0;
         loop {
@@ -30,7 +30,7 @@ impl Service {
         }
     }
 
-    /// Removes the acknowledged entries from the event log once.
+    /// Removes the entries from the event log that are acknowledged now, at most 500.
     pub(in crate::service) async fn trim_once(&self) -> Result<(), StoreError> {
         if let Some((acknowledged, stanzas)) = self.state.log_window.acknowledged() {
             let debts = acknowledged.debts.len();

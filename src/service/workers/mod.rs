@@ -1,4 +1,4 @@
-//! Workers: loops that run beside requests until they are dropped, one file each.
+//! Workers: loops that run beside requests until their future is dropped, one file each.
 
 mod log_trimming;
 mod node_reload;

@@ -11,8 +11,8 @@ use gjallar_pubsub::NodeId;
 use super::RETRY_INTERVAL;
 
 impl Service {
-    /// Reloads uncertain nodes until dropped. The log entries of commits that reached the store all the same are
-    /// delivered.
+    /// Reloads uncertain nodes until the future is dropped. If a commit that was reported as failed is in the store,
+    /// its log entries are delivered.
     pub async fn reload_uncertain_nodes(&self) {
         loop {
             let ids = self.state.nodes.next_uncertain().await;

@@ -14,7 +14,7 @@ use gjallar_pubsub::{NodeId, Timestamp, op::presence_change::UnavailablePresence
 
 use crate::service::{Error, Service};
 
-/// Maximum number of tasks that wait for a retry. Further ones are dropped; the next presence of the entity has the
+/// Maximum number of tasks that wait for a retry. Further tasks are dropped; the next presence of the entity has the
 /// same effect.
 const MAX_TASKS: usize = 10_000;
 /// Interval between attempts.
@@ -25,7 +25,7 @@ pub(in crate::service) const RETRY_INTERVAL: Duration = Duration::from_millis(50
 pub(in crate::service) enum PresenceTask {
     /// Finds the nodes from which a resource that came online receives events.
     Arrive { jid: Jid, gone_since: Option<Timestamp> },
-    /// Sends a resource the last item of a node, or the events that it missed.
+    /// Sends a resource the last item of a node or, if `gone_since` is given, the events of the node since then.
     CatchUp { node: NodeId, jid: Jid, gone_since: Option<Timestamp> },
     /// Finds the nodes at which the departure of an entity has an effect.
     Depart(UnavailablePresence),
@@ -84,7 +84,7 @@ impl Service {
         }
     }
 
-    /// Retries failed tasks until dropped.
+    /// Retries failed tasks until the future is dropped.
     pub async fn retry_presence(&self) {
         let mut failures = 0_u64;
         loop {

@@ -22,8 +22,8 @@ use super::RETRY_INTERVAL;
 const MAX_SLEEP: Duration = Duration::from_secs(60);
 
 impl Service {
-    /// Runs timer-driven operations until dropped: leases, digests, item expiry and roster revocations. Never waits
-    /// for rosters; a node is processed again when a roster arrives.
+    /// Runs timer-driven operations until the future is dropped: leases, digests, item expiry and roster revocations.
+    /// Never waits for rosters; a node is processed again when a roster arrives.
     pub async fn run_timers(&self) {
         let ServiceState { deadlines, rosters, .. } = &*self.state;
         loop {

@@ -20,7 +20,7 @@ impl Service {
         self.state.bounces.record(jid, node, how, (self.clock)(), self.policies().limits());
     }
 
-    /// Ends the subscriptions of unreachable JIDs until dropped.
+    /// Ends the subscriptions whose notifications bounce repeatedly, until the future is dropped.
     pub async fn drop_bounced(&self) {
         let mut failures = 0;
         loop {
@@ -43,7 +43,7 @@ impl Service {
         }
     }
 
-    /// Ends the subscription of a JID at the node with an epoch.
+    /// Ends the subscription of a JID at the node with this epoch.
     async fn end_bounced_of(&self, jid: &Jid, epoch: Epoch) -> Result<(), Error> {
         let own = self.store.subscriptions_of(&jid.to_bare()).await.map_err(Error::Unknown)?;
         let own = self.state.quarantine_damaged(own).into_iter();

@@ -14,9 +14,10 @@ use tokio::time::Instant;
 
 use super::{PresenceTable, parts};
 
-/// Intervals before the first attempts at a domain, and before each later one.
+/// Intervals before the first three attempts at a domain.
 const RETRY_INTERVALS: [Duration; 3] =
     [Duration::from_secs(5), Duration::from_secs(60), Duration::from_secs(300)];
+/// Interval before each later attempt at a domain.
 const MAX_RETRY_INTERVAL: Duration = Duration::from_secs(900);
 /// Maximum number of domains. Entities of further domains are not retried.
 const MAX_DOMAINS: usize = 100_000;
@@ -68,7 +69,8 @@ impl Outages {
         !self.domains.is_empty()
     }
 
-    /// Takes the JID of the next attempt that is due, and removes JIDs that need no answer any more.
+    /// Takes the JID of the next attempt that is due, and removes the JIDs of its domain for which `needs_answer` is
+    /// `false`.
     pub(super) fn pop(&mut self, needs_answer: impl Fn(&Jid) -> bool) -> Option<Jid> {
         let now = Instant::now();
         while self.next().is_some_and(|at| at <= now) {
@@ -86,7 +88,7 @@ impl Outages {
         None
     }
 
-    /// Takes all JIDs of a domain when the first stanza of the domain since the last attempt arrives; afterwards none.
+    /// Takes all JIDs of a domain for the first stanza of the domain after an attempt; returns none for later stanzas.
     pub(super) fn reach(&mut self, domain: &str) -> BTreeSet<Jid> {
         let Some(outage) = self.domains.get_mut(domain) else { return BTreeSet::new() };
         match outage.tried.take() {
@@ -134,15 +136,15 @@ impl PresenceTable {
         }
     }
 
-    /// Returns `true` if the last request for the presence of an entity, or the last query to one of these resources,
-    /// failed.
+    /// Returns `true` if the last request for the presence of an entity failed, or the last query to the resource; for
+    /// a bare JID, the last query to one of its resources.
     pub(super) fn is_unreachable(&mut self, jid: &Jid) -> bool {
         self.watched.get(&jid.to_bare()).is_some_and(|watch| watch.has_failed)
             || self.before_of(jid).any(|before| before.is_unreachable)
     }
 
-    /// Retries one entity or resource of the next domain whose interval is over. Returns the domain, or else the end of
-    /// the next interval.
+    /// Queues the retry of one entity or resource of the next domain whose interval is over, and returns the domain. If
+    /// there is none, the error is the end of the next interval, if any.
     pub(super) fn try_again(&mut self) -> Result<String, Option<Instant>> {
         let Self { requests, watched, before, .. } = self;
         let needs_answer = |jid: &Jid| {
@@ -162,7 +164,7 @@ impl PresenceTable {
         Ok(jid.domain().as_str().to_owned())
     }
 
-    /// Records that a stanza of a domain arrived.
+    /// Queues the retries of a domain when a stanza of the domain arrives.
     pub(super) fn reach(&mut self, domain: &str) {
         let all = self.requests.outages.reach(domain);
         all.iter().for_each(|jid| self.retry(jid));

@@ -9,16 +9,17 @@ use gjallar_pubsub::Show;
 
 use super::{MAX_ENTITIES, MAX_RESOURCES, PresenceTable, parts};
 
-/// Length of an interruption from which resources count as having missed events.
+/// Length of an interruption above which resources count as having missed events.
 const MAX_INTERRUPTION: Duration = Duration::from_secs(300);
-/// Minimum age of a presence timestamp before a time of this process; some servers write whole seconds.
+/// Time by which the timestamp of a presence has to precede a time of this process to count as earlier; some servers
+/// write whole seconds.
 const STAMP_PRECISION: Duration = Duration::from_secs(1);
 
 /// A resource that was available on an earlier connection.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct PreviousResource {
     pub(super) show: Show,
-    /// Time at which that connection broke.
+    /// Time at which the last connection broke on which the resource was available.
     pub(super) lost_at: Instant,
     /// `true` if a capability query or a ping is unanswered.
     pub(super) is_asked: bool,
@@ -27,13 +28,13 @@ pub(super) struct PreviousResource {
     /// `true` if the answer to a query suggests that the resource is absent. Events do not wait for it, and its entity
     /// can count as unavailable.
     pub(super) is_denied: bool,
-    /// `true` if the last query failed because the server is unreachable. The resource counts as before until its
-    /// presence or an answer arrives, unless its entity shares its presence and is probed.
+    /// `true` if the last query failed because the server is unreachable. The resource keeps its earlier state until
+    /// its presence or an answer arrives, unless its entity shares its presence and is probed.
     pub(super) is_unreachable: bool,
 }
 
 impl PreviousResource {
-    /// Returns `true` if presence of this age proves that the resource was available throughout.
+    /// Returns `true` if presence of this age proves that the resource was available throughout the interruption.
     pub(super) fn was_there(&self, age: Duration) -> bool {
         is_from_before(age, self.lost_at)
     }
@@ -53,7 +54,7 @@ impl PresenceTable {
         all.filter(move |(name, _)| is_bare || **name == resource).map(|(_, before)| before)
     }
 
-    /// Returns `true` if resources of an earlier connection may be available in an unknown state.
+    /// Returns `true` if a resource of the entity was available on an earlier connection and may still be available.
     pub(super) fn has_unconfirmed(&self, entity: &BareJid) -> bool {
         let mut resources = self.before.get(entity).into_iter().flat_map(BTreeMap::values);
         resources.any(|before| !before.is_denied)
@@ -94,8 +95,8 @@ impl PresenceTable {
         }
     }
 
-    /// Enqueues pings to resources of earlier connections: those without a capability query whose entity does not share
-    /// its presence, so that there is no probe either.
+    /// Enqueues pings to the resources of earlier connections that receive neither a capability query nor, because
+    /// their entity does not share its presence, a probe.
     pub(super) fn queue_pings(&mut self) {
         let Self { before, unconfirmed, watched, refused, .. } = self;
         unconfirmed.clear();

@@ -10,15 +10,15 @@ use jid::{AccountKey, BareJid};
 
 use super::outages::Outages;
 
-/// Account of the creator of a node that needs the entity's presence. Requests take turns between these accounts.
+/// Account of the creator of a node that needs the entity's presence. The queue is round robin over these accounts.
 /// `None` while the creator is unknown.
 pub(super) type Share = Option<Arc<AccountKey>>;
 
-/// Interval, in requests, at which an entity without a waiting event is requested even while events wait for other
+/// Interval, in requests, at which an entity for which no event waits is requested even while events wait for other
 /// entities.
 const OTHERS_INTERVAL: u64 = 10;
 
-/// Entities to request, each queued once.
+/// Entities whose presence has to be requested, each queued once.
 #[derive(Debug, Default)]
 pub(super) struct Requests {
     /// Entities for which an event waits.
@@ -85,7 +85,8 @@ impl Requests {
         }
     }
 
-    /// Queues an entity. A queued entity moves to this share, or before entities without a waiting event.
+    /// Queues an entity; `is_urgent` is `true` if an event waits for it. An entity in the queue moves to this share
+    /// and, if urgent, before the entities for which no event waits.
     pub(super) fn push(&mut self, entity: &BareJid, share: &Share, is_urgent: bool) {
         let before = self.entries.get(entity);
         let is_urgent = is_urgent || before.is_some_and(|entry| entry.is_urgent);
@@ -152,7 +153,7 @@ impl RoundRobin {
         None
     }
 
-    /// Removes an entity. An empty share is removed when it is next.
+    /// Removes an entity. A share without entities stays until `pop` reaches it.
     fn remove(&mut self, share: &Share, number: u64) {
         if let Some(entities) = self.shares.get_mut(share) {
             entities.remove(&number);
