@@ -45,10 +45,10 @@ impl fmt::Debug for Transport {
 }
 
 impl Transport {
-    /// Returns TLS that accepts only servers whose certificate is signed by an authority in a PEM file.
+    /// Returns a TLS transport that accepts only servers whose certificate is signed by an authority in a PEM file.
     ///
     /// # Errors
-    /// If the file cannot be read, or has no certificate.
+    /// If the file cannot be read, or has no certificate or an invalid one.
     pub fn tls(authorities: &Path) -> Result<Self, String> {
         let mut roots = RootCertStore::empty();
         let certificates =
@@ -98,8 +98,8 @@ pub(super) async fn connect(
     }
 }
 
-/// Size of the kernel's send buffer in bytes. The kernel sends its content before any later stanza, whichever entity
-/// the stanza is for; by default the buffer holds up to 4 MiB for a server that reads slowly.
+/// Size of the kernel's send buffer in bytes. A stanza waits until the kernel has sent all bytes in this buffer, also
+/// those for other entities. By default the buffer holds up to 4 MiB for a server that reads slowly.
 const SEND_BUFFER_BYTES: u32 = 128 * 1024;
 
 /// Connects to the first address that responds. Sends nothing to an unprotected address. Small packets are sent at once
@@ -157,7 +157,7 @@ mod tests {
         assert!(tcp.nodelay().unwrap());
     }
 
-    /// A container has another address after a restart.
+    /// The server may have another address at the next attempt, such as a container after a restart.
     #[tokio::test]
     async fn each_attempt_resolves_the_server_and_tries_every_address() {
         // A bound port without a listener refuses connections.

@@ -1,5 +1,5 @@
-//! `gjallar doctor`: tests the requirements of the service at the server, on a separate connection or that of the
-//! service.
+//! `gjallar doctor`: tests whether the server meets the requirements of the service, on a connection of its own or on
+//! the connection of the running service.
 
 use std::{
     sync::{
@@ -46,15 +46,18 @@ use super::{
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(3);
 /// Timeout of a connection attempt, login included.
 const LOGIN_TIMEOUT: Duration = Duration::from_secs(20);
-/// Maximum number of queued stanzas.
+/// Maximum number of stanzas that wait to be sent on a [`SeparateConnection`].
 const MAX_QUEUED: usize = 32;
-/// Number of pings for detecting another service with the same JID. Each ping reaches that service with a probability
-/// of one half, and each reply reaches this service with the same probability.
+/// Number of pings for detecting another service with the same JID. If there is one, and the server chooses one of the
+/// two at random for each stanza, each ping reaches the other service with a probability of one half, and each reply
+/// reaches this service with the same probability.
 const SHARED_PINGS: usize = 20;
-/// Number of pings for measuring the round-trip time, and the time from which the link counts as slow.
+/// Number of pings for measuring the round-trip time.
 const ROUND_TRIP_PINGS: usize = 5;
+/// Round-trip time of the slowest ping from which the check `round-trip` is [`Verdict::Degraded`].
 const SLOW: Duration = Duration::from_secs(1);
-/// Maximum number of bytes that a server adds to a routed stanza.
+/// Number of bytes of the largest test stanza that are reserved for its tags, and for what the server adds to a routed
+/// stanza.
 const ENVELOPE_BYTES: usize = 512;
 
 /// Result of a check.
@@ -75,18 +78,18 @@ pub struct Finding {
     pub check: &'static str,
     /// Result.
     pub verdict: Verdict,
-    /// Consequence, and the remedy.
+    /// Explanation of the result; for a problem, its consequence and the remedy.
     pub text: String,
-    /// Response time of the server.
+    /// Response time of the server, if the check measures it.
     pub took: Option<Duration>,
 }
 
-/// Checks on one connection.
+/// Self-test of a service at its server: runs the checks on one connection.
 pub struct Doctor {
     jid: String,
     domain: Option<String>,
     multicast_config: MulticastConfig,
-    /// User of the server whose roster may be requested.
+    /// JID of a user of the server; the check `rosters` requests the roster of this user.
     user: Option<String>,
     max_stanza_bytes: usize,
     ids: Arc<dyn IdGenerator>,
@@ -96,15 +99,16 @@ pub struct Doctor {
 trait Connection {
     fn probes(&self) -> &Probes;
     fn send(&self, stanza: String);
-    /// Returns `true` if the server grants reading of rosters.
+    /// Returns `true` if the server has granted the service the permission to read rosters.
     fn is_granted(&self) -> bool;
 }
 
 type ProbeAnswer = Option<(ProbeReply, Duration)>;
 
 impl Doctor {
-    /// Returns the checks for a service with this JID. `domain` is that of the server; `multicast_config` configures
-    /// multicast; `user` is the user whose roster is requested; `max_stanza_bytes` is the size of the largest stanza.
+    /// Returns the self-test of the service with the JID `jid`. `domain` is the domain of the server;
+    /// `multicast_config` is the setting of multicast; `user` is the user whose roster is requested; `max_stanza_bytes`
+    /// is the size of the largest stanza, which is tested.
     #[must_use]
     pub fn new(
         jid: String,
@@ -222,7 +226,7 @@ impl Doctor {
     }
 
     /// Returns `true` if another service of the server has the same JID and replies to pings of the service to itself.
-    /// A server such as ejabberd routes each stanza to one of them at random.
+    /// A server such as ejabberd routes each stanza to one of the two services at random.
     async fn is_shared(&self, connection: &impl Connection, own: &str) -> bool {
         let pings = (0..SHARED_PINGS).map(|_| self.ping(connection, own));
         let replies = join_all(pings).await;
@@ -399,7 +403,8 @@ impl Doctor {
         self.round_trip(connection, to, request).await
     }
 
-    /// Sends a stanza, and waits for its reply or return.
+    /// Sends a stanza, and waits for the reply to it or, if it is addressed to the service itself, for its return.
+    /// Returns `None` if nothing arrives within [`ANSWER_TIMEOUT`].
     async fn round_trip(
         &self,
         connection: &impl Connection,
@@ -478,7 +483,8 @@ impl Connection for SeparateConnection {
 }
 
 impl SeparateConnection {
-    /// Reads and writes until the connection ends. Rejects requests of other entities, which may retry later.
+    /// Reads and writes stanzas until the connection ends. Rejects requests of other entities with an error of type
+    /// `wait`, so that they may retry later.
     async fn serve(
         &self,
         mut reader: ServerStreamReader,

@@ -51,7 +51,8 @@ pub(super) async fn handshake(
     }
 }
 
-/// Returns the conditions of a stream error as text, separated by commas.
+/// Returns the parts of a stream error as text, separated by commas: the text of each child, or its name if it has no
+/// text.
 pub(super) fn stream_error(error: &Element) -> String {
     let text = error.children().map(|child| match child.text().as_str() {
         "" => child.name().to_owned(),

@@ -10,16 +10,16 @@ use tokio::sync::oneshot;
 
 use crate::xmpp::stanza::envelope::Envelope;
 
-/// Prefix of the ids of these queries.
+/// Prefix of the ids of the queries of `gjallar doctor`.
 const PREFIX: &str = "doctor-";
-/// Maximum number of awaited replies. Further queries get no reply.
+/// Maximum number of awaited replies. At the maximum, a further query ends at once without a reply.
 const MAX_AWAITED: usize = 100;
 
 /// Reply to a query.
 #[derive(Debug)]
 pub(super) enum ProbeReply {
     Stanza(Element),
-    /// The reply is past a limit of stanza sizes.
+    /// The reply exceeds a limit for stanzas, so its content is unknown.
     TooLarge,
 }
 
@@ -37,8 +37,8 @@ struct Awaited {
 }
 
 impl Probes {
-    /// Registers a reply from one of these addresses. Returns the id of the query, made from `number`, and the
-    /// receiver.
+    /// Registers a query whose reply is accepted from the addresses `from`. Returns the id of the query, which contains
+    /// `number`, and the receiver of the reply.
     pub(super) fn expect(
         &self,
         number: u64,
@@ -60,7 +60,8 @@ impl Probes {
         is_awaited && self.resolve(&Envelope::of(stanza), || ProbeReply::Stanza(stanza.clone()))
     }
 
-    /// Reports a stanza past a limit to the waiting query; returns `true` if the stanza was awaited.
+    /// Reports to the waiting query that its reply exceeds a limit for stanzas; returns `true` if the stanza was
+    /// awaited.
     pub(super) fn take_refused(&self, header: &Envelope) -> bool {
         self.resolve(header, || ProbeReply::TooLarge)
     }

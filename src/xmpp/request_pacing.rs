@@ -9,7 +9,7 @@ use tokio::time::{Instant, sleep_until};
 
 /// Interval between two queries: 500 queries a second.
 const INTERVAL: Duration = Duration::from_millis(2);
-/// Maximum time without queries that a later burst may use.
+/// Maximum idle time that a later burst may use: after a pause of this length, some 50 queries are sent at once.
 const BURST: Duration = Duration::from_millis(100);
 
 /// Pace of the queries for presence and capabilities, which are many after a reconnection.

@@ -71,8 +71,9 @@ impl Router {
         Self { service, commands, replies, jid, server, max_stanza_bytes, pace }
     }
 
-    /// Returns `true` if a stanza publishes or retracts. To decide such a request, the rules read one node and no other
-    /// data that earlier requests of the sender may change, so the request may be decided before these are committed.
+    /// Returns `true` if a stanza publishes or retracts items. To decide such a request, the rules read one node and no
+    /// other data that earlier requests of the sender may change, so the request may be decided before the earlier
+    /// requests are committed.
     #[must_use]
     pub fn is_node_local(stanza: &Element) -> bool {
         let content = stanza.get_child("pubsub", ns::PUBSUB).and_then(|p| p.children().next());
@@ -80,7 +81,8 @@ impl Router {
             && content.is_some_and(|content| matches!(content.name(), "publish" | "retract"))
     }
 
-    /// Returns `true` if the reply to a stanza may be large: it reads items, a list or an archive, or runs a command.
+    /// Returns `true` if the reply to a stanza may be large, because the stanza requests items, a list or an archive,
+    /// or runs a command.
     #[must_use]
     pub(super) fn may_have_large_reply(stanza: &Element) -> bool {
         let is_get = stanza.attr("type") == Some("get");
@@ -100,10 +102,10 @@ impl Router {
         header
     }
 
-    /// Handles a stanza. Each request gets a reply; of other stanzas, owners' responses to subscription requests
-    /// (§8.6), presence, privileges and replies to queries of the service are handled. Returns once the next stanza of
-    /// the sender may be handled, with the rest of the operation. The parsed stanza, which may be large, is dropped
-    /// before the request waits for a roster.
+    /// Handles a stanza. Each request gets a reply. Stanzas that are no requests are handled if they are owners'
+    /// responses to subscription requests (§8.6), presence, privileges, or replies to queries of the service. Returns
+    /// as soon as the next stanza of the sender may be handled; the returned handle, if any, completes when the request
+    /// is answered. The parsed stanza, which may be large, is dropped before the request waits for a roster.
     pub async fn handle(
         self: &Arc<Self>,
         header: &Envelope,
@@ -163,7 +165,8 @@ impl Router {
         None
     }
 
-    /// Replies to a request of another protocol than XEP-0060. The parsed stanza is dropped early.
+    /// Replies to a request of another protocol than XEP-0060. The parsed stanza, which may be large, is dropped as
+    /// soon as it is read.
     async fn handle_other(
         &self,
         header: &Envelope,
@@ -260,7 +263,8 @@ impl Router {
         }
     }
 
-    /// Returns whether a request is of type `set`. Rejects a malformed request, and returns `None`.
+    /// Returns `true` for a request of type `set`, and `false` for a request of type `get`. Rejects a request that is
+    /// malformed or not addressed to the service, and returns `None`.
     fn validate_iq(&self, header: &Envelope, stanza: &Element) -> Option<bool> {
         let is_set = match header.kind.as_deref() {
             Some("set") => true,
@@ -316,7 +320,7 @@ impl Router {
         self.refuse(header, error);
     }
 
-    /// Rejects a request that cannot be parsed or accepted. Other stanzas get no reply.
+    /// Rejects a stanza: sends an error reply if the stanza is a request, and nothing otherwise.
     pub fn refuse(&self, header: &Envelope, error: &StanzaError) {
         if header.is_request() && header.from.is_some() {
             self.reject(header, error);
@@ -331,7 +335,8 @@ impl Router {
         }
     }
 
-    /// Sends an error reply; without its details if the complete reply is larger than a stanza may be.
+    /// Sends the first of three error replies that fits in a stanza: `whole`, the reply with the error alone, or the
+    /// reply with its conditions only.
     fn send_error(&self, header: &Envelope, whole: String, error: &StanzaError) {
         let mut forms = iter::once(whole)
             .chain(iter::once_with(|| header.error(error)))
@@ -444,8 +449,8 @@ impl Router {
         self.replies.wait_capacity(to, may_be_large).await;
     }
 
-    /// Waits until the service may send another query of its own: within the rate, and after the connection has taken
-    /// the previous queries.
+    /// Waits until the service may send another query of its own: until the rate limit ([`Pace`]) allows it, and the
+    /// connection has taken enough of the previous queries.
     pub(super) async fn next_question(&self) {
         self.pace.wait_slot().await;
         self.replies.room_of_own().await;
@@ -455,13 +460,13 @@ impl Router {
         &self.service
     }
 
-    /// Returns `true` if a stanza is within the server's limit.
+    /// Returns `true` if the server accepts a stanza of this size.
     pub(super) fn fits(&self, stanza: &str) -> bool {
         fits(stanza, self.max_stanza_bytes)
     }
 
-    /// Returns `true` if the reply to a request is within the limit of the server, and of another server to which it is
-    /// relayed.
+    /// Returns `true` if the server accepts a reply of this size, and so does another server to which it relays the
+    /// reply.
     fn fits_relayed(&self, request: &Envelope, reply: &str) -> bool {
         fits_relayed(reply, MIN_STANZA_BYTES) || fits_relayed(reply, self.max_reply_stanza(request))
     }
@@ -493,7 +498,7 @@ impl Router {
         self.replies.send(to, stanza);
     }
 
-    /// Enqueues a query of the service itself, before all replies.
+    /// Enqueues a query of the service itself, which is sent before all queued replies.
     pub(super) fn send_unsolicited(&self, stanza: &str) {
         self.replies.ask(stanza);
     }
@@ -551,7 +556,7 @@ impl Router {
         self.refuse(header, &error);
     }
 
-    /// Sends a reply; in its short form if the complete one is larger than a stanza may be.
+    /// Sends `answer`, or the reply that `shortened` returns if `answer` is larger than a stanza may be.
     fn reply_or_truncate(
         &self,
         header: &Envelope,
@@ -619,7 +624,7 @@ impl Router {
     }
 }
 
-/// Returns the error for a list of affiliations or subscriptions of which some could not be set; all others are set
+/// Returns the error for a request that set some of the listed affiliations or subscriptions, but not all of them
 /// (§8.8.2.4, §8.9.2.4).
 fn some_failed(reason: &str) -> StanzaError {
     StanzaError::new("modify", "not-acceptable").text(reason)

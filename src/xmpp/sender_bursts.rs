@@ -1,5 +1,5 @@
-//! Tracks senders that exceeded a queue limit. The rest of such a burst is rejected, so that the accepted requests are
-//! the first ones.
+//! Tracks bursts: stanzas of one sender in close succession that exceeded a queue limit. After the first rejected
+//! stanza, the rest of the burst is rejected too, so that the accepted requests are the first ones of the burst.
 
 use std::collections::HashMap;
 
@@ -10,8 +10,8 @@ use super::sender_queue::QueueLimit;
 /// Silence of the sender that ends a burst: longer than gaps caused by a busy network or machine, shorter than the
 /// retry interval of clients.
 const BURST_END_SILENCE: Duration = Duration::from_millis(500);
-/// Maximum time for which a sender that never pauses is rejected: other programs with its JID may have no part in the
-/// burst.
+/// Maximum time for which a sender that never pauses is rejected while none of its requests is pending: other programs
+/// with its JID may have no part in the burst.
 const MAX_REFUSED: Duration = Duration::from_secs(10);
 /// Maximum number of tracked bursts.
 const MAX_BURSTS: usize = 10_000;
@@ -25,8 +25,9 @@ pub(super) struct Bursts {
 
 struct Burst {
     exceeded: QueueLimit,
-    /// Time of the last stanza, and of the last one that arrived while other requests of the sender were pending.
+    /// Time of the last stanza.
     last: Instant,
+    /// Time of the last stanza that arrived while other requests of the sender were pending.
     last_in_flight: Instant,
 }
 

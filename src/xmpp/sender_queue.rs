@@ -1,16 +1,16 @@
 //! Sender queues: stanzas of one sender are handled in order (RFC 6120 §10.1), stanzas of different senders
 //! concurrently. Queues are bounded, and removed when they are empty.
 //!
-//! A queue continues with its next stanza once the commit of a request has its place in the order, so pipelined
-//! requests do not wait for one sync each. Requests that read more than one node wait until the sender's earlier
-//! requests are committed.
+//! A queue continues with its next stanza as soon as the commit of a request has its place in the commit order. Thus
+//! pipelined requests do not wait for one sync each. Requests that read more than one node wait until the sender's
+//! earlier requests are committed.
 //!
-//! A request that waits for something outside the process, such as a roster, holds no permit of the active senders. At
-//! most one request of each queue can wait so; it counts in the limits of queued stanzas, and its parsed stanza is
-//! dropped before.
+//! While a request waits for something outside the process, such as a roster, it holds no permit
+//! ([`MAX_ACTIVE_SENDERS`]). At most one request of each queue waits in this way; it still belongs to the queued
+//! stanzas for which there are limits. Its parsed stanza is dropped before the wait.
 //!
 //! A queued stanza is held as received text and parsed again when it is handled: a parsed tree takes up to sixty times
-//! as much memory. Only the first MiB of stanzas is queued as trees.
+//! as much memory. Stanzas are queued as trees only as long as their texts have at most 1 MiB together.
 
 use std::{
     borrow::Cow,
@@ -43,32 +43,35 @@ use super::{
     xml::stream::StanzaText,
 };
 
-/// Maximum number of senders that are served at the same time; further ones wait.
+/// Maximum number of senders that are served at the same time; further senders wait.
 const MAX_ACTIVE_SENDERS: usize = 64;
-/// Maximum number of requests in progress whose replies may be large, of one domain and in total, where a stanza has at
-/// most 512 KiB; fewer where stanzas may be larger. Together these replies leave the room that is reserved for small
-/// replies.
+/// Maximum number of requests of one domain that are in progress and may have [large
+/// replies](Router::may_have_large_reply), where a stanza has at most 512 KiB; fewer where stanzas may be larger.
 const MAX_LARGE_PER_DOMAIN: usize = 8;
+/// Maximum number of such requests of all domains. Together their replies have at most [`RESERVED_FOR_SMALL`] bytes, so
+/// that requests with small replies are still processed.
 const MAX_LARGE: usize = 16;
-/// Maximum number of stanzas of one sender in flight: enough to share a sync well. Fewer while other senders are
-/// active, because each of their requests waits for a sync together with all of these.
+/// Maximum number of stanzas of one sender in flight: enough to share a sync well.
 const MAX_IN_FLIGHT: usize = 64;
+/// Maximum number of stanzas of one sender in flight while other senders are active. It is small, because each request
+/// of another sender waits for a sync together with all of these stanzas.
 const MAX_IN_FLIGHT_AMONG_OTHERS: usize = 4;
-/// Time that a sender counts as one of several after another sender was active.
+/// Time for which [`MAX_IN_FLIGHT_AMONG_OTHERS`] applies after several senders were active at once.
 const AMONG_OTHERS: Duration = Duration::from_secs(10);
 /// Maximum number of characters of a stanza's id in the log.
 const MAX_ID_CHARS: usize = 64;
 /// Maximum number of bytes of the stanzas that are queued as trees.
 const MAX_TREE_BYTES: usize = 1024 * 1024;
-/// Reserve of stanzas of one sender, and of their bytes, above its limits for stanzas that need no reply.
+/// Number of stanzas of one sender above its limit that are accepted if they need no reply.
 const RESERVED_STANZAS: usize = 1000;
+/// Number of bytes of one sender's stanzas above its limit that are accepted if the stanzas need no reply.
 const RESERVED_BYTES: usize = 1024 * 1024;
-/// Estimated overhead of a queued stanza in bytes, besides its text; counts in the limits of domains and of all
+/// Estimated overhead in bytes of a queued stanza, which is added to its text in the limits of domains and of all
 /// senders.
 const STANZA_BYTES: usize = 256;
 
-/// Limits of the stanzas that are queued or in flight. The senders of one domain share half of `max_bytes`. An empty
-/// queue accepts one stanza of any size.
+/// Limits of the stanzas that are queued or in flight. All senders of one domain together may use half of `max_bytes`.
+/// A limit never rejects a stanza while no other stanza is within that limit, however large the stanza is.
 #[derive(Clone, Copy, Debug)]
 pub struct QueueLimits {
     /// Maximum number of stanzas of one bare JID.
@@ -80,7 +83,7 @@ pub struct QueueLimits {
 }
 
 impl QueueLimits {
-    /// Returns the limits for stanzas that need no reply.
+    /// Returns the limits for stanzas that need no reply, which are higher.
     fn with_reserve(self) -> Self {
         Self {
             max_stanzas_per_jid: self.max_stanzas_per_jid + RESERVED_STANZAS,
@@ -95,7 +98,7 @@ impl QueueLimits {
 pub(super) enum QueueLimit {
     StanzasPerJid(usize),
     BytesPerJid(usize),
-    /// Half of the bytes of all senders.
+    /// Limit of the bytes of one domain: half of [`QueueLimits::max_bytes`].
     BytesPerDomain(usize),
     Bytes(usize),
 }
@@ -118,7 +121,7 @@ struct SenderQueueTable {
     bursts: Bursts,
     /// Queued and in-flight bytes of each domain that has a queue.
     domains: HashMap<String, DomainUsage>,
-    /// Permits of each domain for requests whose replies may be large.
+    /// Number of permits of each domain for requests whose replies may be large.
     large_per_domain: usize,
     bytes: usize,
     /// Bytes of the stanzas that are queued as trees.
@@ -158,7 +161,7 @@ enum Form {
 }
 
 impl QueueLimit {
-    /// Returns the key of the limit in the section `limits`.
+    /// Returns the key of the limit in the section `[limits]` of the configuration.
     pub(super) fn name(self) -> &'static str {
         match self {
             Self::StanzasPerJid(_) => "max_queued_stanzas_per_jid",
@@ -200,9 +203,8 @@ impl SenderQueues {
         }
     }
 
-    /// Returns the limit that a stanza of this size would exceed in its sender's queue. Stanzas that need no reply may
-    /// exceed the limits of requests by a reserve, and are not part of a burst, because their sender does not repeat
-    /// them.
+    /// Returns the limit that a stanza of `bytes` bytes would exceed, or that its sender's burst has exceeded. Stanzas
+    /// that need no reply have higher limits and are not part of a burst, because their sender does not repeat them.
     pub(super) fn exceeded_limit(
         &self,
         stanza: &Element,
@@ -217,7 +219,8 @@ impl SenderQueues {
         }
     }
 
-    /// Enqueues a stanza in its sender's queue. `bytes` is the size of its text, which `text` returns.
+    /// Enqueues a stanza in its sender's queue. `bytes` is the number of bytes of the stanza's text; `text` returns
+    /// this text.
     pub(super) fn submit(&self, stanza: Element, bytes: usize, text: impl FnOnce() -> StanzaText) {
         let sender = sender_of(&stanza).into_owned();
         let mut senders = self.senders();
@@ -278,8 +281,8 @@ impl SenderQueues {
         self.senders().next(sender)
     }
 
-    /// Returns the semaphores for large replies, of the sender's domain and of all senders, if the reply to this stanza
-    /// may be large.
+    /// Returns the semaphores for large replies: that of the sender's domain, and that of all senders. Returns none if
+    /// the reply to this stanza is small.
     fn large(&self, sender: &str, waiting: &QueuedStanza) -> Vec<Arc<Semaphore>> {
         if !waiting.may_be_large {
             return Vec::new();
@@ -289,7 +292,7 @@ impl SenderQueues {
         of_domain.into_iter().chain([&self.large]).cloned().collect()
     }
 
-    /// Removes a sender's queue and returns `true`, unless a stanza is queued.
+    /// Removes a sender's queue if no stanza is queued. Returns `true` if the queue was removed.
     fn end(&self, sender: &str) -> bool {
         let mut senders = self.senders();
         if senders.queues.get(sender).is_some_and(|queue| !queue.waiting.is_empty()) {
@@ -356,8 +359,8 @@ impl SenderQueueTable {
         }
     }
 
-    /// Adds a stanza to its sender's queue. Returns the stanza if the queue is new, so that the caller serves the
-    /// queue.
+    /// Adds a stanza to its sender's queue. If the sender has no queue, creates one instead, and returns the stanza and
+    /// the queue's notifier: the caller has to serve the new queue.
     fn queue(
         &mut self,
         sender: &str,
@@ -405,12 +408,12 @@ impl SenderQueueTable {
         }
     }
 
-    /// Subtracts a stanza that was queued as a tree.
+    /// Subtracts a stanza from the bytes that are queued as trees.
     fn release_tree(&mut self, bytes: usize) {
         self.tree_bytes -= bytes;
     }
 
-    /// Subtracts a stanza that is complete.
+    /// Removes a complete stanza from the usage of its sender, of its domain and of all senders.
     fn release(&mut self, sender: &str, bytes: usize) {
         if let Some(queue) = self.queues.get_mut(sender) {
             queue.stanzas -= 1;
@@ -428,7 +431,7 @@ impl SenderQueueTable {
     }
 }
 
-/// Returns the account of a stanza's sender.
+/// Returns the account of a stanza's sender ([`account`]).
 fn sender_of(stanza: &Element) -> Cow<'_, str> {
     account(stanza.attr("from").unwrap_or_default())
 }
@@ -495,7 +498,8 @@ struct InFlight<'a> {
 }
 
 impl InFlight<'_> {
-    /// Waits until another stanza may be handled.
+    /// Waits until the next stanza may be handled: if `is_node_local` is `true`, until fewer stanzas than the maximum
+    /// are in flight; otherwise until no stanza is in flight.
     async fn wait_for_slot(&mut self, is_node_local: bool) {
         let most = if is_node_local { self.queues.senders().max_in_flight() - 1 } else { 0 };
         while self.stanzas.len() > most {
@@ -503,7 +507,7 @@ impl InFlight<'_> {
         }
     }
 
-    /// Handles a stanza until its commit has its place in the order.
+    /// Handles a stanza until its commit has its place in the commit order.
     async fn handle(&mut self, QueuedStanza { stanza, bytes, .. }: QueuedStanza) {
         let router = &self.queues.router;
         let stanza = match stanza {

@@ -60,21 +60,24 @@ pub struct ComponentConfig {
 const LOGIN_DEADLINE: Duration = Duration::from_secs(20);
 /// Maximum duration of sending a stream error.
 const CLOSE_TIMEOUT: Duration = Duration::from_millis(200);
-/// Timeouts of a stop: for the requests that are queued, for sending pending notifications, for a server that reads
-/// nothing, and for the whole stop.
+/// Maximum time of a stop for handling the requests that are queued.
 const DRAIN_QUEUES: Duration = Duration::from_secs(12);
+/// Maximum time of a stop for sending pending notifications.
 const DRAIN_SENDING: Duration = Duration::from_secs(8);
+/// Maximum time of a stop during which the server reads nothing.
 const DRAIN_STALL_TIMEOUT: Duration = Duration::from_secs(10);
+/// Maximum duration of a stop.
 const DRAIN_DEADLINE: Duration = Duration::from_secs(25);
-/// Number of stanzas that are read before other work of the task runs.
+/// Number of stanzas that are read before the task does other work.
 const READS_BEFORE_YIELD: u64 = 16;
 /// Shortest and longest interval between connection attempts.
 const RECONNECT_INTERVALS: (Duration, Duration) =
     (Duration::from_millis(200), Duration::from_secs(30));
-/// Interval after the server rejected the login.
+/// Longest interval to the next attempt after the server rejected the login, or because nothing would protect the
+/// connection.
 const LOGIN_RETRY_INTERVAL: Duration = Duration::from_secs(30);
-/// Failures that count after a login. The interval stays below a second however often the stream of a working server
-/// breaks.
+/// Maximum number of earlier failures that are remembered after a login. Thus the interval stays below a second however
+/// often the stream of a working server breaks.
 const FAILURES_AFTER_LOGIN: u32 = 1;
 
 /// Reason for the end of a connection.
@@ -175,7 +178,7 @@ impl ComponentSession {
         timeout(LOGIN_DEADLINE, login).await.unwrap_or(Err(DisconnectReason::Silent))
     }
 
-    /// Serves one connection. Returns `None` after `stop` was set.
+    /// Serves one connection, and returns the reason for its end. Returns `None` after `stop` was set.
     async fn serve(
         &mut self,
         mut reader: ServerStreamReader,
@@ -281,8 +284,8 @@ fn log_disconnect(error: &DisconnectReason, pause: Duration) {
     }
 }
 
-/// Returns the interval until the next attempt. The interval doubles with each failure; jitter between half of it and
-/// all of it keeps many components from reconnecting at once.
+/// Returns the interval until the next attempt. Its maximum doubles with each failure; the interval is chosen at random
+/// between half of the maximum and all of it, so that many components do not reconnect at once.
 fn pause(ended: &DisconnectReason, failures: u32, random: u64) -> Duration {
     let longest = match ended {
         DisconnectReason::NotAuthorized(_) | DisconnectReason::Unprotected(_) => {

@@ -16,7 +16,7 @@ use crate::xmpp::router::Router;
 
 /// Prefix of the ids of capabilities queries.
 const QUERY_ID_PREFIX: &str = "capabilities-";
-/// Suffix of the names of nodes in capabilities.
+/// Suffix of a feature in capabilities that consists of the name of a node and this suffix.
 const NOTIFY: &str = "+notify";
 /// Maximum length of the name of capabilities (`node#ver`), in bytes.
 const MAX_NAME_BYTES: usize = 1024;
@@ -60,7 +60,8 @@ impl Router {
         self.send_unsolicited(&request.to_string());
     }
 
-    /// Handles the result of a capabilities query. Returns the resource and the nodes that its capabilities name.
+    /// Handles the result of a capabilities query. Returns the resource and the nodes for which its capabilities
+    /// request notifications.
     pub(in crate::xmpp) fn handle_caps_result(
         &self,
         stanza: &Element,

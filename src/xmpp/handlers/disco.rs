@@ -33,7 +33,7 @@ pub(in crate::xmpp) async fn info(
     Ok(disco::node_info(name, &data))
 }
 
-/// Returns the nodes of the service, or the items of a node (XEP-0030 §4).
+/// Returns the nodes of the service, the items of a node, or the list of commands (XEP-0030 §4).
 pub(in crate::xmpp) async fn items(
     service: &Service,
     commands: &AdHocCommands,

@@ -19,7 +19,7 @@ use crate::xmpp::router::Router;
 const SILENT: &str = "silent-";
 /// Prefix of the ids of pings to unreachable domains.
 const REACHED: &str = "reached-";
-/// Errors with which a server answers a ping to one of its accounts.
+/// Conditions of the errors with which a server itself replies to a ping to one of its accounts.
 const OF_SERVER: [&str; 3] = ["service-unavailable", "feature-not-implemented", "item-not-found"];
 
 impl Router {
@@ -98,8 +98,9 @@ impl Router {
         }
     }
 
-    /// Pings unreachable domains, at growing intervals. Not every entity answers a repeated request; a server answers
-    /// pings, and any stanza of the domain, also an error, proves that the domain is reachable. Runs until dropped.
+    /// Pings unreachable domains, at growing intervals: not every entity answers a repeated request for its presence,
+    /// but servers answer pings. Any stanza of the domain, even an error, proves that the domain is reachable. Runs
+    /// until dropped.
     pub async fn ping_unreachable(&self) {
         loop {
             self.next_question().await;
@@ -110,7 +111,7 @@ impl Router {
     }
 
     /// Handles the reply to a ping of [`ask_for_silent`](Self::ask_for_silent). Returns the entity and the number of
-    /// the ping, unless the server is unreachable.
+    /// the ping if the reply proves that the entity's server has processed the ping.
     pub(in crate::xmpp) fn take_silence(&self, stanza: &Element) -> Option<(BareJid, u64)> {
         let number = stanza.attr("id")?.strip_prefix(SILENT)?;
         let from = Jid::stamped(stanza.attr("from")?).ok()?;
@@ -337,7 +338,8 @@ mod tests {
         assert!(is_sent("probe").await);
     }
 
-    /// §12.2: a resource of another server is queried again after its server was unreachable, and counts as before.
+    /// §12.2: the capabilities of a resource of another server are queried again after the server was unreachable;
+    /// until an error reports the resource as absent, it is assumed to be available.
     #[tokio::test(start_paused = true)]
     async fn capabilities_are_queried_again_after_the_server_was_unreachable() {
         let stage = TestRouter::with_subscriber("pubsub#presence_based_delivery").await;

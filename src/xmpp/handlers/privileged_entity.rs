@@ -17,7 +17,8 @@ const ROSTER: &str = "roster-";
 const MAX_CONTACTS: usize = 10_000;
 
 impl Router {
-    /// Handles a message that grants privileges, in either version of the protocol. Returns `true` if the message does.
+    /// Handles a message that grants privileges, in either version of the protocol. Returns `true` if the message is
+    /// one.
     pub(in crate::xmpp) fn handle_privileges(&self, from: Option<&str>, message: &Element) -> bool {
         let Some(is_granted) = grants_rosters(message) else { return false };
         // Anyone can send such a message.
@@ -76,7 +77,8 @@ impl Router {
     }
 }
 
-/// Returns whether a message grants the reading of rosters; `None` if the message has no privileges.
+/// Returns `true` if a message grants the permission to read rosters, and `false` if its privileges do not include this
+/// permission. Returns `None` if the message has no privileges.
 pub(in crate::xmpp) fn grants_rosters(message: &Element) -> Option<bool> {
     let versions = [ns::PRIVILEGE_1, ns::PRIVILEGE_2];
     let mut found = versions.iter().filter_map(|version| message.get_child("privilege", *version));

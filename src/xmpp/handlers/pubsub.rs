@@ -19,7 +19,7 @@ use gjallar_pubsub::{
     },
 };
 
-/// Returns the reply to a read.
+/// Returns the reply to a request that only reads.
 pub(in crate::xmpp) async fn answer(
     service: &Service,
     actor: &Actor,
@@ -103,7 +103,7 @@ async fn retrieve(
     Ok(reply::items(request, &items, service.policies().limits()))
 }
 
-/// Returns the public subscribers of a node as items of another node (XEP-0465).
+/// Returns the public subscribers of the node `node` as items of the node that the request names (XEP-0465).
 async fn public_subscribers(
     service: &Service,
     actor: &Actor,

@@ -1,4 +1,5 @@
-//! Pings that test whether subscribed resources are available; each with a second ping to a resource that cannot exist.
+//! Pings that test whether subscribed resources are available. With each ping, a second one is sent to a resource of
+//! the same account that cannot exist, to compare the replies.
 
 use std::time::Duration;
 
@@ -13,13 +14,14 @@ use crate::{
 
 use crate::xmpp::router::Router;
 
-/// Maximum size of an error reply to a ping that is compared.
+/// Maximum number of bytes of an error reply to a ping; larger error replies are not compared.
 const MAX_ERROR_BYTES: usize = 4096;
 
-/// Prefixes of the ids of a ping to a resource, and of the ping to a nonexistent resource for comparison.
+/// Prefix of the id of a ping to a resource.
 const RESOURCE: &str = "resource-";
+/// Prefix of the id of the ping to a nonexistent resource, for comparison.
 const CONTROL: &str = "beside-";
-/// Interval until the service tests again whether checks are needed, if they are not.
+/// Interval after which the service tests again if checks are needed, while none is needed.
 const IDLE_INTERVAL: Duration = Duration::from_secs(60);
 
 impl Router {
@@ -44,8 +46,9 @@ impl Router {
         }
     }
 
-    /// Checks on each new connection the resources that were available before and do not share their presence, and
-    /// queries resources again whose servers were unreachable. Runs until dropped.
+    /// Checks the resources whose availability is unconfirmed: on each new connection, those that were available before
+    /// and do not share their presence, and resources whose servers were unreachable. Queries the capabilities of a
+    /// resource instead of pinging it if its presence named some. Runs until dropped.
     pub async fn check_unconfirmed(&self) {
         loop {
             self.next_question().await;

@@ -23,7 +23,7 @@ const MAX_DECLARATIONS: usize = 256;
 /// Maximum number of bytes of the names of all open elements.
 const MAX_PATH_BYTES: usize = 4 * 1024 * 1024;
 
-/// Namespace and its prefix; no prefix for the default namespace.
+/// Declaration of a namespace: its prefix, or `None` for the default namespace, and its name.
 pub(in crate::xmpp) type Declaration = (Option<String>, String);
 
 /// Builder of elements from tokens.
@@ -33,11 +33,11 @@ pub(in crate::xmpp) struct ElementBuilder {
     depth: usize,
     /// Names of the open elements as written, each after a slash.
     path: String,
-    /// Declarations in force, outermost first.
+    /// Namespace declarations in force, outermost first.
     scope: Vec<Declaration>,
-    /// Number of declarations of the stream element.
+    /// Number of namespace declarations of the stream element.
     stream_scope: usize,
-    /// Open elements of the stanza, each with the length of the scope around it.
+    /// Open elements of the stanza, each with the length that `scope` had before the element's own declarations.
     open: Vec<(Element, usize)>,
     bytes: usize,
     refused: Option<(Envelope, String)>,
@@ -70,13 +70,13 @@ impl ElementBuilder {
         }
     }
 
-    /// Returns a builder of elements of a stream that was opened with these declarations.
+    /// Returns a builder of elements of a stream that was opened with the namespace declarations `scope`.
     pub(in crate::xmpp) fn within(limits: StanzaLimits, scope: Vec<Declaration>) -> Self {
         let stream_scope = scope.len();
         Self { depth: 1, path: "/stream".into(), scope, stream_scope, ..Self::new(limits) }
     }
 
-    /// Returns the declarations in force.
+    /// Returns the namespace declarations in force.
     pub(in crate::xmpp) fn scope(&self) -> &[Declaration] {
         &self.scope
     }
@@ -91,7 +91,7 @@ impl ElementBuilder {
         self.bytes
     }
 
-    /// Adds a token of so many bytes.
+    /// Adds a token of `bytes` bytes. Returns the element of the stream that the token completes, if any.
     pub(in crate::xmpp) fn take(
         &mut self,
         token: Token<'_>,
@@ -175,7 +175,7 @@ impl ElementBuilder {
         }
     }
 
-    /// Rejects the stanza: the rest is read without being kept; only the envelope remains.
+    /// Rejects the stanza. The rest of the stanza is read, but only its envelope is kept.
     fn refuse(&mut self, reason: String, tag: Option<&StartTag<'_>>) {
         let mut header = match (self.open.first(), tag) {
             (Some((stanza, _)), _) => Envelope::of(stanza),
@@ -284,7 +284,8 @@ impl ElementBuilder {
         }
     }
 
-    /// Closes an element. Returns the result at the top level.
+    /// Closes the innermost open element. Returns the stanza or the end of the stream, if this is what the element
+    /// completes.
     fn close(&mut self) -> Option<StreamElement> {
         if let Some((element, outer)) = self.open.pop() {
             self.scope.truncate(outer);

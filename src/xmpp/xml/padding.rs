@@ -8,21 +8,23 @@ use memchr::memchr;
 
 use gjallar_pubsub::{SHORT_TAG, relayed_len};
 
-/// Returns the number of spaces after a text of whole stanzas that keep its long tags from waiting in a parser.
+/// Returns the number of spaces that have to follow a text of whole stanzas, so that its long tags do not wait in the
+/// server's parser.
 #[must_use]
 pub fn padding(stanzas: &str) -> usize {
     padding_of_tags(stanzas.as_bytes(), SHORT_TAG)
 }
 
-/// Returns the number of spaces after the last stanza of a write that keep its short tags from waiting in a parser. A
-/// network may deliver a part of a tag that is shorter than a segment.
+/// Returns the number of spaces that have to follow the last stanza of a write, so that its short tags do not wait in
+/// the server's parser. A network may deliver only a part of a tag, even if the tag is shorter than a segment.
 #[must_use]
 pub fn end_padding(stanzas: &str) -> usize {
     let begin = stanzas.len().saturating_sub(2 * SHORT_TAG);
     stanzas.as_bytes().get(begin..).map_or(0, |end| padding_of_tags(end, 0))
 }
 
-/// Returns the number of spaces that keep tags longer than `short` from waiting in a parser.
+/// Returns the number of spaces that have to follow a text, so that tags longer than `short` do not wait in the
+/// server's parser.
 fn padding_of_tags(mut rest: &[u8], short: usize) -> usize {
     let mut spaces = 0;
     // Attributes and text contain no unescaped '<' or '>'.
@@ -38,8 +40,8 @@ fn padding_of_tags(mut rest: &[u8], short: usize) -> usize {
     spaces
 }
 
-/// Returns `true` if a text of whole stanzas, with its padding, has at most this many bytes. A server counts the
-/// padding too as long as its parser holds the stanza.
+/// Returns `true` if a text of whole stanzas and its padding have at most `max_bytes` bytes together. A server counts
+/// the padding too while its parser holds the stanza.
 #[must_use]
 pub fn fits(stanzas: &str, max_bytes: usize) -> bool {
     // The padding is never longer than the text.
@@ -75,8 +77,8 @@ pub fn write_spaces(number: usize, out: &mut String) {
 mod tests {
     use super::*;
 
-    /// Returns `true` if libexpat 2.6 has parsed all tags after receiving a text in reads of this size, of which the
-    /// first is shorter.
+    /// Returns `true` if libexpat 2.6 has parsed all tags after receiving a text in a first read of `first` bytes and
+    /// further reads of `read` bytes.
     fn is_parsed(text: &str, first: usize, read: usize) -> bool {
         let (mut begin, mut end, mut had_before) = (0, first.min(text.len()), 0);
         loop {

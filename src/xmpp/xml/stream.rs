@@ -25,8 +25,8 @@ const READ_BYTES: usize = 64 * 1024;
 pub struct StanzaLimits {
     /// Maximum number of bytes from the first `<` to the last `>` of a stanza.
     pub max_bytes: usize,
-    /// Maximum nesting depth. Code that walks trees recurses; 128 is far above real payloads and far below the capacity
-    /// of a stack.
+    /// Maximum nesting depth. Code that walks trees recurses; 128 levels are far more than real payloads have, and far
+    /// fewer than a stack can hold.
     pub max_depth: usize,
 }
 
@@ -44,7 +44,7 @@ pub enum StreamElement {
     Opened(Option<String>),
     /// Stanza, or another element at the top level.
     Stanza(Element),
-    /// Stanza past a limit; the text has the limit's name and value.
+    /// Envelope of a stanza that exceeds a limit, and a text with the limit's name and value.
     Refused(Envelope, String),
     /// Closing tag of the stream.
     Closed,
@@ -70,8 +70,9 @@ pub struct StreamReader<R> {
     tokens: Tokenizer,
     builder: ElementBuilder,
     limits: StanzaLimits,
-    /// Text of the last stanza, and the declarations of the stream.
+    /// Text of the last stanza.
     text: Vec<u8>,
+    /// Namespace declarations of the stream element.
     scope: Arc<[Declaration]>,
 }
 
@@ -114,7 +115,7 @@ impl<R: AsyncRead + Unpin> StreamReader<R> {
     /// Returns the next element of the stream. Cancel-safe.
     ///
     /// # Errors
-    /// The stream is not readable after an error.
+    /// If the connection ends, or the input is not well-formed or not allowed. The stream is not readable afterwards.
     pub async fn next(&mut self) -> Result<StreamElement, StreamFault> {
         loop {
             while let Some((token, bytes)) = self.tokens.next()? {
@@ -157,8 +158,8 @@ impl<R: AsyncRead + Unpin> StreamReader<R> {
 mod tests {
     use super::*;
 
-    /// The second parse gives the same stanza: with the declarations of the stream, long text in pieces, references,
-    /// sections and comments, and nothing before the stanza.
+    /// The second parse gives the same stanza. The stanzas of the test use declarations of the stream, and have long
+    /// text in pieces, references, sections and comments; nothing before a stanza is part of its text.
     #[tokio::test]
     async fn a_stanza_is_parsed_again_from_its_text() {
         let long = "&lt;x&gt;".repeat(20_000);

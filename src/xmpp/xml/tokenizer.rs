@@ -46,8 +46,9 @@ pub(in crate::xmpp) struct StartTag<'a> {
 pub(in crate::xmpp) struct Tokenizer {
     buffer: Vec<u8>,
     consumed: usize,
-    /// Kind of an incomplete token, and number of its bytes that were searched for its end.
+    /// Kind of an incomplete token.
     incomplete: Option<TokenKind>,
+    /// Number of bytes of the incomplete token that were searched for its end.
     scanned: usize,
     /// `true` after the first token.
     has_started: bool,
@@ -86,7 +87,7 @@ impl Tokenizer {
         Self { buffer: part, has_started: true, ..Self::default() }
     }
 
-    /// Returns the last token, whose length the caller gives as `bytes`.
+    /// Returns the bytes of the last token, which has the length `bytes`.
     pub(in crate::xmpp) fn last(&self, bytes: usize) -> &[u8] {
         self.consumed
             .checked_sub(bytes)
@@ -94,7 +95,7 @@ impl Tokenizer {
             .unwrap_or_default()
     }
 
-    /// Returns the buffer for appending received bytes, without consumed bytes.
+    /// Removes the consumed bytes, and returns the buffer for appending received bytes.
     pub(in crate::xmpp) fn buffer(&mut self) -> &mut Vec<u8> {
         self.buffer.drain(..self.consumed);
         self.consumed = 0;
@@ -168,8 +169,8 @@ fn end(kind: &mut TokenKind, unread: &[u8], scanned: usize) -> Option<usize> {
     }
 }
 
-/// Returns the length of the text that can be parsed without the following bytes: a reference, a character, a line end
-/// or `]]>` may be incomplete.
+/// Returns the length of the beginning of a text that can be parsed before more bytes arrive. The rest may be an
+/// incomplete reference, character, line end or `]]>`.
 fn splittable_len(text: &[u8]) -> usize {
     let is_whole = |at: &usize| text.get(*at..).is_some_and(|rest| memchr(b';', rest).is_some());
     if let Some(reference) = memrchr(b'&', text).filter(|at| !is_whole(at)) {
@@ -259,8 +260,9 @@ pub(in crate::xmpp) fn value(attribute: Attribute<'_>) -> Result<Cow<'_, str>, S
     checked(resolved.map_err(|error| fault(&error.to_string()))?)
 }
 
-/// Returns `true` if a text needs no conversion or check: it has no references, no other line ends, no characters that
-/// may be prohibited (U+FFFE begins with the byte 0xEF), and not the byte `special`.
+/// Returns `true` if a text needs no conversion or check: it has no references, no control characters except those for
+/// which `is_allowed` returns `true`, no characters that may be prohibited (U+FFFE begins with the byte 0xEF), and not
+/// the byte `special`.
 fn is_plain(raw: &str, is_allowed: impl Fn(u8) -> bool, special: u8) -> bool {
     // Checking every byte is faster than stopping at the first hit.
     !raw.bytes().fold(false, |found, byte| {

@@ -161,7 +161,7 @@ fn escape(text: &str, extra: impl Fn(u8) -> bool, out: &mut String) {
     out.push_str(rest);
 }
 
-/// Prefixes in scope, outermost first; an inner one hides an outer one of the same name.
+/// Prefixes in scope with their namespaces, outermost first; an inner one hides an outer one of the same name.
 pub type Prefixes = Vec<(String, String)>;
 
 /// Adds the prefixes that an element declares to those in scope.
@@ -187,8 +187,8 @@ pub fn stand_alone(element: &Element) -> String {
     stand_alone_in(element, &Prefixes::new(), None)
 }
 
-/// Writes an element so that its meaning in a scope does not depend on the context: declares the prefixes of the scope,
-/// which its text may use, and the inherited language, if the element states no other.
+/// Writes an element so that its meaning in `scope` does not depend on the context. Declares the prefixes of the scope,
+/// because text in the element may use them, and states the language `inherited`, if the element states none.
 #[must_use]
 pub fn stand_alone_in(element: &Element, scope: &Prefixes, inherited: Option<&str>) -> String {
     let mut out = String::new();
@@ -204,7 +204,8 @@ pub fn stand_alone_in(element: &Element, scope: &Prefixes, inherited: Option<&st
     out
 }
 
-/// Writes an element. `parent` is the default namespace in force; `extra` and `language` are added to this element.
+/// Writes an element. `parent` is the default namespace in force, and `declared` are the prefixes in scope. The
+/// prefixes `extra` and the language `language` are declared at this element.
 fn write_element(
     element: &Element,
     parent: Option<&str>,

@@ -28,7 +28,7 @@ pub(super) trait AdHocCommand: Send + Sync {
     /// Returns node, name and access of the command.
     fn info(&self) -> CommandInfo;
 
-    /// Returns the next step after the submitted forms `submitted`, of which there is one for each form shown.
+    /// Returns the step that follows the submitted forms. `submitted` has one entry for each form that was shown.
     async fn step(
         &self,
         context: &CommandContext<'_>,
@@ -46,7 +46,7 @@ pub(super) struct CommandInfo {
     pub(super) audience: CommandAccess,
 }
 
-/// Users of a command. The command is hidden from others.
+/// Entities that may use a command. The command is hidden from all other entities.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum CommandAccess {
     /// Administrators of the service.
@@ -66,16 +66,17 @@ pub(super) enum CommandStep {
     Done(CommandOutcome),
 }
 
-/// Continuation after a form.
+/// Continuation of a command after a form is submitted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum NextActions {
     /// The command completes.
     Last,
     /// Another form follows.
     Next,
-    /// The pages of a list, or only the first page, follow.
+    /// A list follows: all its pages, or only the first page if the requester chooses `complete`.
     List,
-    /// Another page may follow; or the command ends without a change.
+    /// The form is a page of a list: the next page follows, or the command ends without a change if the requester
+    /// chooses `complete`.
     Page,
 }
 
@@ -95,7 +96,7 @@ pub(super) struct CommandNote {
 }
 
 impl CommandNote {
-    /// Returns the note with at most `bytes` bytes of its text.
+    /// Returns the note with at most `bytes` bytes of its text, followed by an ellipsis.
     pub(super) fn shortened(&self, mut bytes: usize) -> Self {
         let fits = |c: &char| {
             let left = bytes.checked_sub(written_len(c.encode_utf8(&mut [0; 4])));
@@ -123,24 +124,25 @@ impl<E: Into<Error>> From<E> for CommandError {
 }
 
 impl CommandStep {
-    /// Completes with a note.
+    /// Returns the step that completes the command and shows a note.
     pub(super) fn done(text: impl Into<String>) -> Self {
         let note = CommandNote { is_warning: false, text: text.into() };
         Self::Done(CommandOutcome { note: Some(note), form: None })
     }
 
-    /// Completes with a warning.
+    /// Returns the step that completes the command and shows a warning: the request was not fulfilled completely.
     pub(super) fn partly(text: impl Into<String>) -> Self {
         let note = CommandNote { is_warning: true, text: text.into() };
         Self::Done(CommandOutcome { note: Some(note), form: None })
     }
 
-    /// Completes with a form of results.
+    /// Returns the step that completes the command and shows a form of results.
     pub(super) fn shown(title: &str, fields: Vec<Field>) -> Self {
         Self::Done(CommandOutcome { note: None, form: Some(result(title, fields)) })
     }
 
-    /// Completes with the first page of a longer list.
+    /// Returns the step that completes the command and shows the first page of a list, with a warning that more entries
+    /// follow.
     pub(super) fn only_page(page: DataForm) -> Self {
         let mut page = DataForm { type_: DataFormType::Result_, ..page };
         page.fields.retain(|field| field.type_ != FieldType::Hidden);
@@ -149,12 +151,12 @@ impl CommandStep {
         Self::Done(CommandOutcome { note: Some(note), form: Some(page) })
     }
 
-    /// Shows the last form before the command completes.
+    /// Returns the step that shows the last form of the command.
     pub(super) fn last(title: &str, fields: Vec<Field>) -> Self {
         Self::Ask(asking(title, fields), NextActions::Last)
     }
 
-    /// Shows a form before another form.
+    /// Returns the step that shows a form after which another form follows.
     pub(super) fn next(title: &str, fields: Vec<Field>) -> Self {
         Self::Ask(asking(title, fields), NextActions::Next)
     }
@@ -177,7 +179,7 @@ impl CommandContext<'_> {
             })
     }
 
-    /// Returns the room for the values of a form.
+    /// Returns the number of bytes that the values of a form in a reply may have together.
     pub(super) fn room(&self) -> Room {
         Room(self.max_bytes())
     }
@@ -186,8 +188,9 @@ impl CommandContext<'_> {
         self.service.policies().max_reply_bytes(&self.actor.jid)
     }
 
-    /// Returns a read-only field with a line for each option that fits in a reply, at least one, and with the number of
-    /// the others out of `number` options; and the list field with these options.
+    /// Returns two fields: read-only text with a line for each option that fits in a reply (at least one, at most 200),
+    /// and the field `list` with these options. There are `number` options in total; if some are left out, the last
+    /// line of the text states how many.
     ///
     /// COMPAT: profanity shows no options of a list with several values that has no value, and Movim leaves out such
     /// lists.
@@ -205,8 +208,8 @@ impl CommandContext<'_> {
         vec![self.shown_list(number, list.options.iter().map(line)), list]
     }
 
-    /// Returns a read-only field with a line for each entry that fits in a reply, and with the number of the others.
-    /// `number` is the number of all entries, and `first` returns the first ones.
+    /// Returns a field with a line for each entry that fits in a reply (at most 200), and a last line with the number
+    /// of entries left out, if any. The list has `number` entries in total; `first` yields its first ones.
     pub(super) fn shown_list(&self, number: usize, first: impl Iterator<Item = String>) -> Field {
         let mut room = self.room();
         let mut shown: Vec<_> = first.take(MAX_SHOWN).take_while(|line| room.takes(line)).collect();
@@ -217,7 +220,8 @@ impl CommandContext<'_> {
         fixed(&shown)
     }
 
-    /// Returns the entries that fit in a reply as text, and the number of the others.
+    /// Returns a text with the entries that fit in a reply, separated by commas; its end states the number of entries
+    /// left out, if any.
     pub(super) fn enumeration(&self, entries: Vec<String>) -> String {
         let (number, mut room) = (entries.len(), self.room());
         let fitting = entries.into_iter().take_while(|entry| room.takes(entry));
@@ -226,7 +230,8 @@ impl CommandContext<'_> {
         shown.join(", ")
     }
 
-    /// Returns a field with a choice among the nodes that the requester manages.
+    /// Returns a field for the name of a node. It offers a choice among the nodes that the requester manages, if they
+    /// are at most 500 and fit in a reply.
     pub(super) async fn node_field(&self, var: &str) -> Result<Field, Error> {
         let pattern = NamePattern::default();
         let all = ManagedNodes { pattern, after: None, max: MAX_OFFERED };

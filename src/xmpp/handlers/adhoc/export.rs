@@ -18,7 +18,7 @@ use super::{
     forms::{Room, asking, jid_field, lines},
 };
 
-/// End of the previous page.
+/// Name of the hidden field with the position at which the previous page ended.
 const AFTER: &str = "after";
 
 pub(super) struct ExportCommand;
@@ -63,8 +63,8 @@ impl AdHocCommand for ExportCommand {
     }
 }
 
-/// Returns the lines of the items that fit in a page, and the position after them if items remain. An item that does
-/// not fit in a page of its own is shown without its payload.
+/// Returns the lines of the items that fit in a page and, if items remain, the position at which the page ends. An item
+/// that does not fit in a page of its own is shown without its payload.
 fn fitting(
     items: Vec<OwnItem>,
     room: &mut Room,

@@ -9,7 +9,7 @@ use gjallar_pubsub::NodeId;
 
 use super::command::CommandError;
 
-/// Types of fields without options, whose number of values is limited by the stanza only.
+/// Types of fields without options. Only the size of the stanza limits the number of values of such a field.
 const LISTS: [FieldType; 2] = [FieldType::JidMulti, FieldType::TextMulti];
 
 /// Values of a submitted form. A field that was not submitted has the value that the form showed.
@@ -17,7 +17,7 @@ const LISTS: [FieldType; 2] = [FieldType::JidMulti, FieldType::TextMulti];
 pub(super) struct FormValues(Vec<(String, Vec<String>)>);
 
 impl FormValues {
-    /// Returns the values of the submission of a form.
+    /// Returns the values with which the form `shown` was submitted.
     pub(super) fn of(
         shown: &DataForm,
         submitted: Option<&Element>,
@@ -42,7 +42,8 @@ impl FormValues {
         Ok(Self(fields))
     }
 
-    /// Returns the values of a page: its hidden fields as shown, whatever the requester sends back.
+    /// Returns the values of a page of a list: the hidden fields as the page had them, and nothing that the requester
+    /// sends back.
     pub(super) fn of_page(shown: &DataForm) -> Self {
         let hidden = shown.fields.iter().filter(|field| field.type_ == FieldType::Hidden);
         let answer = |field: &Field| Some((field.var.clone()?, field.values.clone()));
@@ -74,14 +75,14 @@ impl FormValues {
         self.0.iter().map(|(var, values)| (var.as_str(), values.clone()))
     }
 
-    /// Returns the non-empty values of a field.
+    /// Returns the lines of the values of a field, trimmed, without empty ones.
     pub(super) fn all(&self, var: &str) -> impl Iterator<Item = &str> {
         let matching = self.0.iter().filter(move |(submitted_var, _)| submitted_var == var);
         let values = matching.flat_map(|(_, values)| values).flat_map(|value| value.lines());
         values.map(str::trim).filter(|value| !value.is_empty())
     }
 
-    /// Returns the first non-empty value of a field.
+    /// Returns the first non-empty line of the values of a field, trimmed.
     pub(super) fn one(&self, var: &str) -> Option<&str> {
         self.all(var).next()
     }
@@ -122,7 +123,7 @@ impl FormValues {
         }
     }
 
-    /// Returns the JIDs of a field, at least one.
+    /// Returns the distinct JIDs of a field. A field without a JID is an error.
     pub(super) fn jids(&self, var: &str) -> Result<Vec<Jid>, CommandError> {
         self.jids_of(&[var])
     }
@@ -143,7 +144,7 @@ impl FormValues {
         Ok(jids)
     }
 
-    /// Returns the bare JID of a field with one JID.
+    /// Returns the bare JID in a field. A field with several JIDs is an error.
     pub(super) fn entity(&self, var: &str) -> Result<BareJid, CommandError> {
         let jids = self.jids(var)?;
         match jids.as_slice() {

@@ -18,7 +18,7 @@ fn untyped(type_: DataFormType, title: &str, fields: Vec<Field>) -> DataForm {
     DataForm { type_, title: Some(title.to_owned()), instructions: None, fields }
 }
 
-/// Returns a field of lines.
+/// Returns a text field with several lines.
 pub(super) fn lines(var: &str, label: &str, lines: impl IntoIterator<Item = String>) -> Field {
     let mut field = Field::new(var, FieldType::TextMulti);
     field.label = Some(label.to_owned());
@@ -49,7 +49,7 @@ impl Room {
         self.0 += other.0;
     }
 
-    /// Returns a field with the lines that fit, and the number of lines left out.
+    /// Returns a field with the lines that fit, and a last line with the number of lines left out, if any.
     pub(super) fn lines(&mut self, var: &str, label: &str, all: Vec<String>) -> Field {
         let number = all.len();
         let mut shown: Vec<_> = all.into_iter().take_while(|line| self.takes(line)).collect();
@@ -69,14 +69,14 @@ pub(super) fn fixed(lines: &[String]) -> Field {
     Field { var: None, ..field }
 }
 
-/// Returns a field for JIDs.
+/// Returns a required field for one or more JIDs.
 pub(super) fn jids_field(var: &str, label: &str) -> Field {
     let mut field = Field::new(var, FieldType::JidMulti);
     field.label = Some(label.to_owned());
     required(field)
 }
 
-/// Returns a field for one JID.
+/// Returns a required field for one JID.
 pub(super) fn jid_field(var: &str) -> Field {
     required(forms::field(var, FieldType::JidSingle, "JID", ""))
 }

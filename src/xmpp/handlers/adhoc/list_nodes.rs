@@ -18,11 +18,12 @@ use super::{
     forms::{asking, lines},
 };
 
-/// Default and maximum number of nodes on a page.
+/// Default number of nodes on a page.
 const PAGE: u64 = 100;
+/// Maximum number of nodes on a page.
 const MAX_PAGE: u64 = 1000;
 
-/// The UID of the last node of the previous page.
+/// Name of the hidden field with the UID of the last node of the previous page.
 const AFTER: &str = "after";
 
 pub(super) struct ListNodesCommand;

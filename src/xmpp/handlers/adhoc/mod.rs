@@ -46,7 +46,7 @@ use self::{
     sessions::{CommandSession, CommandSessions},
 };
 
-/// Commands, in the order of the list.
+/// All commands, in the order in which they are listed.
 const COMMANDS: &[&dyn AdHocCommand] = &[
     &list_nodes::ListNodesCommand,
     &create_node::CreateNodeCommand,
@@ -82,7 +82,7 @@ pub(crate) struct AdHocCommands {
 enum CommandAction {
     Cancel,
     Complete,
-    /// The default action, listed in `execute`.
+    /// The default action of the stage, which the attribute `execute` of `<actions/>` names.
     Execute,
     Next,
     Prev,
@@ -102,7 +102,7 @@ impl CommandAction {
 }
 
 impl AdHocCommands {
-    /// Returns the commands over a service.
+    /// Returns the commands of a service, without sessions.
     #[must_use]
     pub(crate) fn new(service: Arc<Service>) -> Self {
         let sessions = CommandSessions::default();
@@ -128,7 +128,7 @@ impl AdHocCommands {
         Ok(own)
     }
 
-    /// Returns the name of the command at a node, if the node is a command.
+    /// Returns the name of the command with the node `node`, if there is such a command.
     ///
     /// # Errors
     /// [`Forbidden`](gjallar_pubsub::Error::Forbidden) if the actor may not use the command (XEP-0050 §3.3); an error
@@ -196,7 +196,8 @@ impl AdHocCommands {
         }
     }
 
-    /// Renders a reply, and stores the session if it continues. The reply of a command that made a change always fits.
+    /// Renders a reply with at most `room` bytes, and stores the session if the command continues. The reply of a
+    /// command that made a change always fits, because its note is shortened.
     fn answer(
         &self,
         reply: CommandReply,
@@ -219,7 +220,7 @@ impl AdHocCommands {
         Ok(answer)
     }
 
-    /// Starts a command. A form in the first request is the submitted first form.
+    /// Starts a command. A form in the first request is the submission of the command's first form.
     async fn begin(
         &self,
         context: &CommandContext<'_>,
@@ -248,7 +249,7 @@ impl AdHocCommands {
     }
 }
 
-/// Performs an action in a session.
+/// Performs an action in a session, and returns the reply.
 async fn resume(
     context: &CommandContext<'_>,
     command: &dyn AdHocCommand,
@@ -346,7 +347,7 @@ impl CommandReply {
     }
 }
 
-/// Returns the element with the allowed next actions.
+/// Returns the element `<actions/>` with the actions that are allowed next.
 fn actions(session: &CommandSession) -> ElementWriter {
     let (first, others): (_, &[&'static str]) = match session.next {
         NextActions::Last => ("complete", &["complete"]),

@@ -15,10 +15,11 @@ use gjallar_pubsub::Actor;
 
 use super::{command::NextActions, form_values::FormValues};
 
-/// Maximum number of sessions, in total and of one requester; a further session ends the oldest.
+/// Maximum number of sessions in total; a further session ends the oldest.
 const MAX_SESSIONS: usize = 1000;
+/// Maximum number of sessions of one requester; a further session ends the requester's oldest.
 const MAX_SESSIONS_PER_REQUESTER: usize = 10;
-/// Approximate maximum of bytes of all sessions; the oldest end first.
+/// Approximate maximum number of bytes of all sessions together; beyond it, the oldest sessions end.
 const MAX_BYTES: usize = 16 * 1024 * 1024;
 /// Time for which a session waits for its next form.
 const LIFETIME: Duration = Duration::from_secs(600);
@@ -34,7 +35,7 @@ pub(super) struct CommandSession {
     pub(super) submitted: Vec<FormValues>,
     /// Form that waits for its submission.
     pub(super) shown: DataForm,
-    /// Continuation after that form.
+    /// Continuation after the shown form.
     pub(super) next: NextActions,
 }
 
@@ -49,7 +50,7 @@ impl CommandSession {
         Self { requester, command, shown_at: Instant::now(), submitted: Vec::new(), shown, next }
     }
 
-    /// Returns the session after these submitted forms, with the next form.
+    /// Returns the session with the forms `submitted`, and with `shown` as the form that waits for its submission.
     pub(super) fn after(
         &self,
         submitted: Vec<FormValues>,
