@@ -1,10 +1,11 @@
-//! Barriers: addresses, spacing and timeouts.
+//! Barriers: addresses, spacing and timeouts. A barrier is a ping whose return proves that the server has all stanzas
+//! that were sent before the ping.
 //!
 //! A server may keep received stanzas in its parser (see [`padding`](crate::xmpp::xml::padding)), or drop stanzas of a
-//! component to itself. So spaces are sent while a barrier is pending for a second and more, and after ten seconds the
-//! next barrier is sent to another address. If no barrier returns, notifications are paused on this connection, since
-//! they could only be repeated; requests still get replies. The connection is then renewed after an interval that
-//! doubles each time.
+//! component to itself. Therefore spaces are sent each second while a barrier is pending, and after ten seconds the
+//! next barrier is sent to another address. If no address returns a barrier, notifications are paused on this
+//! connection, because the next connection would only repeat them; requests still get replies. The connection is then
+//! renewed after an interval that doubles each time.
 //!
 //! Each connection sends a barrier soon after it is established, even if nothing is unconfirmed, so that on a quiet
 //! link all addresses are tried before the reader reports a silent server.
@@ -15,10 +16,11 @@ use tokio::time::Instant;
 
 /// Interval between spaces while a barrier is pending.
 const SPACES_INTERVAL: Duration = Duration::from_secs(1);
-/// First number of spaces, which doubles each time, and the maximum number of times.
+/// Number of spaces that are sent the first time; it doubles each further time.
 const FIRST_SPACES: usize = 1024;
+/// Maximum number of times that spaces are sent.
 const MAX_TIMES: u32 = 7;
-/// Timeout of an address for returning a barrier; shorter if the link's timeouts are short.
+/// Timeout for the return of a barrier from one address; shorter if the link's timeouts are short.
 const ADDRESS_TIMEOUT: Duration = Duration::from_secs(10);
 /// Delay of the first barrier of a connection; shorter if the link's timeouts are short. The server may drop earlier
 /// stanzas.
@@ -29,14 +31,16 @@ const FIRST_AFTER: Duration = Duration::from_secs(5);
 /// Maximum duration of a connection on which no barrier returns, unless the link's timeouts are longer.
 const MAX_LIFETIME: Duration = Duration::from_secs(15 * 60);
 
-/// Minimum and maximum number of notifications between two barriers.
+/// Minimum number of notifications between two barriers.
 const MIN_SPACING: u64 = 50;
+/// Maximum number of notifications between two barriers.
 const MAX_SPACING: u64 = 2000;
-/// Maximum number of notifications between two barriers if notifications are sent by multicast, which fails at its
-/// first late barrier.
+/// Maximum number of notifications between two barriers if notifications are sent by multicast. A single late barrier
+/// makes multicast fail.
 const MAX_MULTICAST_SPACING: u64 = 200;
-/// Time until the return of a barrier below which the spacing grows, and from which the spacing shrinks.
+/// Time until the return of a barrier below which the spacing grows.
 const FAST: Duration = Duration::from_secs(1);
+/// Time until the return of a barrier from which the spacing shrinks.
 const SLOW: Duration = Duration::from_secs(2);
 
 /// Number of notifications between two barriers. A small number lets a slow server return a barrier in time, for
@@ -55,8 +59,8 @@ impl Spacing {
         if is_multicast { self.0.min(MAX_MULTICAST_SPACING) } else { self.0 }
     }
 
-    /// Adapts the spacing to a barrier that covers `notifications` notifications and returned `elapsed` after the
-    /// previous barrier.
+    /// Adapts the spacing after the return of a barrier that covers `notifications` notifications. `elapsed` is the
+    /// time since the barrier was sent or, if this was later, the previous barrier returned.
     pub(in crate::xmpp) fn adapt(&mut self, notifications: u64, elapsed: Duration) {
         if elapsed >= SLOW {
             self.0 = (self.0 / 2).max(MIN_SPACING);
@@ -91,7 +95,7 @@ pub(in crate::xmpp) struct Due {
     pub is_pause: bool,
 }
 
-/// State of the confirmation by barriers, across connections.
+/// State of the [barriers](self) of the link, across connections.
 #[derive(Debug)]
 pub(in crate::xmpp) struct Route {
     /// Interval between barriers when nothing is unconfirmed.
@@ -99,8 +103,9 @@ pub(in crate::xmpp) struct Route {
     /// Maximum time that a barrier may be pending on a working link.
     timeout: Duration,
     address: Address,
-    /// Number of other addresses that were tried, and of times that spaces were sent, since a barrier returned.
+    /// Number of timeouts of addresses since a barrier last returned on this connection.
     retries: u32,
+    /// Number of times that spaces were sent since a barrier last returned on this connection.
     spaces: u32,
     /// Start of this connection.
     began: Instant,
@@ -131,13 +136,14 @@ impl Route {
         self.began = Instant::now();
     }
 
-    /// Starts a new series of attempts with the next barrier.
+    /// Resets the counts of timeouts and of times that spaces were sent: the next barrier begins a new series of
+    /// attempts.
     pub(in crate::xmpp) fn begin_tries(&mut self) {
         self.retries = 0;
         self.spaces = 0;
     }
 
-    /// Records that a barrier returned, from this address if it is known. Returns `true` if the link was unconfirmed
+    /// Records that a barrier returned, from `address` if it is known. Returns `true` if the link was unconfirmed
     /// before.
     pub(in crate::xmpp) fn confirm(&mut self, address: Option<Address>) -> bool {
         let was_unconfirmed = self.is_unconfirmed();
@@ -148,23 +154,25 @@ impl Route {
         was_unconfirmed
     }
 
-    /// Returns `true` if no further notification is sent on this connection.
+    /// Returns `true` while notifications are paused on this connection.
     pub(in crate::xmpp) fn is_paused(&self) -> bool {
         self.is_paused
     }
 
-    /// Returns `true` if no barrier returned lately, on this connection or the previous ones.
+    /// Returns `true` if notifications are paused, or if an earlier connection ended while they were paused and no
+    /// barrier has returned since then.
     pub(in crate::xmpp) fn is_unconfirmed(&self) -> bool {
         self.is_paused || self.unconfirmed > 0
     }
 
-    /// Returns `true` if the previous connection ended without a confirmation, and none has arrived since.
+    /// Returns `true` if an earlier connection ended while notifications were paused, and no barrier has returned since
+    /// then.
     pub(in crate::xmpp) fn was_unconfirmed(&self) -> bool {
         self.unconfirmed > 0
     }
 
-    /// Returns the interval between barriers while nothing is unconfirmed; for the first one, the delay after
-    /// connecting.
+    /// Returns the interval between barriers while nothing is unconfirmed. For the first barrier of a connection
+    /// (`is_first`), returns the delay after connecting.
     pub(in crate::xmpp) fn interval(&self, is_first: bool) -> Duration {
         if is_first {
             FIRST_AFTER.min(self.timeout / 8).min(self.keep_alive)
@@ -181,14 +189,15 @@ impl Route {
         }
     }
 
-    /// Selects the next address that exists.
+    /// Selects the next of [`ADDRESSES`] for which `has` returns `true`.
     pub(in crate::xmpp) fn next_address(&mut self, has: impl Fn(Address) -> bool) {
         let place = ADDRESSES.iter().position(|address| *address == self.address).unwrap_or(0);
         let next = ADDRESSES.iter().cycle().skip(place + 1).take(ADDRESSES.len());
         self.address = next.copied().find(|address| has(*address)).unwrap_or(Address::Own);
     }
 
-    /// Returns the actions that are due while a barrier is pending since `since`. `has` says which addresses exist.
+    /// Returns the actions that are due while a barrier is pending since `since`. A barrier is sent to another address
+    /// only if `may_retry` is `true`; `has` returns `true` for addresses that exist.
     pub(in crate::xmpp) fn due(
         &mut self,
         since: Instant,
@@ -215,7 +224,7 @@ impl Route {
         due
     }
 
-    /// Returns the time of the next action.
+    /// Returns the time of the next action of [`due`](Self::due), if any.
     pub(in crate::xmpp) fn due_at(&self, since: Instant, may_retry: bool) -> Option<Instant> {
         let spaces = (self.spaces < MAX_TIMES).then(|| since + SPACES_INTERVAL * (self.spaces + 1));
         let retry = (may_retry && !self.is_paused)
@@ -224,7 +233,7 @@ impl Route {
     }
 
     /// Returns the time at which the connection ends if no barrier returns. `since` is the time since which a barrier
-    /// is pending.
+    /// is pending, or `None` if none is pending.
     pub(in crate::xmpp) fn ends_at(&self, since: Option<Instant>) -> Option<Instant> {
         let longest = MAX_LIFETIME.max(self.timeout);
         let lifetime = self.timeout.saturating_mul(1 << self.unconfirmed.min(10)).min(longest);
@@ -232,7 +241,7 @@ impl Route {
         since.map(|since| since + lifetime)
     }
 
-    /// Returns the timeout of an address for returning a barrier.
+    /// Returns the timeout for the return of a barrier from one address.
     pub(in crate::xmpp) fn address_timeout(&self) -> Duration {
         ADDRESS_TIMEOUT.min(self.timeout / 4)
     }

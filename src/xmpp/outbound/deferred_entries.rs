@@ -1,4 +1,4 @@
-//! Entries that are deferred until the presence of a recipient is known, while other nodes continue.
+//! Log entries that are deferred until the presence of a recipient is known, while entries of other nodes are sent.
 
 use std::collections::{HashSet, VecDeque};
 
@@ -7,19 +7,19 @@ use gjallar_pubsub::NodeId;
 
 use super::writer::SendProgress;
 
-/// Maximum number of deferred entries. At the maximum all later entries wait.
+/// Maximum number of deferred entries. At the maximum, all later entries wait.
 const MAX_ENTRIES: usize = 1000;
 
 /// Deferred entries in order, and their nodes, whose later entries are deferred too.
 #[derive(Debug, Default)]
 pub(in crate::xmpp) struct DeferredEntries {
-    /// Delivery position of each entry, with the number of notifications sent up to and including the entry.
+    /// Delivery position of each entry, with the number of notifications that were sent up to and including the entry.
     entries: VecDeque<SendProgress>,
     nodes: HashSet<NodeId>,
 }
 
 impl DeferredEntries {
-    /// Defers an entry of a node. Returns `false` at the maximum.
+    /// Defers an entry of a node. Returns `false`, and does not defer the entry, at the maximum.
     pub(in crate::xmpp) fn add(&mut self, node: &NodeId, entry: SendProgress) -> bool {
         let has_room = self.entries.len() < MAX_ENTRIES;
         if has_room {

@@ -15,19 +15,22 @@ use super::{
     writer::{OutboundWriter, SendProgress, WRITE_BYTES},
 };
 
-/// Maximum length of a JID, three parts of 1 023 bytes (RFC 7622), as written: escaped, up to six bytes for each byte.
+/// Maximum number of bytes of a JID in a stanza. The three parts of a JID have up to 1 023 bytes each (RFC 7622), with
+/// two separators; each byte is escaped by up to six bytes.
 const MAX_JID_BYTES: usize = 6 * (3 * 1023 + 2);
-/// Bytes around the address of a recipient, and around the recipients of a multicast stanza.
+/// Number of bytes reserved for the markup around the address of a recipient, and for that around all recipients of a
+/// multicast stanza.
 const ADDRESS_BYTES: usize = 64;
 /// Maximum number of skipped recipients and entries in one run of the fan-out.
 const MAX_SKIPPED: usize = 10_000;
 /// Maximum number of notifications that are not acknowledged by a barrier; a crash repeats them.
 const MAX_UNACKNOWLEDGED: u64 = 10_000;
-/// Part of these that is reserved for the first deferred entry. No later notification is acknowledged before that entry
-/// is sent.
+/// Part of [`MAX_UNACKNOWLEDGED`] that is reserved for the first deferred entry: no later notification is acknowledged
+/// before this entry is sent.
 const RESERVED_FOR_DEFERRED: u64 = 1000;
-/// Maximum number of cached recipient addresses, and their approximate bytes.
+/// Maximum number of cached recipient addresses.
 const MAX_ADDRESSES: usize = 16_384;
+/// Approximate maximum number of bytes of the cached recipient addresses.
 const MAX_ADDRESSES_BYTES: usize = 1024 * 1024;
 
 /// Log entry that is being sent.
@@ -35,7 +38,8 @@ const MAX_ADDRESSES_BYTES: usize = 1024 * 1024;
 pub(in crate::xmpp) struct CurrentEntry {
     number: u64,
     rendered: MessageTemplate,
-    /// The [headline](LogEntry::as_headline) for recipients that may be unavailable.
+    /// [Headline](LogEntry::as_headline) that is sent instead of the notification to recipients that may be
+    /// unavailable.
     headline: Option<MessageTemplate>,
 }
 
@@ -49,7 +53,8 @@ pub(in crate::xmpp) struct AddressCache {
 }
 
 impl AddressCache {
-    /// Returns the address of the recipient with this index in its audience.
+    /// Returns the [address](MessageTemplate::write_address) of the recipient `jid`, which has the index `index` in its
+    /// audience.
     fn address(
         &mut self,
         rendered: &MessageTemplate,
@@ -83,7 +88,7 @@ impl AddressCache {
 /// Remaining limits of one run of the fan-out.
 struct FanoutBudget {
     notifications: u64,
-    /// Number of notifications of the process at which the run ends: a barrier follows.
+    /// Number of notifications since the start of the process at which the run ends, because a barrier has to follow.
     until: u64,
     skips: usize,
     /// Length up to which the buffer is filled.
@@ -107,12 +112,13 @@ struct MulticastBatch {
     addresses: String,
     len: usize,
     last: String,
-    /// Headers of the only recipient, if it has any.
+    /// Headers for the recipient. A batch with headers has only one recipient.
     headers: String,
 }
 
 impl OutboundWriter {
-    /// Fills a buffer with the notifications of the event log. Returns the progress once the buffer is sent.
+    /// Appends notifications of the event log to a buffer until it is full. Returns the progress that is reached when
+    /// the buffer is sent.
     pub(in crate::xmpp) fn fill_buffer(
         &mut self,
         route: &MulticastRoute,
@@ -196,8 +202,8 @@ impl OutboundWriter {
         has_room
     }
 
-    /// Returns the number of notifications that may be sent now: a barrier has to follow in time, and a crash may
-    /// repeat at most [`MAX_UNACKNOWLEDGED`].
+    /// Returns the number of notifications that may be sent now: at most up to the number `until`, where a barrier has
+    /// to follow, and so many that a crash repeats at most [`MAX_UNACKNOWLEDGED`].
     fn sendable(&self, sent: SendProgress, until: u64) -> u64 {
         let is_first = self.deferred.is_empty();
         let reserved = if is_first { 0 } else { RESERVED_FOR_DEFERRED };
@@ -206,13 +212,13 @@ impl OutboundWriter {
         sendable.min(until.saturating_sub(sent.notifications))
     }
 
-    /// Returns the progress up to which all notifications are sent. Deferred entries lie before the writer's progress
-    /// `sent`.
+    /// Returns the progress up to which all notifications are sent: that of the first deferred entry or, if no entry is
+    /// deferred, the writer's progress `sent`.
     pub(in crate::xmpp) fn complete(&self, sent: SendProgress) -> SendProgress {
         self.deferred.first().unwrap_or(sent)
     }
 
-    /// Appends the messages of an entry, beginning at the recipient of `sent`.
+    /// Appends the messages of an entry, beginning with the recipient at the position `sent`.
     fn write_entry(
         &mut self,
         entry: &WindowEntry,

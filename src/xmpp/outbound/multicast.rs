@@ -31,21 +31,22 @@ pub(in crate::xmpp) const QUERY_ID_PREFIX: &str = "multicast-";
 const RESOURCE: &str = "barrier";
 /// Usual prefix of the name of a multicast service: ejabberd's default.
 pub(in crate::xmpp) const USUAL_NAME: &str = "multicast.";
-/// Time that notifications wait for replies before they are sent directly: usually, and where a service may have
-/// pending stanzas.
+/// Time for which notifications wait for replies before they are sent directly.
 const DISCOVERY_TIMEOUT: Duration = Duration::from_millis(1500);
+/// Time for which notifications wait for replies where a multicast service may have pending stanzas.
 const DISCOVERY_TIMEOUT_WITH_SERVICE: Duration = Duration::from_secs(10);
-/// Interval after which an unanswered query is repeated, and the time for which queries are repeated. A late reply
-/// counts.
+/// Interval after which an unanswered query is repeated.
 ///
 /// COMPAT: ejabberd 23.01 sends replies over any connection of a component, even over a broken one; 24.10 and later
 /// with mod_privilege drop stanzas that arrive before the component's grant is entered.
 const REPEAT_INTERVAL: Duration = Duration::from_millis(500);
+/// Time for which unanswered queries are repeated. A reply that arrives later is still accepted.
 const REPEAT_DURATION: Duration = Duration::from_secs(5);
-/// Interval until the service is queried again; doubled after each consecutive failure, up to about 21 hours.
+/// Interval until the service is queried again; it doubles after each consecutive failure, up to about 21 hours.
 const QUERY_INTERVAL: Duration = Duration::from_secs(600);
+/// Maximum number of times that [`QUERY_INTERVAL`] doubles.
 const MAX_DOUBLINGS: u32 = 7;
-/// Time of use without a failure after which failures are no longer consecutive.
+/// Time of use without a failure after which the next failure is not consecutive to the earlier ones.
 const FAILURES_FORGOTTEN_AFTER: Duration = Duration::from_secs(3600);
 /// Maximum number of services of the server that are queried.
 pub(in crate::xmpp) const MAX_SERVICES: usize = 50;
@@ -73,7 +74,7 @@ pub enum MulticastConfig {
 /// Route of notifications.
 #[derive(Clone, Debug)]
 pub(in crate::xmpp) enum MulticastRoute {
-    /// Not known yet.
+    /// Not known yet; notifications wait.
     Unknown,
     /// One stanza for each recipient.
     Direct,
@@ -84,9 +85,9 @@ pub(in crate::xmpp) enum MulticastRoute {
 /// Multicast service of the server.
 #[derive(Debug)]
 pub(in crate::xmpp) struct MulticastService {
-    /// JID of the service, a domain; the address of messages.
+    /// JID of the service, which is a domain. Messages are sent to it.
     pub jid: String,
-    /// Address that replied; the address of pings and queries.
+    /// Address that replied to the query, with or without a resource. Pings and queries are sent to it.
     pub address: String,
     /// Domain of the server.
     host: String,
@@ -102,9 +103,9 @@ pub(in crate::xmpp) struct MulticastService {
 pub(in crate::xmpp) enum RecipientRoute {
     /// By multicast.
     Through,
-    /// Direct. For recipients of other domains, which the service would query for multicast support, trusting the
-    /// result; for long addresses, to bound the length of tags; and for addresses that make the service reject the
-    /// whole stanza.
+    /// Direct delivery. For recipients of other domains, because the service would query these domains for multicast
+    /// support and trust the result; for long addresses, to limit the length of tags; and for addresses because of
+    /// which the service would reject the whole stanza.
     Past,
     /// No delivery: the recipient is the service itself, which would forward the event.
     Not,
@@ -133,8 +134,8 @@ impl MulticastService {
         }
     }
 
-    /// Returns `true` if a server that prepares addresses by stringprep accepts a recipient at its host: the address is
-    /// ASCII, apart from the host's own name.
+    /// Returns `true` if a server that prepares addresses by stringprep certainly accepts the address of a recipient at
+    /// its host: localpart and resource are ASCII.
     ///
     /// COMPAT: ejabberd supports the characters of Unicode 3.2 only, and rejects a stanza with all its recipients if
     /// one address is invalid.
@@ -157,8 +158,9 @@ struct MulticastTable {
     route: MulticastRoute,
     /// Service of the last connection; the first candidate on the next one.
     last_service: Option<Arc<MulticastService>>,
-    /// Connection and number of the series of queries; both are part of the ids of queries.
+    /// Name of the connection, which is part of the ids of queries.
     connection: String,
+    /// Number of the series of queries, which is part of their ids.
     series: u64,
     /// Addresses whose replies are pending, with the kind of query.
     pending: Vec<(String, DiscoQuery)>,
@@ -167,12 +169,13 @@ struct MulticastTable {
     timeout: Duration,
     /// `true` after the usual name of a service was queried, because the server's domain does not reply.
     has_queried_usual_name: bool,
-    /// Number of failures. After a failure, the next reply only proves that the service has no pending stanzas.
+    /// Number of failures.
     failures: u64,
     /// Number of failures since the service was last used for [`FAILURES_FORGOTTEN_AFTER`] without a failure.
     failures_in_a_row: u32,
     /// Start of the use of the service.
     used_since: Instant,
+    /// `true` after a failure: the next reply only proves that the service has no pending stanzas.
     is_failing: bool,
     /// `true` if the server has read the query that was sent after the last multicast failure.
     is_read: bool,
@@ -207,8 +210,9 @@ impl MulticastDiscovery {
         Self { config, service, state: Mutex::new(state) }
     }
 
-    /// Starts discovery on the new connection with the name `connection`, and returns the queries to send. A service
-    /// that failed before is queried only if `may_fail` is set; otherwise its stanzas would be repeated without need.
+    /// Starts discovery on the new connection with the name `connection`, and returns the queries to send. After a
+    /// failure of the service, sends queries only if `may_fail` is `true`: the service could fail again, and its
+    /// stanzas would then be repeated without need.
     pub(in crate::xmpp) fn start_discovery(
         &self,
         connection: String,
@@ -253,7 +257,7 @@ impl MulticastDiscovery {
         (state.route.clone(), query)
     }
 
-    /// Returns the time of the next call of [`route`](Self::route), if replies are pending.
+    /// Returns the time at which [`route`](Self::route) has to be called next, if replies are pending.
     pub(in crate::xmpp) fn waits_until(&self) -> Option<Instant> {
         let state = self.state();
         let end = state.queried_at + state.timeout;
@@ -286,8 +290,8 @@ impl MulticastDiscovery {
         matches!(&self.state().route, MulticastRoute::Through(service) if service.jid == from || service.address == from)
     }
 
-    /// Returns `true` if an error is from the multicast service itself. The host of the Prosody module may also bounce
-    /// a notification as a subscriber; the id of that message has a recipient suffix.
+    /// Returns `true` if an error is from the multicast service itself. From the host of the Prosody module, a
+    /// notification may also return as the error of a subscriber; the id of such a message has a recipient suffix.
     pub(in crate::xmpp) fn has_refused(&self, from: &str, id: &str) -> bool {
         self.goes_through(from)
             && match &self.state().route {

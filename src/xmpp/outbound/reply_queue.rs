@@ -29,14 +29,16 @@ use super::{
 };
 use crate::xmpp::probes::Probes;
 
-/// Queued bytes above which the connection is not read, unless the replies wait for a barrier; and above which requests
-/// are dropped without an error reply. Both are above the limits of the [queue](ReplyScheduler).
+/// Number of queued bytes above which the connection is not read, unless the replies wait for a barrier. It is above
+/// the limits of the [queue](ReplyScheduler).
 const MAX_BYTES_WHILE_READING: usize = 2 * MAX_BYTES;
+/// Number of queued bytes above which rejected requests get no error reply. It is above the limits of the
+/// [queue](ReplyScheduler).
 const MAX_BYTES_WITH_REFUSALS: usize = 3 * MAX_BYTES;
 /// Maximum bytes of replies in one buffer; the rest is left to notifications.
 const REPLY_BYTES: usize = WRITE_BYTES / 2;
-/// Pending bytes of the service's own queries above which no further ones are sent. Queries precede all replies; the
-/// limit leaves room for replies in each buffer.
+/// Number of pending bytes of the service's own queries above which no further queries are sent. Queries precede all
+/// replies; the limit leaves room for replies in each buffer.
 const MAX_OWN_BYTES: usize = REPLY_BYTES / 2;
 /// Prefix of the ids of barriers.
 pub(in crate::xmpp) const BARRIER: &str = "barrier-";
@@ -54,7 +56,7 @@ pub struct ReplyQueue {
     pub(in crate::xmpp) may_be_silent: AtomicBool,
     /// `true` after another service of the server used this JID; logged once.
     is_shared: AtomicBool,
-    /// Name of the barriers of this connection, and number of the newest barrier that returned.
+    /// Name of the barriers of this connection, and number of its newest barrier that returned.
     barriers: Mutex<(String, u64)>,
     pub(in crate::xmpp) changed: Notify,
     drained: Notify,
@@ -100,7 +102,7 @@ impl ReplyQueue {
         self.changed.notify_one();
     }
 
-    /// Enqueues a query of the service itself, before all replies.
+    /// Enqueues a query of the service itself, which is sent before all queued replies.
     pub(in crate::xmpp) fn ask(&self, query: &str) {
         let mut queue = self.queue();
         queue.queries.push_str(query);
@@ -109,8 +111,8 @@ impl ReplyQueue {
         self.changed.notify_one();
     }
 
-    /// Handles a reply to a stanza of the component itself, whose JID is `service`. Returns `true` if the stanza was
-    /// consumed.
+    /// Handles a stanza if it is a reply to a stanza of the component itself, whose JID is `service`: to a barrier, to
+    /// a query, or to a stanza to the multicast service. Returns `true` if the stanza needs no further handling.
     pub(in crate::xmpp) fn handle_own_reply(&self, service: &str, stanza: &Element) -> bool {
         let (Some(from), Some(id)) = (stanza.attr("from"), stanza.attr("id")) else { return false };
         if self.probes.take(stanza) {
@@ -155,7 +157,8 @@ impl ReplyQueue {
         }
     }
 
-    /// Handles a reply past a limit of stanza sizes. A multicast service returns a rejected stanza as a whole.
+    /// Handles a reply that exceeds a limit for stanzas, such as the error of a multicast service, which returns a
+    /// rejected stanza as a whole.
     pub(in crate::xmpp) fn handle_oversized_reply(&self, header: &Envelope) {
         self.probes.take_refused(header);
         let is_error = header.name == "message" && header.kind.as_deref() == Some("error");
@@ -165,8 +168,8 @@ impl ReplyQueue {
         }
     }
 
-    /// Records that notifications sent by multicast may be undelivered. Earlier barriers no longer count, not even one
-    /// that returns in the same read: the writer gives later barriers another name.
+    /// Records that notifications sent by multicast may be undelivered. The return of earlier barriers has no effect
+    /// any more, even in the same read: the writer gives later barriers another name.
     pub(in crate::xmpp) fn multicast_failed(&self) {
         if let Some(query) = self.multicast.record_failure() {
             self.reset_barriers(String::new());
@@ -174,7 +177,8 @@ impl ReplyQueue {
         }
     }
 
-    /// Records a barrier that returned; returns `true` if the id is that of a barrier.
+    /// Records that a barrier returned; returns `true` if `id` is the id of a barrier. Barriers with another name than
+    /// the current one are ignored.
     fn is_barrier(&self, id: &str) -> bool {
         let Some((connection, number)) = id.strip_prefix(BARRIER).and_then(|id| id.split_once('-'))
         else {
@@ -188,7 +192,7 @@ impl ReplyQueue {
         true
     }
 
-    /// Sets the name of the barriers that count.
+    /// Sets the name of the barriers whose return is recorded.
     pub(in crate::xmpp) fn reset_barriers(&self, connection: String) {
         *self.barriers() = (connection, 0);
     }
@@ -243,17 +247,18 @@ impl ReplyQueue {
         }
     }
 
-    /// Returns `true` if so many bytes are queued that requests are dropped without an error reply.
+    /// Returns `true` if so many bytes are queued that rejected requests get no error reply.
     pub(in crate::xmpp) fn is_overfull(&self) -> bool {
         self.queue().bytes() > MAX_BYTES_WITH_REFUSALS
     }
 
-    /// Number of replies ever queued.
+    /// Returns the number of replies ever queued.
     pub(in crate::xmpp) fn count(&self) -> u64 {
         self.queue().scheduler.count()
     }
 
-    /// Appends interrupted replies, pending queries and replies with numbers below `up_to` to a buffer.
+    /// Appends interrupted replies, pending queries, and replies with numbers below `up_to` to a buffer until the
+    /// buffer has [`REPLY_BYTES`].
     pub(in crate::xmpp) fn drain_ready(&self, up_to: u64, buffer: &mut String) -> WrittenReplies {
         let mut queue = self.queue();
         let mut taken =
@@ -295,16 +300,16 @@ impl QueuedReplies {
 /// Stanzas that were appended to a buffer.
 #[derive(Debug)]
 pub(in crate::xmpp) struct WrittenReplies {
-    /// Start of the first stanza, and end of each stanza.
+    /// Offset of the first stanza in the buffer, followed by the offset at which each stanza ends.
     bounds: Vec<usize>,
     /// Number of stanzas at the front that were being written when an earlier connection broke.
     interrupted: usize,
 }
 
 impl WrittenReplies {
-    /// Returns the stanzas to resend after the connection broke with `written` bytes of the buffer sent, and the bytes
-    /// of the dropped stanzas. A stanza is dropped after its second interruption; a reply that the server rejects would
-    /// otherwise break every connection.
+    /// Returns the stanzas to resend after the connection broke when `written` bytes of the buffer were sent, and the
+    /// number of bytes of the dropped stanzas. A stanza is dropped after its second interruption, because a reply that
+    /// the server rejects would otherwise break every connection.
     pub(in crate::xmpp) fn to_resend(&self, buffer: &str, written: usize) -> (Vec<String>, usize) {
         let (mut to_resend, mut dropped) = (Vec::new(), 0);
         for (number, bounds) in self.bounds.windows(2).enumerate() {
@@ -325,8 +330,9 @@ fn is_own(service: &str, from: &str) -> bool {
     from == service || from == with_resource(service)
 }
 
-/// Returns `true` if the reply to a barrier is not from its addressee. A service that does not support pings returns
-/// one of two conditions; the server returns other conditions on behalf of a service that does not exist.
+/// Returns `true` if the reply to a barrier is not from the service to which the barrier was sent. A service that does
+/// not support pings replies with `service-unavailable` or `feature-not-implemented`; the server replies with other
+/// conditions on behalf of a service that does not exist.
 fn is_from_other_entity(reply: &Element) -> bool {
     let error = reply.children().find(|child| child.name() == "error");
     let is_its_own = |error: &Element| {
@@ -349,7 +355,7 @@ mod tests {
         ReplyQueue::new(Arc::new(LogWindow::new(Load::default(), 0)), multicast, None)
     }
 
-    /// Otherwise two entities that request large replies would stop all presence queries.
+    /// If replies delayed queries, two entities that request large replies would stop all presence queries.
     #[test]
     fn replies_delay_no_query_of_the_service() {
         let replies = replies();

@@ -9,12 +9,14 @@ use std::{
 
 use jid::with_u_labels;
 
-/// Limits of queued bytes, per entity, per domain and in total, above which no further requests are processed.
+/// Number of queued bytes for one entity above which no further requests of the entity are processed.
 const MAX_BYTES_PER_JID: usize = 1024 * 1024;
+/// Number of queued bytes for one domain above which no further requests of the domain are processed.
 const MAX_BYTES_PER_DOMAIN: usize = 4 * 1024 * 1024;
+/// Number of queued bytes in total above which no further requests are processed.
 pub(in crate::xmpp) const MAX_BYTES: usize = 16 * 1024 * 1024;
-/// Additional queued bytes, of a domain and in total, up to which requests with small replies are processed, so that
-/// large replies to other entities do not delay them.
+/// Number of bytes by which the limits of a domain and of all domains are higher for requests with small replies, so
+/// that large replies to other entities do not delay these requests.
 pub(in crate::xmpp) const RESERVED_FOR_SMALL: usize = 8 * 1024 * 1024;
 
 /// Queued replies of all domains.
@@ -23,8 +25,9 @@ pub(in crate::xmpp) struct ReplyScheduler {
     domains: HashMap<String, DomainQueue>,
     order: FairOrder,
     bytes: usize,
-    /// Number of replies ever pushed, and ever popped.
+    /// Number of replies ever pushed.
     pushed: u64,
+    /// Number of replies ever popped.
     popped: u64,
 }
 
@@ -44,12 +47,13 @@ struct EntityQueue {
     rank: QueueRank,
 }
 
-/// Rank of a queue among others.
+/// Rank of a queue among the queues of a [`FairOrder`].
 #[derive(Clone, Copy, Debug, Default)]
 struct QueueRank {
-    /// Bytes sent from the queue while it had replies; after a pause, at least the current share.
+    /// Number of bytes that were sent from the queue while it had replies. When a queue gets its first reply, the
+    /// number is raised to the current share ([`FairOrder::now`]).
     start: u64,
-    /// Bytes of the next reply.
+    /// Number of bytes of the next reply.
     next: usize,
 }
 
@@ -63,9 +67,9 @@ impl QueueRank {
 /// the connection.
 #[derive(Debug, Default)]
 struct FairOrder {
-    /// Queues by the ends of their next replies.
+    /// Queues, each with the end of its next reply: the start of its rank plus the bytes of the reply.
     queues: BTreeSet<(u64, String)>,
-    /// Share in bytes of each queue that always had replies.
+    /// Current share: number of bytes that were sent from each queue that always had replies.
     now: u64,
     /// Start values of queues that became empty; needed until the current share exceeds them.
     empty: HashMap<String, u64>,
@@ -73,7 +77,7 @@ struct FairOrder {
     most_empty: usize,
 }
 
-/// Minimum of that number.
+/// Minimum of [`FairOrder::most_empty`].
 const MIN_EMPTY: usize = 1000;
 
 impl FairOrder {
@@ -94,7 +98,8 @@ impl FairOrder {
         }
     }
 
-    /// Moves a queue from which bytes were sent behind its next reply, or removes the queue if it is empty.
+    /// Updates the order after `sent` bytes were sent from a queue. `next` is the number of bytes of the queue's next
+    /// reply; a queue without a next reply is removed.
     fn serve(&mut self, name: String, rank: &mut QueueRank, sent: usize, next: Option<usize>) {
         let sent = sent as u64;
         self.now += sent.div_ceil(self.queues.len().max(1) as u64);
@@ -173,12 +178,12 @@ impl ReplyScheduler {
         self.bytes
     }
 
-    /// Number of replies ever queued.
+    /// Returns the number of replies ever queued.
     pub(in crate::xmpp) fn count(&self) -> u64 {
         self.pushed
     }
 
-    /// Returns `true` if every queued reply has a number of at least `up_to`.
+    /// Returns `true` if replies are queued, and all of them have numbers of at least `up_to`.
     pub(in crate::xmpp) fn is_held(&self, up_to: u64) -> bool {
         self.bytes > 0 && self.popped >= up_to
     }
@@ -224,7 +229,7 @@ impl DomainQueue {
     }
 }
 
-/// Returns the domain of a bare JID, with U-labels: the limits of a domain count both of its spellings.
+/// Returns the domain of a bare JID, with U-labels, so that both spellings of a domain share its limits.
 pub(in crate::xmpp) fn domain_of(bare: &str) -> Cow<'_, str> {
     with_u_labels(bare.rsplit_once('@').map_or(bare, |(_, domain)| domain))
 }

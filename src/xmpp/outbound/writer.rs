@@ -5,8 +5,9 @@
 //! stanzas of the stream, since servers handle them in order. After a broken connection, notifications that no barrier
 //! covered are resent with the same id and the time of the event. `barrier.rs` handles barriers that do not return.
 //!
-//! An entry that waits for the presence of a recipient is deferred, with later entries of its node, while other nodes
-//! continue. Deferred entries, and all after them, stay unconfirmed until a stop.
+//! An entry that waits for the presence of a recipient is deferred, with later entries of its node, while entries of
+//! other nodes are sent. The deferred entry and all entries after it stay unconfirmed until the deferred entry is sent,
+//! or until a stop.
 //!
 //! Where notifications are sent by a multicast service, barriers are sent to that service, which handles stanzas
 //! independently of the server. A reply that acknowledges a revocation waits until the service has no pending
@@ -60,13 +61,14 @@ pub struct OutboundWriter {
     pub(in crate::xmpp) presences: Arc<PresenceTracker>,
     pub(in crate::xmpp) service: String,
     pub(in crate::xmpp) max_stanza_bytes: usize,
-    /// Progress of this connection.
+    /// Progress up to which notifications are sent on this connection.
     pub(in crate::xmpp) sent: SendProgress,
-    /// Progress at this connection's newest barrier that returned, and the part of it without deferred entries.
+    /// Progress that is confirmed by this connection's newest barrier that returned: first the position of the fan-out,
+    /// then the progress up to which no entry was deferred ([`complete`](Self::complete)).
     confirmed: (SendProgress, SendProgress),
-    /// Progress that this connection's newest barrier covers, likewise with and without deferred entries; and the time
-    /// at which the barrier was sent.
+    /// Progress that this connection's newest barrier covers, as a pair like that of `confirmed`.
     covered: (SendProgress, SendProgress),
+    /// Time at which the newest barrier was sent, or the connection began.
     barrier_at: Instant,
     barriers: VecDeque<Barrier>,
     pub(in crate::xmpp) spacing: Spacing,
@@ -79,11 +81,12 @@ pub struct OutboundWriter {
     pub(in crate::xmpp) multicast_until: u64,
     /// Number of multicast failures that were handled.
     failures: u64,
-    /// Number of replies that may be sent, counted from the first reply of the process. If later replies are held:
-    /// number of replies that may be sent after a barrier has returned, and number of that barrier.
+    /// Number of replies that may be sent, counted from the first reply of the process.
     sendable_replies: u64,
+    /// While later replies are held: number of replies that may be sent after a barrier has returned, and number of
+    /// this barrier.
     held_replies: Option<(u64, u64)>,
-    /// Number of revocations up to the last check of the replies.
+    /// Number of revocations at the last update of `sendable_replies`.
     revocations: u64,
     /// Name of this connection; part of the ids of its barriers.
     connection: String,
@@ -92,7 +95,7 @@ pub struct OutboundWriter {
     pub(in crate::xmpp) deferred: DeferredEntries,
     /// `true` if an entry waits for the presence of a recipient.
     pub(in crate::xmpp) awaits_presence: bool,
-    /// `true` if the writer yields after skipping many recipients.
+    /// `true` if the last run of the fan-out skipped so many recipients that the writer yields to other tasks.
     pub(in crate::xmpp) has_skipped_many: bool,
     /// Time after which no further notification is sent.
     ends_at: Option<Instant>,
@@ -106,7 +109,7 @@ pub struct OutboundWriter {
     spare: String,
 }
 
-/// Duration of a write that indicates a server that does not read.
+/// Duration of a write from which the server is assumed to have read nothing meanwhile.
 const BLOCKED_AFTER: Duration = Duration::from_secs(1);
 
 /// Position of the fan-out, and the number of notifications since the process started.
@@ -137,8 +140,8 @@ struct WriteChunk {
 }
 
 impl OutboundWriter {
-    /// Returns a writer for the service with this JID. The server is pinged `ping_after` after the last barrier, and
-    /// has to respond within `ping_deadline`.
+    /// Returns a writer for the service with the JID `service`. The server is pinged `ping_after` after the last
+    /// barrier, and has to respond within `ping_deadline`.
     #[must_use]
     pub fn new(
         replies: Arc<ReplyQueue>,
@@ -183,8 +186,8 @@ impl OutboundWriter {
         }
     }
 
-    /// Starts a new connection; `connection` is a number that no other connection has. Unconfirmed notifications are
-    /// resent.
+    /// Prepares the writer for a new connection; `connection` is a number that no other connection has. Unconfirmed
+    /// notifications will be resent.
     pub fn reconnected(&mut self, connection: u64) {
         if let Some(WriteChunk { text, replies, written, .. }) = self.current.take() {
             let (to_resend, dropped) = replies.to_resend(&text, written);
@@ -212,7 +215,8 @@ impl OutboundWriter {
         }
     }
 
-    /// Returns to the last confirmed progress. Later barriers have the current name.
+    /// Resets the progress to the confirmed one, so that unconfirmed notifications are resent. From now on, only the
+    /// return of barriers with the current name has an effect.
     fn rewind(&mut self) {
         self.barriers.clear();
         self.last_barrier = 0;
@@ -280,8 +284,8 @@ impl OutboundWriter {
     }
 
     /// Sends pending notifications until the [deadline](Self::set_deadline), and waits until the server has confirmed
-    /// all sent ones, as long as there is progress within `stall_timeout`. Deferred entries stay in the event log for
-    /// the next start. Notifications of later entries that were sent are not repeated then.
+    /// all sent ones, as long as there is progress within `stall_timeout`. Deferred entries stay in the event log and
+    /// are sent after the next start; notifications of later entries that are already sent are not repeated.
     ///
     /// # Errors
     /// Returns an error if the connection breaks or stalls, or no barrier returns.
@@ -338,7 +342,7 @@ impl OutboundWriter {
         }
     }
 
-    /// Sends a full buffer. Returns `false` if there was nothing to send.
+    /// Fills a buffer and sends it. Returns `false` if there was nothing to send.
     async fn write_some(&mut self, io: &mut (impl AsyncWrite + Unpin)) -> io::Result<bool> {
         self.process_acks();
         if self.current.is_none() {
@@ -407,8 +411,8 @@ impl OutboundWriter {
         due
     }
 
-    /// Returns the time since which a barrier is pending and none has returned. A slow server returns barriers one by
-    /// one, so it does not count as unconfirmed.
+    /// Returns the time since which a barrier is pending and no other barrier has returned; `None` if no barrier is
+    /// pending. A slow server that returns barriers one by one is therefore not treated as unconfirmed.
     fn outstanding_since(&self) -> Option<Instant> {
         self.barriers
             .front()
@@ -486,7 +490,7 @@ impl OutboundWriter {
     }
 
     /// Returns the number of replies that may be sent. While the multicast service may still have notifications to
-    /// entities that just lost a subscription, later replies are held.
+    /// entities that just lost access, later replies are held.
     fn update_sendable_replies(&mut self, route: &MulticastRoute) -> u64 {
         let is_back = |barrier: u64| {
             self.returned_barrier >= barrier && !matches!(route, MulticastRoute::Unknown)
@@ -532,7 +536,7 @@ impl OutboundWriter {
         }
     }
 
-    /// Returns the time at which a pending barrier of the multicast service counts as a failure.
+    /// Returns the time at which multicast fails unless the service returns a pending barrier before.
     fn multicast_fails_at(&self) -> Option<Instant> {
         let is_multicast = |barrier: &&Barrier| barrier.address == Address::Multicast;
         let oldest =
