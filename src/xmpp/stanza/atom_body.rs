@@ -9,8 +9,8 @@ use super::payload::element;
 /// Maximum length of a body in bytes; a longer body is truncated.
 const MAX_BODY_BYTES: usize = 2000;
 
-/// Returns a line for each item with an Atom entry: its summary, or else its title. Returns `None` if there is no
-/// entry.
+/// Returns a text with a line for each item whose payload is an Atom entry: the summary of the entry or, if there is
+/// none, the title. Returns `None` if the text is empty.
 #[must_use]
 pub fn body(items: &[EventItem]) -> Option<String> {
     let said = items.iter().filter_map(|item| words(item.payload.as_ref()?));

@@ -70,7 +70,7 @@ pub fn commands_info() -> ElementWriter {
         .child(feature_tag(ns::COMMANDS))
 }
 
-/// Returns the headers of notifications (XEP-0131, Header Support).
+/// Returns the headers that notifications may have (XEP-0131, Header Support).
 #[must_use]
 pub fn headers_info() -> ElementWriter {
     info(Some(ns::SHIM))
@@ -90,7 +90,8 @@ pub fn command_info(node: &str, name: &str) -> ElementWriter {
 /// Returns the requested filter by node types, if there is one (XEP-0462).
 ///
 /// # Errors
-/// [`BadRequest`](gjallar_pubsub::Error::BadRequest), [`FormTooLarge`](gjallar_pubsub::Error::FormTooLarge).
+/// [`BadRequest`](gjallar_pubsub::Error::BadRequest) if the form is missing, is of another type, or both includes and
+/// excludes types; [`FormTooLarge`](gjallar_pubsub::Error::FormTooLarge).
 pub fn filter(query: &Element) -> Result<Option<TypeFilter>, gjallar_pubsub::Error> {
     let Some(filter) = query.get_child("filter", ns::PUBSUB_FILTER) else { return Ok(None) };
     let form = filter.get_child("x", ns::DATA_FORMS);
@@ -118,8 +119,8 @@ pub fn filter(query: &Element) -> Result<Option<TypeFilter>, gjallar_pubsub::Err
     }
 }
 
-/// Returns the nodes of the service (§5.2); with a description of the page (XEP-0059) if a page was requested, or the
-/// list is truncated.
+/// Returns the nodes of the service (§5.2). The page is described (XEP-0059) if a page was requested (`is_paged`), or
+/// if the list is truncated.
 #[must_use]
 pub fn nodes(service: &Jid, part: &ResultPage<NodeSummary>, is_paged: bool) -> ElementWriter {
     let set = is_noted(part, is_paged).then(|| rsm::set(part, NodeSummary::uid));
@@ -148,7 +149,7 @@ pub fn node_items(
     items(Some(node)).children(part.entries.iter().map(item)).children(set)
 }
 
-/// Returns the bytes of an entry of either list, without names and titles.
+/// Returns the number of bytes of an entry of [`nodes`] or [`node_items`], without names and titles.
 #[must_use]
 pub fn entry_bytes(service: &Jid) -> usize {
     "<item jid='' node='' name=''/>".len() + written_len(service.as_str())

@@ -116,7 +116,7 @@ impl Envelope {
         self.answer("error").child(short.tag()).to_string()
     }
 
-    /// Returns an error reply with an additional element of the protocol (§8.8.2.4, §8.9.2.4).
+    /// Returns an error reply that also contains `content`, the element with the failed entries (§8.8.2.4, §8.9.2.4).
     #[must_use]
     pub fn error_with(&self, content: ElementWriter, error: &StanzaError) -> String {
         self.answer("error").child(content).child(error.tag()).to_string()
@@ -137,11 +137,12 @@ impl Envelope {
 pub enum ErrorDetail {
     /// No detail.
     None,
-    /// Content version of the newest item after a failed comparison, if there is an item (XEP-0395 §3.3).
+    /// Failed comparison of content versions, with the content version of the newest item, if there is an item
+    /// (XEP-0395 §3.3).
     Compared(Option<Box<str>>),
-    /// Feature that `unsupported` names.
+    /// Feature that the condition `unsupported` names.
     Feature(&'static str),
-    /// URI in the condition (RFC 6120 §8.3.3.5).
+    /// URI in the defined condition (RFC 6120 §8.3.3.5).
     Uri(Box<str>),
 }
 

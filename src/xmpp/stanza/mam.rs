@@ -92,8 +92,8 @@ fn filter(form: &Element, query: &mut QueryArchive) -> Result<(), gjallar_pubsub
     Ok(())
 }
 
-/// Returns the start of a query. Items have the beginning of their millisecond as their time, so a start within a
-/// millisecond is rounded up to the next one.
+/// Returns the start of a query. The time of an item is the beginning of its millisecond, so a start within a
+/// millisecond is rounded up to the next millisecond.
 fn since(text: &str) -> Result<Timestamp, gjallar_pubsub::Error> {
     let time = time(text)?;
     let is_within = time.timestamp_subsec_nanos() % 1_000_000 > 0;
@@ -142,7 +142,7 @@ pub fn result(source: &MamResultContext<'_>, item: &Item) -> ElementWriter {
     forwarded(source, item, Some(message))
 }
 
-/// Returns an item without its content, which is larger than a stanza may be (XEP-0313 §3.2).
+/// Returns an item without its content, for an item whose content is larger than a stanza may be (XEP-0313 §3.2).
 #[must_use]
 pub fn placeholder(source: &MamResultContext<'_>, item: &Item) -> ElementWriter {
     forwarded(source, item, None)
@@ -162,7 +162,7 @@ fn forwarded(
     ElementWriter::new("message").attr("from", source.service).attr("to", source.to).child(result)
 }
 
-/// Returns the end of the results (XEP-0313 §4).
+/// Returns the element `<fin/>`, which ends the results (XEP-0313 §4).
 #[must_use]
 pub fn fin(ids: &ResultPage<ArchiveId>, is_complete: bool) -> ElementWriter {
     ElementWriter::ns("fin", ns::MAM)

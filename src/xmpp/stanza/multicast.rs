@@ -10,7 +10,7 @@ use crate::xmpp::xml::writer::escape_attribute;
 pub(super) const ADDRESSES: (&str, &str) =
     ("<addresses xmlns='http://jabber.org/protocol/address'>", "</addresses>");
 
-/// Start and end tag of the recipients of a message in lines.
+/// Start and end tag of the recipients of a message in the format [`Format::Lines`].
 pub(super) const RECIPIENTS: (&str, &str) =
     ("<recipients xmlns='urn:x-gjallar:fanout:0'>", "</recipients>");
 
@@ -22,8 +22,8 @@ const MAX_RECIPIENTS: usize = 20;
 pub enum Format {
     /// Addresses (XEP-0033).
     Addresses,
-    /// Text with a line for each recipient, for `config/prosody/mod_gjallar_fanout.lua`: the suffix of the message id,
-    /// which may be empty, a space, and the JID.
+    /// Text with one line `SUFFIX JID` for each recipient, for `config/prosody/mod_gjallar_fanout.lua`. `SUFFIX` is
+    /// appended to the message id and may be empty.
     Lines,
 }
 
@@ -59,7 +59,7 @@ pub fn services(items: &Element) -> impl Iterator<Item = &str> {
     items.filter(|item| item.attr("node").is_none()).filter_map(|item| item.attr("jid"))
 }
 
-/// Appends a recipient that is hidden from the other ones (`bcc`).
+/// Appends a recipient that is hidden from the other recipients (`bcc`).
 pub fn write_address(recipient: &str, out: &mut String) {
     out.push_str("<address type='bcc' jid='");
     escape_attribute(recipient, out);

@@ -1,5 +1,5 @@
-//! Notifications: each event is rendered once as a message; only the recipient differs, which some events name in their
-//! content, too.
+//! Notifications: each event is rendered once as a message. The messages of an event differ only in the recipient, whom
+//! the content of some events names too.
 
 use std::sync::Arc;
 
@@ -57,7 +57,7 @@ pub struct MessageTemplate {
     head: Arc<str>,
     suffix: Suffix,
     tail: Arc<str>,
-    /// Text after the recipient in the tail, if the content names the recipient.
+    /// Text after the recipient's JID in the content, if the content names the recipient; the JID follows `tail`.
     rest: Option<Arc<str>>,
     /// Number of spaces that have to follow the message, unless the recipient's address is long.
     padding: usize,
@@ -68,7 +68,7 @@ pub struct MessageTemplate {
 pub struct To<'a> {
     /// JID of the recipient.
     pub jid: &'a str,
-    /// Its [address](MessageTemplate::write_address).
+    /// [Address](MessageTemplate::write_address) of the recipient.
     pub address: &'a str,
     /// [Headers](headers) of the message.
     pub headers: &'a str,
@@ -81,8 +81,8 @@ const END: &str = "</message>";
 const SHORT_ADDRESS: usize = 512;
 
 impl MessageTemplate {
-    /// Returns the number of bytes of the message with its padding, without the recipient, whom a
-    /// [personal](Self::is_personal) message names twice.
+    /// Returns the number of bytes of the message with its padding. The recipient's JID is not included; a
+    /// [personal](Self::is_personal) message contains it twice.
     #[must_use]
     #[allow(clippy::len_without_is_empty)] // it never is
     pub fn len(&self) -> usize {
@@ -105,7 +105,8 @@ impl MessageTemplate {
         write_to_attribute(jid, out);
     }
 
-    /// Returns `true` if a recipient's address is the same in all messages for which this function returns `true`.
+    /// Returns `true` if the address of a recipient depends on the recipient only. It is then the same in all messages
+    /// for which this function returns `true`.
     #[must_use]
     pub fn has_common_addresses(&self) -> bool {
         self.suffix.nonce == 0
@@ -116,8 +117,9 @@ impl MessageTemplate {
         self.write(recipient.address, None, recipient, out);
     }
 
-    /// Appends the message to several recipients, written in a format, through the multicast service with this JID.
-    /// `last` is the last recipient. A personal message, or one with headers, has only one recipient.
+    /// Appends the message to several recipients through the multicast service with the JID `multicast`. `recipients`
+    /// are the recipients as text in the format `format` ([`write_recipient`](Self::write_recipient)), and `last` is
+    /// the last of them. A personal message, or one with headers, has only one recipient.
     pub fn write_by(
         &self,
         multicast: &str,

@@ -5,11 +5,12 @@ use minidom::Element;
 use crate::xmpp::stanza::ns;
 use gjallar_pubsub::{ItemOrder, OrderField};
 
-/// Returns the requested order of items. No two items are equal in an order, so only the first order counts.
+/// Returns the requested order of items. No two items are equal in an order, so only the first order has an effect.
 ///
 /// # Errors
 /// [`NotImplemented`](gjallar_pubsub::Error::NotImplemented) for an order that is not in XEP-0413;
-/// [`BadRequest`](gjallar_pubsub::Error::BadRequest) for an order without a field.
+/// [`BadRequest`](gjallar_pubsub::Error::BadRequest) for an `<order/>` without the attribute `by`, or with an invalid
+/// attribute `desc`.
 pub fn order(parent: &Element) -> Result<ItemOrder, gjallar_pubsub::Error> {
     let asked = parent.children().filter(|child| child.is("order", ns::ORDER_BY));
     let orders = asked.map(one).collect::<Result<Vec<_>, _>>()?;

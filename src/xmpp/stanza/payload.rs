@@ -49,7 +49,7 @@ fn payload(element: &Element) -> Payload {
     Payload::new(writer::stand_alone(element), element.ns())
 }
 
-/// Parses an element from an item; its default namespace is that of the item.
+/// Parses an element from an item. The default namespace of the text is that of the item.
 ///
 /// # Errors
 /// Same as [`parse`].
@@ -59,7 +59,7 @@ pub fn element_of_item(text: &str) -> Result<Element, gjallar_pubsub::Error> {
     read(text, TreeBuilder::new().with_prefixes_stack(vec![outer.into()]))
 }
 
-/// Returns the payload of [`element_of_item`].
+/// Parses the text of [`element_of_item`] as a payload.
 ///
 /// # Errors
 /// Same as [`parse`].
@@ -67,7 +67,7 @@ pub fn of_item(text: &str) -> Result<Payload, gjallar_pubsub::Error> {
     element_of_item(text).map(|element| payload(&element))
 }
 
-/// Rejects a text that is not one element, or is nested too deeply: code that reads and drops elements recurses.
+/// Rejects a text that is not one element, or is nested too deeply for code that reads and drops elements recursively.
 fn check_shape(text: &str) -> Result<(), gjallar_pubsub::Error> {
     let mut reader = Reader::from_str(text);
     let (mut depth, mut roots) = (0_usize, 0);

@@ -36,7 +36,8 @@ fn owner(content: ElementWriter) -> ElementWriter {
     ElementWriter::ns("pubsub", ns::PUBSUB_OWNER).child(content)
 }
 
-/// Returns the reply to a create request (§8.1.2); also for a node that the request named, as most services do.
+/// Returns the reply to a create request (§8.1.2). The reply names the node even if the request named it, as with most
+/// services.
 #[must_use]
 pub fn created(created: &CreateReply) -> ElementWriter {
     pubsub(ElementWriter::new("create").attr("node", created.node.as_str()))
@@ -227,7 +228,8 @@ pub fn own_subscriptions(
     pubsub(list.children(entries.iter().map(entry)))
 }
 
-/// Returns an upper bound of the size of an entry of [`public_subscribers`], which contains the JID twice.
+/// Returns an upper bound of the number of bytes of an entry of [`public_subscribers`]. The entry contains the JID
+/// twice.
 #[must_use]
 pub fn public_subscriber_len(jid: &BareJid) -> usize {
     let empty = "<item id=''><subscriber xmlns='' jid=''/></item>".len() + ns::PPS.len();

@@ -1,7 +1,7 @@
 //! Parser of XEP-0060 requests: the child element of an IQ becomes a typed request or an error.
 //!
-//! The rules see no XML but the opaque payload. Errors here are errors of syntax, in the order of parsing; the rules
-//! decide whether the request is allowed.
+//! The rules see no XML but the opaque payload. This module reports only errors of syntax, the first that the parser
+//! finds; the rules decide if the request is allowed.
 
 use std::collections::{HashMap, HashSet};
 
@@ -78,7 +78,7 @@ pub enum SetRequest {
 /// Request that only reads.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum GetRequest {
-    /// Affiliations (§8.9.1).
+    /// Affiliations of a node (§8.9.1).
     Affiliations(NodeId, ListPage),
     /// Configuration of a node (§8.2.1).
     Configuration(NodeId),
@@ -88,20 +88,21 @@ pub enum GetRequest {
     DefaultOptions(Option<NodeId>),
     /// Options of a subscription (§6.3.2).
     Options(GetOptions),
-    /// Own affiliations (§5.7).
+    /// Affiliations of the requester (§5.7).
     OwnAffiliations(OwnAffiliations, ListPage),
-    /// Own subscriptions (§5.6).
+    /// Subscriptions of the requester (§5.6).
     OwnSubscriptions(OwnSubscriptions, ListPage),
-    /// Items (§6.5).
+    /// Items of a node (§6.5).
     Retrieve(Retrieve),
-    /// Subscriptions (§8.8.1).
+    /// Subscriptions of a node (§8.8.1).
     Subscriptions(NodeId, ListPage),
 }
 
 /// Requested page of a list; `None` if the request has no page (XEP-0059).
 pub type ListPage = Option<PageRequest<String>>;
 
-/// Parses the `<pubsub/>` child of an IQ. The IQ is needed for the prefixes that it declares; `is_set` tells its type.
+/// Parses the `<pubsub/>` child of an IQ. The IQ is needed for the prefixes that it declares; `is_set` is `true` if it
+/// is of type `set`, and `false` if it is of type `get`.
 ///
 /// # Errors
 /// The error of a malformed request.
@@ -237,7 +238,8 @@ fn not_taken(parent: &Element, child: &Element) -> gjallar_pubsub::Error {
     ))
 }
 
-/// Rejects unexpected children of an action: elements of XEP-0060, and in an owner's list all elements but its entries.
+/// Rejects unexpected children of an action: other elements of XEP-0060 than the expected ones and, in a list by an
+/// owner, all elements other than the entries of the list.
 fn check_children(action: &Element, is_set: bool) -> Result<(), gjallar_pubsub::Error> {
     let namespace = action.ns();
     let taken: &[&str] = match (action.name(), is_set) {
@@ -269,7 +271,7 @@ pub fn node(element: &Element) -> Result<NodeId, gjallar_pubsub::Error> {
     node_named(element.attr("node").unwrap_or_default())
 }
 
-/// Returns the node with a name.
+/// Returns the node with the name `name`.
 ///
 /// # Errors
 /// Same as [`node`].
@@ -284,7 +286,7 @@ fn node_if_any(element: &Element) -> Result<Option<NodeId>, gjallar_pubsub::Erro
     element.attr("node").filter(|name| !name.is_empty()).map(node_named).transpose()
 }
 
-/// Returns the JID of an element in a request of a sender.
+/// Returns the JID that an element in a request of `sender` names.
 fn jid(element: &Element, sender: &str) -> Result<Jid, gjallar_pubsub::Error> {
     let jid = element.attr("jid").ok_or(gjallar_pubsub::Error::JidRequired)?;
     Jid::prepare_from(jid, sender).map_err(gjallar_pubsub::Error::MalformedJid)
@@ -299,7 +301,7 @@ fn options_of(options: &Element, sender: &str) -> Result<GetOptions, gjallar_pub
     Ok(GetOptions { node: node(options)?, jid: jid(options, sender)?, subid: subid(options) })
 }
 
-/// Parses a subscribe request. Its options name no node and no JID (§6.3.7).
+/// Parses a subscribe request. The options in the request must not name a node or a JID (§6.3.7).
 fn subscribe(
     sender: &str,
     subscribe: &Element,
@@ -450,8 +452,8 @@ fn delete(delete: &Element) -> Result<Delete, gjallar_pubsub::Error> {
     Ok(Delete { node, redirect })
 }
 
-/// Splits the entries of an owner's list into valid and invalid ones. An entry without a value is skipped: the present
-/// value stays (§8.8.2.1, §8.9.2.1).
+/// Splits the entries of an owner's list into valid and invalid ones. An entry without a value is skipped: the
+/// affiliation or subscription stays as it is (§8.8.2.1, §8.9.2.1).
 ///
 /// # Errors
 /// [`JidRequired`](gjallar_pubsub::Error::JidRequired) if no entry has a JID.
@@ -480,7 +482,7 @@ fn entries<T>(
 }
 
 /// Checks that no two entries of an owner's list name the same address (§8.9.2.4), unless each has a SubID of its own
-/// (§8.8.2.4). Two spellings of a domain count as different addresses here.
+/// (§8.8.2.4). Two spellings of a domain are two addresses here.
 ///
 /// # Errors
 /// [`BadRequest`](gjallar_pubsub::Error::BadRequest).
@@ -505,8 +507,8 @@ fn check_named_once(
 const NOT_A_JID: &str = "not a valid JID";
 const NO_JID: &str = "an entry without a JID";
 
-/// Returns the address of an entry. Revoking entries may name an address that cannot be prepared but was stamped by a
-/// server, so that such entities can be banned.
+/// Returns the address of an entry. If the entry revokes access (`takes_away`), the address may be one that cannot be
+/// prepared but that a server stamped, so that entities with such addresses can be banned.
 fn entry_jid(entry: &Element, sender: &str, takes_away: bool) -> Result<Jid, &'static str> {
     let stamped =
         || entry.attr("jid").filter(|_| takes_away).and_then(|jid| Jid::stamped(jid).ok());
@@ -547,7 +549,7 @@ fn set_subscriptions(
 }
 
 impl SetRequest {
-    /// Returns the label of the request in metrics: the name of its element.
+    /// Returns the label of the request in metrics, which is derived from the name of its element.
     #[must_use]
     pub fn metric_label(&self) -> &'static str {
         match self {

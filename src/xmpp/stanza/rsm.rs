@@ -11,7 +11,8 @@ const ENTRY_BYTES: usize = 100;
 /// Returns the requested page of a list; `None` if the request has no page.
 ///
 /// # Errors
-/// [`BadRequest`](gjallar_pubsub::Error::BadRequest).
+/// [`BadRequest`](gjallar_pubsub::Error::BadRequest) if a number is invalid, or if the request has more than one of
+/// `after`, `before` and `index`.
 pub fn page(parent: &Element) -> Result<Option<PageRequest<String>>, gjallar_pubsub::Error> {
     let Some(set) = parent.get_child("set", ns::RSM) else { return Ok(None) };
     let text = |name| set.get_child(name, ns::RSM).map(Element::text);
@@ -34,8 +35,8 @@ pub fn page(parent: &Element) -> Result<Option<PageRequest<String>>, gjallar_pub
     Ok(Some(PageRequest { max, edge }))
 }
 
-/// Returns the requested page of a list, with the `<set/>` element that describes the page; the whole list if no page
-/// is requested. `key` returns a unique key of an entry.
+/// Returns the requested page of a list, with the `<set/>` element that describes the page; returns the whole list if
+/// no page is requested. `key` returns the unique key of an entry; the page has at most `max_bytes` bytes.
 ///
 /// # Errors
 /// [`ItemNotFound`](gjallar_pubsub::Error::ItemNotFound) if the entry at the page's edge does not exist (XEP-0059

@@ -37,7 +37,7 @@ pub fn request(node: &NodeId, jid: &Jid, subid: Option<&SubId>) -> ElementWriter
     forms::render(&asked)
 }
 
-/// Returns the form in a message, if the form has this type.
+/// Returns the form in a message, if its type is `pubsub#subscribe_authorization`.
 #[must_use]
 pub fn find(message: &Element) -> Option<&Element> {
     let form = message.get_child("x", ns::DATA_FORMS)?;
@@ -49,8 +49,9 @@ pub fn find(message: &Element) -> Option<&Element> {
 /// Parses an owner's response; `None` if the form was cancelled.
 ///
 /// # Errors
-/// [`NotAcceptable`](gjallar_pubsub::Error::NotAcceptable) for a form without one of the three fields,
-/// [`BadRequest`](gjallar_pubsub::Error::BadRequest) for a form that is not submitted;
+/// [`NotAcceptable`](gjallar_pubsub::Error::NotAcceptable) if `pubsub#allow`, `pubsub#node` or `pubsub#subscriber_jid`
+/// is missing, or if the value is not a boolean or a JID; the errors of [`NodeId::parse`];
+/// [`BadRequest`](gjallar_pubsub::Error::BadRequest) if the type of the form is neither `submit` nor `cancel`;
 /// [`FormTooLarge`](gjallar_pubsub::Error::FormTooLarge).
 pub fn answer(form: &Element) -> Result<Option<Authorize>, gjallar_pubsub::Error> {
     let fields: Vec<_> = forms::fields(form)?.collect();

@@ -14,7 +14,7 @@ use crate::xmpp::{
 use gjallar_pubsub::{MaxItems, NodeConfig, op::discover::MetaData};
 
 /// Guarantees of every node for clients that cache its items (XEP-0460): items are the same for everyone and keep their
-/// order, and a purge leaves none. Nodes may not be suggested to other users.
+/// order, and a purge deletes all of them. Nodes may not be suggested to other users.
 const CACHING: &str = "\
     <field var='{urn:xmpp:pubsub-caching:0}consistent-items' type='boolean'><value>true</value></field>\
     <field var='{urn:xmpp:pubsub-caching:0}consistent-set' type='boolean'><value>true</value></field>\
@@ -31,8 +31,8 @@ const LABELS: [(&str, &str); 5] = [
     ("pubsub#type", "Payload semantic type information"),
 ];
 
-/// Returns the form of a node: its configuration, with the actual number of items also for `max` (XEP-0460 §4.2), and
-/// derived data.
+/// Returns the form of a node: its configuration, in which a number replaces `max` as maximum number of items (XEP-0460
+/// §4.2), and derived data.
 #[must_use]
 pub fn form(data: &MetaData) -> ElementWriter {
     let max_items = MaxItems::Number(data.max_items);

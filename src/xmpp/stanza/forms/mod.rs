@@ -208,8 +208,8 @@ pub fn fields(
     fields_and_lists(form, |_| false)
 }
 
-/// Returns the fields of a submitted form, each with its values. Values of lists do not count in the limit; the limit
-/// of stanza sizes bounds them.
+/// Returns the fields of a submitted form, each with its values. Values of fields for which `is_list` returns `true` do
+/// not count in the limit of values; the limit of stanza sizes bounds them.
 ///
 /// # Errors
 /// [`FormTooLarge`](gjallar_pubsub::Error::FormTooLarge).

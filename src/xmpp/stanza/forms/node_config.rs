@@ -24,8 +24,9 @@ use gjallar_pubsub::{
     NodeConfig, NotificationType, PublishModel, PublishNodeFull, SeenConfig, SendLastPublishedItem,
 };
 
-/// Returns the configuration as a form to fill in (§8.2.2). `offered_groups` are the roster groups to offer; without
-/// them the access models that need rosters are left out.
+/// Returns the configuration as a form to fill in (§8.2.2). `offered_groups` are the roster groups to offer; `None` if
+/// rosters cannot be read. Without rosters, the access models that need rosters are left out, unless the configuration
+/// has one.
 #[must_use]
 pub fn form(config: &NodeConfig, offered_groups: Option<&[String]>) -> ElementWriter {
     forms::render(&data_form(DataFormType::Form, config, offered_groups))
@@ -47,12 +48,12 @@ pub(super) fn public_fields(config: &NodeConfig) -> Vec<Field> {
     fields
 }
 
-/// Roster group names are private to the owner.
+/// Returns `true` unless the field has roster groups: their names are private to the owner.
 fn is_public(field: &Field) -> bool {
     field.var.as_deref() != Some(GROUPS)
 }
 
-/// Returns the configuration as a data form of any type; with the roster groups to offer, if rosters can be read.
+/// Returns the configuration as a data form of any type, with `offered_groups` as in [`form`].
 #[must_use]
 pub fn data_form(
     kind: DataFormType,
@@ -89,7 +90,7 @@ fn seen(value: &str) -> Option<SeenConfig> {
     Some(SeenConfig { epoch, number: number.parse().ok()? })
 }
 
-/// Expected content version of the newest item, in publish-options (XEP-0395 §3.2).
+/// Field of publish-options with the expected content version of the newest item (XEP-0395 §3.2).
 const COMPARED: &str = "pubsub#prev_item_cap_value";
 
 /// Content of a submitted form.
@@ -258,6 +259,7 @@ pub fn values(config: &NodeConfig) -> Vec<(String, String)> {
 ///
 /// # Errors
 /// [`NotAcceptable`](gjallar_pubsub::Error::NotAcceptable) for an invalid value of a field;
+/// [`BadRequest`](gjallar_pubsub::Error::BadRequest) if the type of the form is neither `submit` nor `cancel`;
 /// [`FormTooLarge`](gjallar_pubsub::Error::FormTooLarge).
 pub fn submitted(form: &Element) -> Result<NodeConfigForm, gjallar_pubsub::Error> {
     if form.attr("type") == Some("cancel") {
@@ -266,7 +268,7 @@ pub fn submitted(form: &Element) -> Result<NodeConfigForm, gjallar_pubsub::Error
     settings(form, ns::NODE_CONFIG)
 }
 
-/// Parses publish-options (§7.1.5): the same fields in a form of another type.
+/// Parses publish-options (§7.1.5): a form of another type, with the fields of a node configuration.
 ///
 /// # Errors
 /// Those of [`submitted`]; also [`NotAcceptable`](gjallar_pubsub::Error::NotAcceptable) for a field without a value,
@@ -354,7 +356,8 @@ fn invalid(var: &str, value: &str) -> gjallar_pubsub::Error {
     gjallar_pubsub::Error::NotAcceptable(forms::invalid(var, value))
 }
 
-/// Parses one field; a field with several values has one per line. Returns `None` for a field with a fixed value.
+/// Parses one field; a field with several values has one per line. Returns `None` for `pubsub#node_type`, whose only
+/// value is `leaf`.
 ///
 /// # Errors
 /// [`UnknownField`](gjallar_pubsub::Error::UnknownField); [`NotAcceptable`](gjallar_pubsub::Error::NotAcceptable) for
@@ -440,7 +443,8 @@ pub fn setting(var: &str, value: &str) -> Result<Option<ConfigField>, gjallar_pu
     }))
 }
 
-/// Accepts fields that can have only one value here.
+/// Accepts the fields that are not stored because they have one possible value: `pubsub#node_type` with the value
+/// `leaf`.
 ///
 /// COMPAT: clients that build forms of their own set such fields to the common default.
 fn holds_anyway(var: &str, value: &str) -> Result<(), gjallar_pubsub::Error> {

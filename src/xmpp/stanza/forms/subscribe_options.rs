@@ -130,7 +130,7 @@ pub fn changed_values(options: &SubscriptionOptions) -> Vec<(String, String)> {
 ///
 /// # Errors
 /// [`InvalidOptions`](gjallar_pubsub::Error::InvalidOptions) for an invalid value of a field;
-/// [`BadRequest`](gjallar_pubsub::Error::BadRequest) for a form that is not submitted;
+/// [`BadRequest`](gjallar_pubsub::Error::BadRequest) if the type of the form is neither `submit` nor `cancel`;
 /// [`FormTooLarge`](gjallar_pubsub::Error::FormTooLarge).
 pub fn submitted(form: &Element) -> Result<Vec<SubscriptionOption>, gjallar_pubsub::Error> {
     match form.attr("type") {
