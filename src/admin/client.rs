@@ -53,7 +53,7 @@ impl AdminClient {
         }
     }
 
-    /// Has the service copy its store.
+    /// Makes the service copy its store, and returns the copy.
     ///
     /// # Errors
     /// If the store cannot be copied.
@@ -63,8 +63,8 @@ impl AdminClient {
         Ok(Snapshot { folder, _connection: self })
     }
 
-    /// Sends a request as a JID, or as the service, and passes each line of the response to `show` until it breaks.
-    /// Returns the result in the last line.
+    /// Sends a request that acts as `jid` or, without a JID, as the service. Passes each line of the response but the
+    /// last to `show`, and returns the result in the last line. Returns null as soon as `show` returns `Break`.
     ///
     /// # Errors
     /// If the service rejects the request or the connection fails.

@@ -1,5 +1,5 @@
-//! Control socket: a unix socket for the command line. A request is one line of JSON. Only the owner can open the
-//! socket, and may make any request.
+//! Control socket: a unix socket for the command line. A request is one line of JSON. Only the owner of the socket can
+//! open it, and all requests of the owner are allowed.
 
 use std::{
     fs::{DirBuilder, Permissions},
@@ -27,8 +27,9 @@ use super::protocol::{AdminCall, AdminRequest, AdminResponse, Finding};
 
 /// Maximum number of simultaneous connections; further connections wait.
 const MAX_CONNECTIONS: usize = 8;
-/// Maximum bytes of a request, and time limit for receiving it.
+/// Maximum number of bytes of a request.
 const MAX_REQUEST_BYTES: u64 = 8 * 1024 * 1024;
+/// Maximum time for receiving a request.
 const REQUEST_DEADLINE: Duration = Duration::from_secs(10);
 /// Prefix of the names of snapshot folders.
 const SNAPSHOT: &str = "snapshot-";
@@ -46,7 +47,7 @@ pub struct ControlSocket {
     listener: UnixListener,
     path: PathBuf,
     folder: PathBuf,
-    /// JID that requests without a JID act as.
+    /// JID as which requests without a JID act.
     jid: Jid,
 }
 
@@ -56,7 +57,7 @@ impl ControlSocket {
     /// they name another JID.
     ///
     /// # Errors
-    /// If the socket cannot be created; a path may have some 100 bytes.
+    /// If the socket cannot be created, for example because the path has more than some 100 bytes.
     pub fn listen(path: &Path, folder: &Path, jid: Jid) -> io::Result<Self> {
         match std::fs::symlink_metadata(path) {
             Ok(metadata) if !metadata.file_type().is_socket() => {

@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use crate::xmpp::stanza::forms::node_config;
 
-/// Request with the JID that it acts as.
+/// Request, and the JID as which it acts; without a JID, the request acts as the service.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct AdminCall {
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -52,10 +52,11 @@ impl Finding {
 /// Fields of the form `pubsub#node_config`; several values are separated by line ends.
 pub type ConfigFields = BTreeMap<String, String>;
 
-/// Collects fields that are given one by one. Field names may lack `pubsub#`. A repeated list field adds a value.
+/// Collects configuration fields from pairs of a name and a value. The prefix `pubsub#` of a name may be omitted. The
+/// name of a list field may occur several times, with one value each.
 ///
 /// # Errors
-/// The text of an error that names a repeated field with a single value.
+/// The text of an error that names the field, if a field with a single value occurs several times.
 pub fn config_fields(given: Vec<(String, String)>) -> Result<ConfigFields, String> {
     let mut fields = ConfigFields::new();
     for (name, value) in given {
@@ -75,7 +76,7 @@ pub fn config_fields(given: Vec<(String, String)>) -> Result<ConfigFields, Strin
     Ok(fields)
 }
 
-/// Request to the service. List requests are answered by a line for each entry.
+/// Request to the service. The response to a request for a list has a line for each entry.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 #[allow(missing_docs)]
@@ -84,23 +85,23 @@ pub enum AdminRequest {
     Affiliations { node: String },
     /// Send a text message to all subscribers of a node.
     Announce { node: String, text: String },
-    /// Approve or reject pending subscriptions.
+    /// Approve (`allow`) or reject pending subscriptions.
     Authorize { node: String, jids: Vec<Jid>, allow: bool },
     /// Change configuration fields of a node.
     Configure { node: String, fields: ConfigFields },
     /// Create a node; without a name the service chooses one.
     Create { node: Option<String>, fields: ConfigFields },
-    /// Delete a node, optionally with a redirect to another one.
+    /// Delete a node, and redirect later requests to the URI `redirect`, if there is one.
     Delete { node: String, redirect: Option<String> },
     /// List the findings of the self-test.
     Doctor,
-    /// Show the affiliations and subscriptions of an entity.
+    /// Show the affiliations and subscriptions of a JID.
     Entity { jid: BareJid },
     /// Erase the data of an entity.
     Erase { jid: BareJid },
     /// List the metrics with their descriptions.
     Figures,
-    /// List the newest items of a node.
+    /// List the newest items of a node, at most `max`.
     Items { node: String, max: usize },
     /// List all items that an entity published.
     ItemsOf { jid: BareJid },
@@ -114,7 +115,7 @@ pub enum AdminRequest {
     Purge { node: String },
     /// List the pending subscriptions of a node.
     Requests { node: String },
-    /// Retract items.
+    /// Retract items. With `notify`, subscribers are notified even if the node is configured not to notify them.
     Retract { node: String, items: Vec<String>, notify: bool },
     /// Retract the items that are older than this many seconds.
     RetractOlder { node: String, seconds: u64 },

@@ -74,7 +74,7 @@ impl From<gjallar_pubsub::Error> for AdminError {
     }
 }
 
-/// Executes a request; returns the result for the last line of the response.
+/// Executes a request. Writes the entries of a list to `out`, and returns the result for the last line of the response.
 pub(crate) async fn answer(
     service: &Service,
     actor: &Actor,
