@@ -48,7 +48,7 @@ pub struct SetAffiliationsReply {
     pub is_full: bool,
 }
 
-/// Returns all affiliations to an entity that may manage them (§8.9.1).
+/// Returns all affiliations of a node, for an entity that may manage them (§8.9.1).
 ///
 /// # Errors
 /// [`Error::NodeNotFound`], [`Error::Forbidden`].

@@ -54,7 +54,7 @@ pub fn authorize(
     Ok(Decision { reply: true, changes, notifications })
 }
 
-/// Returns the pending JIDs to an entity that may approve them.
+/// Returns the pending JIDs of a node, for an entity that may approve them.
 ///
 /// # Errors
 /// [`Error::NodeNotFound`], [`Error::Forbidden`].

@@ -50,7 +50,7 @@ impl ImplicitSubscribers {
         is_new
     }
 
-    /// Returns the resources as recipient lists of at most 10 000 each.
+    /// Returns the resources as recipient lists of at most 10 000 JIDs each.
     #[must_use]
     pub fn lists(&self) -> Vec<Recipients> {
         self.0.lists(MAX_LISTED)
@@ -97,7 +97,7 @@ impl<'a> Reevaluation<'a> {
         })
     }
 
-    /// Evaluates some of the interested resources; each resource is passed once.
+    /// Evaluates some of the interested resources. Each resource is passed in one call only.
     pub fn evaluate(&mut self, resources: &[InterestedResource], cx: &Context<'_>) {
         let (may_revoke, readmits) = (may_revoke(self.changes), change_access(self.changes));
         let is_deleted = is_deleted(self.changes);

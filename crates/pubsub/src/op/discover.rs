@@ -26,7 +26,7 @@ pub struct MetaData {
     pub creator: BareJid,
     /// Time of the creation.
     pub created: Timestamp,
-    /// Number of subscriptions.
+    /// Number of subscribed JIDs.
     pub subscribers: usize,
     /// `true` if stored items survive a restart of the service.
     pub is_durable: bool,

@@ -129,14 +129,14 @@ fn check_compared(request: &Publish, newest: Option<&Item>) -> Result<(), Error>
 pub struct ExistingItems {
     /// Record of the deleted node of this name, if the node does not exist.
     pub former: Option<FormerNode>,
-    /// Newest item, if the request expects one.
+    /// Newest item, if the request has an [expected one](Publish::expected_newest).
     pub newest: Option<Item>,
     /// Items that the new ones replace, each with its publisher; set if the node [may be full](needs_existing_items) or
     /// the actor [may overwrite only its own items](looks_at_publishers).
     pub replaced: BTreeMap<ItemId, BareJid>,
     /// Number of items at the node.
     pub total: usize,
-    /// Oldest items: twice as many as the request has.
+    /// Oldest items of the node: twice as many as the request publishes.
     pub oldest: Vec<ItemId>,
 }
 

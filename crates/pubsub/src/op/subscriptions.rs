@@ -79,7 +79,7 @@ impl SetSubscriptionsReply {
 ///
 /// # Errors
 /// [`Error::NodeNotFound`], [`Error::Forbidden`]; [`Error::ItemNotFound`] if the list does not contain the edge;
-/// [`Error::NotImplemented`] for a page from a higher index.
+/// [`Error::NotImplemented`] for a page that begins at an index above 10 000.
 pub fn subscriptions(
     node: Option<&Node>,
     page: &PageRequest<String>,
