@@ -205,7 +205,7 @@ fn revision_reveals_changes_by_others_since_the_form() {
     assert_eq!(again, expected);
 }
 
-/// Access is given by the roster of the owner that chose it last.
+/// Access is given by the roster of the owner that last chose to give access by its roster.
 #[test]
 fn an_owner_chooses_its_own_roster() {
     let node = node().with("other@x", Affiliation::Owner).0;

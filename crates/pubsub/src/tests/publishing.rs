@@ -221,7 +221,7 @@ fn an_event_for_many_subids_is_one_event() {
     }
 }
 
-/// §7.1.5: fields with several values are sets, and `max` is the number of the service.
+/// §7.1.5: fields with several values are sets, and `max` is the maximum number of items of the service.
 #[test]
 fn preconditions_are_met_by_equivalent_configurations() {
     let limits = Limits::default();

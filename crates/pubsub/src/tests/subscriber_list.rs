@@ -95,7 +95,7 @@ fn listed(node: &Node, page: &PageRequest<String>) -> Result<ResultPage<Subscrip
     by("owner@x", |cx| subscriptions(Some(node), page, |_| true, cx))
 }
 
-/// Pages equal parts of the whole list, whatever subscriptions there are.
+/// Each page equals a part of the whole list, whatever subscriptions the node has.
 #[test]
 fn pages_of_subscriptions_are_parts_of_the_list() {
     let mut node = node().0;
