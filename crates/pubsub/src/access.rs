@@ -35,8 +35,8 @@ pub fn may_discover(node: &Node, cx: &Context<'_>) -> Result<(), Error> {
     if is_visible { Ok(()) } else { Err(Error::Forbidden) }
 }
 
-/// Returns `true` if lists show a node to entities with this affiliation. SPEC: lists show a node whose access model
-/// depends on rosters only to entities with an affiliation; for other entities the service would have to read the
+/// Returns `true` if lists of nodes show a node to entities with this affiliation. SPEC: lists show a node whose access
+/// model depends on rosters only to entities with an affiliation; for other entities the service would have to read the
 /// roster of each node's owner.
 #[must_use]
 pub(super) fn is_visible(

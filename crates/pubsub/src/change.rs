@@ -25,7 +25,7 @@ pub enum Change {
     AffiliationSet(BareJid, Affiliation),
     /// A JID requested a subscription that an owner has to approve (§8.6).
     SubscriptionRequested(Jid),
-    /// A JID was subscribed by its own request.
+    /// A JID was subscribed by its own request, at once or after approval.
     Subscribed(Jid),
     /// A JID was subscribed by an owner of the node.
     SubscribedByOwner(Jid),

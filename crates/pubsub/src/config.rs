@@ -13,7 +13,7 @@ pub enum AccessModel {
     Authorize,
     /// All entities except outcasts.
     Open,
-    /// Contacts that receive the presence of the owner; also owners, publishers and members.
+    /// Contacts in the owner's roster that receive the presence of the owner; also owners, publishers and members.
     Presence,
     /// Contacts in certain groups of the owner's roster; also owners, publishers and members.
     Roster,
@@ -50,7 +50,7 @@ pub enum MaxItems {
 }
 
 impl MaxItems {
-    /// Returns the number of items, lowered to the maximum of these limits.
+    /// Returns the effective number of items: at most [`Limits::max_items`].
     #[must_use]
     pub fn within(self, limits: &Limits) -> u32 {
         match self {

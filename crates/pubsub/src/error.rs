@@ -139,7 +139,7 @@ pub enum Error {
         "the node was deleted: for 30 days, or while it has a redirect, only its former owners and administrators may create it again"
     )]
     NameReserved,
-    /// The node has the maximum number of items and may not remove one (§7.1.3.4).
+    /// The node has the maximum number of items and may not remove an old item (§7.1.3.4).
     #[error("the node is full")]
     NodeFull,
     /// The node to create exists (§8.1.1).
@@ -157,7 +157,7 @@ pub enum Error {
     /// The service does not accept a value of the request (§8.2.5.2, §8.8.2, §8.9.2).
     #[error("{0}")]
     NotAcceptable(String),
-    /// The service does not implement this part of another protocol (XEP-0059 §2.6, XEP-0313 §4.1.5, XEP-0413).
+    /// The service does not implement a part of another protocol (XEP-0059 §2.6, XEP-0313 §4.1.5, XEP-0413).
     #[error("not implemented: {0}")]
     NotImplemented(String),
     /// The actor is not in an allowed group of the owner's roster (§6.1.3.3, §6.5.9.7).

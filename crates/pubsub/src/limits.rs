@@ -1,4 +1,4 @@
-//! Limits of the service. Reaching a limit refuses a request with a defined error.
+//! Limits of the service. A request that exceeds a limit is refused with a defined error.
 
 /// Limits of the service or of a policy. The defaults are those of `config/gjallar.toml`.
 #[derive(Clone, Debug, PartialEq, Eq)]

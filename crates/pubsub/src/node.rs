@@ -447,7 +447,7 @@ impl Node {
         configured.map(|configured| configured.since).or_else(|| self.subscribers.since(jid))
     }
 
-    /// Applies the changes of a commit. Changes of items do not affect the node.
+    /// Applies the changes of a commit. Changes of items have no effect, because items are not part of [`Node`].
     pub fn apply(&mut self, changes: &Changes) {
         for change in changes.iter() {
             match change {
