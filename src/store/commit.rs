@@ -63,7 +63,7 @@ pub struct CommitReceipt {
     pub debts: Vec<LogPosition>,
     /// Number of items evicted because the node had too many items or too many bytes of items.
     pub evicted: u64,
-    /// Duration of the sync that the commit shared with others; reported by one commit of each group.
+    /// Duration of the sync to disk that the commit shared with others; `None` for all but one commit of each sync.
     pub sync: Option<Duration>,
 }
 

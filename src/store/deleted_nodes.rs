@@ -1,4 +1,5 @@
-//! Counts of the records of deleted nodes in the share of each account.
+//! Records of deleted nodes in the share of each account. The name of a node that was deleted without a redirect stays
+//! reserved for a time.
 
 use std::collections::{BTreeSet, HashMap};
 
@@ -6,7 +7,7 @@ use gjallar_pubsub::OwnerHash;
 
 use super::{MAX_OWN_FORMER_NODES, NodeNumber};
 
-/// Shares of all accounts.
+/// Shares of all accounts: the number of redirects and the keys of the reserved names in each.
 #[derive(Debug, Default)]
 pub(super) struct FormerShares {
     redirects: HashMap<OwnerHash, usize>,

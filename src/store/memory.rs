@@ -1,4 +1,4 @@
-//! Store in memory without durability: for tests, and for services whose nodes may end with the process.
+//! Store in memory without durability: for tests, and for services that need no nodes after the end of the process.
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap, HashSet},
@@ -35,9 +35,9 @@ struct MemoryTables {
     nodes: BTreeMap<NodeNumber, StoredNode>,
     /// Deleted nodes, each with its key in `moved` or `deleted`.
     former: HashMap<NodeId, ((u64, NodeNumber), FormerNode)>,
-    /// Names of deleted nodes: in `moved` those with a redirect, by node number; in `deleted` the others, by time of
-    /// deletion and node number.
+    /// Names of deleted nodes with a redirect, by node number; the first number of a key is 0.
     moved: BTreeMap<(u64, NodeNumber), NodeId>,
+    /// Names of deleted nodes without a redirect, by time of deletion and node number.
     deleted: BTreeMap<(u64, NodeNumber), NodeId>,
     shares: FormerShares,
     presence_refusals: BTreeSet<BareJid>,

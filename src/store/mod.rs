@@ -56,13 +56,13 @@ pub trait Store: Send + Sync {
     /// the same id.
     fn key(&self) -> u64;
 
-    /// Atomically applies the changes of a commit and appends its log entries. A store that does not outlive the
+    /// Atomically applies the changes of a commit and appends its log entries. A store whose data does not outlive the
     /// process appends no entries.
     ///
-    /// Commits are applied in call order, and `then` is invoked exactly once for each, in the order of completion: a
-    /// commit that removes many subscriptions completes after later commits. Any error means that the outcome is
-    /// *unknown*: the caller reads the node again before it continues. After an error no later commit of the chain is
-    /// applied. Calls beyond [`MAX_PENDING_COMMITS`] may fail.
+    /// Commits are applied in call order, and `then` is invoked exactly once for each, in the order of completion. The
+    /// orders differ if a commit removes many subscriptions: it may complete after later commits. Any error means that
+    /// the outcome is *unknown*: the caller reads the node again before it continues. After an error no later commit of
+    /// the chain is applied. Calls beyond [`MAX_PENDING_COMMITS`] may fail.
     fn commit(&self, commit: Commit, then: OnCommit);
 
     /// Commits, and waits for the result.
@@ -83,7 +83,7 @@ pub trait Store: Send + Sync {
     /// If one of the records cannot be read.
     async fn poll(&self, nodes: Option<&[NodeId]>) -> Result<Vec<Owed>, StoreError>;
 
-    /// Acknowledges log entries, and removes those that are delivered to all recipients.
+    /// Acknowledges log entries, and removes the entries that are delivered to all recipients.
     ///
     /// # Errors
     /// If the write fails; then notifications may be sent again.
@@ -120,7 +120,7 @@ pub trait Store: Send + Sync {
     async fn nodes_with_timers(&self) -> Result<Vec<NodeId>, StoreError>;
 
     /// Reads a page of the list of nodes, in order of creation. A page is full unless the list ends: damaged nodes are
-    /// replaced by the next ones.
+    /// replaced by the next nodes of the list.
     ///
     /// # Errors
     /// If the store cannot be read.
@@ -226,7 +226,7 @@ pub trait Store: Send + Sync {
         max_bytes: usize,
     ) -> Result<Option<ResultPage<(ItemId, ItemPosition)>>, StoreError>;
 
-    /// Lists the affiliations of exactly this address, by node.
+    /// Lists the affiliations of exactly this address, each with its node.
     ///
     /// # Errors
     /// If the store cannot be read.
@@ -235,7 +235,7 @@ pub trait Store: Send + Sync {
         entity: &BareJid,
     ) -> Result<Partial<Vec<(NodeId, Affiliation)>>, StoreError>;
 
-    /// Lists the subscriptions of exactly this address and its resources, including pending ones, by node.
+    /// Lists the subscriptions of exactly this address and its resources, including pending ones, each with its node.
     ///
     /// # Errors
     /// If the store cannot be read.
@@ -250,7 +250,7 @@ pub trait Store: Send + Sync {
     /// If one of the subscriptions cannot be read.
     async fn owner_subscribed(&self, node: &NodeId) -> Result<HashSet<Jid>, StoreError>;
 
-    /// Returns the given subscribers of a node that were subscribed by an owner.
+    /// Returns those of `subscribers` whom an owner subscribed to the node.
     ///
     /// # Errors
     /// If one of the subscriptions cannot be read.
@@ -261,7 +261,7 @@ pub trait Store: Send + Sync {
     ) -> Result<HashSet<Jid>, StoreError>;
 
     /// Counts the subscriptions that an entity made itself, including pending ones, up to a limit. An unreadable
-    /// subscription counts.
+    /// subscription is counted.
     ///
     /// # Errors
     /// If the store cannot be read.
@@ -331,7 +331,7 @@ impl<T> From<T> for Partial<T> {
     }
 }
 
-/// The store's number of a node, from 1: the node's position in the list of nodes.
+/// Number that the store assigns to a node, from 1. The list of nodes is in the order of these numbers.
 #[derive(
     Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
 )]
@@ -341,13 +341,13 @@ impl NodeNumber {
     const MIN: Self = Self(0);
     const MAX: Self = Self(u64::MAX);
 
-    /// Number of the node that is created next.
+    /// Returns the number of the node that is created after this one.
     fn next(self) -> Self {
         Self(self.0.saturating_add(1))
     }
 }
 
-/// Range of node numbers for a page, and the number of nodes to skip at its beginning.
+/// Returns the range of node numbers for a page, and the number of nodes to skip at the beginning of the range.
 fn numbers(page: &PageRequest<NodeNumber>) -> (Range<NodeNumber>, usize) {
     match page.edge {
         PageBound::After(number) => (number.next()..NodeNumber::MAX, 0),
@@ -364,8 +364,8 @@ pub struct Owed {
     pub debt: LogPosition,
     /// Entry to deliver.
     pub notification: LogEntry,
-    /// Recipients that were entitled at the commit, have not lost their subscription since, and have not been served
-    /// yet; in the order of [`Node::subscribers`].
+    /// Recipients that were entitled at the commit, have not lost their subscription since, and to whom no delivery of
+    /// the entry is acknowledged; in the order of [`Node::subscribers`].
     pub recipients: Recipients,
 }
 
@@ -375,7 +375,8 @@ pub struct Told {
     /// Entries delivered to all recipients.
     pub debts: Vec<LogPosition>,
     /// Entries delivered in part, each with its last recipient. The store keeps this progress until the entries are
-    /// removed; if there are too many, it keeps the newest acknowledgements, and of these the first entries.
+    /// removed; if there is no room for all of it, the store drops the progress of earlier acknowledgements first, then
+    /// the last entries of this list.
     pub partly: Vec<(LogPosition, Jid)>,
 }
 
@@ -385,7 +386,8 @@ pub enum StoreError {
     /// Another process uses the store.
     #[error("the store is in use by another process")]
     Locked,
-    /// The store belongs to the user with this id; files created as root could not be opened by that user.
+    /// The process runs as root, but the store belongs to the user with this id, who could not open files created by
+    /// root.
     #[error("the store belongs to the user with id {0}: run as that user")]
     WrongOwner(u32),
     /// The content of a record differs from the written one.
@@ -399,7 +401,7 @@ pub enum StoreError {
         /// Layout version of this binary.
         expected: u8,
     },
-    /// `gjallar store rebase` was interrupted.
+    /// `gjallar store rebase` was interrupted, and has to be run again.
     #[error("`gjallar store rebase` was interrupted: run it again")]
     Rebase,
     /// The store was closed, or the disk or the storage software failed.

@@ -4,13 +4,14 @@ use gjallar_pubsub::{Item, ItemPage, ItemPosition, ItemQuery, PageBound, ResultP
 
 use super::StoreError;
 
-/// Maximum number of items counted to find the index of a page in the middle of the list.
+/// Maximum number of items of a node for which the index of a page after or before an item is counted.
 const MAX_COUNTED: usize = 10_000;
 /// Maximum number of items examined for one filtered page.
 pub(super) const MAX_LOOKED_AT: usize = 2000;
 
-/// Selects a page from item positions in ascending order, all on the page's side of its edge, of a node with `total`
-/// items. Items returned by `look` need no payload.
+/// Selects a page of the items of a node with `total` items. `positions` are in the order of the query, and all on the
+/// page's side of its edge. `look` reads an item for the filter, and may leave out its payload; `read` reads an item
+/// for the page.
 pub(super) fn paginate(
     query: &ItemQuery,
     total: usize,

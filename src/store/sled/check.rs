@@ -21,13 +21,13 @@ use super::{
 /// Maximum number of problems to report, one line each.
 const MAX_PROBLEMS: usize = 100;
 
-/// Tables whose number of rows follows from the nodes.
+/// Tables ([`keys`]) whose expected number of rows is known from the records of the nodes.
 const COUNTED: &[u8] = b"NASlasixcqmMFf";
 
 struct Check<'a> {
     view: &'a TreeReader,
     problems: Vec<String>,
-    /// Expected number of rows of each index table.
+    /// Expected number of rows of each of these tables, by its letter.
     expected: BTreeMap<u8, usize>,
 }
 

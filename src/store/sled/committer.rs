@@ -28,7 +28,8 @@ use super::{
 
 /// Maximum number of commits that share one sync. Larger batches make sled slower.
 pub(super) const MAX_GROUP: usize = 64;
-/// Time a group waits for as many commits as the last group had, because callers submit again when they are answered.
+/// Maximum time for which a group waits until it has as many requests as the last group. Many callers submit the next
+/// commit as soon as the last one is answered.
 const GATHERING: Duration = Duration::from_micros(200);
 /// Interval between attempts to reopen the store after a failure.
 const RETRY_INTERVAL: Duration = Duration::from_millis(200);
@@ -36,7 +37,7 @@ const RETRY_INTERVAL: Duration = Duration::from_millis(200);
 /// Request to the committer.
 pub(super) enum CommitterRequest {
     Write(WriteRequest),
-    /// Copy the files, between two groups.
+    /// Request to copy the files of the store, between two groups of commits.
     Copy {
         folder: PathBuf,
         done: ReplySender<()>,
@@ -84,13 +85,13 @@ impl Drop for PendingCommit {
     }
 }
 
-/// Waiter for the result of a group.
+/// Caller that waits for the result of a group.
 enum CommitWaiter {
     Commit(CommitReceipt, PendingCommit),
     Other(ReplySender<()>),
 }
 
-/// Waiters for the removal of the last of many subscriptions that a node lost.
+/// Callers that wait until all of the many subscriptions that a node lost at once are removed, by node.
 type RevocationWaiters = HashMap<NodeNumber, CommitWaiter>;
 
 impl CommitWaiter {
@@ -114,7 +115,7 @@ pub(super) struct Committer {
 
 /// Reason why writing stopped.
 enum WriteFault {
-    /// The disk is full. The written data is certain again once the store is reopened.
+    /// The disk is full. Once the store is reopened, it is certain what was written.
     Full(String),
     /// The content of the disk is unknown until the process restarts: a failed sync is not repeated, because the
     /// operating system may mark pages clean without having written them.
@@ -122,7 +123,7 @@ enum WriteFault {
 }
 
 impl Committer {
-    /// Starts the thread. It ends after the sender is dropped, once all requests sent by then are done.
+    /// Starts the thread. The thread ends after the sender is dropped, once all earlier requests are done.
     pub(super) fn start(
         opened: OpenStore,
         reader: ReadHandle,
@@ -186,7 +187,7 @@ impl Committer {
 /// Error: the request queue is closed.
 struct QueueClosed;
 
-/// Waits for the next request. Returns `None` without waiting while garbage collection is pending and the disk has
+/// Waits for the next request. Returns `None` instead of waiting while garbage collection is pending and the disk has
 /// room.
 fn next(
     work: &mut mpsc::Receiver<CommitterRequest>,
@@ -203,7 +204,8 @@ fn next(
     }
 }
 
-/// Collects the requests of a group; waits up to `GATHERING` while there are fewer than in the last group.
+/// Collects the requests of a group; waits up to [`GATHERING`] while there are fewer requests than in the last group
+/// (`usual`).
 fn gather_group(
     first: Option<CommitterRequest>,
     work: &mpsc::Receiver<CommitterRequest>,

@@ -21,11 +21,11 @@ pub(super) struct ConfigRecord {
     deliver_notifications: bool,
     deliver_payloads: bool,
     description: String,
-    /// Seconds; `None` is `max`.
+    /// Value of `pubsub#item_expire` in seconds; `None` for the value `max`.
     item_expire: Option<u32>,
     itemreply: ItemReplyRecord,
     language: String,
-    /// `None` is `max`.
+    /// Value of `pubsub#max_items`; `None` for the value `max`.
     max_items: Option<u32>,
     max_payload_size: u32,
     normal_messages: bool,

@@ -208,7 +208,7 @@ impl TreeReader {
         Ok(aliases)
     }
 
-    /// Adds the result of reading a node; a damaged record is added to the list of damaged records.
+    /// Returns the result of reading a node. A damaged record is added to `all`, and the result is then `None`.
     fn collect_partial<T>(
         &self,
         number: NodeNumber,
@@ -221,7 +221,7 @@ impl TreeReader {
         Ok(None)
     }
 
-    /// Returns the subscriptions that an index row points to; empty if the node is deleted, or if both rows were
+    /// Returns the subscriptions that an index row points to; `None` if the node is deleted, or if both rows were
     /// removed since the index row was read.
     fn subscriptions_at(
         &self,
@@ -233,7 +233,7 @@ impl TreeReader {
         record.map(|(key, record)| record.subscriptions(&key)).transpose()
     }
 
-    /// Returns the subscriptions of a JID at a node, including a deleted node with pending log entries.
+    /// Returns the record of a JID's subscriptions at a node; the node may be a deleted node with pending log entries.
     pub(super) fn subscription(
         &self,
         jid: &Jid,

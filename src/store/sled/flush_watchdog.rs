@@ -16,7 +16,7 @@ use std::{
 
 use tokio::time::Instant;
 
-/// Time until the first additional flush; doubled after each.
+/// Duration of a flush after which the first additional flush is called; doubled after each additional flush.
 const FLUSH_TIMEOUT: Duration = Duration::from_millis(200);
 
 /// Thread that watches for flushes that take too long.
@@ -27,7 +27,7 @@ pub(super) struct FlushWatchdog {
 
 #[derive(Default)]
 struct Shared {
-    /// Time at which the current flush began; `None` if none is pending.
+    /// Time at which the pending flush began; `None` if no flush is pending.
     since: Mutex<Option<Instant>>,
     is_over: AtomicBool,
 }

@@ -13,7 +13,8 @@ use super::{
     write_tx::subscriptions::{SubscriptionRecord, read_part, write_part},
 };
 
-/// Decodes bytes as a record of a table, with a valid checksum. A decoded record is encoded again, and must be equal.
+/// Decodes bytes, with a valid checksum added, as a record of a table. Encodes a decoded record and decodes it again:
+/// both have to be equal.
 pub fn record(table: u8, content: &[u8]) {
     let key = [table];
     let bytes = encode_content(&key, content);
@@ -77,7 +78,7 @@ fn part(key: &[u8], bytes: &[u8]) -> Result<(), StoreError> {
     Ok(())
 }
 
-/// Log entries of a group of commits.
+/// Decodes the log entries of a group of commits, and encodes and decodes each again.
 fn log_row(key: &[u8], bytes: &[u8]) -> Result<(), StoreError> {
     let mut entries = decode::<Vec<(u64, LogEntryRecord)>>(key, bytes)?;
     log_entry_record::resolve(key, &mut entries)?;

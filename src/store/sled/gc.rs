@@ -14,11 +14,11 @@ use super::{
     write_tx::WriteTx,
 };
 
-/// Approximate number of rows removed with a group of commits. If the group writes more rows, that number is used, so
-/// garbage never accumulates.
+/// Approximate number of rows removed with a group of commits. If the group writes more rows, about as many are removed
+/// as it writes, so garbage never accumulates.
 const MAX_ROWS: usize = 500;
 
-/// Result of one slice.
+/// Progress of a task with one slice.
 struct GcProgress {
     /// Approximate number of removed rows.
     rows: usize,
@@ -26,8 +26,8 @@ struct GcProgress {
     is_all: bool,
 }
 
-/// Removes a slice of the garbage. Tasks with damaged records are postponed until the store is reopened; returns the
-/// node and the error if these are subscriptions, because a commit waits for their removal.
+/// Removes a slice of the garbage. Tasks with damaged records are postponed until the store is reopened. If such a task
+/// removes the subscriptions that a node lost, returns the node and the error, because a commit waits for the removal.
 pub(super) fn collect_garbage(
     rows: &mut WriteBatch<'_>,
     ledger: &mut Ledger,
@@ -63,7 +63,7 @@ pub(super) fn collect_garbage(
 }
 
 impl WriteTx<'_, '_> {
-    /// Removes about this many rows of a task.
+    /// Removes about `rows` rows of a task.
     fn collect(&mut self, remains: GcTask, rows: usize) -> Result<GcProgress, StoreError> {
         let (GcTask::Subscriptions(node) | GcTask::Items(node, _) | GcTask::Node(node)) = remains;
         // Without readable counters nothing is removed, because they could not be updated.
@@ -119,8 +119,8 @@ impl WriteTx<'_, '_> {
         Ok(GcProgress { rows: rows + 1, is_all })
     }
 
-    /// Removes the rows of an item; returns the item and the number of rows. The row of its name stays if it belongs to
-    /// a newer item.
+    /// Removes the rows of an item; returns the item and the number of removed rows. The row of the item's name stays
+    /// if it belongs to a newer item of the same name.
     pub(super) fn remove_item_rows(
         &mut self,
         node: NodeNumber,

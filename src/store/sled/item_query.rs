@@ -172,8 +172,8 @@ impl TreeReader {
         }
     }
 
-    /// Finds the first item with a time at or after a limit. The binary search assumes that times ascend with
-    /// positions: a clock that was set back may hide items of large nodes.
+    /// Returns the position of the first item whose time is late (`is_late`). The binary search assumes that times
+    /// ascend with positions: a clock that was set back may hide items of large nodes.
     fn first_of(
         &self,
         node: NodeNumber,

@@ -21,16 +21,16 @@
 //! | `a` node entity | affiliation |
 //! | `A` entity node | affiliation, by entity |
 //! | `s` node part | a part of the node's subscriptions |
-//! | `S` entity node JID | whether the JID subscribed itself, and the part that holds its subscription |
+//! | `S` entity node JID | `true` if the JID subscribed itself, and the part that holds its subscription |
 //! | `l` node JID | the subscriptions of this JID need timers or presence |
 //! | `i` node sequence index | item |
 //! | `x` node item's name | position of the item, and position at which the name was first published |
 //! | `c` node sequence index chunk | a chunk of a long payload |
-//! | `o` log position, chunk | a chunk of the log entries of a group of commits; the position is that of the first |
+//! | `o` log position, chunk | a chunk of the log entries of a group of commits; position of the first entry |
 //! | `r` entity | entity that refused to share its presence with the service |
 //! | `e` | a rebase assigns new epochs to all nodes, and has not finished |
 //! | `w` | partly delivered log entries, with their last recipients; the next log position |
-//! | `w` log position | acknowledged entries of a group, while others are pending |
+//! | `w` log position | acknowledged entries of a group, while other entries of the group are pending |
 //!
 //! Every row is part of a checksum sum, so that a missing or outdated row is detected: the tables `a s i x c` in the
 //! sum of their node, the others in the sum of the store.

@@ -34,7 +34,7 @@ pub(super) struct Ledger {
     new_audiences: AudienceRecords,
     /// Resources that lost implicit subscriptions, by node.
     revoked: HashMap<NodeNumber, Revoked>,
-    /// Positions before which nodes have no rows of items.
+    /// Cached positions before which nodes have no rows of items, by node.
     oldest_items: HashMap<NodeNumber, ItemPosition>,
     /// Deleted nodes whose subscribers are kept until the pending log entries are acknowledged.
     awaiting_acks: HashSet<NodeNumber>,
@@ -77,7 +77,7 @@ pub(super) fn bit(first: u64, position: u64) -> u64 {
     1_u64.checked_shl(u32::try_from(position - first).unwrap_or(u32::MAX)).unwrap_or_default()
 }
 
-/// Maximum number of nodes whose first row of items is cached.
+/// Maximum number of nodes for which a position before all rows of items is cached.
 const MAX_OLDEST_ITEMS: usize = 10_000;
 
 /// Pending task of the garbage collection.
@@ -123,7 +123,7 @@ impl Ledger {
         Arc::clone(&self.shares)
     }
 
-    /// Adds a log entry, to be written with the others of its group of commits; returns the position.
+    /// Adds a log entry, to be written with the other entries of its group of commits; returns its position.
     pub(super) fn append(&mut self, node: NodeNumber, notification: &LogEntry) -> u64 {
         let position = self.next_position;
         self.next_position += 1;
@@ -214,12 +214,13 @@ impl Ledger {
         !self.revoking.is_empty()
     }
 
-    /// Records the position of a node's oldest item, and schedules the removal of the rows before.
+    /// Records the position of a node's oldest item, and schedules the removal of the rows of earlier items.
     pub(super) fn begin_items(&mut self, node: NodeNumber, first: ItemPosition) {
         self.first_items.insert(node, first);
     }
 
-    /// Removes a log entry, if it is pending. With its last entry a deleted node becomes ready for removal.
+    /// Removes a log entry, if it is pending, and returns the write that this needs. If it was the last entry of a
+    /// deleted node, the node becomes ready for removal.
     pub(super) fn acknowledge(&mut self, position: u64) -> Option<AckWrite> {
         let node = self.nodes.remove(&position)?;
         if let Some(left) = self.pending.get_mut(&node) {
@@ -255,8 +256,8 @@ impl Ledger {
         self.oldest_items.insert(node, position);
     }
 
-    /// Returns the next task: first subscriptions, because commits wait for their removal; items before their node,
-    /// whose counters they need.
+    /// Returns the next task. Subscriptions are removed first, because commits wait for their removal. Items are
+    /// removed before deleted nodes, because the removal of an item needs the counters of its node.
     pub(super) fn next_gc_task(&self) -> Option<GcTask> {
         let subscriptions = self.revoking.first().map(|node| GcTask::Subscriptions(*node));
         let items = self.first_items.first_key_value();

@@ -19,14 +19,15 @@ use super::{
 
 /// Bytes of a chunk of log entries.
 pub(super) const LOG_CHUNK_BYTES: usize = 3500;
-/// Maximum bytes of the partly delivered log entries in a row, and bytes of one without its JID.
+/// Maximum bytes of the partly delivered log entries in a row.
 const MAX_PARTLY_BYTES: usize = 3500;
+/// Bytes of a partly delivered log entry in a row, without its JID.
 const PARTLY_BYTES: usize = 12;
 
 /// An event with its audience.
 #[derive(Serialize, Deserialize)]
 pub(super) struct LogEntryRecord {
-    /// Fields of a record of layout 9.
+    /// Fields that a record of layout 9 has too.
     entry: EntryRecord,
     /// Version of the node as of which the audience is resolved.
     as_of: u64,
@@ -65,8 +66,8 @@ impl StoredRecord for Vec<(u64, LogEntryRecord)> {
 const NONCE_OF_LAYOUT_9: u64 = 1;
 
 impl EntryRecord {
-    /// In layout 9 the sequence of an event determined its audience, and a listed entity received the entry if it was
-    /// still subscribed.
+    /// Converts a record of layout 9. There the sequence of an event determined its audience, and a listed entity
+    /// received the entry if it was still subscribed.
     fn into_record(self) -> LogEntryRecord {
         let as_of = match self.audience {
             AudienceRecord::Listed(_) | AudienceRecord::ListedWithSubIds(_) => u64::MAX,
@@ -88,7 +89,7 @@ enum AudienceRecord {
     /// JIDs, each with its SubIDs.
     ListedWithSubIds(Shared<Vec<(String, Vec<String>)>>),
     Interested(Shared<Vec<String>>),
-    /// The list of an earlier log entry in the same rows.
+    /// The list of the log entry at this position, which is earlier in the same rows.
     SameAs(u64),
 }
 
@@ -182,7 +183,7 @@ pub(super) struct AudienceRecords(
     HashMap<(mem::Discriminant<Audience>, usize), (Recipients, AudienceRecord)>,
 );
 
-/// Audiences already read.
+/// Cache of the audiences that were read, so that equal audiences share memory.
 #[derive(Default)]
 pub(super) struct ReadAudiences(HashMap<AudienceRecord, Audience>);
 
@@ -269,9 +270,9 @@ pub(super) struct CursorRecord {
 impl StoredRecord for CursorRecord {}
 
 impl CursorRecord {
-    /// Returns the record after a delivery of part of these log entries. Earlier entries are kept while they are
-    /// pending: a process may have sent nothing of an entry that an earlier process sent in part. If not all entries
-    /// fit into a row, the earlier ones are dropped first.
+    /// Returns the record after these log entries were delivered in part. Other entries of the record are kept while
+    /// they are pending, because the current process may have sent nothing of an entry that an earlier process
+    /// delivered in part. If not all entries fit into a row, these other entries are dropped first.
     pub(super) fn followed_by(
         self,
         next: u64,
@@ -350,7 +351,7 @@ impl LogEntryRecord {
         self.entry.number
     }
 
-    /// Returns the approximate size in bytes: that of the audience and of the items.
+    /// Returns the approximate size in bytes of the audience and of the items together.
     pub(super) fn len(&self) -> usize {
         self.entry.audience.len() + self.entry.event.len()
     }

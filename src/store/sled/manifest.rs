@@ -25,7 +25,7 @@ const OF_SLED: [&str; 3] = ["db", "conf", "blobs"];
 pub(super) struct Manifest {
     file: File,
     pub(super) store: u64,
-    /// Number of a commit that is on disk.
+    /// Number of a commit that is on disk; later commits may be on disk too.
     pub(super) commit: u64,
 }
 
@@ -152,8 +152,8 @@ pub(super) fn text(directory: &Path) -> io::Result<String> {
     std::fs::read_to_string(directory.join(NAME))
 }
 
-/// Replaces a store by another one if its manifest is unchanged. An interrupted replacement counts as an interrupted
-/// creation.
+/// Replaces a store by the store in the folder `by`, if the text of its manifest is still `was`. After an interruption
+/// the folder contains an empty store, as after an interrupted creation.
 pub(super) fn replace(directory: &Path, was: &str, by: &Path) -> Result<(), StoreError> {
     let opened = OpenOptions::new().read(true).write(true).open(directory.join(NAME));
     let file = opened.map_err(|error| failed(&error))?;

@@ -127,11 +127,11 @@ impl SledStore {
         )
     }
 
-    /// Assigns a new epoch to every node of the store in a folder, so that event ids given out after the folder was
-    /// copied name no other events; returns the number of nodes. The store must not be open.
+    /// Assigns a new epoch to every node of the store in a folder, so that the event ids that were assigned after the
+    /// folder was copied are not assigned to other events. Returns the number of nodes. The store must not be open.
     ///
     /// # Errors
-    /// As [`open_existing`](Self::open_existing); if the write fails, and then the rebase must be repeated.
+    /// As [`open_existing`](Self::open_existing). If the write fails, the rebase has to be repeated.
     pub fn rebase(directory: &Path, fresh: &dyn IdGenerator) -> Result<u64, StoreError> {
         if !manifest::is_in(directory) {
             return Err(failed("no store is there"));
@@ -139,10 +139,12 @@ impl SledStore {
         rebase::rebase(&mut OpenStore::open(directory, u64::from(CACHE_MIB) << 20)?, fresh)
     }
 
-    /// Replaces a store by another one, if its manifest still has the text `state`. Neither store may be open.
+    /// Replaces the store in a folder by the store in the folder `by`, if the manifest still has the text `state`.
+    /// Neither store may be open.
     ///
     /// # Errors
-    /// If the manifest has changed or the store is in use; if a file cannot be moved, and then an empty store is left.
+    /// If the manifest has changed, the store is in use, or a file cannot be moved. In the last case an empty store is
+    /// left.
     pub fn replace(directory: &Path, state: &str, by: &Path) -> Result<(), StoreError> {
         manifest::replace(directory, state, by)
     }
@@ -172,7 +174,8 @@ impl SledStore {
         self.writer().take().map(|(_, thread)| thread)
     }
 
-    /// Reads concurrently with other reads and commits; after several failed attempts, while no commit is applied.
+    /// Reads concurrently with other reads and commits. If commits make several attempts fail, reads while no commit is
+    /// applied.
     async fn read<T, F>(&self, read: F) -> Result<T, StoreError>
     where
         T: Send + 'static,

@@ -1,4 +1,4 @@
-//! Log entries that were pending when the store was opened, with their recipients.
+//! Reads of the pending log entries with their remaining recipients, at the start and after a failed commit.
 
 use std::{collections::HashMap, sync::Arc};
 
@@ -24,10 +24,10 @@ use super::{
 /// to which it was a plain subscription.
 type Subscribers = Vec<(BareJid, Jid, u64, u64)>;
 
-/// Recipient lists, by the number of subscribers in them.
+/// Recipient lists of a node, by the number of subscribers in each.
 type Lists = HashMap<usize, Recipients>;
 
-/// Reads the pending log entries of some nodes or of all, in commit order.
+/// Reads the pending log entries of some nodes, or of all nodes (`None`), in commit order.
 pub(super) fn pending_entries(
     view: &TreeReader,
     nodes: Option<&[NodeId]>,
@@ -81,7 +81,8 @@ pub(super) fn pending_entries(
 struct Audiences<'a> {
     view: &'a TreeReader,
     of: HashMap<NodeNumber, (Subscribers, Lists)>,
-    /// Cache of filtered lists, by node, list and the state that the filter depends on.
+    /// Cache of recipient lists with their filtered lists, by node, identity of the list, and the state that the filter
+    /// depends on.
     listed: HashMap<(NodeNumber, usize, u64), (Recipients, Recipients)>,
     revoked: HashMap<NodeNumber, Arc<RevokedResources>>,
 }
@@ -101,7 +102,8 @@ impl RevokedResources {
         own.any(|jid| self.until.get(&*jid).is_some_and(|until| position < *until))
     }
 
-    /// Returns the number of resources that must not receive a log entry; equal numbers mean equal resources.
+    /// Returns the number of resources that must not receive a log entry; if the numbers for two entries are equal, so
+    /// are the resources.
     fn count(&self, position: u64) -> usize {
         self.positions.len() - self.positions.partition_point(|until| *until <= position)
     }
@@ -171,8 +173,8 @@ impl Audiences<'_> {
         })
     }
 
-    /// Returns the recipients of a list that are entitled to an entry. Entries with equal recipients share them, if the
-    /// state that the filter depends on is equal.
+    /// Returns the recipients of a list for which `gets` is `true`. Entries with the same list and an equal `state`, on
+    /// which `gets` depends, share the result.
     fn once(
         &mut self,
         node: NodeNumber,
@@ -189,7 +191,8 @@ impl Audiences<'_> {
         Ok(those)
     }
 
-    /// Returns the plain subscribers as of a version whose subscription has not ended.
+    /// Returns the subscribers that had a plain subscription (without options or SubIDs) as of a version of the node,
+    /// if the subscription has not ended.
     fn at(&mut self, node: NodeNumber, as_of: u64) -> Result<Recipients, StoreError> {
         if !self.of.contains_key(&node) {
             let subscribers = self.subscribers(node)?;

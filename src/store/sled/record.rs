@@ -41,7 +41,7 @@ impl ItemIdRecord {
 
 /// Record that is readable in each layout from [`OLDEST_VERSION`] to [`VERSION`].
 pub(super) trait StoredRecord: DeserializeOwned {
-    /// Decodes a record of layout 9; most records are the same there.
+    /// Decodes a record of layout 9. Most records are the same in both layouts.
     fn from_layout_9(bytes: &[u8]) -> postcard::Result<Self> {
         postcard::from_bytes(bytes)
     }
@@ -152,7 +152,8 @@ struct RevisionRecord {
     /// The entity that last changed the configuration; `None` is the creator.
     changed_by: Option<String>,
     base: u64,
-    /// The owner who last chose that its roster grants access; `None` is the creator, and empty if no owner has chosen.
+    /// The owner who last chose that its roster grants access; `None` for the creator, and empty if no owner has
+    /// chosen.
     #[serde(deserialize_with = "trailing")]
     roster_owner: Option<String>,
     /// The owner who last changed the configuration; `None` is the entity in `changed_by`.
@@ -167,7 +168,7 @@ fn trailing<'de, T: Deserialize<'de>, D: Deserializer<'de>>(
     Ok(Option::deserialize(from).unwrap_or_default())
 }
 
-/// [`NodeRecord`] in layout 9. Its revision is that of [`Node::inherited_revision`].
+/// [`NodeRecord`] in layout 9, which has no revision. The upgrade adds the revision of [`Node::inherited_revision`].
 #[derive(Deserialize)]
 struct NodeRecord9 {
     name: String,
@@ -316,9 +317,9 @@ impl StoredRecord for ItemRecord {}
 pub(super) enum StoredPayload {
     /// The item has no payload.
     None,
-    /// In the record of the item.
+    /// The payload is in the record of the item.
     Here(PayloadRecord),
-    /// In chunks. The value is the number of chunks.
+    /// The payload is in chunks, of this number.
     Chunks(u16),
 }
 
@@ -509,9 +510,8 @@ impl PayloadRecord {
 mod tests {
     use super::*;
 
-    /// In records from before the field `roster_owner`, the roster of the creator gives access, as before the first
-    /// choice of an owner. In records from before the field `last_owner`, the last owner is the entity that last
-    /// changed the configuration.
+    /// In records from before the field `roster_owner`, the roster of the creator gives access. In records from before
+    /// the field `last_owner`, the last owner is the entity that last changed the configuration.
     #[test]
     fn a_revision_without_its_last_fields_is_read() {
         let changed_by = Some("b@x".to_owned());

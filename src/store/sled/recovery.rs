@@ -1,4 +1,5 @@
-//! Index check at the opening of a store. The index is all tables that are not part of the sum of one node.
+//! Index check at the opening of a store. The index consists of the tables whose rows are part of the checksum sum of
+//! the store, not of one node.
 
 use sled::Tree;
 
@@ -75,8 +76,9 @@ pub(super) fn check(tree: &Tree) -> Result<(StoreHeader, Ledger), StoreError> {
 
 /// Log entries of a group of commits.
 pub(super) struct LogRow {
-    /// Position of the first log entry, and number of entries.
+    /// Position of the first log entry.
     pub(super) first: u64,
+    /// Number of log entries, including acknowledged ones.
     pub(super) total: u64,
     /// Number of rows that hold the entries.
     pub(super) rows: u16,

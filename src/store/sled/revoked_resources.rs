@@ -14,8 +14,9 @@ use super::{
     write_tx::WriteTx,
 };
 
-/// Maximum bytes of the resources in a row with several resources, and bytes of one without its JID.
+/// Maximum bytes of the resources in a row with several resources.
 const MAX_RESOURCES_BYTES: usize = 3500;
+/// Bytes of a resource in a row, without its JID.
 const RESOURCE_BYTES: usize = 12;
 
 /// Resources of a node, each with the first log position at which it may receive entries again.
@@ -56,8 +57,8 @@ impl Revoked {
 }
 
 impl WriteTx<'_, '_> {
-    /// Records that resources lost their implicit subscription to a node, if log entries are pending there. Returns all
-    /// such resources of the node that pending log entries may be for.
+    /// Records that resources lost their implicit subscription to a node, if log entries of the node are pending.
+    /// Returns all recorded resources of the node; `None` if nothing was recorded.
     pub(super) fn revoke_implicit(
         &mut self,
         node: NodeNumber,
@@ -79,7 +80,8 @@ impl WriteTx<'_, '_> {
         Ok(Some(Revoked { rows, ..revoked }))
     }
 
-    /// Records the same without another change of the node, if the node exists.
+    /// Records that resources lost their implicit subscription to a node without a change of the node, if the node
+    /// exists.
     pub(super) fn revoke_implicit_at(
         &mut self,
         id: &NodeId,
@@ -92,7 +94,7 @@ impl WriteTx<'_, '_> {
         Ok(())
     }
 
-    /// Removes the resources of a node without pending log entries.
+    /// Removes the recorded resources of a node, if no log entries of the node are pending.
     pub(super) fn forget_revoked(&mut self, node: NodeNumber) {
         if !self.ledger.has_pending(node)
             && let Some(revoked) = self.ledger.take_revoked(node)

@@ -29,9 +29,10 @@ use super::{
     write_tx::subscriptions::{SubscriptionPointer, SubscriptionRecord, read_part},
 };
 
-/// Maximum numbers of items and of parts of subscriptions of a node that is read on the current thread. Once the sum of
-/// a node is checked, the number of items does not matter.
+/// Maximum number of items of a node that is read on the current thread. There is no maximum once the checksum sum of
+/// the node is verified.
 const FEW_ITEMS: u64 = 100;
+/// Maximum number of parts of subscriptions of a node that is read on the current thread.
 const FEW_PARTS: u32 = 2;
 /// Number of reads of a referenced row before it counts as missing.
 pub(super) const READ_ATTEMPTS: usize = 3;
@@ -40,7 +41,8 @@ pub(super) const READ_ATTEMPTS: usize = 3;
 #[derive(Clone, Debug)]
 pub(super) struct ReadHandle {
     state: Arc<Mutex<OpenTree>>,
-    /// Lock held shared by reads and commits, and exclusively by copies; sled may write during a read too.
+    /// Lock that reads and commits hold shared, and copies hold exclusively. Reads hold it too, because sled may write
+    /// during a read.
     files: Arc<RwLock<()>>,
     /// Number of deleted nodes with a redirect.
     redirects: Arc<AtomicUsize>,
@@ -132,7 +134,8 @@ pub(super) struct TreeReader {
 
 impl TreeReader {
     /// Reads rows that refer to each other. A concurrent commit may remove some of them, so damage is reported only if
-    /// no commit was applied during the read. Returns `None` if that fails [`READ_ATTEMPTS`] times.
+    /// no commit was applied during the read. Returns `None` if commits were applied during each of [`READ_ATTEMPTS`]
+    /// attempts that met damage.
     pub(super) fn read_between_commits<T>(
         &self,
         read: impl Fn(&Self) -> Result<T, StoreError>,
@@ -211,7 +214,8 @@ impl TreeReader {
         affiliations(&self.tree, number)
     }
 
-    /// Reads a node if that needs only a few rows. The outer `None` means too many rows, the inner one an absent node.
+    /// Reads a node if that needs only a few rows. The outer `None` means that it needs too many rows, the inner `None`
+    /// that the node is absent.
     pub(super) fn small_node(&self, id: &NodeId) -> Result<Option<Option<Node>>, StoreError> {
         let Some(number) = self.number(id)? else { return Ok(Some(None)) };
         let counters = self.get::<NodeCounters>(&keys::counters(number))?.unwrap_or_default();
@@ -293,8 +297,8 @@ impl TreeReader {
         Ok(())
     }
 
-    /// Fails for a node with rows of removed subscriptions. These are removed before a commit is acknowledged, so rows
-    /// are left only if they are damaged.
+    /// Fails for a node with rows of removed subscriptions. The rows are removed before the commit of the removal is
+    /// acknowledged, so any that are left are damaged.
     pub(super) fn check_revoked(&self, number: NodeNumber) -> Result<(), StoreError> {
         match self.scan(&keys::of_node(b'u', number)).next().transpose()? {
             Some((key, _)) => Err(damaged(&key)),
@@ -424,7 +428,7 @@ pub(super) fn name(key: &[u8], record: &NodeRecord) -> Result<NodeId, StoreError
     NodeId::parse(record.name()).map_err(|_| damaged(key))
 }
 
-/// Collects values until one does not fit the budget.
+/// Collects values up to the first one that does not fit the budget.
 fn take_while_fits<T>(
     found: impl Iterator<Item = Result<T, StoreError>>,
     mut fits: impl FnMut(&T) -> bool,

@@ -18,7 +18,9 @@ use super::{
 /// Number of nodes rewritten with one sync.
 const BATCH: usize = 200;
 
-/// Rewrites the nodes of layout 9. These have no revision; each gets one that depends on its owners at the upgrade.
+/// Rewrites the nodes of layout 9. These nodes have no [configuration revision](gjallar_pubsub::ConfigRevision). Each
+/// gets a first one, whose roster owner is chosen among the owners at the upgrade
+/// ([`inherited_revision`](gjallar_pubsub::Node::inherited_revision)).
 pub(super) fn convert_nodes(opened: &mut OpenStore) -> Result<(), StoreError> {
     let tree = opened.tree.clone();
     let version = tree.get(keys::VERSION).map_err(|error| sled_failed(&error))?;

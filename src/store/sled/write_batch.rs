@@ -24,7 +24,7 @@ pub(super) const CHUNK_BYTES: usize = 900;
 
 type Overlay = BTreeMap<Vec<u8>, Option<Vec<u8>>>;
 
-/// Rows to write; `None` removes a row.
+/// Rows to write for a group of commits. In an overlay, `None` removes a row.
 pub(super) struct WriteBatch<'a> {
     tree: &'a Tree,
     kept: Overlay,
@@ -47,7 +47,7 @@ impl<'a> WriteBatch<'a> {
         }
     }
 
-    /// Number of rows written by the commits so far.
+    /// Returns the number of rows written by the commits so far.
     pub(super) fn len(&self) -> usize {
         self.kept.len()
     }
@@ -95,13 +95,13 @@ impl<'a> WriteBatch<'a> {
         self.new.insert(key, None);
     }
 
-    /// Returns the first keys with a prefix. Added keys come after those of the tree, which is the key order for items,
-    /// because they are added at the end.
+    /// Returns the first keys with a prefix, at most `limit`. The keys of the tree precede the keys of this batch; for
+    /// items this is the order of the keys, because new items have the highest positions.
     pub(super) fn first(&self, prefix: &[u8], limit: usize) -> Result<Vec<Vec<u8>>, StoreError> {
         self.first_from(prefix, prefix, limit)
     }
 
-    /// Returns the first keys with a prefix, from a key on.
+    /// Returns the first keys with a prefix as [`first`](Self::first), beginning at the key `from`.
     pub(super) fn first_from(
         &self,
         from: &[u8],

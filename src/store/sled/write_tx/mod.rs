@@ -27,8 +27,8 @@ use super::{
 /// Maximum number of items whose rows are removed within the commit; the rows of more items are left to the garbage
 /// collection.
 const FEW_ITEMS: usize = 64;
-/// Maximum number of lost subscriptions whose rows are removed within the commit; the rows of more are removed after
-/// the commit, before it is acknowledged.
+/// Maximum number of lost subscriptions whose rows are removed within the commit. If a node loses more at once, their
+/// rows are removed after the commit, before it is acknowledged.
 const FEW_SUBSCRIPTIONS: usize = 250;
 /// Maximum bytes of the JIDs in one row of lost subscriptions.
 const MAX_NOTED_BYTES: usize = 3000;
@@ -45,13 +45,15 @@ pub(super) struct WriteTx<'a, 'tree> {
     pub(super) ledger: &'a mut Ledger,
     /// Position of the node's oldest item after the commit.
     first_item: Option<ItemPosition>,
-    /// Position before which no rows of items are left.
+    /// Position before which the node has no rows of items after the commit.
     oldest_item: Option<ItemPosition>,
-    /// Changes of the numbers of recorded deleted nodes: with a redirect, and without.
+    /// Change of the number of recorded deleted nodes with a redirect.
     new_redirects: isize,
+    /// Change of the number of recorded deleted nodes without a redirect.
     new_former: isize,
-    /// Deleted nodes added to the share of an account, and those removed from it.
+    /// Deleted nodes added to the shares of accounts.
     shared: Vec<(OwnerHash, Option<(u64, NodeNumber)>)>,
+    /// Deleted nodes removed from the shares of accounts.
     unshared: Vec<(OwnerHash, Option<(u64, NodeNumber)>)>,
 }
 
@@ -395,7 +397,7 @@ impl<'a, 'tree> WriteTx<'a, 'tree> {
         Ok(going.len() as u64)
     }
 
-    /// Removes all items before a position; `items` and `bytes` count the rest.
+    /// Removes all items before a position; `items` and `bytes` are the number and the bytes of the remaining items.
     fn begin_items(
         &mut self,
         node: NodeNumber,
@@ -423,8 +425,8 @@ impl<'a, 'tree> WriteTx<'a, 'tree> {
         self.begin_items(node, END, 0, 0)
     }
 
-    /// Records a deleted node. Of those without a redirect the oldest records are evicted: those past the limit, and
-    /// those whose names are no longer reserved.
+    /// Records a deleted node. Of the records without a redirect, the oldest are evicted: records past the limit, and
+    /// records whose names are no longer reserved.
     fn remember(
         &mut self,
         id: &NodeId,

@@ -35,7 +35,8 @@ impl StoredRecord for SubscriptionPointer {}
 #[derive(Serialize, Deserialize)]
 pub(in crate::store::sled) struct SubscriptionRecord {
     jid: String,
-    /// The version of the node at which the subscription began; in layout 9 the sequence, from which versions continue.
+    /// Version of the node at which the subscription began. In layout 9 it is the sequence of the node, which its
+    /// versions continue.
     pub(in crate::store::sled) since: u64,
     /// `true` if an owner has to approve the subscription first.
     pub(in crate::store::sled) is_pending: bool,
@@ -147,7 +148,8 @@ impl WriteTx<'_, '_> {
         self.take(node, jid).map(drop)
     }
 
-    /// Removes a subscription; returns it, and whether the subscriber requested it.
+    /// Removes a subscription. Returns `true` if the subscriber requested it, and the subscription; `None` if there is
+    /// none.
     fn take(
         &mut self,
         node: NodeNumber,
@@ -257,7 +259,8 @@ impl SubscriptionRecord {
         })
     }
 
-    /// Returns the last version as of which the subscriber gets entries as a plain subscriber.
+    /// Returns the last version of the node as of which the subscriber receives log entries as a plain subscriber
+    /// (without options or SubIDs).
     pub(in crate::store::sled) fn plain_until(&self) -> u64 {
         self.configured.as_ref().map_or(u64::MAX, |configured| configured.since)
     }
