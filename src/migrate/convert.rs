@@ -44,7 +44,8 @@ pub(super) struct ConvertContext<'a> {
     pub(super) now: Timestamp,
 }
 
-/// Converts a node; `None` if its name is not allowed here. Parts that are not imported are added to the warnings.
+/// Converts a node; `None` if this service does not allow its name. Parts that are not imported are added to the
+/// warnings.
 pub(super) fn convert(
     found: SourceNode,
     context: &ConvertContext<'_>,
@@ -151,7 +152,7 @@ const RANKS: [Affiliation; 5] = [
     Affiliation::Owner,
 ];
 
-/// Returns `true` if a node keeps all of these items within the limits.
+/// Returns `true` if all of these items are within the configuration of the node and the limits.
 fn is_kept_here(items: &[Item], config: &NodeConfig, limits: &Limits) -> bool {
     let most = match config.clone().within(limits).max_items {
         MaxItems::Max => limits.max_items,
@@ -162,7 +163,7 @@ fn is_kept_here(items: &[Item], config: &NodeConfig, limits: &Limits) -> bool {
 }
 
 /// Converts the configuration. A field with an unknown value gets its default, except that an unknown access model
-/// closes the node, and an unknown number of items keeps all items.
+/// becomes `whitelist`, and an invalid maximum number of items becomes `max`.
 fn configured(fields: &[(String, String)], warnings: &mut NodeWarnings<'_>) -> NodeConfig {
     let limits = Limits { max_items: u32::MAX, max_payload_bytes: u32::MAX, ..Limits::default() };
     let mut config = NodeConfig::initial(&limits);
@@ -221,7 +222,7 @@ fn affiliated(
 /// JIDs with the options of their subscriptions.
 type OptionsByJid = Vec<(Jid, SubscriptionOptions)>;
 
-/// Converts subscriptions; returns those in effect and those that are pending.
+/// Converts subscriptions; returns the subscriptions in effect, and the pending subscriptions.
 fn subscribed(
     mut found: Vec<SourceSubscription>,
     config: &NodeConfig,
@@ -278,7 +279,7 @@ fn agreed(fields: &[(String, String)], warnings: &mut NodeWarnings<'_>) -> Subsc
     SubscriptionOptions::restored(settings)
 }
 
-/// Returns the items that a node of this configuration keeps.
+/// Returns the items that a node with this configuration keeps.
 fn items_within_limits(
     mut items: Vec<SourceItem>,
     config: &NodeConfig,
@@ -303,8 +304,8 @@ fn items_within_limits(
     items
 }
 
-/// Assigns a sequence to each item: creations and modifications take one each, in order of time. Also returns the last
-/// sequence.
+/// Assigns a sequence to each item: each creation and each modification of an item takes one sequence, in order of
+/// time. Also returns the last sequence.
 fn assign_sequences(
     found: Vec<SourceItem>,
     creator: &BareJid,

@@ -11,7 +11,7 @@ use super::{
     source_node::{SourceItem, SourceNode, SourceSubscription, fields},
 };
 
-/// Configuration of every node, beside the columns of its row.
+/// Configuration fields of every node, in addition to the columns of its row.
 const DEFAULTS: &[(&str, &str)] = &[
     ("pubsub#access_model", "open"),
     ("pubsub#publish_model", "publishers"),

@@ -60,10 +60,10 @@ pub enum MigrationError {
     /// The database reported an error.
     #[error("database error: {0}")]
     Database(String),
-    /// The source is not one of this kind of service.
+    /// The source is not one of this kind of service, or has no nodes. The text is the reason.
     #[error("{0}")]
     Source(&'static str),
-    /// The database is on another machine, and TLS is not supported.
+    /// The database is on another machine, to which a connection would need TLS. The reader does not support TLS.
     #[error("{0} is not on this machine: only local databases are read, or those behind a tunnel")]
     NotLocal(String),
     /// The source has no nodes of the service.
@@ -88,14 +88,14 @@ impl From<StoreError> for MigrationError {
 /// Report of a migration.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct MigrationReport {
-    /// Numbers of imported objects; of objects to import in a dry run.
+    /// Numbers of imported objects; in a dry run, of objects that would be imported.
     pub summary: ArchiveSummary,
-    /// Warnings about parts that are not imported, or are changed.
+    /// Warnings about parts that are not imported, or are changed by the import.
     pub warnings: MigrationWarnings,
 }
 
-/// Warnings about parts that are not imported, or are changed: each text once, with the number of occurrences and
-/// examples of places.
+/// Warnings about parts that are not imported, or are changed by the import. Each text is present once, with the number
+/// of occurrences and examples of places.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct MigrationWarnings(BTreeMap<String, MigrationWarning>);
 
@@ -198,7 +198,7 @@ async fn by_age(
     Ok(aged.into_iter().map(|(_, _, name)| name).collect())
 }
 
-/// Returns the nodes of one service, from pairs of host and node.
+/// Returns the names of the nodes of one service, from pairs of service and node name.
 fn nodes_of(service: &str, nodes: Vec<(String, String)>) -> Result<Vec<String>, MigrationError> {
     let (own, others): (Vec<_>, Vec<_>) = nodes.into_iter().partition(|(host, _)| host == service);
     if own.is_empty() && !others.is_empty() {

@@ -18,10 +18,11 @@ pub(crate) struct NodeImporter<'a> {
     store: &'a dyn Store,
     node: Node,
     affiliations: Vec<(BareJid, Affiliation)>,
-    /// JID, whether an owner made the subscription, and version at which it began.
+    /// Subscriptions: JID, `true` if an owner made the subscription, and version of the node at which it began.
     subscriptions: Vec<(Jid, bool, u64)>,
     pending: Vec<Jid>,
-    /// JID, options and SubIDs, and version at which the subscription got them.
+    /// Options and SubIDs of subscriptions: JID, options and SubIDs, and version of the node at which the subscription
+    /// got them.
     configured: Vec<(Jid, Vec<SubscriptionDetails>, u64)>,
     items: Vec<Item>,
 }
@@ -52,7 +53,8 @@ impl<'a> NodeImporter<'a> {
         self.affiliations.push((entity, affiliation));
     }
 
-    /// Adds a subscription, made by an owner or by the subscriber, since this version of the node.
+    /// Adds a subscription. `is_enrolled` is `true` if an owner made it, `false` if the subscriber did; `since` is the
+    /// version of the node at which it began.
     pub(crate) fn subscribe(&mut self, jid: Jid, is_enrolled: bool, since: u64) {
         self.subscriptions.push((jid, is_enrolled, since));
     }
@@ -62,7 +64,8 @@ impl<'a> NodeImporter<'a> {
         self.pending.push(jid);
     }
 
-    /// Sets the options or SubIDs of a subscribed or pending JID, since this version of the node.
+    /// Sets the options or SubIDs of a subscribed or pending JID. `since` is the version of the node at which the
+    /// subscription got them.
     pub(crate) fn agree(&mut self, jid: Jid, details: Vec<SubscriptionDetails>, since: u64) {
         self.configured.push((jid, details, since));
     }

@@ -8,7 +8,7 @@ use super::MigrationWarnings;
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct SourceNode {
     pub(super) name: String,
-    /// Fields of the form `pubsub#node_config`; several values are separated by line ends.
+    /// Fields of the form `pubsub#node_config`; several values of a field are separated by line ends.
     pub(super) config: Vec<(String, String)>,
     /// Entities and their affiliations.
     pub(super) affiliations: Vec<(String, String)>,
@@ -23,7 +23,7 @@ impl SourceNode {
         self.items.iter().map(|item| item.created).min()
     }
 
-    /// Adds an item; `None` is an unreadable item, and adds a warning.
+    /// Adds an item. `None` is an unreadable item, and adds a warning instead.
     pub(super) fn take(&mut self, item: Option<SourceItem>, warnings: &mut MigrationWarnings) {
         match item {
             Some(item) => self.items.push(item),

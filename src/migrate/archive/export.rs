@@ -24,8 +24,8 @@ const PAGE: usize = 100;
 /// Maximum bytes of the recipients on one line, including SubIDs; JSON may double them.
 const MAX_RECIPIENTS_BYTES: usize = 4 * 1024 * 1024;
 
-/// Writes all data of a store. The store must not be written to meanwhile. Memory holds one node without its items, a
-/// page of items, and all pending log entries at a time.
+/// Writes all data of a store to an archive. The store must not be written to meanwhile. Memory holds one node without
+/// its items, a page of items, and all pending log entries at a time.
 ///
 /// # Errors
 /// If the store cannot be read, or the archive cannot be written.
@@ -215,8 +215,8 @@ impl<W: Write> ArchiveWriter<'_, W> {
     }
 }
 
-/// Splits an entry so that each line can be imported. Resources that lost their implicit subscriptions are left out,
-/// because the archive has no line for them.
+/// Splits an entry into entries whose lines can be imported. Resources that lost their implicit subscriptions are left
+/// out of the recipients, because an archive does not record such losses.
 fn parts(pending: &Owed) -> Vec<LogEntry> {
     let Owed { notification, recipients, .. } = pending;
     let to = |audience| LogEntry { audience, ..notification.clone() };

@@ -31,7 +31,7 @@ pub async fn is_empty(store: &dyn Store) -> Result<(), ArchiveError> {
 /// Epochs of the imported nodes.
 #[derive(Clone, Copy)]
 pub enum Epochs<'a> {
-    /// New epochs, so that no event id given out after the export names another event.
+    /// New epochs, so that event ids that were assigned after the export are not assigned to other events.
     New(&'a dyn IdGenerator),
     /// Epochs of the archive; safe only if the service did not run after the export.
     Same,
@@ -144,10 +144,11 @@ impl From<StoreError> for LineError {
     }
 }
 
-/// Node that the following lines belong to.
+/// Node to which the lines that are being read belong.
 struct CurrentNode<'a> {
     importer: NodeImporter<'a>,
-    /// The node with its owners, if its revision depends on the owners.
+    /// The node with the owners read so far, if the archive has no revision of its configuration, so the revision
+    /// depends on the owners.
     inheriting: Option<Node>,
     sequence: Sequence,
     version: u64,
@@ -235,17 +236,20 @@ impl<'a> CurrentNode<'a> {
         Ok(())
     }
 
-    /// Returns the version of the node; the maximum for a node whose line only describes its pending entries.
+    /// Returns the version of the node; the largest valid version for a deleted node, of which the archive has only the
+    /// pending entries.
     fn last_version(&self) -> u64 {
         if self.is_deleted { u64::MAX - 1 } else { self.version }
     }
 
-    /// Returns the sequence of the node; the maximum for a node whose line only describes its pending entries.
+    /// Returns the sequence of the node; the largest valid sequence for a deleted node, of which the archive has only
+    /// the pending entries.
     fn last_sequence(&self) -> u64 {
         if self.is_deleted { u64::MAX - 1 } else { self.sequence.0 }
     }
 
-    /// Rejects a number above that of the node, because later events or commits would get the same number.
+    /// Rejects a `number` above `last`, the number of the node, because later events or commits would get the same
+    /// number.
     fn check(&self, what: &str, number: u64, last: u64) -> Result<(), LineError> {
         match number <= last {
             true => Ok(()),

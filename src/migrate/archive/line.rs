@@ -23,13 +23,13 @@ pub(super) enum ArchiveLine {
     Archive {
         format: u32,
     },
-    /// Node. The following lines belong to this node, until the next.
+    /// Node. The following lines belong to this node, until the line of the next node.
     Node(NodeLine),
     Affiliation {
         jid: BareJid,
         affiliation: String,
     },
-    /// Subscription; `since` is the version of the node at which it began.
+    /// Subscription; `since` is the version of the node at which the subscription began.
     Subscription {
         jid: Jid,
         since: u64,
@@ -44,14 +44,14 @@ pub(super) enum ArchiveLine {
         configured: Option<ConfiguredSubscriptionLine>,
     },
     Item(ItemLine),
-    /// Entity that refused to share its presence with the service; before the first node.
+    /// Entity that refused to share its presence with the service. These lines precede the first node.
     #[serde(rename = "presence-refusal")]
     PresenceRefusal {
         jid: BareJid,
     },
     /// Pending log entry.
     Event(Box<LogEntryLine>),
-    /// Last line, with the number of lines before.
+    /// Last line, with the number of lines before it.
     End {
         lines: u64,
     },
@@ -139,16 +139,17 @@ pub(super) struct LogEntryLine {
     #[serde(default, skip_serializing_if = "is_zero")]
     index: u16,
     event: EventLineContent,
-    /// The only recipient, if subscribed; written by versions before `listed`.
+    /// The only recipient, if it is subscribed; written by versions before the field `listed`.
     #[serde(default, skip_serializing)]
     to: Option<Jid>,
-    /// Recipients, as far as they are subscribed.
+    /// Recipients that receive the entry if they are subscribed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     listed: Option<Vec<Jid>>,
     /// SubIDs of the subscriptions that the entry is for, by recipient.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     listed_subids: Option<Vec<Vec<String>>>,
-    /// Recipients, subscribed or not. Without any list of recipients the audience is all entitled subscribers.
+    /// Recipients that receive the entry even if they are not subscribed. Without any list of recipients the audience
+    /// is all entitled subscribers.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     entities: Option<Vec<Jid>>,
     /// Recipients with an implicit subscription.
@@ -305,7 +306,7 @@ impl NodeLine {
 }
 
 impl RevisionLine {
-    /// Returns the line of a node's revision; `None` for a new node.
+    /// Returns the line of a node's revision; `None` if the configuration was never changed.
     fn of(node: &Node) -> Option<Self> {
         let Node { creator, revision, .. } = node;
         let roster_owner = revision.roster_owner.as_ref().filter(|owner| *owner != creator);

@@ -135,7 +135,7 @@ fn decoded(name: &str) -> Option<String> {
     String::from_utf8(bytes).ok()
 }
 
-/// Reads an item: its payload, with the keys for id, time and publisher.
+/// Reads an item: a table with the payload, and with the keys `key` (id), `when` (time) and `with` (publisher).
 fn item(value: &LuaValue) -> Option<SourceItem> {
     let modified = seconds(&value.get("when")?.text()?)?;
     let mut payload = String::new();

@@ -1,4 +1,5 @@
-//! Readers for Prosody's mod_pubsub: nodes in the store `pubsub_nodes`, the items of each in an archive of its own.
+//! Readers for Prosody's mod_pubsub: the store `pubsub_nodes` has the nodes; the items of each node are in an archive
+//! of their own.
 
 mod files;
 mod lua;

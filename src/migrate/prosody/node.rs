@@ -71,7 +71,7 @@ pub(super) fn take_items(
     }
 }
 
-/// Returns the form field for an option; some have other names in Prosody.
+/// Returns the form field for an option. Some options have another name in Prosody.
 fn var(option: &str) -> String {
     match option {
         "include_payload" => "pubsub#deliver_payloads".into(),
