@@ -84,7 +84,7 @@ struct Implicit {
     lists: Option<Vec<Recipients>>,
     /// Resources that have to be evaluated again.
     stale: BTreeSet<Jid>,
-    /// Bound from which on no interested resource was evaluated yet; `None` if all were evaluated at least once.
+    /// Bound from which on interested resources have to be evaluated for the first time; `None` if none are left.
     rest: Option<Bound<Jid>>,
 }
 
@@ -241,7 +241,7 @@ impl CapsInterests {
         }
     }
 
-    /// Replaces the nodes in which a resource is interested. Returns the new ones among them.
+    /// Replaces the nodes in which a resource is interested. Returns the nodes in which it was not interested before.
     fn set(&self, jid: &Jid, nodes: Vec<NodeId>) -> Vec<NodeId> {
         let mut table = self.table();
         let Some(resource) = table.resources.get_mut(jid.as_str()) else { return Vec::new() };
@@ -347,7 +347,7 @@ impl CapsInterests {
     }
 
     /// Returns the next resources interested in a node, at most [`PAGE`]: those after the resource `after`, or the
-    /// first ones.
+    /// first resources of the node.
     pub(super) fn page_at(&self, node: &NodeId, after: Option<&Jid>) -> Vec<InterestedResource> {
         let table = self.table();
         let Some(interests) = table.nodes.get(node) else { return Vec::new() };

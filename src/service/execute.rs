@@ -3,7 +3,7 @@
 //!
 //! The node guard is released when the decision has its position in the commit order. The next decision is based on
 //! that commit, although it may not be on disk yet; so commits of one node share a sync. If a commit fails, all later
-//! ones of its commit chain fail too.
+//! commits of its commit chain fail too.
 
 use std::{
     collections::{BTreeSet, HashMap},

@@ -327,7 +327,7 @@ impl NodeGuard {
         self.cached().map_or_else(Weak::new, |cached| Arc::downgrade(&cached.access))
     }
 
-    /// Replaces the recipient lists of log entries by equal ones of pending notifications of the node.
+    /// Replaces the recipient lists of log entries by equal lists of pending notifications of the node.
     pub(super) fn share_lists(&mut self, notifications: &mut [LogEntry]) {
         if let SlotContent::Present(cached) = &mut self.cell.content {
             cached.lists.share(notifications);

@@ -299,9 +299,9 @@ impl Service {
         })
     }
 
-    /// Returns the publishers of the items that new ones would overwrite. Waits for pending commits only if they change
-    /// one of these items, or if an item in the store has another publisher than the actor. Does not wait for
-    /// evictions: an evicted item causes no refusal.
+    /// Returns the publishers of the stored items that the new items would overwrite. Waits for pending commits only if
+    /// they change one of these items, or if an item in the store has another publisher than the actor. Does not wait
+    /// for evictions: an evicted item causes no refusal.
     async fn publishers(
         &self,
         actor: &Actor,

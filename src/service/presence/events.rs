@@ -235,8 +235,8 @@ impl Service {
         Ok(())
     }
 
-    /// Retracts the items of a publisher that went offline from a node at which it may change only its own items. Works
-    /// in batches.
+    /// Retracts, in batches, the items that a publisher has at a node, if the publisher is offline and may change only
+    /// its own items.
     pub(in crate::service) async fn retract_own(
         &self,
         id: &NodeId,

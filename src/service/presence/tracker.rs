@@ -32,7 +32,7 @@ const MAX_REFUSALS: usize = 100_000;
 const MAX_REFUSALS_WRITTEN: usize = 500;
 /// Minimum interval between two evictions of watched entities.
 const EVICTION_INTERVAL: Duration = Duration::from_secs(60);
-/// Maximum number of nodes per entity at which its items are removed when it goes offline.
+/// Maximum number of nodes per entity at which the items of the entity are removed when the entity goes offline.
 const MAX_PUBLISHED_AT: usize = 1000;
 /// Maximum number of resources of a watched entity.
 const MAX_RESOURCES: usize = 32;

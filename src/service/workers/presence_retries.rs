@@ -31,7 +31,7 @@ pub(in crate::service) enum PresenceTask {
     Depart(UnavailablePresence),
     /// Ends temporary subscriptions at a node, and removes items that depend on the presence.
     End { node: NodeId, departure: UnavailablePresence },
-    /// Retracts the items of a publisher that went offline from a node.
+    /// Retracts the items that a publisher has at a node, because the publisher went offline.
     RetractOwn { node: NodeId, publisher: BareJid },
     /// Sends a resource the last item of a node that its capabilities name.
     SendLastItem { node: NodeId, jid: Jid },

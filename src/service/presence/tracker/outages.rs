@@ -1,6 +1,6 @@
 //! Retries for entities whose presence request failed or had no answer, and for resources whose query failed, by
-//! domain. Retry intervals grow. One entity or resource of a domain is retried at a time, and all others once a stanza
-//! shows that the domain is reachable.
+//! domain. Retry intervals grow. One entity or resource of a domain is retried at a time. Once a stanza shows that the
+//! domain is reachable, all entities and resources of the domain are retried.
 
 use std::{
     collections::{BTreeSet, HashMap},

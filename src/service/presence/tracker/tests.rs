@@ -407,8 +407,8 @@ async fn unavailable_presence_before_the_request_is_not_the_last() {
     assert_eq!(presences.availability(&user, ShowSet::ALL, true), Availability::Unavailable);
 }
 
-/// With many entities, probes take longer than events wait. An entity counts as before until the timeout of its own
-/// probe.
+/// With many entities, probes take longer than events wait. Until the timeout of its own probe, an entity counts as
+/// available if it was available before the interruption.
 #[tokio::test(start_paused = true)]
 async fn an_entity_whose_probe_is_not_sent_yet_counts_as_before_the_interruption() {
     let presences = PresenceTracker::default();
