@@ -60,9 +60,9 @@ pub trait Store: Send + Sync {
     /// process appends no entries.
     ///
     /// Commits are applied in call order, and `then` is invoked exactly once for each, in the order of completion. The
-    /// orders differ if a commit removes many subscriptions: it may complete after later commits. Any error means that
-    /// the outcome is *unknown*: the caller reads the node again before it continues. After an error no later commit of
-    /// the chain is applied. Calls beyond [`MAX_PENDING_COMMITS`] may fail.
+    /// orders differ if a commit removes many subscriptions: such a commit may complete after later commits. Any error
+    /// means that the outcome is *unknown*: the caller reads the node again before it continues. After an error no
+    /// later commit of the chain is applied. Calls beyond [`MAX_PENDING_COMMITS`] may fail.
     fn commit(&self, commit: Commit, then: OnCommit);
 
     /// Commits, and waits for the result.

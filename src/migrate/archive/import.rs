@@ -31,7 +31,8 @@ pub async fn is_empty(store: &dyn Store) -> Result<(), ArchiveError> {
 /// Epochs of the imported nodes.
 #[derive(Clone, Copy)]
 pub enum Epochs<'a> {
-    /// New epochs, so that event ids that were assigned after the export are not assigned to other events.
+    /// New epochs, so that event ids that the service assigned after the export are not assigned again, to other
+    /// events.
     New(&'a dyn IdGenerator),
     /// Epochs of the archive; safe only if the service did not run after the export.
     Same,

@@ -1,4 +1,4 @@
-//! Reads over many nodes. A damaged node does not hide the others.
+//! Reads over many nodes. A damaged node does not hide the other nodes.
 
 use std::collections::{BTreeSet, HashMap};
 

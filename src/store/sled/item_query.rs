@@ -172,7 +172,7 @@ impl TreeReader {
         }
     }
 
-    /// Returns the position of the first item whose time is late (`is_late`). The binary search assumes that times
+    /// Returns the position of the first item for whose time `is_late` is `true`. The binary search assumes that times
     /// ascend with positions: a clock that was set back may hide items of large nodes.
     fn first_of(
         &self,

@@ -127,8 +127,9 @@ impl SledStore {
         )
     }
 
-    /// Assigns a new epoch to every node of the store in a folder, so that the event ids that were assigned after the
-    /// folder was copied are not assigned to other events. Returns the number of nodes. The store must not be open.
+    /// Assigns a new epoch to every node of the store in a folder, so that event ids that the service assigned after
+    /// the folder was copied are not assigned again, to other events. Returns the number of nodes. The store must not
+    /// be open.
     ///
     /// # Errors
     /// As [`open_existing`](Self::open_existing). If the write fails, the rebase has to be repeated.

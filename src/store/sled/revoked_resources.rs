@@ -80,8 +80,8 @@ impl WriteTx<'_, '_> {
         Ok(Some(Revoked { rows, ..revoked }))
     }
 
-    /// Records that resources lost their implicit subscription to a node without a change of the node, if the node
-    /// exists.
+    /// Records that resources lost their implicit subscription to a node, outside a commit of the node. Records nothing
+    /// if the node does not exist.
     pub(super) fn revoke_implicit_at(
         &mut self,
         id: &NodeId,
