@@ -51,7 +51,7 @@ pub enum AuditChange {
         /// URI of the redirect, if there is one.
         redirect: Option<String>,
     },
-    /// The subscriptions with options of another entity were changed.
+    /// The options or SubIDs of the subscriptions of another entity were changed.
     Options {
         /// JID of the subscriptions.
         jid: Jid,

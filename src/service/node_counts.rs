@@ -20,7 +20,7 @@ struct NodeCountTable {
     total: u64,
     of: HashMap<AccountKey, u64>,
     index: QuotaIndex,
-    /// Index for the next policies while it is rebuilt.
+    /// Index for the next policies while it is being built; `None` otherwise.
     next: Option<QuotaIndex>,
 }
 

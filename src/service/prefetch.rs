@@ -82,7 +82,7 @@ pub(super) struct Prefetched {
 }
 
 impl Service {
-    /// Reads the data that a rule needs. Reads nothing if the rule refuses the actor in any case.
+    /// Reads the data that a rule needs. Reads nothing if the rule refuses the actor whatever the store contains.
     pub(super) async fn prefetch(
         &self,
         actor: &Actor,

@@ -1,9 +1,10 @@
 //! Removal of subscriptions of full JIDs whose resource no longer exists.
 //!
 //! Servers silently drop headlines to a missing resource. Each resource with a subscription is therefore pinged a few
-//! times in [`Limits::dead_resource_seconds`](crate::Limits), together with a resource of the same entity that cannot
-//! exist. If both replies are the same error, the server sent them instead of the resource. Some servers reply to
-//! strangers as if no resource existed; so no resource counts as missing at a domain where no resource ever replied.
+//! times in [`Limits::dead_resource_seconds`](gjallar_pubsub::Limits::dead_resource_seconds), together with a resource
+//! of the same entity that cannot exist. If both replies are the same error, the server sent them instead of the
+//! resource. Some servers reply to strangers as if no resource existed; so no resource counts as missing at a domain
+//! where no resource ever replied.
 //!
 //! After a reconnection the same check shows whether a resource that sent its presence, but does not share it with the
 //! service, is still available.
