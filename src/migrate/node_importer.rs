@@ -28,7 +28,7 @@ pub(crate) struct NodeImporter<'a> {
 }
 
 impl<'a> NodeImporter<'a> {
-    /// Creates a node as [`Node::bare`] returns it. No node of this name may exist.
+    /// Creates a node. `node` has no affiliations, subscriptions or items yet, and no node of its name may exist.
     pub(crate) async fn begin(store: &'a dyn Store, node: Node) -> Result<Self, StoreError> {
         let importer = Self {
             store,
