@@ -1,4 +1,4 @@
-//! `affiliation …`
+//! Commands `gjallar affiliation …`.
 
 use clap::Subcommand;
 use gjallar::admin::AdminRequest;

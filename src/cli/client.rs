@@ -1,4 +1,4 @@
-//! `client …`: a bot or a subscriber with an account, at any pubsub service.
+//! Commands `gjallar client …`: a bot or a subscriber with an account, at any pubsub service.
 
 use std::{
     fs,

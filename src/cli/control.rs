@@ -31,7 +31,8 @@ pub(super) struct ServiceArgs {
 }
 
 impl ServiceArgs {
-    /// Sends a request and returns the last line of the response; the other lines go to `show`.
+    /// Sends a request, passes each line of the response but the last to `show`, and returns the result in the last
+    /// line.
     pub(super) fn ask(
         &self,
         request: AdminRequest,
@@ -43,7 +44,7 @@ impl ServiceArgs {
         })
     }
 
-    /// As [`ask`](Self::ask), until `show` breaks.
+    /// Sends a request as [`ask`](Self::ask) does, until `show` returns `Break`.
     pub(super) fn watch(
         &self,
         request: AdminRequest,
@@ -53,7 +54,7 @@ impl ServiceArgs {
         Ok(client.ask(self.actor.clone(), request, show).map_err(RunError::from)?)
     }
 
-    /// Sends a request for a change and prints its outcome.
+    /// Sends a request for a change, and prints its result: as JSON, or as the text that `done` returns.
     pub(super) fn act(
         &self,
         request: AdminRequest,

@@ -1,4 +1,4 @@
-//! `doctor`: tests what gjallar needs of the server.
+//! Command `gjallar doctor`: tests what gjallar needs of the server.
 
 use gjallar::runtime::doctor;
 use serde_json::json;

@@ -1,4 +1,4 @@
-//! `entity …`
+//! Commands `gjallar entity …`.
 
 use clap::Subcommand;
 use gjallar::admin::AdminRequest;

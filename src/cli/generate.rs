@@ -1,4 +1,4 @@
-//! `completions` and `man`: completions and man pages, generated from the arguments.
+//! Commands `gjallar completions` and `gjallar man`: write completions and man pages, generated from the arguments.
 
 use std::{fs, io, path::PathBuf};
 

@@ -1,4 +1,4 @@
-//! `item …`
+//! Commands `gjallar item …`.
 
 use std::io::{self, Read};
 

@@ -1,4 +1,4 @@
-//! `node …` and `announce`.
+//! Commands `gjallar node …` and `gjallar announce`.
 
 use clap::Subcommand;
 use gjallar::admin::{AdminRequest, config_fields};

@@ -1,4 +1,4 @@
-//! `serve` and `check-config`.
+//! Commands `gjallar serve` and `gjallar check-config`.
 
 use std::process::ExitCode;
 

@@ -1,4 +1,4 @@
-//! `check`, `export`, `import` and `store …`: work on a whole store, with a progress bar.
+//! Commands `gjallar check`, `export`, `import` and `store …`: work on a whole store, with a progress bar.
 
 use std::{
     fs,

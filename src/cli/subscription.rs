@@ -1,4 +1,4 @@
-//! `subscription …`
+//! Commands `gjallar subscription …`.
 
 use clap::Subcommand;
 use gjallar::admin::AdminRequest;

@@ -1,4 +1,4 @@
-//! `top`: figures of the running service, once per second.
+//! Command `gjallar top`: figures of the running service, once per second.
 
 use std::{
     fmt::Write as _,
