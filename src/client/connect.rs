@@ -44,7 +44,7 @@ pub(super) struct Connector {
     pub(super) long_values: LongValues,
     /// Earliest time of the next connection.
     pub(super) next: Arc<Mutex<Option<Instant>>>,
-    /// Error of the last connection attempt; after a successful connection, the reason why the login is impossible.
+    /// Error of the last connection attempt. If the attempt succeeded: probable reason why no login follows.
     pub(super) obstacle: watch::Sender<String>,
 }
 

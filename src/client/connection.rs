@@ -31,8 +31,9 @@ use super::{
     long_values::LongValues,
 };
 
-/// Capacity of the queues of events and of requests.
+/// Capacity of the queue of events.
 const MAX_EVENTS: usize = 10_000;
+/// Capacity of the queue of requests.
 const MAX_ASKED: usize = 100;
 
 type IqResult = Result<Option<Element>, ClientError>;
@@ -48,7 +49,8 @@ pub(super) struct QueuedRequest {
 /// Stanza for the connection's thread to send.
 enum Outgoing {
     Request(QueuedRequest),
-    /// Presence, now and after each login: the server sends the events of the account to available resources.
+    /// Presence, which is sent now and after each later login: the server sends the events of the account to available
+    /// resources.
     Presence,
 }
 
@@ -62,7 +64,7 @@ pub(super) struct ClientConnection {
 }
 
 impl ClientConnection {
-    /// Starts connecting. Only events of this service are delivered.
+    /// Starts connecting. Only events of `service` are delivered.
     pub(super) fn open(account: Account, service: Jid) -> Result<Self, ClientError> {
         address(&account.jid).and_then(|_| address(&service))?;
         let (requests, received) = mpsc::channel(MAX_ASKED);
@@ -234,8 +236,8 @@ fn reply(iq: Iq) -> Option<Iq> {
     }
 }
 
-/// Ping with this many spaces, sent after a request with a long tag: the server may have the parser that needs
-/// [`padding`], and tokio-xmpp sends white space in stanzas only.
+/// Returns a ping that contains `spaces` spaces. It is sent after a request with a long tag: the parser of the server
+/// may need [`padding`], and tokio-xmpp sends white space in stanzas only.
 fn ping(spaces: usize) -> Element {
     Element::builder("ping", ns::PING).append(" ".repeat(spaces)).build()
 }

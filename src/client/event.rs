@@ -24,7 +24,7 @@ pub enum EventKind {
     Configured,
     /// The node is deleted; with the URI of its redirect, if there is one.
     Deleted(Option<String>),
-    /// An item is published; `None` at a node whose notifications have no items.
+    /// An item is published; `None` if notifications of the node do not contain the items.
     Published(Option<Item>),
     /// All items are deleted.
     Purged,
@@ -55,7 +55,7 @@ impl Item {
     }
 }
 
-/// Parses the events in the payloads of a message, with the delay and stanza id beside them.
+/// Returns the events in the payloads of a message. Each event has the delay and the stanza id that the message states.
 pub(super) fn events(payloads: &[Element]) -> Vec<Event> {
     let find = |name, namespace| payloads.iter().find(|payload| payload.is(name, namespace));
     let since = find("delay", ns::DELAY).and_then(|delay| delay.attr("stamp"));

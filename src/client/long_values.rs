@@ -1,8 +1,9 @@
 //! Attribute values that are longer than the parser of tokio-xmpp accepts.
 //!
-//! The parser refuses tokens above [`MAX_TOKEN_BYTES`], has no option for the limit, and ends the connection; text may
-//! have any length. Therefore a long value of a tag is replaced by a number before the parser reads it, and sent to the
-//! parser as the text of a child element. [`LongValues::restore`] moves the value back into the parsed element.
+//! The parser ends the connection at a token of more than [`MAX_TOKEN_BYTES`], and has no option for this limit; text
+//! may have any length. Therefore a long value of a tag is replaced by a number before the parser reads the tag, and
+//! the value follows as the text of a child element. [`LongValues::restore`] moves the value back into the parsed
+//! element.
 
 use std::{
     collections::VecDeque,
@@ -15,8 +16,9 @@ use minidom::Element;
 
 use super::{MAX_TAG_BYTES, MAX_TOKEN_BYTES};
 
-/// Child elements of a rewritten element: a moved value, and the placeholder of an element that cannot be received.
+/// Child element with a moved value.
 const VALUE: &str = "value";
+/// Child element in the place of an element that cannot be received.
 const LEFT_OUT: &str = "left-out";
 
 /// Rewriting of the long attribute values in the input of one client.
@@ -30,18 +32,19 @@ pub(super) struct LongValues {
 pub(super) struct Rewriter {
     namespace: String,
     place: DocumentPosition,
-    /// Current tag, without the bytes above [`MAX_TAG_BYTES`], and its last byte.
+    /// Current tag, without the bytes above [`MAX_TAG_BYTES`].
     tag: Vec<u8>,
+    /// Last byte of the current tag before its closing `>`.
     last: u8,
     /// Offset of the current value in the tag.
     value: usize,
-    /// Long values of the tag.
+    /// Positions of the long values in the tag.
     long: Vec<Range<usize>>,
-    /// Bytes of the current name.
+    /// Number of bytes of the current name.
     name_bytes: usize,
     /// `true` if the tag cannot be received.
     is_refused: bool,
-    /// Number of open elements, counted from the element that is left out.
+    /// Number of open elements from the element that is left out inward; 0 if no element is being left out.
     left_out: usize,
 }
 
@@ -237,7 +240,7 @@ mod tests {
 
     use super::*;
 
-    /// Passes `xml` to a client in reads of `bytes` bytes. Returns the element that results, and whether it is
+    /// Passes `xml` to a client in reads of `bytes` bytes. Returns the element that results, and `true` if it is
     /// complete.
     fn received(xml: &str, bytes: usize) -> (Element, bool) {
         let values = LongValues::new();

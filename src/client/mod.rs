@@ -53,7 +53,7 @@ pub struct Account {
 }
 
 impl Account {
-    /// Account whose server is found by its domain (RFC 6120 §3.2), and is reached with TLS.
+    /// Returns an account whose server is found by the domain of the JID (RFC 6120 §3.2) and reached with TLS.
     #[must_use]
     pub fn new(jid: Jid, password: &str) -> Self {
         Self { jid, password: password.to_owned(), server: None }
@@ -121,9 +121,10 @@ fn more(text: Option<&String>) -> String {
 /// The connection has a thread of its own, reconnects automatically, and ends when it is dropped. Up to 10 000 unread
 /// events are queued; beyond that all input from the server waits, including replies.
 ///
-/// Attribute values may have the length that the service allows. An element with a name or a namespace of more than 8
-/// 192 bytes, or with a tag of more than 4 MiB, cannot be received: a reply with such an element is
-/// [`ClientError::TooLong`], and an event lacks the element, which is logged as a warning.
+/// Attribute values may have the length that the service allows. An element cannot be received if its name or namespace
+/// has more than 8192 bytes, or if its tag has more than 4 MiB. If a reply has such an element, the request fails with
+/// [`ClientError::TooLong`]. If an event has such an element, the event is returned without it, and a warning is
+/// logged.
 #[derive(Debug)]
 pub struct Client {
     link: ClientConnection,
@@ -132,7 +133,7 @@ pub struct Client {
 }
 
 impl Client {
-    /// Logs in.
+    /// Logs in with `account`, for requests to the pubsub service `service`.
     ///
     /// # Errors
     /// [`ClientError::Login`], [`ClientError::Unreachable`].
@@ -207,7 +208,7 @@ impl Client {
         self.set(ns::PUBSUB, retract).await.map(drop)
     }
 
-    /// Returns the newest items, at most `max` or fewer as the service limits them (§6.5).
+    /// Returns the newest items (§6.5): at most `max`, or fewer if the service has a lower limit.
     ///
     /// # Errors
     /// If the request is rejected or not answered.
