@@ -79,8 +79,8 @@ impl Default for LimitsConfig {
 }
 
 impl LimitsConfig {
-    /// Lowers the maximum reply size to what fits into a stanza of `max_stanza_bytes`, and to the maximum size of a
-    /// node.
+    /// Lowers `max_reply_bytes`, if it is higher, to the number of bytes for list entries in a stanza of
+    /// `max_stanza_bytes`, and to `max_node_bytes`.
     pub(crate) fn fit_replies(&mut self, max_stanza_bytes: usize) {
         let fits = max_stanza_bytes.saturating_sub(ENVELOPE_BYTES);
         let held = usize::try_from(self.max_node_bytes).unwrap_or(usize::MAX);
@@ -121,7 +121,7 @@ impl LimitsConfig {
         Ok(())
     }
 
-    /// Returns the limits of the rules.
+    /// Returns the limits for the rules.
     #[must_use]
     pub fn to_pubsub_limits(&self) -> gjallar_pubsub::Limits {
         let Self {

@@ -16,7 +16,7 @@ use super::{Config, ConfigError, invalid};
 
 /// Prefix of the names of all variables.
 const PREFIX: &str = "GJALLAR_";
-/// Variables that commands read as their own arguments: these names, and names with these prefixes.
+/// Names, and prefixes of names, of the variables that commands read as arguments of their own.
 const ARGUMENTS: [&str; 3] = ["GJALLAR_CONFIG", "GJALLAR_CLIENT_", "GJALLAR_IMPORT_SOURCE"];
 
 impl Config {
@@ -63,7 +63,8 @@ impl Config {
     }
 }
 
-/// Message of a TOML error without the surrounding text and without values, which may be the secret.
+/// Returns the message of a TOML error without the text of the file around the error, and without values, since a value
+/// may be the secret.
 fn without_values(text: &str, error: &toml::de::Error) -> String {
     let line = error.span().and_then(|span| text.get(..span.start)).filter(|_| !text.is_empty());
     let line = line.map(|before| format!("line {}: ", before.matches('\n').count() + 1));
@@ -82,12 +83,15 @@ fn without_values(text: &str, error: &toml::de::Error) -> String {
     format!("{}{message}{key}", line.unwrap_or_default())
 }
 
+/// Returns `true` if a variable has the name of one that Kubernetes sets for a service.
+///
 /// COMPAT: Kubernetes sets such variables in every container of a cluster with a service called gjallar.
 fn is_kubernetes(name: &str) -> bool {
     name.starts_with("GJALLAR_SERVICE_") || name.starts_with("GJALLAR_PORT")
 }
 
-/// Returns the state directory: that of systemd, of the user, or of the system.
+/// Returns the state directory: `$STATE_DIRECTORY`, which systemd sets; otherwise `$XDG_STATE_HOME/gjallar`; otherwise
+/// `$HOME/.local/state/gjallar`.
 pub(crate) fn state_directory() -> Result<PathBuf, ConfigError> {
     let of = |name: &str| env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
     of("STATE_DIRECTORY")
@@ -96,7 +100,8 @@ pub(crate) fn state_directory() -> Result<PathBuf, ConfigError> {
         .ok_or_else(|| invalid("store", "not set, and no home directory found"))
 }
 
-/// Sets a key from a variable; the value has the type of the default value.
+/// Sets the key in `table` whose variable is called `key`, without the prefix. The value is converted to the type of
+/// the key's default value in `known`.
 fn set(table: &mut Table, known: &Table, key: &str, value: &str) -> Result<(), String> {
     for (name, default) in known {
         let upper = name.to_uppercase();

@@ -25,7 +25,7 @@ use crate::{
     xmpp::{MulticastConfig, StanzaLimits, Transport},
 };
 
-/// Complete configuration. The default is `config/gjallar.toml`.
+/// Complete configuration. The default values are those in `config/gjallar.toml`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Config {
@@ -111,7 +111,7 @@ pub struct LinkConfig {
 /// Minimum of the maximum stanza sizes (RFC 6120 §13.12).
 pub(crate) const MIN_STANZA_BYTES: usize = 10_000;
 
-/// Far above the depth of real payloads, and far below what a stack holds.
+/// Maximum nesting depth of a stanza: far above the depth of real payloads, and far below what a stack holds.
 const MAX_DEPTH: usize = 128;
 
 impl Default for Config {
@@ -137,7 +137,7 @@ impl Default for Config {
     }
 }
 
-/// Monitoring.
+/// Section `[monitoring]`: metrics and health.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct MonitoringConfig {
@@ -171,7 +171,7 @@ pub enum ConfigError {
         /// Cause.
         source: std::io::Error,
     },
-    /// The file is not TOML, or a key or value in the file or in a variable is unknown.
+    /// The file is not TOML, or the file or a variable has an unknown key or a value of a wrong type.
     #[error("{0}")]
     Form(String),
     /// The value of a key is invalid.
@@ -253,7 +253,8 @@ impl Config {
         }
     }
 
-    /// Returns the domain of the server's users, which is also the domain of the service without its first label.
+    /// Returns the domain of the server's users, which is derived from the domain of the service: `example.org` for
+    /// `pubsub.example.org`. Returns `None` if the derived domain would have no dot, except for `localhost`.
     pub(crate) fn server_domain(&self) -> Result<Option<String>, ConfigError> {
         Ok(host_of(self.component()?.domain().as_str()))
     }
@@ -287,10 +288,10 @@ impl Config {
         })
     }
 
-    /// Returns the address of the monitoring endpoints.
+    /// Returns the address of the monitoring endpoints, if one is configured.
     ///
     /// # Errors
-    /// If the value is not an address and port of this machine alone.
+    /// If the value is not a loopback address with a port.
     pub fn monitoring(&self) -> Result<Option<SocketAddr>, ConfigError> {
         let listen = self.monitoring.listen.as_str();
         match listen.parse::<SocketAddr>() {
@@ -306,7 +307,7 @@ impl Config {
     /// Returns the secret, from its file if one is configured.
     ///
     /// # Errors
-    /// If there is no secret, or its file cannot be read.
+    /// If neither or both of `secret` and `secret_file` are set, or if the file cannot be read or is empty.
     pub fn secret(&self) -> Result<String, ConfigError> {
         let secret = match (self.secret.0.is_empty(), self.secret_file.is_empty()) {
             (false, false) => return Err(invalid("secret_file", "secret is also set")),
@@ -335,10 +336,10 @@ impl Config {
         }
     }
 
-    /// Returns the location of the multicast service.
+    /// Returns the setting of the discovery of a multicast service.
     ///
     /// # Errors
-    /// If the value is not a domain.
+    /// If the value is not `auto`, `off` or a domain.
     pub fn multicast(&self) -> Result<MulticastConfig, ConfigError> {
         match self.link.multicast.as_str() {
             "off" => Ok(MulticastConfig::None),
@@ -362,7 +363,7 @@ impl Config {
         StanzaLimits { max_bytes: self.link.max_stanza_bytes, max_depth: self.link.max_depth }
     }
 
-    /// Returns the keepalive timeouts: time without input before a ping, and time to wait for the answer.
+    /// Returns the keepalive timeouts: the time until a ping, and the time to wait for its reply.
     #[must_use]
     pub fn keepalive_timeouts(&self) -> (Duration, Duration) {
         let LinkConfig { ping_after_seconds, ping_deadline_seconds, .. } = self.link;
@@ -374,8 +375,8 @@ pub(crate) fn invalid(key: &'static str, reason: impl Into<String>) -> ConfigErr
     ConfigError::Value { key, reason: reason.into() }
 }
 
-/// Returns the domain of a service's server: the service's domain without its first label. `None` where no dot would
-/// remain, because a whole top-level domain is too much; `localhost` is allowed.
+/// Returns the domain of a service's server: the service's domain without its first label. Returns `None` if this
+/// domain would have no dot, because all users of a top-level domain are too many; `localhost` is allowed.
 fn host_of(service: &str) -> Option<String> {
     let (_, host) = service.split_once('.')?;
     (host.contains('.') || host == "localhost").then(|| host.to_owned())

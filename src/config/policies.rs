@@ -24,7 +24,7 @@ use crate::config::{Config, ConfigError};
 pub struct PolicyConfig {
     /// Name pattern: `*` matches any text, `?` one character.
     pub nodes: String,
-    /// Creators, in the format of the service's `creators`, which apply if this is `None`.
+    /// Creators, in the format of the key `creators` of the service; `None` if the creators of the service apply.
     pub creators: Option<Vec<String>>,
     #[serde(default = "yes")]
     pub instant_nodes: bool,
@@ -111,7 +111,7 @@ impl Config {
         })
     }
 
-    /// Returns the limits by node name, which do not depend on the JID of the service.
+    /// Returns the policies with their limits only. The configuration does not need a JID of the service for them.
     pub(crate) fn limits_by_name(&self) -> Result<PolicyTable, ConfigError> {
         let of = |limits| Policy { limits, ..Policy::default() };
         let by_name = self.policies_by_name(|policy| self.limits_of(policy).map(of))?;
@@ -167,7 +167,7 @@ impl Config {
         }
     }
 
-    /// Returns the entities that may create nodes.
+    /// Returns the entities that may create nodes, parsed from a list in the configuration.
     pub(crate) fn creators(&self, creators: &[String]) -> Result<Creators, String> {
         if creators.iter().any(|creator| creator == "anyone") {
             return Ok(Creators::Anyone);

@@ -17,10 +17,10 @@ use crate::{
     runtime::logging::{self, with_causes},
 };
 
-/// Keys that a reload applies; all of `[limits]` too.
+/// Keys that a reload applies in addition to all keys of `[limits]`.
 const RELOADABLE_KEYS: [&str; 5] = ["admins", "compare_and_publish", "creators", "log", "policies"];
 
-/// Applies each new configuration.
+/// Applies each new configuration that `configs` receives. Runs until dropped.
 pub(crate) async fn follow(
     mut current: Config,
     mut configs: watch::Receiver<Config>,

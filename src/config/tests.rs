@@ -73,7 +73,7 @@ fn every_key_can_be_set_by_its_variable() {
     }
     let mut seen = 0;
     walk(&toml::Table::try_from(Config::default()).unwrap(), &[], &mut seen);
-    assert_eq!(seen, 44);
+    assert_eq!(seen, 45);
 }
 
 #[test]
