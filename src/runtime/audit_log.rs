@@ -28,7 +28,8 @@ pub(super) fn log(AuditRecord { who, node, entries }: &AuditRecord) {
     }
 }
 
-/// Returns what was changed, at which entity or field, and the values before and after.
+/// Returns the kind of the change, the entity or the items that were changed, and the values before and after the
+/// change.
 fn shown(entry: &AuditChange) -> (&'static str, String, String, String) {
     let none = String::new;
     match entry {
@@ -71,7 +72,8 @@ fn details(all: &[SubscriptionDetails]) -> String {
     shown.collect::<Vec<_>>().join("; ")
 }
 
-/// Returns the configuration fields that differ, with their values before and after.
+/// Returns two texts with the configuration fields that differ: one with the values before, and one with the values
+/// after the change.
 fn differences(before: &NodeConfig, after: &NodeConfig) -> (String, String) {
     let (mut before, mut after) = (node_config::values(before), node_config::values(after));
     let same: Vec<_> = before.iter().filter(|field| after.contains(field)).cloned().collect();

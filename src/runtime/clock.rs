@@ -4,7 +4,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use gjallar_pubsub::Timestamp;
 
-/// Current time of the system.
+/// Returns the current time of the system.
 #[must_use]
 #[allow(clippy::disallowed_methods)] // the one place where the clock is read
 pub fn now() -> Timestamp {

@@ -1,4 +1,4 @@
-//! Self-test of `gjallar doctor`, by the running service or on a connection of its own.
+//! Self-test of `gjallar doctor`: by the running service, or on a new connection.
 
 use std::{io, sync::Arc};
 
@@ -16,7 +16,8 @@ use crate::config::{Config, ConfigError};
 
 use super::{RandomIds, RunError, component_link};
 
-/// Has the running service of a configuration test its dependencies; `None` if no service runs.
+/// Makes the running service test its dependencies, and returns the findings. Returns `None` if no service listens at
+/// the control socket of the configuration.
 ///
 /// # Errors
 /// If the configuration is invalid, or the running service does not answer.

@@ -38,8 +38,8 @@ pub fn start(config: &Config) -> Result<(), ConfigError> {
     Ok(())
 }
 
-/// Prints warnings to standard error, in a process that is not a service. Records of the crate `log`, such as those of
-/// tokio-xmpp, are left out.
+/// Starts to print warnings to standard error, in a process that is not a service. Records of the crate `log`, such as
+/// those of tokio-xmpp, are left out.
 pub fn print_warnings() {
     let lines = fmt()
         .with_writer(std::io::stderr)
@@ -50,7 +50,7 @@ pub fn print_warnings() {
     let _ = subscriber::set_global_default(lines.finish());
 }
 
-/// Text of an error and of its causes.
+/// Returns the texts of an error and of its causes, separated by colons.
 #[must_use]
 pub fn with_causes(error: &dyn Error) -> String {
     let causes = iter::successors(error.source(), |&cause| cause.source());

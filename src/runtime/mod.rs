@@ -54,8 +54,8 @@ pub enum RunError {
     Foreign(#[from] MigrationError),
 }
 
-/// Opens the store of a configuration, and serves until the process is asked to stop. Later configurations are
-/// reloaded, as far as their changes need no restart.
+/// Opens the store of a configuration, and serves until the process is asked to stop. A later configuration in
+/// `configs` is applied, except for changes that need a restart.
 ///
 /// # Errors
 /// If the configuration is invalid or the store cannot be opened. An unreachable server is no error: the connection is
@@ -202,7 +202,7 @@ async fn serve_as(
     Ok(())
 }
 
-/// Creates the component link to the server of a configuration.
+/// Returns the configuration of the connection to the server.
 fn component_link(
     config: &Config,
     rates: watch::Receiver<RateLimits>,
@@ -222,7 +222,8 @@ fn component_link(
     })
 }
 
-/// Opens the control socket. The service runs without the socket if that fails.
+/// Opens the control socket. Returns `None` if the store is in memory, or if the socket cannot be created: the service
+/// runs without the socket.
 fn control(
     config: &Config,
     store: &StorePath,

@@ -1,4 +1,4 @@
-//! Commands on a whole store: of a service that does not run, or on a copy made by the running service.
+//! Commands on a whole store: on the store of a service that does not run, or on a copy that the running service makes.
 
 use std::{
     io::{self, BufRead, Write},
@@ -43,8 +43,8 @@ pub async fn export(config: &Config, out: &mut impl Write) -> Result<ArchiveSumm
     Ok(summary?)
 }
 
-/// Imports an archive into the store of a configuration, which must be empty. The nodes get new epochs, unless the
-/// service did not run after the export.
+/// Imports an archive into the store of a configuration, which must be empty. The nodes get new epochs, unless
+/// `keeps_epochs` is `true`; this is safe only if the service did not run after the export.
 ///
 /// # Errors
 /// If the store cannot be opened or is not empty, or the archive is invalid.
@@ -74,7 +74,7 @@ pub async fn rebase(config: &Config) -> Result<u64, RunError> {
 }
 
 /// Imports the data of another service into the store of a configuration, which must be empty; a dry run only reports
-/// what would be imported. `progress` gets the number of completed nodes, and of all nodes.
+/// what would be imported. `progress` is called with the number of completed nodes and the number of all nodes.
 ///
 /// # Errors
 /// If a policy is contradictory, the store cannot be opened or is not empty, or the other service's data cannot be
@@ -130,7 +130,8 @@ fn remove(folder: &Path) -> Result<(), ArchiveError> {
     }
 }
 
-/// Opens the store of a configuration. If a service has it open, opens a snapshot, which is returned too.
+/// Opens the store of a configuration. If a service has it open, opens a copy that the service makes instead. The
+/// returned [`Snapshot`] must be kept as long as the copy is in use.
 fn existing(config: &Config) -> Result<(SledStore, Option<Snapshot>), RunError> {
     let StorePath::Sled(directory) = config.store_path()? else { return Err(keeps_nothing()) };
     let open =
