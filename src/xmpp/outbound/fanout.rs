@@ -202,8 +202,8 @@ impl OutboundWriter {
         has_room
     }
 
-    /// Returns the number of notifications that may be sent now: at most up to the number `until`, where a barrier has
-    /// to follow, and so many that a crash repeats at most [`MAX_UNACKNOWLEDGED`].
+    /// Returns the number of notifications that may be sent now: at most until their total is `until`, because a
+    /// barrier has to follow, and at most as many as a crash may repeat ([`MAX_UNACKNOWLEDGED`]).
     fn sendable(&self, sent: SendProgress, until: u64) -> u64 {
         let is_first = self.deferred.is_empty();
         let reserved = if is_first { 0 } else { RESERVED_FOR_DEFERRED };

@@ -31,9 +31,10 @@ pub(in crate::xmpp) const QUERY_ID_PREFIX: &str = "multicast-";
 const RESOURCE: &str = "barrier";
 /// Usual prefix of the name of a multicast service: ejabberd's default.
 pub(in crate::xmpp) const USUAL_NAME: &str = "multicast.";
-/// Time for which notifications wait for replies before they are sent directly.
+/// Time for which notifications wait for replies where no multicast service was in use; they are then sent directly.
 const DISCOVERY_TIMEOUT: Duration = Duration::from_millis(1500);
-/// Time for which notifications wait for replies where a multicast service may have pending stanzas.
+/// Time for which notifications wait for replies where a multicast service may have pending stanzas; they are then sent
+/// directly.
 const DISCOVERY_TIMEOUT_WITH_SERVICE: Duration = Duration::from_secs(10);
 /// Interval after which an unanswered query is repeated.
 ///

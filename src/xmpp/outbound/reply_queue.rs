@@ -215,12 +215,12 @@ impl ReplyQueue {
         self.barriers.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Returns `true` if the queue has room for the reply to another request of an entity.
+    /// Returns `true` if the queue has room for the reply to one more request of the entity `to`.
     pub(in crate::xmpp) fn has_room(&self, to: &str, may_be_large: bool) -> bool {
         self.queue().scheduler.has_room(&account(to), may_be_large)
     }
 
-    /// Waits until the queue has room for the reply to another request of an entity.
+    /// Waits until the queue has room for the reply to one more request of the entity `to`.
     pub(in crate::xmpp) async fn wait_capacity(&self, to: &str, may_be_large: bool) {
         let entity = account(to);
         self.until(|queue| queue.scheduler.has_room(&entity, may_be_large)).await;

@@ -163,7 +163,7 @@ impl ReplyScheduler {
         Some(reply)
     }
 
-    /// Returns `true` if there is room for the reply to another request of an entity, given by its bare JID.
+    /// Returns `true` if there is room for the reply to one more request of an entity, given by its bare JID.
     pub(in crate::xmpp) fn has_room(&self, to: &str, may_be_large: bool) -> bool {
         let reserved = if may_be_large { 0 } else { RESERVED_FOR_SMALL };
         let domain = self.domains.get(&*domain_of(to));

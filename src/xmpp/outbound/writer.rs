@@ -109,7 +109,7 @@ pub struct OutboundWriter {
     spare: String,
 }
 
-/// Duration of a write from which the server is assumed to have read nothing meanwhile.
+/// Minimum duration of a write after which the server is assumed to have stopped reading during the write.
 const BLOCKED_AFTER: Duration = Duration::from_secs(1);
 
 /// Position of the fan-out, and the number of notifications since the process started.
