@@ -226,7 +226,8 @@ fn parse_question(
     })
 }
 
-/// Returns `true` if an element is in a namespace of XEP-0060: such a child is accepted or rejected, never ignored.
+/// Returns `true` if an element is in a namespace of XEP-0060. A child in such a namespace is accepted or rejected,
+/// never ignored.
 fn is_pubsub(element: &Element) -> bool {
     matches!(element.ns().as_str(), ns::PUBSUB | ns::PUBSUB_OWNER | ns::PUBSUB_EVENT)
 }
@@ -292,7 +293,8 @@ fn jid(element: &Element, sender: &str) -> Result<Jid, gjallar_pubsub::Error> {
     Jid::prepare_from(jid, sender).map_err(gjallar_pubsub::Error::MalformedJid)
 }
 
-/// Returns the SubID of an element. Clients do not choose SubIDs, so an overlong one is merely unknown.
+/// Returns the SubID of an element. Clients do not choose SubIDs, so a SubID that is too long is an unknown one, and no
+/// error.
 fn subid(element: &Element) -> Option<SubId> {
     element.attr("subid").filter(|subid| !subid.is_empty()).map(SubId::new)
 }
