@@ -54,14 +54,14 @@ impl Probes {
         (id, awaited)
     }
 
-    /// Passes a stanza to the waiting query; returns `true` if the stanza was awaited.
+    /// Passes a stanza to the query that awaits it; returns `true` if there is such a query.
     pub(super) fn take(&self, stanza: &Element) -> bool {
         let is_awaited = stanza.attr("id").is_some_and(|id| id.starts_with(PREFIX));
         is_awaited && self.resolve(&Envelope::of(stanza), || ProbeReply::Stanza(stanza.clone()))
     }
 
-    /// Reports to the waiting query that its reply exceeds a limit for stanzas; returns `true` if the stanza was
-    /// awaited.
+    /// Reports to the query that awaits a stanza that the stanza exceeds a limit; returns `true` if there is such a
+    /// query.
     pub(super) fn take_refused(&self, header: &Envelope) -> bool {
         self.resolve(header, || ProbeReply::TooLarge)
     }

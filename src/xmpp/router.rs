@@ -422,7 +422,7 @@ impl Router {
         }
     }
 
-    /// Handles a notification that came back as an error.
+    /// Handles a notification that was returned as an error.
     pub fn on_bounce(&self, stanza: &Element) {
         self.service.metrics().bounces.inc();
         let header = Envelope::of(stanza);
@@ -439,12 +439,12 @@ impl Router {
         }
     }
 
-    /// Returns `true` if the reply queue has room for the reply to another request of an entity.
+    /// Returns `true` if the reply queue has room for the reply to one more request of the entity `to`.
     pub(super) fn has_room(&self, to: &str, may_be_large: bool) -> bool {
         self.replies.has_room(to, may_be_large)
     }
 
-    /// Waits until the reply queue has room for the reply to another request of an entity.
+    /// Waits until the reply queue has room for the reply to one more request of the entity `to`.
     pub(super) async fn wait_capacity(&self, to: &str, may_be_large: bool) {
         self.replies.wait_capacity(to, may_be_large).await;
     }

@@ -48,13 +48,14 @@ const MAX_ACTIVE_SENDERS: usize = 64;
 /// Maximum number of requests of one domain that are in progress and may have [large
 /// replies](Router::may_have_large_reply), where a stanza has at most 512 KiB; fewer where stanzas may be larger.
 const MAX_LARGE_PER_DOMAIN: usize = 8;
-/// Maximum number of such requests of all domains. Together their replies have at most [`RESERVED_FOR_SMALL`] bytes, so
-/// that requests with small replies are still processed.
+/// Maximum number of requests of all domains that are in progress and may have large replies, where a stanza has at
+/// most 512 KiB; fewer where stanzas may be larger. Together their replies have at most [`RESERVED_FOR_SMALL`] bytes,
+/// so that requests with small replies are still processed.
 const MAX_LARGE: usize = 16;
 /// Maximum number of stanzas of one sender in flight: enough to share a sync well.
 const MAX_IN_FLIGHT: usize = 64;
 /// Maximum number of stanzas of one sender in flight while other senders are active. It is small, because each request
-/// of another sender waits for a sync together with all of these stanzas.
+/// of another sender waits for a sync together with all stanzas in flight.
 const MAX_IN_FLIGHT_AMONG_OTHERS: usize = 4;
 /// Time for which [`MAX_IN_FLIGHT_AMONG_OTHERS`] applies after several senders were active at once.
 const AMONG_OTHERS: Duration = Duration::from_secs(10);

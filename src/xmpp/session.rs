@@ -44,7 +44,7 @@ pub struct ComponentConfig {
     pub secret: String,
     /// Protection of the connection.
     pub transport: Transport,
-    /// Limits of stanza sizes.
+    /// Limits of the size and depth of stanzas.
     pub limits: StanzaLimits,
     /// Rate limits of requests.
     pub rates: watch::Receiver<RateLimits>,
@@ -52,7 +52,7 @@ pub struct ComponentConfig {
     pub queue_limits: watch::Receiver<QueueLimits>,
     /// Time after the last barrier until the next ping tests whether the server responds.
     pub ping_after: Duration,
-    /// Maximum silence of the server after that ping.
+    /// Maximum silence of the server after a ping that tests whether it responds.
     pub ping_deadline: Duration,
 }
 
@@ -64,7 +64,7 @@ const CLOSE_TIMEOUT: Duration = Duration::from_millis(200);
 const DRAIN_QUEUES: Duration = Duration::from_secs(12);
 /// Maximum time of a stop for sending pending notifications.
 const DRAIN_SENDING: Duration = Duration::from_secs(8);
-/// Maximum time of a stop during which the server reads nothing.
+/// Maximum time for which a stop makes no progress, because the server reads nothing.
 const DRAIN_STALL_TIMEOUT: Duration = Duration::from_secs(10);
 /// Maximum duration of a stop.
 const DRAIN_DEADLINE: Duration = Duration::from_secs(25);
@@ -308,8 +308,8 @@ async fn stopped(stop: &mut watch::Receiver<bool>) {
     let _ = stop.wait_for(|stop| *stop).await;
 }
 
-/// Returns `true` if the sender of a stanza is notified of its rejection. Presence and replies get no reply, and their
-/// senders do not repeat them.
+/// Returns `true` unless a stanza is presence or a reply. Senders of presence and replies are not notified of a
+/// rejection, and do not repeat these stanzas.
 fn needs_answer(stanza: &Element) -> bool {
     match stanza.name() {
         "presence" => false,

@@ -17,8 +17,7 @@ const ROSTER: &str = "roster-";
 const MAX_CONTACTS: usize = 10_000;
 
 impl Router {
-    /// Handles a message that grants privileges, in either version of the protocol. Returns `true` if the message is
-    /// one.
+    /// Handles a message if it grants privileges, in either version of the protocol. Returns `true` for such a message.
     pub(in crate::xmpp) fn handle_privileges(&self, from: Option<&str>, message: &Element) -> bool {
         let Some(is_granted) = grants_rosters(message) else { return false };
         // Anyone can send such a message.
@@ -44,8 +43,8 @@ impl Router {
         }
     }
 
-    /// Handles a requested roster that exceeds the limit of stanza sizes, so that its content is unknown. Returns
-    /// `true` if the stanza is such a roster.
+    /// Handles a stanza if it is a requested roster that exceeds the limit of stanza sizes, so that its content is
+    /// unknown. Returns `true` for such a stanza.
     pub(in crate::xmpp) fn handle_oversized_roster(&self, header: &Envelope) -> bool {
         let is_result = header.name == "iq" && header.kind.as_deref() == Some("result");
         let is_roster = header.id.as_ref().is_some_and(|id| id.starts_with(ROSTER));
@@ -57,7 +56,7 @@ impl Router {
         true
     }
 
-    /// Handles a requested roster. Returns `true` if the stanza is one.
+    /// Handles a stanza if it is a requested roster. Returns `true` for such a stanza.
     pub(in crate::xmpp) fn handle_roster_result(&self, stanza: &Element) -> bool {
         let is_result = stanza.name() == "iq"
             && matches!(stanza.attr("type"), Some("result" | "error"))

@@ -15,7 +15,7 @@ use super::{
     tokenizer::{StartTag, Token, fault, value},
 };
 
-/// Maximum number of bytes of an attribute in the envelope of a rejected stanza.
+/// Maximum number of bytes of an attribute in the envelope of a rejected stanza; a longer attribute is left out.
 const MAX_HEADER_VALUE_BYTES: usize = 65_536;
 /// Maximum number of namespace declarations that apply to an element; the time of a lookup is proportional to their
 /// number.

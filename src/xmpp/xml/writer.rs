@@ -164,7 +164,7 @@ fn escape(text: &str, extra: impl Fn(u8) -> bool, out: &mut String) {
 /// Prefixes in scope with their namespaces, outermost first; an inner one hides an outer one of the same name.
 pub type Prefixes = Vec<(String, String)>;
 
-/// Adds the prefixes that an element declares to those in scope.
+/// Appends the prefixes that an element declares to `prefixes`.
 pub fn declare(element: &Element, prefixes: &mut Prefixes) {
     for (prefix, namespace) in element.prefixes.declared_prefixes() {
         if let Some(prefix) = prefix.as_deref().filter(|prefix| *prefix != "xml") {

@@ -337,7 +337,8 @@ impl CommandReply {
         }
     }
 
-    /// Returns the reply of a completed command with as much of its note as fits; `None` for a form that does not fit.
+    /// Returns the reply of a completed command with as much of its note as fits; `None` if the reply does not consist
+    /// of a note alone.
     fn shortened(&self, info: CommandInfo, id: &str, room: usize) -> Option<ElementWriter> {
         let Self::Done(CommandOutcome { note: Some(note), form: None }) = self else { return None };
         let done =
