@@ -456,6 +456,7 @@ enum Between {
     Unsubscribe(&'static str),
     SubscribeAgain(&'static str),
     SubscribeForNow(&'static str),
+    SubscribeAndClose(&'static str),
     Option(&'static str, fn() -> SubscriptionOption),
     AccessModel(AccessModel),
     Approve,
@@ -499,6 +500,10 @@ impl Between {
             Self::SubscribeForNow(name) => {
                 fixture.subscribe(name, "n").await.unwrap();
                 fixture.unsubscribe(name, "n").await.unwrap();
+            }
+            Self::SubscribeAndClose(name) => {
+                fixture.subscribe(name, "n").await.unwrap();
+                fixture.configure(OWNER, "n", ConfigField::Subscribe(false)).await.unwrap();
             }
             Self::Option(name, option) => fixture.set_options(name, "n", option()).await.unwrap(),
             Self::AccessModel(model) => {
@@ -553,6 +558,9 @@ async fn audience_after_a_restart_equals_the_live_audience() {
         Between::SubscribeAgain("keyword@x"),
         Between::SubscribeForNow("member@x/phone"),
         Between::SubscribeForNow("member@x"),
+        Between::SubscribeAndClose("member@x/phone"),
+        Between::SubscribeAndClose("member@x"),
+        Between::SubscribeAndClose("plain@x"),
         Between::Option("plain@x", || SubscriptionOption::Deliver(false)),
         Between::Option("plain@x", || SubscriptionOption::Keyword("nowhere".into())),
         Between::Option("plain@x", || SubscriptionOption::Digest(true)),

@@ -77,6 +77,12 @@ pub(super) fn pending_entries(
     Ok(pending)
 }
 
+/// Returns `true` if a JID has an explicit subscription.
+fn is_subscribed(view: &TreeReader, jid: &Jid, node: NodeNumber) -> Result<bool, StoreError> {
+    let record = view.subscription(jid, node)?;
+    Ok(record.is_some_and(|record| record.state() == SubscriptionState::Subscribed))
+}
+
 /// Audiences of nodes, each read once. Log entries with equal recipients share a list.
 struct Audiences<'a> {
     view: &'a TreeReader,
@@ -132,13 +138,20 @@ impl Audiences<'_> {
             let (entity, affiliation) = affiliation?;
             affiliations.set(entity, affiliation);
         }
-        self.once(node, resources, key, |_, jid| {
-            let affiliation = affiliations.of(&jid.to_bare());
+        self.once(node, resources, key, |view, jid| {
+            let bare = jid.to_bare();
+            let affiliation = affiliations.of(&bare);
             let is_named = matches!(affiliation, Affiliation::Outcast | Affiliation::PublishOnly);
             let has_access = config
                 .as_ref()
                 .map_or(!is_named, |config| may_subscribe_implicitly(config, affiliation));
-            Ok(has_access && !revoked.has(jid, position, notification))
+            if revoked.has(jid, position, notification) {
+                return Ok(false);
+            }
+            // As live, the end of an implicit subscription revokes nothing while an explicit one exists.
+            Ok(has_access
+                || is_subscribed(view, jid, node)?
+                || is_subscribed(view, &bare.into(), node)?)
         })
     }
 
