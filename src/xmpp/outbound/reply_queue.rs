@@ -138,7 +138,7 @@ impl ReplyQueue {
                     warn!(
                         event = "jid_shared",
                         jid = service,
-                        "another service of the server answers for this JID"
+                        "another service of the server answers for this JID; give one of them another JID"
                     );
                 }
                 self.is_barrier(id)

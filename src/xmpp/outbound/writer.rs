@@ -404,7 +404,7 @@ impl OutboundWriter {
             warn!(
                 event = "link_unconfirmed",
                 elapsed_ms = since.elapsed().as_millis() as u64,
-                "server returns no pings; pausing notifications"
+                "server returns no pings; pausing notifications: look for the server module that drops the service's stanzas to itself"
             );
             self.show_confirmation();
         }
