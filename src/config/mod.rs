@@ -108,9 +108,6 @@ pub struct LinkConfig {
     pub max_depth: usize,
 }
 
-/// Minimum of the maximum stanza sizes (RFC 6120 §13.12).
-pub(crate) const MIN_STANZA_BYTES: usize = 10_000;
-
 /// Maximum nesting depth of a stanza: far above the depth of real payloads, and far below what a stack holds.
 const MAX_DEPTH: usize = 128;
 
@@ -222,7 +219,7 @@ impl Config {
             ("link.max_stanza_bytes", self.link.max_stanza_bytes),
             ("link.max_remote_stanza_bytes", self.link.max_remote_stanza_bytes),
         ] {
-            if !(MIN_STANZA_BYTES..=4_000_000).contains(&bytes) {
+            if !(StanzaLimits::MIN_BYTES..=4_000_000).contains(&bytes) {
                 return Err(invalid(key, "from 10000 to 4000000"));
             }
         }

@@ -7,7 +7,6 @@ use minidom::Element;
 use tracing::{debug, trace};
 
 use crate::{
-    config::MIN_STANZA_BYTES,
     service::{Bounce, Error, Outcome, Service, SubmitHandle},
     xmpp::{
         error::service_error,
@@ -20,6 +19,7 @@ use crate::{
         },
         xml::{
             padding::{fits, fits_relayed},
+            stream::StanzaLimits,
             writer::ElementWriter,
         },
     },
@@ -468,7 +468,8 @@ impl Router {
     /// Returns `true` if the server accepts a reply of this size, and so does another server to which it relays the
     /// reply.
     fn fits_relayed(&self, request: &Envelope, reply: &str) -> bool {
-        fits_relayed(reply, MIN_STANZA_BYTES) || fits_relayed(reply, self.max_reply_stanza(request))
+        fits_relayed(reply, StanzaLimits::MIN_BYTES)
+            || fits_relayed(reply, self.max_reply_stanza(request))
     }
 
     /// Returns the maximum bytes of the reply to a request.

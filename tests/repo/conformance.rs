@@ -317,6 +317,8 @@ fn marked(mark: &str) -> String {
         let name = path.strip_prefix(root()).unwrap().display().to_string();
         let mut comments = text.lines().map(|line| line.trim_start().strip_prefix("//"));
         while let Some(comment) = comments.next() {
+            let ends_with_mark = comment.is_some_and(|comment| comment.ends_with(mark.trim_end()));
+            assert!(!ends_with_mark, "{name}: a sentence has to follow the mark on its line");
             let Some((_, first)) = comment.and_then(|comment| comment.split_once(mark)) else {
                 continue;
             };

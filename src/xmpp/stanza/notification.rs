@@ -274,8 +274,9 @@ pub const ABSENT: [&str; 4] =
 
 /// Returns `true` if an error reports that the addressed entity does not exist, or no longer exists (§12.4).
 ///
-/// SPEC-DEVIATION: §12.4 has any error of type `cancel` end a subscription. Here only `gone` and `item-not-found` do so
-/// at once, because servers reply `service-unavailable` for an entity that is only away.
+/// SPEC-DEVIATION: §12.4 has any error of type `cancel` end a subscription. Here a subscription ends
+/// after several errors, earlier if these are `gone` or `item-not-found`, because servers reply `service-unavailable`
+/// for an entity that is only away.
 #[must_use]
 pub fn is_gone(bounce: &Element) -> bool {
     has_condition(bounce, &["gone", "item-not-found"])

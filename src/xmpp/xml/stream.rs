@@ -31,6 +31,9 @@ pub struct StanzaLimits {
 }
 
 impl StanzaLimits {
+    /// Minimum number of bytes of the largest stanza (RFC 6120 §13.12).
+    pub const MIN_BYTES: usize = 10_000;
+
     /// Returns the text of the error for a stanza that is too large.
     pub(super) fn bytes_exceeded(&self) -> String {
         format!("max_stanza_bytes: a stanza has at most {} bytes", self.max_bytes)
