@@ -347,6 +347,24 @@ impl Service {
         Some(ResolvedEntry { notification: Arc::new(notification), recipients, creator })
     }
 
+    /// Watches the entities on whose presence a node depends after these changes.
+    fn watch_presence(&self, id: &NodeId, actor: &Actor, node: &Node, changes: &Changes) {
+        let presences = &self.state.presences;
+        let mut watched = presence_change::watched_entities(node, changes).peekable();
+        if watched.peek().is_some() {
+            if presence_change::asks(node, changes, &actor.bare()) {
+                presences.forgive(&actor.bare());
+            }
+            presences.watch(id, Some(&AccountKey::of(&node.creator)), watched);
+            for publisher in presence_change::publishers(node, changes) {
+                presences.publishes(id, publisher);
+            }
+        }
+        if presence_change::needs_newest_publisher(node, changes) {
+            self.state.deadlines.add(id, (self.clock)());
+        }
+    }
+
     /// Applies a decision in memory and submits its commit to the store.
     fn commit<R: Send + 'static>(
         &self,
@@ -377,21 +395,8 @@ impl Service {
         };
         let exists = guard.node().is_some();
         let due = guard.node().and_then(|node| timers::next_deadline(node, &changes));
-        if let Some(node) =
-            guard.node().filter(|node| presence_change::depends_on_presence(node, &changes))
-        {
-            let presences = &self.state.presences;
-            if presence_change::asks(&changes, &actor.bare()) {
-                presences.forgive(&actor.bare());
-            }
-            let creator = AccountKey::of(&node.creator);
-            presences.watch(id, Some(&creator), presence_change::watched_entities(node, &changes));
-            for publisher in presence_change::publishers(node, &changes) {
-                presences.publishes(id, publisher);
-            }
-            if presence_change::needs_newest_publisher(node, &changes) {
-                self.state.deadlines.add(id, (self.clock)());
-            }
+        if let Some(node) = guard.node() {
+            self.watch_presence(id, actor, node, &changes);
         }
         let changes_audiences = changes.iter().any(|change| {
             matches!(

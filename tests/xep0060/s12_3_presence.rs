@@ -115,7 +115,7 @@ async fn s12_3_presence_is_requested_where_a_node_needs_it() {
 }
 
 /// Returns the presence requests of the service so far.
-async fn presence_requests_until_now(component: &mut TestComponent) -> Vec<String> {
+pub async fn presence_requests_until_now(component: &mut TestComponent) -> Vec<String> {
     component.messages().await;
     let mut asked = component.link.take_presence();
     asked.retain(|(kind, _)| kind == "subscribe" || kind == "probe");

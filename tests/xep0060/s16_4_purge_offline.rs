@@ -2,12 +2,12 @@
 
 use std::{sync::Arc, time::Duration};
 
-use gjallar::store::{MemoryStore, Store};
+use gjallar::store::{MemoryStore, SledStore, Store};
 use gjallar_pubsub::{Affiliation, ConfigField, Limits, PublishModel};
 
 use super::s12_3_presence::{
     ONLINE, OTHER, OWNER, PHONE, READER, become_briefly_available, component_with_node,
-    next_request, presence,
+    next_request, presence, presence_requests_until_now,
 };
 use crate::support::{
     component::{EVENT, TestComponent, event},
@@ -76,6 +76,52 @@ async fn s16_4_4_purge_offline_retracts_items_of_unaffiliated_publishers() {
         presence(&mut component, PHONE, "", "").await;
         presence(&mut component, PHONE, "unavailable", "").await;
     }
+}
+
+/// §12.3: only the presence of publishers is requested, and not after a restart from those that refused it.
+#[tokio::test]
+async fn s16_4_4_purge_offline_requests_the_presence_of_publishers_only() {
+    let folder = tempfile::tempdir().unwrap();
+    let open = || Arc::new(SledStore::open(folder.path()).unwrap());
+    let mut component = TestComponent::with(open(), |_| {}).await;
+    let purged = ("purge_offline", "1");
+    component.create(OWNER, "n", &[("publish_model", "open"), purged]).await;
+    component.create(OWNER, "m", &[("publish_model", "open")]).await;
+    let [waits, mute] = ["waits@localhost", "mute@localhost"];
+    for node in ["n", "m"] {
+        component.subscribe(READER, node).await;
+        component.publish(&format!("{node}-{mute}"), node, "1").await;
+        component.publish(OTHER, node, "2").await;
+    }
+    component.configure(OWNER, "m", &[purged]).await;
+    let authorize = [("access_model", "authorize"), purged];
+    component.configure(OWNER, "n", &authorize).await;
+    component.subscribe(waits, "n").await;
+    let mut asked = presence_requests_until_now(&mut component).await;
+    let publishers = ["subscribe m-mute@localhost", "subscribe n-mute@localhost"];
+    let all = [&publishers[..], &["subscribe other@localhost"]].concat();
+    // The publishers at the node that was configured later are read after the answer.
+    while asked.len() < all.len() {
+        asked.extend(presence_requests_until_now(&mut component).await);
+    }
+    asked.sort_unstable();
+    assert_eq!(asked, all);
+    for entity in [READER, OTHER, waits] {
+        presence(&mut component, entity, "unsubscribed", "").await;
+    }
+    // A subscription here does not need the presence that the publisher refused.
+    component.subscribe("other@localhost", "n").await;
+    assert_eq!(presence_requests_until_now(&mut component).await, [""; 0]);
+    component.finish().await;
+    assert_eq!(open().presence_refusals().await.unwrap().len(), 1);
+    let mut component = TestComponent::with(open(), |_| {}).await;
+    asked.clear();
+    while asked.len() < publishers.len() {
+        asked.extend(presence_requests_until_now(&mut component).await);
+    }
+    asked.sort_unstable();
+    assert_eq!(asked, publishers);
+    component.finish().await;
 }
 
 /// §16.4.4, §7.2: all items of a publisher that may change only its own are retracted, and no other

@@ -249,10 +249,9 @@ impl NodeConfig {
         }
     }
 
-    /// Returns `true` if the node depends on the presence of its subscribers or publishers, so that the service has to
-    /// know their presence.
-    pub(super) fn depends_on_presence(&self) -> bool {
-        self.presence_based_delivery || self.purge_offline || self.tempsub
+    /// Returns `true` if all subscriptions of the node depend on the presence of their subscribers.
+    pub(super) fn depends_on_subscriber_presence(&self) -> bool {
+        self.presence_based_delivery || self.tempsub
     }
 
     /// Checks that the service can read rosters if the access model needs them.

@@ -17,56 +17,51 @@ use super::{require_node, retract::retractions, subscribe, subscription_options:
 /// Features that this use case announces in service discovery.
 pub const FEATURES: &[&str] = &["presence-notifications", "presence-subscribe", "since"];
 
-/// Returns `true` if the node depends on the presence of any entity after these changes.
-#[must_use]
-pub fn depends_on_presence(node: &Node, changes: &Changes) -> bool {
-    let is_agreed = |change: &Change| match change {
-        Change::SubscriptionOptionsSet(_, details) => {
-            details.iter().any(SubscriptionDetails::depends_on_presence)
-        }
-        _ => false,
-    };
-    node.config.depends_on_presence() || changes.iter().any(is_agreed)
-}
-
 /// Returns the entities on whose presence the node depends after these changes.
 pub fn watched_entities<'a>(
     node: &'a Node,
     changes: &'a Changes,
 ) -> impl Iterator<Item = BareJid> + 'a {
-    let of_all = changes.iter().any(|change| matches!(change, Change::Configured(_)));
+    let is_configured = changes.iter().any(|change| matches!(change, Change::Configured(_)));
+    let of_all = is_configured && node.config.depends_on_subscriber_presence();
     let all = node.subscribers().chain(node.pending()).take(if of_all { usize::MAX } else { 0 });
     let some = changes.iter().filter_map(|change| match change {
-        Change::SubscriptionOptionsSet(jid, _)
-        | Change::SubscribedByOwner(jid)
-        | Change::SubscriptionRequested(jid)
-        | Change::Subscribed(jid) => Some(jid.to_bare()),
-        Change::Published(item) if node.config.purge_offline => Some(item.publisher.clone()),
-        _ => None,
+        Change::SubscribedByOwner(jid) => Some(jid),
+        _ => requested_subscription(change),
     });
-    all.map(Jid::to_bare).chain(some)
+    let some = some.filter(|jid| depends_on_presence_of(node, jid));
+    all.chain(some).map(Jid::to_bare).chain(publishers(node, changes))
 }
 
-/// Returns `true` if by these changes an entity subscribes, requests a subscription, or sets subscription options.
+/// Returns `true` if an entity requests a subscription, or options, that depend on its presence by these changes.
 #[must_use]
-pub fn asks(changes: &Changes, entity: &BareJid) -> bool {
-    changes.iter().any(|change| match change {
+pub fn asks(node: &Node, changes: &Changes, entity: &BareJid) -> bool {
+    let mut requested = changes.iter().filter_map(requested_subscription);
+    requested.any(|jid| jid.to_bare() == *entity && depends_on_presence_of(node, jid))
+}
+
+/// Returns the JID of a subscription that an entity can request by this change.
+fn requested_subscription(change: &Change) -> Option<&Jid> {
+    match change {
         Change::SubscriptionRequested(jid)
         | Change::Subscribed(jid)
-        | Change::SubscriptionOptionsSet(jid, _) => jid.to_bare() == *entity,
-        _ => false,
-    })
+        | Change::SubscriptionOptionsSet(jid, _) => Some(jid),
+        _ => None,
+    }
 }
 
 /// Returns `true` if subscriptions of exactly this address at a node depend on the presence of the entity.
 #[must_use]
 pub fn is_needed(node: &Node, entity: &BareJid) -> bool {
-    let of_all = node.config.presence_based_delivery || node.config.tempsub;
     let pending = node.pending_of_address(entity);
     let mut own = node.subscriptions_of_address(entity).chain(pending);
-    own.any(|jid| {
-        of_all || node.details_of(jid).iter().any(SubscriptionDetails::depends_on_presence)
-    })
+    own.any(|jid| depends_on_presence_of(node, jid))
+}
+
+/// Returns `true` if the subscription of a JID depends on its presence.
+fn depends_on_presence_of(node: &Node, jid: &Jid) -> bool {
+    node.config.depends_on_subscriber_presence()
+        || node.details_of(jid).iter().any(SubscriptionDetails::depends_on_presence)
 }
 
 /// Returns the publishers of items in these changes, if the node removes items of publishers that become unavailable

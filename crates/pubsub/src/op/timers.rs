@@ -197,7 +197,7 @@ fn watched_entities(node: &Node) -> impl Iterator<Item = BareJid> {
         node.configured_subscriptions().filter(move |(_, configured)| is_watched(configured));
     let configured = configured.map(|(jid, _)| jid.to_bare());
     let all = node.subscribers().chain(node.pending());
-    let all = all.filter(|_| node.config.depends_on_presence()).map(Jid::to_bare);
+    let all = all.filter(|_| node.config.depends_on_subscriber_presence()).map(Jid::to_bare);
     configured.chain(all)
 }
 
