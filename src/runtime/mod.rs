@@ -255,10 +255,14 @@ fn open(path: &StorePath, cache_mib: u16) -> Result<Arc<dyn Store>, RunError> {
             );
             Ok(Arc::new(MemoryStore::new()))
         }
-        StorePath::Sled(directory) => match SledStore::open_with_cache(directory, cache_mib) {
-            Ok(store) => Ok(Arc::new(store)),
-            Err(source) => Err(RunError::Store { path: shown(path), source }),
-        },
+        StorePath::Sled(directory) => {
+            let opened = store_tools::refuse_root(directory)
+                .and_then(|()| SledStore::open_with_cache(directory, cache_mib));
+            match opened {
+                Ok(store) => Ok(Arc::new(store)),
+                Err(source) => Err(RunError::Store { path: shown(path), source }),
+            }
+        }
     }
 }
 

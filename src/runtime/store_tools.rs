@@ -150,13 +150,20 @@ fn existing(config: &Config) -> Result<(SledStore, Option<Snapshot>), RunError> 
 }
 
 /// Refuses to run as root in another user's folder: the service of that user could not open the created files.
-fn refuse_root(directory: &Path) -> Result<(), StoreError> {
+pub(super) fn refuse_root(directory: &Path) -> Result<(), StoreError> {
     let owner = |path: &Path| std::fs::metadata(path).map(|metadata| metadata.uid()).ok();
-    let of_store = directory.ancestors().find_map(owner);
-    match (owner(Path::new("/proc/self")), of_store) {
-        (Some(0), Some(other)) if other != 0 => Err(StoreError::WrongOwner(other)),
+    match directory.ancestors().find_map(owner) {
+        Some(other) if other != 0 && is_root() => Err(StoreError::WrongOwner(other)),
         _ => Ok(()),
     }
+}
+
+/// Returns `true` if the effective user of the process is root. The owner of `/proc/self` does not show that: it is
+/// root for every process without core dumps, such as one whose binary its user cannot read.
+fn is_root() -> bool {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let ids = status.lines().find_map(|line| line.strip_prefix("Uid:"));
+    ids.and_then(|ids| ids.split_whitespace().nth(1)) == Some("0")
 }
 
 /// Connects to the service that has the store of a configuration open.

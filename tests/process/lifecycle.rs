@@ -424,6 +424,25 @@ async fn second_process_on_one_store_exits_with_an_error() {
     assert!(log.contains("in use by another process"), "{log}");
 }
 
+/// The service of the other user could not open files of root.
+#[test]
+fn root_is_refused_at_a_store_of_another_user() {
+    let folder = tempfile::tempdir().unwrap();
+    // Only root may change the owner of a folder.
+    if std::os::unix::fs::chown(folder.path(), Some(65_534), None).is_err() {
+        return;
+    }
+    let store = format!("sled:{}", folder.path().display());
+    let variables =
+        [("GJALLAR_JID", "pubsub.localhost"), ("GJALLAR_SECRET", "s"), ("GJALLAR_STORE", &store)];
+    for command in ["serve", "check", "export", "import"] {
+        let (code, output) = run(&[command], &variables);
+        assert_eq!(code, 3, "{command}: {output}");
+        assert!(output.contains("belongs to the user with id 65534"), "{command}: {output}");
+    }
+    assert_eq!(folder.path().read_dir().unwrap().count(), 0);
+}
+
 #[tokio::test]
 async fn store_without_its_database_file_is_refused() {
     let folder = tempfile::tempdir().unwrap();
