@@ -230,6 +230,26 @@ async fn s12_3_presence_is_not_requested_when_no_node_needs_it() {
     assert_eq!(asked, ["probe given@localhost", "subscribe stays@localhost"]);
 }
 
+/// The digests of several subscribers are due in one commit. Only the presence of the subscriber with `show-values` is
+/// needed.
+#[tokio::test]
+async fn s12_3_digest_of_another_subscriber_requests_no_presence() {
+    let mut component = component_with_node(&[]).await;
+    let digest: [(&str, &[&str]); 2] = [("digest", &["1"]), ("digest_frequency", &["1000"])];
+    for name in ["a@localhost", "b@localhost"] {
+        subscribe(&mut component, name, &digest).await;
+    }
+    let [digest, frequency] = digest;
+    let shows: [(&str, &[&str]); 3] = [digest, frequency, ("show-values", &["chat"])];
+    subscribe(&mut component, "shows@localhost", &shows).await;
+    assert_eq!(presence_requests_until_now(&mut component).await, ["subscribe shows@localhost"]);
+    component.publish(OWNER, "n", "1").await;
+    for _ in 0..2 {
+        component.message().await;
+    }
+    assert_eq!(presence_requests_until_now(&mut component).await, [""; 0]);
+}
+
 /// §4.2: on a new connection events wait for the presence of entities that share it.
 #[tokio::test]
 async fn s4_2_events_wait_for_probe_replies_on_a_new_connection() {
