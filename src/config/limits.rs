@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use crate::{service::admission::RateLimits, xmpp::QueueLimits};
 use gjallar_pubsub;
 
-use super::invalid;
+use super::{LinkConfig, invalid};
 use crate::config::ConfigError;
 
 /// Bytes of a stanza reserved for the elements around the entries of a list: addresses, ids, and the page info.
@@ -87,13 +87,18 @@ impl LimitsConfig {
         self.max_reply_bytes = self.max_reply_bytes.min(fits).min(held);
     }
 
-    /// Validates the limits against each other and against the maximum stanza size.
-    pub(crate) fn check(&self, max_stanza_bytes: usize) -> Result<(), ConfigError> {
+    /// Validates the limits against each other and against the maximum stanza sizes.
+    pub(crate) fn check(&self, link: &LinkConfig) -> Result<(), ConfigError> {
+        let max_stanza_bytes = link.max_stanza_bytes;
+        let (key, smallest) = match link.max_remote_stanza_bytes < max_stanza_bytes {
+            true => ("link.max_remote_stanza_bytes", link.max_remote_stanza_bytes),
+            false => ("link.max_stanza_bytes", max_stanza_bytes),
+        };
         // A stanza also holds the elements around payloads and items, and the white space after a payload that is a
         // single tag.
-        let max = max_stanza_bytes.saturating_sub(ENVELOPE_BYTES) / 2;
+        let max = smallest.saturating_sub(ENVELOPE_BYTES) / 2;
         if self.max_payload_bytes as usize > max {
-            let reason = format!("at most {max}: (link.max_stanza_bytes - {ENVELOPE_BYTES}) / 2");
+            let reason = format!("at most {max}: ({key} - {ENVELOPE_BYTES}) / 2");
             return Err(invalid("limits.max_payload_bytes", reason));
         }
         if self.max_reply_bytes.saturating_add(ENVELOPE_BYTES) > max_stanza_bytes {

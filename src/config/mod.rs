@@ -95,7 +95,7 @@ pub struct LinkConfig {
     pub ping_deadline_seconds: u64,
     /// Maximum bytes of a stanza; larger stanzas are rejected. Must not exceed the server's own limit.
     pub max_stanza_bytes: usize,
-    /// Maximum bytes of a reply to a user of another server; must not exceed the limits of server-to-server streams.
+    /// Maximum bytes of a stanza to a user of another server; must not exceed the limits of server-to-server streams.
     pub max_remote_stanza_bytes: usize,
     /// PEM file with the certificate authorities for the server's certificate; empty for no TLS.
     pub tls_ca: String,
@@ -231,7 +231,7 @@ impl Config {
                 return Err(invalid(key, "from 1 to 86400"));
             }
         }
-        self.limits.check(self.link.max_stanza_bytes)
+        self.limits.check(&self.link)
     }
 
     /// Returns the component's JID.

@@ -130,9 +130,8 @@ impl Config {
     }
 
     fn limits_of(&self, policy: &PolicyConfig) -> Result<gjallar_pubsub::Limits, String> {
-        let max_stanza_bytes = self.link.max_stanza_bytes;
-        let limits = policy.limits.merged_over(&self.limits, max_stanza_bytes);
-        limits.check(max_stanza_bytes).map_err(|error| error.to_string())?;
+        let limits = policy.limits.merged_over(&self.limits, self.link.max_stanza_bytes);
+        limits.check(&self.link).map_err(|error| error.to_string())?;
         Ok(self.rules(&limits))
     }
 

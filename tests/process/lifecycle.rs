@@ -118,6 +118,10 @@ fn check_config_names_the_invalid_key() {
             ("GJALLAR_LIMITS_MAX_PAYLOAD_BYTES", "500000"),
             "limits.max_payload_bytes: at most 252144: (link.max_stanza_bytes",
         ),
+        (
+            ("GJALLAR_LINK_MAX_REMOTE_STANZA_BYTES", "100000"),
+            "limits.max_payload_bytes: at most 40000: (link.max_remote_stanza_bytes",
+        ),
         (("GJALLAR_UNHEARD_OF", "x"), "GJALLAR_UNHEARD_OF: unknown key"),
         (("GJALLAR_CONFIG", "/nowhere.toml"), "/nowhere.toml: No such file"),
     ] {

@@ -141,7 +141,7 @@ async fn sighup_reloads_the_file_and_logs_changes_or_errors() {
     service.hang_up();
     service.has_logged("link.max_stanza_bytes: from").await;
     write(
-        "link = { max_stanza_bytes = 1000000 }\nlimits = { max_items = 9, max_payload_bytes = 400000 }\n",
+        "link = { max_stanza_bytes = 1000000, max_remote_stanza_bytes = 1000000 }\nlimits = { max_items = 9, max_payload_bytes = 400000 }\n",
     );
     service.hang_up();
     service.has_logged_event("config_reload_needs_restart").await;
