@@ -44,7 +44,7 @@ const PAGE: usize = 1000;
 /// Error of a request.
 #[derive(Debug, Error)]
 pub(crate) enum AdminError {
-    #[error(transparent)]
+    #[error("{}", .0.text())]
     Service(service::Error),
     #[error("{0}")]
     Argument(String),

@@ -34,6 +34,15 @@ impl Error {
             Self::Quarantined | Self::Unknown(_) => None,
         }
     }
+
+    /// Returns the text for the requester, with the name of the exceeded limit, if the request exceeds one.
+    #[must_use]
+    pub fn text(&self) -> String {
+        match self {
+            Self::Refused(refusal) => refusal.text(),
+            Self::Busy { .. } | Self::Quarantined | Self::Unknown(_) => self.to_string(),
+        }
+    }
 }
 
 /// Result of a request.

@@ -91,6 +91,7 @@ pub fn stanza_error(refusal: &gjallar_pubsub::Error) -> StanzaError {
         }
         // SPEC: `max-nodes-exceeded` is in the schema only; the condition `not-allowed` of type `cancel` is our choice.
         gjallar_pubsub::Error::MaxNodesExceeded
+        | gjallar_pubsub::Error::MaxNodesOfPolicyExceeded
         | gjallar_pubsub::Error::MaxNodesOfOwnerExceeded => {
             error("cancel", "not-allowed").pubsub("max-nodes-exceeded")
         }
@@ -156,11 +157,5 @@ pub fn stanza_error(refusal: &gjallar_pubsub::Error) -> StanzaError {
             error("modify", "not-acceptable").pubsub("unsupported-access-model")
         }
     };
-    match refusal.limit() {
-        // Texts of limits begin with the name of the limit; texts of fields contain the name already.
-        Some(limit) if !matches!(refusal, gjallar_pubsub::Error::BadSetting { .. }) => {
-            rendered.text(format!("{limit}: {refusal}"))
-        }
-        _ => rendered.text(refusal.to_string()),
-    }
+    rendered.text(refusal.text())
 }

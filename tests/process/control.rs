@@ -282,7 +282,12 @@ async fn refusals_at_limits_are_counted() {
     let mut served = ServiceProcess::start(&limits, &[]).await;
     exec(&served, &["node", "create", "n", "--as", "owner@localhost"]).await;
     served.granted(READER, &format!("<subscribe node='n' jid='{READER}'/>")).await;
-    refused(&served, &["node", "create", "m"], 1).await;
+    let full = refused(&served, &["node", "create", "m"], 1).await;
+    assert!(full.contains("max_nodes: the service has the maximum number of nodes"), "{full}");
+    exec(&served, &["node", "configure", "n", "max_payload_size=30"]).await;
+    let long = ["item", "publish", "n", "--payload", "<x xmlns='urn:x'>0123456789</x>"];
+    let long = refused(&served, &long, 1).await;
+    assert!(long.contains("pubsub#max_payload_size: a payload has at most 30 bytes"), "{long}");
     let members = ["affiliation", "set", "n", "member", "b@localhost", "c@localhost"];
     refused(&served, &members, 1).await;
     let subscribers = ["subscription", "set", "n", "subscribed", "b@localhost", "c@localhost"];

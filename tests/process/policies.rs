@@ -97,6 +97,7 @@ async fn max_nodes_limits_the_nodes_of_a_pattern() {
     );
     let answer = component.pubsub(ADMIN, "set", &create("few/3")).await;
     assert_eq!(error(&answer), "cancel not-allowed max-nodes-exceeded");
+    assert!(shown(&answer).contains(">max_nodes: the policy for this name has its maximum"));
     // Deleting a node releases quota for another.
     component.owner(USER, "set", "<delete node='few/1'/>").await;
     assert_eq!(component.publish(USER, "few/3", "1").await.attr("type"), Some("result"));

@@ -134,6 +134,9 @@ pub enum Error {
     /// The service has the maximum number of nodes.
     #[error("the service has the maximum number of nodes")]
     MaxNodesExceeded,
+    /// The policy for the name of the new node has its maximum number of nodes.
+    #[error("the policy for this name has its maximum number of nodes")]
+    MaxNodesOfPolicyExceeded,
     /// The name of the new node is reserved after a deletion (§8.4).
     #[error(
         "the node was deleted: for 30 days, or while it has a redirect, only its former owners and administrators may create it again"
@@ -254,7 +257,7 @@ impl Error {
             Self::FormTooLarge { .. } => Some("form_fields"),
             Self::IdTooLong { .. } => Some("name_bytes"),
             Self::MaxItemsExceeded { limit, .. } | Self::PayloadTooBig { limit, .. } => Some(limit),
-            Self::MaxNodesExceeded => Some("max_nodes"),
+            Self::MaxNodesExceeded | Self::MaxNodesOfPolicyExceeded => Some("max_nodes"),
             Self::MaxNodesOfOwnerExceeded => Some("max_nodes_per_owner"),
             Self::TooManyNotifications => Some("max_backlog"),
             Self::TooManyRedirects => Some("redirects"),
@@ -262,6 +265,17 @@ impl Error {
             Self::TooManyOwnSubscriptions => Some("max_subscriptions_per_jid"),
             Self::TooManySubscriptions => Some("max_subscriptions"),
             _ => None,
+        }
+    }
+
+    /// Returns the text for the requester. It begins with the name of the exceeded limit or invalid field, if there is
+    /// one.
+    #[must_use]
+    pub fn text(&self) -> String {
+        match self.limit() {
+            // Texts of fields contain the name already.
+            Some(limit) if !matches!(self, Self::BadSetting { .. }) => format!("{limit}: {self}"),
+            _ => self.to_string(),
         }
     }
 }

@@ -39,8 +39,8 @@ pub fn name(request: &Create, ids: &dyn IdGenerator) -> Result<NodeId, Error> {
 ///
 /// # Errors
 /// [`Error::Forbidden`], [`Error::NoInstantNodes`], [`Error::NodeExists`], [`Error::NameReserved`],
-/// [`Error::MaxNodesExceeded`], [`Error::MaxNodesOfOwnerExceeded`], [`Error::BadSetting`]; [`Error::NotAcceptable`] for
-/// a name that no new node can have.
+/// [`Error::MaxNodesExceeded`], [`Error::MaxNodesOfPolicyExceeded`], [`Error::MaxNodesOfOwnerExceeded`],
+/// [`Error::BadSetting`]; [`Error::NotAcceptable`] for a name that no new node can have.
 pub fn create(
     node: Option<&Node>,
     name: NodeId,
@@ -105,9 +105,11 @@ pub(super) fn creation(
     cx: &Context<'_>,
 ) -> Result<(Node, Changes), Error> {
     check_name(&name)?;
-    let is_full = cx.policy.max_nodes.is_some_and(|most| cx.policy_node_count >= most);
-    if is_full || cx.node_count >= cx.limits().max_nodes {
+    if cx.node_count >= cx.limits().max_nodes {
         return Err(Error::MaxNodesExceeded);
+    }
+    if cx.policy.max_nodes.is_some_and(|most| cx.policy_node_count >= most) {
+        return Err(Error::MaxNodesOfPolicyExceeded);
     }
     if cx.actor_node_count >= cx.limits().max_nodes_per_owner && !cx.actor.is_administrator {
         return Err(Error::MaxNodesOfOwnerExceeded);
