@@ -104,7 +104,7 @@ pub enum ClientError {
     /// A JID is invalid.
     #[error(transparent)]
     Jid(#[from] jid::Error),
-    /// A payload is not one element with a namespace.
+    /// A payload is not one element with a namespace, or has XML that XMPP does not allow.
     #[error(transparent)]
     Payload(#[from] gjallar_pubsub::Error),
     /// A reply violates the protocol.

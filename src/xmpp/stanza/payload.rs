@@ -9,6 +9,9 @@ use gjallar_pubsub::Payload;
 
 const REFUSAL: gjallar_pubsub::Error =
     gjallar_pubsub::Error::InvalidPayload("the payload must be one element with a namespace");
+const RESTRICTED: gjallar_pubsub::Error = gjallar_pubsub::Error::InvalidPayload(
+    "the payload must not have an XML declaration, comments, processing instructions or a DTD",
+);
 /// Maximum nesting depth of elements.
 const MAX_DEPTH: usize = 64;
 const TOO_DEEP: gjallar_pubsub::Error =
@@ -81,7 +84,10 @@ fn check_shape(text: &str) -> Result<(), gjallar_pubsub::Error> {
             Ok(Event::Empty(_)) => roots += usize::from(depth == 0),
             Ok(Event::End(_)) => depth = depth.saturating_sub(1),
             Ok(Event::Text(text)) if depth > 0 || text.trim_ascii().is_empty() => {}
-            Ok(Event::GeneralRef(_)) if depth > 0 => {}
+            Ok(Event::GeneralRef(_) | Event::CData(_)) if depth > 0 => {}
+            Ok(Event::Decl(_) | Event::Comment(_) | Event::PI(_) | Event::DocType(_)) => {
+                return Err(RESTRICTED);
+            }
             Ok(Event::Eof) if roots == 1 => return Ok(()),
             _ => return Err(REFUSAL),
         }
@@ -113,15 +119,24 @@ mod tests {
             "<a xmlns='urn:a'>",
             "<a xmlns='urn:a'/><a xmlns='urn:a'/>",
             "<a xmlns='urn:a'/>text",
-            "<a xmlns='urn:a'><!-- --></a>",
-            "<?xml version='1.0'?><a xmlns='urn:a'/>",
-            "<!DOCTYPE a><a xmlns='urn:a'/>",
+            "<![CDATA[text]]><a xmlns='urn:a'/>",
             "<a xmlns='urn:a'>&nbsp;</a>",
             "<a xmlns='urn:a'>\u{1}</a>",
             "<b:a xmlns='urn:a'/>",
         ] {
-            assert!(parse(bad).is_err(), "{bad}");
+            assert_eq!(parse(bad).unwrap_err(), REFUSAL, "{bad}");
         }
+        for restricted in [
+            "<?xml version='1.0'?><a xmlns='urn:a'/>",
+            "<!-- --><a xmlns='urn:a'/>",
+            "<a xmlns='urn:a'><!-- --></a>",
+            "<a xmlns='urn:a'><?b c?></a>",
+            "<!DOCTYPE a><a xmlns='urn:a'/>",
+        ] {
+            assert_eq!(parse(restricted).unwrap_err(), RESTRICTED, "{restricted}");
+        }
+        let section = parse("<a xmlns='urn:a'>b<![CDATA[<c> & d]]></a>").unwrap();
+        assert_eq!(section.xml(), "<a xmlns='urn:a'>b&lt;c&gt; &amp; d</a>");
         assert_eq!(nested(MAX_DEPTH + 1).unwrap_err(), TOO_DEEP);
         assert_eq!(
             of_item("<a b='c'/>").unwrap().xml(),
