@@ -59,7 +59,7 @@ pub(super) struct ImportArgs {
     #[arg(long, value_name = "SERVICE", requires = "source")]
     from: Option<SourceService>,
     /// Read this postgres:// URL, SQLite file, or data folder of Prosody
-    #[arg(long, env = "GJALLAR_IMPORT_SOURCE", hide_env_values = true)]
+    #[arg(long, env = "GJALLAR_IMPORT_SOURCE", hide_env_values = true, requires = "from")]
     source: Option<String>,
     /// Import the service that has this JID [default: the configured JID]
     #[arg(long, value_name = "JID", requires = "from")]

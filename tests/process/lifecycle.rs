@@ -428,6 +428,18 @@ async fn second_process_on_one_store_exits_with_an_error() {
     assert!(log.contains("in use by another process"), "{log}");
 }
 
+#[test]
+fn import_of_a_source_requires_the_service_it_is_from() {
+    for (arguments, variables) in [
+        (&["import", "--source", "/x"][..], [("GJALLAR_STORE", "memory:")]),
+        (&["import"], [("GJALLAR_IMPORT_SOURCE", "/x")]),
+    ] {
+        let (code, output) = run(arguments, &variables);
+        assert_eq!(code, 2, "{output}");
+        assert!(output.contains("--from <SERVICE>"), "{output}");
+    }
+}
+
 /// The service of the other user could not open files of root.
 #[test]
 fn root_is_refused_at_a_store_of_another_user() {
