@@ -52,7 +52,7 @@ impl SourceReader for IdavollReader {
         if columns.into_iter().flatten().flatten().any(|column| !is_known(&column)) {
             return Err(MigrationError::Source("not the tables of Idavoll 0.9"));
         }
-        let sql = "SELECT node, node_type FROM nodes ORDER BY node";
+        let sql = "SELECT node, node_type FROM nodes ORDER BY node_id";
         let mut names = Vec::new();
         for (name, kind) in self.database.rows(sql, &[]).await?.into_iter().filter_map(pair) {
             match kind.as_str() {

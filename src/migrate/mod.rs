@@ -128,7 +128,7 @@ impl MigrationWarnings {
 /// Reader for the nodes of one kind of service.
 #[async_trait(?Send)]
 trait SourceReader {
-    /// Lists the names of all nodes.
+    /// Lists the names of all nodes, the oldest node first.
     async fn nodes(
         &mut self,
         warnings: &mut MigrationWarnings,
@@ -143,8 +143,8 @@ trait SourceReader {
 }
 
 /// Reads all nodes of a service and imports them into an empty store; without a store, only reports what would be
-/// imported. The limits that apply to the name of a node decide what it keeps. An import reads each node twice, first to
-/// find the order of the nodes. Memory holds the names of all nodes, and one node with its items at a time. After an error the store holds a part of the data and must not be used.
+/// imported. The limits that apply to the name of a node decide what it keeps. Memory holds the names of all nodes, and
+/// one node with its items at a time. After an error the store holds a part of the data and must not be used.
 ///
 /// # Errors
 /// [`MigrationError`]. A part that cannot be read adds a warning instead of an error.
@@ -161,12 +161,9 @@ pub async fn migrate(
     }
     let mut reader = open(origin).await?;
     let mut taken = MigrationReport::default();
-    let mut names = reader.nodes(&mut taken.warnings).await?;
+    let names = reader.nodes(&mut taken.warnings).await?;
     if names.is_empty() {
         return Err(MigrationError::Source("the source has no nodes"));
-    }
-    if into.is_some() {
-        names = by_age(&mut *reader, names).await?;
     }
     let context = convert::ConvertContext { service: &origin.service, limits, fresh, now };
     for (done, name) in (0..).zip(&names) {
@@ -180,22 +177,6 @@ pub async fn migrate(
         }
     }
     Ok(taken)
-}
-
-/// Sorts the names of nodes by the time of their oldest item, nodes without items last: the service lists nodes in the
-/// order of their creation, and no source stores this order for all nodes.
-async fn by_age(
-    reader: &mut dyn SourceReader,
-    names: Vec<String>,
-) -> Result<Vec<String>, MigrationError> {
-    let mut aged = Vec::with_capacity(names.len());
-    for name in names {
-        let node = reader.node(&name, &mut MigrationWarnings::default()).await?;
-        let created = node.and_then(|node| node.created());
-        aged.push((created.is_none(), created, name));
-    }
-    aged.sort();
-    Ok(aged.into_iter().map(|(_, _, name)| name).collect())
 }
 
 /// Returns the names of the nodes of one service, from pairs of service and node name.

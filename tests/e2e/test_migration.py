@@ -109,7 +109,7 @@ def compare_export(tmp_path, kind, began):
     """Compares data that clients do not see: publishers, times, and order."""
     kept = lines(tmp_path)
     nodes = [line["node"] for line in kept if line["kind"] == "node"]
-    # Nodes are listed by their age; the newest or no item of a source is in the node `closed`.
+    # Nodes are listed by their age. In Prosody `closed` keeps no item that shows its age.
     assert nodes.index("news/a") < nodes.index("closed")
     begin = next(n for n, line in enumerate(kept) if line["kind"] == "node" and line["node"] == "news/a")
     news = [kept[begin]]

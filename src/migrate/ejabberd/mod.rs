@@ -90,7 +90,7 @@ impl SourceReader for EjabberdReader {
         &mut self,
         warnings: &mut MigrationWarnings,
     ) -> Result<Vec<String>, MigrationError> {
-        let sql = "SELECT host, node FROM pubsub_node ORDER BY node";
+        let sql = "SELECT host, node FROM pubsub_node ORDER BY nodeid";
         let mut nodes: Vec<_> =
             self.database.rows(sql, &[]).await?.into_iter().filter_map(pair).collect();
         for (account, _) in nodes.extract_if(.., |(host, _)| host.contains('@')) {

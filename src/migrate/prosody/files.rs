@@ -14,7 +14,7 @@ use crate::{
 
 use super::{
     lua::{self, LuaValue},
-    node::{NO_ITEMS, node, seconds, take_items},
+    node::{NO_ITEMS, by_age, node, seconds, take_items},
 };
 
 pub(crate) struct ProsodyFileReader {
@@ -68,11 +68,10 @@ impl SourceReader for ProsodyFileReader {
                 None => warnings.add("a file whose name is not one of Prosody", file),
             }
         }
-        names.sort();
         if !self.has_items() {
             warnings.add(NO_ITEMS, self.host.display().to_string());
         }
-        Ok(names)
+        by_age(self, names).await
     }
 
     async fn node(

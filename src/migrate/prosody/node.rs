@@ -1,7 +1,7 @@
 //! Nodes of Prosody, independent of the storage.
 
 use crate::migrate::{
-    MigrationWarnings,
+    MigrationError, MigrationWarnings, SourceReader,
     source_node::{SourceItem, SourceNode, SourceSubscription, fields},
 };
 use gjallar_pubsub::Timestamp;
@@ -53,6 +53,22 @@ pub(super) fn node(
 /// it.
 fn pairs(table: &LuaValue) -> impl Iterator<Item = (String, String)> {
     table.entries().map(|(key, value)| (key, value.text().unwrap_or_else(|| "{}".into())))
+}
+
+/// Sorts the names of nodes by the time of their oldest item, nodes without items last: Prosody does not store when a
+/// node was created. Reads each node.
+pub(super) async fn by_age(
+    reader: &mut dyn SourceReader,
+    names: Vec<String>,
+) -> Result<Vec<String>, MigrationError> {
+    let mut aged = Vec::with_capacity(names.len());
+    for name in names {
+        let node = reader.node(&name, &mut MigrationWarnings::default()).await?;
+        let created = node.and_then(|node| node.created());
+        aged.push((created.is_none(), created, name));
+    }
+    aged.sort();
+    Ok(aged.into_iter().map(|(_, _, name)| name).collect())
 }
 
 /// Adds the items in Prosody's order, regardless of their times.

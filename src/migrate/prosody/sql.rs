@@ -12,7 +12,7 @@ use crate::migrate::{
 
 use super::{
     lua::LuaValue,
-    node::{NO_ITEMS, node, seconds, take_items},
+    node::{NO_ITEMS, by_age, node, seconds, take_items},
 };
 
 pub(crate) struct ProsodySqlReader {
@@ -38,7 +38,8 @@ impl SourceReader for ProsodySqlReader {
         if self.database.rows(sql, &[&self.service]).await?.is_empty() {
             warnings.add(NO_ITEMS, "prosodyarchive");
         }
-        nodes_of(&self.service, rows.into_iter().filter_map(pair).collect())
+        let names = nodes_of(&self.service, rows.into_iter().filter_map(pair).collect())?;
+        by_age(self, names).await
     }
 
     async fn node(
