@@ -77,10 +77,16 @@ pub(super) fn pending_entries(
     Ok(pending)
 }
 
-/// Returns `true` if a JID has an explicit subscription.
-fn is_subscribed(view: &TreeReader, jid: &Jid, node: NodeNumber) -> Result<bool, StoreError> {
-    let record = view.subscription(jid, node)?;
-    Ok(record.is_some_and(|record| record.state() == SubscriptionState::Subscribed))
+/// Returns `true` if a resource or its bare JID, in any spelling of the domain, has an explicit subscription.
+fn has_explicit(view: &TreeReader, jid: &Jid, node: NodeNumber) -> Result<bool, StoreError> {
+    let addresses = [jid.clone(), jid.to_bare().into()];
+    for own in addresses.iter().cloned().chain(addresses.iter().flat_map(Jid::other_spellings)) {
+        let record = view.subscription(&own, node)?;
+        if record.is_some_and(|record| record.state() == SubscriptionState::Subscribed) {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 /// Audiences of nodes, each read once. Log entries with equal recipients share a list.
@@ -149,9 +155,7 @@ impl Audiences<'_> {
                 return Ok(false);
             }
             // As live, the end of an implicit subscription revokes nothing while an explicit one exists.
-            Ok(has_access
-                || is_subscribed(view, jid, node)?
-                || is_subscribed(view, &bare.into(), node)?)
+            Ok(has_access || has_explicit(view, jid, node)?)
         })
     }
 
