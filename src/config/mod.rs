@@ -215,13 +215,12 @@ impl Config {
             return Err(invalid("store_cache_mib", "at least 1"));
         }
         // Stanzas above the maximum would not fit into a sender queue.
-        for (key, bytes) in [
-            ("link.max_stanza_bytes", self.link.max_stanza_bytes),
-            ("link.max_remote_stanza_bytes", self.link.max_remote_stanza_bytes),
-        ] {
-            if !(StanzaLimits::MIN_BYTES..=4_000_000).contains(&bytes) {
-                return Err(invalid(key, "from 10000 to 4000000"));
-            }
+        if !(StanzaLimits::MIN_BYTES..=4_000_000).contains(&self.link.max_stanza_bytes) {
+            return Err(invalid("link.max_stanza_bytes", "from 10000 to 4000000"));
+        }
+        // Lists for users of other servers have this limit less the size of an envelope.
+        if !(2 * limits::ENVELOPE_BYTES..=4_000_000).contains(&self.link.max_remote_stanza_bytes) {
+            return Err(invalid("link.max_remote_stanza_bytes", "from 40000 to 4000000"));
         }
         for (key, seconds) in [
             ("link.ping_after_seconds", self.link.ping_after_seconds),

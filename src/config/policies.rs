@@ -99,12 +99,7 @@ impl Config {
         let administrators = administrators.collect::<Result<_, _>>()?;
         let by_name = self.policies_by_name(|policy| self.policy(policy))?;
         let policies = PolicyTable::new(administrators, by_name, rest);
-        let max_stanza_bytes = self.link.max_remote_stanza_bytes;
-        let policies = policies.with_relay_limit(RelayLimit {
-            server: self.server_domain().ok().flatten(),
-            max_stanza_bytes,
-            max_reply_bytes: max_stanza_bytes.saturating_sub(ENVELOPE_BYTES),
-        });
+        let policies = policies.with_relay_limit(self.relay_limit());
         Ok(match self.component() {
             Ok(service) => policies.at(service),
             Err(_) => policies,
@@ -116,6 +111,16 @@ impl Config {
         let of = |limits| Policy { limits, ..Policy::default() };
         let by_name = self.policies_by_name(|policy| self.limits_of(policy).map(of))?;
         Ok(PolicyTable::new(Vec::new(), by_name, of(self.rules(&self.limits))))
+    }
+
+    /// Returns the limit of stanzas to users of other servers.
+    pub(crate) fn relay_limit(&self) -> RelayLimit {
+        let max_stanza_bytes = self.link.max_remote_stanza_bytes;
+        RelayLimit {
+            server: self.server_domain().ok().flatten(),
+            max_stanza_bytes,
+            max_reply_bytes: max_stanza_bytes.saturating_sub(ENVELOPE_BYTES),
+        }
     }
 
     fn policies_by_name(

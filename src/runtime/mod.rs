@@ -134,7 +134,7 @@ async fn serve_as(
         Arc::clone(&answers),
         Arc::clone(service.presence_tracker()),
         jid.to_string(),
-        max_stanza_bytes,
+        (max_stanza_bytes, config.relay_limit()),
         config.keepalive_timeouts(),
     );
     let dispatch = Arc::new(Router::new(

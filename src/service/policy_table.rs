@@ -38,6 +38,14 @@ pub struct RelayLimit {
     pub max_reply_bytes: usize,
 }
 
+impl RelayLimit {
+    /// Returns `true` if the server relays stanzas to users of a domain.
+    #[must_use]
+    pub fn applies_to(&self, domain: &str) -> bool {
+        !self.server.as_ref().is_some_and(|server| is_within_domain(domain, server))
+    }
+}
+
 impl PolicyTable {
     /// Creates a table. `administrators` are entities or domains. `by_name` has pairs of a pattern of node names and a
     /// policy; in a pattern `*` matches any characters and `?` one character. The first pattern that matches applies.
@@ -63,8 +71,7 @@ impl PolicyTable {
     /// Returns the limit of stanzas to users of a domain, if the server relays these stanzas to another server.
     #[must_use]
     pub fn relay_limit(&self, domain: &str) -> Option<&RelayLimit> {
-        let is_local = |server: &String| is_within_domain(domain, server);
-        self.relay_limit.as_ref().filter(|limit| !limit.server.as_ref().is_some_and(is_local))
+        self.relay_limit.as_ref().filter(|limit| limit.applies_to(domain))
     }
 
     /// Returns the maximum bytes of items or nodes in a reply to an entity.

@@ -188,7 +188,7 @@ impl Router {
             ("query", ns::VERSION, false) => Ok(Some(version::version())),
             ("command", ns::COMMANDS, true) => {
                 let frame = relayed_len(&header.result(Some(ElementWriter::new("command"))));
-                let room = self.max_reply_stanza(header).saturating_sub(frame);
+                let room = self.max_reply_stanza(header).1.saturating_sub(frame);
                 return match self.commands.run(actor, child, room).await {
                     Ok(stage) => self.send(header, header.result(Some(stage))),
                     Err(error) => self.refuse(header, &error),
@@ -410,11 +410,10 @@ impl Router {
             Ok(shown) => {
                 self.service.metrics().count_request(kind, GRANTED);
                 let reply = header.result(Some(shown));
-                // Several items fit anywhere. A single item has at most `max_payload_bytes`, however it is relayed.
-                let fits = if is_retrieval {
-                    self.fits(&reply)
-                } else {
-                    self.fits_relayed(header, &reply)
+                // A single item for a user of the server has any payload, because no other server counts its quotes.
+                let fits = match self.relay_limit(header) {
+                    None if is_retrieval => self.fits(&reply),
+                    _ => self.fits_relayed(header, &reply),
                 };
                 self.send_or_refuse(header, reply, fits);
             }
@@ -469,17 +468,24 @@ impl Router {
     /// reply.
     fn fits_relayed(&self, request: &Envelope, reply: &str) -> bool {
         fits_relayed(reply, StanzaLimits::MIN_BYTES)
-            || fits_relayed(reply, self.max_reply_stanza(request))
+            || fits_relayed(reply, self.max_reply_stanza(request).1)
     }
 
-    /// Returns the maximum bytes of the reply to a request.
-    fn max_reply_stanza(&self, request: &Envelope) -> usize {
+    /// Returns the maximum bytes of the reply to a request, with the configuration key of this limit.
+    fn max_reply_stanza(&self, request: &Envelope) -> (&'static str, usize) {
+        match self.relay_limit(request) {
+            Some(max_bytes) if max_bytes <= self.max_stanza_bytes => {
+                ("max_remote_stanza_bytes", max_bytes)
+            }
+            _ => ("max_stanza_bytes", self.max_stanza_bytes),
+        }
+    }
+
+    /// Returns the maximum bytes of a stanza to the requester; `None` if the requester is a user of the server.
+    fn relay_limit(&self, request: &Envelope) -> Option<usize> {
         let requester = account(request.from.as_deref().unwrap_or_default());
         let policies = self.service.policies();
-        let relayed = policies.relay_limit(&domain_of(&requester));
-        relayed.map_or(self.max_stanza_bytes, |limit| {
-            limit.max_stanza_bytes.min(self.max_stanza_bytes)
-        })
+        policies.relay_limit(&domain_of(&requester)).map(|limit| limit.max_stanza_bytes)
     }
 
     pub(super) fn max_stanza_bytes(&self) -> usize {
@@ -616,9 +622,9 @@ impl Router {
         if fits {
             self.send_to(header.from.as_deref().unwrap_or_default(), stanza);
         } else {
+            let (key, max_bytes) = self.max_reply_stanza(header);
             let error = StanzaError::new("modify", "policy-violation").text(format!(
-                "max_stanza_bytes: the reply has more than {} bytes: request pages",
-                self.max_reply_stanza(header)
+                "{key}: the reply has more than {max_bytes} bytes: request it in pages (XEP-0059)"
             ));
             self.refuse_at_limit(header, "answer_bytes", &error);
         }

@@ -493,22 +493,45 @@ async fn lists_for_users_of_other_servers_keep_to_the_limit_of_their_streams() {
         let reply = component.owner(requester, "get", "<affiliations node='members'/>").await;
         match is_local {
             true => assert_eq!(reply.attr("type"), Some("result")),
-            false => assert!(shown(&reply).contains("the reply has more than 40000 bytes")),
+            false => assert!(
+                shown(&reply)
+                    .contains("max_remote_stanza_bytes: the reply has more than 40000 bytes")
+            ),
         }
     }
 }
 
-/// A single item is returned and published whatever its relayed size.
+/// Only other servers count the quotes of a single item. Neither a reply nor an event ends the stream to such a server.
 #[tokio::test]
-async fn an_item_of_the_largest_payload_is_given_whatever_its_quotes_take() {
+async fn an_item_of_the_largest_payload_is_sent_where_its_quotes_fit() {
+    const FAR: &str = "reader@far.example/x";
     let configure = |config: &mut Config| config.limits.max_payload_bytes = 252_000;
     let mut component = TestComponent::with(Arc::new(MemoryStore::new()), configure).await;
     component.create(OWNER, "n", &[]).await;
-    let payload = format!("<x xmlns='urn:x'>{}</x>", "'".repeat(251_000));
-    component
-        .granted(OWNER, &format!("<publish node='n'><item id='1'>{payload}</item></publish>"))
-        .await;
-    assert_eq!(component.items(STRANGER, "n").await, ["1"]);
+    for reader in ["near@localhost", "far@far.example"] {
+        component.subscribe(reader, "n").await;
+    }
+    for (text, far) in [("x", Ok(1)), ("'", Err("modify policy-violation"))] {
+        let payload = format!("<x xmlns='urn:x'>{}</x>", text.repeat(251_000));
+        let item = format!("<publish node='n'><item id='1'>{payload}</item></publish>");
+        component.granted(OWNER, &item).await;
+        let messages = component.messages().await;
+        let sent_to =
+            messages.iter().map(|message| message.attr("to").unwrap()).collect::<Vec<_>>();
+        match far {
+            Ok(_) => assert_eq!(sent_to, ["far@far.example", "near@localhost"]),
+            Err(_) => assert_eq!(sent_to, ["near@localhost"]),
+        }
+        assert_eq!(component.items("near@localhost/x", "n").await, ["1"]);
+        match far {
+            Ok(_) => assert_eq!(component.items(FAR, "n").await, ["1"]),
+            Err(condition) => {
+                let refused = component.pubsub(FAR, "get", "<items node='n'/>").await;
+                assert_eq!(error(&refused), condition);
+                assert!(shown(&refused).contains("max_remote_stanza_bytes: the reply has more"));
+            }
+        }
+    }
 }
 
 /// Names with quotes grow in relayed stanzas too. A list without pages above the limit is refused.

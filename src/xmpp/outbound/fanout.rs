@@ -6,7 +6,10 @@ use tracing::error;
 
 use crate::{
     service::{Availability, Cursor, WindowEntry},
-    xmpp::stanza::notification::{MessageTemplate, To, headers, render},
+    xmpp::{
+        stanza::notification::{MessageTemplate, To, headers, render},
+        xml::padding::fits_relayed,
+    },
 };
 use gjallar_pubsub::{Audience, DeliveryVariant, LogEntry, Recipients, written_len};
 
@@ -41,6 +44,8 @@ pub(in crate::xmpp) struct CurrentEntry {
     /// [Headline](LogEntry::as_headline) that is sent instead of the notification to recipients that may be
     /// unavailable.
     headline: Option<MessageTemplate>,
+    /// `true` if the message exceeds the limit of other servers.
+    is_too_large_to_relay: bool,
 }
 
 /// Cache of the recipient addresses of one audience. Consecutive events of a node often have the same audience.
@@ -288,11 +293,13 @@ impl OutboundWriter {
             let names_recipient = rendered.is_personal();
             let is_personal = names_recipient || !headers.is_empty();
             let times = 1 + usize::from(names_recipient);
-            if bytes + times * MAX_JID_BYTES > self.max_stanza_bytes
-                && bytes + times * written_len(recipient.as_str()) > self.max_stanza_bytes
-            {
-                // The limits keep events below this size. The server would end the stream at a larger stanza, on each
-                // connection.
+            let exceeds_own = bytes + times * MAX_JID_BYTES > self.max_stanza_bytes
+                && bytes + times * written_len(recipient.as_str()) > self.max_stanza_bytes;
+            let exceeds_other = current_entry.is_too_large_to_relay
+                && self.relay_limit.applies_to(recipient.domain().as_str());
+            if exceeds_own || exceeds_other {
+                // The limits keep nearly all events below this size. A server would end the stream at a larger stanza,
+                // the own server on each connection.
                 is_too_large = true;
                 continue;
             }
@@ -349,11 +356,25 @@ impl OutboundWriter {
             render(notification, is_late, &self.service, self.window.key())
         };
         let headline = entry.notification.as_headline();
+        let message = rendered(&entry.notification);
         CurrentEntry {
             number: entry.number,
-            rendered: rendered(&entry.notification),
+            is_too_large_to_relay: !self.fits_relayed(&message),
+            rendered: message,
             headline: headline.as_ref().map(rendered),
         }
+    }
+
+    /// Returns `true` if other servers accept a message, whoever its recipient is.
+    fn fits_relayed(&self, message: &MessageTemplate) -> bool {
+        let max_bytes = self.relay_limit.max_stanza_bytes.saturating_sub(MAX_JID_BYTES);
+        // Most messages are small, and need not be written for this.
+        if message.len() <= max_bytes / 7 {
+            return true;
+        }
+        let mut text = String::with_capacity(message.len());
+        message.write_to(To { jid: "", address: "", headers: "" }, &mut text);
+        fits_relayed(&text, max_bytes)
     }
 
     /// Appends one message for a batch, and empties the batch. A single recipient gets a direct message, unless the

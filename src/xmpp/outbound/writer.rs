@@ -28,7 +28,7 @@ use tokio::{
 use tracing::{info, warn};
 
 use crate::{
-    service::{Cursor, LogWindow, PresenceTracker},
+    service::{Cursor, LogWindow, PresenceTracker, RelayLimit},
     xmpp::{
         stanza::ns,
         xml::{
@@ -61,6 +61,7 @@ pub struct OutboundWriter {
     pub(in crate::xmpp) presences: Arc<PresenceTracker>,
     pub(in crate::xmpp) service: String,
     pub(in crate::xmpp) max_stanza_bytes: usize,
+    pub(in crate::xmpp) relay_limit: RelayLimit,
     /// Progress up to which notifications are sent on this connection.
     pub(in crate::xmpp) sent: SendProgress,
     /// Progress that is confirmed by this connection's newest barrier that returned: first the position of the fan-out,
@@ -140,14 +141,15 @@ struct WriteChunk {
 }
 
 impl OutboundWriter {
-    /// Returns a writer for the service with the JID `service`. The server is pinged `ping_after` after the last
+    /// Returns a writer for the service with the JID `service`. Stanzas have at most `max_stanza_bytes`, and to users of
+    /// other servers at most the bytes of `relay_limit`. The server is pinged `ping_after` after the last
     /// barrier, and has to respond within `ping_deadline`.
     #[must_use]
     pub fn new(
         replies: Arc<ReplyQueue>,
         presences: Arc<PresenceTracker>,
         service: String,
-        max_stanza_bytes: usize,
+        (max_stanza_bytes, relay_limit): (usize, RelayLimit),
         (ping_after, ping_deadline): (Duration, Duration),
     ) -> Self {
         let window = Arc::clone(&replies.window);
@@ -157,6 +159,7 @@ impl OutboundWriter {
             presences,
             service,
             max_stanza_bytes,
+            relay_limit,
             sent: SendProgress::default(),
             confirmed: Default::default(),
             covered: Default::default(),

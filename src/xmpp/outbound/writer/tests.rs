@@ -55,7 +55,10 @@ async fn writer(config: MulticastConfig) -> (Arc<Router>, Arc<ReplyQueue>, Outbo
     let router = Arc::new(Router::new(service, sent, jid, None, 100_000));
     let times = (30 * SECOND, 15 * SECOND);
     let sent = Arc::clone(&replies);
-    (router, replies, OutboundWriter::new(sent, presences, SERVICE.into(), 100_000, times))
+    let relay_limit =
+        RelayLimit { server: None, max_stanza_bytes: 1_000_000, max_reply_bytes: 1_000_000 };
+    let limits = (100_000, relay_limit);
+    (router, replies, OutboundWriter::new(sent, presences, SERVICE.into(), limits, times))
 }
 
 impl TestWriter {
