@@ -60,7 +60,7 @@ impl Service {
                 if delays.delay(id, extent, now) {
                     warn!(
                         event = "expiry_delayed",
-                        node, "backlog is full; items and leases expire later than due"
+                        node, "backlog is full; item expiry, lease notices and digests are delayed"
                     );
                 }
                 outcome = self.expire_to(Extent::Ends, id).await;
@@ -69,7 +69,8 @@ impl Service {
                 if delays.end(id, next.is_none_or(|next| next > now)) {
                     info!(
                         event = "expiry_resumed",
-                        node, "expired items and leases are processed again"
+                        node,
+                        "expired items, lease notices and digests are processed on time again"
                     );
                 }
             }
