@@ -15,7 +15,7 @@ use gjallar_pubsub::{
 
 use super::{Error, NamePattern, Service};
 
-/// Number of nodes that are read at once for a list.
+/// Maximum number of nodes in one read of the store.
 const PAGE: usize = 256;
 /// Number of an owner's nodes whose names are compared with the pattern before other tasks run.
 const MATCHED: usize = 64;
@@ -25,7 +25,7 @@ const MATCHED: usize = 64;
 pub struct ManagedNodes {
     /// Pattern of the names of the nodes.
     pub pattern: NamePattern,
-    /// UID of the node after which the list begins; that node has to exist.
+    /// UID (XEP-0059) of an existing node; the list begins after this node.
     pub after: Option<String>,
     /// Maximum number of nodes.
     pub max: usize,
@@ -43,8 +43,8 @@ pub struct Memberships {
 }
 
 impl Service {
-    /// Lists nodes that an actor manages and whose names match the pattern: for an administrator, all nodes in the
-    /// order of their creation; for an owner, its own nodes in the order of their names. Also returns `true` if more
+    /// Lists nodes that an actor manages and whose names match the pattern. An administrator gets all nodes, in the
+    /// order of their creation. An owner gets its own nodes, in the order of their names. Also returns `true` if more
     /// nodes follow.
     ///
     /// # Errors
@@ -144,8 +144,8 @@ impl Service {
         self.resolve_redirect(id, found).await
     }
 
-    /// Returns the affiliations and subscriptions of an entity, in every spelling of its domain. For administrators
-    /// only.
+    /// Returns the affiliations and subscriptions of an entity, also those of other spellings of its domain. For
+    /// administrators only.
     ///
     /// # Errors
     /// [`Forbidden`](gjallar_pubsub::Error::Forbidden) for other actors; an error of the store.

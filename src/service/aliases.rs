@@ -48,8 +48,8 @@ impl Aliases {
         self.table().by_account.get(account).cloned().unwrap_or_default()
     }
 
-    /// Removes an alias without subscriptions, unless it was added again since [`of`](Self::of) returned `number` for
-    /// it.
+    /// Removes an alias for which the caller found no subscription. Keeps the alias if it was added again after
+    /// [`of`](Self::of) returned `number` for it.
     pub(super) fn remove(&self, account: &AccountKey, address: &BareJid, number: Option<&u64>) {
         let mut table = self.table();
         let AliasTable { by_account, len } = &mut *table;

@@ -10,8 +10,8 @@ use tokio::sync::Notify;
 
 use gjallar_pubsub::{Epoch, Limits, Timestamp};
 
-/// Maximum number of subscriptions with counted bounces. At the limit, the time between the oldest and the newest of
-/// their last bounces is halved, and subscriptions whose last bounce is in the older half are evicted.
+/// Maximum number of subscriptions with counted bounces. At the limit, the subscriptions with the oldest bounces are
+/// evicted: those whose last bounce is in the older half of the time between the oldest and the newest last bounce.
 const MAX_COUNTED: usize = 10_000;
 /// Weight of a bounce that says that the recipient does not exist; other bounces have the weight 1.
 const GONE: u32 = 5;
@@ -81,7 +81,7 @@ impl BounceTracker {
         }
     }
 
-    /// Waits for a subscription that has to end, and takes it from the queue.
+    /// Waits for a subscription that has to end, removes it from the queue and returns it.
     pub(super) async fn ending(&self) -> (Jid, Epoch) {
         loop {
             if let Some(subscription) = self.table().ending.pop_front() {
@@ -91,7 +91,7 @@ impl BounceTracker {
         }
     }
 
-    /// Queues a subscription again that could not be ended.
+    /// Queues a subscription again, after an attempt to end it failed.
     pub(super) fn end_later(&self, jid: Jid, node: Epoch) {
         self.table().ending.push_back((jid, node));
     }

@@ -67,8 +67,8 @@ impl CapsResource {
 /// Interests in a node.
 #[derive(Debug, Default)]
 struct NodeInterests {
-    /// Interested resources, each with `true` if a roster gave it access at the last check; `None` before the first
-    /// check.
+    /// Interested resources. The value is `Some(true)` if a roster gave the resource access at the last check, and
+    /// `None` before the first check.
     resources: BTreeMap<Jid, Option<bool>>,
     /// Resources with an implicit subscription; computed when first needed.
     implicit: Option<Implicit>,
@@ -80,16 +80,16 @@ struct NodeInterests {
 struct Implicit {
     basis: Basis,
     subscribers: ImplicitSubscribers,
-    /// Recipient lists of the resources, until one of them changes.
+    /// Recipient lists of the resources with an implicit subscription; `None` if the lists have to be computed again.
     lists: Option<Vec<Recipients>>,
     /// Resources that have to be evaluated again.
     stale: BTreeSet<Jid>,
-    /// Bound from which on interested resources have to be evaluated for the first time; `None` if none are left.
+    /// Lower bound of the interested resources that were not evaluated yet; `None` if all were evaluated.
     rest: Option<Bound<Jid>>,
 }
 
-/// Identities of the access rules of a node and of the policies with the administrators. If one of them has changed,
-/// all implicit subscriptions to the node are evaluated again.
+/// Identity of the access rules of a node, and identity of the table of policies and administrators. If one of the two
+/// identities has changed, all implicit subscriptions to the node are evaluated again.
 #[derive(Clone, Debug)]
 pub(super) struct Basis {
     pub(super) access: Weak<()>,
@@ -139,8 +139,8 @@ impl CapsInterests {
         self.table().resources.len()
     }
 
-    /// Records the announced capabilities of a resource. Returns `true` if a capability query, identified by
-    /// `question`, has to be sent.
+    /// Records the announced capabilities of a resource. Returns `true` if a capability query with the id `question`
+    /// has to be sent.
     #[must_use]
     pub fn on_caps(&self, jid: &Jid, capabilities: &str, question: &str) -> bool {
         let mut table = self.table();
@@ -193,7 +193,8 @@ impl CapsInterests {
         }
     }
 
-    /// Queues a new capability query to each known resource at the start of a connection. Returns the resources.
+    /// Queues a new capability query to each known resource, and returns the resources. Called at the start of a
+    /// connection.
     #[must_use]
     pub fn mark_stale(&self) -> Vec<Jid> {
         let mut table = self.table();
@@ -277,8 +278,8 @@ impl CapsInterests {
         lists.get_or_insert_with(|| subscribers.lists()).clone()
     }
 
-    /// Returns the next resources interested in a node whose implicit subscription has to be evaluated on this basis:
-    /// at most [`PAGE`]; none if all are evaluated.
+    /// Returns the next resources interested in a node whose implicit subscriptions have to be evaluated with the
+    /// access rules and policies of `basis`. Returns at most [`PAGE`] resources, and none if all are evaluated.
     pub(super) fn stale_at(&self, node: &NodeId, basis: &Basis) -> Vec<InterestedResource> {
         let mut table = self.table();
         let Some(NodeInterests { resources, implicit }) = table.nodes.get_mut(node) else {
@@ -313,7 +314,8 @@ impl CapsInterests {
         }
     }
 
-    /// Marks the interested resources of entities whose subscriptions to a node have changed.
+    /// Marks resources to be evaluated again, after the subscriptions of `jids` to a node have changed: the interested
+    /// resources of the entities of these JIDs.
     pub(super) fn mark_subscriptions_stale<'a>(
         &self,
         node: &NodeId,
@@ -335,7 +337,8 @@ impl CapsInterests {
         }
     }
 
-    /// Returns those of `jids` that are a resource interested in a node, or the bare JID of such a resource.
+    /// Returns those of `jids` that have an interest in a node: full JIDs of interested resources, and bare JIDs of
+    /// entities with an interested resource.
     pub(super) fn known_among<'a>(&self, node: &NodeId, jids: &[&'a Jid]) -> Vec<&'a Jid> {
         let table = self.table();
         let Some(interests) = table.nodes.get(node) else { return Vec::new() };
@@ -363,8 +366,8 @@ impl CapsInterests {
         Some(InterestedResource { jid: jid.clone(), is_admitted })
     }
 
-    /// Records the access to a node that rosters give to resources (`is_admitted`). The caller holds the guard of the
-    /// node.
+    /// Records the access to a node that rosters give to resources (`is_admitted`). The caller has to hold the guard of
+    /// the node.
     pub(super) fn set_admitted(&self, node: &NodeId, resources: &[InterestedResource]) {
         let mut table = self.table();
         let Some(interests) = table.nodes.get_mut(node) else { return };
@@ -447,8 +450,8 @@ impl Service {
 
     /// Handles the answer of a resource to a capability query: the resource is interested in these nodes. Nodes after
     /// the first [`MAX_INTERESTS`], or after 2 KiB of names, are ignored. The resource receives the last items of the
-    /// nodes in which it was not interested before, or of all nodes if it may have missed events since an earlier
-    /// connection.
+    /// nodes in which it was not interested before. If it may have missed events since an earlier connection, it
+    /// receives the last items of all nodes.
     pub async fn set_interests(&self, jid: &Jid, mut nodes: Vec<NodeId>) {
         nodes.truncate(MAX_INTERESTS);
         let mut bytes = 0;

@@ -294,8 +294,8 @@ impl Service {
         }
     }
 
-    /// Reserves room for the log entries of a decision. A decision that revokes access does not fail because its
-    /// notices to single entities have no room: these notices are dropped.
+    /// Reserves room for the log entries of a decision. If the decision revokes access, its notices to single entities,
+    /// except lease notices, are dropped when they have no room, so that the decision does not fail.
     fn reserve_all(
         &self,
         guard: &mut NodeGuard,

@@ -91,8 +91,8 @@ impl Service {
         reevaluation.effects(notifications, last, cx)
     }
 
-    /// Returns recipient lists of the resources with an implicit subscription to a node. Their access by a roster is as
-    /// of the last time that a roster was applied.
+    /// Returns recipient lists of the resources with an implicit subscription to a node. Access by a roster is taken
+    /// from the last time that a roster was applied to the node, not from the current roster.
     async fn implicit(
         &self,
         guard: &NodeGuard,

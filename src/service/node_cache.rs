@@ -26,7 +26,7 @@ const MAX_LAST_ITEM_BYTES: usize = 4096;
 const MAX_EXAMINED: usize = 16;
 /// Maximum number of nodes that are evicted when a node is inserted.
 const MAX_EVICTED: usize = 2;
-/// Maximum number of uncertain nodes that are reloaded together.
+/// Maximum number of uncertain nodes in one reload.
 const MAX_RELOADED: usize = 64;
 
 /// The nodes that are in memory.
@@ -44,11 +44,12 @@ pub(super) struct NodeCache {
     corrupt_records: Mutex<HashSet<String>>,
 }
 
-/// Cache slots and their eviction order: a slot that was used since it was last examined stays (clock algorithm).
+/// Cache slots and their eviction order (clock algorithm). A slot that was used since its last examination is not
+/// evicted.
 #[derive(Debug, Default)]
 struct Cells {
     all: HashMap<NodeId, Slot>,
-    /// Each cached node once.
+    /// Eviction order, with each cached node once.
     order: VecDeque<NodeId>,
 }
 
@@ -136,7 +137,8 @@ impl NodeCache {
         self.marked_uncertain.notify_one();
     }
 
-    /// Waits for uncertain nodes and takes some of them, at least one. A node may have been reloaded meanwhile.
+    /// Waits for uncertain nodes, removes at least one and at most [`MAX_RELOADED`] of them from the queue and returns
+    /// them. Another task may have reloaded a returned node already.
     pub(super) async fn next_uncertain(&self) -> Vec<NodeId> {
         loop {
             let first: Vec<_> = {
@@ -288,7 +290,8 @@ impl NodeGuard {
         }
     }
 
-    /// Applies changes in memory, ahead of the disk. The caller has to submit their commit at once.
+    /// Applies changes to the cached node before they are on disk. The caller has to submit the commit of the changes
+    /// without delay.
     pub(super) fn apply(&mut self, changes: &Changes) -> CommitChain {
         self.cell.content = std::mem::take(&mut self.cell.content).with(changes);
         self.cell.pending_commits.begin(changes)
@@ -322,7 +325,7 @@ impl NodeGuard {
         }
     }
 
-    /// Returns the identity of the access rules of the node, valid until one of them changes.
+    /// Returns the identity of the access rules of the node. The identity is valid until one of the rules changes.
     pub(super) fn access(&self) -> Weak<()> {
         self.cached().map_or_else(Weak::new, |cached| Arc::downgrade(&cached.access))
     }

@@ -19,13 +19,13 @@ use super::{
     prefetch::{PrefetchRequest, Prefetched},
 };
 
-/// Number of nodes that are read at once.
+/// Maximum number of nodes in one read of the store.
 const PAGE: usize = 256;
 
 /// Numbers of nodes, affiliations, subscriptions and items that were erased with the data of an entity.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ErasureReport {
-    /// Nodes of which the entity was the only owner, and which were deleted with it.
+    /// Nodes without another owner, which were deleted with the entity.
     pub nodes: usize,
     /// Affiliations at nodes that were not deleted with the entity.
     pub affiliations: usize,
@@ -81,8 +81,9 @@ impl PageToken {
 }
 
 impl Service {
-    /// Lists existing items published by an entity, for administrators: as many as fit in one reply, from the position
-    /// `reached` on. Also returns the position at which the listing continues, if there may be more.
+    /// Lists existing items published by an entity, beginning at the position `reached`: as many items as fit in one
+    /// reply. For administrators only. Also returns the position at which the listing continues, if there may be more
+    /// items.
     ///
     /// # Errors
     /// [`Forbidden`](gjallar_pubsub::Error::Forbidden) for other actors; an error of the store.
@@ -143,10 +144,10 @@ impl Service {
         Ok(found.map(|(_, summary)| summary.node))
     }
 
-    /// Erases the data of an entity, in every spelling of its domain: nodes of which the entity is the only owner, and
-    /// its affiliations, subscriptions and items at all other nodes. The configuration of nodes where it had an
-    /// affiliation or items no longer names it. Its refusal of presence is forgotten. Notifications that were sent are
-    /// not recalled, and nodes with other owners still name the entity as their creator.
+    /// Erases the data of an entity, in every spelling of its domain. Deletes the nodes that have no other owner. At
+    /// all other nodes, removes the affiliations, subscriptions and items of the entity. Removes the entity from the
+    /// configuration of nodes where it had an affiliation or items. Forgets its refusal to share its presence.
+    /// Notifications that were sent are not recalled. Nodes with other owners still name the entity as their creator.
     ///
     /// # Errors
     /// [`Forbidden`](gjallar_pubsub::Error::Forbidden) for actors who are not administrators; an error of the store,

@@ -13,7 +13,7 @@ use gjallar_pubsub::{
 
 use super::{Load, Service};
 
-/// Number of nodes that are read at once.
+/// Maximum number of nodes in one read of the store.
 const PAGE: usize = 1000;
 
 /// Policies of the configuration, and the administrators.
@@ -102,7 +102,7 @@ impl PolicyTable {
         self.match_name(node.as_str())
     }
 
-    /// Returns the policy of the empty name, used where no node name is given.
+    /// Returns the policy for requests without a node name, which is the policy of the empty name.
     #[must_use]
     pub fn default_policy(&self) -> &Policy {
         self.match_name("")

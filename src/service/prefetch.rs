@@ -26,11 +26,11 @@ use super::{
 /// Data that a rule needs from the store.
 pub(super) enum PrefetchRequest<'a> {
     Nothing,
-    /// The deleted node of this name, and the number of nodes that the actor's account created.
+    /// The record of the deleted node with this name, and the number of nodes that the actor's account created.
     Creation(&'a NodeId),
-    /// The numbers of deleted nodes with a redirect.
+    /// The numbers of deleted nodes with a redirect: in total, and in the share of the owner.
     Deletion,
-    /// The newest item, if it is removed with the departure of its publisher, and the JIDs of this entity that an owner
+    /// The newest item, if the node removes it when its publisher goes offline. The JIDs of this entity that an owner
     /// subscribed, if subscriptions are temporary.
     Departure(&'a BareJid),
     /// Items of a publisher that went offline.
@@ -43,9 +43,9 @@ pub(super) enum PrefetchRequest<'a> {
     Access,
     /// The publishers of the items to retract.
     Publishers(&'a Retract),
-    /// For a missing node: the deleted node of this name and the number of nodes of the actor's account. Otherwise:
-    /// existing items, if the node may be full; the publishers of replaced items; the newest item, if the request
-    /// compares it.
+    /// If the node does not exist: the record of the deleted node with this name, and the number of nodes of the
+    /// actor's account. If the node exists: existing items, if the node may be full; the publishers of replaced items;
+    /// the newest item, if the request compares it.
     Room(&'a Publish),
     /// The newest item, if new subscribers receive it.
     LastItem,

@@ -25,7 +25,7 @@ use super::{
     node_cache::{LastItem, NodeGuard},
 };
 
-/// Number of nodes that are read at once for a list.
+/// Maximum number of nodes in one read of the store.
 const PAGE: usize = 256;
 /// Number of nodes of the service up to which all nodes are read, to count the nodes that an actor may see.
 const MAX_COUNTED_NODES: u64 = 1_000;
@@ -253,10 +253,11 @@ impl Service {
         Ok(ids.map(|(id, position)| (id, ArchiveId { epoch: node.epoch, position })))
     }
 
-    /// Returns a page of the nodes that an actor may see (§5.2), of the types of `filter`, in the order of their
-    /// creation, without quarantined nodes. The page fits in one reply; `entry_bytes` is the size of an entry without
-    /// name and title. If the service has more than `MAX_COUNTED_NODES` nodes, the total is known only if the page
-    /// begins at an end of the list and reaches the other end, or requests no entries.
+    /// Returns a page of the nodes that an actor may see (§5.2), in the order of their creation. The page has only
+    /// nodes of the types of `filter`, and no quarantined nodes. The page fits in one reply; `entry_bytes` is the size
+    /// of an entry without name and title. If the service has more than `MAX_COUNTED_NODES` nodes, the result states
+    /// the total only in two cases: the page begins at an end of the list and reaches the other end, or no entries are
+    /// requested.
     ///
     /// # Errors
     /// [`ItemNotFound`](gjallar_pubsub::Error::ItemNotFound) if the node at the edge of the page does not exist; an

@@ -80,8 +80,8 @@ struct Missing {
 struct Check {
     resource: Jid,
     asked_at: Instant,
-    /// First reply: `true` if it came from the resource, `false` if it came from the resource that cannot exist; and
-    /// the content of the error.
+    /// First reply to one of the two pings of the check: `true` if it is from the resource, `false` if it is from the
+    /// resource that cannot exist. The text is the content of the error.
     first: Option<(bool, String)>,
 }
 
@@ -112,7 +112,7 @@ pub enum CheckResult {
 }
 
 impl Resources {
-    /// Begins a check with a unique number, once fewer than 5000 checks are unanswered.
+    /// Begins a check with the unique number `number`. Waits first while 5000 checks are unanswered.
     pub async fn begin(&self, number: u64, resource: Jid) {
         loop {
             let ended = self.ended.notified();

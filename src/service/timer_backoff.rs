@@ -29,7 +29,8 @@ struct Delay {
 const EVERYTHING: Extent = Extent::Everything { halvings: 0 };
 
 impl Delays {
-    /// Returns the extent of the next attempt at a node: until its delay has ended, only ends of subscriptions.
+    /// Returns the extent of the next attempt at a node. Until the delay of the node has ended, an attempt only ends
+    /// subscriptions.
     pub(super) fn extent(&self, node: &NodeId, now: Timestamp) -> Extent {
         match self.delays().get(node) {
             None => EVERYTHING,

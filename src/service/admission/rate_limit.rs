@@ -29,9 +29,9 @@ pub(crate) enum RateExceeded {
     Domain,
 }
 
-/// Limits the rates of the stanzas of all senders. Stanzas that need no reply, such as presence, have the same rates as
-/// requests but a separate allowance: their senders do not repeat them, so a burst of requests must not use up the
-/// allowance for them.
+/// Limits the rates of the stanzas of all senders. Stanzas that need no reply, such as presence, have an allowance of
+/// their own, with the same rates as requests. Senders do not repeat such stanzas, so a burst of requests must not use
+/// up the allowance for them.
 #[derive(Debug)]
 pub(crate) struct RequestLimiter {
     requests: Limiters,
@@ -51,7 +51,8 @@ impl RequestLimiter {
         Self { requests: Limiters::new(current), others: Limiters::new(current), rates }
     }
 
-    /// Counts a stanza of a JID, if it is within the rate limits. `needs_answer` is `true` for a request.
+    /// Checks the rate limits for a stanza of the JID `from`, and counts the stanza if it is within the limits.
+    /// `needs_answer` is `true` for a request.
     pub(crate) fn check(
         &mut self,
         from: &str,
@@ -89,8 +90,8 @@ impl Limiters {
     }
 }
 
-/// Rate limiter (generic cell rate algorithm). For each name (JID or domain) it stores the time at which the stanzas
-/// counted so far would end if they arrived at the steady rate.
+/// Rate limiter (generic cell rate algorithm). For each name (JID or domain) it stores the time at which the next
+/// stanza would arrive if the counted stanzas had arrived at the steady rate.
 #[derive(Debug)]
 struct GcraLimiter {
     interval: Duration,

@@ -5,14 +5,14 @@ use std::collections::HashMap;
 
 use gjallar_pubsub::{Audience, LogEntry, Recipients, WeakRecipients};
 
-/// Number of lists up to which lists that no notification has are not removed.
+/// Minimum number of lists at which unused lists are removed. A list is unused if no pending notification has it.
 const MIN_LISTS: usize = 64;
 
 /// Recipient lists by their hashes, as long as a notification has them.
 #[derive(Debug)]
 pub(in crate::service) struct SharedLists {
     lists: HashMap<u64, WeakRecipients>,
-    /// Number of lists at which the lists that no notification has are removed.
+    /// Number of lists at which unused lists are removed next.
     max: usize,
 }
 

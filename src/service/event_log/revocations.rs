@@ -26,8 +26,8 @@ impl Revocations {
         self.0.as_ref().map_or(0, |revoked| revoked.len())
     }
 
-    /// Revokes all entries before `next` for these entities. Revocations that concern no pending entry are removed from
-    /// time to time; `first` is the number of the oldest pending entry.
+    /// Revokes all log entries before the number `next` for these entities. `first` is the number of the oldest pending
+    /// entry. Revocations that concern no pending entry are removed from time to time.
     pub(in crate::service) fn add<'a>(
         &mut self,
         jids: impl Iterator<Item = &'a Jid>,

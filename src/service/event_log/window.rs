@@ -23,7 +23,7 @@ use gjallar_pubsub::{Audience, Epoch, LogEntry, Node, NodeId, Recipients};
 use super::revocations::Revocations;
 use crate::service::shares::{Load, Shares};
 
-/// Maximum number of log entries that are trimmed at once.
+/// Maximum number of log entries in one trim of the store.
 const MAX_TRIMMED: usize = 500;
 /// Approximate bytes of a revoked subscription in memory.
 const REVOCATION_BYTES: usize = 100;
@@ -104,7 +104,7 @@ struct Queue {
     parts: HashMap<usize, usize>,
     /// Pending entries by node.
     nodes: HashMap<Epoch, NodeEntries>,
-    /// Nodes with restored entries for implicit subscriptions, to which no roster has been applied since.
+    /// Nodes whose restored entries for implicit subscriptions wait until a roster is applied to the node.
     awaiting_rosters: HashSet<NodeId>,
     /// Acknowledged log positions that are not trimmed yet.
     acknowledged: Told,
@@ -174,7 +174,7 @@ impl LogWindow {
     /// Reserves room for a log entry with these recipients, in the share of the node's creator.
     ///
     /// # Errors
-    /// The key of the exceeded limit.
+    /// The configuration key of the backlog limit that leaves no room for the entry.
     pub(in crate::service) fn reserve(
         self: &Arc<Self>,
         owner: &AccountKey,
@@ -326,8 +326,8 @@ impl LogWindow {
         some.map(|entry| entry.recipients.clone()).collect()
     }
 
-    /// Returns the revocations at the node of an entry; none for an entry with explicit recipients, to whom revocations
-    /// do not apply.
+    /// Returns the revocations at the node of an entry. Returns none for an entry with explicit recipients, because
+    /// revocations do not apply to such entries.
     #[must_use]
     pub fn lost(&self, entry: &WindowEntry) -> Revocations {
         if let Audience::Explicit(_) = entry.notification.audience {
@@ -350,7 +350,7 @@ impl LogWindow {
         self.queue().get(number).cloned()
     }
 
-    /// Returns the number of pending entries, and the approximate bytes of these and of the reservations.
+    /// Returns the number of pending entries, and the approximate bytes of the pending entries and the reservations.
     #[must_use]
     pub fn size(&self) -> (usize, usize) {
         let queue = self.queue();
@@ -392,8 +392,8 @@ impl LogWindow {
         self.confirmed.notify_one();
     }
 
-    /// Acknowledges all notifications up to `end` when nothing more is sent by this process. An entry in `deferred` is
-    /// acknowledged only for the recipients before its position. The entries stay in the window.
+    /// Acknowledges all notifications up to `end`. The caller makes sure that this process sends nothing more. An entry
+    /// in `deferred` is acknowledged only for the recipients before its position. The entries stay in the window.
     pub fn confirm_finally(&self, end: Cursor, mut deferred: Vec<Cursor>, stanzas: u64) {
         let mut queue = self.queue();
         let numbers: HashSet<_> = deferred.iter().map(|position| position.number).collect();
@@ -426,8 +426,9 @@ impl LogWindow {
         }
     }
 
-    /// Returns the acknowledged positions that are not trimmed yet, at most the first 500, and the number of stanzas
-    /// that cannot be repeated once these positions are trimmed. `None` if there is nothing to trim.
+    /// Returns the acknowledged positions that are not trimmed yet, at most the first 500. Also returns how many
+    /// stanzas, counted since the start, can no longer be repeated once these positions are trimmed. `None` if there is
+    /// nothing to trim.
     pub(in crate::service) fn acknowledged(&self) -> Option<(Told, u64)> {
         let queue = self.queue();
         if let Some(first) = queue.acknowledged.debts.get(..MAX_TRIMMED) {
@@ -438,8 +439,8 @@ impl LogWindow {
             .then(|| (queue.acknowledged.clone(), queue.acknowledged_stanzas))
     }
 
-    /// Records that the store has trimmed the first `debts` acknowledged positions, and that none of the first
-    /// `stanzas` stanzas can be repeated. Returns the number of these stanzas that were repeatable before.
+    /// Records that the store has trimmed the first `debts` acknowledged positions, so that the first `stanzas` stanzas
+    /// since the start cannot be repeated. Returns how many of these stanzas could still be repeated before the call.
     pub fn forgotten(&self, debts: usize, stanzas: u64) -> u64 {
         let mut queue = self.queue();
         queue.acknowledged.debts.drain(..debts);
@@ -476,7 +477,7 @@ impl Queue {
         self.pending.get(index)
     }
 
-    /// Returns the log position of a partly delivered entry, and the last recipient that was sent its notification.
+    /// Returns the log position of a partly delivered entry, and the last recipient to which its notification was sent.
     fn partial(&self, position: Cursor) -> Option<(LogPosition, Jid)> {
         let entry = self.get(position.number)?;
         let last = position.recipients.checked_sub(1)?;
@@ -542,8 +543,8 @@ impl Queue {
         self.reduce(owner, load);
     }
 
-    /// Reduces the load of an owner. A reduction by more than was added is a defect: it is counted in `miscounts`, and
-    /// leaves the counted load too low, so that it blocks no room.
+    /// Reduces the load of an owner. A reduction by more than was added is a defect, which is counted in `miscounts`.
+    /// The counted load is then too low, so that the defect blocks no room.
     fn reduce(&mut self, owner: Option<&AccountKey>, load: Load) {
         let was_there = self.shares.remove(owner, load);
         debug_assert!(was_there, "{load:?} of {owner:?} was not counted");

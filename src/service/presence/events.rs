@@ -190,7 +190,7 @@ impl Service {
         self.do_or_retry(PresenceTask::Depart(departure)).await;
     }
 
-    /// Handles the answer to the ping of an entity that did not answer its probe: if the entity has sent nothing since
+    /// Handles the answer to the ping of an entity that did not answer its probe. If the entity has sent nothing since
     /// the probe, it counts as offline.
     pub async fn found_silent(&self, entity: &BareJid, ping: u64) {
         if let Some(departure) = self.state.presences.give_up(entity, ping) {

@@ -28,7 +28,7 @@ use request_queue::{Requests, Share};
 const MAX_ENTITIES: usize = 200_000;
 /// Maximum number of recorded refusals to share presence.
 const MAX_REFUSALS: usize = 100_000;
-/// Maximum number of changed refusals that are written at once.
+/// Maximum number of changed refusals in one write to the store.
 const MAX_REFUSALS_WRITTEN: usize = 500;
 /// Minimum interval between two evictions of watched entities.
 const EVICTION_INTERVAL: Duration = Duration::from_secs(60);
@@ -40,18 +40,18 @@ const MAX_RESOURCES: usize = 32;
 const MAX_UNWANTED: usize = 8;
 /// Timeout, from the beginning of a connection, after which events no longer wait for presence.
 const PROBE_TIMEOUT: Duration = Duration::from_secs(10);
-/// Timeout for an entity to grant its presence. Servers grant at once what was granted before.
+/// Timeout for an entity to grant its presence. Servers immediately repeat a grant that an entity gave before.
 const GRANT_TIMEOUT: Duration = Duration::from_secs(3);
-/// Timeout for the answer to a probe when events no longer wait. Until its presence is requested and for this time
+/// Timeout for the answer to a probe when events no longer wait. Before the request for its presence, and for this time
 /// after the request, an entity counts as available if it was available before the interruption, or if nothing is known
 /// about it.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
-/// Time after a probe without any stanza of the entity, after which the entity is pinged.
+/// Time after a probe at which the entity is pinged, if it has sent no stanza since the probe.
 const SILENCE_TIMEOUT: Duration = Duration::from_secs(30);
 /// Maximum interval at which log entries that wait for presence are checked again.
 const RECHECK_INTERVAL: Duration = Duration::from_secs(1);
 /// Time for which events wait for further resources after the first answer to a probe. Servers send the answers for all
-/// resources of an entity together.
+/// resources of an entity shortly after one another.
 const ANSWER_GRACE: Duration = Duration::from_secs(1);
 
 /// Presence of entities, and the nodes that need it.
@@ -146,7 +146,7 @@ struct PresenceTable {
 /// State of a watched entity, which is an entity whose presence is needed.
 #[derive(Clone, Debug, Default)]
 struct Watch {
-    /// Account of the creator in whose share of the requests the entity is requested.
+    /// Share of the request queue in which the presence of the entity is requested: the account of a node's creator.
     share: Share,
     /// Start of the watch, if it began on this connection and the entity has missed no event. A resource with presence
     /// from before the start does not count as coming online.
@@ -324,9 +324,10 @@ impl PresenceTracker {
     }
 
     /// Records that a resource is available; `age` is the age of its presence, if known. Returns `true` if the resource
-    /// counts as coming online. The first presence after an interruption of the connection counts as coming online
-    /// unless it was sent before the interruption; the first presence after a subscription that needs it, unless it was
-    /// sent before the subscription. A repeated last item is harmless, a missing one is not.
+    /// counts as coming online. The first presence after an interruption of the connection counts as coming online,
+    /// unless it was sent before the interruption. The first presence after a subscription that needs presence counts
+    /// as coming online, unless it was sent before the subscription. A repeated last item is harmless, a missing one is
+    /// not.
     pub(in crate::service) fn note(
         &self,
         jid: &Jid,
@@ -359,7 +360,8 @@ impl PresenceTracker {
     }
 
     /// Records that these resources were queried for their capabilities on this connection. Resources of earlier
-    /// connections that are neither queried nor probed have to be pinged. Events wait for all these answers.
+    /// connections that are neither queried nor probed have to be pinged. Events wait for the answers to the queries,
+    /// the probes and the pings.
     pub fn await_answers(&self, resources: &[Jid]) {
         let mut table = self.table();
         for jid in resources {
@@ -484,9 +486,9 @@ impl PresenceTracker {
         UnavailablePresence { jid: jid.clone(), is_last }
     }
 
-    /// Returns the availability of a JID for an event, if its subscription includes only these presence states; for a
-    /// bare JID, one of its resources has to be in one of the states. Requests the presence of a subscriber if it is
-    /// unknown.
+    /// Returns the availability of a JID for an event. The subscription of the JID includes only the presence states
+    /// `shows`. A bare JID is available if one of its resources is in one of these states. If the presence of a
+    /// subscriber is unknown, the function requests it.
     #[must_use]
     pub fn availability(&self, jid: &Jid, shows: ShowSet, is_subscriber: bool) -> Availability {
         let (entity, resource) = parts(jid);
@@ -524,8 +526,8 @@ impl PresenceTracker {
         Availability::Unavailable
     }
 
-    /// Returns `true` if neither the presence of a resource nor an answer about its entity arrived in this process. It
-    /// is then unknown if a resource that was available in an earlier process is still available.
+    /// Returns `true` if neither the presence of a resource nor an answer about its entity arrived since the process
+    /// started. It is then unknown if a resource that was available in an earlier process is still available.
     #[must_use]
     pub fn is_unheard(&self, jid: &Jid) -> bool {
         let (entity, resource) = parts(jid);
@@ -681,7 +683,7 @@ impl PresenceTracker {
     }
 
     /// Handles the answer to the ping with this number ([`ping`](Self::ping)). If the entity has sent nothing since its
-    /// probe, all its resources count as unavailable. Returns this change of its presence.
+    /// probe, all its resources count as unavailable, and the function returns this change of its presence.
     pub(in crate::service) fn give_up(
         &self,
         entity: &BareJid,
@@ -820,9 +822,10 @@ impl PresenceTracker {
         }
     }
 
-    /// Records that no node needs the presence of an entity any more, so only pending events can need it. Returns
-    /// `true` if the presence is requested all the same: the entity shares it, so that a probe does not disturb, or it
-    /// is no longer in doubt that the presence is needed. Otherwise the watch ends until an event needs the presence.
+    /// Records that no node needs the presence of an entity now, so that only pending events can need it. Returns
+    /// `true` if the presence has to be requested nevertheless. This is the case if the entity shares its presence, so
+    /// that a probe does not disturb it, or if the need for the presence is no longer in doubt. Otherwise the watch
+    /// ends until an event needs the presence.
     pub(in crate::service) fn release(&self, entity: &BareJid) -> bool {
         let mut table = self.table();
         let Some(watch) = table.watched.get_mut(entity) else { return false };
@@ -892,9 +895,9 @@ impl PresenceTable {
                 || self.before_of(jid).any(|before| before.is_asked))
     }
 
-    /// Returns `true` if a JID whose presence may still arrive counts as available, in one of these states: it was
-    /// available in such a state before the interruption, or nothing is known about it. A server drops a superfluous
-    /// event that is a headline; an event that is not sent is lost.
+    /// Returns `true` if a JID counts as available while its presence may still arrive. This is the case if the JID was
+    /// available in one of the states `shows` before the interruption, or if nothing is known about it. A server drops
+    /// a superfluous event that is a headline; an event that is not sent is lost.
     fn may_be_available(&mut self, jid: &Jid, shows: ShowSet) -> bool {
         let (entity, resource) = parts(jid);
         let watch = self.watched.get(&entity);
@@ -910,7 +913,7 @@ impl PresenceTable {
         (is_new && !is_known) || self.before_of(jid).any(was_there)
     }
 
-    /// Returns `true` if events wait for presence on this connection, or before the first one.
+    /// Returns `true` if events wait for presence: on this connection, or before the first connection.
     fn is_waiting_time(&self) -> bool {
         self.answers_until.is_none_or(|until| Instant::now() < until)
     }

@@ -24,7 +24,8 @@ const MAX_OFFERED_GROUPS: usize = 100;
 enum NeededRoster {
     /// No roster: the operation does not depend on one.
     None,
-    /// An unreadable roster: none of several owners of a node of layout 9 has chosen that its roster gives access.
+    /// A roster that counts as unreadable: the node has the store layout 9 and several owners, and no owner has chosen
+    /// that its own roster gives access.
     Unreadable,
     /// An empty roster: the access model depends on a roster, and no owner of the node has chosen that its own gives
     /// access.

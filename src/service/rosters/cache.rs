@@ -23,7 +23,7 @@ const MAX_READERS: usize = 100;
 /// Timeout of a roster request.
 const ROSTER_TIMEOUT: Duration = Duration::from_secs(5);
 /// Timeout, from the beginning of a connection, for the server to grant the permission to read rosters. Servers grant
-/// it at once.
+/// it immediately.
 const GRANT_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Cached rosters and pending roster requests.
@@ -75,8 +75,8 @@ impl Default for Answered {
 }
 
 impl RosterCache {
-    /// Empties the cache at the start of a connection. For 2 s from then on, readers wait for the server to grant the
-    /// permission to read rosters.
+    /// Empties the cache, and lets readers wait up to 2 s for the server to grant the permission to read rosters.
+    /// Called at the start of a connection.
     pub fn await_grant(&self) {
         let grant_until = Some(Instant::now() + GRANT_TIMEOUT);
         self.begin(RosterTable { grant_until, ..RosterTable::default() });
@@ -149,10 +149,11 @@ impl RosterCache {
         }
     }
 
-    /// Returns the cached roster of an owner without waiting, for timer-driven operations; `None` if it is missing or
-    /// cannot be read. Requests a roster that is missing or was read before `oldest`, and marks the node as
-    /// [due](Self::take_due) when the roster arrives, or when a roster that another operation requested has changed.
-    /// Until then a roster that is at most 5 s older is returned.
+    /// Returns the cached roster of an owner without waiting, for timer-driven operations; `None` if the roster is
+    /// missing or cannot be read. Requests a roster that is missing or was read before `oldest`. Until the requested
+    /// roster arrives, a roster that was read at most 5 s before `oldest` is returned. The node becomes
+    /// [due](Self::take_due) when the requested roster arrives. It also becomes due when a roster that another
+    /// operation requested has changed.
     pub(in crate::service) fn watch(
         &self,
         node: &NodeId,
@@ -190,9 +191,10 @@ impl RosterCache {
         self.became_due.notify_one();
     }
 
-    /// Requests a missing roster, unless a request is pending. Returns a channel that closes when the answer arrives.
-    /// While the permission to read rosters is missing, the channel closes when the permission changes, and the time
-    /// until which it may still be granted is returned too. `None` if the roster is cached.
+    /// Requests a missing roster, unless a request is pending. Returns a channel that closes when the answer arrives;
+    /// `None` if the roster is cached. While the permission to read rosters is missing, the channel closes when the
+    /// permission changes. In this case the function also returns the time until which the permission may still be
+    /// granted.
     fn ask(
         &self,
         owner: &BareJid,

@@ -28,8 +28,8 @@ impl Service {
         }
     }
 
-    /// Reloads several nodes and their pending log entries at once: each read of pending entries scans the log of all
-    /// nodes.
+    /// Reloads several nodes and their pending log entries in one pass, because each read of pending entries scans the
+    /// log of all nodes.
     async fn reload_together(&self, ids: &[NodeId]) -> Result<(), StoreError> {
         let ServiceState { nodes, log_window, .. } = &*self.state;
         let mut guards = Vec::with_capacity(ids.len());

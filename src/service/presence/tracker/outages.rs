@@ -69,8 +69,8 @@ impl Outages {
         !self.domains.is_empty()
     }
 
-    /// Takes the JID of the next attempt that is due, and removes the JIDs of its domain for which `needs_answer` is
-    /// `false`.
+    /// Removes and returns the JID of the next attempt that is due. Also removes the JIDs of its domain for which
+    /// `needs_answer` is `false`.
     pub(super) fn pop(&mut self, needs_answer: impl Fn(&Jid) -> bool) -> Option<Jid> {
         let now = Instant::now();
         while self.next().is_some_and(|at| at <= now) {
@@ -99,7 +99,7 @@ impl Outages {
 }
 
 impl Outage {
-    /// Takes the JID that follows the JID of the last attempt.
+    /// Removes and returns the JID that follows the JID of the last attempt.
     fn pop(&mut self, needs_answer: impl Fn(&Jid) -> bool) -> Option<Jid> {
         self.entities.retain(needs_answer);
         let after = self.tried.take().map_or(Bound::Unbounded, Bound::Excluded);
@@ -111,7 +111,7 @@ impl Outage {
     }
 }
 
-/// Returns the interval before the attempt that follows this number of attempts.
+/// Returns the interval before the next attempt at a domain, after `attempts` attempts.
 fn pause(attempts: usize) -> Duration {
     RETRY_INTERVALS.get(attempts).copied().unwrap_or(MAX_RETRY_INTERVAL)
 }
@@ -136,8 +136,8 @@ impl PresenceTable {
         }
     }
 
-    /// Returns `true` if the last request for the presence of an entity failed, or the last query to the resource; for
-    /// a bare JID, the last query to one of its resources.
+    /// Returns `true` if the last request for the presence of the JID's entity failed, or if the last query to the
+    /// resource failed. For a bare JID, the failed query may be to any of its resources.
     pub(super) fn is_unreachable(&mut self, jid: &Jid) -> bool {
         self.watched.get(&jid.to_bare()).is_some_and(|watch| watch.has_failed)
             || self.before_of(jid).any(|before| before.is_unreachable)

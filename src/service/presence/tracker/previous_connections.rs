@@ -11,8 +11,8 @@ use super::{MAX_ENTITIES, MAX_RESOURCES, PresenceTable, parts};
 
 /// Length of an interruption above which resources count as having missed events.
 const MAX_INTERRUPTION: Duration = Duration::from_secs(300);
-/// Time by which the timestamp of a presence has to precede a time of this process to count as earlier; some servers
-/// write whole seconds.
+/// Minimum time by which the timestamp of a presence has to precede a time of this process, so that the presence counts
+/// as earlier. Some servers write whole seconds.
 const STAMP_PRECISION: Duration = Duration::from_secs(1);
 
 /// A resource that was available on an earlier connection.

@@ -14,7 +14,7 @@ use super::outages::Outages;
 /// `None` while the creator is unknown.
 pub(super) type Share = Option<Arc<AccountKey>>;
 
-/// Interval, in requests, at which an entity for which no event waits is requested even while events wait for other
+/// Number of requests after which an entity without a waiting event is requested, even while events wait for other
 /// entities.
 const OTHERS_INTERVAL: u64 = 10;
 
@@ -85,8 +85,8 @@ impl Requests {
         }
     }
 
-    /// Queues an entity; `is_urgent` is `true` if an event waits for it. An entity in the queue moves to this share
-    /// and, if urgent, before the entities for which no event waits.
+    /// Queues an entity; `is_urgent` is `true` if an event waits for it. An entity that is already in the queue moves
+    /// to the share `share`. If it is urgent, it also moves before the entities for which no event waits.
     pub(super) fn push(&mut self, entity: &BareJid, share: &Share, is_urgent: bool) {
         let before = self.entries.get(entity);
         let is_urgent = is_urgent || before.is_some_and(|entry| entry.is_urgent);
