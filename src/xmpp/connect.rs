@@ -66,7 +66,7 @@ impl Transport {
 }
 
 impl Transport {
-    /// Returns `true` if the secret may be sent to an address.
+    /// Returns `true` if the secret may be sent to this address of the server.
     fn protects(&self, server: SocketAddr) -> bool {
         match self {
             Self::Loopback => server.ip().to_canonical().is_loopback(),
@@ -99,11 +99,11 @@ pub(super) async fn connect(
 }
 
 /// Size of the kernel's send buffer in bytes. A stanza waits until the kernel has sent all bytes in this buffer, also
-/// those for other entities. By default the buffer holds up to 4 MiB for a server that reads slowly.
+/// the bytes of stanzas for other entities. By default the buffer holds up to 4 MiB for a server that reads slowly.
 const SEND_BUFFER_BYTES: u32 = 128 * 1024;
 
-/// Connects to the first address that responds. Sends nothing to an unprotected address. Small packets are sent at once
-/// (`TCP_NODELAY`); otherwise replies are delayed by some 40 ms.
+/// Connects to the first address that responds. Sends nothing to an unprotected address. Small packets are sent without
+/// delay (`TCP_NODELAY`); otherwise replies would be delayed by some 40 ms.
 async fn connect_resolved<F, R>(
     resolve: F,
     transport: &Transport,

@@ -1,5 +1,5 @@
-//! `gjallar doctor`: tests whether the server meets the requirements of the service, on a connection of its own or on
-//! the connection of the running service.
+//! `gjallar doctor`: tests whether the server meets the requirements of the service. The tests use a connection of
+//! their own, or the connection of the running service.
 
 use std::{
     sync::{
@@ -48,16 +48,16 @@ const ANSWER_TIMEOUT: Duration = Duration::from_secs(3);
 const LOGIN_TIMEOUT: Duration = Duration::from_secs(20);
 /// Maximum number of stanzas that wait to be sent on a [`SeparateConnection`].
 const MAX_QUEUED: usize = 32;
-/// Number of pings for detecting another service with the same JID. If there is one, and the server chooses one of the
-/// two at random for each stanza, each ping reaches the other service with a probability of one half, and each reply
-/// reaches this service with the same probability.
+/// Number of pings for detecting another service with the same JID. If the server chooses one of the two services at
+/// random for each stanza, each ping reaches the other service with a probability of one half. Each reply reaches this
+/// service with the same probability.
 const SHARED_PINGS: usize = 20;
 /// Number of pings for measuring the round-trip time.
 const ROUND_TRIP_PINGS: usize = 5;
-/// Round-trip time of the slowest ping from which the check `round-trip` is [`Verdict::Degraded`].
+/// Minimum round-trip time of the slowest ping at which the check `round-trip` is [`Verdict::Degraded`].
 const SLOW: Duration = Duration::from_secs(1);
-/// Number of bytes of the largest test stanza that are reserved for its tags, and for what the server adds to a routed
-/// stanza.
+/// Number of bytes of the largest test stanza that are reserved for its tags, and for the data that the server adds to
+/// a routed stanza.
 const ENVELOPE_BYTES: usize = 512;
 
 /// Result of a check.
@@ -106,9 +106,9 @@ trait Connection {
 type ProbeAnswer = Option<(ProbeReply, Duration)>;
 
 impl Doctor {
-    /// Returns the self-test of the service with the JID `jid`. `domain` is the domain of the server;
-    /// `multicast_config` is the setting of multicast; `user` is the user whose roster is requested; `max_stanza_bytes`
-    /// is the size of the largest stanza, which is tested.
+    /// Returns the self-test of the service with the JID `jid`. `domain` is the domain of the server.
+    /// `multicast_config` is the setting of multicast. `user` is the user whose roster is requested. `max_stanza_bytes`
+    /// is the size of the largest stanza, and the self-test sends a stanza of this size.
     #[must_use]
     pub fn new(
         jid: String,
@@ -403,8 +403,8 @@ impl Doctor {
         self.round_trip(connection, to, request).await
     }
 
-    /// Sends a stanza, and waits for the reply to it or, if it is addressed to the service itself, for its return.
-    /// Returns `None` if nothing arrives within [`ANSWER_TIMEOUT`].
+    /// Sends a stanza and waits for the reply to it. If the stanza is addressed to the service itself, waits for the
+    /// return of the stanza. Returns `None` if nothing arrives within [`ANSWER_TIMEOUT`].
     async fn round_trip(
         &self,
         connection: &impl Connection,

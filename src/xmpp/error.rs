@@ -1,5 +1,5 @@
-//! Maps the errors of the rules ([`gjallar_pubsub::Error`]) and of the service to stanza errors. The stanza errors for
-//! errors of the rules follow the examples of XEP-0060 1.30.0.
+//! Maps the errors of the rules ([`gjallar_pubsub::Error`]) and of the service to stanza errors. For errors of the
+//! rules, the stanza errors are those in the examples of XEP-0060 1.30.0.
 
 #![deny(clippy::wildcard_enum_match_arm)]
 

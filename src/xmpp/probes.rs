@@ -12,7 +12,7 @@ use crate::xmpp::stanza::envelope::Envelope;
 
 /// Prefix of the ids of the queries of `gjallar doctor`.
 const PREFIX: &str = "doctor-";
-/// Maximum number of awaited replies. At the maximum, a further query ends at once without a reply.
+/// Maximum number of awaited replies. At the maximum, a further query ends immediately without a reply.
 const MAX_AWAITED: usize = 100;
 
 /// Reply to a query.
@@ -54,14 +54,14 @@ impl Probes {
         (id, awaited)
     }
 
-    /// Passes a stanza to the query that awaits it; returns `true` if there is such a query.
+    /// Passes a stanza to the query that awaits it. Returns `true` if there is such a query.
     pub(super) fn take(&self, stanza: &Element) -> bool {
         let is_awaited = stanza.attr("id").is_some_and(|id| id.starts_with(PREFIX));
         is_awaited && self.resolve(&Envelope::of(stanza), || ProbeReply::Stanza(stanza.clone()))
     }
 
-    /// Reports to the query that awaits a stanza that the stanza exceeds a limit; returns `true` if there is such a
-    /// query.
+    /// Handles a stanza that exceeds a limit. If a query awaits the stanza, the query ends with
+    /// [`ProbeReply::TooLarge`], and the function returns `true`.
     pub(super) fn take_refused(&self, header: &Envelope) -> bool {
         self.resolve(header, || ProbeReply::TooLarge)
     }

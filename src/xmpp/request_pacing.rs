@@ -9,7 +9,8 @@ use tokio::time::{Instant, sleep_until};
 
 /// Interval between two queries: 500 queries a second.
 const INTERVAL: Duration = Duration::from_millis(2);
-/// Maximum idle time that a later burst may use: after a pause of this length, some 50 queries are sent at once.
+/// Maximum idle time that a later burst may use. After a pause of at least this length, some 50 queries are sent
+/// without delay.
 const BURST: Duration = Duration::from_millis(100);
 
 /// Pace of the queries for presence and capabilities, which are many after a reconnection.

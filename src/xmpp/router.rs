@@ -56,8 +56,8 @@ const MAX_ID_BYTES: usize = 1024;
 type HandlerResult = Result<Option<ElementWriter>, StanzaError>;
 
 impl Router {
-    /// Returns a router that replies as `jid`, the JID of the service. `server` is the domain of the server;
-    /// `max_stanza_bytes` limits each reply.
+    /// Returns a router that replies as `jid`, which is the JID of the service. `server` is the domain of the server.
+    /// `max_stanza_bytes` limits the size of each reply.
     #[must_use]
     pub fn new(
         service: Arc<Service>,
@@ -72,7 +72,7 @@ impl Router {
     }
 
     /// Returns `true` if a stanza publishes or retracts items. To decide such a request, the rules read one node and no
-    /// other data that earlier requests of the sender may change, so the request may be decided before the earlier
+    /// other data that earlier requests of the sender may change. Thus the request may be decided before the earlier
     /// requests are committed.
     #[must_use]
     pub fn is_node_local(stanza: &Element) -> bool {
@@ -102,10 +102,10 @@ impl Router {
         header
     }
 
-    /// Handles a stanza. Each request gets a reply. Stanzas that are no requests are handled if they are owners'
-    /// responses to subscription requests (§8.6), presence, privileges, or replies to queries of the service. Returns
-    /// as soon as the next stanza of the sender may be handled; the returned handle, if any, completes when the request
-    /// is answered. The parsed stanza, which may be large, is dropped before the request waits for a roster.
+    /// Handles a stanza. Each request gets a reply. Other stanzas are handled if they are owners' responses to
+    /// subscription requests (§8.6), presence, privileges, or replies to queries of the service. Returns as soon as the
+    /// next stanza of the sender may be handled. The returned handle, if any, completes when the request is answered.
+    /// The parsed stanza, which may be large, is dropped before the request waits for a roster.
     pub async fn handle(
         self: &Arc<Self>,
         header: &Envelope,
@@ -335,8 +335,8 @@ impl Router {
         }
     }
 
-    /// Sends the first of three error replies that fits in a stanza: `whole`, the reply with the error alone, or the
-    /// reply with its conditions only.
+    /// Sends one of three error replies: the first that fits in a stanza. The replies are `whole`, the reply with the
+    /// error alone, and the reply with the conditions of the error only.
     fn send_error(&self, header: &Envelope, whole: String, error: &StanzaError) {
         let mut forms = iter::once(whole)
             .chain(iter::once_with(|| header.error(error)))
@@ -448,8 +448,8 @@ impl Router {
         self.replies.wait_capacity(to, may_be_large).await;
     }
 
-    /// Waits until the service may send another query of its own: until the rate limit ([`Pace`]) allows it, and the
-    /// connection has taken enough of the previous queries.
+    /// Waits until the service may send another query of its own. The rate limit ([`Pace`]) has to allow the query, and
+    /// the connection has to have taken enough of the previous queries.
     pub(super) async fn next_question(&self) {
         self.pace.wait_slot().await;
         self.replies.room_of_own().await;
@@ -464,8 +464,8 @@ impl Router {
         fits(stanza, self.max_stanza_bytes)
     }
 
-    /// Returns `true` if the server accepts a reply of this size, and so does another server to which it relays the
-    /// reply.
+    /// Returns `true` if the server accepts a reply of this size. If the server relays the reply to another server,
+    /// that server has to accept the reply too.
     fn fits_relayed(&self, request: &Envelope, reply: &str) -> bool {
         fits_relayed(reply, StanzaLimits::MIN_BYTES)
             || fits_relayed(reply, self.max_reply_stanza(request).1)
@@ -500,7 +500,7 @@ impl Router {
         self.server.as_deref()
     }
 
-    /// Enqueues a stanza to an entity; stanzas to one entity are sent in order.
+    /// Enqueues a stanza to an entity. Stanzas to one entity are sent in the order of these calls.
     pub(super) fn send_to(&self, to: &str, stanza: String) {
         self.replies.send(to, stanza);
     }

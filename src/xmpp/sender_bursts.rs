@@ -1,5 +1,6 @@
-//! Tracks bursts: stanzas of one sender in close succession that exceeded a queue limit. After the first rejected
-//! stanza, the rest of the burst is rejected too, so that the accepted requests are the first ones of the burst.
+//! Tracks bursts. A burst is a series of stanzas of one sender in close succession that exceeded a queue limit. After
+//! the first rejected stanza, the rest of the burst is rejected too, so that the accepted requests are the first ones
+//! of the burst.
 
 use std::collections::HashMap;
 
@@ -10,8 +11,8 @@ use super::sender_queue::QueueLimit;
 /// Silence of the sender that ends a burst: longer than gaps caused by a busy network or machine, shorter than the
 /// retry interval of clients.
 const BURST_END_SILENCE: Duration = Duration::from_millis(500);
-/// Maximum time for which a sender that never pauses is rejected while none of its requests is pending: other programs
-/// with its JID may have no part in the burst.
+/// Maximum time for which a sender that never pauses is rejected while none of its requests is pending. Other programs
+/// with its JID may send stanzas that are no part of the burst.
 const MAX_REFUSED: Duration = Duration::from_secs(10);
 /// Maximum number of tracked bursts.
 const MAX_BURSTS: usize = 10_000;

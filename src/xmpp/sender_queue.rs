@@ -46,33 +46,34 @@ use super::{
 /// Maximum number of senders that are served at the same time; further senders wait.
 const MAX_ACTIVE_SENDERS: usize = 64;
 /// Maximum number of requests of one domain that are in progress and may have [large
-/// replies](Router::may_have_large_reply), where a stanza has at most 512 KiB; fewer where stanzas may be larger.
+/// replies](Router::may_have_large_reply). The number is for stanzas of at most 512 KiB; it is smaller if stanzas may
+/// be larger.
 const MAX_LARGE_PER_DOMAIN: usize = 8;
-/// Maximum number of requests of all domains that are in progress and may have large replies, where a stanza has at
-/// most 512 KiB; fewer where stanzas may be larger. Together their replies have at most [`RESERVED_FOR_SMALL`] bytes,
-/// so that requests with small replies are still processed.
+/// Maximum number of requests of all domains that are in progress and may have large replies. The number is for stanzas
+/// of at most 512 KiB; it is smaller if stanzas may be larger. The total size of the replies is at most
+/// [`RESERVED_FOR_SMALL`] bytes, so that requests with small replies are still processed.
 const MAX_LARGE: usize = 16;
-/// Maximum number of stanzas of one sender in flight: enough to share a sync well.
+/// Maximum number of stanzas of one sender in flight. It is large enough that one sync to disk serves many stanzas.
 const MAX_IN_FLIGHT: usize = 64;
 /// Maximum number of stanzas of one sender in flight while other senders are active. It is small, because each request
 /// of another sender waits for a sync together with all stanzas in flight.
 const MAX_IN_FLIGHT_AMONG_OTHERS: usize = 4;
-/// Time for which [`MAX_IN_FLIGHT_AMONG_OTHERS`] applies after several senders were active at once.
+/// Time for which [`MAX_IN_FLIGHT_AMONG_OTHERS`] applies after several senders were active at the same time.
 const AMONG_OTHERS: Duration = Duration::from_secs(10);
 /// Maximum number of characters of a stanza's id in the log.
 const MAX_ID_CHARS: usize = 64;
 /// Maximum number of bytes of the stanzas that are queued as trees.
 const MAX_TREE_BYTES: usize = 1024 * 1024;
-/// Number of stanzas of one sender above its limit that are accepted if they need no reply.
+/// Number of stanzas that are accepted above the limit of one sender if they need no reply.
 const RESERVED_STANZAS: usize = 1000;
-/// Number of bytes of one sender's stanzas above its limit that are accepted if the stanzas need no reply.
+/// Number of bytes of stanzas that are accepted above the limit of one sender if the stanzas need no reply.
 const RESERVED_BYTES: usize = 1024 * 1024;
 /// Estimated overhead in bytes of a queued stanza, which is added to its text in the limits of domains and of all
 /// senders.
 const STANZA_BYTES: usize = 256;
 
-/// Limits of the stanzas that are queued or in flight. All senders of one domain together may use half of `max_bytes`.
-/// A limit never rejects a stanza while no other stanza is within that limit, however large the stanza is.
+/// Limits of the stanzas that are queued or in flight. The senders of one domain may use half of `max_bytes` in total.
+/// A limit never rejects a stanza while it has no other stanza to count, however large the stanza is.
 #[derive(Clone, Copy, Debug)]
 pub struct QueueLimits {
     /// Maximum number of stanzas of one bare JID.
@@ -205,7 +206,7 @@ impl SenderQueues {
     }
 
     /// Returns the limit that a stanza of `bytes` bytes would exceed, or that its sender's burst has exceeded. Stanzas
-    /// that need no reply have higher limits and are not part of a burst, because their sender does not repeat them.
+    /// that need no reply have higher limits. They are not part of a burst, because their sender does not repeat them.
     pub(super) fn exceeded_limit(
         &self,
         stanza: &Element,
@@ -282,7 +283,7 @@ impl SenderQueues {
         self.senders().next(sender)
     }
 
-    /// Returns the semaphores for large replies: that of the sender's domain, and that of all senders. Returns none if
+    /// Returns two semaphores for large replies: that of the sender's domain, and that of all senders. Returns none if
     /// the reply to this stanza is small.
     fn large(&self, sender: &str, waiting: &QueuedStanza) -> Vec<Arc<Semaphore>> {
         if !waiting.may_be_large {
@@ -360,8 +361,8 @@ impl SenderQueueTable {
         }
     }
 
-    /// Adds a stanza to its sender's queue. If the sender has no queue, creates one instead, and returns the stanza and
-    /// the queue's notifier: the caller has to serve the new queue.
+    /// Adds a stanza to its sender's queue. If the sender has no queue, creates a queue and returns the stanza and the
+    /// queue's notifier. The caller then has to serve the new queue.
     fn queue(
         &mut self,
         sender: &str,
@@ -499,8 +500,8 @@ struct InFlight<'a> {
 }
 
 impl InFlight<'_> {
-    /// Waits until the next stanza may be handled: if `is_node_local` is `true`, until fewer stanzas than the maximum
-    /// are in flight; otherwise until no stanza is in flight.
+    /// Waits until the next stanza may be handled. If `is_node_local` is `true`, waits until fewer stanzas than the
+    /// maximum are in flight; otherwise waits until no stanza is in flight.
     async fn wait_for_slot(&mut self, is_node_local: bool) {
         let most = if is_node_local { self.queues.senders().max_in_flight() - 1 } else { 0 };
         while self.stanzas.len() > most {

@@ -64,7 +64,7 @@ const CLOSE_TIMEOUT: Duration = Duration::from_millis(200);
 const DRAIN_QUEUES: Duration = Duration::from_secs(12);
 /// Maximum time of a stop for sending pending notifications.
 const DRAIN_SENDING: Duration = Duration::from_secs(8);
-/// Maximum time for which a stop makes no progress, because the server reads nothing.
+/// Maximum time without progress in a stop. A stop makes no progress while the server reads nothing.
 const DRAIN_STALL_TIMEOUT: Duration = Duration::from_secs(10);
 /// Maximum duration of a stop.
 const DRAIN_DEADLINE: Duration = Duration::from_secs(25);
@@ -73,10 +73,10 @@ const READS_BEFORE_YIELD: u64 = 16;
 /// Shortest and longest interval between connection attempts.
 const RECONNECT_INTERVALS: (Duration, Duration) =
     (Duration::from_millis(200), Duration::from_secs(30));
-/// Longest interval to the next attempt after the server rejected the login, or because nothing would protect the
-/// connection.
+/// Longest interval to the next attempt after the server rejected the login, or after the service refused to connect
+/// because nothing would protect the connection.
 const LOGIN_RETRY_INTERVAL: Duration = Duration::from_secs(30);
-/// Maximum number of earlier failures that are remembered after a login. Thus the interval stays below a second however
+/// Maximum number of failures before a login that count after the login. Thus the interval stays below a second however
 /// often the stream of a working server breaks.
 const FAILURES_AFTER_LOGIN: u32 = 1;
 
@@ -284,8 +284,9 @@ fn log_disconnect(error: &DisconnectReason, pause: Duration) {
     }
 }
 
-/// Returns the interval until the next attempt. Its maximum doubles with each failure; the interval is chosen at random
-/// between half of the maximum and all of it, so that many components do not reconnect at once.
+/// Returns the interval until the next attempt. The maximum of the interval doubles with each failure. The interval is
+/// chosen at random between half of the maximum and all of it, so that many components do not reconnect at the same
+/// time.
 fn pause(ended: &DisconnectReason, failures: u32, random: u64) -> Duration {
     let longest = match ended {
         DisconnectReason::NotAuthorized(_) | DisconnectReason::Unprotected(_) => {
@@ -308,8 +309,8 @@ async fn stopped(stop: &mut watch::Receiver<bool>) {
     let _ = stop.wait_for(|stop| *stop).await;
 }
 
-/// Returns `true` unless a stanza is presence or a reply. Senders of presence and replies are not notified of a
-/// rejection, and do not repeat these stanzas.
+/// Returns `true` unless a stanza is presence or a reply. If presence or a reply is rejected, its sender is not
+/// notified, and does not repeat the stanza.
 fn needs_answer(stanza: &Element) -> bool {
     match stanza.name() {
         "presence" => false,

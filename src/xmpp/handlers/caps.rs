@@ -16,7 +16,7 @@ use crate::xmpp::router::Router;
 
 /// Prefix of the ids of capabilities queries.
 const QUERY_ID_PREFIX: &str = "capabilities-";
-/// Suffix of a feature in capabilities that consists of the name of a node and this suffix.
+/// Suffix of a feature in capabilities. The feature is the name of a node, followed by this suffix.
 const NOTIFY: &str = "+notify";
 /// Maximum length of the name of capabilities (`node#ver`), in bytes.
 const MAX_NAME_BYTES: usize = 1024;
@@ -38,7 +38,8 @@ impl Router {
         self.send_query(jid, &name, &query_id).await;
     }
 
-    /// Queries the resources again whose capabilities were known before the connection broke. Runs until dropped.
+    /// Repeats the queries to the resources whose capabilities were known before the connection broke. Runs until
+    /// dropped.
     pub async fn requery_caps(&self) {
         loop {
             self.next_question().await;

@@ -19,7 +19,7 @@ use crate::xmpp::router::Router;
 const SILENT: &str = "silent-";
 /// Prefix of the ids of pings to unreachable domains.
 const REACHED: &str = "reached-";
-/// Conditions of the errors with which a server itself replies to a ping to one of its accounts.
+/// Conditions of the error replies to a ping that a server itself sends in place of the pinged account.
 const OF_SERVER: [&str; 3] = ["service-unavailable", "feature-not-implemented", "item-not-found"];
 
 impl Router {
@@ -98,7 +98,7 @@ impl Router {
         }
     }
 
-    /// Pings unreachable domains, at growing intervals: not every entity answers a repeated request for its presence,
+    /// Pings unreachable domains, at growing intervals. Not every entity answers a repeated request for its presence,
     /// but servers answer pings. Any stanza of the domain, even an error, proves that the domain is reachable. Runs
     /// until dropped.
     pub async fn ping_unreachable(&self) {
@@ -110,8 +110,8 @@ impl Router {
         }
     }
 
-    /// Handles the reply to a ping of [`ask_for_silent`](Self::ask_for_silent). Returns the entity and the number of
-    /// the ping if the reply proves that the entity's server has processed the ping.
+    /// Handles the reply to a ping of [`ask_for_silent`](Self::ask_for_silent). If the reply proves that the entity's
+    /// server has processed the ping, returns the entity and the number of the ping.
     pub(in crate::xmpp) fn take_silence(&self, stanza: &Element) -> Option<(BareJid, u64)> {
         let number = stanza.attr("id")?.strip_prefix(SILENT)?;
         let from = Jid::stamped(stanza.attr("from")?).ok()?;

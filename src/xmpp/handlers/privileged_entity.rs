@@ -43,8 +43,8 @@ impl Router {
         }
     }
 
-    /// Handles a stanza if it is a requested roster that exceeds the limit of stanza sizes, so that its content is
-    /// unknown. Returns `true` for such a stanza.
+    /// Handles a requested roster that exceeds the limit of stanza sizes, so that its content is unknown. Returns
+    /// `true` if the stanza is such a roster; does nothing for other stanzas.
     pub(in crate::xmpp) fn handle_oversized_roster(&self, header: &Envelope) -> bool {
         let is_result = header.name == "iq" && header.kind.as_deref() == Some("result");
         let is_roster = header.id.as_ref().is_some_and(|id| id.starts_with(ROSTER));
@@ -56,7 +56,7 @@ impl Router {
         true
     }
 
-    /// Handles a stanza if it is a requested roster. Returns `true` for such a stanza.
+    /// Handles a requested roster. Returns `true` if the stanza is such a roster; does nothing for other stanzas.
     pub(in crate::xmpp) fn handle_roster_result(&self, stanza: &Element) -> bool {
         let is_result = stanza.name() == "iq"
             && matches!(stanza.attr("type"), Some("result" | "error"))

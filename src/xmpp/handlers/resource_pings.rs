@@ -21,7 +21,7 @@ const MAX_ERROR_BYTES: usize = 4096;
 const RESOURCE: &str = "resource-";
 /// Prefix of the id of the ping to a nonexistent resource, for comparison.
 const CONTROL: &str = "beside-";
-/// Interval after which the service tests again if checks are needed, while none is needed.
+/// Interval between two tests whether checks are needed, while no checks are needed.
 const IDLE_INTERVAL: Duration = Duration::from_secs(60);
 
 impl Router {
@@ -46,9 +46,10 @@ impl Router {
         }
     }
 
-    /// Checks the resources whose availability is unconfirmed: on each new connection, those that were available before
-    /// and do not share their presence, and resources whose servers were unreachable. Queries the capabilities of a
-    /// resource instead of pinging it if its presence named some. Runs until dropped.
+    /// Checks the resources whose availability is unconfirmed. On each new connection, these are the resources that
+    /// were available before and do not share their presence. Resources whose servers were unreachable are checked too.
+    /// If the presence of a resource named its capabilities, the service queries the capabilities instead of pinging
+    /// the resource. Runs until dropped.
     pub async fn check_unconfirmed(&self) {
         loop {
             self.next_question().await;

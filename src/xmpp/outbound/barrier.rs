@@ -22,8 +22,8 @@ const FIRST_SPACES: usize = 1024;
 const MAX_TIMES: u32 = 7;
 /// Timeout for the return of a barrier from one address; shorter if the link's timeouts are short.
 const ADDRESS_TIMEOUT: Duration = Duration::from_secs(10);
-/// Delay of the first barrier of a connection; shorter if the link's timeouts are short. The server may drop earlier
-/// stanzas.
+/// Delay of the first barrier of a connection, because the server may drop stanzas that are sent earlier. The delay is
+/// shorter if the link's timeouts are short.
 ///
 /// COMPAT: ejabberd 24.10 and later with mod_privilege drop stanzas that arrive before the component's grant is
 /// entered.
@@ -35,16 +35,16 @@ const MAX_LIFETIME: Duration = Duration::from_secs(15 * 60);
 const MIN_SPACING: u64 = 50;
 /// Maximum number of notifications between two barriers.
 const MAX_SPACING: u64 = 2000;
-/// Maximum number of notifications between two barriers if notifications are sent by multicast. A single late barrier
-/// makes multicast fail.
+/// Maximum number of notifications between two barriers if notifications are sent by multicast. It is small, because a
+/// single late barrier makes multicast fail.
 const MAX_MULTICAST_SPACING: u64 = 200;
-/// Time until the return of a barrier below which the spacing grows.
+/// Time between a barrier and its return below which the spacing grows.
 const FAST: Duration = Duration::from_secs(1);
-/// Time until the return of a barrier from which the spacing shrinks.
+/// Minimum time between a barrier and its return at which the spacing shrinks.
 const SLOW: Duration = Duration::from_secs(2);
 
-/// Number of notifications between two barriers. A small number lets a slow server return a barrier in time, for
-/// example a server that commits each message to a database; the number grows while barriers return quickly.
+/// Number of notifications between two barriers. The number grows while barriers return quickly. A small number lets a
+/// slow server return a barrier in time, for example a server that commits each message to a database.
 #[derive(Debug)]
 pub(in crate::xmpp) struct Spacing(u64);
 
@@ -60,7 +60,8 @@ impl Spacing {
     }
 
     /// Adapts the spacing after the return of a barrier that covers `notifications` notifications. `elapsed` is the
-    /// time since the barrier was sent or, if this was later, the previous barrier returned.
+    /// time since the barrier was sent. If the previous barrier returned after that, it is the time since the return of
+    /// the previous barrier.
     pub(in crate::xmpp) fn adapt(&mut self, notifications: u64, elapsed: Duration) {
         if elapsed >= SLOW {
             self.0 = (self.0 / 2).max(MIN_SPACING);
@@ -136,15 +137,15 @@ impl Route {
         self.began = Instant::now();
     }
 
-    /// Resets the counts of timeouts and of times that spaces were sent: the next barrier begins a new series of
-    /// attempts.
+    /// Resets the number of address timeouts and the number of times that spaces were sent. The next barrier begins a
+    /// new series of attempts.
     pub(in crate::xmpp) fn begin_tries(&mut self) {
         self.retries = 0;
         self.spaces = 0;
     }
 
-    /// Records that a barrier returned, from `address` if it is known. Returns `true` if the link was unconfirmed
-    /// before.
+    /// Records that a barrier returned. `address` is the address that returned it, if known. Returns `true` if the link
+    /// was [unconfirmed](Self::is_unconfirmed) before.
     pub(in crate::xmpp) fn confirm(&mut self, address: Option<Address>) -> bool {
         let was_unconfirmed = self.is_unconfirmed();
         self.address = address.unwrap_or(self.address);
@@ -171,8 +172,8 @@ impl Route {
         self.unconfirmed > 0
     }
 
-    /// Returns the interval between barriers while nothing is unconfirmed. For the first barrier of a connection
-    /// (`is_first`), returns the delay after connecting.
+    /// Returns the interval between barriers while nothing is unconfirmed. If the next barrier is the first of a
+    /// connection (`is_first`), returns its delay after the start of the connection.
     pub(in crate::xmpp) fn interval(&self, is_first: bool) -> Duration {
         if is_first {
             FIRST_AFTER.min(self.timeout / 8).min(self.keep_alive)
@@ -196,8 +197,8 @@ impl Route {
         self.address = next.copied().find(|address| has(*address)).unwrap_or(Address::Own);
     }
 
-    /// Returns the actions that are due while a barrier is pending since `since`. A barrier is sent to another address
-    /// only if `may_retry` is `true`; `has` returns `true` for addresses that exist.
+    /// Returns the actions that are due while a barrier is pending; `since` is the time since which it is pending. A
+    /// barrier is sent to another address only if `may_retry` is `true`. `has` returns `true` for addresses that exist.
     pub(in crate::xmpp) fn due(
         &mut self,
         since: Instant,

@@ -10,10 +10,10 @@ use super::writer::SendProgress;
 /// Maximum number of deferred entries. At the maximum, all later entries wait.
 const MAX_ENTRIES: usize = 1000;
 
-/// Deferred entries in order, and their nodes, whose later entries are deferred too.
+/// Deferred entries in log order, and the nodes of these entries. Later entries of these nodes are deferred too.
 #[derive(Debug, Default)]
 pub(in crate::xmpp) struct DeferredEntries {
-    /// Delivery position of each entry, with the number of notifications that were sent up to and including the entry.
+    /// Delivery position of each entry, with the number of notifications that were sent up to the end of the entry.
     entries: VecDeque<SendProgress>,
     nodes: HashSet<NodeId>,
 }

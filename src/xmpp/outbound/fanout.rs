@@ -18,15 +18,16 @@ use super::{
     writer::{OutboundWriter, SendProgress, WRITE_BYTES},
 };
 
-/// Maximum number of bytes of a JID in a stanza. The three parts of a JID have up to 1 023 bytes each (RFC 7622), with
-/// two separators; each byte is escaped by up to six bytes.
+/// Maximum number of bytes of a JID in a stanza. A JID has three parts of up to 1 023 bytes each (RFC 7622), and two
+/// separators. Each byte is escaped by up to six bytes.
 const MAX_JID_BYTES: usize = 6 * (3 * 1023 + 2);
-/// Number of bytes reserved for the markup around the address of a recipient, and for that around all recipients of a
-/// multicast stanza.
+/// Number of bytes that are reserved for the markup around the address of a recipient. The same number is reserved for
+/// the markup around all recipients of a multicast stanza.
 const ADDRESS_BYTES: usize = 64;
 /// Maximum number of skipped recipients and entries in one run of the fan-out.
 const MAX_SKIPPED: usize = 10_000;
-/// Maximum number of notifications that are not acknowledged by a barrier; a crash repeats them.
+/// Maximum number of notifications that are sent but not acknowledged by a barrier. A crash repeats these
+/// notifications.
 const MAX_UNACKNOWLEDGED: u64 = 10_000;
 /// Part of [`MAX_UNACKNOWLEDGED`] that is reserved for the first deferred entry: no later notification is acknowledged
 /// before this entry is sent.
@@ -93,17 +94,18 @@ impl AddressCache {
 /// Remaining limits of one run of the fan-out.
 struct FanoutBudget {
     notifications: u64,
-    /// Number of notifications since the start of the process at which the run ends, because a barrier has to follow.
+    /// Total number of notifications since the start of the process at which the run ends. A barrier then has to
+    /// follow.
     until: u64,
     skips: usize,
-    /// Length up to which the buffer is filled.
+    /// Length in bytes up to which the buffer is filled.
     end: usize,
 }
 
 /// Result of sending an entry.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Progress {
-    /// All recipients were sent the notification.
+    /// The notification is sent to all recipients.
     Complete,
     /// The budget is used up.
     Partial,
@@ -207,8 +209,8 @@ impl OutboundWriter {
         has_room
     }
 
-    /// Returns the number of notifications that may be sent now: at most until their total is `until`, because a
-    /// barrier has to follow, and at most as many as a crash may repeat ([`MAX_UNACKNOWLEDGED`]).
+    /// Returns the number of notifications that may be sent now. Their total may not exceed `until`, because a barrier
+    /// has to follow then. The number of notifications that a crash may repeat is limited too ([`MAX_UNACKNOWLEDGED`]).
     fn sendable(&self, sent: SendProgress, until: u64) -> u64 {
         let is_first = self.deferred.is_empty();
         let reserved = if is_first { 0 } else { RESERVED_FOR_DEFERRED };
@@ -217,8 +219,8 @@ impl OutboundWriter {
         sendable.min(until.saturating_sub(sent.notifications))
     }
 
-    /// Returns the progress up to which all notifications are sent: that of the first deferred entry or, if no entry is
-    /// deferred, the writer's progress `sent`.
+    /// Returns the progress up to which all notifications are sent. This is the progress of the first deferred entry.
+    /// If no entry is deferred, it is the writer's progress `sent`.
     pub(in crate::xmpp) fn complete(&self, sent: SendProgress) -> SendProgress {
         self.deferred.first().unwrap_or(sent)
     }

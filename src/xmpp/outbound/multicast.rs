@@ -31,10 +31,11 @@ pub(in crate::xmpp) const QUERY_ID_PREFIX: &str = "multicast-";
 const RESOURCE: &str = "barrier";
 /// Usual prefix of the name of a multicast service: ejabberd's default.
 pub(in crate::xmpp) const USUAL_NAME: &str = "multicast.";
-/// Time for which notifications wait for replies where no multicast service was in use; they are then sent directly.
+/// Time for which notifications wait for replies if no multicast service was in use before. After this time,
+/// notifications are sent directly.
 const DISCOVERY_TIMEOUT: Duration = Duration::from_millis(1500);
-/// Time for which notifications wait for replies where a multicast service may have pending stanzas; they are then sent
-/// directly.
+/// Time for which notifications wait for replies if a multicast service may have pending stanzas. After this time,
+/// notifications are sent directly.
 const DISCOVERY_TIMEOUT_WITH_SERVICE: Duration = Duration::from_secs(10);
 /// Interval after which an unanswered query is repeated.
 ///
@@ -43,11 +44,11 @@ const DISCOVERY_TIMEOUT_WITH_SERVICE: Duration = Duration::from_secs(10);
 const REPEAT_INTERVAL: Duration = Duration::from_millis(500);
 /// Time for which unanswered queries are repeated. A reply that arrives later is still accepted.
 const REPEAT_DURATION: Duration = Duration::from_secs(5);
-/// Interval until the service is queried again; it doubles after each consecutive failure, up to about 21 hours.
+/// Interval until the service is queried again. It doubles after each consecutive failure, up to about 21 hours.
 const QUERY_INTERVAL: Duration = Duration::from_secs(600);
 /// Maximum number of times that [`QUERY_INTERVAL`] doubles.
 const MAX_DOUBLINGS: u32 = 7;
-/// Time of use without a failure after which the next failure is not consecutive to the earlier ones.
+/// Time of use without a failure. After this time, the next failure is not consecutive to the earlier failures.
 const FAILURES_FORGOTTEN_AFTER: Duration = Duration::from_secs(3600);
 /// Maximum number of services of the server that are queried.
 pub(in crate::xmpp) const MAX_SERVICES: usize = 50;
@@ -98,15 +99,15 @@ pub(in crate::xmpp) struct MulticastService {
     pub max_recipients: usize,
 }
 
-/// Route of events to one recipient where there is a multicast service. The route is the same for all events of the
+/// Route of events to one recipient if there is a multicast service. The route is the same for all events of the
 /// recipient, so that no event overtakes another.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::xmpp) enum RecipientRoute {
     /// By multicast.
     Through,
-    /// Direct delivery. For recipients of other domains, because the service would query these domains for multicast
-    /// support and trust the result; for long addresses, to limit the length of tags; and for addresses because of
-    /// which the service would reject the whole stanza.
+    /// Direct delivery. It is used for recipients of other domains, because the service would query these domains for
+    /// multicast support and trust the result. It is used for long addresses, to limit the length of tags. It is also
+    /// used for addresses because of which the service would reject the whole stanza.
     Past,
     /// No delivery: the recipient is the service itself, which would forward the event.
     Not,
@@ -136,7 +137,7 @@ impl MulticastService {
     }
 
     /// Returns `true` if a server that prepares addresses by stringprep certainly accepts the address of a recipient at
-    /// its host: localpart and resource are ASCII.
+    /// its host. This is the case if localpart and resource are ASCII.
     ///
     /// COMPAT: ejabberd supports the characters of Unicode 3.2 only, and rejects a stanza with all its recipients if
     /// one address is invalid.
@@ -146,7 +147,7 @@ impl MulticastService {
     }
 }
 
-/// Discovery and failures of the server's multicast service.
+/// Discovery of the server's multicast service, and failures of this service.
 #[derive(Debug)]
 pub struct MulticastDiscovery {
     config: MulticastConfig,
@@ -157,7 +158,7 @@ pub struct MulticastDiscovery {
 #[derive(Debug)]
 struct MulticastTable {
     route: MulticastRoute,
-    /// Service of the last connection; the first candidate on the next one.
+    /// Multicast service of the last connection. It is the first candidate on the next connection.
     last_service: Option<Arc<MulticastService>>,
     /// Name of the connection, which is part of the ids of queries.
     connection: String,
@@ -176,7 +177,8 @@ struct MulticastTable {
     failures_in_a_row: u32,
     /// Start of the use of the service.
     used_since: Instant,
-    /// `true` after a failure: the next reply only proves that the service has no pending stanzas.
+    /// `true` after a failure. The next reply then proves only that the service has no pending stanzas; the service is
+    /// not used again.
     is_failing: bool,
     /// `true` if the server has read the query that was sent after the last multicast failure.
     is_read: bool,
@@ -211,9 +213,9 @@ impl MulticastDiscovery {
         Self { config, service, state: Mutex::new(state) }
     }
 
-    /// Starts discovery on the new connection with the name `connection`, and returns the queries to send. After a
-    /// failure of the service, sends queries only if `may_fail` is `true`: the service could fail again, and its
-    /// stanzas would then be repeated without need.
+    /// Starts discovery on the new connection with the name `connection`, and returns the queries to send. If the
+    /// service has failed, queries are sent only if `may_fail` is `true`. The service could fail again, and its stanzas
+    /// would then be repeated without need.
     pub(in crate::xmpp) fn start_discovery(
         &self,
         connection: String,
@@ -291,8 +293,9 @@ impl MulticastDiscovery {
         matches!(&self.state().route, MulticastRoute::Through(service) if service.jid == from || service.address == from)
     }
 
-    /// Returns `true` if an error is from the multicast service itself. From the host of the Prosody module, a
-    /// notification may also return as the error of a subscriber; the id of such a message has a recipient suffix.
+    /// Returns `true` if an error is from the multicast service itself. A notification that returns as the error of a
+    /// subscriber may also have the address of the host of the Prosody module. The id of such a message has a recipient
+    /// suffix.
     pub(in crate::xmpp) fn has_refused(&self, from: &str, id: &str) -> bool {
         self.goes_through(from)
             && match &self.state().route {
@@ -308,9 +311,9 @@ impl MulticastDiscovery {
         self.state().failures
     }
 
-    /// Records that the service rejected a stanza or does not reply. Returns a query whose reply proves that the
-    /// service has no pending stanzas. The cause may be a stalled link, so the timeout of the reply begins when the
-    /// server has [read](Self::note_read) the query.
+    /// Records that the service rejected a stanza or does not reply. Returns a query; the reply to this query proves
+    /// that the service has no pending stanzas. The cause may be a stalled link, so the timeout of the reply begins
+    /// when the server has [read](Self::note_read) the query.
     pub(in crate::xmpp) fn record_failure(&self) -> Option<String> {
         let mut state = self.state();
         let MulticastRoute::Through(service) = state.route.clone() else { return None };

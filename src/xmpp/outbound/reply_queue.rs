@@ -29,16 +29,16 @@ use super::{
 };
 use crate::xmpp::probes::Probes;
 
-/// Number of queued bytes above which the connection is not read, unless the replies wait for a barrier. It is above
-/// the limits of the [queue](ReplyScheduler).
+/// Number of queued bytes above which the service does not read from the connection, unless the replies wait for a
+/// barrier. The number is above the limits of the [queue](ReplyScheduler).
 const MAX_BYTES_WHILE_READING: usize = 2 * MAX_BYTES;
-/// Number of queued bytes above which rejected requests get no error reply. It is above the limits of the
+/// Number of queued bytes above which rejected requests get no error reply. The number is above the limits of the
 /// [queue](ReplyScheduler).
 const MAX_BYTES_WITH_REFUSALS: usize = 3 * MAX_BYTES;
-/// Maximum bytes of replies in one buffer; the rest is left to notifications.
+/// Maximum number of bytes of replies in one buffer. The rest of the buffer is for notifications.
 const REPLY_BYTES: usize = WRITE_BYTES / 2;
-/// Number of pending bytes of the service's own queries above which no further queries are sent. Queries precede all
-/// replies; the limit leaves room for replies in each buffer.
+/// Number of pending bytes of the service's own queries above which no further queries are sent. Queries are sent
+/// before all replies, so the limit leaves room for replies in each buffer.
 const MAX_OWN_BYTES: usize = REPLY_BYTES / 2;
 /// Prefix of the ids of barriers.
 pub(in crate::xmpp) const BARRIER: &str = "barrier-";
@@ -52,11 +52,11 @@ pub struct ReplyQueue {
     pub(in crate::xmpp) probes: Probes,
     /// Domain of the server, which may return barriers too.
     domain: Option<String>,
-    /// `true` if the server may be silent longer than its timeout, because no barrier returns.
+    /// `true` if the server may be silent longer than its timeout. This is the case while no barrier returns.
     pub(in crate::xmpp) may_be_silent: AtomicBool,
-    /// `true` after another service of the server used this JID; logged once.
+    /// `true` if another service of the server has used this JID. This is logged only once.
     is_shared: AtomicBool,
-    /// Name of the barriers of this connection, and number of its newest barrier that returned.
+    /// Name of the barriers of this connection, and number of the newest returned barrier of this connection.
     barriers: Mutex<(String, u64)>,
     pub(in crate::xmpp) changed: Notify,
     drained: Notify,
@@ -95,7 +95,7 @@ impl ReplyQueue {
         }
     }
 
-    /// Enqueues a stanza to an entity; stanzas to one entity are sent in order.
+    /// Enqueues a stanza to an entity. Stanzas to one entity are sent in the order of these calls.
     pub fn send(&self, to: &str, mut stanza: String) {
         pad(&mut stanza);
         self.queue().scheduler.push(&account(to), stanza);
@@ -111,8 +111,9 @@ impl ReplyQueue {
         self.changed.notify_one();
     }
 
-    /// Handles a stanza if it is a reply to a stanza of the component itself, whose JID is `service`: to a barrier, to
-    /// a query, or to a stanza to the multicast service. Returns `true` if the stanza needs no further handling.
+    /// Handles a stanza if it is a reply to a stanza of the component itself: to a barrier, to a query, or to a stanza
+    /// to the multicast service. `service` is the JID of the component. Returns `true` if the stanza needs no further
+    /// handling.
     pub(in crate::xmpp) fn handle_own_reply(&self, service: &str, stanza: &Element) -> bool {
         let (Some(from), Some(id)) = (stanza.attr("from"), stanza.attr("id")) else { return false };
         if self.probes.take(stanza) {
@@ -157,7 +158,7 @@ impl ReplyQueue {
         }
     }
 
-    /// Handles a reply that exceeds a limit for stanzas, such as the error of a multicast service, which returns a
+    /// Handles a reply that exceeds a limit for stanzas. An example is the error of a multicast service that returns a
     /// rejected stanza as a whole.
     pub(in crate::xmpp) fn handle_oversized_reply(&self, header: &Envelope) {
         self.probes.take_refused(header);
@@ -168,8 +169,8 @@ impl ReplyQueue {
         }
     }
 
-    /// Records that notifications sent by multicast may be undelivered. The return of earlier barriers has no effect
-    /// any more, even in the same read: the writer gives later barriers another name.
+    /// Records that notifications sent by multicast may be undelivered. From now on, the return of earlier barriers has
+    /// no effect, even in the same read. The writer gives later barriers another name.
     pub(in crate::xmpp) fn multicast_failed(&self) {
         if let Some(query) = self.multicast.record_failure() {
             self.reset_barriers(String::new());
@@ -257,8 +258,8 @@ impl ReplyQueue {
         self.queue().scheduler.count()
     }
 
-    /// Appends interrupted replies, pending queries, and replies with numbers below `up_to` to a buffer until the
-    /// buffer has [`REPLY_BYTES`].
+    /// Appends stanzas to a buffer until the buffer has [`REPLY_BYTES`]: interrupted replies, pending queries, and
+    /// replies with numbers below `up_to`.
     pub(in crate::xmpp) fn drain_ready(&self, up_to: u64, buffer: &mut String) -> WrittenReplies {
         let mut queue = self.queue();
         let mut taken =
@@ -281,7 +282,7 @@ impl ReplyQueue {
         taken
     }
 
-    /// Puts interrupted replies back at the front after the connection broke.
+    /// Puts interrupted replies back at the front of the queue. Called after the connection broke.
     pub(in crate::xmpp) fn requeue(&self, replies: Vec<String>) {
         self.queue().interrupted.splice(0..0, replies);
     }
@@ -307,9 +308,9 @@ pub(in crate::xmpp) struct WrittenReplies {
 }
 
 impl WrittenReplies {
-    /// Returns the stanzas to resend after the connection broke when `written` bytes of the buffer were sent, and the
-    /// number of bytes of the dropped stanzas. A stanza is dropped after its second interruption, because a reply that
-    /// the server rejects would otherwise break every connection.
+    /// Returns the stanzas to resend, and the number of bytes of the dropped stanzas. Called after the connection broke
+    /// when `written` bytes of the buffer were sent. A stanza is dropped after its second interruption, because a reply
+    /// that the server rejects would otherwise break every connection.
     pub(in crate::xmpp) fn to_resend(&self, buffer: &str, written: usize) -> (Vec<String>, usize) {
         let (mut to_resend, mut dropped) = (Vec::new(), 0);
         for (number, bounds) in self.bounds.windows(2).enumerate() {

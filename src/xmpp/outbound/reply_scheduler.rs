@@ -1,6 +1,6 @@
-//! Fair queue of outgoing replies: shares bytes fairly between domains, and between the entities of each domain, so
-//! that a small reply waits for at most one large reply, however many entities receive large replies (weighted fair
-//! queuing, Demers, Keshav and Shenker 1989).
+//! Fair queue of outgoing replies (weighted fair queuing, Demers, Keshav and Shenker 1989). It shares bytes fairly
+//! between domains, and between the entities of each domain. Thus a small reply waits for at most one large reply,
+//! however many entities receive large replies.
 
 use std::{
     borrow::Cow,
@@ -15,8 +15,8 @@ const MAX_BYTES_PER_JID: usize = 1024 * 1024;
 const MAX_BYTES_PER_DOMAIN: usize = 4 * 1024 * 1024;
 /// Number of queued bytes in total above which no further requests are processed.
 pub(in crate::xmpp) const MAX_BYTES: usize = 16 * 1024 * 1024;
-/// Number of bytes by which the limits of a domain and of all domains are higher for requests with small replies, so
-/// that large replies to other entities do not delay these requests.
+/// Number of bytes by which the limits are higher for requests with small replies, so that large replies to other
+/// entities do not delay these requests. It applies to the limit of a domain and to the limit of all domains.
 pub(in crate::xmpp) const RESERVED_FOR_SMALL: usize = 8 * 1024 * 1024;
 
 /// Queued replies of all domains.
@@ -50,8 +50,8 @@ struct EntityQueue {
 /// Rank of a queue among the queues of a [`FairOrder`].
 #[derive(Clone, Copy, Debug, Default)]
 struct QueueRank {
-    /// Number of bytes that were sent from the queue while it had replies. When a queue gets its first reply, the
-    /// number is raised to the current share ([`FairOrder::now`]).
+    /// Number of bytes that were sent from the queue while it had replies. It is raised to the current share
+    /// ([`FairOrder::now`]) when an empty queue gets a reply.
     start: u64,
     /// Number of bytes of the next reply.
     next: usize,
@@ -63,17 +63,17 @@ impl QueueRank {
     }
 }
 
-/// Order in which queues are served: first the queue whose next reply would end first if all queues had equal shares of
-/// the connection.
+/// Order in which queues are served. The first queue is the one whose next reply would end first if all queues had
+/// equal shares of the connection.
 #[derive(Debug, Default)]
 struct FairOrder {
     /// Queues, each with the end of its next reply: the start of its rank plus the bytes of the reply.
     queues: BTreeSet<(u64, String)>,
     /// Current share: number of bytes that were sent from each queue that always had replies.
     now: u64,
-    /// Start values of queues that became empty; needed until the current share exceeds them.
+    /// Start values of queues that became empty. A start value is needed until the current share exceeds it.
     empty: HashMap<String, u64>,
-    /// Number of empty queues above which outdated ones are removed.
+    /// Number of empty queues above which outdated start values are removed.
     most_empty: usize,
 }
 
@@ -119,7 +119,7 @@ impl FairOrder {
         }
     }
 
-    /// Returns the first queue that satisfies a predicate.
+    /// Returns the first queue, in this order, that satisfies a predicate.
     fn first(&self, holds: impl Fn(&str) -> bool) -> Option<String> {
         self.queues.iter().find(|(_, name)| holds(name)).map(|(_, name)| name.clone())
     }

@@ -49,7 +49,7 @@ use crate::xmpp::DisconnectReason;
 
 /// Bytes of one write; new replies are included in the next write.
 pub(in crate::xmpp) const WRITE_BYTES: usize = 64 * 1024;
-/// Interval after which a barrier is sent while something is unconfirmed; a barrier also follows a number of
+/// Interval after which a barrier is sent while something is unconfirmed. A barrier is also sent after a number of
 /// notifications ([`Spacing`]).
 const MIN_BARRIER_INTERVAL: Duration = Duration::from_millis(20);
 
@@ -64,10 +64,11 @@ pub struct OutboundWriter {
     pub(in crate::xmpp) relay_limit: RelayLimit,
     /// Progress up to which notifications are sent on this connection.
     pub(in crate::xmpp) sent: SendProgress,
-    /// Progress that is confirmed by this connection's newest barrier that returned: first the position of the fan-out,
-    /// then the progress up to which no entry was deferred ([`complete`](Self::complete)).
+    /// Progress that is confirmed by the newest returned barrier of this connection. The first value is the position of
+    /// the fan-out, the second value the progress up to which no entry was deferred ([`complete`](Self::complete)).
     confirmed: (SendProgress, SendProgress),
-    /// Progress that this connection's newest barrier covers, as a pair like that of `confirmed`.
+    /// Progress that the newest barrier of this connection covers. The two values have the same meaning as in
+    /// `confirmed`.
     covered: (SendProgress, SendProgress),
     /// Time at which the newest barrier was sent, or the connection began.
     barrier_at: Instant,
@@ -84,8 +85,8 @@ pub struct OutboundWriter {
     failures: u64,
     /// Number of replies that may be sent, counted from the first reply of the process.
     sendable_replies: u64,
-    /// While later replies are held: number of replies that may be sent after a barrier has returned, and number of
-    /// this barrier.
+    /// Set while later replies are held. The first value is the number of replies that may be sent after a barrier has
+    /// returned. The second value is the number of this barrier.
     held_replies: Option<(u64, u64)>,
     /// Number of revocations at the last update of `sendable_replies`.
     revocations: u64,
@@ -129,7 +130,7 @@ struct Barrier {
     address: Address,
 }
 
-/// Whole stanzas that are being written, and the progress after them.
+/// Whole stanzas that are being written, and the progress after these stanzas.
 #[derive(Debug)]
 struct WriteChunk {
     text: String,
@@ -141,9 +142,9 @@ struct WriteChunk {
 }
 
 impl OutboundWriter {
-    /// Returns a writer for the service with the JID `service`. Stanzas have at most `max_stanza_bytes`, and to users of
-    /// other servers at most the bytes of `relay_limit`. The server is pinged `ping_after` after the last
-    /// barrier, and has to respond within `ping_deadline`.
+    /// Returns a writer for the service with the JID `service`. Stanzas have at most `max_stanza_bytes`, and those to
+    /// users of other servers at most the bytes of `relay_limit`. The server is pinged `ping_after` after the last
+    /// barrier, and has to respond to this ping within `ping_deadline`.
     #[must_use]
     pub fn new(
         replies: Arc<ReplyQueue>,
@@ -189,8 +190,8 @@ impl OutboundWriter {
         }
     }
 
-    /// Prepares the writer for a new connection; `connection` is a number that no other connection has. Unconfirmed
-    /// notifications will be resent.
+    /// Resets the writer for a new connection. `connection` is a number that no other connection has. The writer then
+    /// resends unconfirmed notifications.
     pub fn reconnected(&mut self, connection: u64) {
         if let Some(WriteChunk { text, replies, written, .. }) = self.current.take() {
             let (to_resend, dropped) = replies.to_resend(&text, written);
@@ -218,8 +219,8 @@ impl OutboundWriter {
         }
     }
 
-    /// Resets the progress to the confirmed one, so that unconfirmed notifications are resent. From now on, only the
-    /// return of barriers with the current name has an effect.
+    /// Resets the progress to the confirmed progress, so that unconfirmed notifications are resent. From now on, only
+    /// the return of barriers with the current name has an effect.
     fn rewind(&mut self) {
         self.barriers.clear();
         self.last_barrier = 0;
@@ -277,7 +278,8 @@ impl OutboundWriter {
         self.route.ends_at(self.outstanding_since().filter(|_| self.may_retry()))
     }
 
-    /// Sets the time after which no further notification is sent; the rest stays in the event log.
+    /// Sets the time after which no further notification is sent. Notifications that are not sent by then stay in the
+    /// event log.
     pub fn set_deadline(&mut self, end: Instant) {
         self.ends_at = Some(end);
     }
@@ -286,9 +288,9 @@ impl OutboundWriter {
         self.ends_at.is_some_and(|end| Instant::now() >= end)
     }
 
-    /// Sends pending notifications until the [deadline](Self::set_deadline), and waits until the server has confirmed
-    /// all sent ones, as long as there is progress within `stall_timeout`. Deferred entries stay in the event log and
-    /// are sent after the next start; notifications of later entries that are already sent are not repeated.
+    /// Sends pending notifications until the [deadline](Self::set_deadline). Then waits until the server has confirmed
+    /// all sent notifications, as long as there is progress within `stall_timeout`. Deferred entries stay in the event
+    /// log and are sent after the next start. Notifications of later entries that are already sent are not repeated.
     ///
     /// # Errors
     /// Returns an error if the connection breaks or stalls, or no barrier returns.
@@ -414,8 +416,8 @@ impl OutboundWriter {
         due
     }
 
-    /// Returns the time since which a barrier is pending and no other barrier has returned; `None` if no barrier is
-    /// pending. A slow server that returns barriers one by one is therefore not treated as unconfirmed.
+    /// Returns the time since which a barrier is pending and no other barrier has returned. Returns `None` if no
+    /// barrier is pending. A slow server that returns barriers one by one is therefore not treated as unconfirmed.
     fn outstanding_since(&self) -> Option<Instant> {
         self.barriers
             .front()
@@ -492,8 +494,8 @@ impl OutboundWriter {
         self.returned_barrier < self.multicast_until
     }
 
-    /// Returns the number of replies that may be sent. While the multicast service may still have notifications to
-    /// entities that just lost access, later replies are held.
+    /// Returns the number of replies that may be sent. Later replies are held while the multicast service may still
+    /// have notifications to entities that just lost access.
     fn update_sendable_replies(&mut self, route: &MulticastRoute) -> u64 {
         let is_back = |barrier: u64| {
             self.returned_barrier >= barrier && !matches!(route, MulticastRoute::Unknown)
@@ -539,7 +541,7 @@ impl OutboundWriter {
         }
     }
 
-    /// Returns the time at which multicast fails unless the service returns a pending barrier before.
+    /// Returns the time at which multicast fails, unless the service returns a pending barrier before this time.
     fn multicast_fails_at(&self) -> Option<Instant> {
         let is_multicast = |barrier: &&Barrier| barrier.address == Address::Multicast;
         let oldest =

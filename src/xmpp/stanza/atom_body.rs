@@ -9,8 +9,8 @@ use super::payload::element;
 /// Maximum length of a body in bytes; a longer body is truncated.
 const MAX_BODY_BYTES: usize = 2000;
 
-/// Returns a text with a line for each item whose payload is an Atom entry: the summary of the entry or, if there is
-/// none, the title. Returns `None` if the text is empty.
+/// Returns a text with a line for each item whose payload is an Atom entry. The line is the summary of the entry or, if
+/// there is no summary, its title. Returns `None` if the text is empty.
 #[must_use]
 pub fn body(items: &[EventItem]) -> Option<String> {
     let said = items.iter().filter_map(|item| words(item.payload.as_ref()?));

@@ -119,8 +119,8 @@ pub fn filter(query: &Element) -> Result<Option<TypeFilter>, gjallar_pubsub::Err
     }
 }
 
-/// Returns the nodes of the service (§5.2). The page is described (XEP-0059) if a page was requested (`is_paged`), or
-/// if the list is truncated.
+/// Returns the nodes of the service (§5.2). A description of the page (XEP-0059) is added if a page was requested
+/// (`is_paged`), or if the list is truncated.
 #[must_use]
 pub fn nodes(service: &Jid, part: &ResultPage<NodeSummary>, is_paged: bool) -> ElementWriter {
     let set = is_noted(part, is_paged).then(|| rsm::set(part, NodeSummary::uid));

@@ -1,5 +1,5 @@
-//! Envelope of a stanza (RFC 6120 §8), read from the stanza's element or, if the stanza is rejected, from its start tag
-//! alone.
+//! Envelope of a stanza (RFC 6120 §8). It is read from the stanza's element. If the stanza is rejected, it is read from
+//! the start tag alone.
 
 use jid::Jid;
 use minidom::Element;
@@ -116,7 +116,8 @@ impl Envelope {
         self.answer("error").child(short.tag()).to_string()
     }
 
-    /// Returns an error reply that also contains `content`, the element with the failed entries (§8.8.2.4, §8.9.2.4).
+    /// Returns an error reply that also contains `content`, which is the element with the failed entries (§8.8.2.4,
+    /// §8.9.2.4).
     #[must_use]
     pub fn error_with(&self, content: ElementWriter, error: &StanzaError) -> String {
         self.answer("error").child(content).child(error.tag()).to_string()
@@ -137,8 +138,8 @@ impl Envelope {
 pub enum ErrorDetail {
     /// No detail.
     None,
-    /// Failed comparison of content versions, with the content version of the newest item, if there is an item
-    /// (XEP-0395 §3.3).
+    /// Failed comparison of content versions (XEP-0395 §3.3). The value is the content version of the newest item, if
+    /// there is an item.
     Compared(Option<Box<str>>),
     /// Feature that the condition `unsupported` names.
     Feature(&'static str),

@@ -92,7 +92,7 @@ fn filter(form: &Element, query: &mut QueryArchive) -> Result<(), gjallar_pubsub
     Ok(())
 }
 
-/// Returns the start of a query. The time of an item is the beginning of its millisecond, so a start within a
+/// Returns the start of a query. The time of an item is the beginning of its millisecond. Therefore a start within a
 /// millisecond is rounded up to the next millisecond.
 fn since(text: &str) -> Result<Timestamp, gjallar_pubsub::Error> {
     let time = time(text)?;
@@ -142,7 +142,7 @@ pub fn result(source: &MamResultContext<'_>, item: &Item) -> ElementWriter {
     forwarded(source, item, Some(message))
 }
 
-/// Returns an item without its content, for an item whose content is larger than a stanza may be (XEP-0313 §3.2).
+/// Returns an item without its content (XEP-0313 §3.2). Used if the content is larger than a stanza may be.
 #[must_use]
 pub fn placeholder(source: &MamResultContext<'_>, item: &Item) -> ElementWriter {
     forwarded(source, item, None)

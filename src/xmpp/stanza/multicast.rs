@@ -27,8 +27,8 @@ pub enum Format {
     Lines,
 }
 
-/// Returns the format and the maximum number of recipients that an entity announces in its result of `disco#info` (§2);
-/// `None` if it does not support multicast. The limit of XEP-0033 is in a form (XEP-0128).
+/// Returns the format and the maximum number of recipients that an entity announces in its result of `disco#info` (§2).
+/// Returns `None` if the entity does not support multicast. The limit of XEP-0033 is in a form (XEP-0128).
 #[must_use]
 pub fn offered(info: &Element) -> Option<(Format, usize)> {
     let has = |feature: &str| {

@@ -24,7 +24,7 @@ use gjallar_pubsub::{
     SubId, Timestamp,
 };
 
-/// Inputs of the suffixes of message ids: the key of the store, and the nonce of an item that is sent again.
+/// Inputs of the suffixes of message ids: the key of the store and, for an item that is sent again, a nonce.
 #[derive(Clone, Copy, Debug)]
 struct Suffix {
     key: u64,
@@ -35,8 +35,8 @@ struct Suffix {
 const SUFFIX_BYTES: usize = 11;
 
 impl Suffix {
-    /// Appends eleven characters of base64url (RFC 4648 §5) that identify the message to one recipient: the same for
-    /// each delivery, and unpredictable for others.
+    /// Appends eleven characters of base64url (RFC 4648 §5) that identify the message to one recipient. The characters
+    /// are the same for each delivery, and unpredictable for other entities.
     fn write(self, recipient: &str, out: &mut String) {
         const ALPHABET: &[u8; 64] =
             b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
@@ -105,8 +105,8 @@ impl MessageTemplate {
         write_to_attribute(jid, out);
     }
 
-    /// Returns `true` if the address of a recipient depends on the recipient only. It is then the same in all messages
-    /// for which this function returns `true`.
+    /// Returns `true` if the address of a recipient depends on the recipient only. The address is then the same in all
+    /// messages for which this function returns `true`.
     #[must_use]
     pub fn has_common_addresses(&self) -> bool {
         self.suffix.nonce == 0
@@ -118,8 +118,8 @@ impl MessageTemplate {
     }
 
     /// Appends the message to several recipients through the multicast service with the JID `multicast`. `recipients`
-    /// are the recipients as text in the format `format` ([`write_recipient`](Self::write_recipient)), and `last` is
-    /// the last of them. A personal message, or one with headers, has only one recipient.
+    /// are the recipients as text in the format `format` ([`write_recipient`](Self::write_recipient)). `last` is the
+    /// last recipient. A personal message, or a message with headers, has only one recipient.
     pub fn write_by(
         &self,
         multicast: &str,
@@ -188,8 +188,8 @@ fn write_to_attribute(jid: &str, out: &mut String) {
     out.push_str("'>");
 }
 
-/// Renders a notification of the service with this JID. A late notification, and an item that is sent again, carry the
-/// time of the event (XEP-0203). The message id is `EPOCH-SEQUENCE-SUFFIX`; the suffix is a keyed hash of the
+/// Renders a notification of the service with this JID. A late notification carries the time of the event (XEP-0203),
+/// and so does an item that is sent again. The message id is `EPOCH-SEQUENCE-SUFFIX`; the suffix is a keyed hash of the
 /// recipient.
 #[must_use]
 pub fn render(notification: &LogEntry, is_late: bool, service: &str, key: u64) -> MessageTemplate {
@@ -262,7 +262,8 @@ pub fn epoch_of_id(id: &str) -> Option<Epoch> {
     u64::from_str_radix(epoch, 16).ok().map(Epoch)
 }
 
-/// Returns `true` if the id of a notification has a recipient suffix; ids of messages to the fan-out module have none.
+/// Returns `true` if the id of a notification has a recipient suffix. Ids of messages to the fan-out module have no
+/// such suffix.
 #[must_use]
 pub fn has_recipient_suffix(id: &str) -> bool {
     id.splitn(3, '-').nth(2).is_some_and(|suffix| !suffix.is_empty())
@@ -288,8 +289,8 @@ pub fn is_absent(stanza: &Element) -> bool {
     has_condition(stanza, &ABSENT) && !is_unreachable(stanza)
 }
 
-/// Returns `true` if an error reports only that the addressed entity is not reachable at present. Servers send
-/// `remote-server-not-found` also with the type `cancel` while they have no connection to the other server.
+/// Returns `true` if an error reports only that the addressed entity is not reachable now. While servers have no
+/// connection to the other server, they send `remote-server-not-found` also with the type `cancel`.
 #[must_use]
 pub fn is_unreachable(stanza: &Element) -> bool {
     error_of(stanza).is_some_and(|error| error.attr("type") == Some("wait"))

@@ -1,7 +1,7 @@
 //! Parser of XEP-0060 requests: the child element of an IQ becomes a typed request or an error.
 //!
-//! The rules see no XML but the opaque payload. This module reports only errors of syntax, the first that the parser
-//! finds; the rules decide if the request is allowed.
+//! The rules see no XML but the opaque payload. This module reports only errors of syntax, and only the first one that
+//! the parser finds. The rules decide if the request is allowed.
 
 use std::collections::{HashMap, HashSet};
 
@@ -101,8 +101,8 @@ pub enum GetRequest {
 /// Requested page of a list; `None` if the request has no page (XEP-0059).
 pub type ListPage = Option<PageRequest<String>>;
 
-/// Parses the `<pubsub/>` child of an IQ. The IQ is needed for the prefixes that it declares; `is_set` is `true` if it
-/// is of type `set`, and `false` if it is of type `get`.
+/// Parses the `<pubsub/>` child of an IQ. `is_set` is `true` if the IQ is of type `set`, and `false` if it is of type
+/// `get`. The IQ is needed for the prefixes that it declares.
 ///
 /// # Errors
 /// The error of a malformed request.
@@ -239,8 +239,8 @@ fn not_taken(parent: &Element, child: &Element) -> gjallar_pubsub::Error {
     ))
 }
 
-/// Rejects unexpected children of an action: other elements of XEP-0060 than the expected ones and, in a list by an
-/// owner, all elements other than the entries of the list.
+/// Rejects unexpected children of an action. These are unexpected elements of XEP-0060 and, in a list by an owner, all
+/// elements other than the entries of the list.
 fn check_children(action: &Element, is_set: bool) -> Result<(), gjallar_pubsub::Error> {
     let namespace = action.ns();
     let taken: &[&str] = match (action.name(), is_set) {
@@ -293,8 +293,8 @@ fn jid(element: &Element, sender: &str) -> Result<Jid, gjallar_pubsub::Error> {
     Jid::prepare_from(jid, sender).map_err(gjallar_pubsub::Error::MalformedJid)
 }
 
-/// Returns the SubID of an element. Clients do not choose SubIDs, so a SubID that is too long is an unknown one, and no
-/// error.
+/// Returns the SubID of an element. Clients do not choose SubIDs, so a SubID that is too long is treated as unknown,
+/// not as an error.
 fn subid(element: &Element) -> Option<SubId> {
     element.attr("subid").filter(|subid| !subid.is_empty()).map(SubId::new)
 }
@@ -509,8 +509,8 @@ fn check_named_once(
 const NOT_A_JID: &str = "not a valid JID";
 const NO_JID: &str = "an entry without a JID";
 
-/// Returns the address of an entry. If the entry revokes access (`takes_away`), the address may be one that cannot be
-/// prepared but that a server stamped, so that entities with such addresses can be banned.
+/// Returns the address of an entry. If the entry revokes access (`takes_away`), an address that cannot be prepared is
+/// accepted, if a server may have set it as the sender of a stanza. Thus entities with such addresses can be banned.
 fn entry_jid(entry: &Element, sender: &str, takes_away: bool) -> Result<Jid, &'static str> {
     let stamped =
         || entry.attr("jid").filter(|_| takes_away).and_then(|jid| Jid::stamped(jid).ok());

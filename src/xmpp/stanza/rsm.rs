@@ -35,8 +35,8 @@ pub fn page(parent: &Element) -> Result<Option<PageRequest<String>>, gjallar_pub
     Ok(Some(PageRequest { max, edge }))
 }
 
-/// Returns the requested page of a list, with the `<set/>` element that describes the page; returns the whole list if
-/// no page is requested. `key` returns the unique key of an entry; the page has at most `max_bytes` bytes.
+/// Returns the requested page of a list, with the `<set/>` element that describes the page. Returns the whole list if
+/// no page is requested. `key` returns the unique key of an entry. The page has at most `max_bytes` bytes.
 ///
 /// # Errors
 /// [`ItemNotFound`](gjallar_pubsub::Error::ItemNotFound) if the entry at the page's edge does not exist (XEP-0059
@@ -54,7 +54,8 @@ pub fn part_of<T>(
     Ok((part.entries, Some(set)))
 }
 
-/// Returns a predicate for consecutive entries: `true` while they fit in a page of `max_bytes`. The first always fits.
+/// Returns a predicate for consecutive entries. It returns `true` while the entries fit in a page of `max_bytes` bytes,
+/// and always for the first entry.
 pub fn fitting<T>(key: impl Fn(&T) -> String, max_bytes: usize) -> impl FnMut(&T) -> bool {
     byte_budget(max_bytes, 1, move |entry| ENTRY_BYTES + written_len(&key(entry)))
 }

@@ -17,8 +17,8 @@ use super::{
 
 /// Maximum number of bytes of an attribute in the envelope of a rejected stanza; a longer attribute is left out.
 const MAX_HEADER_VALUE_BYTES: usize = 65_536;
-/// Maximum number of namespace declarations that apply to an element; the time of a lookup is proportional to their
-/// number.
+/// Maximum number of namespace declarations that apply to an element. The time of a lookup is proportional to the
+/// number of declarations.
 const MAX_DECLARATIONS: usize = 256;
 /// Maximum number of bytes of the names of all open elements.
 const MAX_PATH_BYTES: usize = 4 * 1024 * 1024;
@@ -284,8 +284,8 @@ impl ElementBuilder {
         }
     }
 
-    /// Closes the innermost open element. Returns the stanza or the end of the stream, if this is what the element
-    /// completes.
+    /// Closes the innermost open element. If this completes a stanza or the stream, returns the stanza or the end of
+    /// the stream.
     fn close(&mut self) -> Option<StreamElement> {
         if let Some((element, outer)) = self.open.pop() {
             self.scope.truncate(outer);

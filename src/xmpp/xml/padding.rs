@@ -40,8 +40,8 @@ fn padding_of_tags(mut rest: &[u8], short: usize) -> usize {
     spaces
 }
 
-/// Returns `true` if a text of whole stanzas and its padding have at most `max_bytes` bytes together. A server counts
-/// the padding too while its parser holds the stanza.
+/// Returns `true` if the total size of a text of whole stanzas and its padding is at most `max_bytes` bytes. A server
+/// counts the padding too while its parser holds the stanza.
 #[must_use]
 pub fn fits(stanzas: &str, max_bytes: usize) -> bool {
     // The padding is never longer than the text.

@@ -1,7 +1,7 @@
 //! Inbound XML stream: converts bytes to stanzas, within limits.
 //!
-//! A stanza that is too large or too deep is read to its end and reported by its envelope; the stream continues. Only
-//! XML that is not well-formed, or a tag of more than 4 MiB, ends the stream (RFC 6120 §4.9.3.13).
+//! A stanza that is too large or too deep is read to its end, and only its envelope is reported. The stream continues.
+//! Only XML that is not well-formed, or a tag of more than 4 MiB, ends the stream (RFC 6120 §4.9.3.13).
 //! `docs/decisions/0004` gives the reasons against `tokio_xmpp::Component`.
 
 use std::sync::Arc;

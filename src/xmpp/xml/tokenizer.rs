@@ -1,8 +1,8 @@
 //! Tokenizer of XML: splits bytes into tags and text.
 //!
-//! quick-xml finds the ends of tags and their attributes; everything that it does not check is checked here, so that
-//! each accepted token can be written as XML again. XML declarations and comments are skipped; anything else that RFC
-//! 6120 §11 prohibits is a fault.
+//! quick-xml finds the ends of tags and their attributes. This module checks everything that quick-xml does not check,
+//! so that each accepted token can be written as XML again. XML declarations and comments are skipped. Anything else
+//! that RFC 6120 §11 prohibits is a fault.
 
 use std::{borrow::Cow, str};
 
@@ -169,8 +169,8 @@ fn end(kind: &mut TokenKind, unread: &[u8], scanned: usize) -> Option<usize> {
     }
 }
 
-/// Returns the length of the beginning of a text that can be parsed before more bytes arrive. The rest may be an
-/// incomplete reference, character, line end or `]]>`.
+/// Returns the length of the beginning of a text that can be parsed before more bytes arrive. The rest of the text may
+/// be an incomplete reference, character, line end or `]]>`.
 fn splittable_len(text: &[u8]) -> usize {
     let is_whole = |at: &usize| text.get(*at..).is_some_and(|rest| memchr(b';', rest).is_some());
     if let Some(reference) = memrchr(b'&', text).filter(|at| !is_whole(at)) {
@@ -260,9 +260,9 @@ pub(in crate::xmpp) fn value(attribute: Attribute<'_>) -> Result<Cow<'_, str>, S
     checked(resolved.map_err(|error| fault(&error.to_string()))?)
 }
 
-/// Returns `true` if a text needs no conversion or check: it has no references, no control characters except those for
-/// which `is_allowed` returns `true`, no characters that may be prohibited (U+FFFE begins with the byte 0xEF), and not
-/// the byte `special`.
+/// Returns `true` if a text needs no conversion or check. Such a text has no references, and no control characters
+/// except those for which `is_allowed` returns `true`. It also has no characters that may be prohibited (U+FFFE begins
+/// with the byte 0xEF), and not the byte `special`.
 fn is_plain(raw: &str, is_allowed: impl Fn(u8) -> bool, special: u8) -> bool {
     // Checking every byte is faster than stopping at the first hit.
     !raw.bytes().fold(false, |found, byte| {

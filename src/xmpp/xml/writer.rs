@@ -122,7 +122,7 @@ impl fmt::Display for ElementWriter {
     }
 }
 
-/// Appends the value of an attribute in single quotes. White space other than spaces is escaped, since parsers would
+/// Appends the value of an attribute in single quotes. White space other than spaces is escaped, because parsers would
 /// replace it by spaces.
 pub(crate) fn escape_attribute(value: &str, out: &mut String) {
     escape(value, |byte| matches!(byte, b'\'' | b'"' | b'\n' | b'\t'), out);
@@ -133,7 +133,7 @@ pub(crate) fn escape_text(text: &str, out: &mut String) {
     escape(text, |_| false, out);
 }
 
-/// Appends a text; escapes the characters that XML requires, and the bytes that match `extra`.
+/// Appends a text. Escapes the characters that XML requires to be escaped, and the bytes that match `extra`.
 fn escape(text: &str, extra: impl Fn(u8) -> bool, out: &mut String) {
     let is_escaped = |byte| matches!(byte, b'&' | b'<' | b'>' | b'\r') || extra(byte);
     // Checking every byte is faster than stopping at the first hit, and most texts need no escape.
@@ -161,7 +161,7 @@ fn escape(text: &str, extra: impl Fn(u8) -> bool, out: &mut String) {
     out.push_str(rest);
 }
 
-/// Prefixes in scope with their namespaces, outermost first; an inner one hides an outer one of the same name.
+/// Prefixes in scope with their namespaces, outermost first. An inner prefix hides an outer prefix of the same name.
 pub type Prefixes = Vec<(String, String)>;
 
 /// Appends the prefixes that an element declares to `prefixes`.
@@ -188,7 +188,7 @@ pub fn stand_alone(element: &Element) -> String {
 }
 
 /// Writes an element so that its meaning in `scope` does not depend on the context. Declares the prefixes of the scope,
-/// because text in the element may use them, and states the language `inherited`, if the element states none.
+/// because text in the element may use them. States the language `inherited`, if the element states no language.
 #[must_use]
 pub fn stand_alone_in(element: &Element, scope: &Prefixes, inherited: Option<&str>) -> String {
     let mut out = String::new();

@@ -17,9 +17,9 @@ use super::{
     forms::{Room, asking, fixed, more, option, option_len, required, result},
 };
 
-/// Maximum number of nodes among which a form offers a choice; if there are more, the name has to be typed.
+/// Maximum number of nodes in a choice of a form. If there are more nodes, the requester has to type the name.
 const MAX_OFFERED: usize = 500;
-/// Maximum number of entries of a list in a form; fewer are shown if they are long.
+/// Maximum number of entries of a list in a form. Fewer entries are shown if they are long.
 pub(super) const MAX_SHOWN: usize = 200;
 
 /// Ad-hoc command. Commands have no state: each step depends on the submitted forms only.
@@ -73,10 +73,10 @@ pub(super) enum NextActions {
     Last,
     /// Another form follows.
     Next,
-    /// A list follows: all its pages, or only the first page if the requester chooses `complete`.
+    /// A list follows: all its pages or, if the requester chooses `complete`, only the first page.
     List,
-    /// The form is a page of a list: the next page follows, or the command ends without a change if the requester
-    /// chooses `complete`.
+    /// The form is a page of a list, and the next page follows. If the requester chooses `complete`, the command ends
+    /// without a change.
     Page,
 }
 
@@ -179,7 +179,7 @@ impl CommandContext<'_> {
             })
     }
 
-    /// Returns the number of bytes that the values of a form in a reply may have together.
+    /// Returns the maximum total number of bytes of the values of a form in a reply.
     pub(super) fn room(&self) -> Room {
         Room(self.max_bytes())
     }
@@ -208,8 +208,8 @@ impl CommandContext<'_> {
         vec![self.shown_list(number, list.options.iter().map(line)), list]
     }
 
-    /// Returns a field with a line for each entry that fits in a reply (at most 200), and a last line with the number
-    /// of entries left out, if any. The list has `number` entries in total; `first` yields its first ones.
+    /// Returns a field with a line for each entry that fits in a reply (at most 200). If entries are left out, a last
+    /// line has their number. The list has `number` entries in total; `first` yields its first entries.
     pub(super) fn shown_list(&self, number: usize, first: impl Iterator<Item = String>) -> Field {
         let mut room = self.room();
         let mut shown: Vec<_> = first.take(MAX_SHOWN).take_while(|line| room.takes(line)).collect();
@@ -220,8 +220,8 @@ impl CommandContext<'_> {
         fixed(&shown)
     }
 
-    /// Returns a text with the entries that fit in a reply, separated by commas; its end states the number of entries
-    /// left out, if any.
+    /// Returns a text with the entries that fit in a reply, separated by commas. If entries are left out, the end of
+    /// the text states their number.
     pub(super) fn enumeration(&self, entries: Vec<String>) -> String {
         let (number, mut room) = (entries.len(), self.room());
         let fitting = entries.into_iter().take_while(|entry| room.takes(entry));
@@ -230,8 +230,8 @@ impl CommandContext<'_> {
         shown.join(", ")
     }
 
-    /// Returns a field for the name of a node. It offers a choice among the nodes that the requester manages, if they
-    /// are at most 500 and fit in a reply.
+    /// Returns a field for the name of a node. The field offers a choice among the nodes that the requester manages, if
+    /// there are at most 500 such nodes and their names fit in a reply.
     pub(super) async fn node_field(&self, var: &str) -> Result<Field, Error> {
         let pattern = NamePattern::default();
         let all = ManagedNodes { pattern, after: None, max: MAX_OFFERED };

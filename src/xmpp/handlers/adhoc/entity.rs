@@ -39,8 +39,8 @@ impl AdHocCommand for EntityCommand {
     }
 }
 
-/// Returns the affiliations and subscriptions of an entity as fields. Each of the two lists may use half of the bytes
-/// in `room`.
+/// Returns the affiliations and subscriptions of an entity as fields. The list of affiliations and the list of
+/// subscriptions may each use half of the bytes in `room`.
 pub(super) async fn memberships(
     context: &CommandContext<'_>,
     entity: &BareJid,

@@ -63,8 +63,8 @@ impl AdHocCommand for ExportCommand {
     }
 }
 
-/// Returns the lines of the items that fit in a page and, if items remain, the position at which the page ends. An item
-/// that does not fit in a page of its own is shown without its payload.
+/// Returns the lines of the items that fit in a page. If items remain, also returns the position at which the page
+/// ends. An item that does not fit in a page of its own is shown without its payload.
 fn fitting(
     items: Vec<OwnItem>,
     room: &mut Room,

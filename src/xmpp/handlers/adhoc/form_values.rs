@@ -42,8 +42,8 @@ impl FormValues {
         Ok(Self(fields))
     }
 
-    /// Returns the values of a page of a list: the hidden fields as the page had them, and nothing that the requester
-    /// sends back.
+    /// Returns the values for the next step after a page of a list: the hidden fields of the page `shown`. Values that
+    /// the requester sends back are ignored.
     pub(super) fn of_page(shown: &DataForm) -> Self {
         let hidden = shown.fields.iter().filter(|field| field.type_ == FieldType::Hidden);
         let answer = |field: &Field| Some((field.var.clone()?, field.values.clone()));
@@ -75,7 +75,7 @@ impl FormValues {
         self.0.iter().map(|(var, values)| (var.as_str(), values.clone()))
     }
 
-    /// Returns the lines of the values of a field, trimmed, without empty ones.
+    /// Returns the non-empty lines of the values of a field, trimmed.
     pub(super) fn all(&self, var: &str) -> impl Iterator<Item = &str> {
         let matching = self.0.iter().filter(move |(submitted_var, _)| submitted_var == var);
         let values = matching.flat_map(|(_, values)| values).flat_map(|value| value.lines());
@@ -128,7 +128,7 @@ impl FormValues {
         self.jids_of(&[var])
     }
 
-    /// Returns the JIDs of several fields, each JID once, and at least one.
+    /// Returns the distinct JIDs of several fields. If the fields have no JID, this is an error.
     pub(super) fn jids_of(&self, vars: &[&str]) -> Result<Vec<Jid>, CommandError> {
         let jid = |text: &str| {
             Jid::prepare(text).map_err(|error| {

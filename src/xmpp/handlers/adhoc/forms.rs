@@ -44,7 +44,7 @@ impl Room {
         Self(half)
     }
 
-    /// Adds the unused bytes of a half that was split off.
+    /// Adds the unused bytes of a half ([`half`](Self::half)).
     pub(super) fn add(&mut self, other: &Self) {
         self.0 += other.0;
     }

@@ -82,7 +82,7 @@ pub(crate) struct AdHocCommands {
 enum CommandAction {
     Cancel,
     Complete,
-    /// The default action of the stage, which the attribute `execute` of `<actions/>` names.
+    /// Default action of the stage. The attribute `execute` of `<actions/>` names it.
     Execute,
     Next,
     Prev,
@@ -109,7 +109,7 @@ impl AdHocCommands {
         Self { service, sessions }
     }
 
-    /// Returns the commands that an actor may use: their nodes and names.
+    /// Returns the commands that an actor may use, each with its node and name.
     ///
     /// # Errors
     /// Returns an error if the store fails.

@@ -19,7 +19,7 @@ use super::{command::NextActions, form_values::FormValues};
 const MAX_SESSIONS: usize = 1000;
 /// Maximum number of sessions of one requester; a further session ends the requester's oldest.
 const MAX_SESSIONS_PER_REQUESTER: usize = 10;
-/// Approximate maximum number of bytes of all sessions together; beyond it, the oldest sessions end.
+/// Approximate maximum total number of bytes of all sessions. Above it, the oldest sessions end.
 const MAX_BYTES: usize = 16 * 1024 * 1024;
 /// Time for which a session waits for its next form.
 const LIFETIME: Duration = Duration::from_secs(600);
@@ -50,7 +50,7 @@ impl CommandSession {
         Self { requester, command, shown_at: Instant::now(), submitted: Vec::new(), shown, next }
     }
 
-    /// Returns the session with the forms `submitted`, and with `shown` as the form that waits for its submission.
+    /// Returns the session with the submitted forms `submitted`. The form `shown` waits for its submission.
     pub(super) fn after(
         &self,
         submitted: Vec<FormValues>,
@@ -71,7 +71,7 @@ impl CommandSession {
     }
 }
 
-/// Requester, and id of the session, which the requester may choose.
+/// Requester of a session, and id of the session. The requester may choose the id.
 type SessionKey = (Jid, String);
 
 #[derive(Debug, Default)]

@@ -31,8 +31,8 @@ const LABELS: [(&str, &str); 5] = [
     ("pubsub#type", "Payload semantic type information"),
 ];
 
-/// Returns the form of a node: its configuration, in which a number replaces `max` as maximum number of items (XEP-0460
-/// §4.2), and derived data.
+/// Returns the form of a node: its configuration, and data derived from it. If the maximum number of items is `max`,
+/// the form has a number in its place (XEP-0460 §4.2).
 #[must_use]
 pub fn form(data: &MetaData) -> ElementWriter {
     let max_items = MaxItems::Number(data.max_items);
@@ -85,7 +85,7 @@ fn persistence(data: &MetaData) -> Field {
 }
 
 /// Returns the field that states whether subscribers are notified of every change. A new configuration may remove items
-/// (§8.2.5.3), so notification of configurations is required too; subscribers can derive removals by `max_items` and
+/// (§8.2.5.3), so notification of configurations is required too. Subscribers can derive removals by `max_items` and
 /// `item_expire` (XEP-0460 §4.2).
 fn always_notify(data: &MetaData) -> Field {
     let config = &data.config;

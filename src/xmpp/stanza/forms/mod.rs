@@ -91,7 +91,8 @@ pub(crate) fn value_len(value: &str) -> usize {
     "<value></value>".len() + written_len(value)
 }
 
-/// Returns a field with its label and value. An empty value is left out: an empty `<value/>` is no JID, time or number.
+/// Returns a field with its label and value. An empty value is left out, because an empty `<value/>` is no JID, time or
+/// number.
 #[must_use]
 pub fn field(var: &str, kind: FieldType, label: &str, value: &str) -> Field {
     let mut field = Field::new(var, kind);
@@ -117,7 +118,7 @@ pub fn choice(var: &str, label: &str, options: &[(&str, &str)], value: &str) -> 
     field
 }
 
-/// Returns a list with options that accepts other values too (XEP-0122).
+/// Returns a list field with options. The field also accepts values that are not options (XEP-0122).
 #[must_use]
 pub fn open_choices(var: &str, label: &str, options: &[String], values: &[String]) -> Field {
     let mut field = Field::new(var, FieldType::ListMulti);
@@ -189,7 +190,7 @@ pub(super) fn flag(value: &str) -> Option<bool> {
     }
 }
 
-/// Parses a value of type `xs:unsignedInt`; its lexical space includes leading zeros and a plus sign.
+/// Parses a value of type `xs:unsignedInt`. The type allows leading zeros and a plus sign.
 pub(super) fn number(value: &str) -> Option<u32> {
     collapsed(value).parse().ok()
 }
@@ -208,7 +209,7 @@ pub fn fields(
     fields_and_lists(form, |_| false)
 }
 
-/// Returns the fields of a submitted form, each with its values. Values of fields for which `is_list` returns `true` do
+/// Returns the fields of a submitted form, each with its values. If `is_list` returns `true` for a field, its values do
 /// not count in the limit of values; the limit of stanza sizes bounds them.
 ///
 /// # Errors

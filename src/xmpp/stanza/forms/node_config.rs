@@ -25,8 +25,8 @@ use gjallar_pubsub::{
 };
 
 /// Returns the configuration as a form to fill in (§8.2.2). `offered_groups` are the roster groups to offer; `None` if
-/// rosters cannot be read. Without rosters, the access models that need rosters are left out, unless the configuration
-/// has one.
+/// rosters cannot be read. In this case the access models that need rosters are left out, unless the configuration has
+/// one of them.
 #[must_use]
 pub fn form(config: &NodeConfig, offered_groups: Option<&[String]>) -> ElementWriter {
     forms::render(&data_form(DataFormType::Form, config, offered_groups))
@@ -48,7 +48,7 @@ pub(super) fn public_fields(config: &NodeConfig) -> Vec<Field> {
     fields
 }
 
-/// Returns `true` unless the field has roster groups: their names are private to the owner.
+/// Returns `true` unless the field has roster groups. The names of roster groups are private to the owner.
 fn is_public(field: &Field) -> bool {
     field.var.as_deref() != Some(GROUPS)
 }
@@ -80,7 +80,7 @@ pub fn form_of(shown: &Configuration, offered_groups: Option<&[String]>) -> Data
     form
 }
 
-/// Hidden field with the epoch and number of the configuration that a form shows, so that owners do not unknowingly
+/// Hidden field with the epoch and number of the configuration that a form shows. It prevents that owners unknowingly
 /// overwrite each other's changes. Clients send the field back (XEP-0004 §3.3, `hidden`).
 const REVISION: &str = "x-gjallar#revision";
 
@@ -268,7 +268,7 @@ pub fn submitted(form: &Element) -> Result<NodeConfigForm, gjallar_pubsub::Error
     settings(form, ns::NODE_CONFIG)
 }
 
-/// Parses publish-options (§7.1.5): a form of another type, with the fields of a node configuration.
+/// Parses publish-options (§7.1.5), a form with the fields of a node configuration but with its own form type.
 ///
 /// # Errors
 /// Those of [`submitted`]; also [`NotAcceptable`](gjallar_pubsub::Error::NotAcceptable) for a field without a value,

@@ -49,14 +49,14 @@ fn show_values(shows: ShowSet) -> Field {
     field
 }
 
-/// Returns the names of presence states, one a line.
+/// Returns the names of presence states, each on a line of its own.
 #[must_use]
 pub fn show_names(shows: ShowSet) -> String {
     let names = SHOWS.into_iter().filter(|(.., show)| shows.has(*show)).map(|(name, ..)| name);
     names.collect::<Vec<_>>().join("\n")
 }
 
-/// Parses names of presence states, one a line.
+/// Parses names of presence states, each on a line of its own.
 #[must_use]
 pub fn shows(names: &str) -> Option<ShowSet> {
     let show = |name: &str| {
