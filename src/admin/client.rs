@@ -63,8 +63,9 @@ impl AdminClient {
         Ok(Snapshot { folder, _connection: self })
     }
 
-    /// Sends a request that acts as `jid` or, without a JID, as the service. Passes each line of the response but the
-    /// last to `show`, and returns the result in the last line. Returns null as soon as `show` returns `Break`.
+    /// Sends a request that acts as `jid` or, without a JID, as the service. Passes each line of the response except
+    /// the last to `show`, and returns the result in the last line. If `show` returns `Break`, reads no further lines
+    /// and returns null.
     ///
     /// # Errors
     /// If the service rejects the request or the connection fails.

@@ -1,5 +1,5 @@
 //! Control socket: a unix socket for the command line. A request is one line of JSON. Only the owner of the socket can
-//! open it, and all requests of the owner are allowed.
+//! open it. All requests of the owner are allowed.
 
 use std::{
     fs::{DirBuilder, Permissions},
@@ -47,13 +47,13 @@ pub struct ControlSocket {
     listener: UnixListener,
     path: PathBuf,
     folder: PathBuf,
-    /// JID as which requests without a JID act.
+    /// JID of the actor of requests that name no JID.
     jid: Jid,
 }
 
 impl ControlSocket {
-    /// Listens at a path, and replaces the socket of a process that has ended. Snapshots are made in `folder`;
-    /// remaining snapshots there are deleted. Requests have the rights of an administrator, and act as `jid` unless
+    /// Listens at a path, and replaces the socket of a process that has ended. Snapshots are made in `folder`; old
+    /// snapshots in this folder are deleted. Requests have the rights of an administrator. They act as `jid` unless
     /// they name another JID.
     ///
     /// # Errors

@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use crate::xmpp::stanza::forms::node_config;
 
-/// Request, and the JID as which it acts; without a JID, the request acts as the service.
+/// Request, with the JID as which it acts. Without a JID, the request acts as the service.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct AdminCall {
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -35,7 +35,7 @@ pub struct Finding {
     pub check: String,
     /// `ok`, `degraded` or `failed`.
     pub verdict: String,
-    /// Explanation, and what to change.
+    /// Explanation of the result and, for a problem, the remedy.
     pub text: String,
     /// Response time of the server in milliseconds.
     pub millis: Option<f64>,
@@ -53,7 +53,7 @@ impl Finding {
 pub type ConfigFields = BTreeMap<String, String>;
 
 /// Collects configuration fields from pairs of a name and a value. The prefix `pubsub#` of a name may be omitted. The
-/// name of a list field may occur several times, with one value each.
+/// name of a list field may occur several times, each time with one value.
 ///
 /// # Errors
 /// The text of an error that names the field, if a field with a single value occurs several times.
@@ -91,7 +91,7 @@ pub enum AdminRequest {
     Configure { node: String, fields: ConfigFields },
     /// Create a node; without a name the service chooses one.
     Create { node: Option<String>, fields: ConfigFields },
-    /// Delete a node, and redirect later requests to the URI `redirect`, if there is one.
+    /// Delete a node. If there is a URI `redirect`, later requests for the node are redirected to it.
     Delete { node: String, redirect: Option<String> },
     /// List the findings of the self-test.
     Doctor,
@@ -129,6 +129,6 @@ pub enum AdminRequest {
     Stats,
     /// List the subscriptions of a node.
     Subscriptions { node: String },
-    /// List the activity of the service, a line each second until the connection ends.
+    /// List the activity of the service, with one line per second until the connection ends.
     Top,
 }

@@ -38,7 +38,7 @@ use super::{
     protocol::{AdminRequest, AdminResponse, ConfigFields},
 };
 
-/// Number of nodes read at once.
+/// Maximum number of nodes in one read of the store.
 const PAGE: usize = 1000;
 
 /// Error of a request.

@@ -1,4 +1,4 @@
-//! Live figures of the service for `gjallar top`.
+//! Live metrics of the service, and its busiest nodes, for `gjallar top`.
 
 use std::{collections::HashMap, io, time::Duration};
 
