@@ -31,7 +31,7 @@ pub(super) struct ServiceArgs {
 }
 
 impl ServiceArgs {
-    /// Sends a request, passes each line of the response but the last to `show`, and returns the result in the last
+    /// Sends a request, passes each line of the response except the last to `show`, and returns the result in the last
     /// line.
     pub(super) fn ask(
         &self,
@@ -64,7 +64,7 @@ impl ServiceArgs {
         if self.json { self.show(&answer) } else { print(&format!("{}\n", done(&answer))) }
     }
 
-    /// Prints a list: as JSON with one object per line, or as a table with a column for each of `columns`.
+    /// Prints a list: as JSON with one object per line, or as a table with the columns `columns`.
     pub(super) fn list(&self, request: AdminRequest, columns: &[&str]) -> Result<(), CliError> {
         if self.json {
             let mut written = Ok(());

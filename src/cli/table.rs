@@ -3,7 +3,7 @@
 use comfy_table::{Table, presets};
 use serde_json::Value;
 
-/// Returns a value of an object, or null if the object does not have it.
+/// Returns the value of the member `name` of an object. Returns null if the object does not have this member.
 pub(super) fn value<'a>(object: &'a Value, name: &str) -> &'a Value {
     object.get(name).unwrap_or(&Value::Null)
 }
@@ -29,7 +29,7 @@ pub(super) fn shown(mut table: Table) -> String {
     format!("{}\n", table.trim_fmt())
 }
 
-/// Makes a table with the name and the value of each member of an object.
+/// Makes a table with one row for each member of an object: its name and its value.
 pub(super) fn details(object: &Value) -> Table {
     let mut table = plain();
     rows(&mut table, "", object);

@@ -1,4 +1,4 @@
-//! Command `gjallar top`: figures of the running service, once per second.
+//! Command `gjallar top`: metrics of the running service, once per second.
 
 use std::{
     fmt::Write as _,
