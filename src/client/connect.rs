@@ -31,20 +31,20 @@ use super::long_values::{LongValues, Rewriter};
 
 /// Maximum bytes of one read.
 const READ_BYTES: usize = 8192;
-/// Minimum time between two connections. tokio-xmpp reconnects at once, and the server may resend the input that ended
-/// the connection.
+/// Minimum time between two connections. tokio-xmpp reconnects without delay, and the server may resend the input
+/// because of which the connection ended.
 const CONNECT_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Factory of connections to a server.
 #[derive(Clone)]
 pub(super) struct Connector {
-    /// Host and port; `None` to find the server by the domain of the account.
+    /// Host and port of the server. `None` if the server is found by the domain of the account.
     pub(super) server: Option<String>,
     pub(super) is_encrypted: bool,
     pub(super) long_values: LongValues,
     /// Earliest time of the next connection.
     pub(super) next: Arc<Mutex<Option<Instant>>>,
-    /// Error of the last connection attempt. If the attempt succeeded: probable reason why no login follows.
+    /// Error of the last connection attempt. If the attempt succeeded, the probable reason why no login follows.
     pub(super) obstacle: watch::Sender<String>,
 }
 
@@ -81,8 +81,8 @@ impl Connector {
 
     /// Connects and returns a stream that is ready for the login.
     ///
-    /// The login uses no channel binding: tokio-xmpp would use `tls-exporter`, and servers that offer SCRAM with
-    /// another binding only, such as ejabberd 23.01, would refuse the login.
+    /// The login uses no channel binding. tokio-xmpp would use `tls-exporter`. Servers that offer SCRAM only with
+    /// another binding, such as ejabberd 23.01, would refuse the login.
     async fn open(
         &self,
         domain: &str,

@@ -49,8 +49,8 @@ pub(super) struct QueuedRequest {
 /// Stanza for the connection's thread to send.
 enum Outgoing {
     Request(QueuedRequest),
-    /// Presence, which is sent now and after each later login: the server sends the events of the account to available
-    /// resources.
+    /// Presence. It is sent now and after each later login, because the server sends the events of the account to
+    /// available resources.
     Presence,
 }
 
@@ -64,7 +64,7 @@ pub(super) struct ClientConnection {
 }
 
 impl ClientConnection {
-    /// Starts connecting. Only events of `service` are delivered.
+    /// Creates the connection, and starts connecting in its thread. Only events of `service` are delivered.
     pub(super) fn open(account: Account, service: Jid) -> Result<Self, ClientError> {
         address(&account.jid).and_then(|_| address(&service))?;
         let (requests, received) = mpsc::channel(MAX_ASKED);
@@ -88,7 +88,7 @@ impl ClientConnection {
         Ok(Self { requests, is_available: false, events, online, obstacle })
     }
 
-    /// Waits for the login; returns `false` if the connection has ended for good.
+    /// Waits for the login. Returns `false` if the connection has ended and will not be made again.
     pub(super) async fn online(&mut self) -> bool {
         self.online.wait_for(|is_online| *is_online).await.is_ok()
     }
@@ -102,8 +102,8 @@ impl ClientConnection {
         self.requests.send(Outgoing::Request(request)).await.map_err(|_| ClientError::Lost)
     }
 
-    /// Makes the connection an available resource of the account (RFC 6121 §4.2), which receives all messages of the
-    /// account. Until then the server stores the messages, or sends them to other resources.
+    /// Makes the connection an available resource of the account (RFC 6121 §4.2). The connection then receives all
+    /// messages of the account. Before, the server stores the messages, or sends them to other resources.
     pub(super) async fn become_available(&mut self) -> Result<(), ClientError> {
         if !self.is_available {
             self.requests.send(Outgoing::Presence).await.map_err(|_| ClientError::Lost)?;
@@ -119,7 +119,7 @@ impl ClientConnection {
     }
 }
 
-/// Runs the connection until the request queue is closed, or the connection has ended for good.
+/// Runs the connection until the request queue is closed, or until the connection has ended and will not be made again.
 async fn drive(
     account: Account,
     service: &Jid,
@@ -236,13 +236,13 @@ fn reply(iq: Iq) -> Option<Iq> {
     }
 }
 
-/// Returns a ping that contains `spaces` spaces. It is sent after a request with a long tag: the parser of the server
-/// may need [`padding`], and tokio-xmpp sends white space in stanzas only.
+/// Returns a ping that contains `spaces` spaces. It is sent after a request with a long tag, because the parser of the
+/// server may need [`padding`]. tokio-xmpp sends white space in stanzas only.
 fn ping(spaces: usize) -> Element {
     Element::builder("ping", ns::PING).append(" ".repeat(spaces)).build()
 }
 
-/// Converts a JID to the type of tokio-xmpp, which refuses characters newer than Unicode 3.2.
+/// Converts a JID to the type of tokio-xmpp. This type refuses characters newer than Unicode 3.2.
 fn address(jid: &Jid) -> Result<Address, ClientError> {
     Address::new(jid.as_str()).map_err(|error| ClientError::Login(error.to_string()))
 }

@@ -22,9 +22,9 @@ pub struct Event {
 pub enum EventKind {
     /// The configuration has changed.
     Configured,
-    /// The node is deleted; with the URI of its redirect, if there is one.
+    /// The node is deleted. The value is the URI of its redirect, if there is one.
     Deleted(Option<String>),
-    /// An item is published; `None` if notifications of the node do not contain the items.
+    /// An item is published. `None` if notifications of the node do not contain the items.
     Published(Option<Item>),
     /// All items are deleted.
     Purged,
@@ -55,7 +55,7 @@ impl Item {
     }
 }
 
-/// Returns the events in the payloads of a message. Each event has the delay and the stanza id that the message states.
+/// Returns the events in the payloads of a message. Each event gets the delay and the stanza id of the message.
 pub(super) fn events(payloads: &[Element]) -> Vec<Event> {
     let find = |name, namespace| payloads.iter().find(|payload| payload.is(name, namespace));
     let since = find("delay", ns::DELAY).and_then(|delay| delay.attr("stamp"));

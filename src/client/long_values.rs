@@ -1,9 +1,8 @@
 //! Attribute values that are longer than the parser of tokio-xmpp accepts.
 //!
-//! The parser ends the connection at a token of more than [`MAX_TOKEN_BYTES`], and has no option for this limit; text
-//! may have any length. Therefore a long value of a tag is replaced by a number before the parser reads the tag, and
-//! the value follows as the text of a child element. [`LongValues::restore`] moves the value back into the parsed
-//! element.
+//! The parser ends the connection at a token of more than [`MAX_TOKEN_BYTES`], and has no option for this limit. Text
+//! may have any length. Therefore a long value of a tag is replaced by a number before the parser reads the tag. The
+//! value follows as the text of a child element. [`LongValues::restore`] moves the value back into the parsed element.
 
 use std::{
     collections::VecDeque,
@@ -18,13 +17,13 @@ use super::{MAX_TAG_BYTES, MAX_TOKEN_BYTES};
 
 /// Child element with a moved value.
 const VALUE: &str = "value";
-/// Child element in the place of an element that cannot be received.
+/// Child element that replaces an element that cannot be received.
 const LEFT_OUT: &str = "left-out";
 
 /// Rewriting of the long attribute values in the input of one client.
 #[derive(Clone, Debug)]
 pub(super) struct LongValues {
-    /// Namespace of the child elements. It is secret, so that no sender can forge a moved value.
+    /// Namespace of the child elements. It is secret, so that other entities cannot forge a moved value.
     namespace: String,
 }
 
@@ -44,7 +43,7 @@ pub(super) struct Rewriter {
     name_bytes: usize,
     /// `true` if the tag cannot be received.
     is_refused: bool,
-    /// Number of open elements from the element that is left out inward; 0 if no element is being left out.
+    /// Number of open elements, counted from the element that is left out inward. 0 if no element is being left out.
     left_out: usize,
 }
 
@@ -79,8 +78,8 @@ impl LongValues {
         }
     }
 
-    /// Restores the long values of an element. Returns `false` if a part of the element is left out because it cannot
-    /// be received.
+    /// Restores the long values of an element. Returns `false` if a part of the element is left out, because this part
+    /// cannot be received.
     pub(super) fn restore(&self, element: &mut Element) -> bool {
         let mut values = Vec::new();
         while let Some(value) = element.remove_child(VALUE, self.namespace.as_str()) {

@@ -38,13 +38,13 @@ use self::connection::{ClientConnection, QueuedRequest};
 
 /// Timeout of a login, and of a reply.
 const DEADLINE: Duration = Duration::from_secs(30);
-/// Maximum bytes of a name or namespace that can be received: the limit of tokio-xmpp's parser, which has no option for
-/// it.
+/// Maximum number of bytes of a name or namespace that can be received. This is the limit of tokio-xmpp's parser, which
+/// has no option for it.
 const MAX_TOKEN_BYTES: usize = 8192;
-/// Maximum bytes of a start tag that can be received, as in stanzas to the service.
+/// Maximum number of bytes of a start tag that can be received. The limit for stanzas to the service is the same.
 const MAX_TAG_BYTES: usize = 4 * 1024 * 1024;
 
-/// Account to log in with, and its server.
+/// Account of the client, with its password and server.
 #[derive(Clone, Debug)]
 pub struct Account {
     jid: Jid,
@@ -53,13 +53,13 @@ pub struct Account {
 }
 
 impl Account {
-    /// Returns an account whose server is found by the domain of the JID (RFC 6120 §3.2) and reached with TLS.
+    /// Returns an account. Its server is found by the domain of the JID (RFC 6120 §3.2) and reached with TLS.
     #[must_use]
     pub fn new(jid: Jid, password: &str) -> Self {
         Self { jid, password: password.to_owned(), server: None }
     }
 
-    /// Sets the host and port of the server; a server on this machine is reached without TLS.
+    /// Sets the host and port of the server. A server on this machine is reached without TLS.
     #[must_use]
     pub fn at(self, server: &str) -> Self {
         Self { server: Some(server.to_owned()), ..self }
@@ -69,7 +69,7 @@ impl Account {
 /// Error of the client.
 #[derive(Debug, Error)]
 pub enum ClientError {
-    /// The login failed; with the reason of the last attempt.
+    /// The login failed. The text is the reason of the last attempt.
     #[error("not logged in within 30 s: {0}")]
     Login(String),
     /// The given server cannot be reached.
@@ -119,12 +119,12 @@ fn more(text: Option<&String>) -> String {
 /// Connection to a server, for requests to one pubsub service.
 ///
 /// The connection has a thread of its own, reconnects automatically, and ends when it is dropped. Up to 10 000 unread
-/// events are queued; beyond that all input from the server waits, including replies.
+/// events are queued. While the queue is full, all input from the server waits, including replies.
 ///
 /// Attribute values may have the length that the service allows. An element cannot be received if its name or namespace
 /// has more than 8192 bytes, or if its tag has more than 4 MiB. If a reply has such an element, the request fails with
-/// [`ClientError::TooLong`]. If an event has such an element, the event is returned without it, and a warning is
-/// logged.
+/// [`ClientError::TooLong`]. If an event has such an element, the event is returned without the element, and a warning
+/// is logged.
 #[derive(Debug)]
 pub struct Client {
     link: ClientConnection,
@@ -152,8 +152,8 @@ impl Client {
         }
     }
 
-    /// Subscribes the account (§6.1); [`event`](Self::event) returns its events. Makes the client available, as
-    /// [`event`](Self::event) does.
+    /// Subscribes the account (§6.1). [`event`](Self::event) then returns the events of the subscription. Makes the
+    /// client available, as [`event`](Self::event) does.
     ///
     /// # Errors
     /// If the request is rejected or not answered.
@@ -174,8 +174,8 @@ impl Client {
         self.set(ns::PUBSUB, unsubscribe).await.map(drop)
     }
 
-    /// Publishes an item (§7.1); without an id the service chooses one. The payload is an element with a namespace.
-    /// Returns the id.
+    /// Publishes an item (§7.1), and returns the id of the item. Without an id the service chooses one. The payload is
+    /// an element with a namespace.
     ///
     /// # Errors
     /// If the payload is invalid, or the request is rejected or not answered.
@@ -197,7 +197,7 @@ impl Client {
         named.or(id).map(str::to_owned).ok_or(ClientError::Answer)
     }
 
-    /// Retracts an item, and has its subscribers notified (§7.2).
+    /// Retracts an item (§7.2), and requests that the subscribers are notified.
     ///
     /// # Errors
     /// If the request is rejected or not answered.
@@ -208,7 +208,7 @@ impl Client {
         self.set(ns::PUBSUB, retract).await.map(drop)
     }
 
-    /// Returns the newest items (§6.5): at most `max`, or fewer if the service has a lower limit.
+    /// Returns the newest items (§6.5). Returns at most `max` items, and fewer if the service has a lower limit.
     ///
     /// # Errors
     /// If the request is rejected or not answered.
@@ -220,7 +220,7 @@ impl Client {
         Ok(items.children().filter_map(Item::of).collect())
     }
 
-    /// Creates a node (§8.1); without a name the service chooses one. Returns the name.
+    /// Creates a node (§8.1), and returns its name. Without a name the service chooses one.
     ///
     /// # Errors
     /// If the request is rejected or not answered.
@@ -242,11 +242,11 @@ impl Client {
         self.set(ns::PUBSUB_OWNER, ElementWriter::new("delete").attr("node", node)).await.map(drop)
     }
 
-    /// Waits for the next event of the service; `None` if the connection has ended.
+    /// Waits for the next event of the service. Returns `None` if the connection has ended.
     ///
-    /// Makes the client an available resource of the account, because a server sends events only to such resources.
-    /// From then on the client also receives the other messages of the account, including those stored by the server,
-    /// and drops them: use an account whose messages no other program reads.
+    /// Makes the client an available resource of the account, because a server sends events only to available
+    /// resources. From then on the client also receives the other messages of the account, including messages that the
+    /// server has stored, and drops them. Use an account without another program that reads its messages.
     pub async fn event(&mut self) -> Option<Event> {
         self.link.event().await
     }
