@@ -6,7 +6,7 @@ use axum::{extract::State, http::StatusCode, response::IntoResponse};
 
 use crate::service::Service;
 
-/// Replies while the process runs.
+/// Replies 200 while the process runs.
 pub(super) async fn live() -> &'static str {
     "alive\n"
 }
