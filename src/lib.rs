@@ -10,9 +10,9 @@
 //! | deliver | [`service`], [`xmpp`] | no | notifications to subscribers, in the order of the commits |
 //! | render | [`xmpp::stanza`] | yes | stanzas |
 //!
-//! [`xmpp`] is the XMPP side with the ad-hoc commands, [`admin`] the administration by the command line, [`config`] the
-//! configuration; [`runtime`] starts and stops the process. [`migrate`] reads archives and the stores of other services.
-//! [`client`] is a client for bots and subscribers. `docs/ARCHITECTURE.md` follows one publish.
+//! [`xmpp`] is the XMPP side with the ad-hoc commands. [`admin`] is the administration by the command line. [`config`]
+//! is the configuration. [`runtime`] starts and stops the process. [`migrate`] reads archives and the stores of other
+//! services. [`client`] is a client for bots and subscribers. `docs/ARCHITECTURE.md` follows one publish request.
 //!
 //! ```
 //! use std::sync::Arc;
