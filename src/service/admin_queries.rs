@@ -17,7 +17,7 @@ use super::{Error, NamePattern, Service};
 
 /// Maximum number of nodes in one read of the store.
 const PAGE: usize = 256;
-/// Number of an owner's nodes whose names are compared with the pattern before other tasks run.
+/// Number of an owner's nodes that are compared with the name pattern before other tasks run.
 const MATCHED: usize = 64;
 
 /// Request for a list of nodes that the actor manages.

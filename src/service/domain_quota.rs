@@ -7,7 +7,7 @@ use jid::with_u_labels;
 /// Number of entries of a bounded table, in total and per domain.
 ///
 /// A domain can acquire an entry while it has fewer entries than are free in the table. So one domain can take half of
-/// the table, a second one half of the rest, and so on; no foreign domain can exclude all others.
+/// the table, a second domain half of the rest, and so on. No domain can exclude all other domains.
 #[derive(Debug)]
 pub(super) struct DomainQuota {
     max: usize,

@@ -126,7 +126,7 @@ impl Service {
         Ok(guard)
     }
 
-    /// Adapts the state of the service to a node that was read again after a failed commit: revokes notifications of
+    /// Adapts the state of the service to a node that was read again after a failed commit. Revokes notifications of
     /// recipients that are not subscribed, corrects the number of nodes, and starts a new commit chain. The pending log
     /// entries of the node have to be restored before. `before` is the creator before the failed commit.
     pub(super) fn accept_reread(
@@ -347,7 +347,7 @@ impl Service {
         Some(ResolvedEntry { notification: Arc::new(notification), recipients, creator })
     }
 
-    /// Watches the entities on whose presence a node depends after these changes.
+    /// Watches the entities that a node needs the presence of after these changes.
     fn watch_presence(&self, id: &NodeId, actor: &Actor, node: &Node, changes: &Changes) {
         let presences = &self.state.presences;
         let mut watched = presence_change::watched_entities(node, changes).peekable();

@@ -169,8 +169,8 @@ impl Service {
         Ok(())
     }
 
-    /// Applies the roster of a node's owner, if the roster is cached, to implicit subscriptions (§12.2): resources that
-    /// gain access receive the last item; resources that lose access receive no pending notification.
+    /// Applies the roster of a node's owner to implicit subscriptions (§12.2), if the roster is cached. Resources that
+    /// gain access receive the last item. Resources that lose access receive no pending notification.
     pub(super) async fn apply_rosters(&self, id: &NodeId) -> Result<(), Error> {
         let ServiceState { interests, log_window, .. } = &*self.state;
         let (mut guard, contacts) = self.lock_committed_for(id, &PrefetchRequest::Time).await?;

@@ -408,8 +408,8 @@ impl Service {
         self.execute(actor, node, PrefetchRequest::Nothing, rule, respond).await
     }
 
-    /// Sends an announcement to the subscribers of a node, except those whom an owner subscribed or whose options
-    /// disable delivery. The reply is the number of recipients.
+    /// Sends an announcement to the subscribers of a node, except subscribers that an owner subscribed and subscribers
+    /// with options that disable delivery. The reply is the number of recipients.
     pub async fn announce<A: Send + 'static>(
         &self,
         actor: &Actor,

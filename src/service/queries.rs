@@ -27,7 +27,7 @@ use super::{
 
 /// Maximum number of nodes in one read of the store.
 const PAGE: usize = 256;
-/// Number of nodes of the service up to which all nodes are read, to count the nodes that an actor may see.
+/// Maximum number of nodes of the service at which all nodes are read to count the nodes that an actor may see.
 const MAX_COUNTED_NODES: u64 = 1_000;
 
 impl Service {

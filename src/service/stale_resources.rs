@@ -1,10 +1,10 @@
 //! Removal of subscriptions of full JIDs whose resource no longer exists.
 //!
-//! Servers silently drop headlines to a missing resource. Each resource with a subscription is therefore pinged a few
-//! times in [`Limits::dead_resource_seconds`](gjallar_pubsub::Limits::dead_resource_seconds), together with a resource
-//! of the same entity that cannot exist. If both replies are the same error, the server sent them instead of the
-//! resource. Some servers reply to strangers as if no resource existed; so no resource counts as missing at a domain
-//! where no resource ever replied.
+//! Servers silently drop headlines to a missing resource. Therefore each resource with a subscription is pinged a few
+//! times in [`Limits::dead_resource_seconds`](gjallar_pubsub::Limits::dead_resource_seconds). With each ping, a second
+//! ping is sent to a resource of the same entity that cannot exist. If both replies are the same error, the server sent
+//! them instead of the resource. Some servers reply to strangers as if no resource existed. Therefore no resource
+//! counts as missing at a domain where no resource ever replied.
 //!
 //! After a reconnection the same check shows whether a resource that sent its presence, but does not share it with the
 //! service, is still available.
@@ -205,8 +205,8 @@ impl Resources {
         missing.checks >= MIN_CHECKS && now >= missing.since.later_by(seconds.saturating_mul(1000))
     }
 
-    /// Returns `true` at the first call in this round for a resource, which then has to be checked; `false` at later
-    /// calls, and for resources above [`MAX_RESOURCES`].
+    /// Returns `true` at the first call in this round for a resource. The caller then has to check the resource.
+    /// Returns `false` at later calls, and for resources above [`MAX_RESOURCES`].
     fn needs_check(&self, jid: &Jid) -> bool {
         let mut table = self.table();
         table.checked.len() < MAX_RESOURCES && table.checked.insert(jid.clone())

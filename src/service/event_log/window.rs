@@ -39,7 +39,8 @@ pub struct WindowEntry {
     pub number: u64,
     position: Option<LogPosition>,
     bytes: usize,
-    /// Account whose share of the limits the entry uses; `None` for a restored entry.
+    /// Account of the node's creator; the entry uses the share of this account in the limits. `None` for a restored
+    /// entry.
     owner: Option<AccountKey>,
 }
 

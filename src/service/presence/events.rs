@@ -80,8 +80,8 @@ impl Service {
         Ok(())
     }
 
-    /// Sends a resource the last item of a node or, if `gone_since` is given, the events of the node since then.
-    /// Returns the number of events sent.
+    /// Sends a resource the last item of a node. If `gone_since` is given, sends the events of the node since this time
+    /// instead. Returns the number of events sent.
     pub(in crate::service) async fn catch_up(
         &self,
         id: &NodeId,

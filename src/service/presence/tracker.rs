@@ -634,7 +634,7 @@ impl PresenceTracker {
         self.ping_queued.notify_one();
     }
 
-    /// Waits until the retry interval of an unreachable domain is over, and queues a new request for the presence of
+    /// Waits until the retry interval of an unreachable domain is over. Then queues a new request for the presence of
     /// one of its entities, or a new query to one of its resources. Returns the domain.
     pub async fn next_attempt(&self) -> String {
         loop {
@@ -731,8 +731,8 @@ impl PresenceTracker {
         self.table().refused.contains(entity)
     }
 
-    /// Forgets an earlier refusal of presence by an entity whose request needs its presence. The entity may have missed
-    /// events meanwhile.
+    /// Removes an earlier refusal of presence by an entity that now makes a request which needs its presence. The
+    /// entity may have missed events meanwhile.
     pub(in crate::service) fn forgive(&self, entity: &BareJid) {
         let is_forgiven = self.table().forget_refusal(entity);
         if is_forgiven {

@@ -14,7 +14,8 @@ use crate::service::{
     node_cache::NodeGuard, prefetch::PrefetchRequest,
 };
 
-/// Maximum number of rosters that one operation reads if the owner whose roster gives access keeps changing.
+/// Maximum number of rosters that one operation reads. An operation reads a further roster if another owner's roster
+/// gives access after a read.
 const MAX_READS: usize = 3;
 
 /// Maximum number of groups of a roster that a form offers.

@@ -38,7 +38,7 @@ pub struct RosterCache {
 
 #[derive(Debug, Default)]
 struct RosterTable {
-    /// Domain of the users whose rosters may be read.
+    /// Domain of the users with rosters that the service may read.
     domain: Option<String>,
     /// Time until which the server may still grant the permission to read rosters on this connection.
     grant_until: Option<Instant>,
@@ -82,7 +82,8 @@ impl RosterCache {
         self.begin(RosterTable { grant_until, ..RosterTable::default() });
     }
 
-    /// Sets the domain of the users whose rosters may be read, and empties the cache; `None` for no permission.
+    /// Sets the domain of the users with rosters that the service may read, and empties the cache. `None` means that
+    /// the service may read no roster.
     pub fn set_privilege(&self, domain: Option<String>) {
         self.begin(RosterTable { domain, ..RosterTable::default() });
     }
@@ -214,7 +215,7 @@ impl RosterCache {
         Some((None, answered))
     }
 
-    /// Waits for the next user whose roster has to be requested.
+    /// Waits for the next roster request. Returns the owner of the roster to request.
     pub async fn next_request(&self) -> BareJid {
         loop {
             {

@@ -25,7 +25,8 @@ pub(in crate::service) const RETRY_INTERVAL: Duration = Duration::from_millis(50
 pub(in crate::service) enum PresenceTask {
     /// Finds the nodes from which a resource that came online receives events.
     Arrive { jid: Jid, gone_since: Option<Timestamp> },
-    /// Sends a resource the last item of a node or, if `gone_since` is given, the events of the node since then.
+    /// Sends a resource the last item of a node. If `gone_since` is given, sends the events of the node since this time
+    /// instead.
     CatchUp { node: NodeId, jid: Jid, gone_since: Option<Timestamp> },
     /// Finds the nodes at which the departure of an entity has an effect.
     Depart(UnavailablePresence),

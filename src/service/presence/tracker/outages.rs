@@ -1,6 +1,6 @@
-//! Retries for entities whose presence request failed or had no answer, and for resources whose query failed, by
-//! domain. Retry intervals grow. One entity or resource of a domain is retried at a time. Once a stanza shows that the
-//! domain is reachable, all entities and resources of the domain are retried.
+//! Retries by domain, at growing intervals. An entity is retried if its presence request failed or had no answer. A
+//! resource is retried if its query failed. One entity or resource of a domain is retried at a time. Once a stanza
+//! shows that the domain is reachable, all entities and resources of the domain are retried.
 
 use std::{
     collections::{BTreeSet, HashMap},
@@ -143,8 +143,8 @@ impl PresenceTable {
             || self.before_of(jid).any(|before| before.is_unreachable)
     }
 
-    /// Queues the retry of one entity or resource of the next domain whose interval is over, and returns the domain. If
-    /// there is none, the error is the end of the next interval, if any.
+    /// Queues the retry of one entity or resource of the next domain with an interval that is over. Returns the domain.
+    /// If there is no such domain, the error is the end of the next interval, if any.
     pub(super) fn try_again(&mut self) -> Result<String, Option<Instant>> {
         let Self { requests, watched, before, .. } = self;
         let needs_answer = |jid: &Jid| {

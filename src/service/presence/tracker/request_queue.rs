@@ -1,5 +1,5 @@
-//! Queue of presence requests: round robin over the creators of the nodes that need the presence, so that a long list
-//! of subscribers at one creator's nodes does not delay the requests for other creators.
+//! Queue of presence requests: round robin over the creators of the nodes that need the presence. Thus a long list of
+//! subscribers at the nodes of one creator does not delay the requests for other creators.
 
 use std::{
     collections::{BTreeMap, HashMap, VecDeque},
@@ -59,7 +59,8 @@ impl Requests {
         Some(share)
     }
 
-    /// Moves an entity to the share of another creator whose nodes need its presence too, if that share is smaller.
+    /// Moves an entity to the share of another creator, if that share is smaller. The nodes of that creator need the
+    /// presence of the entity too.
     pub(super) fn reassign(&mut self, entity: &BareJid, share: &mut Share, creator: &AccountKey) {
         let size = |creator: &AccountKey| self.sizes.get(creator).copied().unwrap_or_default();
         let is_smaller =

@@ -313,7 +313,8 @@ async fn events_on_the_first_connection_wait_for_presence_of_sharing_entities() 
     assert_eq!(is("a@x"), Availability::Unknown, "its server is asked");
 }
 
-/// A first connection that breaks at once, as when the server is restarted with the service, loses nothing.
+/// A first connection that breaks immediately loses no event. This occurs when the server is restarted with the
+/// service.
 #[tokio::test(start_paused = true)]
 async fn events_wait_on_the_next_connection_if_the_first_one_broke_before_the_answers() {
     let presences = PresenceTracker::default();
