@@ -6,11 +6,12 @@
 //! earlier requests are committed.
 //!
 //! While a request waits for something outside the process, such as a roster, it holds no permit
-//! ([`MAX_ACTIVE_SENDERS`]). At most one request of each queue waits in this way; it still belongs to the queued
-//! stanzas for which there are limits. Its parsed stanza is dropped before the wait.
+//! ([`MAX_ACTIVE_SENDERS`]). At most one request of each queue waits in this way. It still counts in the limits of
+//! queued stanzas. Its parsed stanza is dropped before the wait.
 //!
-//! A queued stanza is held as received text and parsed again when it is handled: a parsed tree takes up to sixty times
-//! as much memory. Stanzas are queued as trees only as long as their texts have at most 1 MiB together.
+//! A queued stanza is held as received text and parsed again when it is handled, because a parsed tree takes up to
+//! sixty times as much memory. Stanzas are queued as trees only as long as the total size of their texts is at most 1
+//! MiB.
 
 use std::{
     borrow::Cow,
@@ -55,8 +56,8 @@ const MAX_LARGE_PER_DOMAIN: usize = 8;
 const MAX_LARGE: usize = 16;
 /// Maximum number of stanzas of one sender in flight. It is large enough that one sync to disk serves many stanzas.
 const MAX_IN_FLIGHT: usize = 64;
-/// Maximum number of stanzas of one sender in flight while other senders are active. It is small, because each request
-/// of another sender waits for a sync together with all stanzas in flight.
+/// Maximum number of stanzas of one sender in flight while other senders are active. It is small, because a request of
+/// another sender waits for the same sync to disk as all stanzas in flight.
 const MAX_IN_FLIGHT_AMONG_OTHERS: usize = 4;
 /// Time for which [`MAX_IN_FLIGHT_AMONG_OTHERS`] applies after several senders were active at the same time.
 const AMONG_OTHERS: Duration = Duration::from_secs(10);

@@ -282,8 +282,8 @@ mod tests {
         format!("<{start}><error type='cancel'>{condition}</error></{name}>")
     }
 
-    /// §12.3: a subscriber who does not approve the request for presence does not delay requests to others of its
-    /// domain.
+    /// §12.3: a subscriber who does not approve the request for presence does not delay the requests to other users of
+    /// the same domain.
     #[tokio::test(start_paused = true)]
     async fn any_stanza_of_a_domain_releases_the_requests_for_its_other_users() {
         let bounce = unreachable("message type='error' from='b@x' id='1-1-'");
@@ -338,8 +338,8 @@ mod tests {
         assert!(is_sent("probe").await);
     }
 
-    /// §12.2: the capabilities of a resource of another server are queried again after the server was unreachable;
-    /// until an error reports the resource as absent, it is assumed to be available.
+    /// §12.2: the capabilities of a resource of another server are queried again after the server was unreachable. The
+    /// resource is assumed to be available until an error reports it as absent.
     #[tokio::test(start_paused = true)]
     async fn capabilities_are_queried_again_after_the_server_was_unreachable() {
         let stage = TestRouter::with_subscriber("pubsub#presence_based_delivery").await;

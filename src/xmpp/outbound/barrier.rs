@@ -7,8 +7,8 @@
 //! connection, because the next connection would only repeat them; requests still get replies. The connection is then
 //! renewed after an interval that doubles each time.
 //!
-//! Each connection sends a barrier soon after it is established, even if nothing is unconfirmed, so that on a quiet
-//! link all addresses are tried before the reader reports a silent server.
+//! Each connection sends a barrier soon after it is established, even if nothing is unconfirmed. Thus all addresses are
+//! tried on a quiet link before the reader reports a silent server.
 
 use std::time::Duration;
 
@@ -160,8 +160,8 @@ impl Route {
         self.is_paused
     }
 
-    /// Returns `true` if notifications are paused, or if an earlier connection ended while they were paused and no
-    /// barrier has returned since then.
+    /// Returns `true` if notifications are paused on this connection, or if [`was_unconfirmed`](Self::was_unconfirmed)
+    /// returns `true`.
     pub(in crate::xmpp) fn is_unconfirmed(&self) -> bool {
         self.is_paused || self.unconfirmed > 0
     }

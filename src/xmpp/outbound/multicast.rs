@@ -2,9 +2,9 @@
 //!
 //! Each connection queries the server for the service (XEP-0033 §2). Notifications wait a moment for the reply, which
 //! also proves that the service has no stanza of an earlier connection. Events for users of the server are sent by
-//! multicast. The service handles stanzas in order, but concurrently with direct stanzas; so a recipient gets a direct
-//! notification only when no multicast stanza for it is pending. When the service rejects a stanza, all notifications
-//! that are not acknowledged are resent directly.
+//! multicast. The service handles stanzas in order, but concurrently with direct stanzas. Therefore a recipient gets a
+//! direct notification only when no multicast stanza for it is pending. When the service rejects a stanza, all
+//! notifications that are not acknowledged are resent directly.
 
 use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},

@@ -331,9 +331,9 @@ fn is_own(service: &str, from: &str) -> bool {
     from == service || from == with_resource(service)
 }
 
-/// Returns `true` if the reply to a barrier is not from the service to which the barrier was sent. A service that does
-/// not support pings replies with `service-unavailable` or `feature-not-implemented`; the server replies with other
-/// conditions on behalf of a service that does not exist.
+/// Returns `true` if another entity than the addressed service replied to a barrier. A service that does not support
+/// pings replies with `service-unavailable` or `feature-not-implemented`. The server replies with other conditions on
+/// behalf of a service that does not exist.
 fn is_from_other_entity(reply: &Element) -> bool {
     let error = reply.children().find(|child| child.name() == "error");
     let is_its_own = |error: &Element| {

@@ -260,8 +260,8 @@ mod tests {
         assert!(queue.domains.is_empty() && queue.order.queues.is_empty());
     }
 
-    /// An entity with a continuous sequence of large replies gets no more bytes than all others together, although its
-    /// queue is empty between two replies.
+    /// An entity with a continuous sequence of large replies gets at most as many bytes as all other entities in total,
+    /// although its queue is empty between two replies.
     #[test]
     fn turns_are_fair_in_bytes() {
         for (reader, others) in [("reader@far", "near"), ("reader@near", "near")] {

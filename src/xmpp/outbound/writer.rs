@@ -1,9 +1,10 @@
 //! Writer of the connection: replies first, then notifications, and barriers.
 //!
 //! Replies have a queue of their own, so a large audience delays no reply. Each notification is rendered once. A
-//! barrier follows notifications: a ping to the component itself, whose return proves that the server has all earlier
-//! stanzas of the stream, since servers handle them in order. After a broken connection, notifications that no barrier
-//! covered are resent with the same id and the time of the event. `barrier.rs` handles barriers that do not return.
+//! barrier follows notifications. It is a ping to the component itself; its return proves that the server has all
+//! earlier stanzas of the stream, because servers handle them in order. After a broken connection, notifications that
+//! no barrier covered are resent with the same id and the time of the event. `barrier.rs` handles barriers that do not
+//! return.
 //!
 //! An entry that waits for the presence of a recipient is deferred, with later entries of its node, while entries of
 //! other nodes are sent. The deferred entry and all entries after it stay unconfirmed until the deferred entry is sent,

@@ -509,8 +509,8 @@ fn check_named_once(
 const NOT_A_JID: &str = "not a valid JID";
 const NO_JID: &str = "an entry without a JID";
 
-/// Returns the address of an entry. If the entry revokes access (`takes_away`), an address that cannot be prepared is
-/// accepted, if a server may have set it as the sender of a stanza. Thus entities with such addresses can be banned.
+/// Returns the address of an entry. If the entry revokes access (`takes_away`), the address may be one that cannot be
+/// prepared, but that a server can set as the sender of stanzas. Thus entities with such addresses can be banned.
 fn entry_jid(entry: &Element, sender: &str, takes_away: bool) -> Result<Jid, &'static str> {
     let stamped =
         || entry.attr("jid").filter(|_| takes_away).and_then(|jid| Jid::stamped(jid).ok());

@@ -8,15 +8,16 @@ use memchr::memchr;
 
 use gjallar_pubsub::{SHORT_TAG, relayed_len};
 
-/// Returns the number of spaces that have to follow a text of whole stanzas, so that its long tags do not wait in the
-/// server's parser.
+/// Returns the number of spaces that have to follow a text of whole stanzas. Without them, long tags of the text could
+/// wait in the server's parser.
 #[must_use]
 pub fn padding(stanzas: &str) -> usize {
     padding_of_tags(stanzas.as_bytes(), SHORT_TAG)
 }
 
-/// Returns the number of spaces that have to follow the last stanza of a write, so that its short tags do not wait in
-/// the server's parser. A network may deliver only a part of a tag, even if the tag is shorter than a segment.
+/// Returns the number of spaces that have to follow the last stanza of a write. Without them, short tags of the stanza
+/// could wait in the server's parser. A network may deliver only a part of a tag, even if the tag is shorter than a
+/// segment.
 #[must_use]
 pub fn end_padding(stanzas: &str) -> usize {
     let begin = stanzas.len().saturating_sub(2 * SHORT_TAG);

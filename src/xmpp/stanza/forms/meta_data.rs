@@ -13,8 +13,8 @@ use crate::xmpp::{
 };
 use gjallar_pubsub::{MaxItems, NodeConfig, op::discover::MetaData};
 
-/// Guarantees of every node for clients that cache its items (XEP-0460): items are the same for everyone and keep their
-/// order, and a purge deletes all of them. Nodes may not be suggested to other users.
+/// Guarantees of every node for clients that cache its items (XEP-0460). Items are the same for everyone and keep their
+/// order. A purge deletes all items. Nodes may not be suggested to other users.
 const CACHING: &str = "\
     <field var='{urn:xmpp:pubsub-caching:0}consistent-items' type='boolean'><value>true</value></field>\
     <field var='{urn:xmpp:pubsub-caching:0}consistent-set' type='boolean'><value>true</value></field>\
