@@ -1,4 +1,4 @@
-//! Identity form of an address that a server stamped.
+//! Identity form of a stamped address: an address that a server set as the `from` of a stanza.
 //!
 //! Some servers stamp the sender's address as its user typed it at login: in capitals, in fullwidth letters, with a
 //! ligature. All these spellings belong to one account, and have one identity form.
@@ -49,7 +49,7 @@ fn without_root(domain: &str) -> &str {
 }
 
 /// Maps a text to lower case and NFC, replaces compatibility characters and removes ignorable characters. `is_allowed`
-/// returns `true` if RFC 7622 allows the text, which then keeps its [`ALLOWED`] characters.
+/// returns `true` if RFC 7622 allows the text. The [`ALLOWED`] characters of the text then remain.
 fn mapped(text: &str, is_allowed: impl FnOnce() -> bool) -> Cow<'_, str> {
     if text.is_ascii() {
         return match text.bytes().any(|b| b.is_ascii_uppercase()) {
@@ -98,7 +98,7 @@ pub(crate) fn folded(text: &str) -> String {
     composed(&folded)
 }
 
-/// Returns the [fold](folded) of a domain whose A-labels are converted to U-labels first.
+/// Converts the A-labels of a domain to U-labels, and returns the [fold](folded) of the result.
 pub(crate) fn folded_domain(text: &str) -> String {
     folded(&with_u_labels(text))
 }

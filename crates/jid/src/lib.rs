@@ -1,9 +1,9 @@
 //! XMPP addresses (RFC 7622).
 //!
-//! [`Jid::stamped`] returns the identity form of an address that a server stamped, because some servers stamp an
-//! address as its user typed it. Identity forms are compared byte by byte and stored; [`Jid::new`] takes an address
-//! unchanged. [`Jid::prepare`] converts an address that a user wrote into the form of RFC 7622. Neither conversion
-//! makes two addresses equal that a server keeps as two accounts.
+//! A server stamps an address when it sets the address as the `from` of a stanza. Some servers stamp an address as its
+//! user typed it, so [`Jid::stamped`] returns the identity form of the address. Identity forms are stored, and compared
+//! byte by byte. [`Jid::new`] takes an address unchanged. [`Jid::prepare`] converts an address that a user wrote into
+//! the form of RFC 7622. Neither conversion makes the addresses of two accounts equal.
 //!
 //! The labels of a domain may be written as A-labels (`xn--mnchen-3ya`) or as U-labels (`münchen`). The results are
 //! different addresses of one entity: [`Jid::other_spellings`], [`Jid::is_same`].
@@ -62,8 +62,8 @@ pub struct Jid(String);
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct BareJid(Jid);
 
-/// Key of an [account]: the same text for all addresses by which a server may stamp the account. Limits per entity are
-/// counted by this key; access is never decided by it.
+/// Key of an [account]: one text for all addresses that a server may set as the sender of the account. Limits per
+/// entity are counted by this key. Decisions about access never use the key.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct AccountKey(String);
 
@@ -184,8 +184,8 @@ impl Jid {
 
     /// Prepares an address in a request, as [`prepare`](Self::prepare) does. `sender` is the stamped address of the
     /// entity that sent the request. If the bare address is another spelling of the sender's own, or has the same
-    /// [fold](BareJid::fold), the result has the identity form of the sender's bare address instead; the sender's own
-    /// resource then remains as stamped.
+    /// [fold](BareJid::fold), the result has the identity form of the sender's bare address instead. If the resource is
+    /// the sender's own too, it remains as stamped.
     ///
     /// # Errors
     /// As [`prepare`](Self::prepare).
@@ -333,8 +333,8 @@ impl BareJid {
         }
     }
 
-    /// Returns `true` if the localpart differs from its fold. Some servers treat such an address as another name of the
-    /// address with the folded localpart; both therefore have the same [account].
+    /// Returns `true` if the localpart differs from its fold. Some servers treat such an address as a second name of
+    /// the address with the folded localpart. Therefore the two addresses have the same [account].
     #[must_use]
     pub fn is_alias(&self) -> bool {
         self.node().is_some_and(|local| *self.folded_localpart() != *local.as_str())
@@ -366,7 +366,8 @@ impl BareJid {
 }
 
 impl AccountKey {
-    /// Returns the key of an address: the same for all addresses by which its server may stamp one account.
+    /// Returns the key of the account of an address. All addresses that a server may set as the sender of one account
+    /// have the same key.
     #[must_use]
     pub fn of(address: &BareJid) -> Self {
         Self(account(address.as_str()).into_owned())

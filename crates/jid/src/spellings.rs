@@ -10,16 +10,16 @@ use idna::{
 
 /// Maximum number of characters of a label in either spelling (RFC 1035 §2.3.4). Converting longer labels is slow.
 const MAX_LABEL_CHARS: usize = 63;
-/// Maximum number of labels with two spellings in a domain of which [`Labels::all`] returns every combination. A domain
-/// with more such labels has two spellings: all U-labels, and all A-labels.
+/// Maximum number of labels with two spellings for which [`Labels::all`] returns every combination of spellings. A
+/// domain with more such labels has only two spellings: all U-labels, and all A-labels.
 const MAX_MIXED: usize = 4;
 
-/// Labels of a domain, each as U-label and as A-label; both are equal for a label with one spelling.
+/// Labels of a domain, each as U-label and as A-label. For a label with only one spelling, the two texts are equal.
 struct Labels(Vec<[String; 2]>);
 
 impl Labels {
-    /// Returns the labels of a domain; `None` if the domain has only one spelling, or if its labels do not convert to
-    /// each other exactly.
+    /// Returns the labels of a domain. Returns `None` if the domain has only one spelling, or if one of its labels is
+    /// neither the A-label nor the U-label that a conversion of the domain returns.
     fn of(domain: &str) -> Option<Self> {
         let is_long = |label: &str| label.chars().count() > MAX_LABEL_CHARS;
         if domain.is_ascii() && !domain.contains("xn--") || domain.split('.').any(is_long) {
