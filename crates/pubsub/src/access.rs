@@ -10,7 +10,7 @@ use crate::{
 /// Result of a check that an entity may subscribe: the way in which the node admits the subscriber.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SubscribeAccess {
-    /// The subscription begins at once.
+    /// The subscription begins without approval.
     Granted,
     /// An owner has to approve the subscription (§8.6).
     OnApproval,
@@ -136,15 +136,16 @@ pub(super) fn takes_subscriptions(config: &NodeConfig, affiliation: Affiliation)
     config.subscribe || matches!(affiliation, Affiliation::Owner | Affiliation::Publisher)
 }
 
-/// Returns `true` if a subscriber with this affiliation may remain subscribed while no roster can be read. An entity
-/// that only a roster can admit keeps its subscription.
+/// Returns `true` if a subscriber with this affiliation may remain subscribed while no roster can be read. The result
+/// is also `true` for an entity that only a roster can admit.
 #[must_use]
 pub fn may_stay(config: &NodeConfig, affiliation: Affiliation) -> bool {
     is_up_to_rosters(config, affiliation) || admits(config, affiliation, None).is_ok()
 }
 
 /// Returns `true` if an entity with this affiliation may have an implicit subscription (§12.2), as far as this can be
-/// decided without a roster. An entity that only a roster can admit keeps its pending notifications.
+/// decided without a roster. The result is also `true` for an entity that only a roster can admit, so the pending
+/// notifications of the entity are kept.
 #[must_use]
 pub fn may_subscribe_implicitly(config: &NodeConfig, affiliation: Affiliation) -> bool {
     let is_admitted = || admits(config, affiliation, None) == Ok(SubscribeAccess::Granted);

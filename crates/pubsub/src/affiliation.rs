@@ -59,10 +59,10 @@ impl Affiliation {
 pub struct Affiliations {
     /// All affiliations except `none`.
     of: BTreeMap<BareJid, Affiliation>,
-    /// Outcasts whose addresses differ from their [folds](BareJid::fold), by fold.
+    /// Outcasts with an address that differs from its [fold](BareJid::fold). The key is the fold.
     folded_outcasts: BTreeMap<String, BTreeSet<BareJid>>,
-    /// Number of outcasts by folded localpart. A lookup folds the domain, which takes a hundred times as long as the
-    /// rest of the lookup, only if this number is not 0.
+    /// Number of outcasts. The key is their folded localpart. A lookup folds the domain only if this number is not 0,
+    /// because folding takes a hundred times as long as the rest of the lookup.
     outcasts: BTreeMap<String, usize>,
     spelled: Spelled,
 }
@@ -112,8 +112,9 @@ impl Affiliations {
         }
     }
 
-    /// Returns the affiliation of an entity: that of its address; if the address has none, that of the address in
-    /// another spelling of its domain. An entity without an affiliation is an outcast if an outcast has the same fold.
+    /// Returns the affiliation of an entity. If its address has no affiliation, the affiliation of the address in
+    /// another spelling of its domain applies. An entity without an affiliation is an outcast if an outcast has the
+    /// same fold.
     #[must_use]
     pub fn of(&self, entity: &BareJid) -> Affiliation {
         let named = || self.spelled.others(entity).find_map(|other| self.of.get(other));

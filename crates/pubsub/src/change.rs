@@ -25,7 +25,7 @@ pub enum Change {
     AffiliationSet(BareJid, Affiliation),
     /// A JID requested a subscription that an owner has to approve (§8.6).
     SubscriptionRequested(Jid),
-    /// A JID was subscribed by its own request, at once or after approval.
+    /// A JID was subscribed by its own request, immediately or after approval.
     Subscribed(Jid),
     /// A JID was subscribed by an owner of the node.
     SubscribedByOwner(Jid),
@@ -85,8 +85,8 @@ impl Changes {
         Self { list, sequence, version }
     }
 
-    /// Appends a change. The sequence of its event, if it has one, is taken separately
-    /// ([`next_event_id`](Self::next_event_id)).
+    /// Appends a change. If the change has an event, the caller takes the sequence of the event with
+    /// [`next_event_id`](Self::next_event_id).
     pub(super) fn push(&mut self, change: Change) {
         self.list.push(change);
     }

@@ -141,8 +141,8 @@ fn replace_set<T: Ord>(values: &mut Vec<T>, submitted: Vec<T>) {
     }
 }
 
-/// Maximum bytes of all texts of a node's configuration, together with the name of the node, the JID of its creator and
-/// the JIDs of the [revision](ConfigRevision).
+/// Maximum bytes of the texts of a node that are stored in one row: all texts of its configuration, its name, the JID
+/// of its creator and the JIDs of the [revision](ConfigRevision).
 const MAX_BYTES: usize = 3800;
 
 /// Configuration of a node.
@@ -269,7 +269,7 @@ impl NodeConfig {
     /// into one row of the store.
     ///
     /// # Errors
-    /// [`Error::BadSetting`] if all these have more than `MAX_BYTES` bytes together.
+    /// [`Error::BadSetting`] if the total of all these texts is more than `MAX_BYTES` bytes.
     pub(super) fn check_size(
         &self,
         node: &NodeId,

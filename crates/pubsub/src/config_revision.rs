@@ -8,8 +8,8 @@ use crate::{Epoch, NodeConfig};
 /// (RFC 6761).
 const ERASED_OWNER: &str = "erased.invalid";
 
-/// Revision of a node's configuration: the number of changes, the entity that made the last change, the owner that made
-/// the last change by an owner, and the owner whose roster gives access.
+/// Revision of a node's configuration: number of changes, authors of the latest changes, and the owner whose roster
+/// gives access.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ConfigRevision {
     /// Number of changes of the configuration.
@@ -19,12 +19,12 @@ pub struct ConfigRevision {
     /// Value of `number` before the series of changes that [`changed_by`](Self::changed_by) made last, without changes
     /// by other entities between them.
     pub base: u64,
-    /// Last owner that changed the configuration; later changes are by administrators that are not owners. The creator
-    /// before the first change by an owner.
+    /// Owner that made the latest change by an owner. Administrators that are not owners may have made later changes.
+    /// Before the first change by an owner, this is the creator.
     pub last_owner: BareJid,
     /// Owner whose roster gives access: the creator, until an owner chooses its own roster. A placeholder address if
-    /// this owner was erased. `None` at a node of store layout 9 that had several owners, but whose creator was no
-    /// longer an owner or had no roster, until an owner chooses its roster
+    /// this owner was erased. `None` at some nodes of store layout 9 until an owner chooses its roster: nodes with
+    /// several owners, and with a creator that was no longer an owner or had no roster
     /// ([`Node::inherited_revision`](crate::Node::inherited_revision)).
     pub roster_owner: Option<BareJid>,
 }
@@ -47,9 +47,10 @@ impl ConfigRevision {
         Self { number, changed_by, base, last_owner, roster_owner: self.roster_owner.clone() }
     }
 
-    /// Returns the revision without an erased entity. The creator replaces the entity as the one that made changes, but
-    /// does not count as having seen these changes. If the roster of the entity gave access, no roster gives access any
-    /// more, as if the entity were no longer an owner.
+    /// Returns the revision without an erased entity. The creator replaces the entity as the author of the latest
+    /// changes. However, the revision does not assume that the creator has seen these changes
+    /// ([`is_known`](Self::is_known)). If the roster of the entity gave access, no roster gives access any more, as if
+    /// the entity were no longer an owner.
     #[must_use]
     pub(super) fn without(self, entity: &BareJid, creator: &BareJid) -> Self {
         let is_entity = |jid: &BareJid| jid.is_same(entity);
@@ -72,14 +73,15 @@ impl ConfigRevision {
         self.roster_owner.as_ref().filter(|entity| entity.as_str() != ERASED_OWNER)
     }
 
-    /// Returns [`last_owner`](Self::last_owner) if an entity that is not an owner changed the configuration later.
+    /// Returns [`last_owner`](Self::last_owner) if a different entity, which is not an owner, changed the configuration
+    /// later; otherwise `None`.
     #[must_use]
     pub fn other_last_owner(&self) -> Option<&BareJid> {
         Some(&self.last_owner).filter(|owner| **owner != self.changed_by)
     }
 
-    /// Returns `true` if an entity that has seen revision `seen` knows all changes that other entities made after this
-    /// revision.
+    /// Returns `true` if only this entity changed the configuration after revision `seen`, or nobody did. An entity
+    /// that has seen this revision then knows all changes.
     pub(super) fn is_known(&self, entity: &BareJid, seen: u64) -> bool {
         seen == self.number
             || self.changed_by == *entity && (self.base..self.number).contains(&seen)

@@ -49,9 +49,10 @@ impl ConfiguredSubscription {
 /// Subscriptions of a node that have options or SubIDs.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct ConfiguredSubscriptions {
-    /// JIDs and their subscriptions, by bare JID and resource: in the order of the other subscribers of the node.
+    /// JIDs and their subscriptions. The key is the bare JID and the resource, so the order is that of the node's plain
+    /// subscribers.
     all: BTreeMap<(String, String), (Jid, ConfiguredSubscription)>,
-    /// Number of JIDs by account, except JIDs whose bare address is the key of the account.
+    /// Number of JIDs of each account. A JID is not counted if its bare JID equals the key of the account.
     others: HashMap<AccountKey, usize>,
     /// Number of pending JIDs.
     pending: usize,

@@ -19,13 +19,13 @@ pub struct FormerNode {
     pub deleted: Timestamp,
     /// Former owners, at most [`Self::MAX_OWNERS`].
     pub owners: Vec<OwnerHash>,
-    /// Hash of the account against whose limits the record counts ([share](Self::share)); `None` if it equals the hash
-    /// of the first owner.
+    /// Hash of the account that the record counts for, in the limits on redirects and reserved names
+    /// ([share](Self::share)); `None` if it equals the hash of the first owner.
     pub account: Option<OwnerHash>,
 }
 
-/// First 20 bytes of the SHA-256 of a bare JID or of its account key, by which the service recognises a former owner
-/// without storing the address of the owner.
+/// First 20 bytes of the SHA-256 of a bare JID or of its account key. By this hash the service recognises a former
+/// owner without storing the address of the owner.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct OwnerHash(pub [u8; 20]);
 
@@ -44,8 +44,8 @@ impl FormerNode {
         Self { redirect, deleted: cx.now, owners, account }
     }
 
-    /// Returns the owner against whose limits the record counts ([share](Self::share)) when `actor` deletes the node:
-    /// the actor if it is an owner, otherwise the responsible owner, otherwise the first owner.
+    /// Returns the owner that the record of the deleted node counts for ([share](Self::share)) when `actor` deletes the
+    /// node. This is the actor if it is an owner, otherwise the responsible owner, otherwise the first owner.
     #[must_use]
     pub fn sharer<'a>(node: &'a Node, actor: &'a BareJid) -> Option<&'a BareJid> {
         let responsible = || node.responsible_owner().or_else(|| node.owners().next());

@@ -14,7 +14,7 @@ use crate::Limits;
 pub enum LimitUnit {
     /// JIDs.
     Addresses,
-    /// Bytes of one text, or of all texts together.
+    /// Bytes of one text, or the total bytes of all texts.
     Bytes,
     /// Roster groups.
     Groups,
@@ -212,7 +212,7 @@ pub enum Error {
     /// The notifications of one request exceed the backlog.
     #[error("the notifications of this request exceed the backlog: split the request")]
     TooManyNotifications,
-    /// The service has the maximum number of redirects, or the owner has (§8.4.2).
+    /// The service or the owner has the maximum number of redirects (§8.4.2).
     #[error(
         "at most 1000000 redirects, and 10000 of one owner: delete the node without a redirect"
     )]

@@ -25,8 +25,8 @@ pub enum Event {
         /// URI of the node that replaces the deleted one.
         redirect: Option<String>,
     },
-    /// An item was published; or, with an empty list, an event without an item (§7.1.2). Entries of store layout 9 may
-    /// have several items.
+    /// An item was published (§7.1.2). An empty list means an event without an item. Entries of store layout 9 may have
+    /// several items.
     Published(Vec<EventItem>),
     /// All items were removed (§8.5.2).
     Purged,
@@ -67,7 +67,8 @@ pub enum Audience {
     Interested(Recipients),
     /// These recipients, as long as they are subscribed.
     Listed(Recipients),
-    /// All subscribers without options and SubIDs, as of after the change; for a deletion, as of before the deletion.
+    /// All subscribers without options and SubIDs, as they are after the change. For a deletion, as they were before
+    /// the deletion.
     Subscribers,
 }
 
@@ -76,9 +77,9 @@ pub enum Audience {
 pub struct DeliveryVariant {
     /// `true` if the message body repeats the text of the items (§12.8).
     pub has_body: bool,
-    /// SubIDs in the notification, if the entry has one recipient: those of the subscriptions that select the event, or
-    /// that of the subscription that the event is about (§12.16). An entry with several recipients has their SubIDs in
-    /// [`Recipients::subids`].
+    /// SubIDs in the notification, if the entry has one recipient (§12.16). They belong to the subscriptions that
+    /// select the event, or to the subscription that the event is about. An entry with several recipients has their
+    /// SubIDs in [`Recipients::subids`].
     pub subids: Vec<SubId>,
     /// States of availability in which a recipient is notified; `None` if availability is not checked (§12.3).
     pub shows: Option<ShowSet>,
@@ -111,10 +112,11 @@ pub struct LogEntry {
     pub nonce: Option<u64>,
 }
 
-/// Returns `true` if a subscription that began at version `since` receives a log entry whose audience is resolved as of
-/// version `as_of`: `since` is less than `as_of`, and `as_of` is not greater than `plain_until`. For an entry to
-/// subscribers without options and SubIDs, `plain_until` is the version at which the subscription got options or
-/// SubIDs; `u64::MAX` if it has none, and for other entries.
+/// Returns `true` if a subscription receives a log entry: `since` is less than `as_of`, and `as_of` is not greater than
+/// `plain_until`. The subscription began at version `since`, and the audience of the entry is resolved as of version
+/// `as_of`. If the entry is for subscribers without options and SubIDs, `plain_until` is the version at which the
+/// subscription got options or SubIDs. For other entries, or a subscription without options and SubIDs, it is
+/// `u64::MAX`.
 ///
 /// The same rule applies when an event is committed and when pending entries are read after a restart.
 #[must_use]
@@ -180,8 +182,8 @@ impl LogEntry {
         Some(Self { index: item.index, nonce: Some(nonce), ..resent })
     }
 
-    /// Returns an entry with a notice for some entities, which is sent even if the node delivers no notifications to
-    /// subscribers. The entry takes the next sequence.
+    /// Returns an entry with a notice for some entities. The notice is sent even if the node delivers no notifications
+    /// to subscribers. The entry takes the next sequence.
     pub(super) fn for_entities(
         node: &Node,
         changes: &mut Changes,
@@ -286,8 +288,8 @@ impl DeliveryVariant {
 }
 
 impl SubscriptionDetails {
-    /// Returns `true` if an event is sent to this subscription at once. SPEC: events that a digest cannot include are
-    /// sent at once: items of a node that does not keep items, and events other than items.
+    /// Returns `true` if an event is sent to this subscription immediately, not in a digest. SPEC: events that a digest
+    /// cannot include are sent at once: items of a node that does not keep items, and events other than items.
     fn selects(
         &self,
         event: &Event,

@@ -6,8 +6,8 @@ use jid::BareJid;
 
 use crate::{ArchiveId, EventId, ItemId, Sequence, Timestamp};
 
-/// Maximum bytes of a short tag. The spaces at the end of each write keep short tags from waiting in the server's
-/// parser; a longer tag needs spaces of its own.
+/// Maximum bytes of a short tag. The service ends each write with spaces, so that no short tag waits in the server's
+/// parser. A longer tag needs further spaces.
 pub const SHORT_TAG: usize = 1024;
 
 /// Published XML element as a self-contained text: it declares every namespace prefix that it, or text in it, may use.
@@ -88,9 +88,9 @@ pub struct Item {
     pub event_id: EventId,
     /// Index of the item in that event: 0, except for items that were written before layout 10.
     pub index: u16,
-    /// Position at which the item was created: first published, and not removed since (XEP-0413 §3). A rule that
-    /// publishes an item sets its own position here; if an item of this name exists, the store keeps the position at
-    /// which that item was created instead.
+    /// Position at which an item of this name was first published, and not removed since then (XEP-0413 §3). A rule
+    /// that publishes an item sets the position of this publication here. If an item of this name exists, the store
+    /// keeps the value of the existing item instead.
     pub created: ItemPosition,
     /// Entity that published the item.
     pub publisher: BareJid,

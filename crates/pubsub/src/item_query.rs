@@ -34,7 +34,8 @@ pub enum ItemRef {
 const OTHER_END: char = '~';
 
 impl ItemRef {
-    /// Converts the page that a client requests from a node, whose edge is the UID of an earlier page or an item id.
+    /// Converts the page that a client requests from a node. The edge of the requested page is a UID from an earlier
+    /// page, or an item id.
     ///
     /// COMPAT: XEP-0059 has clients repeat the UIDs of a page; some take the id of the first or last item instead.
     #[must_use]
@@ -43,8 +44,9 @@ impl ItemRef {
         page.clone().map(|uid| Self::of(node, uid, is_older))
     }
 
-    /// Returns the edge for a UID that a client repeats: the position of an end of that page, the older end if
-    /// `is_older` is `true`, otherwise the newer end. A text that is not a UID of this node is the name of an item.
+    /// Returns the edge for a UID that a client repeats from an earlier page. The edge is the position of the older end
+    /// of that page if `is_older` is `true`, otherwise the position of the newer end. A text that is not a UID of this
+    /// node is the name of an item.
     fn of(node: &Node, uid: ItemId, is_older: bool) -> Self {
         let ends = uid.as_str().split(OTHER_END).map(ArchiveId::parse);
         let positions = ends.map(|end| {
@@ -118,9 +120,9 @@ impl ItemQuery {
         self.page.is_backward() != self.order.is_descending
     }
 
-    /// Returns the positions `(after, before)` between which the items of the page are, given the position of the
-    /// page's edge. The positions are those of [`OrderField::of`]; in the order of modification, the filter limits them
-    /// too.
+    /// Returns two positions `(after, before)`; all items of the page are between them. `edge` is the position of the
+    /// page's edge. The positions are those of [`OrderField::of`]. In the order of modification, the result also takes
+    /// the positions of the filter into account.
     #[must_use]
     pub fn between(
         &self,
@@ -154,8 +156,9 @@ impl OrderField {
         ArchiveId { epoch: item.event_id.epoch, position: self.of(item) }
     }
 
-    /// Returns the UID of an item at an end of a page that was filled from its last entry: `UID~OTHER`, the UIDs of
-    /// both ends of the page, so that either end leads to the same next page. A page of one item has only `UID`.
+    /// Returns the UID of the first or last item of a page that was filled from its last entry. The format is
+    /// `UID~OTHER`: the UID of this item, and the UID of the item at the opposite end of the page. So a request with
+    /// either UID returns the same next page. On a page of one item, the UID is only `UID`.
     ///
     /// COMPAT: Movim asks for older items before the last item of such a page, as if the newest were the first.
     #[must_use]
@@ -201,7 +204,8 @@ impl ItemPage {
         Self { part: ResultPage::empty(), is_complete: true, scanned_to: None }
     }
 
-    /// Returns the position after which a list that is read from its beginning may have more items.
+    /// Returns the position after which a list that is read from its beginning continues; `None` if the list is
+    /// complete.
     #[must_use]
     pub fn more_after(&self) -> Option<ItemPosition> {
         let last = self.part.entries.last().map(Item::position);

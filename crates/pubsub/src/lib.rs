@@ -1,10 +1,10 @@
 //! Rules of XEP-0060 as pure functions.
 //!
 //! No function of this crate awaits, locks, logs, reads a clock or generates random numbers: the time and fresh ids are
-//! arguments ([`Context`]). Each use case has a file of its own under [`op`]: its rule takes the present node and the
-//! request, and returns a [`Decision`] or an [`Error`].
+//! arguments ([`Context`]). Each use case has a file of its own under [`op`]: its rule takes the node as it is now, and
+//! the request, and returns a [`Decision`] or an [`Error`].
 //!
-//! State changes only by a [`Change`], and only the rules create lists of changes ([`Changes`]).
+//! Every modification of a node is a [`Change`]. Only the rules create lists of changes ([`Changes`]).
 
 mod access;
 mod affiliation;

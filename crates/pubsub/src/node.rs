@@ -405,13 +405,13 @@ impl Node {
         }
     }
 
-    /// Returns the present subscribers without options and SubIDs.
+    /// Returns the JIDs that are subscribed without options and SubIDs, as recipients.
     #[must_use]
     pub fn recipients(&self) -> Recipients {
         self.subscribers.recipients()
     }
 
-    /// Returns the recipients of a log entry by the present state of the node: ended subscriptions receive nothing.
+    /// Returns the recipients of a log entry at the node as it is now. JIDs with ended subscriptions are left out.
     /// Explicit lists, and lists of resources with an implicit subscription, are returned unchanged: they were built
     /// for the node as it is now.
     #[must_use]

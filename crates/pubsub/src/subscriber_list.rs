@@ -220,7 +220,7 @@ impl Recipients {
         self.len() == 0
     }
 
-    /// Returns all recipients in order.
+    /// Returns all recipients in the order of the list.
     pub fn iter(&self) -> impl Iterator<Item = &Jid> {
         self.iter_from(0)
     }
@@ -240,7 +240,7 @@ impl Recipients {
         self.0.subids.get(index).map(|subids| &**subids).unwrap_or_default()
     }
 
-    /// Returns all recipients in order, each with its SubIDs.
+    /// Returns all recipients in the order of the list, each with its SubIDs.
     pub fn iter_with_subids(&self) -> impl Iterator<Item = (&Jid, &[SubId])> {
         self.iter().enumerate().map(|(index, jid)| (jid, self.subids(index)))
     }

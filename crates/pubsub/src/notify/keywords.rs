@@ -72,8 +72,8 @@ impl<'a> Keywords<'a> {
         }
     }
 
-    /// Returns the index of the longest keyword that is a prefix of the keyword at index `place`, or this keyword
-    /// itself, and has at most `bytes` bytes.
+    /// Returns the index of the longest keyword that has at most `bytes` bytes, and equals the keyword at index `place`
+    /// or is a prefix of it. Returns `None` if there is no such keyword.
     fn longest_prefix(&self, mut place: usize, bytes: usize) -> Option<usize> {
         let is_longer =
             |place: usize| self.sorted.get(place).is_some_and(|keyword| keyword.len() > bytes);

@@ -39,8 +39,8 @@ pub struct SetAffiliations {
 pub struct SetAffiliationsReply {
     /// Name of the node.
     pub node: NodeId,
-    /// Addresses of the entries that were not applied, with the present affiliations. The other entries were applied
-    /// (§8.9.2.4).
+    /// Addresses of the entries that were not applied, with the affiliations that these addresses have now. The other
+    /// entries were applied (§8.9.2.4).
     pub failed: Vec<(String, Affiliation)>,
     /// Reasons as a text; empty if all entries were applied.
     pub reason: String,

@@ -20,9 +20,9 @@ pub struct Announce {
     pub text: String,
 }
 
-/// Decides an announcement. Recipients are all subscribers, even at a node that delivers no notifications, except those
-/// whose options disable delivery, and those that an owner subscribed (`enrolled`). The reply is the number of
-/// recipients.
+/// Decides an announcement. Recipients are all subscribers, even at a node that delivers no notifications. Subscribers
+/// that disable delivery in their options, and subscribers that an owner subscribed (`enrolled`), are no recipients.
+/// The reply is the number of recipients.
 ///
 /// # Errors
 /// [`Error::NodeNotFound`], [`Error::Forbidden`]; [`Error::BadRequest`] for an empty text, or one that is not allowed

@@ -13,7 +13,8 @@ use super::{require_node, subscribe};
 /// Features that this use case announces in service discovery.
 pub const FEATURES: &[&str] = &["get-pending"];
 
-/// Maximum number of pending requests that an owner is sent at once; the owner may request more after answering these.
+/// Maximum number of pending requests that one command sends to an owner. After answering these requests, the owner may
+/// request more.
 pub const MAX_PENDING_SHOWN: usize = 100;
 
 /// Answer of an owner to a subscription request.

@@ -57,8 +57,8 @@ impl ImplicitSubscribers {
     }
 }
 
-/// Applies the changes of a decision to all resources that are interested in its node. The resources are passed in
-/// parts, between which the caller lets other requests run.
+/// Applies the changes of a decision to all resources that are interested in its node. The caller passes the resources
+/// in parts, and lets other requests run between two parts.
 pub struct Reevaluation<'a> {
     changes: &'a Changes,
     after: After<'a>,
@@ -76,8 +76,8 @@ pub struct Effects {
     pub notifications: Vec<LogEntry>,
     /// Resources that gain or lose access by a roster, with the new value of `is_admitted`.
     pub readmitted: Vec<InterestedResource>,
-    /// Resources that lose an implicit subscription, or lose an explicit subscription that they had in place of an
-    /// implicit one; and the bare JIDs of such explicit subscriptions.
+    /// Resources that lose an implicit subscription, and resources that lose an explicit subscription that was in place
+    /// of an implicit one. Also the bare JIDs of such explicit subscriptions.
     pub revoked: BTreeSet<Jid>,
 }
 
@@ -270,8 +270,8 @@ fn last_items(
     resources.lists().into_iter().filter_map(of_list).collect()
 }
 
-/// Returns `true` if a resource could subscribe without approval before a decision. Access that only a roster can give
-/// is that of the last check.
+/// Returns `true` if a resource could subscribe without approval before a decision. If only a roster can give access,
+/// the result is that of the last check.
 fn had_access(node: &Node, resource: &InterestedResource, cx: &Context<'_>) -> bool {
     let bare = resource.jid.to_bare();
     let affiliation = node.affiliation_of(&bare);

@@ -35,8 +35,8 @@ pub fn configuration(node: Option<&Node>, cx: &Context<'_>) -> Result<Configurat
     Ok(Configuration { config: node.config.clone().within(cx.limits()), seen })
 }
 
-/// Returns `true` if access depends on a roster before or after a configure request; and the owner whose roster gives
-/// access after the request. `by` is the requester.
+/// Returns two results for a configure request of the entity `by`. The first is `true` if access depends on a roster
+/// before or after the request. The second is the owner whose roster gives access after the request.
 #[must_use]
 pub fn roster_after<'a>(
     node: &'a Node,

@@ -24,8 +24,8 @@ pub struct Delete {
 
 /// Maximum number of deleted nodes with a redirect.
 pub const MAX_REDIRECTS: usize = 1_000_000;
-/// Maximum number of redirects that count against the limit of one owner ([share](FormerNode::share)); does not apply
-/// to deletions by an administrator.
+/// Maximum number of deleted nodes with a redirect that count for one owner ([share](FormerNode::share)). Does not
+/// apply to deletions by an administrator.
 pub const MAX_OWN_REDIRECTS: usize = 10_000;
 
 /// Numbers of deleted nodes with a redirect.
@@ -33,8 +33,8 @@ pub const MAX_OWN_REDIRECTS: usize = 10_000;
 pub struct RedirectCounts {
     /// Number of all deleted nodes with a redirect.
     pub all: usize,
-    /// Number of deleted nodes with a redirect that count against the limit of the same owner as the node to delete
-    /// will ([share](FormerNode::share)).
+    /// Number of deleted nodes with a redirect that count for the same owner as the node to delete
+    /// ([share](FormerNode::share)).
     pub own: usize,
 }
 

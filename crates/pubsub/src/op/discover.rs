@@ -78,7 +78,7 @@ impl NodeSummary {
     }
 }
 
-/// Returns the names of the nodes that the edge of a page may denote, because it may be a UID or a name.
+/// Returns the names of the nodes that the edge of a page may denote. The edge may be a UID or a name.
 pub fn names_of_edge(edge: &str) -> impl Iterator<Item = NodeId> {
     let of_uid = edge.split_once('-').map(|(_, name)| name);
     of_uid.into_iter().chain([edge]).filter_map(|name| NodeId::parse(name).ok())

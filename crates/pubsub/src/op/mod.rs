@@ -107,8 +107,8 @@ fn require_node(node: Option<&Node>) -> Result<&Node, Error> {
     node.ok_or(Error::NodeNotFound)
 }
 
-/// Adds the changes that end the subscriptions of exactly this address if the node does not admit the entity any more,
-/// or that approve its pending subscriptions if they need no approval any more (§8.7.4).
+/// Adds changes to the subscriptions of exactly this address. All subscriptions end if the node does not admit the
+/// entity any more. Pending subscriptions are approved if they need no approval any more (§8.7.4).
 ///
 /// SPEC: the XEP does not define the subscriptions of an entity that loses access. They end if the entity could not
 /// subscribe again, so notifications need no second check. An entity that loses an affiliation loses its subscriptions

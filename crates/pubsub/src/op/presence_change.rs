@@ -33,7 +33,8 @@ pub fn watched_entities<'a>(
     all.chain(some).map(Jid::to_bare).chain(publishers(node, changes))
 }
 
-/// Returns `true` if an entity requests a subscription, or options, that depend on its presence by these changes.
+/// Returns `true` if these changes contain a request of the entity for a subscription, or for options, that depend on
+/// the presence of the entity.
 #[must_use]
 pub fn asks(node: &Node, changes: &Changes, entity: &BareJid) -> bool {
     let mut requested = changes.iter().filter_map(requested_subscription);
@@ -85,8 +86,8 @@ pub fn needs_newest_publisher(node: &Node, changes: &Changes) -> bool {
 /// Maximum number of missed items of a node that a returning resource is sent.
 pub const MAX_MISSED: usize = 100;
 
-/// Returns the entries for a resource that becomes available: the items that it missed, if its presence says since when
-/// it was away (`gone_since`); if there are none, the last item.
+/// Returns the entries for a resource that becomes available. If the presence of the resource says since when it was
+/// away (`gone_since`), these are the items that it missed. Without missed items, this is the last item.
 #[must_use]
 pub fn on_available(
     node: &Node,

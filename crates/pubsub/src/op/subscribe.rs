@@ -115,8 +115,8 @@ fn is_plain(details: &SubscriptionDetails) -> bool {
 }
 
 /// Decides a subscribe request for a JID that is subscribed already. Adds another subscription where a JID can have
-/// several; otherwise sets the options, if the request has any. A subscription in another spelling of the domain
-/// (`known`) moves to the JID of the request.
+/// several. Otherwise sets the options, if the request has any. If the subscribed JID is another spelling of the domain
+/// (`known`), the subscription moves to the JID of the request.
 ///
 /// SPEC: an owner may have subscribed an address that the server of the entity does not know. The request shows the
 /// address that the server knows.
@@ -208,11 +208,11 @@ fn reply(
     }
 }
 
-/// Returns the last item for each subscription that begins with these changes because an owner approved it or no
-/// approval is needed any more (§12.2). Returns none if `config`, the configuration after the changes, does not send
-/// the last item to new subscribers. The subscriber may be unavailable by now, so the item is sent only in the states
-/// of availability that the options of the subscription select. SPEC: a JID that an owner subscribes does not receive
-/// the last item.
+/// Returns the last item for each pending subscription that these changes approve, by an owner or because no approval
+/// is needed any more (§12.2). Returns none if `config`, the configuration after the changes, does not send the last
+/// item to new subscribers. The subscriber may be unavailable by now, so the item is sent only in the states of
+/// availability that the options of the subscription select. SPEC: a JID that an owner subscribes does not receive the
+/// last item.
 pub(super) fn last_items(
     node: &Node,
     config: &NodeConfig,

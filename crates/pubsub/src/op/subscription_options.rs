@@ -100,8 +100,8 @@ pub fn set_options(
     Ok(Decision::without_entries((), changes))
 }
 
-/// Returns the JID of a request, as the node knows it, with its subscriptions, subscribed or pending, if the actor may
-/// configure them.
+/// Returns the JID of a request, in the spelling that the node uses, and the subscriptions of this JID. The JID may be
+/// subscribed or pending. Fails if the actor may not configure these subscriptions.
 fn configurable(
     node: &Node,
     of: &GetOptions,

@@ -49,20 +49,21 @@ pub type RequestedState = Option<SubscriptionState>;
 pub struct SetSubscriptionsReply {
     /// Name of the node.
     pub node: NodeId,
-    /// Addresses and SubIDs of the entries that were not applied, with the present states. The other entries were
-    /// applied (§8.8.2.4).
+    /// Addresses and SubIDs of the entries that were not applied, with the states that the subscriptions have now. The
+    /// other entries were applied (§8.8.2.4).
     pub failed: Vec<(String, Option<SubId>, SubscriptionState)>,
     /// Reasons as a text; empty if all entries were applied.
     pub reason: String,
     /// `true` if entries failed because the node has the maximum number of subscriptions.
     pub is_full: bool,
-    /// Entries that should end a subscription that does not exist, although the entity has another: the JID of the
-    /// entry, and another JID of the entity that is still subscribed or pending.
+    /// Pairs of JIDs, one for each entry that ended no subscription although the entity still has one. The first is the
+    /// JID of the entry, which has no subscription. The second is another JID of the entity, which is subscribed or
+    /// pending.
     pub still_subscribed: Vec<(Jid, Jid)>,
 }
 
 impl SetSubscriptionsReply {
-    /// Returns a text for each entry that ended no subscription although its entity has another one.
+    /// Returns a text for each entry that ended no subscription because the entity is subscribed with another JID.
     pub fn not_ended(&self) -> Vec<String> {
         let describe =
             |(jid, other): &(Jid, Jid)| format!("{jid} has no subscription, but {other} has one");

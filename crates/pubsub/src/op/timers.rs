@@ -17,13 +17,14 @@ use crate::{
 
 use super::{presence_change::loses_own_items, reevaluate_all, require_node, retract::retractions};
 
-/// Maximum number of items that expire in one decision; a decision for further expired items is due at once.
+/// Maximum number of items that expire in one decision. If further items have expired, the next decision is due
+/// immediately.
 pub const MAX_EXPIRED: usize = 100;
 /// Maximum number of lease notices in one decision.
 const MAX_LEASE_NOTICES: usize = 1000;
 /// Maximum number of items in a digest; the newest are included.
 pub const MAX_DIGESTED: usize = 100;
-/// Bytes of digests ([`LogEntry::size`]) after which one decision builds no more.
+/// Bytes of digests ([`LogEntry::size`]) after which one decision builds no further digests.
 const MAX_DIGESTS_BYTES: usize = 1024 * 1024;
 
 /// Returns the time of the next timer-driven changes that a decision with these changes causes; `None` if it causes
@@ -69,7 +70,7 @@ pub fn makes_digests(node: &Node) -> bool {
     })
 }
 
-/// Share of the due work at a node that one decision processes.
+/// Part of the due work at a node that one decision processes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Extent {
     /// All work. The limits for item expiry, lease notices and digests are halved `halvings` times, but are at least 1.
