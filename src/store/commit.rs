@@ -26,7 +26,7 @@ pub struct Commit {
     /// Changes to apply.
     pub changes: Arc<Changes>,
     /// Log entries to append, in this order. The audience of an entry is an explicit list of entities, or the
-    /// subscribers as of the commit; for a deletion, those before the commit.
+    /// subscribers after the commit. For a deletion, it is the subscribers before the commit.
     pub notifications: Vec<Arc<LogEntry>>,
     /// Resources that lose their implicit subscription with the commit (§12.2). Pending notifications of the node are
     /// no longer sent to these resources, even after a restart.
@@ -63,7 +63,7 @@ pub struct CommitReceipt {
     pub debts: Vec<LogPosition>,
     /// Number of items evicted because the node had too many items or too many bytes of items.
     pub evicted: u64,
-    /// Duration of the sync to disk that the commit shared with others; `None` for all but one commit of each sync.
+    /// Duration of the sync to disk, which several commits may share. Of these commits, only one has the duration.
     pub sync: Option<Duration>,
 }
 

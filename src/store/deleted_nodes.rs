@@ -1,5 +1,5 @@
-//! Records of deleted nodes in the share of each account. The name of a node that was deleted without a redirect stays
-//! reserved for a time.
+//! Records of deleted nodes by account. The share of an account is the records that count for it in the limits on
+//! redirects and reserved names. The name of a node that was deleted without a redirect stays reserved for a time.
 
 use std::collections::{BTreeSet, HashMap};
 
@@ -7,7 +7,7 @@ use gjallar_pubsub::OwnerHash;
 
 use super::{MAX_OWN_FORMER_NODES, NodeNumber};
 
-/// Shares of all accounts: the number of redirects and the keys of the reserved names in each.
+/// Shares of all accounts. Each share has the number of redirects and the keys of the reserved names.
 #[derive(Debug, Default)]
 pub(super) struct FormerShares {
     redirects: HashMap<OwnerHash, usize>,

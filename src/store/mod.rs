@@ -35,7 +35,7 @@ use gjallar_pubsub::{
 
 /// Maximum number of records of deleted nodes without a redirect; the oldest deletions are evicted first.
 pub const MAX_FORMER_NODES: usize = 100_000;
-/// Maximum number of reserved names in the share of one owner.
+/// Maximum number of reserved names that count for one owner ([share](FormerNode::share)).
 pub const MAX_OWN_FORMER_NODES: usize = 10_000;
 
 /// Storage of a service's nodes.
@@ -77,7 +77,7 @@ pub trait Store: Send + Sync {
         committed.await.unwrap_or_else(ended)
     }
 
-    /// Returns the pending log entries of some nodes, or of all, in commit order.
+    /// Returns the pending log entries of these nodes, or of all nodes (`None`), in commit order.
     ///
     /// # Errors
     /// If one of the records cannot be read.
@@ -89,7 +89,7 @@ pub trait Store: Send + Sync {
     /// If the write fails; then notifications may be sent again.
     async fn acknowledge(&self, acks: Told) -> Result<(), StoreError>;
 
-    /// Records that resources have lost their implicit subscription to a node without a change of the node: pending
+    /// Records that resources have lost their implicit subscription to a node without a change of the node. Pending
     /// notifications are no longer sent to these resources, even after a restart.
     ///
     /// # Errors
@@ -106,7 +106,7 @@ pub trait Store: Send + Sync {
     /// If the node cannot be read.
     async fn node(&self, id: &NodeId) -> Result<Option<Node>, StoreError>;
 
-    /// Counts the existing nodes by their creator.
+    /// Returns the number of existing nodes of each creator.
     ///
     /// # Errors
     /// If one of the nodes cannot be read.
@@ -136,16 +136,16 @@ pub trait Store: Send + Sync {
     async fn summary(&self, node: &NodeId)
     -> Result<Option<(NodeNumber, NodeSummary)>, StoreError>;
 
-    /// Reads the record of a deleted node; `None` once a node of this name exists again. Of the records without a
-    /// redirect, the store keeps the newest [`MAX_FORMER_NODES`], and in each share the newest
-    /// [`MAX_OWN_FORMER_NODES`].
+    /// Reads the record of a deleted node; `None` once a node of this name exists again. The store keeps at most
+    /// [`MAX_FORMER_NODES`] records without a redirect, and at most [`MAX_OWN_FORMER_NODES`] of them in each share.
+    /// Past a limit, the store evicts the oldest records.
     ///
     /// # Errors
     /// If the record cannot be read.
     async fn former(&self, node: &NodeId) -> Result<Option<FormerNode>, StoreError>;
 
-    /// Reads the records of all deleted nodes: first those with a redirect, in the order in which the nodes were
-    /// created, then those without a redirect, in the order in which the nodes were deleted.
+    /// Reads the records of all deleted nodes. First are the records with a redirect, in the order in which the nodes
+    /// were created. Then follow the records without a redirect, in the order in which the nodes were deleted.
     ///
     /// # Errors
     /// If one of the records cannot be read.
@@ -163,8 +163,8 @@ pub trait Store: Send + Sync {
     /// If the store is closed.
     async fn redirects_of(&self, account: &OwnerHash) -> Result<usize, StoreError>;
 
-    /// Reads the newest of the items `ids` of a node that fit the budget, at least one, and returns these items oldest
-    /// first. The total is the number of items in `ids` that exist. An absent node has no items.
+    /// Reads items of a node: the newest of `ids` that fit the budget, and at least one. Returns these items with the
+    /// oldest first. The total is the number of items in `ids` that exist. An absent node has no items.
     ///
     /// # Errors
     /// If one of the items cannot be read.
@@ -185,9 +185,9 @@ pub trait Store: Send + Sync {
         ids: &[ItemId],
     ) -> Result<BTreeMap<ItemId, BareJid>, StoreError>;
 
-    /// Reads a page of a node's items: as many as fit the budget, at least one; `None` if an item named in the query
-    /// does not exist. An absent node has no items. With a selective filter a page may be empty although the list
-    /// continues.
+    /// Reads a page of a node's items: as many as fit the budget, and at least one. Returns `None` if an item named in
+    /// the query does not exist. An absent node has no items. With a selective filter a page may be empty although the
+    /// list continues.
     ///
     /// # Errors
     /// If one of the items cannot be read.
@@ -198,8 +198,8 @@ pub trait Store: Send + Sync {
         budget: &ItemBudget,
     ) -> Result<Option<ItemPage>, StoreError>;
 
-    /// Reads a page of all items of a node, oldest first: items of at most `max_bytes` together ([`Item::size`]), but
-    /// at least one item.
+    /// Reads a page of all items of a node, oldest first: items with a total size of at most `max_bytes`
+    /// ([`Item::size`]), but at least one item.
     ///
     /// # Errors
     /// As [`list`](Self::list).
@@ -250,7 +250,7 @@ pub trait Store: Send + Sync {
     /// If one of the subscriptions cannot be read.
     async fn owner_subscribed(&self, node: &NodeId) -> Result<HashSet<Jid>, StoreError>;
 
-    /// Returns those of `subscribers` whom an owner subscribed to the node.
+    /// Returns the JIDs in `subscribers` that an owner subscribed to the node.
     ///
     /// # Errors
     /// If one of the subscriptions cannot be read.
@@ -364,8 +364,9 @@ pub struct Owed {
     pub debt: LogPosition,
     /// Entry to deliver.
     pub notification: LogEntry,
-    /// Recipients that were entitled at the commit, have not lost their subscription since, and to whom no delivery of
-    /// the entry is acknowledged; in the order of [`Node::subscribers`].
+    /// Recipients that were entitled to the entry at the commit, in the order of [`Node::subscribers`]. Recipients that
+    /// have lost their subscription since the commit are left out, and so are recipients with an acknowledged delivery
+    /// of the entry.
     pub recipients: Recipients,
 }
 
@@ -375,8 +376,8 @@ pub struct Told {
     /// Entries delivered to all recipients.
     pub debts: Vec<LogPosition>,
     /// Entries delivered in part, each with its last recipient. The store keeps this progress until the entries are
-    /// removed; if there is no room for all of it, the store drops the progress of earlier acknowledgements first, then
-    /// the last entries of this list.
+    /// removed; if there is no room for all of it, the store first drops the progress of earlier acknowledgements.
+    /// After that, it drops the entries at the end of this list.
     pub partly: Vec<(LogPosition, Jid)>,
 }
 
@@ -386,8 +387,8 @@ pub enum StoreError {
     /// Another process uses the store.
     #[error("the store is in use by another process")]
     Locked,
-    /// The process runs as root, but the store belongs to the user with this id, who could not open files created by
-    /// root.
+    /// The process runs as root, but the store belongs to the user with this id, and this user could not open files
+    /// created by root.
     #[error("the store belongs to the user with id {0}: run as that user")]
     WrongOwner(u32),
     /// The content of a record differs from the written one.

@@ -9,9 +9,9 @@ const MAX_COUNTED: usize = 10_000;
 /// Maximum number of items examined for one filtered page.
 pub(super) const MAX_LOOKED_AT: usize = 2000;
 
-/// Selects a page of the items of a node with `total` items. `positions` are in the order of the query, and all on the
-/// page's side of its edge. `look` reads an item for the filter, and may leave out its payload; `read` reads an item
-/// for the page.
+/// Selects a page of the items of a node with `total` items. `positions` are in the order of the query, without items
+/// beyond the page's edge. `look` reads an item for the filter, and may leave out the payload. `read` reads an item for
+/// the page.
 pub(super) fn paginate(
     query: &ItemQuery,
     total: usize,

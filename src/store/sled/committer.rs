@@ -29,7 +29,7 @@ use super::{
 /// Maximum number of commits that share one sync. Larger batches make sled slower.
 pub(super) const MAX_GROUP: usize = 64;
 /// Maximum time for which a group waits until it has as many requests as the last group. Many callers submit the next
-/// commit as soon as the last one is answered.
+/// commit as soon as their previous commit is answered.
 const GATHERING: Duration = Duration::from_micros(200);
 /// Interval between attempts to reopen the store after a failure.
 const RETRY_INTERVAL: Duration = Duration::from_millis(200);
@@ -91,7 +91,8 @@ enum CommitWaiter {
     Other(ReplySender<()>),
 }
 
-/// Callers that wait until all of the many subscriptions that a node lost at once are removed, by node.
+/// Callers with commits that ended many subscriptions of a node, by node. Each caller waits until the rows of these
+/// subscriptions are removed.
 type RevocationWaiters = HashMap<NodeNumber, CommitWaiter>;
 
 impl CommitWaiter {
@@ -117,7 +118,7 @@ pub(super) struct Committer {
 enum WriteFault {
     /// The disk is full. Once the store is reopened, it is certain what was written.
     Full(String),
-    /// The content of the disk is unknown until the process restarts: a failed sync is not repeated, because the
+    /// The content of the disk is unknown until the process restarts. A failed sync is not repeated, because the
     /// operating system may mark pages clean without having written them.
     Unknown(String),
 }

@@ -221,8 +221,8 @@ impl TreeReader {
         Ok(None)
     }
 
-    /// Returns the subscriptions that an index row points to; `None` if the node is deleted, or if both rows were
-    /// removed since the index row was read.
+    /// Returns the subscriptions that an index row points to; `None` if the node is deleted, or if the index row and
+    /// the row with the subscriptions were removed since the index row was read.
     fn subscriptions_at(
         &self,
         pointer: &[u8],
@@ -266,8 +266,8 @@ impl TreeReader {
         Err(damaged(pointer))
     }
 
-    /// Returns the row of a node that an index row points to; `None` if the node is deleted, or if both rows were
-    /// removed since the index row was read.
+    /// Returns the row of a node that an index row points to; `None` if the node is deleted, or if the index row, and
+    /// the row that it points to, were removed since the index row was read.
     fn pointed_to<T: StoredRecord>(
         &self,
         pointer: &[u8],

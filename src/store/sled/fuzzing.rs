@@ -13,8 +13,8 @@ use super::{
     write_tx::subscriptions::{SubscriptionRecord, read_part, write_part},
 };
 
-/// Decodes bytes, with a valid checksum added, as a record of a table. Encodes a decoded record and decodes it again:
-/// both have to be equal.
+/// Decodes bytes, with a valid checksum added, as a record of a table. Then encodes the record, decodes it again, and
+/// checks that the second decoded record equals the first.
 pub fn record(table: u8, content: &[u8]) {
     let key = [table];
     let bytes = encode_content(&key, content);

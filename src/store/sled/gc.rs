@@ -1,5 +1,5 @@
-//! Garbage collection: removes the rows of deleted nodes, and of items and subscriptions that were removed in large
-//! numbers, in slices with each group of commits, so that no commit is large.
+//! Garbage collection: removes rows in slices, a slice with each group of commits, so that no commit is large. Garbage
+//! is the rows of deleted nodes, and of items and subscriptions that one commit removed in large numbers.
 
 use jid::Jid;
 use tracing::error;
@@ -143,7 +143,7 @@ impl WriteTx<'_, '_> {
         Ok((record, 2 + usize::from(chunks)))
     }
 
-    /// Removes affiliations and subscriptions, each with its index row, and at last the counters.
+    /// Removes affiliations and subscriptions, each with its index row, and then the counters of the node.
     fn sweep_node(&mut self, node: NodeNumber, max_rows: usize) -> Result<GcProgress, StoreError> {
         // Rows that could not be removed still need the node number.
         for table in b"ui" {

@@ -200,7 +200,7 @@ pub(super) fn tombstone(node: NodeNumber) -> Vec<u8> {
     of_node(b'd', node)
 }
 
-/// Key of a part of the subscriptions that a node lost at once.
+/// Key of a part of the many subscriptions that a node lost in one commit.
 pub(super) fn revoked(node: NodeNumber, part: u32) -> Vec<u8> {
     key(b'u', &[&node.0.to_be_bytes(), &part.to_be_bytes()])
 }

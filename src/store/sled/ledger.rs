@@ -22,7 +22,7 @@ pub(super) struct Ledger {
     pub(super) redirects: usize,
     /// Number of recorded deleted nodes without a redirect.
     pub(super) former: usize,
-    /// Records of deleted nodes by the account whose share they are in; shared with readers.
+    /// Shares of accounts in the records of deleted nodes. Readers use the same value.
     shares: Arc<Mutex<FormerShares>>,
     nodes: BTreeMap<u64, NodeNumber>,
     pending: HashMap<NodeNumber, usize>,
@@ -34,11 +34,11 @@ pub(super) struct Ledger {
     new_audiences: AudienceRecords,
     /// Resources that lost implicit subscriptions, by node.
     revoked: HashMap<NodeNumber, Revoked>,
-    /// Cached positions before which nodes have no rows of items, by node.
+    /// Cache by node: a position before which the node has no rows of items.
     oldest_items: HashMap<NodeNumber, ItemPosition>,
     /// Deleted nodes whose subscribers are kept until the pending log entries are acknowledged.
     awaiting_acks: HashSet<NodeNumber>,
-    /// Nodes that lost many subscriptions at once, with rows left to remove.
+    /// Nodes that lost many subscriptions in one commit, while rows of these subscriptions are left to remove.
     revoking: BTreeSet<NodeNumber>,
     /// Positions of the oldest items of nodes that have rows of earlier items to remove.
     first_items: BTreeMap<NodeNumber, ItemPosition>,
@@ -67,7 +67,7 @@ pub(super) enum AckWrite {
 /// Maximum number of log entries that share rows.
 pub(super) const MAX_GROUP_ENTRIES: usize = 64;
 
-/// Maximum bytes of log entries that share rows, except for the last entry, so that the number of rows is bounded: one
+/// Maximum bytes of log entries that share rows, without the last entry. This bounds the number of rows, because one
 /// entry has about 40 MB at most.
 pub(super) const MAX_GROUP_BYTES: usize = 16 * 1024 * 1024;
 
@@ -158,7 +158,7 @@ impl Ledger {
         self.groups.insert(first, PendingGroup { pending, rows, acked: 0 });
     }
 
-    /// Schedules the removal of a deleted node, after its pending log entries.
+    /// Schedules the removal of a deleted node. The removal begins when no log entry of the node is pending.
     pub(super) fn schedule_node_gc(&mut self, node: NodeNumber) {
         if self.pending.contains_key(&node) {
             self.awaiting_acks.insert(node);
@@ -199,17 +199,17 @@ impl Ledger {
         self.revoked.entry(node).or_default().load(record);
     }
 
-    /// Schedules the removal of the many subscriptions that a node lost at once.
+    /// Schedules the removal of the many subscriptions that a node lost in one commit.
     pub(super) fn schedule_subscription_gc(&mut self, node: NodeNumber) {
         self.revoking.insert(node);
     }
 
-    /// Returns `true` if rows are left of subscriptions that a node lost.
+    /// Returns `true` if this node lost many subscriptions in one commit, and rows of them are left to remove.
     pub(super) fn is_revoking_at(&self, node: NodeNumber) -> bool {
         self.revoking.contains(&node)
     }
 
-    /// Returns `true` if rows are left of subscriptions that some node lost.
+    /// Returns `true` if any node lost many subscriptions in one commit, and rows of them are left to remove.
     pub(super) fn is_revoking(&self) -> bool {
         !self.revoking.is_empty()
     }
@@ -219,7 +219,7 @@ impl Ledger {
         self.first_items.insert(node, first);
     }
 
-    /// Removes a log entry, if it is pending, and returns the write that this needs. If it was the last entry of a
+    /// Removes a log entry, if it is pending. Returns the write that the removal needs. If it was the last entry of a
     /// deleted node, the node becomes ready for removal.
     pub(super) fn acknowledge(&mut self, position: u64) -> Option<AckWrite> {
         let node = self.nodes.remove(&position)?;

@@ -66,7 +66,7 @@ impl StoredRecord for Vec<(u64, LogEntryRecord)> {
 const NONCE_OF_LAYOUT_9: u64 = 1;
 
 impl EntryRecord {
-    /// Converts a record of layout 9. There the sequence of an event determined its audience, and a listed entity
+    /// Converts a record of layout 9. In layout 9 the sequence of an event determined its audience, and a listed entity
     /// received the entry if it was still subscribed.
     fn into_record(self) -> LogEntryRecord {
         let as_of = match self.audience {
@@ -187,8 +187,8 @@ pub(super) struct AudienceRecords(
 #[derive(Default)]
 pub(super) struct ReadAudiences(HashMap<AudienceRecord, Audience>);
 
-/// Returns the number of records to write in one group, limited by count and bytes, at least one. Records with the list
-/// of an earlier record refer to that record.
+/// Returns the number of records to write in one group: at most `max`, until their bytes reach `max_bytes`. A record
+/// with the same list as an earlier record gets a reference to the earlier record.
 pub(super) fn take_together(
     entries: &mut [(u64, LogEntryRecord)],
     max: usize,
@@ -351,7 +351,7 @@ impl LogEntryRecord {
         self.entry.number
     }
 
-    /// Returns the approximate size in bytes of the audience and of the items together.
+    /// Returns the approximate total bytes of the audience and the items.
     pub(super) fn len(&self) -> usize {
         self.entry.audience.len() + self.entry.event.len()
     }

@@ -127,9 +127,8 @@ impl SledStore {
         )
     }
 
-    /// Assigns a new epoch to every node of the store in a folder, so that event ids that the service assigned after
-    /// the folder was copied are not assigned again, to other events. Returns the number of nodes. The store must not
-    /// be open.
+    /// Assigns a new epoch to every node of the store in a folder. Without new epochs, new events could get the ids of
+    /// events that occurred after the folder was copied. Returns the number of nodes. The store must not be open.
     ///
     /// # Errors
     /// As [`open_existing`](Self::open_existing). If the write fails, the rebase has to be repeated.

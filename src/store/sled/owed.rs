@@ -93,8 +93,8 @@ fn has_explicit(view: &TreeReader, jid: &Jid, node: NodeNumber) -> Result<bool, 
 struct Audiences<'a> {
     view: &'a TreeReader,
     of: HashMap<NodeNumber, (Subscribers, Lists)>,
-    /// Cache of recipient lists with their filtered lists, by node, identity of the list, and the state that the filter
-    /// depends on.
+    /// Cache of filtered recipient lists: each original list with its filtered list. The key is the node, the identity
+    /// of the original list, and the state that the filter depends on.
     listed: HashMap<(NodeNumber, usize, u64), (Recipients, Recipients)>,
     revoked: HashMap<NodeNumber, Arc<RevokedResources>>,
 }
@@ -190,8 +190,8 @@ impl Audiences<'_> {
         })
     }
 
-    /// Returns the recipients of a list for which `gets` is `true`. Entries with the same list and an equal `state`, on
-    /// which `gets` depends, share the result.
+    /// Returns the recipients of a list for which `gets` is `true`. `gets` depends on `state`. Entries with the same
+    /// list and an equal `state` share the result.
     fn once(
         &mut self,
         node: NodeNumber,

@@ -123,7 +123,7 @@ fn checksum(key: &[u8], content: &[u8]) -> u32 {
     crc32c::crc32c_append(crc32c::crc32c(key), content)
 }
 
-/// Returns the share of a row in the checksum sum that the row is part of.
+/// Returns the number that a row adds to its checksum sum.
 pub(super) fn weight(value: &[u8]) -> u64 {
     value.last_chunk::<4>().map_or(0, |sum| u64::from(u32::from_le_bytes(*sum)))
 }
@@ -202,7 +202,7 @@ pub(super) struct FormerRecord {
     pub(super) number: NodeNumber,
     pub(super) deleted: u64,
     pub(super) owners: Vec<[u8; 20]>,
-    /// Hash of the account in whose share the node is; `None` if this account is the first owner.
+    /// Hash of the account that the record counts for; `None` if this account is the first owner.
     #[serde(deserialize_with = "trailing")]
     account: Option<[u8; 20]>,
 }
@@ -216,7 +216,7 @@ impl FormerRecord {
         Self { number, deleted: former.deleted.0, owners, account }
     }
 
-    /// Returns the account whose share the deleted node is in.
+    /// Returns the account that the record counts for, in the limits on redirects and reserved names.
     pub(super) fn share(&self) -> Option<OwnerHash> {
         self.account.or_else(|| self.owners.first().copied()).map(OwnerHash)
     }
@@ -319,7 +319,7 @@ pub(super) enum StoredPayload {
     None,
     /// The payload is in the record of the item.
     Here(PayloadRecord),
-    /// The payload is in chunks, of this number.
+    /// The payload is in this number of chunks.
     Chunks(u16),
 }
 
@@ -528,7 +528,7 @@ mod tests {
         }
     }
 
-    /// A deleted node whose record was written before the field `account` is in the share of the first owner.
+    /// A deleted node whose record was written before the field `account` counts for the first owner.
     #[test]
     fn a_deleted_node_without_an_account_is_read() {
         let record = FormerRecord {

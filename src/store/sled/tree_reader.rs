@@ -34,7 +34,7 @@ use super::{
 const FEW_ITEMS: u64 = 100;
 /// Maximum number of parts of subscriptions of a node that is read on the current thread.
 const FEW_PARTS: u32 = 2;
-/// Number of reads of a referenced row before it counts as missing.
+/// Number of times that a referenced row is read before it is reported as missing.
 pub(super) const READ_ATTEMPTS: usize = 3;
 
 /// Handle for reads. It stays valid when the store is reopened.
@@ -297,8 +297,8 @@ impl TreeReader {
         Ok(())
     }
 
-    /// Fails for a node with rows of removed subscriptions. The rows are removed before the commit of the removal is
-    /// acknowledged, so any that are left are damaged.
+    /// Fails for a node with rows of removed subscriptions. These rows are removed before the commit that ended the
+    /// subscriptions is acknowledged. A row that is left shows that the store is damaged.
     pub(super) fn check_revoked(&self, number: NodeNumber) -> Result<(), StoreError> {
         match self.scan(&keys::of_node(b'u', number)).next().transpose()? {
             Some((key, _)) => Err(damaged(&key)),

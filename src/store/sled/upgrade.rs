@@ -19,7 +19,7 @@ use super::{
 const BATCH: usize = 200;
 
 /// Rewrites the nodes of layout 9. These nodes have no [configuration revision](gjallar_pubsub::ConfigRevision). Each
-/// gets a first one, whose roster owner is chosen among the owners at the upgrade
+/// node gets a first revision. The roster owner in the revision is chosen among the node's owners at the upgrade
 /// ([`inherited_revision`](gjallar_pubsub::Node::inherited_revision)).
 pub(super) fn convert_nodes(opened: &mut OpenStore) -> Result<(), StoreError> {
     let tree = opened.tree.clone();

@@ -27,8 +27,8 @@ use super::{
 /// Maximum number of items whose rows are removed within the commit; the rows of more items are left to the garbage
 /// collection.
 const FEW_ITEMS: usize = 64;
-/// Maximum number of lost subscriptions whose rows are removed within the commit. If a node loses more at once, their
-/// rows are removed after the commit, before it is acknowledged.
+/// Maximum number of lost subscriptions whose rows are removed within the commit. If a node loses more subscriptions in
+/// one commit, their rows are removed after the commit is written, but before it is acknowledged.
 const FEW_SUBSCRIPTIONS: usize = 250;
 /// Maximum bytes of the JIDs in one row of lost subscriptions.
 const MAX_NOTED_BYTES: usize = 3000;
@@ -51,9 +51,11 @@ pub(super) struct WriteTx<'a, 'tree> {
     new_redirects: isize,
     /// Change of the number of recorded deleted nodes without a redirect.
     new_former: isize,
-    /// Deleted nodes added to the shares of accounts.
+    /// Deleted nodes added to the shares of accounts: the account, and the key of a reserved name (`None` for a
+    /// redirect).
     shared: Vec<(OwnerHash, Option<(u64, NodeNumber)>)>,
-    /// Deleted nodes removed from the shares of accounts.
+    /// Deleted nodes removed from the shares of accounts: the account, and the key of a reserved name (`None` for a
+    /// redirect).
     unshared: Vec<(OwnerHash, Option<(u64, NodeNumber)>)>,
 }
 
@@ -71,8 +73,8 @@ impl<'a, 'tree> WriteTx<'a, 'tree> {
         }
     }
 
-    /// Applies the changes of one node, and adds its log entries. The result names the node if subscriptions are to be
-    /// removed before the commit is acknowledged.
+    /// Applies the changes of one node, and adds its log entries. The result has the number of the node if rows of its
+    /// ended subscriptions must be removed before the commit is acknowledged.
     pub(super) fn apply(
         &mut self,
         id: &NodeId,
