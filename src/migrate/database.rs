@@ -67,7 +67,7 @@ impl Database {
         Ok(Self::Sqlite(connection))
     }
 
-    /// Returns the rows of a query, whose columns are all text, and whose parameters are `$1`, `$2` …
+    /// Returns the rows of a query. All columns of the query are text; its parameters are `$1`, `$2` …
     pub(super) async fn rows(
         &self,
         sql: &str,
@@ -96,7 +96,7 @@ impl Database {
     }
 }
 
-/// Converts a value of SQLite, whose columns may have values of any type, to text.
+/// Converts a value of SQLite to text. A column of SQLite may have values of any type.
 fn text(value: ValueRef<'_>) -> Option<String> {
     match value {
         ValueRef::Null => None,

@@ -63,7 +63,7 @@ pub enum MigrationError {
     /// The source is not one of this kind of service, or has no nodes. The text is the reason.
     #[error("{0}")]
     Source(&'static str),
-    /// The database is on another machine, to which a connection would need TLS. The reader does not support TLS.
+    /// The database is on another machine. A connection to it would need TLS, which the reader does not support.
     #[error("{0} is not on this machine: only local databases are read, or those behind a tunnel")]
     NotLocal(String),
     /// The source has no nodes of the service.
@@ -94,8 +94,8 @@ pub struct MigrationReport {
     pub warnings: MigrationWarnings,
 }
 
-/// Warnings about parts that are not imported, or are changed by the import. Each text is present once, with the number
-/// of occurrences and examples of places.
+/// Warnings about parts that are not imported, or are changed by the import. Each text occurs once, with the number of
+/// occurrences and examples of places.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct MigrationWarnings(BTreeMap<String, MigrationWarning>);
 
@@ -142,9 +142,10 @@ trait SourceReader {
     ) -> Result<Option<SourceNode>, MigrationError>;
 }
 
-/// Reads all nodes of a service and imports them into an empty store; without a store, only reports what would be
-/// imported. The limits that apply to the name of a node decide what it keeps. Memory holds the names of all nodes, and
-/// one node with its items at a time. After an error the store holds a part of the data and must not be used.
+/// Reads all nodes of a service and imports them into an empty store. Without a store, only reports what would be
+/// imported. The limits that apply to the name of a node decide which parts of the node are imported. Memory holds the
+/// names of all nodes, and one node with its items at a time. After an error the store holds a part of the data and must
+/// not be used.
 ///
 /// # Errors
 /// [`MigrationError`]. A part that cannot be read adds a warning instead of an error.

@@ -18,7 +18,7 @@ pub(super) struct SourceNode {
 }
 
 impl SourceNode {
-    /// Returns the time of the oldest item, which counts as the creation of the node.
+    /// Returns the time of the oldest item. The import uses this time as the creation of the node.
     pub(super) fn created(&self) -> Option<Timestamp> {
         self.items.iter().map(|item| item.created).min()
     }

@@ -19,7 +19,7 @@ use super::{
 
 /// Placeholder for the creator of a deleted node.
 const UNKNOWN_CREATOR: &str = "nobody.invalid";
-/// Number of nodes, or of items, read at once.
+/// Number of nodes, or of items, in one read.
 const PAGE: usize = 100;
 /// Maximum bytes of the recipients on one line, including SubIDs; JSON may double them.
 const MAX_RECIPIENTS_BYTES: usize = 4 * 1024 * 1024;

@@ -13,7 +13,7 @@ use crate::migrate::node_importer::NodeImporter;
 
 /// Maximum bytes of a line.
 const MAX_LINE_BYTES: usize = 16 * 1024 * 1024;
-/// Number of presence refusals written at once.
+/// Number of presence refusals in one write.
 const MAX_REFUSALS_WRITTEN: usize = 500;
 
 /// Checks that a store is empty.
@@ -31,8 +31,7 @@ pub async fn is_empty(store: &dyn Store) -> Result<(), ArchiveError> {
 /// Epochs of the imported nodes.
 #[derive(Clone, Copy)]
 pub enum Epochs<'a> {
-    /// New epochs, so that event ids that the service assigned after the export are not assigned again, to other
-    /// events.
+    /// New epochs, so that no new event gets the id of an event that occurred after the export.
     New(&'a dyn IdGenerator),
     /// Epochs of the archive; safe only if the service did not run after the export.
     Same,
@@ -237,20 +236,20 @@ impl<'a> CurrentNode<'a> {
         Ok(())
     }
 
-    /// Returns the version of the node; the largest valid version for a deleted node, of which the archive has only the
-    /// pending entries.
+    /// Returns the version of the node; the largest valid version for a deleted node, because the archive has only the
+    /// pending log entries of such a node.
     fn last_version(&self) -> u64 {
         if self.is_deleted { u64::MAX - 1 } else { self.version }
     }
 
-    /// Returns the sequence of the node; the largest valid sequence for a deleted node, of which the archive has only
-    /// the pending entries.
+    /// Returns the sequence of the node; the largest valid sequence for a deleted node, because the archive has only
+    /// the pending log entries of such a node.
     fn last_sequence(&self) -> u64 {
         if self.is_deleted { u64::MAX - 1 } else { self.sequence.0 }
     }
 
-    /// Rejects a `number` above `last`, the number of the node, because later events or commits would get the same
-    /// number.
+    /// Rejects a `number` above `last`, the version or sequence of the node. A later commit or event would get the same
+    /// number. `what` names the number in the error.
     fn check(&self, what: &str, number: u64, last: u64) -> Result<(), LineError> {
         match number <= last {
             true => Ok(()),

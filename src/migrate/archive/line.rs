@@ -84,7 +84,7 @@ pub(super) struct NodeLine {
     /// Hashes of the bare JIDs of the owners at the deletion.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(super) owners: Vec<String>,
-    /// Hash of the account in whose share the deleted node is; `None` if this account is the first of `owners`.
+    /// Hash of the account that the deleted node counts for; `None` if this account is the first of `owners`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) account: Option<String>,
 }
