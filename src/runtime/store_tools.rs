@@ -44,7 +44,7 @@ pub async fn export(config: &Config, out: &mut impl Write) -> Result<ArchiveSumm
 }
 
 /// Imports an archive into the store of a configuration, which must be empty. The nodes get new epochs, unless
-/// `keeps_epochs` is `true`; this is safe only if the service did not run after the export.
+/// `keeps_epochs` is `true`. Keeping the epochs is safe only if the service did not run after the export.
 ///
 /// # Errors
 /// If the store cannot be opened or is not empty, or the archive is invalid.
@@ -73,8 +73,8 @@ pub async fn rebase(config: &Config) -> Result<u64, RunError> {
     rebased.map_err(|error| failed(config, error))
 }
 
-/// Imports the data of another service into the store of a configuration, which must be empty; a dry run only reports
-/// what would be imported. `progress` is called with the number of completed nodes and the number of all nodes.
+/// Imports the data of another service into the store of a configuration. The store must be empty. A dry run only
+/// reports what would be imported. `progress` is called with the number of completed nodes and the number of all nodes.
 ///
 /// # Errors
 /// If a policy is contradictory, the store cannot be opened or is not empty, or the other service's data cannot be
@@ -96,8 +96,8 @@ pub async fn migrate(
     fill_atomically(config, fill).await
 }
 
-/// Fills the store of a configuration, which must be empty, completely or not at all: the new store is created in a
-/// folder inside the old one, and moved into place at the end.
+/// Fills the store of a configuration, completely or not at all. The store must be empty. The new store is created in a
+/// folder inside the old one, and moved into place when it is complete.
 async fn fill_atomically<T>(
     config: &Config,
     fill: impl AsyncFnOnce(&SledStore) -> Result<T, RunError>,

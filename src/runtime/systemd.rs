@@ -4,8 +4,8 @@ use sd_notify::NotifyState;
 use tokio::time::interval;
 use tracing::debug;
 
-/// Notifies systemd that the service is ready; then, if systemd has a watchdog for the service, three times in each of
-/// its intervals that the service is alive.
+/// Notifies systemd that the service is ready. If systemd has a watchdog for the service, then notifies systemd three
+/// times in each watchdog interval that the service is alive.
 pub(super) async fn run_notifier() {
     notify(NotifyState::Ready);
     let Some(longest) = sd_notify::watchdog_enabled() else {
