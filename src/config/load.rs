@@ -100,8 +100,8 @@ pub(crate) fn state_directory() -> Result<PathBuf, ConfigError> {
         .ok_or_else(|| invalid("store", "not set, and no home directory found"))
 }
 
-/// Sets the key in `table` whose variable is called `key`, without the prefix. The value is converted to the type of
-/// the key's default value in `known`.
+/// Sets the key in `table` that belongs to an environment variable. `key` is the name of the variable without its
+/// prefix. The value is converted to the type of the key's default value in `known`.
 fn set(table: &mut Table, known: &Table, key: &str, value: &str) -> Result<(), String> {
     for (name, default) in known {
         let upper = name.to_uppercase();

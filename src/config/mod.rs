@@ -91,7 +91,7 @@ pub enum LogFormat {
 pub struct LinkConfig {
     /// Seconds without input after which the server is pinged.
     pub ping_after_seconds: u64,
-    /// Seconds the server has to answer a ping.
+    /// Maximum time in seconds until the server answers a ping.
     pub ping_deadline_seconds: u64,
     /// Maximum bytes of a stanza; larger stanzas are rejected. Must not exceed the server's own limit.
     pub max_stanza_bytes: usize,

@@ -106,7 +106,7 @@ impl Config {
         })
     }
 
-    /// Returns the policies with their limits only. The configuration does not need a JID of the service for them.
+    /// Returns the policies with their limits only. The configuration may lack the JID of the service.
     pub(crate) fn limits_by_name(&self) -> Result<PolicyTable, ConfigError> {
         let of = |limits| Policy { limits, ..Policy::default() };
         let by_name = self.policies_by_name(|policy| self.limits_of(policy).map(of))?;
