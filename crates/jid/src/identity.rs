@@ -3,9 +3,10 @@
 //! Some servers stamp the sender's address as its user typed it at login: in capitals, in fullwidth letters, with a
 //! ligature. All these spellings belong to one account, and have one identity form.
 //!
-//! Servers that prepare addresses by Stringprep (RFC 3454) know Unicode 3.2 and may keep later characters unchanged, so
-//! `ᵃdmin`, with a letter of Unicode 4.0, is another account than `admin`. Two spellings therefore have the same
-//! identity form only if Stringprep makes them equal, and RFC 7622 either makes them equal too or rejects one of them.
+//! Servers that prepare addresses by Stringprep (RFC 3454) know Unicode 3.2 and may keep later characters unchanged. At
+//! such a server `ᵃdmin`, with a letter of Unicode 4.0, is another account than `admin`. Therefore two spellings have
+//! the same identity form only if two conditions are met: Stringprep makes them equal, and RFC 7622 makes them equal or
+//! rejects one of them.
 
 use std::borrow::Cow;
 
@@ -104,8 +105,8 @@ pub(crate) fn folded_domain(text: &str) -> String {
 }
 
 /// Returns the compatibility decomposition (NFKD) of a character. The result is the character itself if Unicode 3.2
-/// does not contain it or decomposes it differently, or if the decomposition contains a separator of the parts of an
-/// address or a character that no part may contain.
+/// does not contain it or decomposes it differently. The result is also the character itself if the decomposition
+/// contains a separator of the parts of an address, or a character that no part may contain.
 fn decomposed(c: char) -> impl Iterator<Item = char> {
     let separates = |c: char| c.is_whitespace() || c.is_control() || matches!(c, '@' | '/');
     let nfkd = DecomposingNormalizerBorrowed::new_nfkd();

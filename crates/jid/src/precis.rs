@@ -160,8 +160,8 @@ fn breaks_a_ligature(text: &str, at: usize, c: char) -> bool {
         && matches!(after, Some(JoiningType::RightJoining | JoiningType::DualJoining))
 }
 
-/// Returns `true` if a label has no characters that are written from right to left, or obeys the rule for labels with
-/// such characters (RFC 5893 §2).
+/// Returns `true` if a label obeys the rule for labels with characters that are written from right to left (RFC 5893
+/// §2), or has no such characters.
 fn follows_bidi_rule(text: &str) -> bool {
     let class = |c: char| CodePointMapData::<BidiClass>::new().get(c);
     let classes: Vec<BidiClass> = text.chars().map(class).collect();

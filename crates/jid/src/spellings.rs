@@ -39,8 +39,8 @@ impl Labels {
         is_exact.then_some(Self(labels))
     }
 
-    /// Returns the domain with the chosen spelling of each label. `choose` receives the index of a label among those
-    /// with two spellings, and returns 0 to choose the U-label or 1 to choose the A-label.
+    /// Returns the domain with the chosen spelling of each label. `choose` is called for each label with two spellings,
+    /// and gets the index of the label among these labels. It returns 0 for the U-label or 1 for the A-label.
     fn with(&self, choose: impl Fn(usize) -> usize) -> String {
         let mut positions = 0..;
         let label = |[u, a]: &[String; 2]| match u == a {
