@@ -265,8 +265,8 @@ impl NodeConfig {
         }
     }
 
-    /// Checks that the node's name, the JIDs of its creator and of the revision, and all texts of the configuration fit
-    /// into one row of the store.
+    /// Checks that the texts of a node fit into one row of the store: the name, the JIDs of the creator and of the
+    /// revision, and all texts of the configuration.
     ///
     /// # Errors
     /// [`Error::BadSetting`] if the total of all these texts is more than `MAX_BYTES` bytes.
@@ -308,8 +308,8 @@ impl NodeConfig {
         self
     }
 
-    /// Returns the change that evicts items past the number or size limit of the node, or all items if the node does
-    /// not keep items.
+    /// Returns the change that evicts the items past the number and size limits of the node. At a node that does not
+    /// keep items, the change evicts all items.
     pub(super) fn eviction(&self, limits: &Limits) -> Change {
         let keep = if self.persist_items { self.max_items.within(limits) } else { 0 };
         Change::ItemsEvicted { keep, max_bytes: limits.max_node_bytes }

@@ -4,8 +4,8 @@ use jid::BareJid;
 
 use crate::{Epoch, NodeConfig};
 
-/// Address that replaces an erased owner whose roster gave access. It has no account, because no server has this domain
-/// (RFC 6761).
+/// Address that replaces an erased owner in the field [`roster_owner`](ConfigRevision::roster_owner). It has no
+/// account, because no server has this domain (RFC 6761).
 const ERASED_OWNER: &str = "erased.invalid";
 
 /// Revision of a node's configuration: number of changes, authors of the latest changes, and the owner whose roster

@@ -65,8 +65,8 @@ pub struct Context<'a> {
     pub policy_node_count: u64,
     /// Number of subscriptions of the actor's account; set only for operations that may add a subscription.
     pub actor_subscription_count: usize,
-    /// `true` if the service may read the roster of an owner of the node, or of the actor if the node does not exist
-    /// (XEP-0356).
+    /// `true` if the service may read the roster of an owner of the node (XEP-0356). If the node does not exist, the
+    /// roster of the actor is meant.
     pub reads_rosters: bool,
     /// Roster of the node's owner; `None` if it is unknown or not needed for the request.
     pub owner_roster: Option<&'a Roster>,

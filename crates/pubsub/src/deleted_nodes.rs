@@ -1,4 +1,4 @@
-//! Deleted nodes, whose names are reserved for their former owners for some time.
+//! Deleted nodes. The name of a deleted node is reserved for its former owners for some time.
 
 use std::fmt;
 
@@ -65,9 +65,9 @@ impl FormerNode {
         self.redirect.is_none() && now >= self.deleted.later_by(RESERVED_MILLIS)
     }
 
-    /// Returns `true` if the actor may create a node of this name in spite of the record, provided that it may create
-    /// nodes with such names at all. A reserved name is available to former owners, to administrators, and to entities
-    /// that a policy for such names allows to create nodes.
+    /// Returns `true` if the actor may create a node of this name in spite of the record. The caller checks separately
+    /// that the actor may create nodes with such names. A reserved name is available to former owners, to
+    /// administrators, and to entities that a policy for such names allows to create nodes.
     ///
     /// SPEC: the XEP does not say who may create a node again. A publisher that continues to publish to a deleted
     /// whitelist node would otherwise create an open node, and so make its content public.

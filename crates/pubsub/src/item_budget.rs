@@ -36,8 +36,8 @@ impl ItemBudget {
         Self { max_bytes, rendering: Some(Rendering { attribution, includes_content_ids }) }
     }
 
-    /// Returns a predicate that accepts items while they fit into the budget, together with the spaces that their
-    /// longest tag may need ([`Payload::longest_tag`]). It always accepts the first item.
+    /// Returns a predicate that accepts items while they fit into the budget. The spaces that their longest tag may
+    /// need ([`Payload::longest_tag`]) have to fit too. It always accepts the first item.
     pub fn fits(&self) -> impl FnMut(&Item) -> bool {
         let (mut bytes, mut longest_tag, mut is_first) = (0_usize, 0, true);
         move |item| {

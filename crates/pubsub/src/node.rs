@@ -86,8 +86,8 @@ impl Node {
     }
 
     /// Returns `true` if nothing has changed since the creation of the node, so that no publisher can rely on it. The
-    /// affiliations and subscriptions are checked too, because nodes that were imported, or that are from a store of
-    /// layout 9, may have them at version 0.
+    /// affiliations and subscriptions are checked too: nodes from an import or from a store of layout 9 may have some
+    /// at version 0.
     #[must_use]
     pub fn is_unused(&self) -> bool {
         let has_others = self.affiliations().any(|(entity, _)| *entity != self.creator)
@@ -97,8 +97,8 @@ impl Node {
     }
 
     /// Returns the affiliation of an entity. The affiliation of an address also applies to the other spellings of its
-    /// domain, and the affiliation `outcast` to all addresses with the same [fold](BareJid::fold), unless these have an
-    /// affiliation of their own.
+    /// domain. The affiliation `outcast` applies to all addresses with the same [fold](BareJid::fold). An address with
+    /// an affiliation of its own keeps that.
     #[must_use]
     pub fn affiliation_of(&self, entity: &BareJid) -> Affiliation {
         self.affiliations.of(entity)
@@ -164,10 +164,10 @@ impl Node {
     }
 
     /// Returns the first configuration revision for a node of store layout 9, which stored no revisions. In that layout
-    /// the rosters of all owners gave access. The revision names the creator; if the creator is no longer an owner, or
-    /// has no roster because it is not a user (such as the service itself), the revision names the only owner that is a
-    /// user. The revision has no roster owner if several owners are users, or if the address of the only one does not
-    /// fit into the node's row.
+    /// the rosters of all owners gave access. The revision names the creator as the roster owner. If the creator is no
+    /// longer an owner, or has no roster because it is not a user (such as the service itself), the revision names the
+    /// only owner that is a user. The revision has no roster owner if several owners are users, or if the address of
+    /// the only one does not fit into the node's row.
     #[must_use]
     pub fn inherited_revision(&self) -> ConfigRevision {
         let first = ConfigRevision::first(self.creator.clone());

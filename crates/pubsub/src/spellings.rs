@@ -4,9 +4,9 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use jid::{BareJid, Jid};
 
-/// Addresses whose domains have several spellings, by [decoded](BareJid::decoded) address, each with the number of
-/// times that it was added. Converting a domain takes a hundred times as long as a lookup, so domains are converted
-/// when an address is added.
+/// Addresses with domains that have several spellings. The key is the [decoded](BareJid::decoded) address. Each address
+/// has the number of times that it was added. Converting a domain takes a hundred times as long as a lookup, so domains
+/// are converted when an address is added.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Spelled(Arc<BTreeMap<String, BTreeMap<BareJid, usize>>>);
 

@@ -1,6 +1,6 @@
 //! Fan-out of the events of one decision to the subscribers of a node. Recipient lists of subscriptions with options or
-//! SubIDs are built once per decision and shared by its log entries, so that a batch of items needs the memory of one
-//! list.
+//! SubIDs are built once per decision. The log entries of the decision share the lists, so that a batch of items needs
+//! the memory of one list.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -82,8 +82,8 @@ impl<'a> Fanout<'a> {
     }
 
     /// Returns the log entries of an event: one for subscribers without options and SubIDs, and one for each group of
-    /// other subscribers with the same delivery variant. Returns none if the node delivers no notifications. `at` is
-    /// the event id, and the version as of which audiences are resolved.
+    /// other subscribers with the same delivery variant. Returns none if the node delivers no notifications. `at` has
+    /// the event id and the version of the node; audiences are resolved as of this version.
     ///
     /// # Errors
     /// [`Error::TooManyNotifications`] if the lists of several events exceed the backlog.

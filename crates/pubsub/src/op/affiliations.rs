@@ -77,8 +77,8 @@ fn present(
 }
 
 /// Decides a request to set affiliations (§8.9.2). The last owner cannot be removed; entities that lose access lose
-/// their subscriptions. Affected entities are notified (§8.9.4). `newest` is the newest item, which is sent to JIDs
-/// whose pending subscriptions are approved by a new affiliation.
+/// their subscriptions. Affected entities are notified (§8.9.4). If a new affiliation approves a pending subscription,
+/// the JID of the subscription is sent the newest item (`newest`).
 ///
 /// # Errors
 /// [`Error::NodeNotFound`], [`Error::Forbidden`].

@@ -1,5 +1,5 @@
-//! Implicit subscriptions: resources that send the service their presence, and whose capabilities name nodes, are
-//! notified without a subscription (§9.1.3, §9.2).
+//! Implicit subscriptions: a resource that sends the service its presence is notified of the nodes that its
+//! capabilities name, without a subscription (§9.1.3, §9.2).
 //!
 //! SPEC: §9 speaks of accounts. Here a resource sends its presence to the service as a whole, so its presence alone
 //! would subscribe it to all nodes. Therefore a resource is notified only of the nodes that its capabilities name with
@@ -198,8 +198,8 @@ pub fn is_implicit(node: &Node, resource: &InterestedResource, cx: &Context<'_>)
     After::unchanged(node).is_implicit(resource, cx)
 }
 
-/// Returns, for each of these lists of resources, a copy of each notification whose audience is
-/// [`Audience::Subscribers`].
+/// Returns copies of the notifications with the audience [`Audience::Subscribers`]: one copy for each of these lists of
+/// resources.
 #[must_use]
 pub fn copies(notifications: &[LogEntry], lists: &[Recipients]) -> Vec<LogEntry> {
     let for_list = |list: &Recipients| {
@@ -210,8 +210,8 @@ pub fn copies(notifications: &[LogEntry], lists: &[Recipients]) -> Vec<LogEntry>
     lists.iter().flat_map(for_list).collect()
 }
 
-/// Returns the resources that gained or lost access by the roster of the node's owner since the last check, with the
-/// new value of `is_admitted`.
+/// Returns the resources with access that changed since the last check by the roster of the node's owner: access was
+/// gained or lost. Each has the new value of `is_admitted`.
 #[must_use]
 pub fn checked(
     node: &Node,
@@ -233,8 +233,8 @@ pub fn is_admitted(node: &Node, resource: &InterestedResource, cx: &Context<'_>)
     after.needs_roster(&resource.jid, cx) && after.has_access(resource, cx)
 }
 
-/// Returns the log entries that send the last item to resources whose interest in a node begins now, as far as they
-/// have an implicit subscription.
+/// Returns the log entries that send the last item to these resources, because their interest in a node begins now.
+/// Resources without an implicit subscription are left out.
 #[must_use]
 pub fn last_item_for(
     node: &Node,

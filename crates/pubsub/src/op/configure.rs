@@ -24,7 +24,7 @@ pub struct Configure {
     pub seen: Option<SeenConfig>,
 }
 
-/// Returns the effective configuration of a node under the present limits, for an entity that may change it (§8.2.1).
+/// Returns the effective configuration of a node under the current limits, for an entity that may change it (§8.2.1).
 ///
 /// # Errors
 /// [`Error::NodeNotFound`], [`Error::Forbidden`].

@@ -96,8 +96,8 @@ fn check_name(name: &NodeId) -> Result<(), Error> {
 }
 
 /// Returns a new node of the actor with this name and these fields, and the changes that create it. If `is_reserved` is
-/// `true`, the name is reserved after a deletion. The node then begins at version 1, as if there had been a commit, so
-/// that it is not [unused](Node::is_unused) and its deletion reserves the name again.
+/// `true`, the name is reserved after a deletion. In this case the node begins at version 1, as if there had been a
+/// commit. So it is not [unused](Node::is_unused), and its deletion reserves the name again.
 pub(super) fn creation(
     name: NodeId,
     settings: &[ConfigField],

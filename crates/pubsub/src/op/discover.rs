@@ -18,7 +18,7 @@ pub const MAX_SHOWN: usize = 100;
 /// Metadata of a node (§5.4).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct MetaData {
-    /// Effective configuration under the present limits.
+    /// Effective configuration under the current limits.
     pub config: NodeConfig,
     /// Effective maximum number of items.
     pub max_items: u32,

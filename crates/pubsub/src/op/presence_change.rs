@@ -157,8 +157,8 @@ fn last(node: &Node, jid: &Jid, last: Option<&Item>, ids: &dyn IdGenerator) -> V
     sent.flatten().collect()
 }
 
-/// Returns the entry limited to the states of availability that the options select (§16.4.2), for an item that is sent
-/// to a resource that becomes available.
+/// Limits an entry to the states of availability that the options select (§16.4.2). The entry sends an item to a
+/// resource that becomes available.
 fn in_wanted_states(sent: LogEntry, details: &SubscriptionDetails) -> LogEntry {
     let shows = Some(details.options.show_values).filter(|shows| *shows != ShowSet::ALL);
     LogEntry { variant: DeliveryVariant { shows, ..sent.variant }, ..sent }

@@ -13,8 +13,7 @@ use crate::{Context, Error, Node, NodeId, access};
 
 use super::require_node;
 
-/// Prefix of the name of a virtual node, followed by the name of the node whose public subscribers the virtual node
-/// lists.
+/// Prefix of the name of a virtual node. The rest of the name is the name of the node that has the listed subscribers.
 const SUBSCRIBERS: &str = "urn:xmpp:pps:subscribers:0/";
 /// Name of the node with an entity's public subscriptions.
 const SUBSCRIPTIONS: &str = "urn:xmpp:pps:subscriptions:0";

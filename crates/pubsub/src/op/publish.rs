@@ -140,7 +140,7 @@ pub struct ExistingItems {
     pub oldest: Vec<ItemId>,
 }
 
-/// Returns `true` if a publish request depends on the existing items, because the node may be full and does not remove
+/// Returns `true` if a publish request depends on the existing items: the node may be full, and does not simply remove
 /// the oldest items without an event.
 #[must_use]
 pub fn needs_existing_items(config: &NodeConfig) -> bool {

@@ -236,9 +236,9 @@ pub(super) fn last_items(
     sent.collect()
 }
 
-/// Returns the entry that sends the last item to a new subscription of a JID (§6.1.7). `at` contains the version as of
-/// which the audience is resolved, and a nonce. Availability is not checked: an entity that subscribes or sends
-/// presence is available.
+/// Returns the entry that sends the last item to a new subscription of a JID (§6.1.7). `at` has a version of the node
+/// and a nonce; the audience is resolved as of this version. Availability is not checked: an entity that subscribes or
+/// sends presence is available.
 pub(super) fn last_item(
     node: &Node,
     config: &NodeConfig,

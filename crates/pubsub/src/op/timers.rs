@@ -181,7 +181,8 @@ pub fn run_timers(
     Ok(Decision { reply, changes, notifications })
 }
 
-/// Returns the publishers whose items a node removes when they become unavailable, given the newest items of the node.
+/// Returns the publishers with items that the node removes when they become unavailable. `newest` has the newest items
+/// of the node.
 fn publishers(node: &Node, newest: &[Item]) -> BTreeSet<BareJid> {
     let last = newest.last().filter(|_| node.config.purge_offline);
     let all = newest.iter().map(|item| &item.publisher);
@@ -228,7 +229,8 @@ impl TimerRun<'_> {
         expired
     }
 
-    /// Returns the subscriptions of a JID whose leases have not ended, and adds their due lease notices.
+    /// Returns the subscriptions of a JID, without those with an ended lease. Adds the lease notices that are due to
+    /// `lease_notices`.
     fn remaining(
         &mut self,
         jid: &Jid,

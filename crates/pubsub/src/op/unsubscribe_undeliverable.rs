@@ -9,7 +9,7 @@ use crate::{
 
 use super::require_node;
 
-/// Decides to end the subscription, active or pending, of a JID whose resource does not exist any more.
+/// Decides to end the subscription of a full JID, active or pending, because the resource does not exist any more.
 ///
 /// # Errors
 /// [`Error::NodeNotFound`], [`Error::NotSubscribed`].
