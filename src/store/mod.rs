@@ -214,7 +214,7 @@ pub trait Store: Send + Sync {
     }
 
     /// Reads the ids and positions of a page of items, oldest first. Each item counts as `entry_bytes` plus the bytes
-    /// of its id; all items of the page together count as at most `max_bytes`.
+    /// of its id; the total of all items of the page is at most `max_bytes`.
     ///
     /// # Errors
     /// If one of the items cannot be read.

@@ -172,8 +172,8 @@ impl TreeReader {
         }
     }
 
-    /// Returns the position of the first item for whose time `is_late` is `true`. The binary search assumes that times
-    /// ascend with positions: a clock that was set back may hide items of large nodes.
+    /// Returns the position of the first item with a time for which `is_late` is `true`. The binary search assumes that
+    /// times ascend with positions: a clock that was set back may hide items of large nodes.
     fn first_of(
         &self,
         node: NodeNumber,

@@ -32,8 +32,8 @@
 //! | `w` | partly delivered log entries, with their last recipients; the next log position |
 //! | `w` log position | acknowledged entries of a group, while other entries of the group are pending |
 //!
-//! Every row is part of a checksum sum, so that a missing or outdated row is detected: the rows of the tables `a`, `s`,
-//! `i`, `x` and `c` in the sum of their node, the rows of the other tables in the sum of the store.
+//! Every row is part of a checksum sum, so that a missing or outdated row is detected. Rows of the tables `a`, `s`,
+//! `i`, `x` and `c` are part of the sum of their node, rows of the other tables are part of the sum of the store.
 
 use jid::Jid;
 use sha2::{Digest, Sha256};

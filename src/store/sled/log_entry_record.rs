@@ -176,8 +176,8 @@ impl AudienceRecord {
     }
 }
 
-/// Audience records of commits that are written together, by the identity of the recipient list. The map keeps the
-/// lists alive, so their identities stay unique.
+/// Audience records of one group of commits, by the identity of the recipient list. The map keeps the lists alive, so
+/// their identities stay unique.
 #[derive(Default)]
 pub(super) struct AudienceRecords(
     HashMap<(mem::Discriminant<Audience>, usize), (Recipients, AudienceRecord)>,
@@ -271,8 +271,8 @@ impl StoredRecord for CursorRecord {}
 
 impl CursorRecord {
     /// Returns the record after these log entries were delivered in part. Other entries of the record are kept while
-    /// they are pending, because the current process may have sent nothing of an entry that an earlier process
-    /// delivered in part. If not all entries fit into a row, these other entries are dropped first.
+    /// they are pending: an earlier process may have delivered an entry in part, and the current process may have sent
+    /// nothing of this entry. If not all entries fit into a row, these other entries are dropped first.
     pub(super) fn followed_by(
         self,
         next: u64,

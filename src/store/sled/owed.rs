@@ -177,7 +177,7 @@ impl Audiences<'_> {
         Ok(revoked)
     }
 
-    /// Returns the JIDs of a list whose subscription began before a version and has not ended.
+    /// Returns the JIDs of a list that have a subscription that began before a version and has not ended.
     fn listed(
         &mut self,
         node: NodeNumber,
@@ -208,8 +208,8 @@ impl Audiences<'_> {
         Ok(those)
     }
 
-    /// Returns the subscribers that had a plain subscription (without options or SubIDs) as of a version of the node,
-    /// if the subscription has not ended.
+    /// Returns the subscribers that had a plain subscription (without options or SubIDs) as of a version of the node.
+    /// Subscriptions that have ended are left out.
     fn at(&mut self, node: NodeNumber, as_of: u64) -> Result<Recipients, StoreError> {
         if !self.of.contains_key(&node) {
             let subscribers = self.subscribers(node)?;

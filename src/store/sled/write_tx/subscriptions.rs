@@ -1,5 +1,5 @@
 //! Storage of subscriptions. The subscriptions of a node are grouped into parts, in the order in which they were made,
-//! because a row costs more than its content; an index row of each subscription holds its part number.
+//! because a row costs more than its content. Each subscription also has an index row with the number of its part.
 
 use std::slice;
 
@@ -259,8 +259,8 @@ impl SubscriptionRecord {
         })
     }
 
-    /// Returns the last version of the node as of which the subscriber receives log entries as a plain subscriber
-    /// (without options or SubIDs).
+    /// Returns the last version of the node at which the subscription had no options or SubIDs. Log entries up to this
+    /// version reach the subscriber as a plain subscriber.
     pub(in crate::store::sled) fn plain_until(&self) -> u64 {
         self.configured.as_ref().map_or(u64::MAX, |configured| configured.since)
     }
