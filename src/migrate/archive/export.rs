@@ -215,8 +215,8 @@ impl<W: Write> ArchiveWriter<'_, W> {
     }
 }
 
-/// Splits an entry into entries whose lines can be imported. Resources that lost their implicit subscriptions are left
-/// out of the recipients, because an archive does not record such losses.
+/// Splits an entry into entries with lines that are short enough for an import. Resources that lost their implicit
+/// subscriptions are left out of the recipients, because an archive does not record such losses.
 fn parts(pending: &Owed) -> Vec<LogEntry> {
     let Owed { notification, recipients, .. } = pending;
     let to = |audience| LogEntry { audience, ..notification.clone() };
