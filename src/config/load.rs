@@ -63,8 +63,8 @@ impl Config {
     }
 }
 
-/// Returns the message of a TOML error without the text of the file around the error, and without values, since a value
-/// may be the secret.
+/// Returns the message of a TOML error without the text of the file around the error. The message has no values,
+/// because a value may be the secret.
 fn without_values(text: &str, error: &toml::de::Error) -> String {
     let line = error.span().and_then(|span| text.get(..span.start)).filter(|_| !text.is_empty());
     let line = line.map(|before| format!("line {}: ", before.matches('\n').count() + 1));
