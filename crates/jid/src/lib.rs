@@ -207,7 +207,7 @@ impl Jid {
     }
 
     /// Returns the address in the other spellings of its domain, with U-labels and with A-labels. Empty if the domain
-    /// has only one spelling, as most domains.
+    /// has only one spelling, as most domains have.
     pub fn other_spellings(&self) -> impl Iterator<Item = Self> + use<> {
         let (local, domain, resource) = parts(&self.0);
         let written = |domain: String| {
