@@ -34,7 +34,7 @@ pub enum Change {
     SubscriptionOptionsSet(Jid, Arc<[SubscriptionDetails]>),
     /// All subscriptions of a JID ended, or its pending request was removed.
     Unsubscribed(Jid),
-    /// An item was published as the newest; it replaces an item of the same name.
+    /// An item was published as the newest. If the node had an item of the same name, the new item replaced that one.
     Published(Arc<Item>),
     /// An item was removed.
     Retracted(ItemId),

@@ -14,7 +14,7 @@ const ERASED_OWNER: &str = "erased.invalid";
 pub struct ConfigRevision {
     /// Number of changes of the configuration.
     pub number: u64,
-    /// Entity that made the last change; the creator before the first change.
+    /// Entity that made the latest change. Before the first change, this is the creator.
     pub changed_by: BareJid,
     /// Value of `number` before the series of changes that [`changed_by`](Self::changed_by) made last, without changes
     /// by other entities between them.

@@ -26,7 +26,7 @@ pub struct ConfiguredSubscription {
 }
 
 impl ConfiguredSubscription {
-    /// Returns the subscriptions as they begin at this version; their digests include only events after `sequence`.
+    /// Returns the subscriptions as they begin at this version. Their digests include only events after `sequence`.
     pub(super) fn begun(self, sequence: Sequence, version: u64) -> Self {
         let begun = |details: &SubscriptionDetails| SubscriptionDetails {
             digested_to: details.digested_to.max(sequence),

@@ -218,7 +218,7 @@ pub enum Error {
     )]
     TooManyRedirects,
     /// The node, or the account of the JID at this node, has the maximum number of subscriptions with options or
-    /// SubIDs; or the JID has the maximum number of subscriptions.
+    /// SubIDs. Or the JID has the maximum number of subscriptions to the node.
     #[error("the node or the JID has the maximum number of subscriptions with options or SubIDs")]
     TooManySpecial,
     /// The actor has the maximum number of subscriptions (§6.1.3.9).

@@ -4,8 +4,8 @@ use std::{fmt, sync::Arc};
 
 use crate::{Error, ItemPosition};
 
-/// Maximum bytes of the name of a node or an item, in UTF-8. XEP-0060 has no limit; the limit is that of a JID part
-/// (RFC 7622 §3.1), so that a node can also be addressed as a resource (§4.6.1).
+/// Maximum bytes of the name of a node or an item, in UTF-8. XEP-0060 has no such limit. A part of a JID has the same
+/// limit (RFC 7622 §3.1), so a node can also be addressed as a resource (§4.6.1).
 const MAX_ID_BYTES: usize = 1023;
 
 macro_rules! id {

@@ -143,8 +143,8 @@ impl Node {
     }
 
     /// Returns the owner that items show as their publisher if `pubsub#itemreply` is `owner` (§12.17): the creator as
-    /// long as it is an owner, otherwise the owner that changed the configuration last, as long as that entity is an
-    /// owner.
+    /// long as it is an owner, otherwise the [last owner](ConfigRevision::last_owner) that changed the configuration,
+    /// as long as that entity is still an owner.
     ///
     /// SPEC: §12.17 speaks of the owner. An entity that others made an owner has not agreed to be shown as a publisher.
     #[must_use]
@@ -325,8 +325,9 @@ impl Node {
         folds.chain(others).filter(|address| !has_affiliation(address)).collect()
     }
 
-    /// Returns the spellings of an address (with A-labels or U-labels) that the node uses for the entity: all that have
-    /// an affiliation; if none has one, a spelling with a subscription; otherwise the address as given.
+    /// Returns the spellings of an address (with A-labels or U-labels) that the node uses for the entity. These are all
+    /// spellings with an affiliation. If none has an affiliation, the result is a spelling with a subscription,
+    /// otherwise the address as given.
     #[must_use]
     pub fn known(&self, entity: &BareJid) -> Vec<BareJid> {
         let has_subscription = |address: &BareJid| {
@@ -343,9 +344,9 @@ impl Node {
         }
     }
 
-    /// Returns the subscribed or pending JIDs that a JID in a request denotes: all spellings of the JID with a
-    /// subscription; if none has one, a spelling that the node [uses](Self::known) for the entity; otherwise the JID as
-    /// given. Never empty.
+    /// Returns the subscribed or pending JIDs that a JID in a request denotes. These are all spellings of the JID with
+    /// a subscription. If none has a subscription, the result is a spelling that the node [uses](Self::known) for the
+    /// entity, otherwise the JID as given. Never empty.
     #[must_use]
     pub fn known_subscriptions(&self, jid: &Jid) -> Vec<Jid> {
         let spellings = || [jid.clone()].into_iter().chain(jid.other_spellings());

@@ -179,10 +179,10 @@ pub struct SubscriptionDetails {
     pub since: Timestamp,
     /// `true` if the subscriber was sent the lease notice.
     pub expiry_notified: bool,
-    /// Sequence of the newest event of the node when the last digest was built; before the first one, when the
+    /// Sequence of the newest event of the node when the last digest was built. Before the first digest: when the
     /// subscription began or its options were set. The next digest includes only later events.
     pub digested_to: Sequence,
-    /// Time of the last digest that had items; before the first one, the time when the options were set.
+    /// Time of the last digest that had items. Before the first such digest: the time when the options were set.
     pub digested_at: Timestamp,
 }
 

@@ -24,7 +24,7 @@ pub struct CreateReply {
     pub node: NodeId,
 }
 
-/// Returns the name of the new node; the service chooses the name of an instant node.
+/// Returns the name of the new node. If the request has none (instant node), the service chooses the name.
 ///
 /// # Errors
 /// None in practice: a name that the service chooses is within the limit.

@@ -22,7 +22,7 @@ use super::{presence_change::loses_own_items, reevaluate_all, require_node, retr
 pub const MAX_EXPIRED: usize = 100;
 /// Maximum number of lease notices in one decision.
 const MAX_LEASE_NOTICES: usize = 1000;
-/// Maximum number of items in a digest; the newest are included.
+/// Maximum number of items in a digest. If there are more items, the digest has the newest ones.
 pub const MAX_DIGESTED: usize = 100;
 /// Bytes of digests ([`LogEntry::size`]) after which one decision builds no further digests.
 const MAX_DIGESTS_BYTES: usize = 1024 * 1024;

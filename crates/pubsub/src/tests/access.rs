@@ -151,7 +151,8 @@ fn a_subscriber_retrieves_items_while_no_roster_can_be_read() {
     }
 }
 
-/// §12.19: a lease ends although a roster would admit its subscriber in the same commit; and it ends once.
+/// §12.19: a lease ends although a roster would admit its subscriber in the same commit. The subscription ends only
+/// once.
 #[test]
 fn a_request_whose_lease_ends_is_not_granted_by_a_roster() {
     let mut node = node().set(ConfigField::AccessModel(AccessModel::Presence)).0;

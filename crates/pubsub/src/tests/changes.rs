@@ -291,7 +291,7 @@ fn an_owner_chooses_its_own_roster() {
     }
 }
 
-/// A node may know both spellings of a domain: owners use one, and the server stamps the other.
+/// A node may know both spellings of a domain: owners use one, and the server sets the other as the sender.
 #[test]
 fn a_ban_holds_for_every_spelling_that_a_node_knows() {
     let (a_labels, u_labels) = ("u@xn--bcher-kva.example", "u@bücher.example");

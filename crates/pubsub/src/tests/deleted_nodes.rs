@@ -96,7 +96,7 @@ fn deletion_of_an_unchanged_node_leaves_no_record() {
     assert_eq!([0, 1, 2].map(|version| leaves(&shared, version)), [true; 3]);
 }
 
-/// A deletion counts in the share of the deleting owner, not of an owner appointed by others.
+/// The record of a deleted node counts for the owner that deletes the node, not for an owner that others appointed.
 #[test]
 fn a_deletion_counts_for_the_deleting_owner() {
     let node = node().with("a@x", Affiliation::Owner).0;
@@ -107,8 +107,8 @@ fn a_deletion_counts_for_the_deleting_owner() {
     }
 }
 
-/// A share belongs to an account, under all names by which a server may stamp it; the name of the node is reserved for
-/// the owner itself.
+/// The record of a deleted node counts for an account, with all addresses that a server may set as its sender. The name
+/// of the node is reserved only for the owner itself.
 #[test]
 fn a_deletion_counts_for_the_account_of_the_owner() {
     for (owner, account, other) in [
@@ -135,8 +135,8 @@ fn a_deletion_remembers_the_owners() {
     assert_eq!(former, expected);
 }
 
-/// Returns two flags: `true` if an entity may create a deleted node by publishing, and `true` if it may by a create
-/// request.
+/// Returns two flags: the first is `true` if an entity may create a deleted node again by publishing, the second if it
+/// may do so by a create request.
 fn gets(who: &str, former: &FormerNode, now: u64, has_own_creators: bool) -> (bool, bool) {
     by(who, |cx| {
         let policy = Policy { has_own_creators, ..Policy::default() };

@@ -184,7 +184,8 @@ fn entities_that_may_not_create_nodes_publish_at_existing_ones() {
     refuses(full, &Error::MaxNodesExceeded);
 }
 
-/// Ten log entries list a hundred thousand subscribers with SubIDs in order, ten thousand each.
+/// Ten log entries list a hundred thousand subscribers with SubIDs in the order of the subscribers: ten thousand in
+/// each entry.
 #[test]
 fn an_event_for_many_subids_is_one_event() {
     let mut node = node().0;

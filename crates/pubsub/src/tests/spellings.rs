@@ -18,7 +18,7 @@ use crate::{
 
 use super::{bare, by, jid, node};
 
-/// Returns a domain with the maximum number of spellings, whose conversion is slow.
+/// Returns a domain with the maximum number of spellings. Converting this domain is slow.
 fn domain() -> String {
     let labels = ["ü", "ö", "ä", "é"].map(|letter| letter.repeat(40));
     format!("{}.x", labels.join("."))
@@ -131,7 +131,7 @@ fn subscriptions_affiliations_and_contacts_are_found_by_each_spelling() {
     }
 }
 
-/// A subscription that an owner made moves to the stamped address, with its options.
+/// A subscription that an owner made moves to the address that the server stamped, and keeps its options.
 #[test]
 fn a_subscription_moves_to_the_address_that_subscribes() {
     let mut node = node().0;
