@@ -31,7 +31,7 @@ pub struct Commit {
     /// Resources that lose their implicit subscription with the commit (§12.2). Pending notifications of the node are
     /// no longer sent to these resources, even after a restart.
     pub revoked: Arc<BTreeSet<Jid>>,
-    /// Chain of commits at the node; the commit fails if an earlier commit of the chain has failed.
+    /// Chain of commits that this commit belongs to. The commit fails if an earlier commit of the chain has failed.
     pub chain: CommitChain,
 }
 

@@ -35,7 +35,7 @@ struct MemoryTables {
     nodes: BTreeMap<NodeNumber, StoredNode>,
     /// Deleted nodes, each with its key in `moved` or `deleted`.
     former: HashMap<NodeId, ((u64, NodeNumber), FormerNode)>,
-    /// Names of deleted nodes with a redirect, by node number; the first number of a key is 0.
+    /// Names of deleted nodes with a redirect, by node number. The first number of each key is 0.
     moved: BTreeMap<(u64, NodeNumber), NodeId>,
     /// Names of deleted nodes without a redirect, by time of deletion and node number.
     deleted: BTreeMap<(u64, NodeNumber), NodeId>,

@@ -104,7 +104,7 @@ impl TreeReader {
         }))
     }
 
-    /// Returns the position at which the item at a position was first published; `None` if the item does not exist.
+    /// Returns the position of the first publication of the item that is now at `position`; `None` if no item is there.
     fn created(
         &self,
         node: NodeNumber,

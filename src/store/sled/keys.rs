@@ -113,7 +113,7 @@ pub(super) fn deleted(at: u64, node: NodeNumber) -> Vec<u8> {
     key(b'f', &[&at.to_be_bytes(), &node.0.to_be_bytes()])
 }
 
-/// Prefix of all rows of a node in a table; the key itself in a table with one row for each node.
+/// Prefix of the keys of all rows of a node in a table. In a table with one row for each node, this is the key itself.
 pub(super) fn of_node(table: u8, node: NodeNumber) -> Vec<u8> {
     key(table, &[&node.0.to_be_bytes()])
 }

@@ -363,8 +363,8 @@ impl<'a, 'tree> WriteTx<'a, 'tree> {
         self.rows.put(&keys::counters(node), &counters)
     }
 
-    /// Evicts the oldest items until the rest is within the limits; returns the number of evicted items. If they are
-    /// many, their rows are left to the garbage collection.
+    /// Evicts the oldest items until the rest is within the limits; returns the number of evicted items. If more than
+    /// [`FEW_ITEMS`] items are evicted, their rows are left to the garbage collection.
     fn evict(&mut self, node: NodeNumber, keep: u64, max_bytes: u64) -> Result<u64, StoreError> {
         let NodeCounters { mut items, mut bytes, .. } = self.counters(node)?;
         let mut first = self.first_item(node)?.max(self.ledger.oldest_item(node));
