@@ -236,14 +236,14 @@ impl<'a> CurrentNode<'a> {
         Ok(())
     }
 
-    /// Returns the version of the node; the largest valid version for a deleted node, because the archive has only the
-    /// pending log entries of such a node.
+    /// Returns the version of the node. For a deleted node, returns the largest valid version, because the archive has
+    /// only the pending log entries of such a node.
     fn last_version(&self) -> u64 {
         if self.is_deleted { u64::MAX - 1 } else { self.version }
     }
 
-    /// Returns the sequence of the node; the largest valid sequence for a deleted node, because the archive has only
-    /// the pending log entries of such a node.
+    /// Returns the sequence of the node. For a deleted node, returns the largest valid sequence, because the archive
+    /// has only the pending log entries of such a node.
     fn last_sequence(&self) -> u64 {
         if self.is_deleted { u64::MAX - 1 } else { self.sequence.0 }
     }

@@ -63,7 +63,8 @@ pub(super) struct NodeLine {
     pub(super) epoch: String,
     #[serde(rename = "seq")]
     pub(super) sequence: u64,
-    /// Number of the node's last commit. Archives of layout 9 have none; the `sequence` of the node is used instead.
+    /// Number of the node's last commit. Archives of layout 9 lack this field. The `sequence` of the node is used
+    /// instead.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) version: Option<u64>,
     pub(super) creator: BareJid,
