@@ -49,7 +49,8 @@ pub trait IdGenerator: Send + Sync {
 pub struct Context<'a> {
     /// Entity that makes the request.
     pub actor: &'a Actor,
-    /// Administrators of the service: entities, and domains whose users are all administrators.
+    /// Administrators of the service: entities and domains. A domain means that all users of the domain are
+    /// administrators.
     pub administrators: &'a [BareJid],
     /// Policy for the name of the node.
     pub policy: &'a Policy,

@@ -46,8 +46,8 @@ impl Payload {
         relayed_len(&self.xml)
     }
 
-    /// Returns the bytes of the longest tag, or 0 if no tag is longer than [`SHORT_TAG`]. As many spaces may be needed
-    /// after a stanza that ends with this payload, so that the tag does not wait in the server's parser.
+    /// Returns the bytes of the longest tag, or 0 if no tag is longer than [`SHORT_TAG`]. A stanza that ends with this
+    /// payload may need the same number of spaces after it, so that the tag does not wait in the server's parser.
     #[must_use]
     pub fn longest_tag(&self) -> usize {
         if self.xml.len() <= SHORT_TAG {

@@ -86,7 +86,7 @@ pub struct ItemFilter {
     pub after: Option<ItemPosition>,
     /// Only items before this position.
     pub before: Option<ItemPosition>,
-    /// Only the items at these positions, all of which must exist.
+    /// Only the items at these positions. Each position must have an item.
     pub only: Option<Vec<ItemPosition>>,
     /// Only items published at this time or later.
     pub since: Option<Timestamp>,

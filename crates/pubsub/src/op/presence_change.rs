@@ -17,7 +17,7 @@ use super::{require_node, retract::retractions, subscribe, subscription_options:
 /// Features that this use case announces in service discovery.
 pub const FEATURES: &[&str] = &["presence-notifications", "presence-subscribe", "since"];
 
-/// Returns the entities on whose presence the node depends after these changes.
+/// Returns the entities whose presence the node needs after these changes.
 pub fn watched_entities<'a>(
     node: &'a Node,
     changes: &'a Changes,
@@ -133,7 +133,8 @@ fn missed_items(
     sent
 }
 
-/// Returns the subscribed JIDs whose notifications a resource receives: its bare JID and its full JID.
+/// Returns the JIDs under which a resource receives notifications of the node: its bare JID and its full JID, if
+/// subscribed.
 fn own_subscriptions(node: &Node, jid: &Jid) -> Vec<Jid> {
     let bare = jid.to_bare();
     let all = node.subscriptions_of_address(&bare);

@@ -24,7 +24,8 @@ pub fn is_managed(node: &NodeId) -> bool {
     node.as_str() == SUBSCRIPTIONS || node.as_str().starts_with(SUBSCRIBERS)
 }
 
-/// Returns the name of the node whose public subscribers a virtual node lists; `None` for another node.
+/// Returns the name of the node that has the public subscribers in the list of this virtual node. Returns `None` if the
+/// given node is not virtual.
 #[must_use]
 pub fn subscribed_node(node: &NodeId) -> Option<NodeId> {
     NodeId::parse(node.as_str().strip_prefix(SUBSCRIBERS)?).ok()

@@ -138,13 +138,13 @@ pub(super) fn has_lease(options: &SubscriptionOptions, cx: &Context<'_>) -> bool
     !cx.limits().require_lease || options.expire != Expire::Never
 }
 
-/// Namespace of the payloads whose text notifications can repeat in the message body.
+/// Namespace of payloads with text that a notification can repeat in its message body.
 pub const ATOM: &str = "http://www.w3.org/2005/Atom";
 
-/// Returns `true` if a node can have items whose text notifications can repeat in the message body (§12.8).
+/// Returns `true` if a node can have items with text that a notification can repeat in its message body (§12.8).
 ///
-/// SPEC: `include_body`, which is to be offered only where the service knows the payloads, is offered at nodes without a
-/// type, and at those of Atom.
+/// SPEC: `include_body`, which is to be offered only where the service knows the payloads, is offered at nodes without
+/// a type, and at those of Atom.
 #[must_use]
 pub fn offers_body(config: &NodeConfig) -> bool {
     config.r#type.is_empty() || config.r#type == ATOM

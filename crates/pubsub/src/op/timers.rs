@@ -121,9 +121,9 @@ pub struct TimerOutcome {
     pub next: Option<Timestamp>,
     /// Creator of the node.
     pub creator: Option<BareJid>,
-    /// Entities on whose presence the node depends.
+    /// Entities whose presence the node needs.
     pub watched: Vec<BareJid>,
-    /// Publishers whose items are removed when they become unavailable.
+    /// Publishers with items that the node removes when the publisher becomes unavailable.
     pub publishers: BTreeSet<BareJid>,
 }
 
@@ -181,8 +181,8 @@ pub fn run_timers(
     Ok(Decision { reply, changes, notifications })
 }
 
-/// Returns the publishers with items that the node removes when they become unavailable. `newest` has the newest items
-/// of the node.
+/// Returns the publishers with items that the node removes when the publisher becomes unavailable. `newest` has the
+/// newest items of the node.
 fn publishers(node: &Node, newest: &[Item]) -> BTreeSet<BareJid> {
     let last = newest.last().filter(|_| node.config.purge_offline);
     let all = newest.iter().map(|item| &item.publisher);
@@ -190,7 +190,7 @@ fn publishers(node: &Node, newest: &[Item]) -> BTreeSet<BareJid> {
     limited.chain(last.map(|item| &item.publisher)).cloned().collect()
 }
 
-/// Returns the entities on whose presence subscriptions at a node depend.
+/// Returns the entities whose presence is needed for subscriptions at a node.
 fn watched_entities(node: &Node) -> impl Iterator<Item = BareJid> {
     let is_watched = |configured: &ConfiguredSubscription| {
         configured.details.iter().any(SubscriptionDetails::depends_on_presence)
