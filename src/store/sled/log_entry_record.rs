@@ -37,7 +37,7 @@ pub(super) struct LogEntryRecord {
 
 #[derive(Serialize, Deserialize)]
 struct EntryRecord {
-    /// Number of the node, which is in the keys of its subscribers.
+    /// Number of the node. The keys of the node's subscribers contain this number.
     number: NodeNumber,
     node: String,
     epoch: u64,

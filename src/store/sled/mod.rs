@@ -158,7 +158,7 @@ impl SledStore {
         result.await.map_err(|_| failed("too much is under way, or the store is closed"))?
     }
 
-    /// Sends a request to the committer. A request that cannot be sent is dropped, and so fails.
+    /// Sends a request to the committer. A request that cannot be sent is dropped; its caller then gets an error.
     fn send(&self, work: CommitterRequest) {
         if let Some((sender, _)) = &*self.writer() {
             drop(sender.try_send(work));

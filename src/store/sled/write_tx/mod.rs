@@ -464,7 +464,8 @@ impl<'a, 'tree> WriteTx<'a, 'tree> {
         Ok(())
     }
 
-    /// Returns the key and the record of the deleted node whose name a row of the table `f` reserves.
+    /// Returns the record of a deleted node, and the key of the record. `key` is the key of the row in the table `f`
+    /// that reserves the name of the node.
     fn reserved(&self, key: &[u8]) -> Result<(Vec<u8>, FormerRecord), StoreError> {
         let name = self.rows.get::<String>(key)?.ok_or_else(|| damaged(key))?;
         let former = keys::former(&NodeId::parse(&name).map_err(|_| damaged(key))?);
