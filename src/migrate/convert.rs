@@ -162,8 +162,8 @@ fn is_kept_here(items: &[Item], config: &NodeConfig, limits: &Limits) -> bool {
     items.len() as u64 <= u64::from(most) && bytes <= limits.max_node_bytes
 }
 
-/// Converts the configuration. A field with an unknown value gets its default, except that an unknown access model
-/// becomes `whitelist`, and an invalid maximum number of items becomes `max`.
+/// Converts the configuration. A field with an unknown value gets its default, with two exceptions: an unknown access
+/// model becomes `whitelist`, and an invalid maximum number of items becomes `max`.
 fn configured(fields: &[(String, String)], warnings: &mut NodeWarnings<'_>) -> NodeConfig {
     let limits = Limits { max_items: u32::MAX, max_payload_bytes: u32::MAX, ..Limits::default() };
     let mut config = NodeConfig::initial(&limits);
