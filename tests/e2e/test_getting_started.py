@@ -52,7 +52,9 @@ VARYING = [
 # Step 2 has a section for each server; the sections of other servers are left out.
 STEP_2 = {"prosody": "2. Add the component to Prosody", "ejabberd": "With ejabberd"}
 # Replacements that the document prescribes for a server.
-OTHERWISE = {"prosody": {}, "ejabberd": {"localhost:5222": "localhost:5221"}}
+OTHERWISE = {"prosody": {}, "ejabberd": {
+    "localhost:5222": "localhost:5221",
+    "sudo prosodyctl deluser gjallar-trial@example.org": "sudo ejabberdctl unregister gjallar-trial example.org"}}
 PACKAGES = {"prosody": ["prosody"], "ejabberd": ["ejabberd", "sqlite3"]}
 
 BLOCK = re.compile(r"^```(\S*)\n(.*?)^```$", re.M | re.S)
