@@ -18,7 +18,7 @@ Examples:
         /// Name of the node
         node: String,
     },
-    /// Set the affiliation of JIDs, except that of the last owner of a node
+    /// Set the affiliation of JIDs at a node, which must keep at least one owner
     #[command(after_help = "\
 Examples:
   gjallar affiliation set news publisher bot@example.org

@@ -13,7 +13,7 @@ use jid::Jid;
 use serde_json::Value;
 
 use super::{
-    CliError, StoreArgs, print,
+    CliError, ServiceStoreArgs, print,
     table::{details, shown, table, text, value},
 };
 
@@ -21,7 +21,7 @@ use super::{
 #[derive(Clone, Debug, clap::Args)]
 pub(super) struct ServiceArgs {
     #[command(flatten)]
-    pub(super) at: StoreArgs,
+    pub(super) at: ServiceStoreArgs,
     /// Act as this JID [default: the service]
     #[arg(long = "as", value_name = "JID")]
     pub(super) actor: Option<Jid>,

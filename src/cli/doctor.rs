@@ -4,7 +4,7 @@ use gjallar::runtime::doctor;
 use serde_json::json;
 
 use super::{
-    CliError, StoreArgs, print,
+    CliError, ServiceStoreArgs, print,
     table::{readable, shown, table},
 };
 
@@ -15,7 +15,7 @@ Examples:
   gjallar doctor --store sled:/var/lib/gjallar/store --json")]
 pub(super) struct DoctorArgs {
     #[command(flatten)]
-    at: StoreArgs,
+    at: ServiceStoreArgs,
     /// Print JSON, one object per line
     #[arg(long)]
     json: bool,

@@ -131,10 +131,33 @@ struct ConfigArgs {
     config: Option<PathBuf>,
 }
 
+/// Arguments that select the running service.
+#[derive(Clone, Debug, clap::Args)]
+struct ServiceStoreArgs {
+    #[command(flatten)]
+    source: ConfigArgs,
+    /// Connect to the service of this store, such as sled:PATH [default: the configured store]
+    #[arg(long, value_name = "STORE")]
+    store: Option<String>,
+}
+
 impl StoreArgs {
     fn config(&self) -> Result<Config, ConfigError> {
-        let config = Config::load(self.source.config.as_deref())?;
-        Ok(match &self.store {
+        self.source.config(self.store.as_ref())
+    }
+}
+
+impl ServiceStoreArgs {
+    fn config(&self) -> Result<Config, ConfigError> {
+        self.source.config(self.store.as_ref())
+    }
+}
+
+impl ConfigArgs {
+    /// Reads the configuration, with `store` instead of its store.
+    fn config(&self, store: Option<&String>) -> Result<Config, ConfigError> {
+        let config = Config::load(self.config.as_deref())?;
+        Ok(match store {
             Some(store) => Config { store: store.clone(), ..config },
             None => config,
         })
@@ -147,7 +170,7 @@ Environment variables, enough to serve without a configuration file:
   GJALLAR_SERVER=localhost:5347     component port of the server
   GJALLAR_SECRET=...                secret of the component (or GJALLAR_SECRET_FILE)
   GJALLAR_STORE=sled:PATH           store of the nodes [default: in the state directory];
-                                    the value memory: keeps nodes only until the service stops
+                                    with 'memory:', nodes are lost when the service stops
   GJALLAR_ADMINS=a@example.org,...  administrators of the service
 
 Every key of the configuration file has such a variable: GJALLAR_LIMITS_MAX_ITEMS is

@@ -43,7 +43,7 @@ Examples:
         at: ServiceArgs,
         /// Name of the node [default: chosen by the service]
         node: Option<String>,
-        /// Set a field, such as access_model=whitelist (list fields: once per value)
+        /// Set a field, such as access_model=whitelist (repeat for each value of a list)
         #[arg(long = "set", short = 's', value_name = "FIELD=VALUE", value_parser = field)]
         fields: Vec<(String, String)>,
     },
@@ -57,7 +57,7 @@ Examples:
         at: ServiceArgs,
         /// Name of the node
         node: String,
-        /// Fields, such as max_items=100 (list fields: once per value)
+        /// Fields, such as max_items=100 (repeat for each value of a list)
         #[arg(value_name = "FIELD=VALUE", value_parser = field, required = true)]
         fields: Vec<(String, String)>,
     },
@@ -71,10 +71,10 @@ Examples:
         at: ServiceArgs,
         /// Name of the node
         node: String,
-        /// Redirect later requests to the node at this URI
+        /// Redirect later requests for the deleted node to this URI
         #[arg(long, value_name = "URI")]
         redirect: Option<String>,
-        /// Delete without asking for the name
+        /// Delete without confirmation
         #[arg(long)]
         yes: bool,
     },
@@ -87,7 +87,7 @@ Examples:
         at: ServiceArgs,
         /// Name of the node
         node: String,
-        /// Delete without asking for the name
+        /// Delete without confirmation
         #[arg(long)]
         yes: bool,
     },

@@ -30,10 +30,10 @@ pub(super) enum StoreSubcommand {
 }
 
 const REBASE_HELP: &str = "\
-A store that was restored from an older copy would give new events the ids of events
-that it has lost and that clients and archives know. With new epochs no id names two
-events. `gjallar import` changes the epochs too. After an interruption repeat the
-command: the service does not start before it is complete.
+A restored copy lacks the newest events, whose ids clients and archives know. Without
+new epochs, new events would get the same ids. `gjallar import` changes the epochs too.
+After an interruption repeat the command: the service does not start before it is
+complete.
 
 Examples:
   gjallar store rebase --store sled:/var/lib/gjallar/store";

@@ -504,6 +504,6 @@ fn completions_and_manual_pages_have_the_commands() {
     assert!(page("gjallar.1").contains("gjallar\\-node"));
     for name in ["gjallar-node-create.1", "gjallar-node-configure.1"] {
         let page = page(name);
-        assert!(page.contains("FIELD=VALUE") && page.contains("once per value"), "{page}");
+        assert!(page.contains("FIELD=VALUE") && page.contains("repeat for each value"), "{page}");
     }
 }
