@@ -189,7 +189,7 @@ pub(crate) async fn answer(
             let not_ended = set.not_ended();
             if !not_ended.is_empty() {
                 return Err(AdminError::Argument(format!(
-                    "no subscription ended: {}",
+                    "not unsubscribed: {}",
                     not_ended.join(", ")
                 )));
             }

@@ -127,8 +127,8 @@ impl ServerConnector for Connector {
         self.wait_for_turn().await;
         let opened = self.open(jid.domain().as_str(), namespace, timeouts).await;
         self.obstacle.send_replace(match &opened {
-            Ok(_) if self.is_encrypted => "although the server is reachable: check the password".to_owned(),
-            Ok(_) => "although the server is reachable: check the password, and that the server allows logins without TLS here".to_owned(),
+            Ok(_) if self.is_encrypted => "the server is reachable, so check the password".to_owned(),
+            Ok(_) => "the server is reachable, so check the password, and that the server allows logins without TLS on this connection".to_owned(),
             Err(error) => error.to_string(),
         });
         Ok((opened?, ChannelBinding::None))

@@ -176,7 +176,7 @@ pub fn client(config: &Config) -> Result<AdminClient, RunError> {
 }
 
 fn keeps_nothing() -> RunError {
-    invalid("store", "memory: is not persistent").into()
+    invalid("store", "a store in memory is not persistent").into()
 }
 
 fn failed(config: &Config, source: StoreError) -> RunError {

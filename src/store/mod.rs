@@ -391,8 +391,9 @@ pub enum StoreError {
     /// created by root.
     #[error("the store belongs to the user with id {0}: run as that user")]
     WrongOwner(u32),
-    /// The content of a record differs from the written one.
-    #[error("damaged record: {0}")]
+    /// A record or a file is damaged or missing, or the folder has files that are not of a store of this service. The
+    /// text says which.
+    #[error("{0}")]
     Corrupt(String),
     /// The store has a layout version that this binary does not read.
     #[error("the store has layout version {found}, this version reads {expected}: {}", advice(*found))]

@@ -278,7 +278,7 @@ impl Doctor {
             });
             if let Some(((_, taken), took)) = found {
                 let used = taken.min(MAX_RECIPIENTS);
-                let text = format!("{address} takes stanzas for {used} recipients each");
+                let text = format!("{address}: at most {used} recipients in one stanza");
                 return ok("multicast", text).after(took);
             }
         }

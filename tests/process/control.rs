@@ -210,7 +210,7 @@ async fn affiliations_and_subscriptions_are_administered_from_the_command_line()
     );
     assert_eq!(
         refused(&served, &["subscription", "set", "n", "none", "e@localhost"], 1).await,
-        "gjallar: the running service says: no subscription ended: e@localhost has no subscription, but e@localhost/desk has one\n"
+        "gjallar: the running service says: not unsubscribed: e@localhost has no subscription, but e@localhost/desk has one\n"
     );
     let set = ["subscription", "set", "n", "none", "e@localhost", "e@localhost/desk"];
     assert_eq!(exec(&served, &set).await, "set: 2\n");

@@ -541,7 +541,7 @@ async fn affiliations_and_subscriptions_are_shown_and_set() {
     subscriptions.fill(&[("jids", "reader@localhost"), ("subscription", "none")]).await;
     assert_eq!(
         subscriptions.note(),
-        format!("Not ended: reader@localhost has no subscription, but {READER} has one.")
+        format!("Not unsubscribed: reader@localhost has no subscription, but {READER} has one.")
     );
     assert!(shown(&subscriptions.answer).contains("<note type='warn'>"));
     let mut subscriptions = CommandDialog::begin(&mut component, OWNER, "subscriptions").await;

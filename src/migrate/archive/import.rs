@@ -253,7 +253,9 @@ impl<'a> CurrentNode<'a> {
     fn check(&self, what: &str, number: u64, last: u64) -> Result<(), LineError> {
         match number <= last {
             true => Ok(()),
-            false => Err(LineError::Form(format!("{what}: {number}, but the node is at {last}"))),
+            false => Err(LineError::Form(format!(
+                "{what} is {number}, but may be at most {last} at this node"
+            ))),
         }
     }
 

@@ -98,5 +98,5 @@ fn log_entry(key: &[u8], record: LogEntryRecord) -> Result<(), StoreError> {
 }
 
 fn closed() -> StoreError {
-    StoreError::Failed("no such affiliation stands in a record".into())
+    StoreError::Failed("a record must not have this affiliation".into())
 }

@@ -49,7 +49,7 @@ impl Manifest {
         if text.is_empty() && !OF_SLED.iter().any(|name| directory.join(name).exists()) {
             return Self::begin(file, directory);
         }
-        let damaged = || StoreError::Corrupt(format!("the file {NAME}"));
+        let damaged = || StoreError::Corrupt(format!("damaged file: {NAME}"));
         let (content, sum) = text.trim_end().rsplit_once(' ').ok_or_else(damaged)?;
         let fields: Vec<_> = content.split(' ').collect();
         let ["gjallar-store", version, store, state, commit] = fields[..] else {
@@ -83,7 +83,7 @@ impl Manifest {
     fn make(directory: &Path) -> Result<Self, StoreError> {
         if let Some(foreign) = OF_SLED.iter().find(|name| directory.join(name).exists()) {
             return Err(StoreError::Corrupt(format!(
-                "there is a file {foreign}, but no {NAME}: this is not a store of this service"
+                "not a store of this service: the folder has a file {foreign}, but no {NAME}"
             )));
         }
         let file = File::create_new(directory.join(NAME)).map_err(|error| failed(&error))?;

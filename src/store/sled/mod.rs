@@ -227,7 +227,7 @@ impl SledStore {
 
 /// Error of a panic: sled panics on pages that it cannot decode.
 fn cannot_be_read() -> StoreError {
-    StoreError::Corrupt("the files cannot be read".into())
+    StoreError::Corrupt("damaged files: sled cannot read them".into())
 }
 
 /// Error that only an operator can resolve.
@@ -238,7 +238,9 @@ fn failed(reason: &(impl Display + ?Sized)) -> StoreError {
 /// Maps an error of sled.
 fn sled_failed(error: &sled::Error) -> StoreError {
     match error {
-        sled::Error::Corruption { .. } => StoreError::Corrupt("sled reports corrupt files".into()),
+        sled::Error::Corruption { .. } => {
+            StoreError::Corrupt("damaged files: sled reports corruption".into())
+        }
         _ => failed(error),
     }
 }

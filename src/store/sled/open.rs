@@ -43,7 +43,7 @@ impl OpenStore {
     /// size of sled's page cache.
     pub(super) fn open(directory: &Path, cache_bytes: u64) -> Result<Self, StoreError> {
         let open = AssertUnwindSafe(|| Self::open_files(directory, cache_bytes));
-        let panicked = |_| StoreError::Corrupt("the files cannot be opened".into());
+        let panicked = |_| StoreError::Corrupt("damaged files: sled cannot open them".into());
         std::panic::catch_unwind(open).map_err(panicked)?
     }
 

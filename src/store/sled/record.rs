@@ -132,7 +132,7 @@ pub(super) fn weight(value: &[u8]) -> u64 {
 pub(super) fn damaged(key: &[u8]) -> StoreError {
     let table = key.first().map_or('?', |byte| char::from(*byte));
     let rest: String = key.iter().skip(1).map(|byte| format!("{byte:02x}")).collect();
-    StoreError::Corrupt(format!("{table} {rest}"))
+    StoreError::Corrupt(format!("damaged record: {table} {rest}"))
 }
 
 #[derive(Serialize, Deserialize)]

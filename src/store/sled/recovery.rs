@@ -21,7 +21,11 @@ pub(super) fn check(tree: &Tree) -> Result<(StoreHeader, Ledger), StoreError> {
             record::OLDEST_VERSION..=record::VERSION => {}
             found => return Err(StoreError::Version { found, expected: record::VERSION }),
         },
-        None => return Err(StoreError::Corrupt("not a store of this service".into())),
+        None => {
+            return Err(StoreError::Corrupt(
+                "not a store of this service: the file db has no layout version".into(),
+            ));
+        }
     }
     let total = get(keys::TOTAL)?.ok_or_else(|| damaged(keys::TOTAL))?;
     let total: StoreHeader = record::decode(keys::TOTAL, &total)?;

@@ -410,7 +410,7 @@ impl OutboundWriter {
             warn!(
                 event = "link_unconfirmed",
                 elapsed_ms = since.elapsed().as_millis() as u64,
-                "server returns no pings; pausing notifications: look for the server module that drops the service's stanzas to itself"
+                "server returns no pings of the service; pausing notifications: look for a server module that drops stanzas from the service to its own JID"
             );
             self.show_confirmation();
         }

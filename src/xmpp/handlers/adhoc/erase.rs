@@ -48,7 +48,7 @@ impl AdHocCommand for EraseCommand {
         };
         if confirmed.entity("again")? != entity {
             return Err(CommandError::Payload(
-                "again: the confirmation does not match the JID to erase".into(),
+                "the second JID does not match the JID to erase".into(),
             ));
         }
         let ErasureReport { nodes, affiliations, subscriptions, items } =

@@ -62,9 +62,10 @@ impl AdHocCommand for SubscriptionsCommand {
         let failed: Vec<_> = failed.into_iter().map(|(jid, ..)| jid).collect();
         Ok(match (failed.is_empty(), not_ended.is_empty()) {
             (true, true) => CommandStep::done(format!("Set: {number}.")),
-            (true, false) => {
-                CommandStep::partly(format!("Not ended: {}.", context.enumeration(not_ended)))
-            }
+            (true, false) => CommandStep::partly(format!(
+                "Not unsubscribed: {}.",
+                context.enumeration(not_ended)
+            )),
             (false, _) => {
                 CommandStep::partly(format!("Not set: {} ({reason}).", context.enumeration(failed)))
             }
