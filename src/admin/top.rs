@@ -15,7 +15,8 @@ const PERIOD: Duration = Duration::from_secs(1);
 /// Maximum number of nodes in a line, the busiest first.
 const MAX_SHOWN: usize = 20;
 
-/// Writes figures and the changes at nodes in the past second, until the client closes the connection.
+/// Writes one line per second until the client closes the connection: the values of the metrics, and the number of
+/// events at each of the busiest nodes in the past second.
 pub(crate) async fn show(service: &Service, out: &mut ResponseLines) -> io::Result<()> {
     let mut before: HashMap<Epoch, u64> = HashMap::new();
     let mut ticks = interval(PERIOD);

@@ -11,8 +11,8 @@ use jid::{AccountKey, BareJid};
 /// Maximum number of aliases. Subscriptions of further aliases do not count for the limits of their accounts.
 const MAX_ALIASES: usize = 20_000;
 
-/// Subscribed aliases of each account. Aliases without subscriptions are removed when the subscriptions of the account
-/// are counted.
+/// Subscribed addresses that some servers treat as other names (aliases) of an account, by account. Aliases without
+/// subscriptions are removed when the subscriptions of the account are counted.
 #[derive(Debug, Default)]
 pub(super) struct Aliases(Mutex<AliasTable>);
 

@@ -45,7 +45,7 @@ impl Shares {
     /// Checks that an additional load fits.
     ///
     /// # Errors
-    /// The configuration key of the limit that the owner's share would exceed.
+    /// The configuration key of the backlog limit that leaves too little room for the share of `owner`.
     pub(super) fn check(&self, owner: &AccountKey, load: Load) -> Result<(), &'static str> {
         if self.all == Load::default() {
             return Ok(());

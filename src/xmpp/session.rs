@@ -50,7 +50,7 @@ pub struct ComponentConfig {
     pub rates: watch::Receiver<RateLimits>,
     /// Limits of queued requests.
     pub queue_limits: watch::Receiver<QueueLimits>,
-    /// Time after the last barrier until the next ping tests whether the server responds.
+    /// Time from the last barrier to the next ping, which tests whether the server responds.
     pub ping_after: Duration,
     /// Maximum silence of the server after a ping that tests whether it responds.
     pub ping_deadline: Duration,

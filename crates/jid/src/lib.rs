@@ -88,9 +88,10 @@ fn bare_of(text: &str) -> &str {
     text.split('/').next().unwrap_or_default()
 }
 
-/// Returns a text that is the same for all addresses by which a server may stamp one account: the bare address with its
-/// localpart folded ([`BareJid::fold`]), and the identity form of its domain with decoded A-labels. Domains that are
-/// not the same name in DNS remain different. A text that is not an address is only cut before its first `/`.
+/// Returns one text for all spellings of an account's address that its server may set as `from`. The text is a bare
+/// address: its localpart is folded ([`BareJid::fold`]), and its domain is in the identity form with decoded A-labels.
+/// Domains that are not the same name in DNS remain different. A text that is not an address is only cut before its
+/// first `/`.
 #[must_use]
 pub fn account(from: &str) -> Cow<'_, str> {
     let bare = bare_of(from);

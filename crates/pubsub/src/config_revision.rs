@@ -16,8 +16,8 @@ pub struct ConfigRevision {
     pub number: u64,
     /// Entity that made the latest change. Before the first change, this is the creator.
     pub changed_by: BareJid,
-    /// Value of `number` before the series of changes that [`changed_by`](Self::changed_by) made last, without changes
-    /// by other entities between them.
+    /// Value of `number` before the first of the latest consecutive changes, all of which
+    /// [`changed_by`](Self::changed_by) made.
     pub base: u64,
     /// Owner that made the latest change by an owner. Administrators that are not owners may have made later changes.
     /// Before the first change by an owner, this is the creator.

@@ -52,8 +52,8 @@ impl FormerNode {
         Some(actor).filter(|actor| node.is_owner(actor)).or_else(responsible)
     }
 
-    /// Returns the account against whose limits of redirects and reserved names the record counts: the record is in the
-    /// share of this account.
+    /// Returns the hash of the account whose share has the record. The record counts toward the limits of this account
+    /// for redirects and reserved names.
     #[must_use]
     pub fn share(&self) -> Option<OwnerHash> {
         self.account.or_else(|| self.owners.first().copied())

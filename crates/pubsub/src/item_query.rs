@@ -99,7 +99,7 @@ pub struct ItemFilter {
 /// Page of a list of items.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ItemPage {
-    /// Items of the page. The length of the list is known if there is no filter.
+    /// Items of the page. The number of items in the whole list is known only if the query has no filter.
     pub part: ResultPage<Item>,
     /// `true` if the list has no more items in the direction of the page.
     pub is_complete: bool,

@@ -147,7 +147,7 @@ impl SubscriberList {
         Some(since)
     }
 
-    /// Returns the present subscribers as recipients.
+    /// Returns the current subscribers as recipients.
     pub(super) fn recipients(&self) -> Recipients {
         Recipients::of(self.parts.clone())
     }

@@ -59,7 +59,7 @@ impl WindowEntry {
 pub struct Cursor {
     /// Number of the entry.
     pub number: u64,
-    /// Number of recipients of the entry that were sent their notification.
+    /// Number of recipients, from the first one, to which the notification of this entry was sent.
     pub recipients: usize,
 }
 

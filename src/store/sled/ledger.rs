@@ -83,7 +83,7 @@ const MAX_OLDEST_ITEMS: usize = 10_000;
 /// Pending task of the garbage collection.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum GcTask {
-    /// Subscriptions that a node lost at once.
+    /// Rows of the many subscriptions that a node lost in one commit.
     Subscriptions(NodeNumber),
     /// A node's items before a position.
     Items(NodeNumber, ItemPosition),

@@ -76,7 +76,7 @@ impl OpenStore {
         Ok(opened)
     }
 
-    /// Copies the files, all of which are synced, while nothing is written.
+    /// Syncs the files of the store and copies them to a folder. The caller ensures that nothing is written meanwhile.
     pub(super) fn copy_to(&self, folder: &Path) -> Result<(), StoreError> {
         let waiting = self.waker.waiting();
         self.tree.flush().map_err(|error| sled_failed(&error))?;

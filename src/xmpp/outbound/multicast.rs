@@ -288,7 +288,7 @@ impl MulticastDiscovery {
         }
     }
 
-    /// Returns `true` if notifications are sent through the multicast service with the address `from`.
+    /// Returns `true` if `from` is an address of the multicast service through which notifications are sent.
     pub(in crate::xmpp) fn goes_through(&self, from: &str) -> bool {
         matches!(&self.state().route, MulticastRoute::Through(service) if service.jid == from || service.address == from)
     }

@@ -1,5 +1,5 @@
-//! Notifications: each event is rendered once as a message. The messages of an event differ only in the recipient, whom
-//! the content of some events names too.
+//! Notifications: each event is rendered once as a message. The messages of an event differ only in the recipient's JID
+//! (in some events also within the content), in the suffix of the message id, and in the headers with SubIDs.
 
 use std::sync::Arc;
 
@@ -57,7 +57,7 @@ pub struct MessageTemplate {
     head: Arc<str>,
     suffix: Suffix,
     tail: Arc<str>,
-    /// Text after the recipient's JID in the content, if the content names the recipient; the JID follows `tail`.
+    /// Text after the recipient's JID in the content, if the content has this JID; the JID follows `tail`.
     rest: Option<Arc<str>>,
     /// Number of spaces that have to follow the message, unless the recipient's address is long.
     padding: usize,
@@ -93,7 +93,7 @@ impl MessageTemplate {
         message + self.padding
     }
 
-    /// Returns `true` if the content names the recipient.
+    /// Returns `true` if the content has the JID of the recipient.
     #[must_use]
     pub fn is_personal(&self) -> bool {
         self.rest.is_some()
@@ -321,7 +321,7 @@ pub fn headers(subids: &[SubId]) -> String {
     shim(subids).map(|headers| headers.to_string()).unwrap_or_default()
 }
 
-/// Returns `true` if the content of an event names the recipient.
+/// Returns `true` if the content of an event has the JID of the recipient.
 fn names_recipient(event: &Event) -> bool {
     matches!(event, Event::AffiliationChanged(_) | Event::Subscription { jid: None, .. })
 }

@@ -88,7 +88,8 @@ impl Outages {
         None
     }
 
-    /// Takes all JIDs of a domain for the first stanza of the domain after an attempt; returns none for later stanzas.
+    /// Removes and returns the JIDs to retry at a domain from which a stanza arrived. Only the first stanza after an
+    /// attempt has this effect; for later stanzas the result is empty.
     pub(super) fn reach(&mut self, domain: &str) -> BTreeSet<Jid> {
         let Some(outage) = self.domains.get_mut(domain) else { return BTreeSet::new() };
         match outage.tried.take() {
