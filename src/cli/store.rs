@@ -52,7 +52,7 @@ impl StoreSubcommand {
 pub(super) struct ImportArgs {
     #[command(flatten)]
     at: StoreArgs,
-    /// Keep the epochs, if the service of the export has not run since the export
+    /// Keep the epochs (only safe if the service has not run since the export)
     #[arg(long, conflicts_with = "from")]
     same_epoch: bool,
     /// Import the data of this service [default: an export from standard input]

@@ -410,10 +410,9 @@ impl Router {
             Ok(shown) => {
                 self.service.metrics().count_request(kind, GRANTED);
                 let reply = header.result(Some(shown));
-                // A single item for a user of the server has any payload, because no other server counts its quotes.
-                let fits = match self.relay_limit(header) {
-                    None if is_retrieval => self.fits(&reply),
-                    _ => self.fits_relayed(header, &reply),
+                let fits = match is_retrieval {
+                    true => self.fits_with_item(header, &reply),
+                    false => self.fits_relayed(header, &reply),
                 };
                 self.send_or_refuse(header, reply, fits);
             }
@@ -469,6 +468,13 @@ impl Router {
     fn fits_relayed(&self, request: &Envelope, reply: &str) -> bool {
         fits_relayed(reply, StanzaLimits::MIN_BYTES)
             || fits_relayed(reply, self.max_reply_stanza(request).1)
+    }
+
+    /// Returns `true` if a stanza with a single item reaches the requester. Only other servers count the quotes of the
+    /// item: a user of the server gets an item with any payload that the limits allow.
+    pub(super) fn fits_with_item(&self, request: &Envelope, stanza: &str) -> bool {
+        let is_accepted = |max_bytes| fits_relayed(stanza, max_bytes);
+        self.fits(stanza) && self.relay_limit(request).is_none_or(is_accepted)
     }
 
     /// Returns the maximum bytes of the reply to a request, with the configuration key of this limit.

@@ -523,6 +523,11 @@ async fn an_item_of_the_largest_payload_is_sent_where_its_quotes_fit() {
             Err(_) => assert_eq!(sent_to, ["near@localhost"]),
         }
         assert_eq!(component.items("near@localhost/x", "n").await, ["1"]);
+        let query = "<query xmlns='urn:xmpp:mam:2' node='n'/>";
+        component.ask(FAR, "set", query).await;
+        let results = component.messages().await;
+        let archived = results.iter().map(shown).collect::<String>();
+        assert_eq!(archived.contains(&payload), far.is_ok());
         match far {
             Ok(_) => assert_eq!(component.items(FAR, "n").await, ["1"]),
             Err(condition) => {

@@ -43,7 +43,7 @@ impl Router {
         }
         for item in items {
             let whole = mam::result(&source, item).to_string();
-            let result = match self.fits(&whole) {
+            let result = match self.fits_with_item(header, &whole) {
                 true => whole,
                 false => mam::placeholder(&source, item).to_string(),
             };

@@ -247,7 +247,7 @@ impl OutboundWriter {
         let mut current_entry =
             self.current_entry.take().filter(|current_entry| current_entry.number == entry.number);
         let (mut batch, mut headlines) = (MulticastBatch::default(), MulticastBatch::default());
-        let mut is_too_large = false;
+        let mut exceeded = None;
         let mut progress = Progress::Complete;
         for recipient in entry.recipients.iter_from(sent.position.recipients) {
             let batched = batch.addresses.len() + headlines.addresses.len();
@@ -302,7 +302,11 @@ impl OutboundWriter {
             if exceeds_own || exceeds_other {
                 // The limits keep nearly all events below this size. A server would end the stream at a larger stanza,
                 // the own server on each connection.
-                is_too_large = true;
+                exceeded = Some(match exceeds_own {
+                    true => self.max_stanza_bytes,
+                    false => self.relay_limit.max_stanza_bytes,
+                });
+                budget.skips -= 1;
                 continue;
             }
             match multicast.filter(|_| reach == RecipientRoute::Through) {
@@ -338,11 +342,11 @@ impl OutboundWriter {
                 self.flush_batch(&mut headlines, headline, multicast, buffer);
             }
         }
-        if is_too_large {
+        if let Some(max_stanza_bytes) = exceeded {
             error!(
                 event = "event_too_large",
                 node = entry.notification.node.as_str(),
-                max_stanza_bytes = self.max_stanza_bytes,
+                max_stanza_bytes,
                 "event is too large for some recipients; not sent to them"
             );
         }
