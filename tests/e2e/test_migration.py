@@ -226,7 +226,7 @@ def test_database_of_idavoll_is_imported(postgres, tmp_path):
 
 
 def test_unreadable_source_is_reported_and_no_store_created(postgres, tmp_path):
-    empty, other = postgres.create("empty", "CREATE TABLE nodes (node text, node_type text)"), postgres.create(
+    empty, other = postgres.create("empty", "CREATE TABLE nodes (node_id serial, node text, node_type text)"), postgres.create(
         "began_as_idavoll", IDAVOLL + "ALTER TABLE nodes ADD COLUMN access_model text;")
     lite = tmp_path / "own.sqlite"
     connection = sqlite3.connect(lite)
