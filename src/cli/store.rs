@@ -30,8 +30,9 @@ pub(super) enum StoreSubcommand {
 }
 
 const REBASE_HELP: &str = "\
-A restored copy lacks the newest events, whose ids clients and archives know. Without
-new epochs, new events would get the same ids. `gjallar import` changes the epochs too.
+A restored copy lacks the newest events, but clients and archives already know their
+ids. Without new epochs, new events would get the same ids. `gjallar import` changes the
+epochs too.
 After an interruption repeat the command: the service does not start before it is
 complete.
 

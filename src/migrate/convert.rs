@@ -333,7 +333,7 @@ fn assign_sequences(
             continue;
         };
         let Ok(payload) = item.payload.as_deref().map(payload::of_item).transpose() else {
-            let what = "an item whose payload is not one element of at most 64 levels";
+            let what = "an item whose payload is not a single XML element with at most 64 levels";
             warnings.add_with(what, &item.id);
             continue;
         };

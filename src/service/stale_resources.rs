@@ -131,7 +131,8 @@ impl Resources {
         }
     }
 
-    /// Processes a reply to a check: from the resource itself (`is_own`), or from the resource that cannot exist.
+    /// Processes a reply to one of the two pings of a check: to the ping of the resource itself (`is_own`), or to the ping
+    /// of an invented resource of the same entity.
     /// Returns the result of the check once it is known.
     #[must_use]
     pub fn answered(

@@ -39,7 +39,8 @@ impl Delays {
         }
     }
 
-    /// Returns the time of the next full attempt at a delayed node.
+    /// Returns the end of a node's delay; `None` if the node is not delayed. Until then, attempts at the node only end
+    /// subscriptions.
     pub(super) fn until(&self, node: &NodeId) -> Option<Timestamp> {
         self.delays().get(node).map(|delay| delay.until)
     }

@@ -198,7 +198,7 @@ impl Router {
             | ("ping", ns::PING, true)
             | ("metadata", ns::MAM, true)
             | ("command", ns::COMMANDS, false) => Err(StanzaError::new("modify", "bad-request")
-                .text("wrong iq type: get retrieves, set changes")),
+                .text("wrong iq type: a command needs set, all other requests of this protocol need get")),
             _ => Err(StanzaError::new("cancel", "service-unavailable")
                 .text("the service does not implement this protocol")),
         };
@@ -447,8 +447,8 @@ impl Router {
         self.replies.wait_capacity(to, may_be_large).await;
     }
 
-    /// Waits until the service may send another query of its own. The rate limit ([`Pace`]) has to allow the query, and
-    /// the connection has to have taken enough of the previous queries.
+    /// Waits until the service may send another query of its own: until the rate limit ([`Pace`]) allows it, and until
+    /// the queue of unsent queries is short enough.
     pub(super) async fn next_question(&self) {
         self.pace.wait_slot().await;
         self.replies.room_of_own().await;

@@ -69,7 +69,7 @@ impl Payload {
 pub struct ItemPosition {
     /// Sequence of the event that published the item.
     pub sequence: Sequence,
-    /// Index of the item in that event: 0, except for items that were written before layout 10.
+    /// Index of the item in the event that published it: 0, except for items that were written before layout 10.
     pub index: u16,
 }
 
@@ -86,7 +86,7 @@ pub struct Item {
     pub id: ItemId,
     /// Identifier of the event that published the item.
     pub event_id: EventId,
-    /// Index of the item in that event: 0, except for items that were written before layout 10.
+    /// Index of the item in the event that published it: 0, except for items that were written before layout 10.
     pub index: u16,
     /// Position at which an item of this name was first published, and not removed since then (XEP-0413 §3). A rule
     /// that publishes an item sets the position of this publication here. If an item of this name exists, the store

@@ -1,8 +1,8 @@
 //! Archives: a store as text, one JSON object per line. Every kind of store can be exported, and imported if empty.
 //!
-//! `docs/DATA-MODEL.md` describes the lines. Each node is followed by the data that belongs to it, so import and export
-//! hold one node without its items in memory. The export also holds the ids of the node's items, and the pending log
-//! entries, which the backlog limits bound.
+//! `docs/DATA-MODEL.md` describes the lines. Each node is followed by the data that belongs to it. Therefore import and
+//! export have only one node in memory at a time, and not its items. The export also has the ids of the node's items in
+//! memory, and the pending log entries, which the backlog limits bound.
 
 mod export;
 mod import;

@@ -74,7 +74,7 @@ impl Service {
         Some(fitting.map(str::to_owned).collect())
     }
 
-    /// Handles the reply to a roster request; `None` if the roster cannot be read.
+    /// Handles the reply to a roster request. `contacts` is `None` if the roster cannot be read.
     pub fn on_roster_result(&self, owner: &BareJid, contacts: Option<Roster>) {
         self.rosters().on_result(owner, contacts, (self.clock)());
     }

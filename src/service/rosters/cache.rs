@@ -238,8 +238,8 @@ impl RosterCache {
         self.table().awaited.contains_key(owner)
     }
 
-    /// Caches the roster of an answered request; `None` if it cannot be read. Marks the nodes that depend on the roster
-    /// as [due](Self::take_due).
+    /// Caches the roster of an answered request. `contacts` is `None` if the roster cannot be read. Marks the nodes that
+    /// depend on the roster as [due](Self::take_due).
     pub(in crate::service) fn on_result(
         &self,
         owner: &BareJid,

@@ -106,7 +106,7 @@ impl Service {
                 Ok(()) if failures > 0 => {
                     info!(
                         event = "presence_updates_resumed",
-                        failures, "presence changes are processed again"
+                        failures, "processing of presence changes has resumed"
                     );
                     failures = 0;
                 }

@@ -63,7 +63,7 @@ impl OpenStore {
             opened.begin()?;
         }
         if opened.total.store != opened.marker.store {
-            return Err(StoreError::Corrupt("the file db belongs to another store".into()));
+            return Err(StoreError::Corrupt("the file `db` belongs to another store".into()));
         }
         if opened.total.commit < opened.marker.commit {
             return Err(StoreError::Corrupt("the newest commits are missing".into()));

@@ -23,7 +23,7 @@ pub(super) fn check(tree: &Tree) -> Result<(StoreHeader, Ledger), StoreError> {
         },
         None => {
             return Err(StoreError::Corrupt(
-                "not a store of this service: the file db has no layout version".into(),
+                "not a store of this service: its file `db` has no layout version".into(),
             ));
         }
     }

@@ -19,7 +19,8 @@ pub(in crate::xmpp) struct DeferredEntries {
 }
 
 impl DeferredEntries {
-    /// Defers an entry of a node. Returns `false`, and does not defer the entry, at the maximum.
+    /// Defers an entry of a node. Returns `false`, and does not defer the entry, if the maximum
+    /// number of entries is deferred already.
     pub(in crate::xmpp) fn add(&mut self, node: &NodeId, entry: SendProgress) -> bool {
         let has_room = self.entries.len() < MAX_ENTRIES;
         if has_room {

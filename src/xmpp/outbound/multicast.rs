@@ -191,7 +191,8 @@ enum DiscoQuery {
 }
 
 impl MulticastDiscovery {
-    /// Returns a discovery for the component with the JID `service`. It sends no query before the first connection.
+    /// Returns the discovery of a multicast service. `service` is the JID of the component. No query is sent before the
+    /// first connection.
     #[must_use]
     pub fn new(config: MulticastConfig, service: String) -> Self {
         let state = MulticastTable {

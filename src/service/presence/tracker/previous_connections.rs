@@ -46,7 +46,7 @@ pub(super) fn is_from_before(age: Duration, at: Instant) -> bool {
 }
 
 impl PresenceTable {
-    /// Returns the earlier presence of a resource, or of all resources of a bare JID.
+    /// Returns the availability of a resource on earlier connections, or that of all resources of a bare JID.
     pub(super) fn before_of(&mut self, jid: &Jid) -> impl Iterator<Item = &mut PreviousResource> {
         let (entity, resource) = parts(jid);
         let is_bare = jid.is_bare();

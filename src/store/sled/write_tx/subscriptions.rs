@@ -173,7 +173,7 @@ impl WriteTx<'_, '_> {
         Ok(Some((place.is_own, record)))
     }
 
-    /// Reads the subscriptions of a part.
+    /// Reads the subscriptions in the row with this key, which has one part of a node's subscriptions.
     pub(in crate::store::sled) fn part(
         &self,
         key: &[u8],
@@ -207,12 +207,12 @@ pub(in crate::store::sled) fn read_part(
 }
 
 impl SubscriptionRecord {
-    /// Returns `true` if the subscription is that of a JID.
+    /// Returns `true` if this JID is the subscriber.
     pub(in crate::store::sled) fn is_of(&self, jid: &Jid) -> bool {
         self.jid == jid.as_str()
     }
 
-    /// Returns `true` if the subscription is that of the JID with this hash.
+    /// Returns `true` if the JID of the subscriber has this hash.
     pub(in crate::store::sled) fn has_hash(&self, hash: &[u8]) -> bool {
         keys::hash(&self.jid) == hash
     }
