@@ -272,6 +272,7 @@ async fn one_sender_cannot_starve_others() {
     let memory = served.memory();
     let (small, large) = ("x".repeat(10), "x".repeat(60_000));
     let mut latencies = Vec::new();
+    let begun = Instant::now();
     for (text, batch, batches) in [(small, 200, 95), (large, 20, 50)] {
         let item = format!("<item id='i'><x xmlns='urn:x'>{text}</x></item>");
         let storm = publish(&item).repeat(batch);
@@ -285,6 +286,8 @@ async fn one_sender_cannot_starve_others() {
             latencies.push(took);
         }
     }
+    // The default limit: 1 000 requests a second, and 10 000 at once.
+    let allowed = 10_000 + 1_000 * begun.elapsed().as_secs();
     latencies.sort();
     let at = |percent: usize| latencies[(latencies.len() - 1) * percent / 100];
     eprintln!(
@@ -297,7 +300,8 @@ async fn one_sender_cannot_starve_others() {
     // Requests above the limit were refused and counted.
     let limit = "limit_rejections_total{limit=\"max_jid_requests_per_second\"}";
     let limited = served.stat(limit).await;
-    assert!(limited > 5_000, "{limited}");
+    let (sent, rounding) = (20_000, 1_000);
+    assert!(limited > 0 && limited + allowed + rounding >= sent, "{limited}, {allowed}");
     is_unharmed(served, memory).await;
 }
 

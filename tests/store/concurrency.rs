@@ -113,7 +113,8 @@ async fn export_of_an_entity_during_publishes_quarantines_no_node() {
         let entity = jid(OWNER).to_bare();
         let (items, _) =
             busy.fixture.service.items_published_by(&admin, &entity, None).await.unwrap();
-        assert!(items.len() <= 2, "{items:?}");
+        // An item may be evicted after it was read, so there may be more than two.
+        assert!(items.iter().all(|own| own.item.publisher == entity), "{items:?}");
     })
     .await;
 }
