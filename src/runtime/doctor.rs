@@ -7,14 +7,13 @@ use tokio::sync::watch;
 
 use crate::{
     admin::{AdminClient, AdminRequest, ControlError, Examine, Finding},
-    service::Service,
-    xmpp::{self, Doctor, ReplyQueue, Verdict},
+    xmpp::{self, ComponentConfig, Doctor, Verdict, XmppFrontEnd},
 };
 use gjallar_pubsub::IdGenerator;
 
 use crate::config::{Config, ConfigError};
 
-use super::{RandomIds, RunError, component_link};
+use super::{RandomIds, RunError, component_config};
 
 /// Makes the running service test its dependencies, and returns the findings. Returns `None` if no service listens at
 /// the control socket of the configuration.
@@ -48,37 +47,37 @@ pub fn running(config: &Config) -> Result<Option<Vec<Finding>>, RunError> {
 /// # Errors
 /// If the configuration is invalid.
 pub async fn connect(config: &Config) -> Result<Vec<Finding>, RunError> {
-    let doctor = doctor(config, Arc::new(RandomIds::default()))?;
     // The limits are unused: no requests are processed on the connection.
     let (_rates, metered) = watch::channel(config.limits.rates());
     let (_queues, queued) = watch::channel(config.limits.queues());
-    let link = component_link(config, metered, queued)?;
+    let link = component_config(config, metered, queued)?;
+    let doctor = doctor(config, &link, Arc::new(RandomIds::default()))?;
     Ok(doctor.connect(&link).await.into_iter().map(shown).collect())
 }
 
-pub(super) fn doctor(config: &Config, fresh: Arc<dyn IdGenerator>) -> Result<Doctor, ConfigError> {
+pub(super) fn doctor(
+    config: &Config,
+    link: &ComponentConfig,
+    fresh: Arc<dyn IdGenerator>,
+) -> Result<Doctor, ConfigError> {
     let domain = config.server_domain()?;
     let is_theirs = |admin: &&String| {
         admin.split_once('@').is_some_and(|(_, host)| Some(host) == domain.as_deref())
     };
     let user = config.admins.iter().find(is_theirs).cloned();
-    let (jid, offer) = (config.component()?.to_string(), config.multicast()?);
-    Ok(Doctor::new(jid, domain, offer, user, config.link.max_stanza_bytes, fresh))
+    Ok(Doctor::new(link, user, fresh))
 }
 
 /// Self-test on the connection of the running service.
 pub(super) struct Examiner {
     pub(super) doctor: Doctor,
-    pub(super) answers: Arc<ReplyQueue>,
-    pub(super) service: Arc<Service>,
+    pub(super) front_end: Arc<XmppFrontEnd>,
 }
 
 #[async_trait]
 impl Examine for Examiner {
     async fn examine(&self) -> Vec<Finding> {
-        let is_connected = self.service.metrics().connected.get() == 1;
-        let is_granted = self.service.rosters().has_privilege();
-        let found = self.doctor.examine_running(&self.answers, is_connected, is_granted).await;
+        let found = self.doctor.examine_running(&self.front_end).await;
         found.into_iter().map(shown).collect()
     }
 }

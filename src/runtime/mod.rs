@@ -23,9 +23,9 @@ use crate::{
     admin::{ControlError, ControlSocket},
     config::{self, Config, ConfigError, StorePath},
     migrate::{MigrationError, archive::ArchiveError},
-    service::{Service, admission::RateLimits},
+    service::{Service, TaskSet, admission::RateLimits},
     store::{MemoryStore, SledStore, Store, StoreError},
-    xmpp::{self, ComponentSession, MulticastDiscovery, OutboundWriter, ReplyQueue, Router},
+    xmpp::{self, XmppFrontEnd},
 };
 use gjallar_pubsub::{Creators, IdGenerator};
 
@@ -122,80 +122,40 @@ async fn serve_as(
         "service started"
     );
 
-    let multicast = MulticastDiscovery::new(config.multicast()?, jid.to_string());
-    let server_domain = config.server_domain()?;
-    let answers = Arc::new(ReplyQueue::new(
-        Arc::clone(service.log_window()),
-        multicast,
-        server_domain.clone(),
-    ));
-    let max_stanza_bytes = config.link.max_stanza_bytes;
-    let writer = OutboundWriter::new(
-        Arc::clone(&answers),
-        Arc::clone(service.presence_tracker()),
-        jid.to_string(),
-        (max_stanza_bytes, config.relay_limit()),
-        config.keepalive_timeouts(),
-    );
-    let dispatch = Arc::new(Router::new(
-        Arc::clone(&service),
-        Arc::clone(&answers),
-        jid.clone(),
-        server_domain,
-        max_stanza_bytes,
-    ));
-    let (presence, capabilities) = (Arc::clone(&dispatch), Arc::clone(&dispatch));
-    let (silence, unconfirmed) = (Arc::clone(&dispatch), Arc::clone(&dispatch));
-    let unreachable = Arc::clone(&dispatch);
-    let (rosters, resources) = (Arc::clone(&dispatch), Arc::clone(&dispatch));
     let (rates, metered) = watch::channel(config.limits.rates());
     let (queue_limits, queued) = watch::channel(config.limits.queues());
-    let link = component_link(&config, metered, queued)?;
-    let examiner = doctor::Examiner {
-        doctor: doctor::doctor(&config, Arc::clone(&fresh))?,
-        answers: Arc::clone(&answers),
-        service: Arc::clone(&service),
-    };
-    let examiner = Arc::new(examiner);
+    let link = component_config(&config, metered, queued)?;
+    let doctor = doctor::doctor(&config, &link, fresh)?;
+    let front_end = Arc::new(XmppFrontEnd::new(Arc::clone(&service), link));
+    let examiner = Arc::new(doctor::Examiner { doctor, front_end: Arc::clone(&front_end) });
     let control = control(&config, &path, &jid)?;
-    let control = async {
-        if let Some(control) = &control {
-            control.serve(&service, examiner).await;
-        }
-        std::future::pending::<()>().await;
-    };
     let monitoring = match config.monitoring()? {
         Some(address) => Some(crate::http::listen(address).await.map_err(|error| {
             config::invalid("monitoring.listen", format!("{address}: {error}"))
         })?),
         None => None,
     };
-    let monitoring = async {
-        if let Some(listener) = monitoring {
-            crate::http::serve(listener, Arc::clone(&service)).await;
-        }
-        std::future::pending::<()>().await;
-    };
-    tokio::select! {
-        () = control => {}
-        () = monitoring => {}
-        () = config::reload::follow(config, configs, &service, &rates, &queue_limits) => {}
-        () = systemd::run_notifier() => {}
-        () = ComponentSession::new(link, dispatch, answers, writer, fresh).run(stop) => {}
-        () = service.trim_log() => {}
-        () = service.reload_uncertain_nodes() => {}
-        () = service.run_timers() => {}
-        () = service.drop_bounced() => {}
-        () = service.retry_presence() => {}
-        () = service.remember_refusals() => {}
-        () = presence.request_presence() => {}
-        () = silence.ask_for_silent() => {}
-        () = unreachable.ping_unreachable() => {}
-        () = capabilities.requery_caps() => {}
-        () = unconfirmed.check_unconfirmed() => {}
-        () = rosters.request_rosters() => {}
-        () = resources.check_resources() => {}
+    let mut tasks = TaskSet::default();
+    service.spawn_workers(&mut tasks);
+    if let Some(control) = control {
+        let service = Arc::clone(&service);
+        tasks.spawn("control_socket", async move { control.serve(&service, examiner).await });
     }
+    if let Some(listener) = monitoring {
+        tasks.spawn("monitoring", crate::http::serve(listener, Arc::clone(&service)));
+    }
+    let reloading = Arc::clone(&service);
+    tasks.spawn("reload", async move {
+        config::reload::follow(config, configs, &reloading, &rates, &queue_limits).await;
+    });
+    // The watchdog has to notice if the task of the connection stalls, so this task notifies systemd.
+    let serving = async {
+        tokio::select! {
+            () = front_end.run(stop) => {}
+            () = systemd::run_notifier() => {}
+        }
+    };
+    Box::pin(tasks.run(serving)).await;
     systemd::ends();
     service.close().await;
     info!(event = "service_stopped", "service stopped");
@@ -203,20 +163,23 @@ async fn serve_as(
 }
 
 /// Returns the configuration of the connection to the server.
-fn component_link(
+fn component_config(
     config: &Config,
     rates: watch::Receiver<RateLimits>,
     queue_limits: watch::Receiver<xmpp::QueueLimits>,
 ) -> Result<xmpp::ComponentConfig, ConfigError> {
     let (ping_after, ping_deadline) = config.keepalive_timeouts();
     Ok(xmpp::ComponentConfig {
-        jid: config.component()?.to_string(),
+        jid: config.component()?,
+        domain: config.server_domain()?,
         server: config.server.clone(),
         secret: config.secret()?,
         transport: config.transport()?,
         limits: config.stanza_limits(),
         rates,
         queue_limits,
+        relay_limit: config.relay_limit(),
+        multicast: config.multicast()?,
         ping_after,
         ping_deadline,
     })

@@ -56,6 +56,7 @@ pub use rosters::cache::RosterCache;
 pub use shares::Load;
 pub use stale_resources::{CheckResult, PingAnswer, Resources};
 pub use submit_handle::SubmitHandle;
+pub use workers::task_set::TaskSet;
 
 use std::{
     collections::HashSet,

@@ -20,7 +20,7 @@ use tokio::{
     sync::Notify,
     time::{Instant, timeout_at},
 };
-use tracing::info;
+use tracing::{info, warn};
 
 use crate::store::NodeNumber;
 use gjallar_pubsub::{
@@ -252,8 +252,17 @@ impl Service {
             self.resources().table().checked.clear();
         }
         let edge = after.map_or(PageBound::At(0), PageBound::After);
-        // After a failure of the store the node is checked in the next round.
-        let found = self.store.nodes(&PageRequest { max: 1, edge }).await.ok()?;
+        let found = match self.store.nodes(&PageRequest { max: 1, edge }).await {
+            Ok(found) => found,
+            Err(error) => {
+                warn!(
+                    event = "resource_checks_failed",
+                    %error,
+                    "failed to read the subscribed resources; will check them in the next round"
+                );
+                return None;
+            }
+        };
         let (cursor, summary) = self.state.quarantine_damaged(found).pop()?;
         let Ok(guard) = self.lock_node(&summary.node).await else {
             return Some((Vec::new(), cursor));

@@ -38,6 +38,7 @@ use super::{
         reply_queue::ReplyQueue,
     },
     probes::{ProbeReply, Probes},
+    run::XmppFrontEnd,
     session::{ComponentConfig, ServerStreamReader},
     xml::stream::{StreamElement, StreamReader},
 };
@@ -106,19 +107,18 @@ trait Connection {
 type ProbeAnswer = Option<(ProbeReply, Duration)>;
 
 impl Doctor {
-    /// Returns the self-test of the service with the JID `jid`. `domain` is the domain of the server.
-    /// `multicast_config` is the setting of multicast. `user` is the user whose roster is requested. `max_stanza_bytes`
-    /// is the size of the largest stanza, and the self-test sends a stanza of this size.
+    /// Returns the self-test of the service with this configuration. `user` is the user whose roster is requested. The
+    /// self-test sends a stanza of the size limit.
     #[must_use]
-    pub fn new(
-        jid: String,
-        domain: Option<String>,
-        multicast_config: MulticastConfig,
-        user: Option<String>,
-        max_stanza_bytes: usize,
-        ids: Arc<dyn IdGenerator>,
-    ) -> Self {
-        Self { jid, domain, multicast_config, user, max_stanza_bytes, ids }
+    pub fn new(link: &ComponentConfig, user: Option<String>, ids: Arc<dyn IdGenerator>) -> Self {
+        Self {
+            jid: link.jid.to_string(),
+            domain: link.domain.clone(),
+            multicast_config: link.multicast.clone(),
+            user,
+            max_stanza_bytes: link.limits.max_bytes,
+            ids,
+        }
     }
 
     /// Runs all checks on a separate connection.
@@ -128,7 +128,7 @@ impl Doctor {
             let (reader, mut writer) = connect(&link.server, &link.transport).await?;
             let mut reader: ServerStreamReader = StreamReader::new(reader, link.limits);
             handshake(link, &mut reader, &mut writer).await?;
-            Ok::<_, super::DisconnectReason>((reader, writer))
+            Ok::<_, super::session::DisconnectReason>((reader, writer))
         };
         let (reader, writer) = match timeout(LOGIN_TIMEOUT, connecting).await {
             Ok(Ok(connected)) => connected,
@@ -152,17 +152,13 @@ impl Doctor {
     }
 
     /// Runs all checks on the connection of the running service, if it is connected.
-    pub async fn examine_running(
-        &self,
-        replies: &ReplyQueue,
-        is_connected: bool,
-        is_granted: bool,
-    ) -> Vec<Finding> {
-        if !is_connected {
+    pub async fn examine_running(&self, front_end: &XmppFrontEnd) -> Vec<Finding> {
+        if !front_end.is_connected() {
             let text = "the running service is not connected to the server; its log says why";
             return vec![failed("connection", text)];
         }
         let mut findings = vec![ok("connection", "the running service is connected")];
+        let (replies, is_granted) = (&*front_end.replies, front_end.is_granted());
         findings.extend(self.examine(&ServiceConnection { replies, is_granted }).await);
         findings
     }

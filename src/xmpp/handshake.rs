@@ -19,7 +19,7 @@ pub(super) async fn handshake(
 ) -> Result<(), DisconnectReason> {
     let stream = ElementWriter::ns("stream:stream", ns::COMPONENT)
         .attr("xmlns:stream", ns::STREAMS)
-        .attr("to", &link.jid)
+        .attr("to", link.jid.as_str())
         .to_string();
     let open = format!("<?xml version='1.0'?>{}>", stream.trim_end_matches("/>"));
     writer.write_all(open.as_bytes()).await?;

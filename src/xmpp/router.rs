@@ -31,13 +31,13 @@ use gjallar_pubsub::{
 };
 
 use super::{
-    handlers::{disco, pubsub, version},
+    handlers::{disco, ping, pubsub, version},
     outbound::{reply_queue::ReplyQueue, reply_scheduler::domain_of},
     request_pacing::Pace,
 };
 
 /// Router of inbound stanzas to handlers.
-pub struct Router {
+pub(in crate::xmpp) struct Router {
     service: Arc<Service>,
     commands: AdHocCommands,
     replies: Arc<ReplyQueue>,
@@ -59,7 +59,7 @@ impl Router {
     /// Returns a router that replies as `jid`, which is the JID of the service. `server` is the domain of the server.
     /// `max_stanza_bytes` limits the size of each reply.
     #[must_use]
-    pub fn new(
+    pub(in crate::xmpp) fn new(
         service: Arc<Service>,
         replies: Arc<ReplyQueue>,
         jid: Jid,
@@ -75,7 +75,7 @@ impl Router {
     /// other data that earlier requests of the sender may change. Thus the request may be decided before the earlier
     /// requests are committed.
     #[must_use]
-    pub fn is_node_local(stanza: &Element) -> bool {
+    pub(in crate::xmpp) fn is_node_local(stanza: &Element) -> bool {
         let content = stanza.get_child("pubsub", ns::PUBSUB).and_then(|p| p.children().next());
         stanza.attr("type") == Some("set")
             && content.is_some_and(|content| matches!(content.name(), "publish" | "retract"))
@@ -96,7 +96,7 @@ impl Router {
 
     /// Returns the envelope of a stanza, addressed to the service if the stanza has no `to`.
     #[must_use]
-    pub fn header(&self, stanza: &Element) -> Envelope {
+    pub(in crate::xmpp) fn header(&self, stanza: &Element) -> Envelope {
         let mut header = Envelope::of(stanza);
         header.to.get_or_insert_with(|| self.jid.to_string());
         header
@@ -106,7 +106,7 @@ impl Router {
     /// subscription requests (§8.6), presence, privileges, or replies to queries of the service. Returns as soon as the
     /// next stanza of the sender may be handled. The returned handle, if any, completes when the request is answered.
     /// The parsed stanza, which may be large, is dropped before the request waits for a roster.
-    pub async fn handle(
+    pub(in crate::xmpp) async fn handle(
         self: &Arc<Self>,
         header: &Envelope,
         stanza: Element,
@@ -184,7 +184,7 @@ impl Router {
             ("query", ns::MAM, false) => Ok(Some(mam::form())),
             ("query", ns::MAM, true) => self.shown(self.archive(header, actor, child).await),
             ("metadata", ns::MAM, false) => self.shown(self.archive_ends(actor, child).await),
-            ("ping", ns::PING, false) => Ok(None),
+            ("ping", ns::PING, false) => Ok(ping::content()),
             ("query", ns::VERSION, false) => Ok(Some(version::version())),
             ("command", ns::COMMANDS, true) => {
                 let frame = relayed_len(&header.result(Some(ElementWriter::new("command"))));
@@ -309,7 +309,12 @@ impl Router {
     }
 
     /// Rejects a request that exceeds a limit of the service, and counts the rejection under the limit's name.
-    pub fn refuse_at_limit(&self, header: &Envelope, limit: &'static str, error: &StanzaError) {
+    pub(in crate::xmpp) fn refuse_at_limit(
+        &self,
+        header: &Envelope,
+        limit: &'static str,
+        error: &StanzaError,
+    ) {
         self.service.metrics().count_rejection(limit);
         if header.name == "presence"
             && let Some(sender) = header.sender()
@@ -321,7 +326,7 @@ impl Router {
     }
 
     /// Rejects a stanza: sends an error reply if the stanza is a request, and nothing otherwise.
-    pub fn refuse(&self, header: &Envelope, error: &StanzaError) {
+    pub(in crate::xmpp) fn refuse(&self, header: &Envelope, error: &StanzaError) {
         if header.is_request() && header.from.is_some() {
             self.reject(header, error);
         }
@@ -421,7 +426,7 @@ impl Router {
     }
 
     /// Handles a notification that was returned as an error.
-    pub fn on_bounce(&self, stanza: &Element) {
+    pub(in crate::xmpp) fn on_bounce(&self, stanza: &Element) {
         self.service.metrics().bounces.inc();
         let header = Envelope::of(stanza);
         self.note_reachable(&header, stanza);
@@ -522,7 +527,7 @@ impl Router {
     }
 
     /// Records that the connection to the server was made or lost. On a new connection no presence is known.
-    pub fn on_link_change(&self, is_connected: bool) {
+    pub(in crate::xmpp) fn on_link_change(&self, is_connected: bool) {
         if is_connected {
             self.service.presence_tracker().connected();
             let asked = self.service.interests().mark_stale();

@@ -7,6 +7,7 @@ use std::{
     time::Duration,
 };
 
+use jid::Jid;
 use minidom::Element;
 use thiserror::Error;
 use tokio::{
@@ -17,27 +18,30 @@ use tokio::{
 };
 use tracing::{debug, error, info, warn};
 
-use crate::xmpp::stanza::{
-    envelope::{Envelope, StanzaError},
-    ns,
-};
-use gjallar_pubsub::IdGenerator;
-
 use super::{
     connect::{ReadHalf, Transport, WriteHalf, connect},
     handshake::{handshake, stream_error},
-    outbound::{reply_queue::ReplyQueue, writer::OutboundWriter},
+    outbound::{multicast::MulticastConfig, reply_queue::ReplyQueue, writer::OutboundWriter},
     router::Router,
     sender_queue::{QueueLimits, SenderQueues},
     xml::stream::{StanzaLimits, StreamElement, StreamFault, StreamReader},
 };
-use crate::service::admission::{RateExceeded, RateLimits, RequestLimiter};
+use crate::service::{
+    RelayLimit,
+    admission::{RateExceeded, RateLimits, RequestLimiter},
+};
+use crate::xmpp::stanza::{
+    envelope::{Envelope, StanzaError},
+    ns,
+};
 
 /// Configuration of the connection to the server.
 #[derive(Clone)]
 pub struct ComponentConfig {
     /// JID of the component.
-    pub jid: String,
+    pub jid: Jid,
+    /// Domain of the server, if it is known.
+    pub domain: Option<String>,
     /// Component port of the server, `host:port`; resolved for each attempt.
     pub server: String,
     /// Shared secret of the login.
@@ -50,6 +54,10 @@ pub struct ComponentConfig {
     pub rates: watch::Receiver<RateLimits>,
     /// Limits of queued requests.
     pub queue_limits: watch::Receiver<QueueLimits>,
+    /// Size limit of stanzas to users of other servers.
+    pub relay_limit: RelayLimit,
+    /// Setting of the discovery of a multicast service.
+    pub multicast: MulticastConfig,
     /// Time from the last barrier to the next ping, which tests whether the server responds.
     pub ping_after: Duration,
     /// Maximum silence of the server after a ping that tests whether it responds.
@@ -82,7 +90,7 @@ const FAILURES_AFTER_LOGIN: u32 = 1;
 
 /// Reason for the end of a connection.
 #[derive(Debug, Error)]
-pub enum DisconnectReason {
+pub(super) enum DisconnectReason {
     /// The connection attempt failed, or the connection broke.
     #[error(transparent)]
     Io(#[from] io::Error),
@@ -113,33 +121,31 @@ pub enum DisconnectReason {
 }
 
 /// The component's session with the server, across connections.
-pub struct ComponentSession {
+pub(super) struct ComponentSession {
     link: ComponentConfig,
     router: Arc<Router>,
     queues: SenderQueues,
     limiter: RequestLimiter,
     replies: Arc<ReplyQueue>,
     writer: OutboundWriter,
-    ids: Arc<dyn IdGenerator>,
 }
 
 impl ComponentSession {
     /// Returns a session that is not connected yet.
     #[must_use]
-    pub fn new(
+    pub(super) fn new(
         link: ComponentConfig,
         router: Arc<Router>,
         replies: Arc<ReplyQueue>,
         writer: OutboundWriter,
-        ids: Arc<dyn IdGenerator>,
     ) -> Self {
         let queues = SenderQueues::new(&router, link.queue_limits.clone());
         let limiter = RequestLimiter::new(link.rates.clone());
-        Self { link, router, queues, limiter, replies, writer, ids }
+        Self { link, router, queues, limiter, replies, writer }
     }
 
     /// Runs the session until `stop` is set; then completes the queued requests and closes the stream.
-    pub async fn run(mut self, mut stop: watch::Receiver<bool>) {
+    pub(super) async fn run(mut self, mut stop: watch::Receiver<bool>) {
         let mut failures = 0;
         loop {
             let ended = tokio::select! {
@@ -156,7 +162,7 @@ impl ComponentSession {
                     Err(ended) => ended,
                 },
             };
-            let pause = pause(&ended, failures, self.ids.next_u64());
+            let pause = pause(&ended, failures, self.router.service().next_u64());
             failures += 1;
             log_disconnect(&ended, pause);
             tokio::select! {
@@ -188,11 +194,11 @@ impl ComponentSession {
         info!(
             event = "link_connected",
             remote = self.link.server,
-            jid = self.link.jid,
+            jid = %self.link.jid,
             "connected to the server"
         );
         self.router.on_link_change(true);
-        self.writer.reconnected(self.ids.next_u64());
+        self.writer.reconnected(self.router.service().next_u64());
         let reading = read(
             &self.link,
             &mut reader,
@@ -332,7 +338,9 @@ async fn read_barriers(
 ) {
     loop {
         let header = match reader.next().await {
-            Ok(StreamElement::Stanza(element)) if replies.handle_own_reply(&link.jid, &element) => {
+            Ok(StreamElement::Stanza(element))
+                if replies.handle_own_reply(link.jid.as_str(), &element) =>
+            {
                 continue;
             }
             Ok(StreamElement::Stanza(element)) => Envelope::of(&element),
@@ -378,8 +386,8 @@ async fn read(
             Ok(StreamElement::Stanza(element)) if element.is("error", ns::STREAMS) => {
                 return DisconnectReason::StreamError(stream_error(&element));
             }
-            Ok(StreamElement::Stanza(element)) if replies.handle_own_reply(&link.jid, &element) => {
-            }
+            Ok(StreamElement::Stanza(element))
+                if replies.handle_own_reply(link.jid.as_str(), &element) => {}
             // No rate limit: results of an unreachable domain may be as many as its notifications, and need no reply.
             Ok(StreamElement::Stanza(element)) if router.handle_roster_result(&element) => {}
             Ok(StreamElement::Stanza(element)) if is_bounce(&element) => router.on_bounce(&element),

@@ -25,6 +25,7 @@ async fn metrics_and_health_are_served_over_http() {
     let listen = format!("127.0.0.1:{free}");
     let mut served = ServiceProcess::start(&[("MONITORING_LISTEN", &listen)], &[]).await;
     assert_eq!(get(free, "/healthz").await, (200, "alive\n".to_owned()));
+    while get(free, "/readyz").await.0 == 503 {}
     assert_eq!(get(free, "/readyz").await, (200, "ready\n".to_owned()));
     assert_eq!(get(free, "/").await.0, 404);
     served.granted("owner@localhost", "<create node='n'/>").await;

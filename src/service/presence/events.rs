@@ -3,7 +3,6 @@
 use std::{collections::BTreeSet, time::Duration};
 
 use jid::{BareJid, Jid};
-use tokio::time::sleep;
 use tracing::warn;
 
 use crate::store::StoreError;
@@ -17,7 +16,7 @@ use crate::service::{
     Error, PresenceRequest, PresenceUpdate, Service,
     admission::request_permit::without_permit,
     prefetch::{OwnItems, PrefetchRequest, Prefetched},
-    workers::presence_retries::{PresenceTask, RETRY_INTERVAL},
+    workers::{failure_streak::FailureStreak, presence_retries::PresenceTask},
 };
 
 /// Maximum number of nodes that are read when a resource comes online.
@@ -156,21 +155,20 @@ impl Service {
 
     /// Stores changed refusals of presence until the future is dropped.
     pub async fn remember_refusals(&self) {
-        let mut failures = 0_u64;
+        let mut streak = FailureStreak::default();
         loop {
             self.state.presences.changed_refusals().await;
             match self.write_refusals().await {
-                Ok(()) => failures = 0,
+                Ok(()) => drop(streak.end()),
                 Err(error) => {
-                    if failures == 0 {
+                    if streak.count() {
                         warn!(
                             event = "presence_refusals_not_saved",
                             %error,
                             "failed to save which entities refused their presence; will retry"
                         );
                     }
-                    failures += 1;
-                    sleep(RETRY_INTERVAL).await;
+                    streak.pause().await;
                 }
             }
         }

@@ -1,30 +1,28 @@
 //! Worker that removes acknowledged entries from the event log.
 
-use tokio::time::sleep;
 use tracing::warn;
 
 use crate::{service::Service, store::StoreError};
 
-use super::RETRY_INTERVAL;
+use super::failure_streak::FailureStreak;
 
 impl Service {
     /// Removes acknowledged entries from the event log until the future is dropped.
     pub async fn trim_log(&self) {
-        let mut failures = 0;
+        let mut streak = FailureStreak::default();
         loop {
             self.state.log_window.confirmed().await;
             match self.trim_once().await {
-                Ok(()) => failures = 0,
+                Ok(()) => drop(streak.end()),
                 Err(error) => {
-                    if failures == 0 {
+                    if streak.count() {
                         warn!(
                             event = "log_trim_failed",
                             %error,
                             "failed to trim the event log; will retry"
                         );
                     }
-                    failures += 1;
-                    sleep(RETRY_INTERVAL).await;
+                    streak.pause().await;
                 }
             }
         }

@@ -8,23 +8,33 @@ use crate::{
 };
 use gjallar_pubsub::NodeId;
 
-use super::RETRY_INTERVAL;
+use super::{RETRY_INTERVAL, failure_streak::FailureStreak};
 
 impl Service {
     /// Reloads uncertain nodes until the future is dropped. If a commit that was reported as failed is in the store,
     /// its log entries are delivered.
     pub async fn reload_uncertain_nodes(&self) {
+        let mut streak = FailureStreak::default();
         loop {
             let ids = self.state.nodes.next_uncertain().await;
+            let mut all_failed = false;
             if self.reload_together(&ids).await.is_err() {
+                all_failed = true;
                 // A single node may be the cause of the failure, so each is reloaded alone.
                 for id in &ids {
-                    if let Err(Error::Unknown(_)) = self.lock_node(id).await {
-                        self.state.nodes.mark_uncertain(id);
+                    match self.lock_node(id).await {
+                        Err(Error::Unknown(_)) => self.state.nodes.mark_uncertain(id),
+                        _ => all_failed = false,
                     }
                 }
             }
-            sleep(RETRY_INTERVAL).await;
+            if all_failed {
+                streak.count();
+                streak.pause().await;
+            } else {
+                streak.end();
+                sleep(RETRY_INTERVAL).await;
+            }
         }
     }
 

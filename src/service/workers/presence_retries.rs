@@ -3,7 +3,6 @@
 use std::{
     collections::VecDeque,
     sync::{Mutex, PoisonError},
-    time::Duration,
 };
 
 use jid::{BareJid, Jid};
@@ -14,11 +13,11 @@ use gjallar_pubsub::{NodeId, Timestamp, op::presence_change::UnavailablePresence
 
 use crate::service::{Error, Service};
 
+use super::{RETRY_INTERVAL, failure_streak::FailureStreak};
+
 /// Maximum number of tasks that wait for a retry. Further tasks are dropped; the next presence of the entity has the
 /// same effect.
 const MAX_TASKS: usize = 10_000;
-/// Interval between attempts.
-pub(in crate::service) const RETRY_INTERVAL: Duration = Duration::from_millis(500);
 
 /// Task that follows from the presence or the capabilities of a resource.
 #[derive(Clone, Debug)]
@@ -87,30 +86,35 @@ impl Service {
 
     /// Retries failed tasks until the future is dropped.
     pub async fn retry_presence(&self) {
-        let mut failures = 0_u64;
+        let mut streak = FailureStreak::default();
         loop {
             let task = self.state.retries.next().await;
             match self.follow_presence(&task).await {
                 Err(error @ (Error::Busy { .. } | Error::Unknown(_))) => {
-                    if failures == 0 {
+                    if streak.count() {
                         warn!(
                             event = "presence_update_failed",
                             %error,
                             "failed to process a presence change; will retry"
                         );
                     }
-                    failures += 1;
                     self.retry(task, &error);
-                    sleep(RETRY_INTERVAL).await;
+                    // The backlog may have room again at any time.
+                    match error {
+                        Error::Busy { .. } => sleep(RETRY_INTERVAL).await,
+                        _ => streak.pause().await,
+                    }
                 }
-                Ok(()) if failures > 0 => {
-                    info!(
-                        event = "presence_updates_resumed",
-                        failures, "processing of presence changes has resumed"
-                    );
-                    failures = 0;
+                Ok(()) => {
+                    let failures = streak.end();
+                    if failures > 0 {
+                        info!(
+                            event = "presence_updates_resumed",
+                            failures, "processing of presence changes has resumed"
+                        );
+                    }
                 }
-                Ok(()) | Err(Error::Refused(_) | Error::Quarantined) => {}
+                Err(Error::Refused(_) | Error::Quarantined) => {}
             }
         }
     }

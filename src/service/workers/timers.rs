@@ -6,17 +6,20 @@ use jid::AccountKey;
 use tokio::time::sleep;
 use tracing::{info, warn};
 
-use crate::service::{
-    Error, Outcome, Service,
-    prefetch::{PrefetchRequest, Prefetched},
-    service_state::ServiceState,
+use crate::{
+    service::{
+        Error, Outcome, Service,
+        prefetch::{PrefetchRequest, Prefetched},
+        service_state::ServiceState,
+    },
+    store::StoreError,
 };
 use gjallar_pubsub::{
     Context, Node, NodeId,
     op::timers::{self, Extent, TimerOutcome},
 };
 
-use super::RETRY_INTERVAL;
+use super::failure_streak::FailureStreak;
 
 /// Maximum pause between two looks at the clock.
 const MAX_SLEEP: Duration = Duration::from_secs(60);
@@ -26,11 +29,27 @@ impl Service {
     /// Never waits for rosters; a node is processed again when a roster arrives.
     pub async fn run_timers(&self) {
         let ServiceState { deadlines, rosters, .. } = &*self.state;
+        let mut streak = FailureStreak::default();
         loop {
             let now = (self.clock)();
             rosters.take_due().iter().for_each(|node| deadlines.add(node, now));
             if let Some(node) = deadlines.pop_due(now) {
-                self.expire(&node).await;
+                match self.expire(&node).await {
+                    Ok(()) => drop(streak.end()),
+                    Err(error) => {
+                        if streak.count() {
+                            warn!(
+                                event = "timer_run_failed",
+                                node = node.as_str(),
+                                %error,
+                                "failed to process leases, digests and item expiry; will retry"
+                            );
+                        }
+                        streak.pause().await;
+                        // Nodes that became due meanwhile are processed first.
+                        deadlines.add(&node, (self.clock)());
+                    }
+                }
                 continue;
             }
             let left =
@@ -43,11 +62,15 @@ impl Service {
         }
     }
 
-    async fn expire(&self, id: &NodeId) {
+    /// Runs the timer-driven operations of a node that are due.
+    ///
+    /// # Errors
+    /// If the store fails; the node has to be processed again.
+    async fn expire(&self, id: &NodeId) -> Result<(), StoreError> {
         let ServiceState { deadlines, delays, .. } = &*self.state;
         let now = (self.clock)();
-        if let Err(Error::Unknown(_)) = self.apply_rosters(id).await {
-            deadlines.add(id, now.later_by(RETRY_INTERVAL.as_millis() as u64));
+        if let Err(Error::Unknown(error)) = self.apply_rosters(id).await {
+            return Err(error);
         }
         let extent = delays.extent(id, now);
         let mut outcome = self.expire_to(extent, id).await;
@@ -93,10 +116,9 @@ impl Service {
                 delays.end(id, true);
                 self.state.presences.note_read(id);
             }
-            Err(Error::Unknown(_)) => {
-                deadlines.add(id, (self.clock)().later_by(RETRY_INTERVAL.as_millis() as u64));
-            }
+            Err(Error::Unknown(error)) => return Err(error),
         }
+        Ok(())
     }
 
     async fn expire_to(&self, extent: Extent, id: &NodeId) -> Outcome<TimerOutcome> {

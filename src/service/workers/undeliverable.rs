@@ -3,7 +3,6 @@
 use std::collections::BTreeSet;
 
 use jid::Jid;
-use tokio::time::sleep;
 use tracing::{info, warn};
 
 use crate::service::{
@@ -12,7 +11,7 @@ use crate::service::{
 };
 use gjallar_pubsub::{Actor, Context, Epoch, Node, op::unsubscribe_undeliverable};
 
-use super::RETRY_INTERVAL;
+use super::failure_streak::FailureStreak;
 
 impl Service {
     /// Records the bounce of a notification of a node to a JID. After repeated bounces the subscription ends (§12.4).
@@ -22,22 +21,21 @@ impl Service {
 
     /// Ends the subscriptions whose notifications bounce repeatedly, until the future is dropped.
     pub async fn drop_bounced(&self) {
-        let mut failures = 0;
+        let mut streak = FailureStreak::default();
         loop {
             let (jid, epoch) = self.state.bounces.ending().await;
             match self.end_bounced_of(&jid, epoch).await {
-                Ok(()) => failures = 0,
+                Ok(()) => drop(streak.end()),
                 Err(error) => {
-                    if failures == 0 {
+                    if streak.count() {
                         warn!(
                             event = "subscription_not_removed",
                             %error,
                             "failed to remove a subscription after delivery failures; will retry"
                         );
                     }
-                    failures += 1;
                     self.state.bounces.end_later(jid, epoch);
-                    sleep(RETRY_INTERVAL).await;
+                    streak.pause().await;
                 }
             }
         }

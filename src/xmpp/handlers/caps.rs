@@ -40,7 +40,7 @@ impl Router {
 
     /// Repeats the queries to the resources whose capabilities were known before the connection broke. Runs until
     /// dropped.
-    pub async fn requery_caps(&self) {
+    pub(in crate::xmpp) async fn requery_caps(&self) {
         loop {
             self.next_question().await;
             let (jid, name) = self.service().interests().next_stale().await;

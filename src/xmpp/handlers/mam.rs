@@ -15,7 +15,7 @@ use crate::{
 };
 use gjallar_pubsub::Actor;
 
-use crate::xmpp::Router;
+use crate::xmpp::router::Router;
 
 impl Router {
     /// Sends the results of a query, and returns the `<fin/>` of the reply (XEP-0313 §4).

@@ -71,7 +71,7 @@ impl Router {
     }
 
     /// Requests the presence of entities that need it. Runs until dropped.
-    pub async fn request_presence(&self) {
+    pub(in crate::xmpp) async fn request_presence(&self) {
         loop {
             self.next_question().await;
             let request = self.service().next_presence_request().await;
@@ -87,7 +87,7 @@ impl Router {
     ///
     /// COMPAT: ejabberd does not answer probes for offline users. 24.10 and later with mod_privilege drop a ping to a
     /// bare JID; the server answers a ping to an absent resource.
-    pub async fn ask_for_silent(&self) {
+    pub(in crate::xmpp) async fn ask_for_silent(&self) {
         loop {
             let entity = self.service().presence_tracker().silent().await;
             self.next_question().await;
@@ -101,7 +101,7 @@ impl Router {
     /// Pings unreachable domains, at growing intervals. Not every entity answers a repeated request for its presence,
     /// but servers answer pings. Any stanza of the domain, even an error, proves that the domain is reachable. Runs
     /// until dropped.
-    pub async fn ping_unreachable(&self) {
+    pub(in crate::xmpp) async fn ping_unreachable(&self) {
         loop {
             self.next_question().await;
             let domain = self.service().presence_tracker().next_attempt().await;
@@ -125,17 +125,6 @@ impl Router {
         };
         let number = u64::from_str_radix(number, 16).ok()?;
         is_of_server.then(|| (from.to_bare(), number))
-    }
-
-    /// Sends a ping of the service itself (XEP-0199).
-    pub(in crate::xmpp) fn send_ping(&self, id: &str, to: &str) {
-        let ping = ElementWriter::new("iq")
-            .attr("type", "get")
-            .attr("id", id)
-            .attr("from", self.jid().as_str())
-            .attr("to", to)
-            .child(ElementWriter::ns("ping", ns::PING));
-        self.send_unsolicited(&ping.to_string());
     }
 
     /// Returns a presence stanza of the service to an entity.
@@ -184,7 +173,10 @@ mod tests {
     use crate::{
         service::{Availability, Service},
         store::MemoryStore,
-        xmpp::{MulticastDiscovery, ReplyQueue, outbound::multicast::MulticastConfig},
+        xmpp::outbound::{
+            multicast::{MulticastConfig, MulticastDiscovery},
+            reply_queue::ReplyQueue,
+        },
     };
     use gjallar_pubsub::{IdGenerator, Limits, ShowSet};
 

@@ -28,7 +28,7 @@ impl Router {
     }
 
     /// Requests the rosters that have to be read. Runs until dropped.
-    pub async fn request_rosters(&self) {
+    pub(in crate::xmpp) async fn request_rosters(&self) {
         loop {
             let owner = self.service().rosters().next_request().await;
             self.room_of_own().await;

@@ -26,7 +26,7 @@ const IDLE_INTERVAL: Duration = Duration::from_secs(60);
 
 impl Router {
     /// Checks all subscribed resources, round after round. Runs until dropped.
-    pub async fn check_resources(&self) {
+    pub(in crate::xmpp) async fn check_resources(&self) {
         let mut is_first = true;
         loop {
             let Some(pause) = self.service().next_round(is_first) else {
@@ -50,7 +50,7 @@ impl Router {
     /// were available before and do not share their presence. Resources whose servers were unreachable are checked too.
     /// If the presence of a resource named its capabilities, the service queries the capabilities instead of pinging
     /// the resource. Runs until dropped.
-    pub async fn check_unconfirmed(&self) {
+    pub(in crate::xmpp) async fn check_unconfirmed(&self) {
         loop {
             self.next_question().await;
             let resource = self.service().presence_tracker().unconfirmed().await;

@@ -149,7 +149,7 @@ impl MulticastService {
 
 /// Discovery of the server's multicast service, and failures of this service.
 #[derive(Debug)]
-pub struct MulticastDiscovery {
+pub(in crate::xmpp) struct MulticastDiscovery {
     config: MulticastConfig,
     service: String,
     state: Mutex<MulticastTable>,
@@ -194,7 +194,7 @@ impl MulticastDiscovery {
     /// Returns the discovery of a multicast service. `service` is the JID of the component. No query is sent before the
     /// first connection.
     #[must_use]
-    pub fn new(config: MulticastConfig, service: String) -> Self {
+    pub(in crate::xmpp) fn new(config: MulticastConfig, service: String) -> Self {
         let state = MulticastTable {
             route: MulticastRoute::Direct,
             last_service: None,

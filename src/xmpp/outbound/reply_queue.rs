@@ -45,7 +45,7 @@ pub(in crate::xmpp) const BARRIER: &str = "barrier-";
 
 /// Queued replies, and the data that the reading half passes to the writing half.
 #[derive(Debug)]
-pub struct ReplyQueue {
+pub(in crate::xmpp) struct ReplyQueue {
     queue: Mutex<QueuedReplies>,
     pub(in crate::xmpp) window: Arc<LogWindow>,
     pub(in crate::xmpp) multicast: MulticastDiscovery,
@@ -76,7 +76,7 @@ struct QueuedReplies {
 impl ReplyQueue {
     /// Returns an empty queue. `domain` is the domain of the server, if it is known.
     #[must_use]
-    pub fn new(
+    pub(in crate::xmpp) fn new(
         window: Arc<LogWindow>,
         multicast: MulticastDiscovery,
         domain: Option<String>,
@@ -96,7 +96,7 @@ impl ReplyQueue {
     }
 
     /// Enqueues a stanza to an entity. Stanzas to one entity are sent in the order of these calls.
-    pub fn send(&self, to: &str, mut stanza: String) {
+    pub(in crate::xmpp) fn send(&self, to: &str, mut stanza: String) {
         pad(&mut stanza);
         self.queue().scheduler.push(&account(to), stanza);
         self.changed.notify_one();

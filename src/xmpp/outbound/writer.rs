@@ -46,7 +46,7 @@ use super::{
     multicast::{MulticastRoute, with_resource},
     reply_queue::{BARRIER, ReplyQueue, WrittenReplies},
 };
-use crate::xmpp::DisconnectReason;
+use crate::xmpp::session::DisconnectReason;
 
 /// Bytes of one write; new replies are included in the next write.
 pub(in crate::xmpp) const WRITE_BYTES: usize = 64 * 1024;
@@ -56,7 +56,7 @@ const MIN_BARRIER_INTERVAL: Duration = Duration::from_millis(20);
 
 /// Sending half of the link, across connections.
 #[derive(Debug)]
-pub struct OutboundWriter {
+pub(in crate::xmpp) struct OutboundWriter {
     pub(in crate::xmpp) replies: Arc<ReplyQueue>,
     pub(in crate::xmpp) window: Arc<LogWindow>,
     pub(in crate::xmpp) presences: Arc<PresenceTracker>,
@@ -147,7 +147,7 @@ impl OutboundWriter {
     /// users of other servers at most the bytes of `relay_limit`. The server is pinged `ping_after` after the last
     /// barrier, and has to respond to this ping within `ping_deadline`.
     #[must_use]
-    pub fn new(
+    pub(in crate::xmpp) fn new(
         replies: Arc<ReplyQueue>,
         presences: Arc<PresenceTracker>,
         service: String,
@@ -193,7 +193,7 @@ impl OutboundWriter {
 
     /// Resets the writer for a new connection. `connection` is a number that no other connection has. The writer then
     /// resends unconfirmed notifications.
-    pub fn reconnected(&mut self, connection: u64) {
+    pub(in crate::xmpp) fn reconnected(&mut self, connection: u64) {
         if let Some(WriteChunk { text, replies, written, .. }) = self.current.take() {
             let (to_resend, dropped) = replies.to_resend(&text, written);
             if dropped > 0 {
@@ -241,12 +241,15 @@ impl OutboundWriter {
 
     /// Returns `true` if a stanza is partially written, so that nothing else can be sent.
     #[must_use]
-    pub fn is_mid_stanza(&self) -> bool {
+    pub(in crate::xmpp) fn is_mid_stanza(&self) -> bool {
         self.current.as_ref().is_some_and(|chunk| chunk.written > 0)
     }
 
     /// Sends until the connection breaks, or no barrier returns for too long. Cancel-safe: the next call continues.
-    pub async fn run(&mut self, io: &mut (impl AsyncWrite + Unpin)) -> DisconnectReason {
+    pub(in crate::xmpp) async fn run(
+        &mut self,
+        io: &mut (impl AsyncWrite + Unpin),
+    ) -> DisconnectReason {
         loop {
             let end = self.connection_end();
             let writing = async {
@@ -281,7 +284,7 @@ impl OutboundWriter {
 
     /// Sets the time after which no further notification is sent. Notifications that are not sent by then stay in the
     /// event log.
-    pub fn set_deadline(&mut self, end: Instant) {
+    pub(in crate::xmpp) fn set_deadline(&mut self, end: Instant) {
         self.ends_at = Some(end);
     }
 
@@ -295,7 +298,7 @@ impl OutboundWriter {
     ///
     /// # Errors
     /// Returns an error if the connection breaks or stalls, or no barrier returns.
-    pub async fn drain(
+    pub(in crate::xmpp) async fn drain(
         &mut self,
         io: &mut (impl AsyncWrite + Unpin),
         stall_timeout: Duration,

@@ -12,7 +12,10 @@ use super::*;
 use crate::{
     service::Service,
     store::MemoryStore,
-    xmpp::{MulticastDiscovery, Router, outbound::multicast::MulticastConfig},
+    xmpp::{
+        outbound::multicast::{MulticastConfig, MulticastDiscovery},
+        router::Router,
+    },
 };
 use gjallar_pubsub::{IdGenerator, Limits, Timestamp};
 
