@@ -113,6 +113,7 @@ fn decide(
     let policy = Policy::default();
     let cx = Context {
         actor,
+        service: None,
         administrators: &[],
         policy: &policy,
         now: Timestamp(1_700_000_000_000),

@@ -37,13 +37,13 @@
 //!
 //! let node = NodeId::parse("princely_musings")?;
 //! let create = Create { node: Some(node.clone()), settings: Vec::new() };
-//! service.create(&hamlet, &create, |outcome| outcome).await.await?;
+//! service.execute(&hamlet, &create).await?;
 //!
 //! let payload = Payload::new("<title xmlns='http://www.w3.org/2005/Atom'>Soliloquy</title>",
 //!     "http://www.w3.org/2005/Atom");
 //! let items = vec![NewItem { id: None, payload: Some(payload) }];
 //! let publish = Publish { node, items, options: Vec::new(), expected_newest: None };
-//! let published = service.publish(&hamlet, &publish, |outcome| outcome).await.await?;
+//! let published = service.execute(&hamlet, &publish).await?;
 //! assert_eq!(published.items.len(), 1);
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! # }).unwrap();

@@ -259,36 +259,36 @@ async fn asked(service: &Service, who: &str, name: &str, what: &StepKind) -> Res
     let node = node_id(name);
     let configure = async |setting| {
         let request = Configure { node: node.clone(), settings: vec![setting], seen: None };
-        service.configure(&actor, &request, |answer| answer.map(|_| ())).await.await
+        service.execute(&actor, &request).await.map(drop)
     };
     let item = |id: &u8| ItemId::parse(&id.to_string()).expect("a name");
     match what {
         StepKind::Create => {
             let request = Create { node: Some(node), settings: Vec::new() };
-            service.create(&actor, &request, |answer| answer.map(|_| ())).await.await
+            service.execute(&actor, &request).await.map(drop)
         }
         StepKind::Delete => {
             let request = Delete { node, redirect: None };
-            service.delete(&actor, &request, |answer| answer).await.await
+            service.execute(&actor, &request).await
         }
-        StepKind::Purge => service.purge(&actor, &Purge { node }, |answer| answer).await.await,
+        StepKind::Purge => service.execute(&actor, &Purge { node }).await,
         StepKind::Publish(id) => {
             let payload = Some(Payload::new("<x xmlns='urn:x'/>", "urn:x"));
             let items = vec![NewItem { id: Some(item(id)), payload }];
             let request = Publish { node, items, options: Vec::new(), expected_newest: None };
-            service.publish(&actor, &request, |answer| answer.map(|_| ())).await.await
+            service.execute(&actor, &request).await.map(drop)
         }
         StepKind::Retract(id) => {
             let request = Retract { node, items: vec![item(id)], notify: false };
-            service.retract(&actor, &request, |answer| answer).await.await
+            service.execute(&actor, &request).await
         }
         StepKind::Subscribe => {
             let request = Subscribe { node, jid, settings: None, is_public: false };
-            service.subscribe(&actor, &request, |answer| answer.map(|_| ())).await.await
+            service.execute(&actor, &request).await.map(drop)
         }
         StepKind::Unsubscribe => {
             let request = Unsubscribe { node, jid, subid: None };
-            service.unsubscribe(&actor, &request, |answer| answer.map(|_| ())).await.await
+            service.execute(&actor, &request).await.map(drop)
         }
         StepKind::Affiliate(whom, number) => {
             let whom = Jid::new(ACTORS[usize::from(*whom) % 3]).expect("a JID").to_bare();
@@ -297,7 +297,7 @@ async fn asked(service: &Service, who: &str, name: &str, what: &StepKind) -> Res
                 entries: vec![(whom, affiliation(*number))],
                 invalid: Vec::new(),
             };
-            service.set_affiliations(&actor, &request, |answer| answer.map(|_| ())).await.await
+            service.execute(&actor, &request).await.map(drop)
         }
         StepKind::MaxItems(max) => {
             configure(ConfigField::MaxItems(MaxItems::Number(u32::from(max % 4)))).await

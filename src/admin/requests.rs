@@ -90,7 +90,7 @@ pub(crate) async fn answer(
         }
         AdminRequest::Announce { node, text } => {
             let request = Announce { node: id(&node)?, text };
-            let notified = service.announce(actor, &request, |outcome| outcome).await.await?;
+            let notified = service.execute(actor, &request).await?;
             return Ok(json!({ "told": notified }));
         }
         AdminRequest::Authorize { node, jids, allow } => {
@@ -98,18 +98,18 @@ pub(crate) async fn answer(
         }
         AdminRequest::Configure { node, fields } => {
             let request = Configure { node: id(&node)?, settings: settings(&fields)?, seen: None };
-            let is_changed = service.configure(actor, &request, |outcome| outcome).await.await?;
+            let is_changed = service.execute(actor, &request).await?;
             return Ok(json!({ "changed": is_changed }));
         }
         AdminRequest::Create { node, fields } => {
             let node = node.as_deref().map(id).transpose()?;
             let request = Create { node, settings: settings(&fields)? };
-            let created = service.create(actor, &request, |outcome| outcome).await.await?;
+            let created = service.execute(actor, &request).await?;
             return Ok(json!({ "node": created.node.as_str() }));
         }
         AdminRequest::Delete { node, redirect } => {
             let request = Delete { node: id(&node)?, redirect };
-            service.delete(actor, &request, |outcome| outcome).await.await?;
+            service.execute(actor, &request).await?;
         }
         AdminRequest::Entity { jid } => return entity(service, actor, &jid).await,
         AdminRequest::Erase { jid } => {
@@ -142,13 +142,13 @@ pub(crate) async fn answer(
             let items = vec![NewItem { id: item, payload }];
             let request =
                 Publish { node: id(&node)?, items, options: Vec::new(), expected_newest: None };
-            let published = service.publish(actor, &request, |outcome| outcome).await.await?;
+            let published = service.execute(actor, &request).await?;
             let items: Vec<_> = published.items.iter().map(ItemId::as_str).collect();
             return Ok(json!({ "items": items }));
         }
         AdminRequest::Purge { node } => {
             let request = Purge { node: id(&node)? };
-            service.purge(actor, &request, |outcome| outcome).await.await?;
+            service.execute(actor, &request).await?;
         }
         AdminRequest::Requests { node } => {
             for jid in service.requests(actor, &id(&node)?).await? {
@@ -158,7 +158,7 @@ pub(crate) async fn answer(
         AdminRequest::Retract { node, items, notify } => {
             let items = items.iter().map(|item| ItemId::parse(item)).collect::<Result<_, _>>()?;
             let request = Retract { node: id(&node)?, items, notify };
-            service.retract(actor, &request, |outcome| outcome).await.await?;
+            service.execute(actor, &request).await?;
         }
         AdminRequest::RetractOlder { node, seconds } => {
             let age = Duration::from_secs(seconds);
@@ -172,7 +172,7 @@ pub(crate) async fn answer(
             let jids = distinct(jids.into_iter());
             let entries = jids.into_iter().map(|jid| (jid, affiliation)).collect();
             let request = SetAffiliations { node: id(&node)?, entries, invalid: Vec::new() };
-            let set = service.set_affiliations(actor, &request, |outcome| outcome).await.await?;
+            let set = service.execute(actor, &request).await?;
             none_failed(set.failed.iter().map(|(jid, _)| jid.as_str()), &set.reason)?;
         }
         AdminRequest::SetSubscriptions { node, jids, subscription } => {
@@ -184,7 +184,7 @@ pub(crate) async fn answer(
             let jids = distinct(jids.into_iter());
             let entries = jids.into_iter().map(|jid| (jid, None, Some(state))).collect();
             let request = SetSubscriptions { node: id(&node)?, entries, invalid: Vec::new() };
-            let set = service.set_subscriptions(actor, &request, |outcome| outcome).await.await?;
+            let set = service.execute(actor, &request).await?;
             none_failed(set.failed.iter().map(|(jid, ..)| jid.as_str()), &set.reason)?;
             let not_ended = set.not_ended();
             if !not_ended.is_empty() {
@@ -243,7 +243,7 @@ async fn authorize(
     let (mut decided, mut not_pending) = (0_usize, Vec::new());
     for jid in distinct(jids.into_iter()) {
         let request = Authorize { node: node.clone(), jid, allow };
-        match service.authorize(actor, &request, |outcome| outcome).await.await? {
+        match service.execute(actor, &request).await? {
             true => decided += 1,
             false => not_pending.push(request.jid.to_string()),
         }

@@ -45,7 +45,7 @@ impl Service {
             let number = items.len();
             if number > 0 {
                 let request = Retract { node: node.clone(), items, notify: false };
-                match self.retract(actor, &request, |outcome| outcome).await.await {
+                match self.execute(actor, &request).await {
                     Ok(()) => retracted += number,
                     // Another entity retracted one of the items meanwhile.
                     Err(Error::Refused(gjallar_pubsub::Error::ItemNotFound)) => {}

@@ -18,8 +18,8 @@ use tracing::{Span, error};
 
 use crate::store::{Commit, CommitReceipt, StoreError};
 use gjallar_pubsub::{
-    Actor, Audience, Change, Changes, Context, Decision, LogEntry, Node, NodeId, Recipients,
-    Timestamp,
+    Actor, Audience, Change, Changes, Context, Decision, LogEntry, Node, NodeId, Operation,
+    Prefetched, Recipients, Timestamp,
     op::{
         auto_subscribe::{self, Effects, InterestedResource},
         presence_change, public_subscriptions, timers,
@@ -30,7 +30,6 @@ use super::{
     AuditRecord, Error, LogWindow, Outcome, PolicyTable, Service, SubmitHandle, audit,
     event_log::window::Reservation,
     node_cache::{NodeGuard, PreviousCreator},
-    prefetch::{PrefetchRequest, Prefetched},
     service_state::ServiceState,
 };
 
@@ -96,6 +95,7 @@ impl Service {
             administrators: policies.administrators(),
             policy,
             now: (self.clock)(),
+            service: policies.service(),
             ids: &*self.ids,
             node_count: self.state.node_counts.total(),
             actor_node_count: 0,
@@ -170,22 +170,39 @@ impl Service {
         }
     }
 
-    /// Runs an operation: locks the node, prefetches, decides, reserves room in the log window and submits the commit.
-    /// Returns at that point; the reply and the notifications follow once the commit is durable.
-    pub(super) async fn execute<R: Send + 'static, A: Send + 'static>(
+    /// Runs an operation, and returns its reply once the changes are durable.
+    ///
+    /// # Errors
+    /// Those of the [rule](Operation::decide); [`Error::Busy`] at a limit, and errors of the store.
+    pub async fn execute<O: Operation>(&self, actor: &Actor, operation: &O) -> Outcome<O::Output> {
+        self.submit(actor, operation, |outcome| outcome).await.await
+    }
+
+    /// Runs an operation as [`execute`](Self::execute) does, but returns as soon as the operation has its position in
+    /// the commit order. Once the changes are durable, the reply is passed to `respond`, in commit order and before
+    /// the notifications of the operation are sent.
+    pub async fn submit<O: Operation, A: Send + 'static>(
         &self,
         actor: &Actor,
-        id: &NodeId,
-        need: PrefetchRequest<'_>,
-        rule: impl Fn(
-            Option<&Node>,
-            &Prefetched,
-            &Context<'_>,
-        ) -> Result<Decision<R>, gjallar_pubsub::Error>,
-        respond: impl FnOnce(Outcome<R>) -> A + Send + 'static,
+        operation: &O,
+        respond: impl FnOnce(Outcome<O::Output>) -> A + Send + 'static,
     ) -> SubmitHandle<A> {
-        let (complete, handle) = SubmitHandle::begin(respond);
-        match self.prepare(actor, id, &need, rule).await {
+        let state = Arc::clone(&self.state);
+        let (complete, handle) = SubmitHandle::begin(move |outcome: Outcome<O::Output>| {
+            if let Some(limit) = outcome.as_ref().ok().and_then(O::limit_reached) {
+                state.metrics.count_rejection(limit);
+            }
+            respond(outcome)
+        });
+        let id = match operation.node(&*self.ids) {
+            Ok(id) => id,
+            Err(refusal) => {
+                complete(Err(refusal.into()));
+                return handle;
+            }
+        };
+        let id = &*id;
+        match self.prepare(actor, id, operation).await {
             Ok(decided) => {
                 // A large commit may take several group commits, and none that follows may complete before it. The
                 // number of nodes of a creator is updated when the commit is durable.
@@ -210,36 +227,38 @@ impl Service {
 
     /// Makes the decision of an operation, and reserves room for its log entries. The error is the immediate reply of
     /// an operation that changes nothing.
-    async fn prepare<R>(
+    async fn prepare<O: Operation>(
         &self,
         actor: &Actor,
         id: &NodeId,
-        need: &PrefetchRequest<'_>,
-        rule: impl Fn(
-            Option<&Node>,
-            &Prefetched,
-            &Context<'_>,
-        ) -> Result<Decision<R>, gjallar_pubsub::Error>,
-    ) -> Result<PreparedCommit<R>, ImmediateReply<R>> {
+        operation: &O,
+    ) -> Result<PreparedCommit<O::Output>, ImmediateReply<O::Output>> {
         if public_subscriptions::is_managed(id) {
             return Err(Error::from(gjallar_pubsub::Error::Forbidden).into());
         }
         loop {
+            let need = operation.prefetch(actor);
             let (mut guard, contacts) = self.lock_with_roster(id, need).await?;
-            let prefetched = self.prefetch(actor, &mut guard, need, contacts.as_deref()).await?;
             let policies = self.policies();
-            let reads_rosters = self.reads_rosters_of(guard.node(), actor);
-            let context = self.context_with(&policies, id, actor, contacts.as_deref());
+            let is_refused = guard.node().is_some_and(|node| {
+                let context = self.context_with(&policies, id, actor, contacts.as_deref());
+                operation.check_access(node, &context).is_err()
+            });
+            let prefetched = match is_refused {
+                true => Prefetched::default(),
+                false => self.prefetch(actor, id, &mut guard, need).await?,
+            };
+            // After the prefetch, because the numbers of nodes may change meanwhile.
             let context = Context {
-                reads_rosters,
+                reads_rosters: self.reads_rosters_of(guard.node(), actor),
                 actor_node_count: prefetched.actor_node_count,
                 actor_subscription_count: prefetched.subscriptions,
-                ..context
+                ..self.context_with(&policies, id, actor, contacts.as_deref())
             };
             if self.state.nodes.is_quarantined(id) {
                 return Err(Error::Quarantined.into());
             }
-            let decision = match rule(guard.node(), &prefetched, &context) {
+            let decision = match operation.decide(id, guard.node(), &prefetched, &context) {
                 Ok(decision) if !decision.changes.is_empty(guard.node()) => decision,
                 // The reply must not show changes that are not durable yet.
                 unchanged if guard.wait_committed().await => {
@@ -487,5 +506,146 @@ impl Service {
         };
         self.store.commit(commit, Box::new(on_commit));
         guard
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{future::poll_fn, pin::pin, task::Poll};
+
+    use gjallar_pubsub::{
+        AccessModel, Affiliation, ConfigField, ItemId, Limits, MaxItems, PageRequest, Payload,
+        op::{
+            affiliations::SetAffiliations,
+            configure::Configure,
+            create::Create,
+            delete::Delete,
+            publish::{NewItem, Publish},
+            purge::Purge,
+            retract::Retract,
+            subscribe::Subscribe,
+        },
+    };
+
+    use super::*;
+    use crate::{
+        runtime::{RandomIds, now},
+        store::{MAX_PENDING_COMMITS, SledStore},
+    };
+
+    /// Service with the node `n`, which keeps one item and has two subscribers.
+    async fn service(folder: &std::path::Path) -> Service {
+        let store = Arc::new(SledStore::open(folder).unwrap());
+        Service::open(store, Limits::default(), Arc::new(RandomIds::default()), Arc::new(now))
+            .await
+            .unwrap()
+    }
+
+    fn actor(jid: &str) -> Actor {
+        Actor { jid: Jid::new(jid).unwrap(), is_administrator: false }
+    }
+
+    fn publish(item: &str) -> Publish {
+        let payload = Some(Payload::new("<x xmlns='urn:x'/>", "urn:x"));
+        let items = vec![NewItem { id: Some(ItemId::parse(item).unwrap()), payload }];
+        Publish { node: node(), items, options: Vec::new(), expected_newest: None }
+    }
+
+    fn subscribe(jid: &str) -> Subscribe {
+        let jid = Jid::new(jid).unwrap();
+        Subscribe { node: node(), jid, settings: None, is_public: false }
+    }
+
+    fn node() -> NodeId {
+        NodeId::parse("n").unwrap()
+    }
+
+    /// Polls an operation at most `polls` times, and then drops it. Returns `true` if it completed before.
+    async fn poll_then_drop<O: Operation>(
+        service: &Service,
+        by: &str,
+        operation: O,
+        polls: usize,
+    ) -> bool {
+        let (actor, mut left) = (actor(by), polls);
+        let mut running = pin!(service.execute(&actor, &operation));
+        poll_fn(|cx| match running.as_mut().poll(cx) {
+            Poll::Ready(outcome) => Poll::Ready(outcome.is_ok()),
+            Poll::Pending => {
+                left -= 1;
+                if left == 0 { Poll::Ready(false) } else { Poll::Pending }
+            }
+        })
+        .await
+    }
+
+    /// Text of all that the service knows of the node and of its log.
+    async fn shown(service: &Service) -> String {
+        let guard = service.lock_committed(&node()).await.unwrap();
+        let node = guard.node().map(|node| {
+            let affiliations: Vec<_> = node.affiliations().collect();
+            let subscribers: Vec<_> = node.subscribers().collect();
+            format!("{:?} {:?} {affiliations:?} {subscribers:?}", node.config, node.sequence)
+        });
+        let ids = PageRequest::first(10);
+        let items = service.store.page_of_ids(&self::node(), &ids, 0, usize::MAX).await.unwrap();
+        drop(guard);
+        format!("{node:?} {items:?} {:?} {}", service.log_window().size().0, service.node_count())
+    }
+
+    /// Operations are dropped at each of their await points.
+    #[tokio::test]
+    async fn a_dropped_operation_is_executed_as_a_whole_or_not_at_all() {
+        const OWNER: &str = "owner@localhost/x";
+        for number in 0..7 {
+            let mut is_completed = false;
+            for polls in 1..50 {
+                let folder = tempfile::tempdir().unwrap();
+                let one = service(folder.path()).await;
+                let settings = vec![ConfigField::MaxItems(MaxItems::Number(1))];
+                let create = Create { node: Some(node()), settings };
+                one.execute(&actor(OWNER), &create).await.unwrap();
+                for jid in ["a@localhost", "b@localhost"] {
+                    one.execute(&actor(jid), &subscribe(jid)).await.unwrap();
+                }
+                one.execute(&actor(OWNER), &publish("1")).await.unwrap();
+                let (item, entity) =
+                    (ItemId::parse("1").unwrap(), Jid::new("a@localhost").unwrap());
+                is_completed = match number {
+                    0 => poll_then_drop(&one, OWNER, publish("2"), polls).await,
+                    1 => poll_then_drop(&one, "c@localhost", subscribe("c@localhost"), polls).await,
+                    2 => {
+                        let settings = vec![ConfigField::AccessModel(AccessModel::Whitelist)];
+                        let configure = Configure { node: node(), settings, seen: None };
+                        poll_then_drop(&one, OWNER, configure, polls).await
+                    }
+                    3 => {
+                        let retract = Retract { node: node(), items: vec![item], notify: true };
+                        poll_then_drop(&one, OWNER, retract, polls).await
+                    }
+                    4 => poll_then_drop(&one, OWNER, Purge { node: node() }, polls).await,
+                    5 => {
+                        let entries = vec![(entity.to_bare(), Affiliation::Outcast)];
+                        let ban = SetAffiliations { node: node(), entries, invalid: Vec::new() };
+                        poll_then_drop(&one, OWNER, ban, polls).await
+                    }
+                    _ => {
+                        let delete = Delete { node: node(), redirect: None };
+                        poll_then_drop(&one, OWNER, delete, polls).await
+                    }
+                };
+                let before = shown(&one).await;
+                assert_eq!(one.commit_permits.available_permits(), MAX_PENDING_COMMITS);
+                one.close().await;
+                drop(one);
+                let other = service(folder.path()).await;
+                assert_eq!(shown(&other).await, before, "operation {number}, {polls} polls");
+                other.close().await;
+                if is_completed {
+                    break;
+                }
+            }
+            assert!(is_completed, "operation {number}");
+        }
     }
 }

@@ -11,7 +11,7 @@ use jid::Jid;
 use tokio::task::yield_now;
 
 use gjallar_pubsub::{
-    Changes, Context, Epoch, Item, LogEntry, NodeId, Recipients,
+    Changes, Context, Epoch, Item, LogEntry, NodeId, Prefetch, Recipients,
     op::auto_subscribe::{self, Effects, InterestedResource, Reevaluation},
 };
 
@@ -19,7 +19,6 @@ use super::{
     Error, PolicyTable, Service,
     caps::{Basis, PAGE},
     node_cache::NodeGuard,
-    prefetch::PrefetchRequest,
     service_state::ServiceState,
 };
 
@@ -173,7 +172,7 @@ impl Service {
     /// gain access receive the last item. Resources that lose access receive no pending notification.
     pub(super) async fn apply_rosters(&self, id: &NodeId) -> Result<(), Error> {
         let ServiceState { interests, log_window, .. } = &*self.state;
-        let (mut guard, contacts) = self.lock_committed_for(id, &PrefetchRequest::Time).await?;
+        let (mut guard, contacts) = self.lock_committed_for(id, Prefetch::Timers).await?;
         let policies = self.policies();
         let cx = self.context_with(&policies, id, &self.timer_actor, contacts.as_deref());
         let Some(node) = guard.node().filter(|node| node.config.access_model.reads_rosters())

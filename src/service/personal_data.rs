@@ -6,18 +6,15 @@ use jid::{BareJid, Jid};
 
 use crate::store::NodeNumber;
 use gjallar_pubsub::{
-    Actor, Affiliation, Context, Item, ItemFilter, ItemPage, ItemPosition, ItemRef, Node, NodeId,
-    PageBound, PageRequest, Sequence, Subscription, SubscriptionOptions, SubscriptionState,
+    Actor, Affiliation, Item, ItemFilter, ItemPage, ItemPosition, ItemRef, NodeId, PageBound,
+    PageRequest, Sequence, Subscription, SubscriptionOptions, SubscriptionState,
     op::{
-        affiliations::SetAffiliations, configure, delete::Delete, subscription_options::GetOptions,
-        subscriptions::SetSubscriptions,
+        affiliations::SetAffiliations, configure::RemoveEntity, delete::Delete,
+        subscription_options::GetOptions, subscriptions::SetSubscriptions,
     },
 };
 
-use super::{
-    Error, Memberships, Service,
-    prefetch::{PrefetchRequest, Prefetched},
-};
+use super::{Error, Memberships, Service};
 
 /// Maximum number of nodes in one read of the store.
 const PAGE: usize = 256;
@@ -161,7 +158,7 @@ impl Service {
             if affiliation == Affiliation::Owner && self.is_last_owner(actor, &node, entity).await?
             {
                 let request = Delete { node: node.clone(), redirect: None };
-                ignore_missing(self.delete(actor, &request, |outcome| outcome).await.await)?;
+                ignore_missing(self.execute(actor, &request).await)?;
                 erased.nodes += 1;
                 deleted.push(node);
             } else {
@@ -169,7 +166,7 @@ impl Service {
                 self.remove_from_configuration(actor, &node, entity).await?;
                 let entries = vec![(entity.clone(), Affiliation::None)];
                 let request = SetAffiliations { node, entries, invalid: Vec::new() };
-                let set = self.set_affiliations(actor, &request, |outcome| outcome).await.await;
+                let set = self.execute(actor, &request).await;
                 ignore_missing(set.map(drop))?;
                 erased.affiliations += 1;
             }
@@ -177,7 +174,7 @@ impl Service {
         for (node, own) in subscriptions.into_iter().filter(|(node, _)| !deleted.contains(node)) {
             let entries = vec![(own.jid, own.subid, Some(SubscriptionState::None))];
             let request = SetSubscriptions { node, entries, invalid: Vec::new() };
-            let set = self.set_subscriptions(actor, &request, |outcome| outcome).await.await;
+            let set = self.execute(actor, &request).await;
             ignore_missing(set.map(drop))?;
             erased.subscriptions += 1;
         }
@@ -205,11 +202,7 @@ impl Service {
         node: &NodeId,
         entity: &BareJid,
     ) -> Result<(), Error> {
-        let rule = |node: Option<&Node>, _: &Prefetched, cx: &Context<'_>| {
-            configure::remove_entity(node, entity, cx)
-        };
-        let removed = self.execute(actor, node, PrefetchRequest::Nothing, rule, |outcome| outcome);
-        ignore_missing(removed.await.await)
+        ignore_missing(self.execute(actor, &RemoveEntity { node, entity }).await)
     }
 
     /// Returns the options of a subscription of an entity; `None` if the subscription ended meanwhile.

@@ -5,15 +5,13 @@ use std::collections::{BTreeMap, HashSet};
 use jid::{BareJid, Jid};
 
 use gjallar_pubsub::{
-    Actor, FormerNode, Item, ItemBudget, ItemFilter, ItemId, ItemOrder, ItemPage, ItemPosition,
-    ItemQuery, ItemRef, Node, NodeId, OwnerHash, PageBound, PageRequest, ResultPage, Roster,
-    may_configure, may_publish,
+    Actor, FormerNode, Item, ItemBudget, ItemFilter, ItemId, ItemOrder, ItemPage, ItemQuery,
+    ItemRef, Node, NodeId, OwnItems, OwnerHash, PageBound, PageRequest, Prefetch, Prefetched,
+    ResultPage,
     op::{
-        configure::Configure,
         delete::RedirectCounts,
         presence_change,
-        publish::{self, ExistingItems, NewItem, Publish},
-        retract::{self, Retract},
+        publish::{self, ExistingItems, NewItem},
         timers,
     },
 };
@@ -21,81 +19,22 @@ use gjallar_pubsub::{
 use super::{
     Error, Service,
     node_cache::{LastItem, NodeGuard},
+    service_state::ServiceState,
 };
 
-/// Data that a rule needs from the store.
-pub(super) enum PrefetchRequest<'a> {
-    Nothing,
-    /// The record of the deleted node with this name, and the number of nodes that the actor's account created.
-    Creation(&'a NodeId),
-    /// The numbers of deleted nodes with a redirect: in total, and in the share of the owner.
-    Deletion,
-    /// The newest item, if the node removes it when its publisher goes offline. The JIDs of this entity that an owner
-    /// subscribed, if subscriptions are temporary.
-    Departure(&'a BareJid),
-    /// Items of a publisher that went offline.
-    Own(&'a OwnItems<'a>),
-    /// The JIDs of this entity that an owner subscribed.
-    EnrolledOf(&'a BareJid),
-    /// The JIDs that an owner subscribed.
-    Enrolled,
-    /// Only the roster that gives access.
-    Access,
-    /// The publishers of the items to retract.
-    Publishers(&'a Retract),
-    /// If the node does not exist: the record of the deleted node with this name, and the number of nodes of the
-    /// actor's account. If the node exists: existing items, if the node may be full; the publishers of replaced items;
-    /// the newest item, if the request compares it.
-    Room(&'a Publish),
-    /// The newest item, if new subscribers receive it.
-    LastItem,
-    /// The newest item, if new subscribers receive it, and the roster that gives access after this change by this
-    /// actor.
-    Configuration(&'a Actor, &'a Configure),
-    /// Items for timer-driven operations, and cached rosters.
-    Time,
-    /// The newest item, if new subscribers receive it, and the number of subscriptions of the actor's account.
-    Subscriptions,
-}
-
-/// Selection of a page of a publisher's items.
-pub(super) struct OwnItems<'a> {
-    pub(super) publisher: &'a BareJid,
-    /// Position after which the page begins; `None` for the beginning of the node.
-    pub(super) after: Option<ItemPosition>,
-    pub(super) max: usize,
-}
-
-/// Data read from the store for a rule.
-#[derive(Default)]
-pub(super) struct Prefetched {
-    pub(super) items: Vec<Item>,
-    /// Position after which the publisher may have more items.
-    pub(super) more_after: Option<ItemPosition>,
-    pub(super) newest: Vec<Item>,
-    pub(super) existing_items: ExistingItems,
-    pub(super) publishers: BTreeMap<ItemId, BareJid>,
-    pub(super) actor_node_count: u64,
-    pub(super) subscriptions: usize,
-    pub(super) redirects: RedirectCounts,
-    pub(super) enrolled: HashSet<Jid>,
-}
-
 impl Service {
-    /// Reads the data that a rule needs. Reads nothing if the rule refuses the actor whatever the store contains.
+    /// Reads the data that a rule needs.
     pub(super) async fn prefetch(
         &self,
         actor: &Actor,
+        id: &NodeId,
         guard: &mut NodeGuard,
-        need: &PrefetchRequest<'_>,
-        contacts: Option<&Roster>,
+        need: Prefetch<'_>,
     ) -> Result<Prefetched, Error> {
         let Some(node) = guard.node() else {
-            let id = match need {
-                PrefetchRequest::Room(request) => &request.node,
-                PrefetchRequest::Creation(id) => *id,
-                _ => return Ok(Prefetched::default()),
-            };
+            if !matches!(need, Prefetch::ExistingItems(_) | Prefetch::Creation) {
+                return Ok(Prefetched::default());
+            }
             // The guard under which a node is deleted is held until the deletion is durable.
             let former = self.store.former(id).await;
             let former = former.map_err(|error| self.state.on_store_error(id, error))?;
@@ -107,26 +46,21 @@ impl Service {
                 ..Prefetched::default()
             });
         };
-        if self.is_refused(actor, node, need, contacts) {
-            return Ok(Prefetched::default());
-        }
         match need {
-            PrefetchRequest::Nothing | PrefetchRequest::Access | PrefetchRequest::Creation(_) => {
-                Ok(Prefetched::default())
-            }
-            PrefetchRequest::Enrolled => {
+            Prefetch::Nothing | Prefetch::Access | Prefetch::Creation => Ok(Prefetched::default()),
+            Prefetch::Enrolled => {
                 guard.wait_committed().await;
                 let enrolled = self.store.owner_subscribed(&node.id).await;
                 let enrolled =
                     enrolled.map_err(|error| self.state.on_store_error(&node.id, error))?;
                 Ok(Prefetched { enrolled, ..Prefetched::default() })
             }
-            PrefetchRequest::Deletion => {
+            Prefetch::Deletion => {
                 let owner = FormerNode::sharer(node, &actor.bare()).map(OwnerHash::of_account);
                 let redirects = Box::pin(self.redirects(owner)).await?;
                 Ok(Prefetched { redirects, ..Prefetched::default() })
             }
-            PrefetchRequest::Room(request) => {
+            Prefetch::ExistingItems(request) => {
                 let mut prefetched = Prefetched::default();
                 if publish::needs_existing_items(&node.config) {
                     let id = node.id.clone();
@@ -143,7 +77,7 @@ impl Service {
                 }
                 Ok(prefetched)
             }
-            PrefetchRequest::Publishers(request) => {
+            Prefetch::Publishers(request) => {
                 guard.wait_committed().await;
                 // The rule refuses a larger batch without this data.
                 let named = request.items.iter().take(self.policies().limits().max_batch);
@@ -151,11 +85,11 @@ impl Service {
                 let publishers = self.publishers_of(&node.id, &named).await?;
                 Ok(Prefetched { publishers, ..Prefetched::default() })
             }
-            PrefetchRequest::LastItem | PrefetchRequest::Configuration(..) => {
+            Prefetch::LastItem | Prefetch::Configuration(..) => {
                 let items = self.item_for_new_subscribers(guard).await?;
                 Ok(Prefetched { items, ..Prefetched::default() })
             }
-            PrefetchRequest::Time => {
+            Prefetch::Timers => {
                 let expires = node.config.item_expire.millis().is_some();
                 let needs_newest = timers::makes_digests(node) || node.config.purge_offline;
                 let id = node.id.clone();
@@ -169,15 +103,18 @@ impl Service {
                 };
                 let items = page(PageRequest::first(timers::MAX_EXPIRED + 1), expires).await?;
                 let newest = page(PageRequest::last(timers::MAX_DIGESTED), needs_newest).await?;
-                Ok(Prefetched { items, newest, ..Prefetched::default() })
+                let ServiceState { interests, log_window, .. } = &*self.state;
+                let has_interested = interests.is_any_at(&id)
+                    || guard.node().is_some_and(|node| log_window.has_interested(node.epoch));
+                Ok(Prefetched { items, newest, has_interested, ..Prefetched::default() })
             }
-            PrefetchRequest::Departure(entity) => Box::pin(self.departure(guard, entity)).await,
-            PrefetchRequest::Own(own) => Box::pin(self.own_items(guard, own)).await,
-            PrefetchRequest::EnrolledOf(entity) => {
+            Prefetch::Departure(entity) => Box::pin(self.departure(guard, entity)).await,
+            Prefetch::OwnItems(own) => Box::pin(self.own_items(guard, &own)).await,
+            Prefetch::EnrolledOf(entity) => {
                 let enrolled = Box::pin(self.enrolled_of(guard, entity)).await?;
                 Ok(Prefetched { enrolled, ..Prefetched::default() })
             }
-            PrefetchRequest::Subscriptions => {
+            Prefetch::Subscriptions => {
                 let max = self.policies().limits().max_subscriptions_per_jid;
                 let own = Box::pin(self.count_subscriptions_of(&actor.bare(), max)).await;
                 let subscriptions = own.map_err(Error::Unknown)?;
@@ -251,36 +188,6 @@ impl Service {
         }
         let enrolled = self.store.enrolled_among(&node.id, &subscribed).await;
         enrolled.map_err(|error| self.state.on_store_error(&node.id, error))
-    }
-
-    /// Returns `true` if a rule refuses the actor whatever the store contains.
-    fn is_refused(
-        &self,
-        actor: &Actor,
-        node: &Node,
-        need: &PrefetchRequest<'_>,
-        contacts: Option<&Roster>,
-    ) -> bool {
-        match need {
-            PrefetchRequest::Configuration(..)
-            | PrefetchRequest::Enrolled
-            | PrefetchRequest::LastItem => may_configure(node, actor).is_err(),
-            PrefetchRequest::Publishers(_) => {
-                let policies = self.policies();
-                let cx = self.context_with(&policies, &node.id, actor, contacts);
-                retract::check_access(node, &cx).is_err()
-            }
-            PrefetchRequest::Room(_) => may_publish(node, actor).is_err(),
-            PrefetchRequest::Nothing
-            | PrefetchRequest::Creation(_)
-            | PrefetchRequest::Deletion
-            | PrefetchRequest::Departure(_)
-            | PrefetchRequest::Own(_)
-            | PrefetchRequest::EnrolledOf(_)
-            | PrefetchRequest::Access
-            | PrefetchRequest::Time
-            | PrefetchRequest::Subscriptions => false,
-        }
     }
 
     /// Returns the existing items of a node that may be full.

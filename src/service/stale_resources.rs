@@ -24,14 +24,11 @@ use tracing::{info, warn};
 
 use crate::store::NodeNumber;
 use gjallar_pubsub::{
-    Actor, Context, Node, PageBound, PageRequest, Timestamp, op::unsubscribe_undeliverable,
+    Actor, Node, PageBound, PageRequest, Timestamp,
+    op::unsubscribe_undeliverable::UnsubscribeMissing,
 };
 
-use super::{
-    Error, Service,
-    prefetch::{PrefetchRequest, Prefetched},
-    workers::presence_retries::PresenceTask,
-};
+use super::{Error, Service, workers::presence_retries::PresenceTask};
 
 /// Maximum number of recorded missing resources, and of resources checked in a round. Further resources are not
 /// recorded, or not checked.
@@ -306,16 +303,8 @@ impl Service {
         let actor = Actor { jid: jid.clone(), ..self.timer_actor.clone() };
         let (mut subscriptions, mut failures) = (0, 0);
         for node in &nodes {
-            let rule = |node: Option<&Node>, prefetched: &Prefetched, cx: &Context<'_>| {
-                match prefetched.enrolled.contains(jid) {
-                    // The end of such a subscription would show an owner that the resource is absent.
-                    true => Err(gjallar_pubsub::Error::NotSubscribed),
-                    false => unsubscribe_undeliverable::gone(node, jid, cx),
-                }
-            };
-            let need = PrefetchRequest::EnrolledOf(&entity);
-            let outcome = self.execute(&actor, node, need, rule, |outcome| outcome);
-            match outcome.await.await {
+            let operation = UnsubscribeMissing { node, entity: &entity, jid };
+            match self.execute(&actor, &operation).await {
                 Ok(()) => subscriptions += 1,
                 Err(Error::Busy { .. } | Error::Unknown(_)) => failures += 1,
                 Err(Error::Refused(_) | Error::Quarantined) => {}

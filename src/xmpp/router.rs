@@ -254,7 +254,7 @@ impl Router {
                         router.reject(&header, &router.error(&error));
                     }
                 };
-                Some(self.service.authorize(&actor, &request, on_outcome).await)
+                Some(self.service.submit(&actor, &request, on_outcome).await)
             }
             Err(refusal) => {
                 self.reject(header, &self.error(&refusal.into()));
@@ -363,47 +363,45 @@ impl Router {
         match action {
             SetRequest::Configure(request) => {
                 let render = |_| None;
-                service.configure(actor, &request, self.reply_callback(header, kind, render)).await
+                service.submit(actor, &request, self.reply_callback(header, kind, render)).await
             }
             SetRequest::Create(request) => {
                 let render = |created| Some(reply::created(&created));
-                service.create(actor, &request, self.reply_callback(header, kind, render)).await
+                service.submit(actor, &request, self.reply_callback(header, kind, render)).await
             }
             SetRequest::Delete(request) => {
-                service.delete(actor, &request, self.reply_callback(header, kind, done)).await
+                service.submit(actor, &request, self.reply_callback(header, kind, done)).await
             }
             SetRequest::Publish(request) => {
                 let render = |published| Some(reply::published(&published));
-                service.publish(actor, &request, self.reply_callback(header, kind, render)).await
+                service.submit(actor, &request, self.reply_callback(header, kind, render)).await
             }
             SetRequest::Purge(request) => {
-                service.purge(actor, &request, self.reply_callback(header, kind, done)).await
+                service.submit(actor, &request, self.reply_callback(header, kind, done)).await
             }
             SetRequest::Retract(request) => {
-                service.retract(actor, &request, self.reply_callback(header, kind, done)).await
+                service.submit(actor, &request, self.reply_callback(header, kind, done)).await
             }
             SetRequest::SetAffiliations(request) => {
                 let (router, header) = (Arc::clone(self), header.clone());
                 let on_outcome = move |outcome| router.reply_affiliations(&header, kind, outcome);
-                service.set_affiliations(actor, &request, on_outcome).await
+                service.submit(actor, &request, on_outcome).await
             }
             SetRequest::SetSubscriptions(request) => {
                 let (router, header) = (Arc::clone(self), header.clone());
                 let on_outcome = move |outcome| router.reply_subscriptions(&header, kind, outcome);
-                service.set_subscriptions(actor, &request, on_outcome).await
+                service.submit(actor, &request, on_outcome).await
             }
             SetRequest::SetOptions(request) => {
-                service.set_options(actor, &request, self.reply_callback(header, kind, done)).await
+                service.submit(actor, &request, self.reply_callback(header, kind, done)).await
             }
             SetRequest::Subscribe(request) => {
                 let render = |subscribed| Some(reply::subscribed(&subscribed));
-                service.subscribe(actor, &request, self.reply_callback(header, kind, render)).await
+                service.submit(actor, &request, self.reply_callback(header, kind, render)).await
             }
             SetRequest::Unsubscribe(request) => {
                 let render = |unsubscribed| Some(reply::unsubscribed(&unsubscribed));
-                service
-                    .unsubscribe(actor, &request, self.reply_callback(header, kind, render))
-                    .await
+                service.submit(actor, &request, self.reply_callback(header, kind, render)).await
             }
         }
     }

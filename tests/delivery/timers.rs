@@ -108,7 +108,7 @@ async fn lease_of_one_of_several_subscriptions_ends_while_the_backlog_is_full() 
     for settings in [Vec::new(), vec![SubscriptionOption::Expire(Expire::At(end))]] {
         let (node, settings) = (node("n"), Some(settings));
         let request = Subscribe { node, jid: jid(READER), settings, is_public: false };
-        let subscribed = fixture.service.subscribe(&actor(READER), &request, |answer| answer).await;
+        let subscribed = fixture.service.submit(&actor(READER), &request, |outcome| outcome).await;
         subscribed.await.unwrap();
     }
     while fixture.publish(OWNER, "n", "1").await.is_ok() {}

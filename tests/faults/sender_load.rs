@@ -253,7 +253,7 @@ async fn recipients_with_subids_use_little_of_the_backlog() {
         };
         let entries = (first..first + 2_000).map(entry).collect();
         let request = SetSubscriptions { node: node("n"), entries, invalid: Vec::new() };
-        let set = fixture.service.set_subscriptions(&actor(BOT), &request, |answer| answer).await;
+        let set = fixture.service.submit(&actor(BOT), &request, |outcome| outcome).await;
         assert!(set.await.unwrap().failed.is_empty());
         fixture.drain_log();
     }

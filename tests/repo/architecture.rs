@@ -245,6 +245,18 @@ fn heavy_crates_are_used_only_in_allowed_modules() {
     }
 }
 
+/// Only operations and the importer construct commits; unit tests of the stores may do so too.
+#[test]
+fn commits_are_made_by_operations_and_by_the_importer() {
+    let makes_commits = |(path, text): &(PathBuf, String)| {
+        let (code, _) = text.split_once("#[cfg(test)]\nmod tests {").unwrap_or((text, ""));
+        code.contains("= Commit {").then(|| path.strip_prefix(root().join("src")).unwrap().into())
+    };
+    let found: Vec<PathBuf> =
+        files(&root().join("src"), "rs").iter().filter_map(makes_commits).collect();
+    assert_eq!(found, ["migrate/node_importer.rs", "service/execute.rs"].map(PathBuf::from));
+}
+
 #[test]
 fn stanza_modules_have_only_pure_functions() {
     for (path, text) in files_of("xmpp::stanza") {

@@ -494,7 +494,7 @@ async fn exported_lines_are_short_enough_for_an_import() {
     let request = |entries| SetSubscriptions { node: node("n"), entries, invalid: Vec::new() };
     let owner = actor(OWNER);
     let all = request((0..6_000).map(long).collect());
-    let set = fixture.service.set_subscriptions(&owner, &all, |outcome| outcome).await.await;
+    let set = fixture.service.execute(&owner, &all).await;
     assert!(set.unwrap().failed.is_empty());
     fixture.drain_log();
     fixture.configure(OWNER, "n", ConfigField::AccessModel(AccessModel::Whitelist)).await.unwrap();

@@ -85,8 +85,7 @@ async fn requests_for_evicted_items_quarantine_no_node() {
         let items = (batch.saturating_sub(AT_ONCE)..batch.max(1)).map(new).collect();
         let request =
             Publish { node: node("n"), items, options: Vec::new(), expected_newest: None };
-        let refused =
-            busy.fixture.service.publish(&stranger, &request, |answer| answer).await.await;
+        let refused = busy.fixture.service.execute(&stranger, &request).await;
         assert!(
             matches!(refused, Err(Error::Refused(gjallar_pubsub::Error::Forbidden))),
             "{refused:?}"

@@ -67,7 +67,7 @@ impl GcFixture {
             .collect();
         let request = SetSubscriptions { node: node(name), entries, invalid: Vec::new() };
         let service = &self.fixture.service;
-        service.set_subscriptions(&actor(OWNER), &request, |answer| answer.unwrap()).await.await;
+        service.execute(&actor(OWNER), &request).await.unwrap();
     }
 
     async fn publish_many(&self, name: &str) {
@@ -81,7 +81,7 @@ impl GcFixture {
             options: Vec::new(),
             expected_newest: None,
         };
-        self.fixture.service.publish(&actor(OWNER), &request, |answer| answer.unwrap()).await.await;
+        self.fixture.service.execute(&actor(OWNER), &request).await.unwrap();
     }
 }
 

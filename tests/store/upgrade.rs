@@ -259,7 +259,7 @@ async fn whole_form_of_one_of_several_owners_chooses_no_roster() {
         let configure = async |by: &str, settings: Vec<ConfigField>| {
             let request = Configure { node: node("several"), settings, seen: None };
             let by = actor(by);
-            let configured = fixture.service.configure(&by, &request, |outcome| outcome);
+            let configured = fixture.service.submit(&by, &request, |outcome| outcome);
             with_rosters(fixture, async { configured.await.await }).await.unwrap()
         };
         for owner in [B, C] {

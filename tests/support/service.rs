@@ -103,12 +103,12 @@ impl TestService {
         settings: Vec<ConfigField>,
     ) -> Result<CreateReply, Error> {
         let request = Create { node: Some(node(name)), settings };
-        self.service.create(&actor(by), &request, |answer| answer).await.await
+        self.service.execute(&actor(by), &request).await
     }
 
     pub async fn configure(&self, by: &str, name: &str, setting: ConfigField) -> Result<(), Error> {
         let request = Configure { node: node(name), settings: vec![setting], seen: None };
-        self.service.configure(&actor(by), &request, |answer| answer.map(drop)).await.await
+        self.service.execute(&actor(by), &request).await.map(drop)
     }
 
     pub async fn publish(&self, by: &str, name: &str, id: &str) -> Result<PublishReply, Error> {
@@ -149,7 +149,7 @@ impl TestService {
         let items = xml.enumerate().map(new).collect();
         let request =
             Publish { node: node(name), items, options: Vec::new(), expected_newest: None };
-        self.service.publish(&actor(by), &request, |answer| answer).await.await
+        self.service.execute(&actor(by), &request).await
     }
 
     /// Subscribes this number of JIDs through the owner's subscription list.
@@ -161,7 +161,7 @@ impl TestService {
         for entries in all.chunks(20) {
             let (node, entries) = (node(name), entries.to_vec());
             let request = SetSubscriptions { node, entries, invalid: Vec::new() };
-            let set = self.service.set_subscriptions(&actor(by), &request, |answer| answer).await;
+            let set = self.service.submit(&actor(by), &request, |outcome| outcome).await;
             assert!(set.await.unwrap().failed.is_empty());
             self.drain_log();
         }
@@ -179,28 +179,28 @@ impl TestService {
         let items = vec![NewItem { id: Some(item(id)), payload }];
         let request =
             Publish { node: node(name), items, options: Vec::new(), expected_newest: None };
-        self.service.publish(&actor(by), &request, |answer| answer).await
+        self.service.submit(&actor(by), &request, |outcome| outcome).await
     }
 
     pub async fn retract(&self, by: &str, name: &str, id: &str) -> Result<(), Error> {
         let request = Retract { node: node(name), items: vec![item(id)], notify: false };
-        self.service.retract(&actor(by), &request, |answer| answer).await.await
+        self.service.execute(&actor(by), &request).await
     }
 
     pub async fn purge(&self, by: &str, name: &str) -> Result<(), Error> {
         let request = Purge { node: node(name) };
-        self.service.purge(&actor(by), &request, |answer| answer).await.await
+        self.service.execute(&actor(by), &request).await
     }
 
     /// Deletes a node with a redirect URI.
     pub async fn delete_with_redirect(&self, by: &str, name: &str, uri: &str) -> Result<(), Error> {
         let request = Delete { node: node(name), redirect: Some(uri.into()) };
-        self.service.delete(&actor(by), &request, |answer| answer).await.await
+        self.service.execute(&actor(by), &request).await
     }
 
     pub async fn delete(&self, by: &str, name: &str) -> Result<(), Error> {
         let request = Delete { node: node(name), redirect: None };
-        self.service.delete(&actor(by), &request, |answer| answer).await.await
+        self.service.execute(&actor(by), &request).await
     }
 
     pub async fn subscribe(&self, by: &str, name: &str) -> Result<(), Error> {
@@ -213,7 +213,7 @@ impl TestService {
 
     async fn subscribe_as(&self, by: &str, name: &str, is_public: bool) -> Result<(), Error> {
         let request = Subscribe { node: node(name), jid: jid(by), settings: None, is_public };
-        self.service.subscribe(&actor(by), &request, |answer| answer.map(|_| ())).await.await
+        self.service.execute(&actor(by), &request).await.map(drop)
     }
 
     pub async fn set_options(
@@ -224,21 +224,18 @@ impl TestService {
     ) -> Result<(), Error> {
         let of = GetOptions { node: node(name), jid: jid(by), subid: None };
         let request = SetOptions { of, settings: vec![setting] };
-        self.service.set_options(&actor(by), &request, |answer| answer).await.await
+        self.service.execute(&actor(by), &request).await
     }
 
     pub async fn subscribe_other(&self, by: &str, name: &str, whom: &str) -> Result<(), Error> {
         let entries = vec![(jid(whom), None, Some(SubscriptionState::Subscribed))];
         let request = SetSubscriptions { node: node(name), entries, invalid: Vec::new() };
-        self.service
-            .set_subscriptions(&actor(by), &request, |answer| answer.map(|_| ()))
-            .await
-            .await
+        self.service.execute(&actor(by), &request).await.map(drop)
     }
 
     pub async fn unsubscribe(&self, by: &str, name: &str) -> Result<(), Error> {
         let request = Unsubscribe { node: node(name), jid: jid(by), subid: None };
-        self.service.unsubscribe(&actor(by), &request, |answer| answer.map(|_| ())).await.await
+        self.service.execute(&actor(by), &request).await.map(drop)
     }
 
     pub async fn affiliate(
@@ -250,7 +247,7 @@ impl TestService {
     ) -> Result<(), Error> {
         let entries = vec![(jid(entity).to_bare(), affiliation)];
         let request = SetAffiliations { node: node(name), entries, invalid: Vec::new() };
-        self.service.set_affiliations(&actor(by), &request, |answer| answer.map(|_| ())).await.await
+        self.service.execute(&actor(by), &request).await.map(drop)
     }
 
     /// Returns all items of a node.

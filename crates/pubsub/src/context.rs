@@ -52,6 +52,8 @@ pub struct Context<'a> {
     /// Administrators of the service: entities and domains. A domain means that all users of the domain are
     /// administrators.
     pub administrators: &'a [BareJid],
+    /// JID of the service, if it is known.
+    pub service: Option<&'a Jid>,
     /// Policy for the name of the node.
     pub policy: &'a Policy,
     /// Time of the decision.

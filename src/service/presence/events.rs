@@ -7,15 +7,14 @@ use tracing::warn;
 
 use crate::store::StoreError;
 use gjallar_pubsub::{
-    Actor, Context, ItemBudget, ItemOrder, ItemQuery, Node, NodeId, PageRequest, SubscriptionState,
+    Actor, ItemBudget, ItemOrder, ItemQuery, NodeId, OwnItems, PageRequest, SubscriptionState,
     Timestamp,
-    op::presence_change::{self, UnavailablePresence},
+    op::presence_change::{self, Depart, RetractOwn, UnavailablePresence},
 };
 
 use crate::service::{
     Error, PresenceRequest, PresenceUpdate, Service,
     admission::request_permit::without_permit,
-    prefetch::{OwnItems, PrefetchRequest, Prefetched},
     workers::{failure_streak::FailureStreak, presence_retries::PresenceTask},
 };
 
@@ -247,14 +246,8 @@ impl Service {
                 self.state.presences.publishes(id, publisher.clone());
                 return Ok(());
             }
-            let need = OwnItems { publisher, after, max };
-            let rule = |node: Option<&Node>, prefetched: &Prefetched, cx: &Context<'_>| {
-                let decision =
-                    presence_change::retract_own(node, publisher, &prefetched.items, cx)?;
-                Ok(decision.map(|()| prefetched.more_after))
-            };
-            let need = PrefetchRequest::Own(&need);
-            match self.execute(&self.timer_actor, id, need, rule, |outcome| outcome).await.await {
+            let own = OwnItems { publisher, after, max };
+            match self.execute(&self.timer_actor, &RetractOwn { node: id, own }).await {
                 Ok(Some(more)) => after = Some(more),
                 Ok(None) => return Ok(()),
                 // A smaller batch may fit into the backlog.
@@ -278,17 +271,7 @@ impl Service {
         }
         // The departing entity is the actor, so it is not notified.
         let actor = Actor { jid: departure.jid.clone(), ..self.timer_actor.clone() };
-        let rule = |node: Option<&Node>, prefetched: &Prefetched, cx: &Context<'_>| {
-            presence_change::on_unavailable(
-                node,
-                departure,
-                prefetched.newest.last(),
-                &prefetched.enrolled,
-                cx,
-            )
-        };
         let entity = departure.jid.to_bare();
-        let need = PrefetchRequest::Departure(&entity);
-        self.execute(&actor, id, need, rule, |outcome| outcome).await.await
+        self.execute(&actor, &Depart { node: id, entity: &entity, presence: departure }).await
     }
 }

@@ -5,13 +5,13 @@ use std::sync::Arc;
 use jid::BareJid;
 
 use gjallar_pubsub::{
-    Actor, Context, Node, NodeId, Roster, Timestamp, byte_budget, may_configure, op::configure,
-    written_len,
+    Actor, Context, Node, NodeId, Prefetch, Roster, Timestamp, byte_budget, may_configure,
+    op::configure, written_len,
 };
 
 use crate::service::{
     Error, PolicyTable, RosterCache, Service, admission::request_permit::without_permit,
-    node_cache::NodeGuard, prefetch::PrefetchRequest,
+    node_cache::NodeGuard,
 };
 
 /// Maximum number of rosters that one operation reads. An operation reads a further roster if another owner's roster
@@ -84,9 +84,9 @@ impl Service {
     pub(in crate::service) async fn lock_with_roster(
         &self,
         id: &NodeId,
-        need: &PrefetchRequest<'_>,
+        need: Prefetch<'_>,
     ) -> Result<(NodeGuard, Option<Arc<Roster>>), Error> {
-        if matches!(need, PrefetchRequest::Time) {
+        if matches!(need, Prefetch::Timers) {
             let guard = self.lock_node(id).await?;
             let contacts = self.cached_roster(id, guard.node());
             return Ok((guard, contacts));
@@ -119,7 +119,7 @@ impl Service {
 
     /// Returns the roster of a node's owner for timer-driven operations, which do not wait for rosters.
     fn cached_roster(&self, id: &NodeId, node: Option<&Node>) -> Option<Arc<Roster>> {
-        let owner = match self.needed_roster(node, &PrefetchRequest::Time) {
+        let owner = match self.needed_roster(node, Prefetch::Timers) {
             NeededRoster::None | NeededRoster::Unreadable => return None,
             NeededRoster::Empty => return Some(Arc::default()),
             NeededRoster::Of(owner) => owner,
@@ -135,14 +135,14 @@ impl Service {
         &self,
         id: &NodeId,
     ) -> Result<(NodeGuard, Option<Arc<Roster>>), Error> {
-        self.lock_committed_for(id, &PrefetchRequest::Access).await
+        self.lock_committed_for(id, Prefetch::Access).await
     }
 
     /// Locks a node with the roster of its owner, and waits until all its pending commits are durable.
     pub(in crate::service) async fn lock_committed_for(
         &self,
         id: &NodeId,
-        need: &PrefetchRequest<'_>,
+        need: Prefetch<'_>,
     ) -> Result<(NodeGuard, Option<Arc<Roster>>), Error> {
         loop {
             let (guard, contacts) = self.lock_with_roster(id, need).await?;
@@ -154,21 +154,21 @@ impl Service {
 
     /// Returns the roster that gives access to the node, if its access model depends on one or may do so after the
     /// operation.
-    fn needed_roster(&self, node: Option<&Node>, need: &PrefetchRequest<'_>) -> NeededRoster {
+    fn needed_roster(&self, node: Option<&Node>, need: Prefetch<'_>) -> NeededRoster {
         let Some(node) = node else { return NeededRoster::None };
         let (is_needed, owner) = match need {
-            PrefetchRequest::Nothing
-            | PrefetchRequest::Creation(_)
-            | PrefetchRequest::Deletion
-            | PrefetchRequest::Departure(_)
-            | PrefetchRequest::Own(_)
-            | PrefetchRequest::EnrolledOf(_)
-            | PrefetchRequest::Enrolled
-            | PrefetchRequest::Room(_) => return NeededRoster::None,
-            PrefetchRequest::Configuration(actor, _) if may_configure(node, actor).is_err() => {
+            Prefetch::Nothing
+            | Prefetch::Creation
+            | Prefetch::Deletion
+            | Prefetch::Departure(_)
+            | Prefetch::OwnItems(_)
+            | Prefetch::EnrolledOf(_)
+            | Prefetch::Enrolled
+            | Prefetch::ExistingItems(_) => return NeededRoster::None,
+            Prefetch::Configuration(actor, _) if may_configure(node, actor).is_err() => {
                 return NeededRoster::None;
             }
-            PrefetchRequest::Configuration(actor, request) if self.reads_rosters() => {
+            Prefetch::Configuration(actor, request) if self.reads_rosters() => {
                 let policies = self.policies();
                 let by = actor.bare();
                 let (is_needed, owner) =

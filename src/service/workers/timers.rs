@@ -7,16 +7,12 @@ use tokio::time::sleep;
 use tracing::{info, warn};
 
 use crate::{
-    service::{
-        Error, Outcome, Service,
-        prefetch::{PrefetchRequest, Prefetched},
-        service_state::ServiceState,
-    },
+    service::{Error, Outcome, Service, service_state::ServiceState},
     store::StoreError,
 };
 use gjallar_pubsub::{
-    Context, Node, NodeId,
-    op::timers::{self, Extent, TimerOutcome},
+    NodeId,
+    op::timers::{Extent, RunTimers, TimerOutcome},
 };
 
 use super::failure_streak::FailureStreak;
@@ -122,21 +118,6 @@ impl Service {
     }
 
     async fn expire_to(&self, extent: Extent, id: &NodeId) -> Outcome<TimerOutcome> {
-        let rule = |node: Option<&Node>, prefetched: &Prefetched, cx: &Context<'_>| {
-            let ServiceState { interests, log_window, .. } = &*self.state;
-            let has_interested = interests.is_any_at(id)
-                || node.is_some_and(|node| log_window.has_interested(node.epoch));
-            timers::run_timers(
-                node,
-                &prefetched.items,
-                &prefetched.newest,
-                has_interested,
-                extent,
-                cx,
-            )
-        };
-        self.execute(&self.timer_actor, id, PrefetchRequest::Time, rule, |outcome| outcome)
-            .await
-            .await
+        self.execute(&self.timer_actor, &RunTimers { node: id, extent }).await
     }
 }

@@ -5,11 +5,8 @@ use std::collections::BTreeSet;
 use jid::Jid;
 use tracing::{info, warn};
 
-use crate::service::{
-    Bounce, Error, Service,
-    prefetch::{PrefetchRequest, Prefetched},
-};
-use gjallar_pubsub::{Actor, Context, Epoch, Node, op::unsubscribe_undeliverable};
+use crate::service::{Bounce, Error, Service};
+use gjallar_pubsub::{Actor, Epoch, op::unsubscribe_undeliverable::UnsubscribeBounced};
 
 use super::failure_streak::FailureStreak;
 
@@ -50,12 +47,8 @@ impl Service {
         // The JID is not notified of that: the notification would bounce too.
         let actor = Actor { jid: jid.clone(), ..self.timer_actor.clone() };
         for node in &nodes {
-            let rule = |node: Option<&Node>, _: &Prefetched, cx: &Context<'_>| {
-                unsubscribe_undeliverable::bounce(node, epoch, jid, cx)
-            };
-            let outcome =
-                self.execute(&actor, node, PrefetchRequest::Nothing, rule, |outcome| outcome);
-            match outcome.await.await {
+            let operation = UnsubscribeBounced { node, epoch, jid };
+            match self.execute(&actor, &operation).await {
                 Ok(_) => {
                     info!(
                         event = "subscription_removed",

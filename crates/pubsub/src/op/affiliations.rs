@@ -1,12 +1,13 @@
 //! Affiliations: management by owners (§8.9), and retrieval of one's own (§5.7).
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use jid::{BareJid, Jid};
 
 use crate::{
-    Affiliation, Change, Changes, Context, Decision, Error, Item, Node, NodeId, access,
-    notify::state_changes::state_change_entries,
+    Actor, Affiliation, Change, Changes, Context, Decision, Error, IdGenerator, Item, Node, NodeId,
+    Operation, Prefetch, Prefetched, access, notify::state_changes::state_change_entries,
 };
 
 use super::{
@@ -32,6 +33,36 @@ pub struct SetAffiliations {
     pub entries: Vec<(BareJid, Affiliation)>,
     /// Entries that cannot be applied. The request is carried out without them.
     pub invalid: Vec<InvalidEntry>,
+}
+
+impl Operation for SetAffiliations {
+    type Output = SetAffiliationsReply;
+
+    fn node(&self, _ids: &dyn IdGenerator) -> Result<Cow<'_, NodeId>, Error> {
+        Ok(Cow::Borrowed(&self.node))
+    }
+
+    fn prefetch<'a>(&'a self, _actor: &'a Actor) -> Prefetch<'a> {
+        Prefetch::LastItem
+    }
+
+    fn check_access(&self, node: &Node, cx: &Context<'_>) -> Result<(), Error> {
+        access::may_configure(node, cx.actor)
+    }
+
+    fn decide(
+        &self,
+        _id: &NodeId,
+        node: Option<&Node>,
+        prefetched: &Prefetched,
+        cx: &Context<'_>,
+    ) -> Result<Decision<SetAffiliationsReply>, Error> {
+        set_affiliations(node, self, prefetched.items.last(), cx)
+    }
+
+    fn limit_reached(reply: &Self::Output) -> Option<&'static str> {
+        reply.is_full.then_some("max_affiliations")
+    }
 }
 
 /// Result of setting affiliations.

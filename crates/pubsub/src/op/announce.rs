@@ -1,12 +1,14 @@
 //! Announcements: texts of an owner to the subscribers of a node, which the node does not store as items.
 
+use std::borrow::Cow;
 use std::collections::HashSet;
 
 use jid::Jid;
 
 use crate::{
-    Audience, Changes, ConfiguredSubscription, Context, Decision, Error, Event, LogEntry, Node,
-    NodeId, Recipients, access, event::MAX_LISTED, is_xml,
+    Actor, Audience, Changes, ConfiguredSubscription, Context, Decision, Error, Event, IdGenerator,
+    LogEntry, Node, NodeId, Operation, Prefetch, Prefetched, Recipients, access, event::MAX_LISTED,
+    is_xml,
 };
 
 use super::require_node;
@@ -18,6 +20,32 @@ pub struct Announce {
     pub node: NodeId,
     /// Text of the announcement; at most as many bytes as a payload may have.
     pub text: String,
+}
+
+impl Operation for Announce {
+    type Output = usize;
+
+    fn node(&self, _ids: &dyn IdGenerator) -> Result<Cow<'_, NodeId>, Error> {
+        Ok(Cow::Borrowed(&self.node))
+    }
+
+    fn prefetch<'a>(&'a self, _actor: &'a Actor) -> Prefetch<'a> {
+        Prefetch::Enrolled
+    }
+
+    fn check_access(&self, node: &Node, cx: &Context<'_>) -> Result<(), Error> {
+        access::may_configure(node, cx.actor)
+    }
+
+    fn decide(
+        &self,
+        _id: &NodeId,
+        node: Option<&Node>,
+        prefetched: &Prefetched,
+        cx: &Context<'_>,
+    ) -> Result<Decision<usize>, Error> {
+        announce(node, self, &prefetched.enrolled, cx)
+    }
 }
 
 /// Decides an announcement. Recipients are all subscribers, even at a node that delivers no notifications. Subscribers

@@ -2,9 +2,11 @@
 
 use jid::Jid;
 
+use std::borrow::Cow;
+
 use crate::{
-    Change, Changes, Context, Decision, Error, Event, Item, Node, NodeId, Recipients,
-    SubscriptionState, access,
+    Actor, Change, Changes, Context, Decision, Error, Event, IdGenerator, Item, Node, NodeId,
+    Operation, Prefetch, Prefetched, Recipients, SubscriptionState, access,
     notify::state_changes::{push_entries, state_change_entries},
 };
 
@@ -26,6 +28,57 @@ pub struct Authorize {
     pub jid: Jid,
     /// `true` if the owner approves the subscription.
     pub allow: bool,
+}
+
+impl Operation for Authorize {
+    type Output = bool;
+
+    fn node(&self, _ids: &dyn IdGenerator) -> Result<Cow<'_, NodeId>, Error> {
+        Ok(Cow::Borrowed(&self.node))
+    }
+
+    fn prefetch<'a>(&'a self, _actor: &'a Actor) -> Prefetch<'a> {
+        Prefetch::LastItem
+    }
+
+    fn check_access(&self, node: &Node, cx: &Context<'_>) -> Result<(), Error> {
+        access::may_configure(node, cx.actor)
+    }
+
+    fn decide(
+        &self,
+        _id: &NodeId,
+        node: Option<&Node>,
+        prefetched: &Prefetched,
+        cx: &Context<'_>,
+    ) -> Result<Decision<bool>, Error> {
+        authorize(node, self, prefetched.items.last(), cx)
+    }
+}
+
+/// Request for the pending subscription requests of a node (§8.7).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct GetPending {
+    /// Node.
+    pub node: NodeId,
+}
+
+impl Operation for GetPending {
+    type Output = ();
+
+    fn node(&self, _ids: &dyn IdGenerator) -> Result<Cow<'_, NodeId>, Error> {
+        Ok(Cow::Borrowed(&self.node))
+    }
+
+    fn decide(
+        &self,
+        _id: &NodeId,
+        node: Option<&Node>,
+        _prefetched: &Prefetched,
+        cx: &Context<'_>,
+    ) -> Result<Decision<()>, Error> {
+        pending(node, cx)
+    }
 }
 
 /// Decides the answer of an owner, given the newest item. The reply is `true` if the subscription was pending. If it

@@ -2,9 +2,12 @@
 
 use jid::BareJid;
 
+use std::borrow::Cow;
+
 use crate::{
-    AccessModel, Change, Changes, ConfigField, ConfigRevision, Configuration, Context, Decision,
-    Error, Event, Item, LogEntry, Node, NodeConfig, NodeId, Policy, SeenConfig, access,
+    AccessModel, Actor, Change, Changes, ConfigField, ConfigRevision, Configuration, Context,
+    Decision, Error, Event, IdGenerator, Item, LogEntry, Node, NodeConfig, NodeId, Operation,
+    Policy, Prefetch, Prefetched, SeenConfig, access,
     notify::{fanout::Fanout, state_changes::state_change_entries},
 };
 
@@ -22,6 +25,59 @@ pub struct Configure {
     pub settings: Vec<ConfigField>,
     /// Revision of the configuration that the requester has seen, if the form contains it.
     pub seen: Option<SeenConfig>,
+}
+
+impl Operation for Configure {
+    type Output = bool;
+
+    fn node(&self, _ids: &dyn IdGenerator) -> Result<Cow<'_, NodeId>, Error> {
+        Ok(Cow::Borrowed(&self.node))
+    }
+
+    fn prefetch<'a>(&'a self, actor: &'a Actor) -> Prefetch<'a> {
+        Prefetch::Configuration(actor, self)
+    }
+
+    fn check_access(&self, node: &Node, cx: &Context<'_>) -> Result<(), Error> {
+        access::may_configure(node, cx.actor)
+    }
+
+    fn decide(
+        &self,
+        _id: &NodeId,
+        node: Option<&Node>,
+        prefetched: &Prefetched,
+        cx: &Context<'_>,
+    ) -> Result<Decision<bool>, Error> {
+        configure(node, self, prefetched.items.last(), cx)
+    }
+}
+
+/// Removal of an entity from the configuration of a node.
+#[derive(Clone, Copy, Debug)]
+pub struct RemoveEntity<'a> {
+    /// Node.
+    pub node: &'a NodeId,
+    /// Entity.
+    pub entity: &'a BareJid,
+}
+
+impl Operation for RemoveEntity<'_> {
+    type Output = ();
+
+    fn node(&self, _ids: &dyn IdGenerator) -> Result<Cow<'_, NodeId>, Error> {
+        Ok(Cow::Borrowed(self.node))
+    }
+
+    fn decide(
+        &self,
+        _id: &NodeId,
+        node: Option<&Node>,
+        _prefetched: &Prefetched,
+        cx: &Context<'_>,
+    ) -> Result<Decision<()>, Error> {
+        remove_entity(node, self.entity, cx)
+    }
 }
 
 /// Returns the effective configuration of a node under the current limits, for an entity that may change it (§8.2.1).

@@ -1,8 +1,10 @@
 //! Creating a node (§8.1).
 
+use std::borrow::Cow;
+
 use crate::{
-    Affiliation, Change, Changes, ConfigField, ConfigRevision, Context, Decision, Epoch, Error,
-    FormerNode, IdGenerator, Node, NodeId,
+    Actor, Affiliation, Change, Changes, ConfigField, ConfigRevision, Context, Decision, Epoch,
+    Error, FormerNode, IdGenerator, Node, NodeId, Operation, Prefetch, Prefetched,
 };
 
 /// Features that this use case announces in service discovery.
@@ -17,22 +19,37 @@ pub struct Create {
     pub settings: Vec<ConfigField>,
 }
 
+impl Operation for Create {
+    type Output = CreateReply;
+
+    fn node(&self, ids: &dyn IdGenerator) -> Result<Cow<'_, NodeId>, Error> {
+        match &self.node {
+            Some(node) => Ok(Cow::Borrowed(node)),
+            None => NodeId::parse(&ids.next_id()).map(Cow::Owned),
+        }
+    }
+
+    fn prefetch<'a>(&'a self, _actor: &'a Actor) -> Prefetch<'a> {
+        Prefetch::Creation
+    }
+
+    fn decide(
+        &self,
+        id: &NodeId,
+        node: Option<&Node>,
+        prefetched: &Prefetched,
+        cx: &Context<'_>,
+    ) -> Result<Decision<CreateReply>, Error> {
+        let former = prefetched.existing_items.former.as_ref();
+        create(node, id.clone(), self, former, cx)
+    }
+}
+
 /// Reply to a create request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CreateReply {
     /// Name of the node.
     pub node: NodeId,
-}
-
-/// Returns the name of the new node. If the request has none (instant node), the service chooses the name.
-///
-/// # Errors
-/// None in practice: a name that the service chooses is within the limit.
-pub fn name(request: &Create, ids: &dyn IdGenerator) -> Result<NodeId, Error> {
-    match &request.node {
-        Some(node) => Ok(node.clone()),
-        None => NodeId::parse(&ids.next_id()),
-    }
 }
 
 /// Decides a create request for this name. `former` is the record of a deleted node of this name.

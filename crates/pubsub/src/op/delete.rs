@@ -2,9 +2,12 @@
 
 use jid::Jid;
 
+use std::borrow::Cow;
+
 use crate::{
-    Audience, Change, Changes, Context, Decision, Error, Event, FormerNode, LogEntry, Node,
-    NodeConfig, NodeId, Recipients, access, event::MAX_LISTED, notify::fanout::Fanout,
+    Actor, Audience, Change, Changes, Context, Decision, Error, Event, FormerNode, IdGenerator,
+    LogEntry, Node, NodeConfig, NodeId, Operation, Prefetch, Prefetched, Recipients, access,
+    event::MAX_LISTED, notify::fanout::Fanout,
 };
 
 use super::require_node;
@@ -20,6 +23,28 @@ pub struct Delete {
     /// URI of the replacement of the node, usually another node. The event for subscribers and the errors of later
     /// requests contain the URI (§8.4.2).
     pub redirect: Option<String>,
+}
+
+impl Operation for Delete {
+    type Output = ();
+
+    fn node(&self, _ids: &dyn IdGenerator) -> Result<Cow<'_, NodeId>, Error> {
+        Ok(Cow::Borrowed(&self.node))
+    }
+
+    fn prefetch<'a>(&'a self, _actor: &'a Actor) -> Prefetch<'a> {
+        Prefetch::Deletion
+    }
+
+    fn decide(
+        &self,
+        _id: &NodeId,
+        node: Option<&Node>,
+        prefetched: &Prefetched,
+        cx: &Context<'_>,
+    ) -> Result<Decision<()>, Error> {
+        delete(node, self, prefetched.redirects, cx)
+    }
 }
 
 /// Maximum number of deleted nodes with a redirect.
@@ -41,8 +66,7 @@ pub struct RedirectCounts {
 /// Maximum bytes of the URI of a redirect.
 const MAX_URI_BYTES: usize = 2048;
 
-/// Decides a delete request. `service` is the JID of the service, if it is known; `redirects` are the numbers of
-/// deleted nodes with a redirect. The audience of the event are the subscribers, including pending ones. Later requests
+/// Decides a delete request. `redirects` are the numbers of deleted nodes with a redirect. The audience of the event are the subscribers, including pending ones. Later requests
 /// for the node return the redirect ([`Error::Gone`]). Without a redirect, the name is reserved ([`FormerNode`]),
 /// unless the node is [unused](Node::is_unused).
 ///
@@ -52,7 +76,6 @@ const MAX_URI_BYTES: usize = 2048;
 pub fn delete(
     node: Option<&Node>,
     request: &Delete,
-    service: Option<&Jid>,
     redirects: RedirectCounts,
     cx: &Context<'_>,
 ) -> Result<Decision<()>, Error> {
@@ -60,7 +83,7 @@ pub fn delete(
     access::may_configure(node, cx.actor)?;
     if let Some(uri) = &request.redirect {
         check_uri(uri)?;
-        if service.is_some_and(|service| is_uri_of(uri, service, &node.id)) {
+        if cx.service.is_some_and(|service| is_uri_of(uri, service, &node.id)) {
             return Err(Error::BadRequest("the redirect points to the deleted node itself"));
         }
         let has_enough = redirects.own >= MAX_OWN_REDIRECTS && !cx.actor.is_administrator;

@@ -1,14 +1,15 @@
 //! Effects of presence at a node: temporary subscriptions end (§12.5), items are removed (`pubsub#purge_offline`), and
 //! the last item is sent (`pubsub#send_last_published_item`).
 
+use std::borrow::Cow;
 use std::collections::HashSet;
 
 use jid::{BareJid, Jid};
 
 use crate::{
-    Affiliation, Change, Changes, Context, Decision, DeliveryVariant, Error, Event, Expire,
-    IdGenerator, Item, ItemId, LogEntry, Node, SendLastPublishedItem, ShowSet, SubscriptionDetails,
-    Timestamp, access,
+    Actor, Affiliation, Change, Changes, Context, Decision, DeliveryVariant, Error, Event, Expire,
+    IdGenerator, Item, ItemId, ItemPosition, LogEntry, Node, NodeId, Operation, OwnItems, Prefetch,
+    Prefetched, SendLastPublishedItem, ShowSet, SubscriptionDetails, Timestamp, access,
     notify::{fanout::Fanout, state_changes::state_change_entries},
 };
 
@@ -172,6 +173,73 @@ pub struct UnavailablePresence {
     pub jid: Jid,
     /// `true` if the resource was the last available one of the entity.
     pub is_last: bool,
+}
+
+/// Departure of an entity from a node: the entity became unavailable.
+#[derive(Clone, Copy, Debug)]
+pub struct Depart<'a> {
+    /// Node.
+    pub node: &'a NodeId,
+    /// Bare JID of the entity.
+    pub entity: &'a BareJid,
+    /// Presence of the entity.
+    pub presence: &'a UnavailablePresence,
+}
+
+impl Operation for Depart<'_> {
+    type Output = ();
+
+    fn node(&self, _ids: &dyn IdGenerator) -> Result<Cow<'_, NodeId>, Error> {
+        Ok(Cow::Borrowed(self.node))
+    }
+
+    fn prefetch<'a>(&'a self, _actor: &'a Actor) -> Prefetch<'a> {
+        Prefetch::Departure(self.entity)
+    }
+
+    fn decide(
+        &self,
+        _id: &NodeId,
+        node: Option<&Node>,
+        prefetched: &Prefetched,
+        cx: &Context<'_>,
+    ) -> Result<Decision<()>, Error> {
+        let (newest, enrolled) = (prefetched.newest.last(), &prefetched.enrolled);
+        on_unavailable(node, self.presence, newest, enrolled, cx)
+    }
+}
+
+/// Retraction of a page of a publisher's own items, because the publisher became unavailable. The reply is the position
+/// after which the publisher may have more items.
+#[derive(Clone, Copy, Debug)]
+pub struct RetractOwn<'a> {
+    /// Node.
+    pub node: &'a NodeId,
+    /// Page of items.
+    pub own: OwnItems<'a>,
+}
+
+impl Operation for RetractOwn<'_> {
+    type Output = Option<ItemPosition>;
+
+    fn node(&self, _ids: &dyn IdGenerator) -> Result<Cow<'_, NodeId>, Error> {
+        Ok(Cow::Borrowed(self.node))
+    }
+
+    fn prefetch<'a>(&'a self, _actor: &'a Actor) -> Prefetch<'a> {
+        Prefetch::OwnItems(self.own)
+    }
+
+    fn decide(
+        &self,
+        _id: &NodeId,
+        node: Option<&Node>,
+        prefetched: &Prefetched,
+        cx: &Context<'_>,
+    ) -> Result<Decision<Option<ItemPosition>>, Error> {
+        let decision = retract_own(node, self.own.publisher, &prefetched.items, cx)?;
+        Ok(decision.map(|()| prefetched.more_after))
+    }
 }
 
 /// Decides the effects of an entity that becomes unavailable. `newest` is the newest item; `enrolled` has the JIDs of

@@ -1,5 +1,6 @@
 //! Publication of items (§7.1).
 
+use std::borrow::Cow;
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::Arc,
@@ -9,8 +10,8 @@ use jid::BareJid;
 
 use crate::{
     Actor, Attribution, Change, Changes, ConfigField, Context, Decision, Error, Event, EventItem,
-    FormerNode, Item, ItemId, Node, NodeConfig, NodeId, Payload, PublishNodeFull, access,
-    notify::fanout::Fanout,
+    FormerNode, IdGenerator, Item, ItemId, Node, NodeConfig, NodeId, Operation, Payload, Prefetch,
+    Prefetched, PublishNodeFull, access, notify::fanout::Fanout,
 };
 
 use super::{create, retract::retractions};
@@ -39,6 +40,32 @@ pub struct Publish {
     /// Expected archive id of the newest item; nothing is published if the newest item has another id, or if there is
     /// no item (XEP-0395 §3.2).
     pub expected_newest: Option<String>,
+}
+
+impl Operation for Publish {
+    type Output = PublishReply;
+
+    fn node(&self, _ids: &dyn IdGenerator) -> Result<Cow<'_, NodeId>, Error> {
+        Ok(Cow::Borrowed(&self.node))
+    }
+
+    fn prefetch<'a>(&'a self, _actor: &'a Actor) -> Prefetch<'a> {
+        Prefetch::ExistingItems(self)
+    }
+
+    fn check_access(&self, node: &Node, cx: &Context<'_>) -> Result<(), Error> {
+        access::may_publish(node, cx.actor)
+    }
+
+    fn decide(
+        &self,
+        _id: &NodeId,
+        node: Option<&Node>,
+        prefetched: &Prefetched,
+        cx: &Context<'_>,
+    ) -> Result<Decision<PublishReply>, Error> {
+        publish(node, self, &prefetched.existing_items, cx)
+    }
 }
 
 /// Item to publish.

@@ -1,8 +1,10 @@
 //! Removal of all items of a node (§8.5).
 
+use std::borrow::Cow;
+
 use crate::{
-    Change, Changes, Context, Decision, Error, Event, Feature, Node, NodeId, access,
-    notify::fanout::Fanout,
+    Change, Changes, Context, Decision, Error, Event, Feature, IdGenerator, Node, NodeId,
+    Operation, Prefetched, access, notify::fanout::Fanout,
 };
 
 use super::require_node;
@@ -15,6 +17,24 @@ pub const FEATURES: &[&str] = &["purge-nodes"];
 pub struct Purge {
     /// Name of the node.
     pub node: NodeId,
+}
+
+impl Operation for Purge {
+    type Output = ();
+
+    fn node(&self, _ids: &dyn IdGenerator) -> Result<Cow<'_, NodeId>, Error> {
+        Ok(Cow::Borrowed(&self.node))
+    }
+
+    fn decide(
+        &self,
+        _id: &NodeId,
+        node: Option<&Node>,
+        _prefetched: &Prefetched,
+        cx: &Context<'_>,
+    ) -> Result<Decision<()>, Error> {
+        purge(node, cx)
+    }
 }
 
 /// Decides a purge request.

@@ -1,12 +1,13 @@
 //! Retraction of items (§7.2).
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 
 use jid::BareJid;
 
 use crate::{
-    Change, Changes, Context, Decision, Error, Event, Feature, ItemId, LogEntry, Node, NodeId,
-    access, notify::fanout::Fanout,
+    Actor, Change, Changes, Context, Decision, Error, Event, Feature, IdGenerator, ItemId,
+    LogEntry, Node, NodeId, Operation, Prefetch, Prefetched, access, notify::fanout::Fanout,
 };
 
 use super::require_node;
@@ -23,6 +24,32 @@ pub struct Retract {
     pub items: Vec<ItemId>,
     /// `true` to notify subscribers even if `pubsub#notify_retract` is false (§7.2.2.1).
     pub notify: bool,
+}
+
+impl Operation for Retract {
+    type Output = ();
+
+    fn node(&self, _ids: &dyn IdGenerator) -> Result<Cow<'_, NodeId>, Error> {
+        Ok(Cow::Borrowed(&self.node))
+    }
+
+    fn prefetch<'a>(&'a self, _actor: &'a Actor) -> Prefetch<'a> {
+        Prefetch::Publishers(self)
+    }
+
+    fn check_access(&self, node: &Node, cx: &Context<'_>) -> Result<(), Error> {
+        check_access(node, cx)
+    }
+
+    fn decide(
+        &self,
+        _id: &NodeId,
+        node: Option<&Node>,
+        prefetched: &Prefetched,
+        cx: &Context<'_>,
+    ) -> Result<Decision<()>, Error> {
+        retract(node, self, &prefetched.publishers, cx)
+    }
 }
 
 /// Bytes that an item takes in an event besides its name.

@@ -2,10 +2,13 @@
 
 use jid::Jid;
 
+use std::borrow::Cow;
+
 use crate::{
-    Change, Changes, Context, Decision, DeliveryVariant, Error, IdGenerator, Item, LogEntry, Node,
-    NodeConfig, NodeId, SubId, SubscribeAccess, SubscriptionDetails, SubscriptionOption,
-    SubscriptionOptions, SubscriptionState, access, notify::state_changes::state_change_entries,
+    Actor, Change, Changes, Context, Decision, DeliveryVariant, Error, IdGenerator, Item, LogEntry,
+    Node, NodeConfig, NodeId, Operation, Prefetch, Prefetched, SubId, SubscribeAccess,
+    SubscriptionDetails, SubscriptionOption, SubscriptionOptions, SubscriptionState, access,
+    notify::state_changes::state_change_entries,
 };
 
 use super::{
@@ -30,6 +33,28 @@ pub struct Subscribe {
     pub settings: Option<Vec<SubscriptionOption>>,
     /// `true` if the subscription is public (XEP-0465).
     pub is_public: bool,
+}
+
+impl Operation for Subscribe {
+    type Output = SubscribeReply;
+
+    fn node(&self, _ids: &dyn IdGenerator) -> Result<Cow<'_, NodeId>, Error> {
+        Ok(Cow::Borrowed(&self.node))
+    }
+
+    fn prefetch<'a>(&'a self, _actor: &'a Actor) -> Prefetch<'a> {
+        Prefetch::Subscriptions
+    }
+
+    fn decide(
+        &self,
+        _id: &NodeId,
+        node: Option<&Node>,
+        prefetched: &Prefetched,
+        cx: &Context<'_>,
+    ) -> Result<Decision<SubscribeReply>, Error> {
+        subscribe(node, self, prefetched.items.last(), cx)
+    }
 }
 
 /// Reply to a subscribe request.

@@ -2,9 +2,12 @@
 
 use jid::Jid;
 
+use std::borrow::Cow;
+
 use crate::{
-    Actor, Change, Changes, Context, Decision, Error, Expire, Node, NodeConfig, NodeId, SubId,
-    SubscriptionDetails, SubscriptionOption, SubscriptionOptions, SubscriptionState, access,
+    Actor, Change, Changes, Context, Decision, Error, Expire, IdGenerator, Node, NodeConfig,
+    NodeId, Operation, Prefetched, SubId, SubscriptionDetails, SubscriptionOption,
+    SubscriptionOptions, SubscriptionState, access,
 };
 
 use super::require_node;
@@ -31,6 +34,24 @@ pub struct SetOptions {
     pub of: GetOptions,
     /// Options to change; empty if the form was cancelled.
     pub settings: Vec<SubscriptionOption>,
+}
+
+impl Operation for SetOptions {
+    type Output = ();
+
+    fn node(&self, _ids: &dyn IdGenerator) -> Result<Cow<'_, NodeId>, Error> {
+        Ok(Cow::Borrowed(&self.of.node))
+    }
+
+    fn decide(
+        &self,
+        _id: &NodeId,
+        node: Option<&Node>,
+        _prefetched: &Prefetched,
+        cx: &Context<'_>,
+    ) -> Result<Decision<()>, Error> {
+        set_options(node, self, cx)
+    }
 }
 
 /// Options of a subscription as a form shows them.

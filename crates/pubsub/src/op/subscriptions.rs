@@ -1,13 +1,15 @@
 //! Subscriptions: management by owners (§8.8), and retrieval of one's own (§5.6).
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use jid::{BareJid, Jid};
 
 use crate::{
-    Change, Changes, Context, Decision, Error, Item, Node, NodeId, PageBound, PageRequest,
-    ResultPage, SubId, Subscription, SubscriptionDetails, SubscriptionOptions, SubscriptionState,
-    access, node::SubscriptionEntry, notify::state_changes::state_change_entries,
+    Actor, Change, Changes, Context, Decision, Error, IdGenerator, Item, Node, NodeId, Operation,
+    PageBound, PageRequest, Prefetch, Prefetched, ResultPage, SubId, Subscription,
+    SubscriptionDetails, SubscriptionOptions, SubscriptionState, access, node::SubscriptionEntry,
+    notify::state_changes::state_change_entries,
 };
 
 use super::{
@@ -39,6 +41,36 @@ pub struct SetSubscriptions {
     pub entries: Vec<(Jid, Option<SubId>, RequestedState)>,
     /// Entries that cannot be applied. The request is carried out without them.
     pub invalid: Vec<InvalidEntry>,
+}
+
+impl Operation for SetSubscriptions {
+    type Output = SetSubscriptionsReply;
+
+    fn node(&self, _ids: &dyn IdGenerator) -> Result<Cow<'_, NodeId>, Error> {
+        Ok(Cow::Borrowed(&self.node))
+    }
+
+    fn prefetch<'a>(&'a self, _actor: &'a Actor) -> Prefetch<'a> {
+        Prefetch::LastItem
+    }
+
+    fn check_access(&self, node: &Node, cx: &Context<'_>) -> Result<(), Error> {
+        access::may_configure(node, cx.actor)
+    }
+
+    fn decide(
+        &self,
+        _id: &NodeId,
+        node: Option<&Node>,
+        prefetched: &Prefetched,
+        cx: &Context<'_>,
+    ) -> Result<Decision<SetSubscriptionsReply>, Error> {
+        set_subscriptions(node, self, prefetched.items.last(), cx)
+    }
+
+    fn limit_reached(reply: &Self::Output) -> Option<&'static str> {
+        reply.is_full.then_some("max_subscriptions")
+    }
 }
 
 /// State of a subscription that an owner requests; `None` for a state that the service does not support.

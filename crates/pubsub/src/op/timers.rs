@@ -1,14 +1,15 @@
 //! Timer-driven changes of a node: leases end (§12.19), digests are sent, items expire (§16.4.4, `pubsub#item_expire`),
 //! and entities that are no longer in a roster lose their subscriptions (§4.5).
 
+use std::borrow::Cow;
 use std::collections::BTreeSet;
 
 use jid::{BareJid, Jid};
 
 use crate::{
-    Change, Changes, ConfiguredSubscription, Context, Decision, DeliveryVariant, Error, Event,
-    Item, ItemId, LogEntry, Node, NotificationType, Recipients, ShowSet, SubscriptionDetails,
-    Timestamp,
+    Actor, Change, Changes, ConfiguredSubscription, Context, Decision, DeliveryVariant, Error,
+    Event, IdGenerator, Item, ItemId, LogEntry, Node, NodeId, NotificationType, Operation,
+    Prefetch, Prefetched, Recipients, ShowSet, SubscriptionDetails, Timestamp,
     notify::{
         fanout::Fanout,
         state_changes::{push_entries, state_change_entries},
@@ -125,6 +126,38 @@ pub struct TimerOutcome {
     pub watched: Vec<BareJid>,
     /// Publishers with items that the node removes when the publisher becomes unavailable.
     pub publishers: BTreeSet<BareJid>,
+}
+
+/// Timer-driven changes of a node.
+#[derive(Clone, Copy, Debug)]
+pub struct RunTimers<'a> {
+    /// Node.
+    pub node: &'a NodeId,
+    /// Part of the due work that is processed.
+    pub extent: Extent,
+}
+
+impl Operation for RunTimers<'_> {
+    type Output = TimerOutcome;
+
+    fn node(&self, _ids: &dyn IdGenerator) -> Result<Cow<'_, NodeId>, Error> {
+        Ok(Cow::Borrowed(self.node))
+    }
+
+    fn prefetch<'a>(&'a self, _actor: &'a Actor) -> Prefetch<'a> {
+        Prefetch::Timers
+    }
+
+    fn decide(
+        &self,
+        _id: &NodeId,
+        node: Option<&Node>,
+        prefetched: &Prefetched,
+        cx: &Context<'_>,
+    ) -> Result<Decision<TimerOutcome>, Error> {
+        let Prefetched { items, newest, has_interested, .. } = prefetched;
+        run_timers(node, items, newest, *has_interested, self.extent, cx)
+    }
 }
 
 /// Decides the timer-driven changes. `oldest` has the oldest items, at most one more than [`MAX_EXPIRED`]; `newest` has

@@ -2,9 +2,11 @@
 
 use jid::Jid;
 
+use std::borrow::Cow;
+
 use crate::{
-    Change, Changes, Context, Decision, Error, Node, NodeId, SubId, SubscriptionState, access,
-    notify::state_changes::state_change_entries,
+    Change, Changes, Context, Decision, Error, IdGenerator, Node, NodeId, Operation, Prefetched,
+    SubId, SubscriptionState, access, notify::state_changes::state_change_entries,
 };
 
 use super::{
@@ -21,6 +23,24 @@ pub struct Unsubscribe {
     pub jid: Jid,
     /// SubID, if the JID has several subscriptions.
     pub subid: Option<SubId>,
+}
+
+impl Operation for Unsubscribe {
+    type Output = Self;
+
+    fn node(&self, _ids: &dyn IdGenerator) -> Result<Cow<'_, NodeId>, Error> {
+        Ok(Cow::Borrowed(&self.node))
+    }
+
+    fn decide(
+        &self,
+        _id: &NodeId,
+        node: Option<&Node>,
+        _prefetched: &Prefetched,
+        cx: &Context<'_>,
+    ) -> Result<Decision<Self>, Error> {
+        unsubscribe(node, self, cx)
+    }
 }
 
 /// Decides an unsubscribe request, which also withdraws a pending subscription (§8.6).

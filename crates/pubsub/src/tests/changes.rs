@@ -176,8 +176,7 @@ fn entries_for_all_and_for_some_subscriptions_are_applied_together() {
 fn deletion_takes_a_sequence() {
     let node = node().0;
     let request = Delete { node: node.id.clone(), redirect: None };
-    let decision =
-        by("owner@x", |cx| delete(Some(&node), &request, None, RedirectCounts::default(), cx));
+    let decision = by("owner@x", |cx| delete(Some(&node), &request, RedirectCounts::default(), cx));
     let decision = decision.unwrap();
     assert_eq!(decision.notifications[0].event_id.sequence, Sequence(1));
 }

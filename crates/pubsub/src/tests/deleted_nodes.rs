@@ -36,7 +36,7 @@ fn a_redirect_is_an_absolute_uri() {
         ("xmpp:<x/>", false),
     ] {
         let decision = by("owner@x", |cx| {
-            delete(Some(&node), &deletion(Some(uri)), None, RedirectCounts::default(), cx)
+            delete(Some(&node), &deletion(Some(uri)), RedirectCounts::default(), cx)
         });
         match is_taken {
             true => assert!(decision.is_ok(), "{uri}"),
@@ -45,7 +45,7 @@ fn a_redirect_is_an_absolute_uri() {
     }
     let long = format!("xmpp:{}", "x".repeat(2048));
     let decision = by("owner@x", |cx| {
-        delete(Some(&node), &deletion(Some(&long)), None, RedirectCounts::default(), cx)
+        delete(Some(&node), &deletion(Some(&long)), RedirectCounts::default(), cx)
     });
     assert!(matches!(decision, Err(Error::BadRequest(text)) if text.contains("2048")));
 }
@@ -54,9 +54,7 @@ fn a_redirect_is_an_absolute_uri() {
 fn redirects_past_their_limits_are_refused() {
     let node = node().0;
     let leave = |who, uri, all, own| {
-        by(who, |cx| {
-            delete(Some(&node), &deletion(uri), None, RedirectCounts { all, own }, cx).map(drop)
-        })
+        by(who, |cx| delete(Some(&node), &deletion(uri), RedirectCounts { all, own }, cx).map(drop))
     };
     let uri = Some("xmpp:x");
     let (last, own_last) = (MAX_REDIRECTS - 1, MAX_OWN_REDIRECTS - 1);
@@ -73,7 +71,7 @@ fn redirects_past_their_limits_are_refused() {
 fn record_of(who: &str, mut node: Node, version: u64) -> Option<FormerNode> {
     node.version = version;
     let no_redirects = RedirectCounts::default();
-    let decision = by(who, |cx| delete(Some(&node), &deletion(None), None, no_redirects, cx));
+    let decision = by(who, |cx| delete(Some(&node), &deletion(None), no_redirects, cx));
     let decision = decision.unwrap();
     let former = changes_of(&decision).into_iter().find_map(|change| match change {
         Change::Deleted(former) => former.as_deref(),

@@ -86,6 +86,7 @@ fn by<R>(who: &str, rule: impl FnOnce(&Context<'_>) -> R) -> R {
     rule(&Context {
         actor: &actor,
         administrators: &[],
+        service: None,
         policy: &policy,
         now,
         ids: &FRESH,

@@ -56,7 +56,7 @@ impl AdHocCommand for AffiliationsCommand {
         let entries: Vec<_> = entities.into_iter().map(|entity| (entity, affiliation)).collect();
         let number = entries.len();
         let request = SetAffiliations { node, entries, invalid: Vec::new() };
-        let set = context.service.set_affiliations(context.actor, &request, |outcome| outcome);
+        let set = context.service.submit(context.actor, &request, |outcome| outcome);
         let SetAffiliationsReply { failed, reason, .. } = set.await.await?;
         if failed.is_empty() {
             return Ok(CommandStep::done(format!("Set: {number}.")));

@@ -34,7 +34,7 @@ impl AdHocCommand for AnnounceCommand {
         };
         let (node, text) = (written.node("node")?, written.text("text"));
         let request = announce::Announce { node, text };
-        let announced = context.service.announce(context.actor, &request, |outcome| outcome);
+        let announced = context.service.submit(context.actor, &request, |outcome| outcome);
         Ok(CommandStep::done(format!("Notified subscribers: {}.", announced.await.await?)))
     }
 }

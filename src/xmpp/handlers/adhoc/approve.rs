@@ -56,12 +56,7 @@ impl AdHocCommand for ApproveCommand {
         let (mut decided, mut not_pending) = (0_usize, Vec::new());
         for jid in jids {
             let request = Authorize { node: node.clone(), jid, allow };
-            match context
-                .service
-                .authorize(context.actor, &request, |outcome| outcome)
-                .await
-                .await?
-            {
+            match context.service.execute(context.actor, &request).await? {
                 true => decided += 1,
                 false => not_pending.push(request.jid.to_string()),
             }

@@ -43,8 +43,7 @@ impl AdHocCommand for ConfigureNodeCommand {
         };
         let NodeConfigForm { settings, seen, .. } = node_config::answered(config.fields())?;
         let request = Configure { node, settings, seen };
-        let configured =
-            context.service.configure(context.actor, &request, |outcome| outcome).await;
+        let configured = context.service.submit(context.actor, &request, |outcome| outcome).await;
         Ok(CommandStep::done(match configured.await? {
             true => "The node is configured.",
             false => "The configuration is unchanged.",

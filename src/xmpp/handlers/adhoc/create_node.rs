@@ -49,8 +49,7 @@ impl AdHocCommand for CreateNodeCommand {
         };
         let settings = node_config::answered(config.fields())?.settings;
         let request = Create { node, settings };
-        let created =
-            context.service.create(context.actor, &request, |outcome| outcome).await.await?;
+        let created = context.service.execute(context.actor, &request).await?;
         Ok(CommandStep::done(format!("The node {} is created.", created.node)))
     }
 }

@@ -56,7 +56,7 @@ impl AdHocCommand for DeleteNodeCommand {
         }
         let redirect = confirmed.one("redirect").map(str::to_owned);
         let request = Delete { node, redirect };
-        context.service.delete(context.actor, &request, |outcome| outcome).await.await?;
+        context.service.execute(context.actor, &request).await?;
         Ok(CommandStep::done("The node is deleted."))
     }
 }

@@ -4,6 +4,7 @@ use async_trait::async_trait;
 use xmpp_parsers::data_forms::{DataFormType, Field, FieldType};
 
 use crate::xmpp::stanza::{forms, ns};
+use gjallar_pubsub::op::authorize::GetPending;
 
 use super::{
     command::{
@@ -43,7 +44,7 @@ impl AdHocCommand for GetPendingCommand {
             return Ok(CommandStep::Ask(form, NextActions::Last));
         };
         let node = chosen.node("pubsub#node")?;
-        context.service.pending(context.actor, &node, |outcome| outcome).await.await?;
+        context.service.execute(context.actor, &GetPending { node }).await?;
         Ok(CommandStep::done("The requests follow in messages."))
     }
 }

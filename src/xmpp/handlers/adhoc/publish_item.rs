@@ -49,7 +49,7 @@ impl AdHocCommand for PublishItemCommand {
         let items = vec![NewItem { id, payload }];
         let node = written.node("node")?;
         let request = Publish { node, items, options: Vec::new(), expected_newest: None };
-        let published = context.service.publish(context.actor, &request, |outcome| outcome);
+        let published = context.service.submit(context.actor, &request, |outcome| outcome);
         let ids: Vec<_> = published.await.await?.items.iter().map(ToString::to_string).collect();
         Ok(CommandStep::done(format!("Published: {}.", ids.join(", "))))
     }

@@ -30,7 +30,7 @@ impl AdHocCommand for PurgeNodeCommand {
             return Ok(CommandStep::last("Delete all items of a node", vec![node]));
         };
         let request = Purge { node: chosen.node("node")? };
-        context.service.purge(context.actor, &request, |outcome| outcome).await.await?;
+        context.service.execute(context.actor, &request).await?;
         Ok(CommandStep::done("The items are deleted."))
     }
 }

@@ -80,7 +80,7 @@ impl AdHocCommand for RetractItemsCommand {
         let items = names.map(ItemId::parse).collect::<Result<Vec<_>, _>>()?;
         let number = items.len();
         let request = Retract { node, items, notify: wanted.flag("notify")? };
-        context.service.retract(context.actor, &request, |outcome| outcome).await.await?;
+        context.service.execute(context.actor, &request).await?;
         Ok(CommandStep::done(format!("Retracted: {number}.")))
     }
 }

@@ -55,7 +55,7 @@ impl AdHocCommand for SubscriptionsCommand {
             wanted.jids("jids")?.into_iter().map(|jid| (jid, None, state)).collect();
         let number = entries.len();
         let request = SetSubscriptions { node, entries, invalid: Vec::new() };
-        let set = context.service.set_subscriptions(context.actor, &request, |outcome| outcome);
+        let set = context.service.submit(context.actor, &request, |outcome| outcome);
         let set = set.await.await?;
         let not_ended = set.not_ended();
         let SetSubscriptionsReply { failed, reason, .. } = set;
