@@ -4,7 +4,7 @@
 //!
 //! | stage | module | pure? | result |
 //! |---|---|---|---|
-//! | parse | [`xmpp::stanza`] | yes | a request as a type |
+//! | parse | [`xmpp::stanza`] | yes | a typed request |
 //! | decide | [`gjallar_pubsub`] | yes | what XEP-0060 answers for this node and this actor: a reply, changes, log entries |
 //! | commit | [`store`] | no | all changes of a decision, or none, durable |
 //! | deliver | [`service`], [`xmpp`] | no | notifications to subscribers, in the order of the commits |

@@ -63,9 +63,9 @@ impl AdminClient {
         Ok(Snapshot { folder, _connection: self })
     }
 
-    /// Sends a request that acts as `jid` or, without a JID, as the service. Passes each line of the response except
-    /// the last to `show`, and returns the result in the last line. If `show` returns `Break`, reads no further lines
-    /// and returns null.
+    /// Sends a request on behalf of `jid`, or on behalf of the service if `jid` is `None`. Passes each line of the
+    /// response except the last to `show`. The last line contains the result, which is returned. If `show` returns
+    /// `Break`, reads no further lines and returns null.
     ///
     /// # Errors
     /// If the service rejects the request or the connection fails.

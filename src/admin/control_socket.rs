@@ -34,10 +34,10 @@ const REQUEST_DEADLINE: Duration = Duration::from_secs(10);
 /// Prefix of the names of snapshot folders.
 const SNAPSHOT: &str = "snapshot-";
 
-/// Self-test of the service's dependencies, such as the server.
+/// Self-test: checks the systems that the service depends on, such as the XMPP server.
 #[async_trait]
 pub trait Examine: Send + Sync {
-    /// Runs the tests and returns their findings.
+    /// Runs the checks and returns their findings.
     async fn examine(&self) -> Vec<Finding>;
 }
 
@@ -47,17 +47,17 @@ pub struct ControlSocket {
     listener: UnixListener,
     path: PathBuf,
     folder: PathBuf,
-    /// JID of the actor of requests that name no JID.
+    /// JID on whose behalf requests without a JID are executed.
     jid: Jid,
 }
 
 impl ControlSocket {
     /// Listens at a path, and replaces the socket of a process that has ended. Snapshots are made in `folder`; old
-    /// snapshots in this folder are deleted. Requests have the rights of an administrator. They act as `jid` unless
-    /// they name another JID.
+    /// snapshots in this folder are deleted. Requests have the rights of an administrator. They are executed on behalf
+    /// of `jid` unless they name another JID.
     ///
     /// # Errors
-    /// If the socket cannot be created, for example because the path has more than some 100 bytes.
+    /// If the socket cannot be created, for example because the path is longer than about 100 bytes.
     pub fn listen(path: &Path, folder: &Path, jid: Jid) -> io::Result<Self> {
         match std::fs::symlink_metadata(path) {
             Ok(metadata) if !metadata.file_type().is_socket() => {

@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use crate::xmpp::stanza::forms::node_config;
 
-/// Request, with the JID as which it acts. Without a JID, the request acts as the service.
+/// Request, with the JID on whose behalf it is executed. A request without a JID is executed on behalf of the service.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct AdminCall {
     #[serde(default, skip_serializing_if = "Option::is_none")]

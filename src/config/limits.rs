@@ -79,8 +79,8 @@ impl Default for LimitsConfig {
 }
 
 impl LimitsConfig {
-    /// Lowers `max_reply_bytes`, if it is higher, to the number of bytes for list entries in a stanza of
-    /// `max_stanza_bytes`, and to `max_node_bytes`.
+    /// Caps `max_reply_bytes` at `max_node_bytes`, and at the number of bytes that list entries may take in a stanza of
+    /// `max_stanza_bytes`.
     pub(crate) fn fit_replies(&mut self, max_stanza_bytes: usize) {
         let fits = max_stanza_bytes.saturating_sub(ENVELOPE_BYTES);
         let held = usize::try_from(self.max_node_bytes).unwrap_or(usize::MAX);
@@ -126,7 +126,7 @@ impl LimitsConfig {
         Ok(())
     }
 
-    /// Returns the limits for the rules.
+    /// Returns the limits that the crate `gjallar_pubsub` applies.
     #[must_use]
     pub fn to_pubsub_limits(&self) -> gjallar_pubsub::Limits {
         let Self {

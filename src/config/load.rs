@@ -16,7 +16,8 @@ use super::{Config, ConfigError, invalid};
 
 /// Prefix of the names of all variables.
 const PREFIX: &str = "GJALLAR_";
-/// Names, and prefixes of names, of the variables that commands read as arguments of their own.
+/// Names, and prefixes of names, of the variables that commands read in place of command-line arguments. These
+/// variables are not configuration keys.
 const ARGUMENTS: [&str; 3] = ["GJALLAR_CONFIG", "GJALLAR_CLIENT_", "GJALLAR_IMPORT_SOURCE"];
 
 impl Config {

@@ -99,7 +99,7 @@ pub struct LinkConfig {
     pub max_remote_stanza_bytes: usize,
     /// PEM file with the certificate authorities for the server's certificate; empty for no TLS.
     pub tls_ca: String,
-    /// `true` if the server may be on another machine without TLS.
+    /// `true` if the service may connect without TLS to a server on another machine.
     pub allow_plain_tcp: bool,
     /// Multicast service (XEP-0033): `auto`, `off`, or its JID.
     pub multicast: String,
@@ -372,7 +372,7 @@ pub(crate) fn invalid(key: &'static str, reason: impl Into<String>) -> ConfigErr
 }
 
 /// Returns the domain of a service's server: the service's domain without its first label. Returns `None` if this
-/// domain would have no dot, because all users of a top-level domain are too many; `localhost` is allowed.
+/// domain would be a top-level domain, because it would include too many users. Exception: `localhost` is allowed.
 fn host_of(service: &str) -> Option<String> {
     let (_, host) = service.split_once('.')?;
     (host.contains('.') || host == "localhost").then(|| host.to_owned())

@@ -113,7 +113,7 @@ impl Config {
         Ok(PolicyTable::new(Vec::new(), by_name, of(self.rules(&self.limits))))
     }
 
-    /// Returns the limit of stanzas to users of other servers.
+    /// Returns the size limit of stanzas to users of other servers.
     pub(crate) fn relay_limit(&self) -> RelayLimit {
         let max_stanza_bytes = self.link.max_remote_stanza_bytes;
         RelayLimit {

@@ -11,7 +11,8 @@ pub(super) async fn live() -> &'static str {
     "alive\n"
 }
 
-/// Replies 200 while the service is connected and the server confirms notifications, otherwise 503.
+/// Replies 200 while the service is connected and the server returns the pings that the service sends to itself to
+/// confirm the delivery of notifications. Otherwise replies 503.
 pub(super) async fn ready(State(service): State<Arc<Service>>) -> impl IntoResponse {
     match (service.metrics().connected.get(), service.log_window().is_confirmed()) {
         (1, true) => (StatusCode::OK, "ready\n"),

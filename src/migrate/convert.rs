@@ -152,7 +152,7 @@ const RANKS: [Affiliation; 5] = [
     Affiliation::Owner,
 ];
 
-/// Returns `true` if all of these items are within the configuration of the node and the limits.
+/// Returns `true` if the configuration and the limits allow the node to keep all of these items.
 fn is_kept_here(items: &[Item], config: &NodeConfig, limits: &Limits) -> bool {
     let most = match config.clone().within(limits).max_items {
         MaxItems::Max => limits.max_items,
@@ -304,8 +304,8 @@ fn items_within_limits(
     items
 }
 
-/// Assigns a sequence to each item: each creation and each modification of an item takes one sequence, in order of
-/// time. Also returns the last sequence.
+/// Assigns sequence numbers to the items: each creation and each modification of an item takes the next number, in
+/// order of time. Also returns the last number.
 fn assign_sequences(
     found: Vec<SourceItem>,
     creator: &BareJid,

@@ -60,7 +60,8 @@ pub enum MigrationError {
     /// The database reported an error.
     #[error("database error: {0}")]
     Database(String),
-    /// The source is not one of this kind of service, or has no nodes. The text is the reason.
+    /// The source cannot be used: it does not belong to a service of this kind, has no nodes, or has an unsupported
+    /// URL. The text is the reason.
     #[error("{0}")]
     Source(&'static str),
     /// The database is on another machine. A connection to it would need TLS, which the reader does not support.

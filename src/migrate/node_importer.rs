@@ -70,7 +70,7 @@ impl<'a> NodeImporter<'a> {
         self.configured.push((jid, details, since));
     }
 
-    /// Adds an item. Items must be added in the order of their positions.
+    /// Adds an item. Items must be added in ascending order of their positions in the node.
     pub(crate) async fn item(&mut self, item: Item) -> Result<(), StoreError> {
         self.items.push(item);
         if self.items.len() == BATCH { self.items().await } else { Ok(()) }
@@ -87,7 +87,7 @@ impl<'a> NodeImporter<'a> {
         self.commit(import_changes::revised(revision), None).await
     }
 
-    /// Completes the node with its sequence and version.
+    /// Completes the node: commits the remaining changes, and sets the node's last sequence number and its version.
     pub(crate) async fn finish(
         mut self,
         sequence: Sequence,
@@ -97,7 +97,8 @@ impl<'a> NodeImporter<'a> {
         self.commit(import_changes::reached(sequence, version), None).await
     }
 
-    /// Deletes the node with its sequence and version; its pending log entries and the record of the deletion stay.
+    /// Commits the remaining changes, sets the node's last sequence number and its version, and deletes the node. The
+    /// pending log entries of the node and the record of the deletion (`former`) stay.
     pub(crate) async fn delete(
         mut self,
         sequence: Sequence,

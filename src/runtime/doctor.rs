@@ -1,4 +1,5 @@
-//! Self-test of `gjallar doctor`: by the running service, or on a new connection.
+//! Self-test for `gjallar doctor`. If the service runs, the service tests its own connection. Otherwise the command
+//! tests a new connection to the server.
 
 use std::{io, sync::Arc};
 

@@ -57,7 +57,7 @@ pub fn with_causes(error: &dyn Error) -> String {
     causes.fold(error.to_string(), |text, cause| format!("{text}: {cause}"))
 }
 
-/// Switches to the log filter of a valid configuration.
+/// Replaces the log filter by that of `config`. An invalid filter is ignored.
 pub(crate) fn follow(config: &Config) {
     if let (Some(handle), Ok(filter)) = (FILTER.get(), filter(&config.log)) {
         // Fails only if the subscriber no longer exists.

@@ -85,8 +85,8 @@ pub async fn serve(
     Box::pin(serve_as(config, configs, store, Instant::now(), stop)).await
 }
 
-/// Serves the nodes of a store. `began` is the time at which opening the store began. The recovery time in the log is
-/// the time since then.
+/// Serves the nodes of a store. `began` is the time at which opening the store began. The log message `service started`
+/// has the time since `began` as `recovery_ms`.
 async fn serve_as(
     config: Config,
     configs: watch::Receiver<Config>,

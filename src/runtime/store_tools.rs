@@ -43,8 +43,9 @@ pub async fn export(config: &Config, out: &mut impl Write) -> Result<ArchiveSumm
     Ok(summary?)
 }
 
-/// Imports an archive into the store of a configuration, which must be empty. The nodes get new epochs, unless
-/// `keeps_epochs` is `true`. Keeping the epochs is safe only if the service did not run after the export.
+/// Imports an archive into the store of a configuration, which must be empty. Each node gets a new epoch, which is a
+/// part of its event ids, unless `keeps_epochs` is `true`. If the service ran after the export, kept epochs are unsafe:
+/// new events could get ids that clients have already received.
 ///
 /// # Errors
 /// If the store cannot be opened or is not empty, or the archive is invalid.
@@ -58,8 +59,8 @@ pub async fn import(
     fill_atomically(config, async |store| Ok(archive::import(store, text, epochs).await?)).await
 }
 
-/// Assigns a new epoch to every node of the store of a configuration; returns the number of nodes. No service may have
-/// the store open.
+/// Assigns a new epoch, which is a part of event ids, to every node of the store of a configuration. Returns the number
+/// of nodes. No service may have the store open.
 ///
 /// # Errors
 /// If the store cannot be opened or written.
@@ -158,8 +159,8 @@ pub(super) fn refuse_root(directory: &Path) -> Result<(), StoreError> {
     }
 }
 
-/// Returns `true` if the effective user of the process is root. The owner of `/proc/self` does not show that: it is
-/// root for every process without core dumps, such as one whose binary its user cannot read.
+/// Returns `true` if the effective user of the process is root. The owner of `/proc/self` does not show the effective
+/// user: root owns `/proc/self` if the process may not dump core, for example because its user cannot read the binary.
 fn is_root() -> bool {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let ids = status.lines().find_map(|line| line.strip_prefix("Uid:"));

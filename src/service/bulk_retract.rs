@@ -14,7 +14,7 @@ impl Service {
     /// (`pubsub#notify_retract`). Returns the number of retracted items.
     ///
     /// # Errors
-    /// As [`Service::retract`].
+    /// As [`Service::execute`] for a [`Retract`].
     pub async fn retract_older(
         &self,
         actor: &Actor,

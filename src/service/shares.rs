@@ -101,7 +101,7 @@ impl Load {
         }
     }
 
-    /// Returns a load that has only bytes, which belong to no entry.
+    /// Returns a load of `bytes` bytes without log entries and notifications.
     pub(super) fn of_bytes(bytes: usize) -> Self {
         Self { bytes, ..Self::default() }
     }
@@ -112,7 +112,7 @@ impl Load {
         self.notifications = self.notifications.saturating_add(other.notifications);
     }
 
-    /// Subtracts a load. Returns `false` if one of its numbers exceeds the current number, which becomes 0.
+    /// Subtracts `other`. Returns `false` if a number would become negative. That number then becomes 0.
     fn remove(&mut self, other: Self) -> bool {
         let was_there = self.entries >= other.entries
             && self.bytes >= other.bytes

@@ -1,13 +1,13 @@
 //! Removal of subscriptions of full JIDs whose resource no longer exists.
 //!
 //! Servers silently drop headlines to a missing resource. Therefore each resource with a subscription is pinged a few
-//! times in [`Limits::dead_resource_seconds`](gjallar_pubsub::Limits::dead_resource_seconds). With each ping, a second
-//! ping is sent to a resource of the same entity that cannot exist. If both replies are the same error, the server sent
-//! them instead of the resource. Some servers reply to strangers as if no resource existed. Therefore no resource
-//! counts as missing at a domain where no resource ever replied.
+//! times within each period of [`Limits::dead_resource_seconds`](gjallar_pubsub::Limits::dead_resource_seconds). With
+//! each ping, a second ping is sent to a resource of the same entity that cannot exist. If both replies are the same
+//! error, both come from the server, so the resource is missing. Some servers reply to strangers as if no resource
+//! existed. Therefore no resource counts as missing at a domain where no resource ever replied.
 //!
-//! After a reconnection the same check shows whether a resource that sent its presence, but does not share it with the
-//! service, is still available.
+//! After a reconnection, the same check is made for resources that were available before, but whose entity has not
+//! granted the service a presence subscription. It shows which of these resources are still available.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -30,18 +30,18 @@ use gjallar_pubsub::{
 
 use super::{Error, Service, workers::presence_retries::PresenceTask};
 
-/// Maximum number of recorded missing resources, and of resources checked in a round. Further resources are not
-/// recorded, or not checked.
+/// Maximum number of recorded missing resources, and of resources checked in a round. Further missing resources are not
+/// recorded, and further resources are not checked in that round.
 const MAX_RESOURCES: usize = 100_000;
-/// Maximum number of unanswered checks; further checks wait. After a reconnection events wait 10 s for the results, in
-/// which at most 5 000 checks begin.
+/// Maximum number of unanswered checks. Further checks wait. After a reconnection, events wait up to 10 s for the
+/// results. The rate limit of queries lets at most 5 000 checks begin in this time.
 const MAX_CHECKS: usize = 5000;
 /// Maximum number of recorded domains at which a resource has replied to a ping. At further domains no resource counts
 /// as missing.
 const MAX_DOMAINS: usize = 10_000;
 /// Timeout of a check.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(60);
-/// Number of rounds of checks in `limits.dead_resource_seconds`.
+/// Number of rounds of checks in each period of `limits.dead_resource_seconds`.
 const ROUNDS: u64 = 4;
 /// Minimum number of checks that have to find a resource missing before its subscriptions end.
 const MIN_CHECKS: u32 = 3;
@@ -77,7 +77,7 @@ struct Missing {
 struct Check {
     resource: Jid,
     asked_at: Instant,
-    /// First reply to one of the two pings of the check: `true` if it is from the resource, `false` if it is from the
+    /// The earlier of the replies to the two pings: `true` for the ping to the resource, `false` for the ping to a
     /// resource that cannot exist. The text is the content of the error.
     first: Option<(bool, String)>,
 }
@@ -240,7 +240,8 @@ impl Service {
         (seconds > 0).then_some(if is_first { interval.min(FIRST_ROUND) } else { interval })
     }
 
-    /// Returns the resources to check at the next node, and the number of that node; `None` after the last node.
+    /// Returns the resources to check at the first node after the node number `after`, and the number of that node.
+    /// Returns `None` after the last node.
     pub async fn resources_of_next(
         &self,
         after: Option<NodeNumber>,

@@ -1,4 +1,4 @@
-//! Backoff of timer-driven operations at nodes without room in the backlog.
+//! Backoff of timer-driven operations at a node while the backlog of pending events has no room for them.
 
 use std::{
     collections::HashMap,
@@ -8,12 +8,13 @@ use std::{
 
 use gjallar_pubsub::{NodeId, Timestamp, op::timers::Extent};
 
-/// First interval between attempts. It is doubled after each further attempt without room.
+/// First interval between attempts. The interval is doubled after each further attempt that fails because the backlog
+/// has no room.
 const FIRST_INTERVAL: Duration = Duration::from_millis(500);
 /// Maximum interval between two attempts.
 const MAX_INTERVAL: Duration = Duration::from_secs(8);
 
-/// Nodes whose next full attempt is delayed.
+/// Nodes at which the next attempt to do all due work is delayed.
 #[derive(Debug, Default)]
 pub(super) struct Delays(Mutex<HashMap<NodeId, Delay>>);
 
@@ -25,12 +26,12 @@ struct Delay {
     interval: Duration,
 }
 
-/// Extent of an attempt with all due work.
+/// Extent of an attempt that does all due work, with limits that are not halved.
 const EVERYTHING: Extent = Extent::Everything { halvings: 0 };
 
 impl Delays {
-    /// Returns the extent of the next attempt at a node. Until the delay of the node has ended, an attempt only ends
-    /// subscriptions.
+    /// Returns the extent of the next attempt at a node. Until the delay of the node has ended, an attempt ends
+    /// subscriptions and does nothing else.
     pub(super) fn extent(&self, node: &NodeId, now: Timestamp) -> Extent {
         match self.delays().get(node) {
             None => EVERYTHING,
@@ -39,13 +40,14 @@ impl Delays {
         }
     }
 
-    /// Returns the end of a node's delay; `None` if the node is not delayed. Until then, attempts at the node only end
-    /// subscriptions.
+    /// Returns the end of a node's delay; `None` if the node is not delayed. Until then, attempts at the node end
+    /// subscriptions and do nothing else.
     pub(super) fn until(&self, node: &NodeId) -> Option<Timestamp> {
         self.delays().get(node).map(|delay| delay.until)
     }
 
-    /// Records an attempt without room in the backlog. Returns `true` if the node was not delayed before.
+    /// Records an attempt that failed because the backlog has no room. Returns `true` if the node was not delayed
+    /// before.
     pub(super) fn delay(&self, node: &NodeId, extent: Extent, now: Timestamp) -> bool {
         let mut delays = self.delays();
         let before = delays.get(node).map(|delay| delay.interval);
@@ -56,7 +58,7 @@ impl Delays {
     }
 
     /// Records a successful attempt, or the deletion of the node. `is_all_done` is `true` if no due work is left at the
-    /// node: its delay then ends. Otherwise the extent of the next attempt is doubled. Returns `true` if a delay has
+    /// node: its delay then ends. Otherwise the next attempt may do twice as much work. Returns `true` if a delay has
     /// ended.
     pub(super) fn end(&self, node: &NodeId, is_all_done: bool) -> bool {
         let mut delays = self.delays();

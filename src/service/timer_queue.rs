@@ -50,7 +50,7 @@ impl TimerQueue {
         self.table().in_order.first().map(|(at, _)| *at)
     }
 
-    /// Takes the node with the earliest deadline, if that deadline has passed.
+    /// Removes and returns the node with the earliest deadline, if that deadline has passed.
     pub(super) fn pop_due(&self, now: Timestamp) -> Option<NodeId> {
         let mut table = self.table();
         if table.in_order.first()?.0 > now {

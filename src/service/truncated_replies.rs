@@ -16,7 +16,7 @@ use super::Service;
 /// Maximum number of logged pairs of node and requester; further pairs are not logged.
 const MAX_LOGGED: usize = 1000;
 
-/// Logged pairs of node and requester; in place of a node, `None` is the list of nodes.
+/// Logged pairs of node and requester. `None` stands for the list of nodes.
 #[derive(Debug, Default)]
 pub(super) struct TruncationLog(Mutex<HashSet<(Option<NodeId>, BareJid)>>);
 

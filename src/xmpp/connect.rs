@@ -103,7 +103,7 @@ pub(super) async fn connect(
 const SEND_BUFFER_BYTES: u32 = 128 * 1024;
 
 /// Connects to the first address that responds. Sends nothing to an unprotected address. Small packets are sent without
-/// delay (`TCP_NODELAY`); otherwise replies would be delayed by some 40 ms.
+/// delay (`TCP_NODELAY`). Otherwise replies would be delayed by about 40 ms.
 async fn connect_resolved<F, R>(
     resolve: F,
     transport: &Transport,
@@ -157,7 +157,8 @@ mod tests {
         assert!(tcp.nodelay().unwrap());
     }
 
-    /// The server may have another address at the next attempt, such as a container after a restart.
+    /// The server may have another address at the next attempt, for example if the server runs in a container that was
+    /// restarted.
     #[tokio::test]
     async fn each_attempt_resolves_the_server_and_tries_every_address() {
         // A bound port without a listener refuses connections.

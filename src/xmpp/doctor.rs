@@ -221,8 +221,8 @@ impl Doctor {
         findings
     }
 
-    /// Returns `true` if another service of the server has the same JID and replies to pings of the service to itself.
-    /// A server such as ejabberd routes each stanza to one of the two services at random.
+    /// Returns `true` if another service is connected to the server with the same JID, and answers pings that this
+    /// service sends to its own JID. A server such as ejabberd routes each stanza to one of the two services at random.
     async fn is_shared(&self, connection: &impl Connection, own: &str) -> bool {
         let pings = (0..SHARED_PINGS).map(|_| self.ping(connection, own));
         let replies = join_all(pings).await;

@@ -1,5 +1,5 @@
-//! Maps the errors of the rules ([`gjallar_pubsub::Error`]) and of the service to stanza errors. For errors of the
-//! rules, the stanza errors are those in the examples of XEP-0060 1.30.0.
+//! Maps the errors of the crate `gjallar_pubsub` ([`gjallar_pubsub::Error`]) and those of the service to stanza errors.
+//! Errors of the crate get the stanza errors in the examples of XEP-0060 1.30.0.
 
 #![deny(clippy::wildcard_enum_match_arm)]
 
@@ -10,7 +10,7 @@ use crate::{
     xmpp::stanza::envelope::{ErrorDetail, StanzaError},
 };
 
-/// Returns the stanza error of an error of the service, and counts the error. A failure of the store is logged with an
+/// Returns the stanza error for an error of the service, and counts the error. A failure of the store is logged with an
 /// incident number, which is also in the text of the stanza error.
 #[must_use]
 pub(crate) fn service_error(service: &Service, error: &Error) -> StanzaError {
@@ -38,7 +38,7 @@ pub(crate) fn service_error(service: &Service, error: &Error) -> StanzaError {
     }
 }
 
-/// Returns the stanza error of an error of the rules.
+/// Returns the stanza error for an error of the crate `gjallar_pubsub`.
 #[must_use]
 pub fn stanza_error(refusal: &gjallar_pubsub::Error) -> StanzaError {
     let error = StanzaError::new;

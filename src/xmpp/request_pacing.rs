@@ -9,8 +9,8 @@ use tokio::time::{Instant, sleep_until};
 
 /// Interval between two queries: 500 queries a second.
 const INTERVAL: Duration = Duration::from_millis(2);
-/// Maximum idle time that a later burst may use. After a pause of at least this length, some 50 queries are sent
-/// without delay.
+/// Maximum idle time whose unused queries may be sent later in a burst. After a pause of at least this length, about 50
+/// queries are sent without delay.
 const BURST: Duration = Duration::from_millis(100);
 
 /// Pace of the queries for presence and capabilities, which are many after a reconnection.

@@ -71,9 +71,9 @@ impl Router {
         Self { service, commands, replies, jid, server, max_stanza_bytes, pace }
     }
 
-    /// Returns `true` if a stanza publishes or retracts items. To decide such a request, the rules read one node and no
-    /// other data that earlier requests of the sender may change. Thus the request may be decided before the earlier
-    /// requests are committed.
+    /// Returns `true` if a stanza publishes or retracts items. The decision on such a request depends on one node, and
+    /// on no other data that earlier requests of the sender may change. Thus the request may be decided before the
+    /// earlier requests are committed.
     #[must_use]
     pub(in crate::xmpp) fn is_node_local(stanza: &Element) -> bool {
         let content = stanza.get_child("pubsub", ns::PUBSUB).and_then(|p| p.children().next());
@@ -340,8 +340,8 @@ impl Router {
         }
     }
 
-    /// Sends one of three error replies: the first that fits in a stanza. The replies are `whole`, the reply with the
-    /// error alone, and the reply with the conditions of the error only.
+    /// Sends the first of three error replies that fits in a stanza: `whole`, the [reply with the complete
+    /// error](Envelope::error), and the [reply without texts and repeated request](Envelope::short_error).
     fn send_error(&self, header: &Envelope, whole: String, error: &StanzaError) {
         let mut forms = iter::once(whole)
             .chain(iter::once_with(|| header.error(error)))
@@ -473,8 +473,9 @@ impl Router {
             || fits_relayed(reply, self.max_reply_stanza(request).1)
     }
 
-    /// Returns `true` if a stanza with a single item reaches the requester. Only other servers count the quotes of the
-    /// item: a user of the server gets an item with any payload that the limits allow.
+    /// Returns `true` if a stanza with a single item is small enough to reach the requester. If the server relays the
+    /// stanza to another server, quotation marks count in their longer escaped form. Otherwise they count as sent, so
+    /// that each payload within the limits fits.
     pub(super) fn fits_with_item(&self, request: &Envelope, stanza: &str) -> bool {
         let is_accepted = |max_bytes| fits_relayed(stanza, max_bytes);
         self.fits(stanza) && self.relay_limit(request).is_none_or(is_accepted)

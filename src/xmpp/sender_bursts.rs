@@ -11,8 +11,8 @@ use super::sender_queue::QueueLimit;
 /// Silence of the sender that ends a burst: longer than gaps caused by a busy network or machine, shorter than the
 /// retry interval of clients.
 const BURST_END_SILENCE: Duration = Duration::from_millis(500);
-/// Maximum time for which a sender that never pauses is rejected while none of its requests is pending. Other programs
-/// with its JID may send stanzas that are no part of the burst.
+/// Maximum time for which the stanzas of a sender without pauses are rejected after its last pending request. The time
+/// is limited, because the stanzas may come from other programs of the same account and not belong to the burst.
 const MAX_REFUSED: Duration = Duration::from_secs(10);
 /// Maximum number of tracked bursts.
 const MAX_BURSTS: usize = 10_000;

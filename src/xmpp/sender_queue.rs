@@ -2,12 +2,12 @@
 //! concurrently. Queues are bounded, and removed when they are empty.
 //!
 //! A queue continues with its next stanza as soon as the commit of a request has its place in the commit order. Thus
-//! pipelined requests do not wait for one sync each. Requests that read more than one node wait until the sender's
+//! several pipelined requests share one sync to disk. Requests that read more than one node wait until the sender's
 //! earlier requests are committed.
 //!
 //! While a request waits for something outside the process, such as a roster, it holds no permit
-//! ([`MAX_ACTIVE_SENDERS`]). At most one request of each queue waits in this way. It still counts in the limits of
-//! queued stanzas. Its parsed stanza is dropped before the wait.
+//! ([`MAX_ACTIVE_SENDERS`]). At most one request of each queue waits in this way. The waiting request still counts in
+//! the limits of queued stanzas. Its parsed stanza is dropped before the wait.
 //!
 //! A queued stanza is held as received text and parsed again when it is handled, because a parsed tree takes up to
 //! sixty times as much memory. Stanzas are queued as trees only as long as the total size of their texts is at most 1
@@ -51,8 +51,9 @@ const MAX_ACTIVE_SENDERS: usize = 64;
 /// be larger.
 const MAX_LARGE_PER_DOMAIN: usize = 8;
 /// Maximum number of requests of all domains that are in progress and may have large replies. The number is for stanzas
-/// of at most 512 KiB; it is smaller if stanzas may be larger. The total size of the replies is at most
-/// [`RESERVED_FOR_SMALL`] bytes, so that requests with small replies are still processed.
+/// of at most 512 KiB; it is smaller if stanzas may be larger. The replies to these requests have at most
+/// [`RESERVED_FOR_SMALL`] bytes in total. The limits of the reply queue are higher by this number for requests with
+/// small replies, so that these requests are still processed.
 const MAX_LARGE: usize = 16;
 /// Maximum number of stanzas of one sender in flight. It is large enough that one sync to disk serves many stanzas.
 const MAX_IN_FLIGHT: usize = 64;
@@ -74,7 +75,7 @@ const RESERVED_BYTES: usize = 1024 * 1024;
 const STANZA_BYTES: usize = 256;
 
 /// Limits of the stanzas that are queued or in flight. The senders of one domain may use half of `max_bytes` in total.
-/// A limit never rejects a stanza while it has no other stanza to count, however large the stanza is.
+/// If no other stanza counts against a limit, this limit accepts a stanza of any size.
 #[derive(Clone, Copy, Debug)]
 pub struct QueueLimits {
     /// Maximum number of stanzas of one bare JID.
@@ -411,12 +412,12 @@ impl SenderQueueTable {
         }
     }
 
-    /// Subtracts a stanza from the bytes that are queued as trees.
+    /// Subtracts `bytes` from the size of the stanzas that are queued as parsed trees.
     fn release_tree(&mut self, bytes: usize) {
         self.tree_bytes -= bytes;
     }
 
-    /// Removes a complete stanza from the usage of its sender, of its domain and of all senders.
+    /// Subtracts a handled stanza from the usage of its sender, of its domain and of all senders.
     fn release(&mut self, sender: &str, bytes: usize) {
         if let Some(queue) = self.queues.get_mut(sender) {
             queue.stanzas -= 1;
@@ -543,7 +544,7 @@ impl InFlight<'_> {
         }
     }
 
-    /// Waits until the oldest stanza is complete. Cancel-safe.
+    /// Waits until the oldest stanza in flight is handled. Cancel-safe.
     async fn await_oldest(&mut self) {
         let Some((header, bytes, handle)) = self.stanzas.front_mut() else { return };
         let bytes = *bytes;

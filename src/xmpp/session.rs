@@ -1,4 +1,4 @@
-//! Session with the server: login (XEP-0114), keep-alive (XEP-0199) and reconnection without end.
+//! Session with the server: login (XEP-0114), keep-alive (XEP-0199), and an unlimited number of reconnection attempts.
 
 use std::{
     io,
@@ -58,9 +58,10 @@ pub struct ComponentConfig {
     pub relay_limit: RelayLimit,
     /// Setting of the discovery of a multicast service.
     pub multicast: MulticastConfig,
-    /// Time from the last barrier to the next ping, which tests whether the server responds.
+    /// Time from the last barrier (a ping that confirms all earlier stanzas) to the next ping, which tests whether the
+    /// server responds.
     pub ping_after: Duration,
-    /// Maximum silence of the server after a ping that tests whether it responds.
+    /// Maximum time for which the server may be silent after the ping that tests whether the server responds.
     pub ping_deadline: Duration,
 }
 
@@ -68,13 +69,13 @@ pub struct ComponentConfig {
 const LOGIN_DEADLINE: Duration = Duration::from_secs(20);
 /// Maximum duration of sending a stream error.
 const CLOSE_TIMEOUT: Duration = Duration::from_millis(200);
-/// Maximum time of a stop for handling the requests that are queued.
+/// Maximum time that a shutdown spends on handling queued requests.
 const DRAIN_QUEUES: Duration = Duration::from_secs(12);
-/// Maximum time of a stop for sending pending notifications.
+/// Maximum time that a shutdown spends on sending pending notifications.
 const DRAIN_SENDING: Duration = Duration::from_secs(8);
-/// Maximum time without progress in a stop. A stop makes no progress while the server reads nothing.
+/// Maximum time of a shutdown without progress. A shutdown makes no progress while the server reads nothing.
 const DRAIN_STALL_TIMEOUT: Duration = Duration::from_secs(10);
-/// Maximum duration of a stop.
+/// Maximum duration of a shutdown.
 const DRAIN_DEADLINE: Duration = Duration::from_secs(25);
 /// Number of stanzas that are read before the task does other work.
 const READS_BEFORE_YIELD: u64 = 16;
@@ -84,8 +85,8 @@ const RECONNECT_INTERVALS: (Duration, Duration) =
 /// Longest interval to the next attempt after the server rejected the login, or after the service refused to connect
 /// because nothing would protect the connection.
 const LOGIN_RETRY_INTERVAL: Duration = Duration::from_secs(30);
-/// Maximum number of failures before a login that count after the login. Thus the interval stays below a second however
-/// often the stream of a working server breaks.
+/// Maximum number of earlier failures that still lengthen the reconnection interval after a successful login. Thus the
+/// interval stays below a second however often the stream of a working server breaks.
 const FAILURES_AFTER_LOGIN: u32 = 1;
 
 /// Reason for the end of a connection.
@@ -115,7 +116,7 @@ pub(super) enum DisconnectReason {
     /// The server did not respond in time.
     #[error("the server did not respond in time")]
     Silent,
-    /// No barrier returned in time.
+    /// No barrier (a ping that confirms all earlier stanzas) returned in time.
     #[error("the server returned no ping of the service")]
     Unconfirmed,
 }
@@ -329,7 +330,8 @@ fn is_bounce(stanza: &Element) -> bool {
     stanza.name() == "message" && stanza.attr("type") == Some("error")
 }
 
-/// Reads during a stop. Returning barriers are handled; all requests are rejected.
+/// Reads stanzas during a shutdown. Handles replies to barriers and to other stanzas of the service, and rejects all
+/// requests.
 async fn read_barriers(
     link: &ComponentConfig,
     reader: &mut ServerStreamReader,

@@ -21,7 +21,7 @@ use super::{
 const UNKNOWN_CREATOR: &str = "nobody.invalid";
 /// Number of nodes, or of items, in one read.
 const PAGE: usize = 100;
-/// Maximum bytes of the recipients on one line, including SubIDs; JSON may double them.
+/// Maximum bytes of the recipients on one line, including their SubIDs. Escaping in JSON may double these bytes.
 const MAX_RECIPIENTS_BYTES: usize = 4 * 1024 * 1024;
 
 /// Writes all data of a store to an archive. The store must not be written to meanwhile. Memory holds one node without
@@ -215,8 +215,8 @@ impl<W: Write> ArchiveWriter<'_, W> {
     }
 }
 
-/// Splits an entry into entries with lines that are short enough for an import. Resources that lost their implicit
-/// subscriptions are left out of the recipients, because an archive does not record such losses.
+/// Splits a log entry into entries with lines that are short enough for an import. Resources that have lost their
+/// implicit subscription since the event are removed from the recipients, because an archive cannot record this loss.
 fn parts(pending: &Owed) -> Vec<LogEntry> {
     let Owed { notification, recipients, .. } = pending;
     let to = |audience| LogEntry { audience, ..notification.clone() };

@@ -13,7 +13,8 @@ use crate::migrate::node_importer::NodeImporter;
 
 /// Maximum bytes of a line.
 const MAX_LINE_BYTES: usize = 16 * 1024 * 1024;
-/// Number of presence refusals in one write.
+/// Number of presence refusals in one write to the store. A presence refusal records that an entity refused to share
+/// its presence with the service.
 const MAX_REFUSALS_WRITTEN: usize = 500;
 
 /// Checks that a store is empty.
@@ -147,8 +148,8 @@ impl From<StoreError> for LineError {
 /// Node to which the lines that are being read belong.
 struct CurrentNode<'a> {
     importer: NodeImporter<'a>,
-    /// The node with the owners read so far, if the archive has no revision of its configuration, so the revision
-    /// depends on the owners.
+    /// Node with the owners read so far. Set only if the archive has no revision of the node's configuration. In this
+    /// case the import derives the revision from the owners.
     inheriting: Option<Node>,
     sequence: Sequence,
     version: u64,
@@ -242,14 +243,14 @@ impl<'a> CurrentNode<'a> {
         if self.is_deleted { u64::MAX - 1 } else { self.version }
     }
 
-    /// Returns the sequence of the node. For a deleted node, returns the largest valid sequence, because the archive
-    /// has only the pending log entries of such a node.
+    /// Returns the last sequence number of the node. For a deleted node, returns the largest valid number, because the
+    /// archive has only the pending log entries of such a node.
     fn last_sequence(&self) -> u64 {
         if self.is_deleted { u64::MAX - 1 } else { self.sequence.0 }
     }
 
-    /// Rejects a `number` above `last`, the version or sequence of the node. A later commit or event would get the same
-    /// number. `what` names the number in the error.
+    /// Rejects a `number` above `last`, which is the version or the last sequence number of the node. Otherwise a later
+    /// commit or event would get the same number. `what` names the number in the error.
     fn check(&self, what: &str, number: u64, last: u64) -> Result<(), LineError> {
         match number <= last {
             true => Ok(()),

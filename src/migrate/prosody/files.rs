@@ -28,7 +28,7 @@ impl ProsodyFileReader {
         Self { host: data.join(encoded(service, "")), data, service: service.to_owned() }
     }
 
-    /// Returns `true` if a node has items in a file.
+    /// Returns `true` if at least one node has its items in a file.
     fn has_items(&self) -> bool {
         let files = fs::read_dir(&self.host).into_iter().flatten().flatten();
         let names = files.map(|file| file.file_name().to_string_lossy().into_owned());

@@ -44,7 +44,7 @@ impl LuaValue {
         }
     }
 
-    /// Returns the values of a table without keys.
+    /// Returns those values of a table that have no key.
     pub(super) fn list(&self) -> &[Self] {
         match self {
             Self::Table { list, .. } => list,

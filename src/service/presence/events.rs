@@ -25,7 +25,7 @@ const MAX_SENT: usize = 1000;
 
 impl Service {
     /// Handles available presence. A resource that comes online receives the last items of the nodes that are
-    /// configured to send them. If its presence states the seconds of its absence, it receives the events that it
+    /// configured to send them. If its presence says how long it was absent (XEP-0312), it receives the events that it
     /// missed instead.
     pub async fn available(&self, jid: &Jid, shown: &PresenceUpdate) {
         self.resources().is_there(jid);
@@ -152,7 +152,7 @@ impl Service {
         }
     }
 
-    /// Stores changed refusals of presence until the future is dropped.
+    /// Stores each change of the recorded refusals to share presence. Runs until dropped.
     pub async fn remember_refusals(&self) {
         let mut streak = FailureStreak::default();
         loop {
@@ -187,8 +187,8 @@ impl Service {
         self.do_or_retry(PresenceTask::Depart(departure)).await;
     }
 
-    /// Handles the answer to the ping of an entity that did not answer its probe. If the entity has sent nothing since
-    /// the probe, it counts as offline.
+    /// Handles the answer to a ping that was sent to an entity because it did not answer a probe. If the entity has
+    /// sent nothing else since the probe, it counts as offline.
     pub async fn found_silent(&self, entity: &BareJid, ping: u64) {
         if let Some(departure) = self.state.presences.give_up(entity, ping) {
             self.do_or_retry(PresenceTask::Depart(departure)).await;
@@ -232,8 +232,8 @@ impl Service {
         Ok(())
     }
 
-    /// Retracts, in batches, the items that a publisher has at a node, if the publisher is offline and may change only
-    /// its own items.
+    /// Retracts, in batches, a publisher's own items at a node that [removes them](presence_change::loses_own_items)
+    /// when the publisher goes offline. Stops if the publisher comes online again.
     pub(in crate::service) async fn retract_own(
         &self,
         id: &NodeId,

@@ -30,7 +30,7 @@ const MAX_ENTITIES: usize = 200_000;
 const MAX_REFUSALS: usize = 100_000;
 /// Maximum number of changed refusals in one write to the store.
 const MAX_REFUSALS_WRITTEN: usize = 500;
-/// Minimum interval between two evictions of watched entities.
+/// Minimum interval between two evictions of watched entities (entities whose presence is needed).
 const EVICTION_INTERVAL: Duration = Duration::from_secs(60);
 /// Maximum number of nodes per entity at which the items of the entity are removed when the entity goes offline.
 const MAX_PUBLISHED_AT: usize = 1000;
@@ -42,13 +42,12 @@ const MAX_UNWANTED: usize = 8;
 const PROBE_TIMEOUT: Duration = Duration::from_secs(10);
 /// Timeout for an entity to grant its presence. Servers immediately repeat a grant that an entity gave before.
 const GRANT_TIMEOUT: Duration = Duration::from_secs(3);
-/// Timeout for the answer to a probe when events no longer wait. Before the request for its presence, and for this time
-/// after the request, an entity counts as available if it was available before the interruption, or if nothing is known
-/// about it.
+/// Timeout for the answer to a probe. Until this timeout has passed, an entity for which no event waits any more counts
+/// as available in two cases: it was available before the connection broke, or nothing is known about it.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
 /// Time after a probe at which the entity is pinged, if it has sent no stanza since the probe.
 const SILENCE_TIMEOUT: Duration = Duration::from_secs(30);
-/// Maximum interval at which log entries that wait for presence are checked again.
+/// Maximum interval at which pending log entries that wait for presence are checked again.
 const RECHECK_INTERVAL: Duration = Duration::from_secs(1);
 /// Time for which events wait for further resources after the first answer to a probe. Servers send the answers for all
 /// resources of an entity shortly after one another.
@@ -89,7 +88,8 @@ pub enum Availability {
     Available,
     /// The event is sent as a headline: the JID may be unavailable, because its presence has not arrived yet.
     Assumed,
-    /// The event is withheld: no resource is known to be available in a state that the subscription includes.
+    /// The event is withheld: no resource is known to be in a presence state that the subscription asks for
+    /// (`pubsub#show-values`).
     Unavailable,
     /// The event waits: the presence was requested on this connection and has not arrived.
     Unknown,
@@ -100,7 +100,7 @@ pub enum Availability {
 pub struct PresenceUpdate {
     /// Availability state.
     pub show: Show,
-    /// Seconds of absence, if the resource states them (XEP-0312).
+    /// Seconds for which the resource was absent, if its presence states them (XEP-0312).
     pub away_seconds: Option<u64>,
     /// Time of sending, if the server states it (XEP-0203), as in answers to probes.
     pub stamp: Option<Timestamp>,
@@ -135,21 +135,22 @@ struct PresenceTable {
     answers_until: Option<Instant>,
     /// Time at which the last connection broke.
     broken_at: Option<Instant>,
-    /// Quotas of the domains for available entities.
+    /// Quota of each domain for available entities.
     available_quota: DomainQuota,
-    /// Quotas of the domains for watched entities.
+    /// Quota of each domain for watched entities.
     watched_quota: DomainQuota,
-    /// Quotas of the domains for refusals to share presence.
+    /// Quota of each domain for recorded refusals to share presence.
     refusal_quota: DomainQuota,
 }
 
 /// State of a watched entity, which is an entity whose presence is needed.
 #[derive(Clone, Debug, Default)]
 struct Watch {
-    /// Share of the request queue in which the presence of the entity is requested: the account of a node's creator.
+    /// Account of the creator of a node that needs the presence. The queue of presence requests is round robin over
+    /// these accounts.
     share: Share,
-    /// Start of the watch, if it began on this connection and the entity has missed no event. A resource with presence
-    /// from before the start does not count as coming online.
+    /// Start of the watch. A resource that sent its presence before this time does not count as coming online. `None`
+    /// if the watch began on an earlier connection, or if the entity may have missed an event.
     began: Option<Instant>,
     /// `true` if the entity shares its presence.
     is_given: bool,
@@ -158,7 +159,8 @@ struct Watch {
     asked_at: Option<Instant>,
     /// `true` if the presence may no longer be needed.
     is_doubtful: bool,
-    /// `true` if only pending events can need the presence. The watch then ends with the connection.
+    /// `true` if no node needs the presence any more, so only pending events may need it. The watch then ends when the
+    /// next connection begins.
     is_released: bool,
     /// `true` if the answer to the last request is missing, or is an error that says nothing about the entity.
     has_failed: bool,
@@ -199,8 +201,8 @@ impl Watch {
         !self.has_failed && self.may_arrive(GRANT_TIMEOUT)
     }
 
-    /// Returns `true` if the presence was not requested yet, or the answer is not late. After an error the request may
-    /// be repeated within the timeout.
+    /// Returns `true` if the presence was not requested yet, or may still arrive before the timeout. After an error the
+    /// request may be repeated within the timeout.
     fn is_open(&self) -> bool {
         let grant_timeout = if self.has_failed { ANSWER_TIMEOUT } else { GRANT_TIMEOUT };
         let is_late = |at: Instant| at.elapsed() >= ANSWER_TIMEOUT;
@@ -254,20 +256,22 @@ impl PresenceTracker {
         self.table().available.len()
     }
 
-    /// Adds a node that is in the store at the start and may need presence. Its subscribers are watched once the node
-    /// is read.
+    /// Adds a node that was in the store when the service started, and that may depend on the presence of entities. Its
+    /// subscribers are watched once the node is read.
     pub(in crate::service) fn begin_at(&self, node: &NodeId) {
         let mut table = self.table();
         table.nodes.insert(node.clone());
         table.unread.insert(node.clone());
     }
 
-    /// Records that the subscribers of a node are watched, or that the node is quarantined.
+    /// Records that the subscribers of a node are watched, or that the node is quarantined (closed because of a corrupt
+    /// record).
     pub(in crate::service) fn note_read(&self, node: &NodeId) {
         self.table().unread.remove(node);
     }
 
-    /// Makes restored notifications wait for the presence of these entities.
+    /// Watches the recipients of pending notifications that were read from the store at the start. Their presence is
+    /// requested first, because these notifications wait for it.
     pub(in crate::service) fn expect_all(&self, entities: impl Iterator<Item = BareJid>) {
         for entity in entities {
             self.request(&entity, None);
@@ -299,7 +303,7 @@ impl PresenceTracker {
         }
     }
 
-    /// Takes the nodes at which the items of an entity are removed when it goes offline.
+    /// Removes and returns the nodes at which the items of an entity are removed when it goes offline.
     pub(in crate::service) fn published_at(&self, entity: &BareJid) -> BTreeSet<NodeId> {
         self.table().publishers.remove(entity).unwrap_or_default()
     }
@@ -326,8 +330,8 @@ impl PresenceTracker {
     /// Records that a resource is available; `age` is the age of its presence, if known. Returns `true` if the resource
     /// counts as coming online. The first presence after an interruption of the connection counts as coming online,
     /// unless it was sent before the interruption. The first presence after a subscription that needs presence counts
-    /// as coming online, unless it was sent before the subscription. A repeated last item is harmless, a missing one is
-    /// not.
+    /// as coming online, unless it was sent before the subscription. In doubt a resource counts as coming online,
+    /// because a repeated last item is harmless, and a missing one is not.
     pub(in crate::service) fn note(
         &self,
         jid: &Jid,
@@ -359,9 +363,9 @@ impl PresenceTracker {
         (is_new && !was_there) || has_missed || is_back
     }
 
-    /// Records that these resources were queried for their capabilities on this connection. Resources of earlier
-    /// connections that are neither queried nor probed have to be pinged. Events wait for the answers to the queries,
-    /// the probes and the pings.
+    /// Records that these resources were queried for their capabilities on this connection. Resources that were
+    /// available on earlier connections, and that are now neither queried nor probed, have to be pinged. Events wait
+    /// for the answers to the queries, the probes and the pings.
     pub fn await_answers(&self, resources: &[Jid]) {
         let mut table = self.table();
         for jid in resources {
@@ -389,9 +393,9 @@ impl PresenceTracker {
         }
     }
 
-    /// Records that a resource answered a query, so it is as available as on the earlier connection. Returns `true` if
-    /// the resource may have missed events. Events still wait for the answer to a probe, which may change the state of
-    /// the resource.
+    /// Records that a resource answered a query, so its presence state is the same as on the earlier connection.
+    /// Returns `true` if the resource may have missed events. Events still wait for the answer to a probe, which may
+    /// change the state of the resource.
     pub(in crate::service) fn confirm(&self, jid: &Jid) -> bool {
         let mut table = self.table();
         let (entity, resource) = parts(jid);
@@ -486,9 +490,9 @@ impl PresenceTracker {
         UnavailablePresence { jid: jid.clone(), is_last }
     }
 
-    /// Returns the availability of a JID for an event. The subscription of the JID includes only the presence states
-    /// `shows`. A bare JID is available if one of its resources is in one of these states. If the presence of a
-    /// subscriber is unknown, the function requests it.
+    /// Returns the availability of a JID for an event. `shows` has the presence states in which the pubsub subscription
+    /// of the JID asks for events. A bare JID is available if one of its resources is in one of these states. If the
+    /// presence of a subscriber is unknown, the function requests it.
     #[must_use]
     pub fn availability(&self, jid: &Jid, shows: ShowSet, is_subscriber: bool) -> Availability {
         let (entity, resource) = parts(jid);
@@ -537,7 +541,8 @@ impl PresenceTracker {
         !is_there && !is_answered && table.before_of(jid).next().is_none()
     }
 
-    /// Returns `true` if events still wait for presence on this connection.
+    /// Returns `true` in the first 10 s of a connection, and before the first connection: events then wait for
+    /// presence.
     #[must_use]
     pub fn is_waiting(&self) -> bool {
         self.table().answers_until.is_none_or(|until| Instant::now() < until)
@@ -621,13 +626,13 @@ impl PresenceTracker {
         self.answered.notify_one();
     }
 
-    /// Returns `true` if there may be requests to repeat once a stanza of their domain arrives.
+    /// Returns `true` if there may be failed requests that are repeated once a stanza from their domain arrives.
     pub fn has_outages(&self) -> bool {
         self.table().requests.outages.is_any()
     }
 
-    /// Records that a stanza of an entity arrived, other than an error of an unreachable server. Failed requests and
-    /// queries to its domain are repeated.
+    /// Records that a stanza from an entity arrived, so its domain is reachable. Failed requests and queries to the
+    /// domain are repeated. Not called for an error that says that the server is unreachable.
     pub fn reach(&self, jid: &Jid) {
         self.table().reach(jid.domain().as_str());
         self.asked.notify_one();
@@ -669,7 +674,8 @@ impl PresenceTracker {
         }
     }
 
-    /// Records a ping to an entity that has not answered a probe. Without an answer, the entity is probed again later.
+    /// Records a ping to an entity that has not answered a probe. If the ping is not answered, the entity is probed
+    /// again later.
     pub fn ping(&self, entity: &BareJid, number: u64) {
         let mut table = self.table();
         if let Some(watch) = table.watched.get_mut(entity)
@@ -682,8 +688,8 @@ impl PresenceTracker {
         self.failed.notify_one();
     }
 
-    /// Handles the answer to the ping with this number ([`ping`](Self::ping)). If the entity has sent nothing since its
-    /// probe, all its resources count as unavailable, and the function returns this change of its presence.
+    /// Handles the answer to the ping with this number ([`ping`](Self::ping)). If the entity has sent nothing else
+    /// since its probe, all its resources count as unavailable, and the function returns their unavailable presence.
     pub(in crate::service) fn give_up(
         &self,
         entity: &BareJid,
@@ -707,9 +713,9 @@ impl PresenceTracker {
         self.table().watched.contains_key(entity)
     }
 
-    /// Records that a watched entity refuses to share its presence, or stops sharing it. The presence is not requested
-    /// again before the entity makes a request that needs it. The refusal is stored only if a node needs the presence
-    /// now.
+    /// Records that a watched entity refuses to share its presence, or stops sharing it. The presence is requested
+    /// again only after the entity has made a pubsub request that needs it. The refusal is stored only if a node needs
+    /// the presence now.
     pub(in crate::service) fn refuse(&self, entity: &BareJid, is_needed: bool) {
         let mut table = self.table();
         if table.watched.contains_key(entity) {
@@ -726,13 +732,13 @@ impl PresenceTracker {
         }
     }
 
-    /// Returns `true` if an entity refused to share its presence and has not made a request that needs it since.
+    /// Returns `true` if an entity refused to share its presence and has since made no pubsub request that needs it.
     pub(in crate::service) fn has_refused(&self, entity: &BareJid) -> bool {
         self.table().refused.contains(entity)
     }
 
-    /// Removes an earlier refusal of presence by an entity that now makes a request which needs its presence. The
-    /// entity may have missed events meanwhile.
+    /// Removes the earlier refusal of an entity that now makes a pubsub request which needs its presence. The entity
+    /// may have missed events meanwhile.
     pub(in crate::service) fn forgive(&self, entity: &BareJid) {
         let is_forgiven = self.table().forget_refusal(entity);
         if is_forgiven {
@@ -761,7 +767,8 @@ impl PresenceTracker {
         }
     }
 
-    /// Waits for changed refusals, each with `true` if the entity refuses, or `false` if it no longer does.
+    /// Waits for changed refusals that are not stored yet, and returns a batch of them: `true` if the entity refuses,
+    /// `false` if it no longer does.
     pub(in crate::service) async fn changed_refusals(&self) -> Vec<(BareJid, bool)> {
         loop {
             let changed = self.unwritten_refusals();
@@ -772,7 +779,7 @@ impl PresenceTracker {
         }
     }
 
-    /// Returns the first changed refusals that are not stored.
+    /// Returns a batch of changed refusals that are not stored yet.
     pub(in crate::service) fn unwritten_refusals(&self) -> Vec<(BareJid, bool)> {
         let table = self.table();
         let first = table.unwritten_refusals.iter().take(MAX_REFUSALS_WRITTEN);
@@ -789,8 +796,8 @@ impl PresenceTracker {
         }
     }
 
-    /// Returns `true` if an entity shares its presence. Presence that it sends from its bare JID is then about all of
-    /// its resources.
+    /// Returns `true` if an entity shares its presence. If so, presence from its bare JID applies to all of its
+    /// resources.
     #[must_use]
     pub fn is_given(&self, jid: &Jid) -> bool {
         self.table().watched.get(&jid.to_bare()).is_some_and(|watch| watch.is_given)
@@ -822,10 +829,10 @@ impl PresenceTracker {
         }
     }
 
-    /// Records that no node needs the presence of an entity now, so that only pending events can need it. Returns
-    /// `true` if the presence has to be requested nevertheless. This is the case if the entity shares its presence, so
-    /// that a probe does not disturb it, or if the need for the presence is no longer in doubt. Otherwise the watch
-    /// ends until an event needs the presence.
+    /// Records that no node was found to need the presence of an entity, so only pending events may need it. Returns
+    /// `true` if the presence is requested all the same: the entity shares its presence, so a probe does not disturb
+    /// it, or a node or an event has asked for the presence meanwhile. Otherwise the watch ends until an event needs
+    /// the presence.
     pub(in crate::service) fn release(&self, entity: &BareJid) -> bool {
         let mut table = self.table();
         let Some(watch) = table.watched.get_mut(entity) else { return false };
@@ -896,8 +903,8 @@ impl PresenceTable {
     }
 
     /// Returns `true` if a JID counts as available while its presence may still arrive. This is the case if the JID was
-    /// available in one of the states `shows` before the interruption, or if nothing is known about it. A server drops
-    /// a superfluous event that is a headline; an event that is not sent is lost.
+    /// available in one of the states `shows` before the interruption, or if nothing is known about it. In doubt the
+    /// event is sent, because servers drop superfluous headlines, and an event that is not sent is lost.
     fn may_be_available(&mut self, jid: &Jid, shows: ShowSet) -> bool {
         let (entity, resource) = parts(jid);
         let watch = self.watched.get(&entity);
@@ -913,7 +920,8 @@ impl PresenceTable {
         (is_new && !is_known) || self.before_of(jid).any(was_there)
     }
 
-    /// Returns `true` if events wait for presence: on this connection, or before the first connection.
+    /// Returns `true` in the first 10 s of a connection, and before the first connection: events then wait for
+    /// presence.
     fn is_waiting_time(&self) -> bool {
         self.answers_until.is_none_or(|until| Instant::now() < until)
     }
@@ -955,7 +963,7 @@ impl PresenceTable {
         }
     }
 
-    /// Returns `true` if presence of this age proves that a resource of an entity was available before its watch began.
+    /// Returns `true` if presence that was sent `age` ago was sent before the watch of the entity began.
     fn was_there(&self, entity: &BareJid, age: Duration) -> bool {
         let began = self.watched.get(entity).and_then(|watch| watch.began);
         began.is_some_and(|began| is_from_before(age, began))
@@ -988,8 +996,8 @@ impl PresenceTable {
         }
     }
 
-    /// Returns the next entity that sent nothing for 30 s after its probe. If there is none, the error is the time at
-    /// which the next probe is 30 s old, if any.
+    /// Returns the next entity that sent nothing for 30 s after its probe. Otherwise returns as the error the time at
+    /// which the next probe will be 30 s old, or `Err(None)` if there is no probe.
     fn next_silent(&mut self, now: Instant) -> Result<BareJid, Option<Instant>> {
         while let Some((at, _)) = self.probed.front() {
             if *at + SILENCE_TIMEOUT > now {
@@ -1029,7 +1037,7 @@ impl PresenceTable {
         Some(resources.insert(resource.to_owned(), show).is_none())
     }
 
-    /// Ends the watch of an entity.
+    /// Ends the watch of an entity, and removes its queued presence request.
     fn reset(&mut self, entity: &BareJid) {
         if let Some(watch) = self.watched.remove(entity) {
             self.requests.leave(&watch.share);
@@ -1049,7 +1057,7 @@ impl PresenceTable {
         has_refused
     }
 
-    /// Ends watches that only events of the previous connection could need.
+    /// Ends watches that were kept only for events of the previous connection.
     fn forget_released(&mut self) {
         let released = self.watched.iter().filter(|(_, watch)| watch.is_released);
         let released: Vec<_> = released.map(|(entity, _)| entity.clone()).collect();

@@ -1,4 +1,4 @@
-//! Rosters of the owners of nodes, where access depends on them (§4.5).
+//! Rosters of node owners, for nodes with an access model that depends on a roster (§4.5).
 
 use std::sync::Arc;
 
@@ -14,8 +14,8 @@ use crate::service::{
     node_cache::NodeGuard,
 };
 
-/// Maximum number of rosters that one operation reads. An operation reads a further roster if another owner's roster
-/// gives access after a read.
+/// Maximum number of rosters that one operation reads. If the node changes during a read, so that the roster of another
+/// owner gives access, the operation reads that roster too.
 const MAX_READS: usize = 3;
 
 /// Maximum number of groups of a roster that a form offers.
@@ -25,11 +25,11 @@ const MAX_OFFERED_GROUPS: usize = 100;
 enum NeededRoster {
     /// No roster: the operation does not depend on one.
     None,
-    /// A roster that counts as unreadable: the node has the store layout 9 and several owners, and no owner has chosen
-    /// that its own roster gives access.
+    /// A roster that counts as unreadable: the node is from store layout 9 (an older format), has several owners, and
+    /// none of them has chosen to give access by its roster.
     Unreadable,
-    /// An empty roster: the access model depends on a roster, and no owner of the node has chosen that its own gives
-    /// access.
+    /// An empty roster: the access model depends on a roster, but the entity whose roster gave access is no longer an
+    /// owner of the node.
     Empty,
     /// The roster of this owner.
     Of(BareJid),
@@ -79,8 +79,9 @@ impl Service {
         self.rosters().on_result(owner, contacts, (self.clock)());
     }
 
-    /// Locks a node and reads the roster of its owner if an operation depends on it. The roster is read without the
-    /// node guard and without the permit of the request, so a missing roster delays only this operation.
+    /// Locks a node, and reads the roster of its owner if the operation depends on it. While the operation waits for
+    /// the roster, the lock of the node and the permit of the request (for concurrent processing) are released. So a
+    /// missing roster delays only this operation.
     pub(in crate::service) async fn lock_with_roster(
         &self,
         id: &NodeId,
@@ -130,7 +131,8 @@ impl Service {
         self.rosters().watch(id, &owner, oldest)
     }
 
-    /// Locks a node for a query with the roster of its owner, and waits until all its pending commits are durable.
+    /// Locks a node for a query, and reads the roster of its owner if access depends on it. Waits until all pending
+    /// commits of the node are durable.
     pub(in crate::service) async fn lock_committed_with_roster(
         &self,
         id: &NodeId,
@@ -138,7 +140,8 @@ impl Service {
         self.lock_committed_for(id, Prefetch::Access).await
     }
 
-    /// Locks a node with the roster of its owner, and waits until all its pending commits are durable.
+    /// Locks a node, and reads the roster of its owner if the operation depends on it. Waits until all pending commits
+    /// of the node are durable.
     pub(in crate::service) async fn lock_committed_for(
         &self,
         id: &NodeId,
@@ -187,7 +190,7 @@ impl Service {
         }
     }
 
-    /// Returns the context of a rule, with the roster of the node's owner.
+    /// Returns the context in which a rule decides an operation, with the roster of the node's owner.
     pub(in crate::service) fn context_with<'a>(
         &'a self,
         policies: &'a PolicyTable,

@@ -17,8 +17,8 @@ use gjallar_pubsub::{NodeId, Roster, Timestamp};
 
 /// Maximum number of cached rosters. When one more is added, the oldest quarter is evicted.
 const MAX_ROSTERS: usize = 1000;
-/// Maximum number of nodes per owner that are processed as soon as the roster of the owner has changed; further nodes
-/// are processed by their timers.
+/// Maximum number of nodes per owner that are processed as soon as the roster of the owner has changed. Further nodes
+/// are processed at their next timer deadline.
 const MAX_READERS: usize = 100;
 /// Timeout of a roster request.
 const ROSTER_TIMEOUT: Duration = Duration::from_secs(5);
@@ -75,8 +75,8 @@ impl Default for Answered {
 }
 
 impl RosterCache {
-    /// Empties the cache, and lets readers wait up to 2 s for the server to grant the permission to read rosters.
-    /// Called at the start of a connection.
+    /// Empties the cache at the start of a connection. Reads of rosters then wait up to 2 s for the server to grant the
+    /// permission.
     pub fn await_grant(&self) {
         let grant_until = Some(Instant::now() + GRANT_TIMEOUT);
         self.begin(RosterTable { grant_until, ..RosterTable::default() });
@@ -153,8 +153,8 @@ impl RosterCache {
     /// Returns the cached roster of an owner without waiting, for timer-driven operations; `None` if the roster is
     /// missing or cannot be read. Requests a roster that is missing or was read before `oldest`. Until the requested
     /// roster arrives, a roster that was read at most 5 s before `oldest` is returned. The node becomes
-    /// [due](Self::take_due) when the requested roster arrives. It also becomes due when a roster that another
-    /// operation requested has changed.
+    /// [due](Self::take_due) when the requested roster arrives. The node also becomes due when another operation has
+    /// requested the owner's roster and the roster has changed.
     pub(in crate::service) fn watch(
         &self,
         node: &NodeId,
@@ -177,7 +177,7 @@ impl RosterCache {
         self.cached(owner, oldest).flatten()
     }
 
-    /// Takes the nodes to process because a roster arrived or became readable.
+    /// Removes and returns the nodes to process because a roster arrived or became readable.
     pub(in crate::service) fn take_due(&self) -> HashSet<NodeId> {
         mem::take(&mut self.due())
     }

@@ -22,8 +22,9 @@ const NOTIFY: &str = "+notify";
 const MAX_NAME_BYTES: usize = 1024;
 
 impl Router {
-    /// Queries the capabilities of a resource, if its presence announces unknown ones. SPEC: each resource is queried,
-    /// since the result of another resource with the same name would have to be trusted or hashed.
+    /// Queries the capabilities of a resource, if its presence announces capabilities that are new for this resource.
+    /// SPEC: each resource is queried. A result cached from another resource with the same `node#ver` would have to be
+    /// trusted, or verified by its hash.
     pub(in crate::xmpp) async fn query_caps(&self, jid: &Jid, presence: &Element) {
         let Some(caps) = presence.get_child("c", ns::CAPS).filter(|_| !jid.is_bare()) else {
             return;

@@ -19,7 +19,7 @@ use crate::xmpp::router::Router;
 const SILENT: &str = "silent-";
 /// Prefix of the ids of pings to unreachable domains.
 const REACHED: &str = "reached-";
-/// Conditions of the error replies to a ping that a server itself sends in place of the pinged account.
+/// Error conditions with which a server itself answers a ping on behalf of the pinged account.
 const OF_SERVER: [&str; 3] = ["service-unavailable", "feature-not-implemented", "item-not-found"];
 
 impl Router {
@@ -70,7 +70,7 @@ impl Router {
         }
     }
 
-    /// Requests the presence of entities that need it. Runs until dropped.
+    /// Requests the presence of the entities whose presence the service needs. Runs until dropped.
     pub(in crate::xmpp) async fn request_presence(&self) {
         loop {
             self.next_question().await;
@@ -85,8 +85,8 @@ impl Router {
     /// Pings entities that did not answer a probe, to learn whether their server has processed the probe. Runs until
     /// dropped.
     ///
-    /// COMPAT: ejabberd does not answer probes for offline users. 24.10 and later with mod_privilege drop a ping to a
-    /// bare JID; the server answers a ping to an absent resource.
+    /// COMPAT: ejabberd does not answer probes for offline users. ejabberd 24.10 and later with mod_privilege drop
+    /// pings to a bare JID. Therefore the service pings a nonexistent resource. The server answers this ping.
     pub(in crate::xmpp) async fn ask_for_silent(&self) {
         loop {
             let entity = self.service().presence_tracker().silent().await;
@@ -134,7 +134,8 @@ impl Router {
     }
 }
 
-/// Returns the seconds for which a resource was away, if its presence says so (XEP-0312).
+/// Returns the number of seconds for which a resource was offline before it sent this presence, if the presence states
+/// it (XEP-0312).
 fn away(presence: &Element) -> Option<u64> {
     presence.get_child("ago", ns::AGO)?.attr("secs")?.parse().ok()
 }
@@ -313,7 +314,8 @@ mod tests {
         }
     }
 
-    /// §12.3: an error while the other server is unreachable does not end the presence-based events of its users.
+    /// §12.3: an error while another server is unreachable does not end the presence-based delivery of events to the
+    /// users of that server.
     #[tokio::test(start_paused = true)]
     async fn presence_is_requested_again_after_the_server_was_unreachable() {
         let stage = TestRouter::with_subscriber("pubsub#presence_based_delivery").await;

@@ -103,7 +103,7 @@ async fn retrieve(
     Ok(reply::items(request, &items, service.policies().limits()))
 }
 
-/// Returns the public subscribers of the node `node` as items of the node that the request names (XEP-0465).
+/// Returns the public subscribers of `node`, as items of the virtual node that the request names (XEP-0465).
 async fn public_subscribers(
     service: &Service,
     actor: &Actor,

@@ -21,7 +21,7 @@ const MAX_ERROR_BYTES: usize = 4096;
 const RESOURCE: &str = "resource-";
 /// Prefix of the id of the ping to a nonexistent resource, for comparison.
 const CONTROL: &str = "beside-";
-/// Interval between two tests whether checks are needed, while no checks are needed.
+/// Interval at which the service reads the setting `dead_resource_seconds` again while checks are disabled.
 const IDLE_INTERVAL: Duration = Duration::from_secs(60);
 
 impl Router {
@@ -46,10 +46,10 @@ impl Router {
         }
     }
 
-    /// Checks the resources whose availability is unconfirmed. On each new connection, these are the resources that
-    /// were available before and do not share their presence. Resources whose servers were unreachable are checked too.
-    /// If the presence of a resource named its capabilities, the service queries the capabilities instead of pinging
-    /// the resource. Runs until dropped.
+    /// Checks the resources whose availability is unconfirmed. After a reconnection, these are the resources that were
+    /// available on an earlier connection and whose entities do not share their presence with the service. Resources
+    /// whose servers were unreachable are checked too. If an earlier presence stanza of a resource announced
+    /// capabilities, the service queries the capabilities instead of pinging the resource. Runs until dropped.
     pub(in crate::xmpp) async fn check_unconfirmed(&self) {
         loop {
             self.next_question().await;

@@ -8,7 +8,7 @@
 //! renewed after an interval that doubles each time.
 //!
 //! Each connection sends a barrier soon after it is established, even if nothing is unconfirmed. Thus all addresses are
-//! tried on a quiet link before the reader reports a silent server.
+//! tried on an idle connection before the inbound half of the connection reports a silent server.
 
 use std::time::Duration;
 
@@ -25,8 +25,8 @@ const ADDRESS_TIMEOUT: Duration = Duration::from_secs(10);
 /// Delay of the first barrier of a connection, because the server may drop stanzas that are sent earlier. The delay is
 /// shorter if the link's timeouts are short.
 ///
-/// COMPAT: ejabberd 24.10 and later with mod_privilege drop stanzas that arrive before the component's grant is
-/// entered.
+/// COMPAT: ejabberd 24.10 and later with mod_privilege drop stanzas that arrive before the server has registered the
+/// component's privileges.
 const FIRST_AFTER: Duration = Duration::from_secs(5);
 /// Maximum duration of a connection on which no barrier returns, unless the link's timeouts are longer.
 const MAX_LIFETIME: Duration = Duration::from_secs(15 * 60);
@@ -60,8 +60,7 @@ impl Spacing {
     }
 
     /// Adapts the spacing after the return of a barrier that covers `notifications` notifications. `elapsed` is the
-    /// time since the barrier was sent. If the previous barrier returned after that, it is the time since the return of
-    /// the previous barrier.
+    /// time since the barrier was sent or the previous barrier returned, whichever was later.
     pub(in crate::xmpp) fn adapt(&mut self, notifications: u64, elapsed: Duration) {
         if elapsed >= SLOW {
             self.0 = (self.0 / 2).max(MIN_SPACING);

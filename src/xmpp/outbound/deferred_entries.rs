@@ -13,7 +13,8 @@ const MAX_ENTRIES: usize = 1000;
 /// Deferred entries in log order, and the nodes of these entries. Later entries of these nodes are deferred too.
 #[derive(Debug, Default)]
 pub(in crate::xmpp) struct DeferredEntries {
-    /// Delivery position of each entry, with the number of notifications that were sent up to the end of the entry.
+    /// For each deferred entry: the position at which its delivery continues, and the number of notifications that were
+    /// sent for this and earlier entries since the start of the process.
     entries: VecDeque<SendProgress>,
     nodes: HashSet<NodeId>,
 }
@@ -44,7 +45,7 @@ impl DeferredEntries {
         self.entries.front().copied()
     }
 
-    /// Returns the delivery position of each entry.
+    /// Returns the position at which the delivery of each deferred entry continues.
     pub(in crate::xmpp) fn positions(&self) -> Vec<Cursor> {
         self.entries.iter().map(|entry| entry.position).collect()
     }

@@ -94,8 +94,8 @@ impl AddressCache {
 /// Remaining limits of one run of the fan-out.
 struct FanoutBudget {
     notifications: u64,
-    /// Total number of notifications since the start of the process at which the run ends. A barrier then has to
-    /// follow.
+    /// Maximum number of notifications, counted from the start of the process. The run ends at this number, because a
+    /// barrier has to follow.
     until: u64,
     skips: usize,
     /// Length in bytes up to which the buffer is filled.
@@ -109,7 +109,7 @@ enum Progress {
     Complete,
     /// The budget is used up.
     Partial,
-    /// The presence of the next recipient, or the roster that gives it access, is not known yet.
+    /// The entry waits for the presence of the next recipient, or for a roster on which a recipient's access depends.
     Deferred,
 }
 
@@ -209,8 +209,9 @@ impl OutboundWriter {
         has_room
     }
 
-    /// Returns the number of notifications that may be sent now. Their total may not exceed `until`, because a barrier
-    /// has to follow then. The number of notifications that a crash may repeat is limited too ([`MAX_UNACKNOWLEDGED`]).
+    /// Returns the number of notifications that may be sent now. The total since the start of the process may not
+    /// exceed `until`, because a barrier has to follow at that number. The number of notifications that a crash may
+    /// repeat is limited too ([`MAX_UNACKNOWLEDGED`]).
     fn sendable(&self, sent: SendProgress, until: u64) -> u64 {
         let is_first = self.deferred.is_empty();
         let reserved = if is_first { 0 } else { RESERVED_FOR_DEFERRED };

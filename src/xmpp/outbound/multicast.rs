@@ -39,16 +39,17 @@ const DISCOVERY_TIMEOUT: Duration = Duration::from_millis(1500);
 const DISCOVERY_TIMEOUT_WITH_SERVICE: Duration = Duration::from_secs(10);
 /// Interval after which an unanswered query is repeated.
 ///
-/// COMPAT: ejabberd 23.01 sends replies over any connection of a component, even over a broken one; 24.10 and later
-/// with mod_privilege drop stanzas that arrive before the component's grant is entered.
+/// COMPAT: ejabberd 23.01 sends replies over any connection of a component, even over a broken one. ejabberd 24.10 and
+/// later with mod_privilege drop stanzas that arrive before the server has registered the component's privileges.
 const REPEAT_INTERVAL: Duration = Duration::from_millis(500);
 /// Time for which unanswered queries are repeated. A reply that arrives later is still accepted.
 const REPEAT_DURATION: Duration = Duration::from_secs(5);
-/// Interval until the service is queried again. It doubles after each consecutive failure, up to about 21 hours.
+/// Interval between discoveries while no multicast service is in use. The interval doubles after each consecutive
+/// failure, up to about 21 hours.
 const QUERY_INTERVAL: Duration = Duration::from_secs(600);
 /// Maximum number of times that [`QUERY_INTERVAL`] doubles.
 const MAX_DOUBLINGS: u32 = 7;
-/// Time of use without a failure. After this time, the next failure is not consecutive to the earlier failures.
+/// Time of use without a failure after which the count of consecutive failures restarts at 0.
 const FAILURES_FORGOTTEN_AFTER: Duration = Duration::from_secs(3600);
 /// Maximum number of services of the server that are queried.
 pub(in crate::xmpp) const MAX_SERVICES: usize = 50;
@@ -109,7 +110,7 @@ pub(in crate::xmpp) enum RecipientRoute {
     /// multicast support and trust the result. It is used for long addresses, to limit the length of tags. It is also
     /// used for addresses because of which the service would reject the whole stanza.
     Past,
-    /// No delivery: the recipient is the service itself, which would forward the event.
+    /// No delivery: the recipient is the multicast service itself, which would treat the event as a message to forward.
     Not,
 }
 
@@ -136,8 +137,8 @@ impl MulticastService {
         }
     }
 
-    /// Returns `true` if a server that prepares addresses by stringprep certainly accepts the address of a recipient at
-    /// its host. This is the case if localpart and resource are ASCII.
+    /// Returns `true` if the address of a recipient at the server's domain is certainly valid for a server that applies
+    /// stringprep. This is the case if localpart and resource are ASCII.
     ///
     /// COMPAT: ejabberd supports the characters of Unicode 3.2 only, and rejects a stanza with all its recipients if
     /// one address is invalid.
@@ -171,9 +172,10 @@ struct MulticastTable {
     timeout: Duration,
     /// `true` after the usual name of a service was queried, because the server's domain does not reply.
     has_queried_usual_name: bool,
-    /// Number of failures.
+    /// Total number of failures.
     failures: u64,
-    /// Number of failures since the service was last used for [`FAILURES_FORGOTTEN_AFTER`] without a failure.
+    /// Number of consecutive failures. The count restarts at 0 after [`FAILURES_FORGOTTEN_AFTER`] of use without a
+    /// failure.
     failures_in_a_row: u32,
     /// Start of the use of the service.
     used_since: Instant,
@@ -214,9 +216,9 @@ impl MulticastDiscovery {
         Self { config, service, state: Mutex::new(state) }
     }
 
-    /// Starts discovery on the new connection with the name `connection`, and returns the queries to send. If the
-    /// service has failed, queries are sent only if `may_fail` is `true`. The service could fail again, and its stanzas
-    /// would then be repeated without need.
+    /// Starts discovery on the new connection with the name `connection`, and returns the queries to send. After an
+    /// earlier multicast failure, queries are sent only if `may_fail` is `true`, because another failure would repeat
+    /// notifications.
     pub(in crate::xmpp) fn start_discovery(
         &self,
         connection: String,
@@ -274,7 +276,8 @@ impl MulticastDiscovery {
         }
     }
 
-    /// Returns `true` if the server may not have read the query that was sent after a multicast failure.
+    /// Returns `true` after a multicast failure until the server is known to have read the query that followed the
+    /// failure.
     pub(in crate::xmpp) fn is_unread(&self) -> bool {
         self.state().is_unread()
     }
@@ -294,9 +297,8 @@ impl MulticastDiscovery {
         matches!(&self.state().route, MulticastRoute::Through(service) if service.jid == from || service.address == from)
     }
 
-    /// Returns `true` if an error is from the multicast service itself. A notification that returns as the error of a
-    /// subscriber may also have the address of the host of the Prosody module. The id of such a message has a recipient
-    /// suffix.
+    /// Returns `true` if an error is from the multicast service itself. With the Prosody module, the bounce of a
+    /// notification to one subscriber may come from the same address. The id of such a bounce has a recipient suffix.
     pub(in crate::xmpp) fn has_refused(&self, from: &str, id: &str) -> bool {
         self.goes_through(from)
             && match &self.state().route {
@@ -307,7 +309,7 @@ impl MulticastDiscovery {
             }
     }
 
-    /// Returns the number of failures.
+    /// Returns the total number of failures.
     pub(in crate::xmpp) fn failures(&self) -> u64 {
         self.state().failures
     }
@@ -505,8 +507,8 @@ impl MulticastTable {
 
 /// Returns the address of pings and queries to a domain.
 ///
-/// COMPAT: ejabberd 24.10 and later with mod_privilege drop queries of a component to a bare domain without a grant for
-/// it, which is each domain but the server's own.
+/// COMPAT: ejabberd 24.10 and later with mod_privilege drop the queries of a component to a bare domain that has
+/// granted the component no privileges. Only the server's own domain grants privileges.
 pub(in crate::xmpp) fn with_resource(domain: &str) -> String {
     format!("{domain}/{RESOURCE}")
 }
@@ -560,7 +562,7 @@ mod tests {
         assert_eq!(multicast_service(Format::Lines).reach(&invalid), RecipientRoute::Through);
     }
 
-    /// Replies to the pending query with the multicast feature.
+    /// Answers the pending query. The reply announces the multicast feature.
     fn reply_to(multicast: &MulticastDiscovery, query: &str) {
         let element: Element =
             query.replacen("<iq", &format!("<iq xmlns='{}'", ns::COMPONENT), 1).parse().unwrap();

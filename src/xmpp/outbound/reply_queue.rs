@@ -52,7 +52,8 @@ pub(in crate::xmpp) struct ReplyQueue {
     pub(in crate::xmpp) probes: Probes,
     /// Domain of the server, which may return barriers too.
     domain: Option<String>,
-    /// `true` if the server may be silent longer than its timeout. This is the case while no barrier returns.
+    /// `true` if a silent server does not end the connection. This is the case after all addresses failed to return a
+    /// barrier, until a barrier returns.
     pub(in crate::xmpp) may_be_silent: AtomicBool,
     /// `true` if another service of the server has used this JID. This is logged only once.
     is_shared: AtomicBool,
@@ -95,14 +96,15 @@ impl ReplyQueue {
         }
     }
 
-    /// Enqueues a stanza to an entity. Stanzas to one entity are sent in the order of these calls.
+    /// Enqueues a stanza to an entity. Stanzas to one entity are sent in the order in which they were enqueued.
     pub(in crate::xmpp) fn send(&self, to: &str, mut stanza: String) {
         pad(&mut stanza);
         self.queue().scheduler.push(&account(to), stanza);
         self.changed.notify_one();
     }
 
-    /// Enqueues a query of the service itself, which is sent before all queued replies.
+    /// Enqueues a query that the service itself sends, for example for service discovery. Queries are sent before all
+    /// queued replies.
     pub(in crate::xmpp) fn ask(&self, query: &str) {
         let mut queue = self.queue();
         queue.queries.push_str(query);
@@ -158,8 +160,8 @@ impl ReplyQueue {
         }
     }
 
-    /// Handles a reply that exceeds a limit for stanzas. An example is the error of a multicast service that returns a
-    /// rejected stanza as a whole.
+    /// Handles a received reply that exceeds a limit for stanzas, so that only its envelope was read. For example, a
+    /// multicast service sends an error that repeats the whole rejected stanza.
     pub(in crate::xmpp) fn handle_oversized_reply(&self, header: &Envelope) {
         self.probes.take_refused(header);
         let is_error = header.name == "message" && header.kind.as_deref() == Some("error");
@@ -169,8 +171,9 @@ impl ReplyQueue {
         }
     }
 
-    /// Records that notifications sent by multicast may be undelivered. From now on, the return of earlier barriers has
-    /// no effect, even in the same read. The writer gives later barriers another name.
+    /// Records that notifications sent by multicast may be undelivered. From now on, returns of earlier barriers are
+    /// ignored, even if they were received together with the failure. The ids of later barriers contain a new
+    /// connection name.
     pub(in crate::xmpp) fn multicast_failed(&self) {
         if let Some(query) = self.multicast.record_failure() {
             self.reset_barriers(String::new());
@@ -178,8 +181,8 @@ impl ReplyQueue {
         }
     }
 
-    /// Records that a barrier returned; returns `true` if `id` is the id of a barrier. Barriers with another name than
-    /// the current one are ignored.
+    /// Records the return of a barrier. Returns `true` if `id` is the id of a barrier. The return is ignored if the id
+    /// does not contain the current connection name ([`reset_barriers`](Self::reset_barriers)).
     fn is_barrier(&self, id: &str) -> bool {
         let Some((connection, number)) = id.strip_prefix(BARRIER).and_then(|id| id.split_once('-'))
         else {
@@ -193,12 +196,13 @@ impl ReplyQueue {
         true
     }
 
-    /// Sets the name of the barriers whose return is recorded.
+    /// Sets the connection name. From now on, the return of a barrier is recorded only if its id contains this name.
     pub(in crate::xmpp) fn reset_barriers(&self, connection: String) {
         *self.barriers() = (connection, 0);
     }
 
-    /// Returns `true` if barriers may be sent to an address.
+    /// Returns `true` if barriers can be sent to an address: the component itself, a known multicast service, or the
+    /// known domain of the server.
     pub(in crate::xmpp) fn has(&self, address: Address, route: &MulticastRoute) -> bool {
         match address {
             Address::Own => true,
@@ -258,8 +262,8 @@ impl ReplyQueue {
         self.queue().scheduler.count()
     }
 
-    /// Appends stanzas to a buffer until the buffer has [`REPLY_BYTES`]: interrupted replies, pending queries, and
-    /// replies with numbers below `up_to`.
+    /// Appends all interrupted replies and all pending queries to a buffer. Then appends replies with numbers below
+    /// `up_to` until the buffer has [`REPLY_BYTES`].
     pub(in crate::xmpp) fn drain_ready(&self, up_to: u64, buffer: &mut String) -> WrittenReplies {
         let mut queue = self.queue();
         let mut taken =
@@ -331,9 +335,9 @@ fn is_own(service: &str, from: &str) -> bool {
     from == service || from == with_resource(service)
 }
 
-/// Returns `true` if another entity than the addressed service replied to a barrier. A service that does not support
-/// pings replies with `service-unavailable` or `feature-not-implemented`. The server replies with other conditions on
-/// behalf of a service that does not exist.
+/// Returns `true` if the reply to a barrier does not come from the addressed service. A service that does not support
+/// pings replies with `service-unavailable` or `feature-not-implemented`. Any other error comes from the server, which
+/// replies on behalf of a service that does not exist.
 fn is_from_other_entity(reply: &Element) -> bool {
     let error = reply.children().find(|child| child.name() == "error");
     let is_its_own = |error: &Element| {
@@ -356,7 +360,7 @@ mod tests {
         ReplyQueue::new(Arc::new(LogWindow::new(Load::default(), 0)), multicast, None)
     }
 
-    /// If replies delayed queries, two entities that request large replies would stop all presence queries.
+    /// If queries waited behind replies, a few entities that request large replies could block all presence queries.
     #[test]
     fn replies_delay_no_query_of_the_service() {
         let replies = replies();

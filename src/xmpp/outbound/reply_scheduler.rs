@@ -15,8 +15,8 @@ const MAX_BYTES_PER_JID: usize = 1024 * 1024;
 const MAX_BYTES_PER_DOMAIN: usize = 4 * 1024 * 1024;
 /// Number of queued bytes in total above which no further requests are processed.
 pub(in crate::xmpp) const MAX_BYTES: usize = 16 * 1024 * 1024;
-/// Number of bytes by which the limits are higher for requests with small replies, so that large replies to other
-/// entities do not delay these requests. It applies to the limit of a domain and to the limit of all domains.
+/// Additional bytes that may be queued before a request with a small reply has to wait. Thus large replies to other
+/// entities do not delay such requests. The bytes are added to the limit of a domain and to the limit of all domains.
 pub(in crate::xmpp) const RESERVED_FOR_SMALL: usize = 8 * 1024 * 1024;
 
 /// Queued replies of all domains.
@@ -50,8 +50,8 @@ struct EntityQueue {
 /// Rank of a queue among the queues of a [`FairOrder`].
 #[derive(Clone, Copy, Debug, Default)]
 struct QueueRank {
-    /// Number of bytes that were sent from the queue while it had replies. It is raised to the current share
-    /// ([`FairOrder::now`]) when an empty queue gets a reply.
+    /// Virtual time at which the next reply starts: number of bytes that were sent from the queue so far. When an empty
+    /// queue gets a reply, the start is raised to the current share ([`FairOrder::now`]) if it is lower.
     start: u64,
     /// Number of bytes of the next reply.
     next: usize,
@@ -67,9 +67,11 @@ impl QueueRank {
 /// equal shares of the connection.
 #[derive(Debug, Default)]
 struct FairOrder {
-    /// Queues, each with the end of its next reply: the start of its rank plus the bytes of the reply.
+    /// Queues, each with the virtual time at which its next reply ends ([`QueueRank::end`]): start plus size of the
+    /// reply.
     queues: BTreeSet<(u64, String)>,
-    /// Current share: number of bytes that were sent from each queue that always had replies.
+    /// Current share, which is the virtual time: number of bytes that would have been sent by now from a queue that was
+    /// never empty.
     now: u64,
     /// Start values of queues that became empty. A start value is needed until the current share exceeds it.
     empty: HashMap<String, u64>,
@@ -202,7 +204,7 @@ impl DomainQueue {
         }
     }
 
-    /// Returns the bytes of the next reply, or `None` if there is no reply.
+    /// Returns the size of the next reply in bytes, or `None` if there is no reply.
     fn next(&self) -> Option<usize> {
         let (_, name) = self.order.queues.first()?;
         self.entities.get(name).map(|entity| entity.rank.next)
@@ -260,8 +262,8 @@ mod tests {
         assert!(queue.domains.is_empty() && queue.order.queues.is_empty());
     }
 
-    /// An entity with a continuous sequence of large replies gets at most as many bytes as all other entities in total,
-    /// although its queue is empty between two replies.
+    /// An entity that always requests another large reply gets at most as many bytes as all other entities together.
+    /// Its queue becomes empty after each reply, but this gives the entity no advantage.
     #[test]
     fn turns_are_fair_in_bytes() {
         for (reader, others) in [("reader@far", "near"), ("reader@near", "near")] {
@@ -286,7 +288,8 @@ mod tests {
         }
     }
 
-    /// Holds for any number of entities, of one domain or of several, that receive large replies.
+    /// A small reply waits for at most one large reply, however many entities, of one domain or of several, receive
+    /// large replies.
     #[test]
     fn a_small_reply_waits_for_one_large_reply() {
         for domains in [1, 4, 30] {

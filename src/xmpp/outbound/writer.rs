@@ -1,18 +1,19 @@
-//! Writer of the connection: replies first, then notifications, and barriers.
+//! Writer of the connection to the server. Each write has replies first, then notifications, and a barrier at the end
+//! if one is due.
 //!
-//! Replies have a queue of their own, so a large audience delays no reply. Each notification is rendered once. A
-//! barrier follows notifications. It is a ping to the component itself; its return proves that the server has all
-//! earlier stanzas of the stream, because servers handle them in order. After a broken connection, notifications that
-//! no barrier covered are resent with the same id and the time of the event. `barrier.rs` handles barriers that do not
-//! return.
+//! Replies have a queue of their own, so a large audience delays no reply. Each log entry is rendered once for all its
+//! recipients. A barrier is a ping to the component itself. Its return proves that the server has all earlier stanzas
+//! of the stream, because servers handle stanzas in order. After a broken connection, notifications that no returned
+//! barrier has confirmed are resent with the same id and the time of the event. `barrier.rs` handles barriers that do
+//! not return.
 //!
-//! An entry that waits for the presence of a recipient is deferred, with later entries of its node, while entries of
-//! other nodes are sent. The deferred entry and all entries after it stay unconfirmed until the deferred entry is sent,
-//! or until a stop.
+//! A log entry that waits for the presence of a recipient is deferred. Later entries of its node are deferred too,
+//! while entries of other nodes are sent. The deferred entry and all entries after it stay unconfirmed until the
+//! deferred entry is sent, or until the service stops.
 //!
-//! Where notifications are sent by a multicast service, barriers are sent to that service, which handles stanzas
-//! independently of the server. A reply that acknowledges a revocation waits until the service has no pending
-//! notification to the revoked entity.
+//! If notifications are sent by a multicast service, barriers are sent to this service, because it handles stanzas
+//! independently of the server. A reply that acknowledges a revocation waits until the multicast service has no pending
+//! notification to the entity that lost access.
 
 use std::{
     collections::VecDeque,
@@ -48,13 +49,14 @@ use super::{
 };
 use crate::xmpp::session::DisconnectReason;
 
-/// Bytes of one write; new replies are included in the next write.
+/// Approximate number of bytes of one write. New replies wait for the next write, so the number is small.
 pub(in crate::xmpp) const WRITE_BYTES: usize = 64 * 1024;
 /// Interval after which a barrier is sent while something is unconfirmed. A barrier is also sent after a number of
 /// notifications ([`Spacing`]).
 const MIN_BARRIER_INTERVAL: Duration = Duration::from_millis(20);
 
-/// Sending half of the link, across connections.
+/// Sending half of the link to the server. The writer outlives single connections, and resends what a broken connection
+/// left unconfirmed.
 #[derive(Debug)]
 pub(in crate::xmpp) struct OutboundWriter {
     pub(in crate::xmpp) replies: Arc<ReplyQueue>,
@@ -65,8 +67,9 @@ pub(in crate::xmpp) struct OutboundWriter {
     pub(in crate::xmpp) relay_limit: RelayLimit,
     /// Progress up to which notifications are sent on this connection.
     pub(in crate::xmpp) sent: SendProgress,
-    /// Progress that is confirmed by the newest returned barrier of this connection. The first value is the position of
-    /// the fan-out, the second value the progress up to which no entry was deferred ([`complete`](Self::complete)).
+    /// Progress that the newest returned barrier of this connection confirms. The first value is how far notifications
+    /// were sent. The second value is how far they were sent without a gap, that is, up to the first deferred entry
+    /// ([`complete`](Self::complete)).
     confirmed: (SendProgress, SendProgress),
     /// Progress that the newest barrier of this connection covers. The two values have the same meaning as in
     /// `confirmed`.
@@ -86,14 +89,15 @@ pub(in crate::xmpp) struct OutboundWriter {
     failures: u64,
     /// Number of replies that may be sent, counted from the first reply of the process.
     sendable_replies: u64,
-    /// Set while later replies are held. The first value is the number of replies that may be sent after a barrier has
-    /// returned. The second value is the number of this barrier.
+    /// Set while the replies after the first `sendable_replies` are held until a barrier returns. The first value is
+    /// the new number of sendable replies after this return. The second value is the number of the barrier.
     held_replies: Option<(u64, u64)>,
     /// Number of revocations at the last update of `sendable_replies`.
     revocations: u64,
     /// Name of this connection; part of the ids of its barriers.
     connection: String,
-    /// Number of the first log entry of this connection. Notifications of earlier entries carry a delay (XEP-0203).
+    /// Number of the first log entry that was created after the start of this connection, or after a later failure of
+    /// multicast. Notifications of earlier entries carry a delay (XEP-0203).
     pub(in crate::xmpp) delayed_before: u64,
     pub(in crate::xmpp) deferred: DeferredEntries,
     /// `true` if an entry waits for the presence of a recipient.
@@ -112,10 +116,11 @@ pub(in crate::xmpp) struct OutboundWriter {
     spare: String,
 }
 
-/// Minimum duration of a write after which the server is assumed to have stopped reading during the write.
+/// Minimum duration of a blocked write. If a write takes at least this long, the server is assumed to have stopped
+/// reading during the write.
 const BLOCKED_AFTER: Duration = Duration::from_secs(1);
 
-/// Position of the fan-out, and the number of notifications since the process started.
+/// Progress of sending: position in the event log, and number of notifications sent since the process started.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(in crate::xmpp) struct SendProgress {
     pub position: Cursor,
@@ -135,7 +140,7 @@ struct Barrier {
 #[derive(Debug)]
 struct WriteChunk {
     text: String,
-    /// Replies in the text.
+    /// Replies that `text` contains.
     replies: WrittenReplies,
     written: usize,
     sent: SendProgress,
@@ -143,9 +148,9 @@ struct WriteChunk {
 }
 
 impl OutboundWriter {
-    /// Returns a writer for the service with the JID `service`. Stanzas have at most `max_stanza_bytes`, and those to
-    /// users of other servers at most the bytes of `relay_limit`. The server is pinged `ping_after` after the last
-    /// barrier, and has to respond to this ping within `ping_deadline`.
+    /// Returns a writer for the service with the JID `service`. Stanzas have at most `max_stanza_bytes`. Stanzas to
+    /// users of other servers have at most the bytes that `relay_limit` allows. If no barrier was sent for
+    /// `ping_after`, the server is pinged, and has to respond within `ping_deadline`.
     #[must_use]
     pub(in crate::xmpp) fn new(
         replies: Arc<ReplyQueue>,
@@ -220,8 +225,8 @@ impl OutboundWriter {
         }
     }
 
-    /// Resets the progress to the confirmed progress, so that unconfirmed notifications are resent. From now on, only
-    /// the return of barriers with the current name has an effect.
+    /// Resets the progress to the confirmed progress, so that unconfirmed notifications are resent. From now on,
+    /// returns of earlier barriers are ignored.
     fn rewind(&mut self) {
         self.barriers.clear();
         self.last_barrier = 0;
@@ -245,7 +250,8 @@ impl OutboundWriter {
         self.current.as_ref().is_some_and(|chunk| chunk.written > 0)
     }
 
-    /// Sends until the connection breaks, or no barrier returns for too long. Cancel-safe: the next call continues.
+    /// Sends until the connection breaks, or until the server fails to return barriers in time. Cancel-safe: the next
+    /// call continues.
     pub(in crate::xmpp) async fn run(
         &mut self,
         io: &mut (impl AsyncWrite + Unpin),
@@ -293,8 +299,9 @@ impl OutboundWriter {
     }
 
     /// Sends pending notifications until the [deadline](Self::set_deadline). Then waits until the server has confirmed
-    /// all sent notifications, as long as there is progress within `stall_timeout`. Deferred entries stay in the event
-    /// log and are sent after the next start. Notifications of later entries that are already sent are not repeated.
+    /// all sent notifications, but gives up when there is no progress for `stall_timeout`. Deferred entries stay in the
+    /// event log and are sent after the next start. Notifications of later entries that are already sent are not
+    /// repeated.
     ///
     /// # Errors
     /// Returns an error if the connection breaks or stalls, or no barrier returns.
@@ -420,15 +427,17 @@ impl OutboundWriter {
         due
     }
 
-    /// Returns the time since which a barrier is pending and no other barrier has returned. Returns `None` if no
-    /// barrier is pending. A slow server that returns barriers one by one is therefore not treated as unconfirmed.
+    /// Returns the time at which the oldest pending barrier was sent, or the time at which the last barrier returned if
+    /// that is later. Returns `None` if no barrier is pending. Thus a slow server that returns barriers one by one is
+    /// not treated as unresponsive.
     fn outstanding_since(&self) -> Option<Instant> {
         self.barriers
             .front()
             .map(|barrier| self.returned_at.map_or(barrier.at, |at| at.max(barrier.at)))
     }
 
-    /// Returns `true` if a barrier to another address would confirm as much as the pending one.
+    /// Returns `true` if a barrier to another address would confirm the same notifications as the pending barrier. This
+    /// is the case unless the multicast service may have pending notifications.
     fn may_retry(&self) -> bool {
         !self.may_be_in_multicast()
     }
@@ -438,13 +447,13 @@ impl OutboundWriter {
         self.replies.may_be_silent.store(self.route.is_unconfirmed(), Ordering::Relaxed);
     }
 
-    /// Returns the interval until the next barrier while nothing is unconfirmed.
+    /// Returns the interval until the next barrier while all sent notifications are confirmed.
     fn interval(&self) -> Duration {
         self.route.interval(self.last_barrier == 0)
     }
 
-    /// Appends a barrier if one is due: after notifications, to another address, or to test whether the server
-    /// responds.
+    /// Appends a barrier if one is due: to confirm new notifications, to retry at another address, or to test whether
+    /// the server responds.
     fn barrier(
         &mut self,
         route: &MulticastRoute,

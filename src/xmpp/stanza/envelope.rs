@@ -1,5 +1,5 @@
-//! Envelope of a stanza (RFC 6120 §8). It is read from the stanza's element. If the stanza is rejected, it is read from
-//! the start tag alone.
+//! Envelope of a stanza (RFC 6120 §8): the attributes that a reply needs. If a stanza is rejected while it is parsed,
+//! for example because it is too large, its envelope is read from its start tag.
 
 use jid::Jid;
 use minidom::Element;
@@ -19,7 +19,8 @@ pub struct Envelope {
     pub from: Option<String>,
     /// The attribute `to`.
     pub to: Option<String>,
-    /// Start of a request of XEP-0060, which an error reply repeats (RFC 6120 §8.3.1).
+    /// Outer elements of a request of XEP-0060 (`<pubsub/>` and its first child), which an error reply repeats (RFC
+    /// 6120 §8.3.1).
     pub(crate) request: Option<Box<str>>,
 }
 
@@ -47,7 +48,7 @@ const ACTIONS: &[&str] = &[
 /// Returns the `<pubsub/>` of a request with its first child and the child's attributes, without items, payloads and
 /// forms.
 ///
-/// COMPAT: gloox assigns an error reply to its request by the repeated element.
+/// COMPAT: gloox needs the repeated element to match an error reply to its request.
 fn repeated(stanza: &Element) -> Option<Box<str>> {
     let pubsub = stanza.children().find(|child| child.name() == "pubsub")?;
     let namespace = pubsub.ns();
@@ -87,7 +88,8 @@ impl Envelope {
         self.name == "iq" && !matches!(self.kind.as_deref(), Some("result" | "error"))
     }
 
-    /// Returns the identity form of the sender's JID, if `from` is a JID.
+    /// Returns the sender's JID if `from` is a JID. The JID is in its identity form ([`Jid::stamped`]), which is the
+    /// same for all spellings of one address.
     #[must_use]
     pub fn sender(&self) -> Option<Jid> {
         Jid::stamped(self.from.as_deref()?).ok()

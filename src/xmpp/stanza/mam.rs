@@ -24,7 +24,7 @@ const MAX_QUERYID_BYTES: usize = 256;
 /// Archive query, and the format of its results.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct MamRequest {
-    /// Query for the rules.
+    /// Query in the form that the rules (crate `gjallar_pubsub`) take.
     pub query: QueryArchive,
     /// Identifier that each result repeats (XEP-0313 §4.2).
     pub queryid: Option<String>,
@@ -92,8 +92,8 @@ fn filter(form: &Element, query: &mut QueryArchive) -> Result<(), gjallar_pubsub
     Ok(())
 }
 
-/// Returns the start of a query. The time of an item is the beginning of its millisecond. Therefore a start within a
-/// millisecond is rounded up to the next millisecond.
+/// Returns the earliest item time that matches the field `start` of a query. Item times are rounded down to
+/// milliseconds. Therefore a start within a millisecond is rounded up to the next millisecond.
 fn since(text: &str) -> Result<Timestamp, gjallar_pubsub::Error> {
     let time = time(text)?;
     let is_within = time.timestamp_subsec_nanos() % 1_000_000 > 0;

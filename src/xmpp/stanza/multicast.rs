@@ -1,5 +1,5 @@
-//! Stanzas to many recipients, by extended stanza addressing (XEP-0033) or by the Prosody module: discovery, limits,
-//! and the format of recipients.
+//! Stanzas to many recipients: discovery, limits, and the format of recipients. Such stanzas are sent by extended
+//! stanza addressing (XEP-0033), or by `mod_gjallar_fanout`, the project's own module for Prosody.
 
 use minidom::Element;
 

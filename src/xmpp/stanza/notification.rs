@@ -24,7 +24,8 @@ use gjallar_pubsub::{
     SubId, Timestamp,
 };
 
-/// Inputs of the suffixes of message ids: the key of the store and, for an item that is sent again, a nonce.
+/// Inputs of the suffixes of message ids: the secret key that the store keeps and, for an item that is sent again, a
+/// nonce.
 #[derive(Clone, Copy, Debug)]
 struct Suffix {
     key: u64,
@@ -35,8 +36,8 @@ struct Suffix {
 const SUFFIX_BYTES: usize = 11;
 
 impl Suffix {
-    /// Appends eleven characters of base64url (RFC 4648 §5) that identify the message to one recipient. The characters
-    /// are the same for each delivery, and unpredictable for other entities.
+    /// Appends eleven characters of base64url (RFC 4648 §5), which identify one recipient's copy of the message. The
+    /// characters are the same each time this copy is sent. Other entities cannot predict them.
     fn write(self, recipient: &str, out: &mut String) {
         const ALPHABET: &[u8; 64] =
             b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
@@ -57,9 +58,11 @@ pub struct MessageTemplate {
     head: Arc<str>,
     suffix: Suffix,
     tail: Arc<str>,
-    /// Text after the recipient's JID in the content, if the content has this JID; the JID follows `tail`.
+    /// Text after the recipient's JID, if the content contains this JID. In this case `tail` is the text before the
+    /// JID.
     rest: Option<Arc<str>>,
-    /// Number of spaces that have to follow the message, unless the recipient's address is long.
+    /// Number of spaces after the message, so that its long tags do not wait in the server's parser (see `padding.rs`).
+    /// For a recipient with a long address, the number is computed when the message is written.
     padding: usize,
 }
 
@@ -68,7 +71,8 @@ pub struct MessageTemplate {
 pub struct To<'a> {
     /// JID of the recipient.
     pub jid: &'a str,
-    /// [Address](MessageTemplate::write_address) of the recipient.
+    /// Recipient-specific part of the message's start tag: the id suffix and the `to` attribute
+    /// ([`write_address`](MessageTemplate::write_address)).
     pub address: &'a str,
     /// [Headers](headers) of the message.
     pub headers: &'a str,
@@ -77,7 +81,8 @@ pub struct To<'a> {
 /// End tag of a message.
 const END: &str = "</message>";
 
-/// Maximum length of an escaped address that does not change the padding.
+/// Maximum length of [`To::address`] for which the padding in the template is sufficient. The padding of a message with
+/// a longer address is computed when the message is written.
 const SHORT_ADDRESS: usize = 512;
 
 impl MessageTemplate {
@@ -105,8 +110,8 @@ impl MessageTemplate {
         write_to_attribute(jid, out);
     }
 
-    /// Returns `true` if the address of a recipient depends on the recipient only. The address is then the same in all
-    /// messages for which this function returns `true`.
+    /// Returns `true` if the text of [`write_address`](Self::write_address) depends only on the recipient. All messages
+    /// for which this function returns `true` share this text, so it can be cached.
     #[must_use]
     pub fn has_common_addresses(&self) -> bool {
         self.suffix.nonce == 0
@@ -251,7 +256,7 @@ pub(super) fn kind(notification_type: NotificationType) -> &'static str {
     }
 }
 
-/// Returns the epoch of the node in the id of a notification.
+/// Returns the epoch of the node from the id of a notification, which is `EPOCH-SEQUENCE-SUFFIX`.
 #[must_use]
 pub fn epoch_of_id(id: &str) -> Option<Epoch> {
     let (epoch, place) = id.split_once('-')?;
@@ -262,8 +267,8 @@ pub fn epoch_of_id(id: &str) -> Option<Epoch> {
     u64::from_str_radix(epoch, 16).ok().map(Epoch)
 }
 
-/// Returns `true` if the id of a notification has a recipient suffix. Ids of messages to the fan-out module have no
-/// such suffix.
+/// Returns `true` if the id of a notification has a recipient suffix. Ids of messages to the Prosody module
+/// `mod_gjallar_fanout` have no such suffix.
 #[must_use]
 pub fn has_recipient_suffix(id: &str) -> bool {
     id.splitn(3, '-').nth(2).is_some_and(|suffix| !suffix.is_empty())
@@ -275,9 +280,9 @@ pub const ABSENT: [&str; 4] =
 
 /// Returns `true` if an error reports that the addressed entity does not exist, or no longer exists (§12.4).
 ///
-/// SPEC-DEVIATION: §12.4 has any error of type `cancel` end a subscription. Here a subscription ends
-/// after several errors, earlier if these are `gone` or `item-not-found`, because servers reply `service-unavailable`
-/// for an entity that is only away.
+/// SPEC-DEVIATION: by §12.4, any error of type `cancel` ends a subscription. Here a subscription ends only after
+/// several errors, because servers reply `service-unavailable` for an entity that is only away. Fewer errors suffice if
+/// they are `gone` or `item-not-found`.
 #[must_use]
 pub fn is_gone(bounce: &Element) -> bool {
     has_condition(bounce, &["gone", "item-not-found"])
@@ -289,8 +294,9 @@ pub fn is_absent(stanza: &Element) -> bool {
     has_condition(stanza, &ABSENT) && !is_unreachable(stanza)
 }
 
-/// Returns `true` if an error reports only that the addressed entity is not reachable now. While servers have no
-/// connection to the other server, they send `remote-server-not-found` also with the type `cancel`.
+/// Returns `true` if an error reports only that the addressed entity cannot be reached at present.
+/// `remote-server-not-found` counts even with the type `cancel`, because servers send it while they cannot connect to
+/// the entity's server.
 #[must_use]
 pub fn is_unreachable(stanza: &Element) -> bool {
     error_of(stanza).is_some_and(|error| error.attr("type") == Some("wait"))
@@ -307,7 +313,8 @@ fn error_of(stanza: &Element) -> Option<&Element> {
     stanza.children().find(|child| child.name() == "error")
 }
 
-/// Returns the headers with the SubIDs of a message (§12.16, XEP-0131). They are the last child (§7.1.2.4).
+/// Returns the `<headers/>` element with the SubIDs of a message (§12.16, XEP-0131). The element is the last child of
+/// the message (§7.1.2.4).
 fn shim(subids: &[SubId]) -> Option<ElementWriter> {
     let header =
         |subid: &SubId| ElementWriter::new("header").attr("name", "SubID").text(subid.as_str());
@@ -315,7 +322,8 @@ fn shim(subids: &[SubId]) -> Option<ElementWriter> {
     (!subids.is_empty()).then(headers)
 }
 
-/// Returns the headers of a message for the recipient's subscriptions; empty without SubIDs.
+/// Returns the `<headers/>` element with the SubIDs of the recipient's subscriptions as text. The text is empty if
+/// there are no SubIDs.
 #[must_use]
 pub fn headers(subids: &[SubId]) -> String {
     shim(subids).map(|headers| headers.to_string()).unwrap_or_default()
@@ -363,7 +371,8 @@ pub(super) fn content(node: &NodeId, event: &Event, subids: &[SubId]) -> Option<
     Some(ElementWriter::ns("event", ns::PUBSUB_EVENT).child(content))
 }
 
-/// Returns the subject of an announcement.
+/// Returns the subject of a message with an owner's announcement: the name of the node. Messages of other events have
+/// no subject.
 fn subject(node: &NodeId, event: &Event) -> Option<ElementWriter> {
     matches!(event, Event::Announced(_)).then(|| ElementWriter::new("subject").text(node.as_str()))
 }

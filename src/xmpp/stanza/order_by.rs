@@ -5,7 +5,8 @@ use minidom::Element;
 use crate::xmpp::stanza::ns;
 use gjallar_pubsub::{ItemOrder, OrderField};
 
-/// Returns the requested order of items. No two items are equal in an order, so only the first order has an effect.
+/// Returns the requested order of items. Only the first `<order/>` element has an effect, because no two items are
+/// equal in any order.
 ///
 /// # Errors
 /// [`NotImplemented`](gjallar_pubsub::Error::NotImplemented) for an order that is not in XEP-0413;

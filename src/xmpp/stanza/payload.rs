@@ -52,7 +52,8 @@ fn payload(element: &Element) -> Payload {
     Payload::new(writer::stand_alone(element), element.ns())
 }
 
-/// Parses an element from an item. The default namespace of the text is that of the item.
+/// Parses an element from the text of an item. If the text declares no default namespace, the default is
+/// `http://jabber.org/protocol/pubsub`, as in a stanza with items.
 ///
 /// # Errors
 /// Same as [`parse`].
@@ -62,7 +63,7 @@ pub fn element_of_item(text: &str) -> Result<Element, gjallar_pubsub::Error> {
     read(text, TreeBuilder::new().with_prefixes_stack(vec![outer.into()]))
 }
 
-/// Parses the text of [`element_of_item`] as a payload.
+/// Parses a text as [`element_of_item`] does, and returns the element as a payload.
 ///
 /// # Errors
 /// Same as [`parse`].

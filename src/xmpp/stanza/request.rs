@@ -1,7 +1,7 @@
 //! Parser of XEP-0060 requests: the child element of an IQ becomes a typed request or an error.
 //!
-//! The rules see no XML but the opaque payload. This module reports only errors of syntax, and only the first one that
-//! the parser finds. The rules decide if the request is allowed.
+//! This module reports only errors of syntax, and only the first one that it finds. The rules (crate `gjallar_pubsub`)
+//! decide if the request is allowed. The only XML that they get is the payload, which they do not interpret.
 
 use std::collections::{HashMap, HashSet};
 
@@ -239,8 +239,9 @@ fn not_taken(parent: &Element, child: &Element) -> gjallar_pubsub::Error {
     ))
 }
 
-/// Rejects unexpected children of an action. These are unexpected elements of XEP-0060 and, in a list by an owner, all
-/// elements other than the entries of the list.
+/// Rejects unexpected children of an action element, such as `<publish/>`. Elements of XEP-0060 are rejected unless the
+/// action expects them. In a list of affiliations or subscriptions that an owner sets, all elements other than its
+/// entries are rejected.
 fn check_children(action: &Element, is_set: bool) -> Result<(), gjallar_pubsub::Error> {
     let namespace = action.ns();
     let taken: &[&str] = match (action.name(), is_set) {
@@ -353,8 +354,9 @@ fn create(create: &Element, configure: Option<&Element>) -> Result<Create, gjall
     Ok(Create { node: name.map(NodeId::parse).transpose()?, settings })
 }
 
-/// Parses a publish request. SPEC: a payload without a language has that of the nearest element around it, but not that
-/// of the IQ: servers and clients add a language to every stanza, which says nothing about payloads.
+/// Parses a publish request. SPEC: a payload without `xml:lang` inherits the language of its nearest ancestor, up to
+/// `<pubsub/>`. The `xml:lang` of the IQ is ignored, because servers and clients add a language to every stanza, which
+/// says nothing about payloads.
 fn publish(
     iq: &Element,
     pubsub: &Element,
@@ -509,8 +511,9 @@ fn check_named_once(
 const NOT_A_JID: &str = "not a valid JID";
 const NO_JID: &str = "an entry without a JID";
 
-/// Returns the address of an entry. If the entry revokes access (`takes_away`), the address may be one that cannot be
-/// prepared, but that a server can set as the sender of stanzas. Thus entities with such addresses can be banned.
+/// Returns the address of an entry. If the entry revokes access (`takes_away`), the address may be invalid by RFC 7622,
+/// because servers may accept such an address as the sender of stanzas. Thus entities with such addresses can be
+/// banned.
 fn entry_jid(entry: &Element, sender: &str, takes_away: bool) -> Result<Jid, &'static str> {
     let stamped =
         || entry.attr("jid").filter(|_| takes_away).and_then(|jid| Jid::stamped(jid).ok());

@@ -39,8 +39,8 @@ pub fn page(parent: &Element) -> Result<Option<PageRequest<String>>, gjallar_pub
 /// no page is requested. `key` returns the unique key of an entry. The page has at most `max_bytes` bytes.
 ///
 /// # Errors
-/// [`ItemNotFound`](gjallar_pubsub::Error::ItemNotFound) if the entry at the page's edge does not exist (XEP-0059
-/// §2.2).
+/// [`ItemNotFound`](gjallar_pubsub::Error::ItemNotFound) if the entry that `after` or `before` names does not exist
+/// (XEP-0059 §2.2).
 pub fn part_of<T>(
     list: Vec<T>,
     page: Option<&PageRequest<String>>,

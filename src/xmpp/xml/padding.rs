@@ -1,8 +1,8 @@
 //! White space after long tags and at the end of each write, for servers whose parser waits for more bytes.
 //!
-//! COMPAT: libexpat 2.6 and later (Prosody on Debian 13) parses an incomplete tag again only when it has twice as many
-//! bytes. A tag that spans a whole read stays in the server's parser, with everything after it on the stream, until
-//! enough bytes have arrived. A tag of n bytes that is followed by n bytes never waits.
+//! COMPAT: libexpat 2.6 and later (Prosody on Debian 13) parses an incomplete tag again only after the number of its
+//! bytes has doubled. If a whole read of the server has only a part of a tag, the tag and everything after it on the
+//! stream stay in the parser until enough bytes have arrived. A tag of n bytes that is followed by n bytes never waits.
 
 use memchr::memchr;
 
@@ -41,8 +41,8 @@ fn padding_of_tags(mut rest: &[u8], short: usize) -> usize {
     spaces
 }
 
-/// Returns `true` if the total size of a text of whole stanzas and its padding is at most `max_bytes` bytes. A server
-/// counts the padding too while its parser holds the stanza.
+/// Returns `true` if the total size of a text of whole stanzas and its padding is at most `max_bytes` bytes. The
+/// padding counts, because the size limit of a server applies to all bytes that its parser holds.
 #[must_use]
 pub fn fits(stanzas: &str, max_bytes: usize) -> bool {
     // The padding is never longer than the text.

@@ -31,7 +31,7 @@ pub struct StanzaLimits {
 }
 
 impl StanzaLimits {
-    /// Minimum number of bytes of the largest stanza (RFC 6120 §13.12).
+    /// Lowest limit in bytes on the size of stanzas that a server may set (RFC 6120 §13.12).
     pub const MIN_BYTES: usize = 10_000;
 
     /// Returns the text of the error for a stanza that is too large.
@@ -161,8 +161,9 @@ impl<R: AsyncRead + Unpin> StreamReader<R> {
 mod tests {
     use super::*;
 
-    /// The second parse gives the same stanza. The stanzas of the test use declarations of the stream, and have long
-    /// text in pieces, references, sections and comments; nothing before a stanza is part of its text.
+    /// Parsing the text of a stanza gives the same stanza again, and the text has no bytes from before the stanza. The
+    /// stanzas of the test use namespace declarations of the stream. They contain entity references, a CDATA section, a
+    /// comment, and text that is long enough to be split.
     #[tokio::test]
     async fn a_stanza_is_parsed_again_from_its_text() {
         let long = "&lt;x&gt;".repeat(20_000);

@@ -61,7 +61,8 @@ enum TokenKind {
     Section(&'static MarkupSection),
 }
 
-/// Section with start and end marks and without markup between them.
+/// XML declaration, comment or CDATA section: a token with fixed start and end marks, and without markup between the
+/// marks.
 struct MarkupSection {
     opening: &'static [u8],
     closing: &'static [u8],
@@ -260,9 +261,9 @@ pub(in crate::xmpp) fn value(attribute: Attribute<'_>) -> Result<Cow<'_, str>, S
     checked(resolved.map_err(|error| fault(&error.to_string()))?)
 }
 
-/// Returns `true` if a text needs no conversion or check. Such a text has no references, and no control characters
-/// except those for which `is_allowed` returns `true`. It also has no characters that may be prohibited (U+FFFE begins
-/// with the byte 0xEF), and not the byte `special`.
+/// Returns `true` if a text needs no conversion or check. Such a text contains no references, and no control characters
+/// except those for which `is_allowed` returns `true`. It contains neither the byte `special` nor the byte 0xEF, with
+/// which prohibited characters such as U+FFFE begin.
 fn is_plain(raw: &str, is_allowed: impl Fn(u8) -> bool, special: u8) -> bool {
     // Checking every byte is faster than stopping at the first hit.
     !raw.bytes().fold(false, |found, byte| {

@@ -242,16 +242,17 @@ impl Operation for RetractOwn<'_> {
     }
 }
 
-/// Decides the effects of an entity that becomes unavailable. `newest` is the newest item; `enrolled` has the JIDs of
-/// the entity that an owner subscribed.
+/// Decides what happens at a node when an entity becomes unavailable. `newest` is the newest item of the node.
+/// `enrolled` has those JIDs of the entity whose subscriptions an owner created.
 ///
-/// SPEC-DEVIATION: §16.4.4 says that `purge_offline` applies to the relevant publisher, and purges all items. Here that
-/// is the publisher of the newest item, if it may change all items. Otherwise an entity could remove the items of all
-/// publishers of an open node by going offline. The items of an entity that may change only its own are retracted.
+/// SPEC-DEVIATION: §16.4.4 says that `purge_offline` applies to the relevant publisher, and purges all items. Here the
+/// relevant publisher is the publisher of the newest item. The node is purged only if this publisher may change the
+/// items of all publishers. Without this condition, an entity could remove all items of an open node by going offline.
+/// If a publisher may change only its own items, only these are removed, by [`retract_own`].
 ///
-/// SPEC-DEVIATION: §12.5 makes all subscriptions of a node with `tempsub` temporary. Those that owners made do not end:
-/// their end would disclose to an owner that an entity became unavailable, although the entity shares its presence with
-/// the service for other subscriptions.
+/// SPEC-DEVIATION: §12.5 makes all subscriptions of a node with `tempsub` temporary. Here the subscriptions that owners
+/// created do not end. From their end, an owner would learn that the entity went offline, but the entity shares its
+/// presence only with the service, for other subscriptions.
 ///
 /// # Errors
 /// [`Error::NodeNotFound`].
@@ -308,8 +309,8 @@ pub fn loses_own_items(node: &Node, publisher: &BareJid) -> bool {
         && node.affiliation_of(publisher) != Affiliation::Outcast
 }
 
-/// Decides the effects of a publisher that becomes unavailable and [loses its own items](loses_own_items). `own` has
-/// some items of this publisher.
+/// Decides to retract the items of a publisher that becomes unavailable and [loses its own items](loses_own_items).
+/// `own` has a batch of the publisher's items.
 ///
 /// # Errors
 /// [`Error::NodeNotFound`], [`Error::TooManyNotifications`].

@@ -1,9 +1,9 @@
 //! Public subscriptions (XEP-0465): entities that may discover a node may retrieve the subscribers that chose to be
 //! public.
 //!
-//! SPEC: the public subscribers of a node are retrieved from a virtual node that nobody can subscribe to. They are
-//! known by their bare JIDs. The node with an entity's own public subscriptions belongs to the account of the entity
-//! (XEP-0376), not to this service.
+//! SPEC: the public subscribers of a node are retrieved from a virtual node that nobody can subscribe to. The virtual
+//! node lists the bare JIDs of the subscribers. The node with an entity's own public subscriptions belongs to the
+//! account of the entity (XEP-0376), not to this service.
 
 use std::collections::BTreeSet;
 
@@ -13,7 +13,8 @@ use crate::{Context, Error, Node, NodeId, access};
 
 use super::require_node;
 
-/// Prefix of the name of a virtual node. The rest of the name is the name of the node that has the listed subscribers.
+/// Prefix of the name of a virtual node. The rest of the name is the name of the node whose public subscribers the
+/// virtual node lists.
 const SUBSCRIBERS: &str = "urn:xmpp:pps:subscribers:0/";
 /// Name of the node with an entity's public subscriptions.
 const SUBSCRIPTIONS: &str = "urn:xmpp:pps:subscriptions:0";
@@ -24,8 +25,8 @@ pub fn is_managed(node: &NodeId) -> bool {
     node.as_str() == SUBSCRIPTIONS || node.as_str().starts_with(SUBSCRIBERS)
 }
 
-/// Returns the name of the node that has the public subscribers in the list of this virtual node. Returns `None` if the
-/// given node is not virtual.
+/// Returns the name of the node whose public subscribers a virtual node lists. Returns `None` if the given node is not
+/// virtual.
 #[must_use]
 pub fn subscribed_node(node: &NodeId) -> Option<NodeId> {
     NodeId::parse(node.as_str().strip_prefix(SUBSCRIBERS)?).ok()

@@ -86,13 +86,13 @@ pub struct PublishReply {
     pub items: Vec<ItemId>,
 }
 
-/// Decides a publish request. An item with the name of an existing one replaces it and becomes the newest; the oldest
-/// items past `max_items`, or past the service's limit of bytes, are evicted without an event.
+/// Decides a publish request. A new item replaces an existing item of the same name, and becomes the newest item. The
+/// oldest items past `max_items`, or past the service's limit of bytes, are evicted without an event.
 ///
 /// A missing node is created in the same commit if the actor may create nodes (§7.1.4). SPEC: an actor that may not
 /// create the node gets `item-not-found`, as does every actor if the configuration of the service does not allow
-/// automatic creation. A node with a redirect is never created automatically, and a deleted one only by entities that
-/// may have its name (`FormerNode`).
+/// automatic creation. If a deleted node left a redirect, no node of its name is created automatically. While the name
+/// of a deleted node is reserved (`FormerNode`), only entities that may reuse the name create a node automatically.
 ///
 /// # Errors
 /// [`Error::NodeNotFound`], [`Error::Forbidden`], [`Error::ForeignItem`], [`Error::PreconditionNotMet`],
@@ -130,8 +130,8 @@ pub fn publish(
     publish_at(node, Changes::none(node), request, existing, cx)
 }
 
-/// Checks the publish-options against the configuration of the node (§7.1.5), also of a node that the request itself
-/// creates. A number above the limits of the policy is a precondition that is not met.
+/// Checks the publish-options against the configuration of the node (§7.1.5), even if the request itself creates the
+/// node. An option with a number above the limits for the node is an unmet precondition.
 fn check_options(node: &Node, request: &Publish, cx: &Context<'_>) -> Result<(), Error> {
     // Each option is compared separately: of two values for one field, one is not met.
     let unmet = request.options.iter().find(|wanted| !node.config.meets(wanted, cx.limits()));
@@ -142,7 +142,8 @@ fn check_options(node: &Node, request: &Publish, cx: &Context<'_>) -> Result<(),
 }
 
 /// Checks that the newest item is the expected one. SPEC: XEP-0395 leaves it to the service how the content of an item
-/// is identified. Here the archive id identifies it, so it changes too when the same content is published again.
+/// is identified. Here the archive id of the item is the identifier. So the identifier changes even if the same content
+/// is published again.
 fn check_compared(request: &Publish, newest: Option<&Item>) -> Result<(), Error> {
     let newest = newest.map(|item| item.archive_id().to_string());
     match &request.expected_newest {
@@ -156,19 +157,20 @@ fn check_compared(request: &Publish, newest: Option<&Item>) -> Result<(), Error>
 pub struct ExistingItems {
     /// Record of the deleted node of this name, if the node does not exist.
     pub former: Option<FormerNode>,
-    /// Newest item, if the request has an [expected one](Publish::expected_newest).
+    /// Newest item, if the request has an [expected newest item](Publish::expected_newest).
     pub newest: Option<Item>,
-    /// Items that the new ones replace, each with its publisher; set if the node [may be full](needs_existing_items) or
-    /// the actor [may overwrite only its own items](looks_at_publishers).
+    /// Existing items that the request overwrites, each with its publisher. Filled only if the node [may be
+    /// full](needs_existing_items) or the actor [may overwrite only its own items](looks_at_publishers).
     pub replaced: BTreeMap<ItemId, BareJid>,
     /// Number of items at the node.
     pub total: usize,
-    /// Oldest items of the node: twice as many as the request publishes.
+    /// Oldest items of the node: at most twice as many as the request publishes, because the request may overwrite some
+    /// of them.
     pub oldest: Vec<ItemId>,
 }
 
-/// Returns `true` if a publish request depends on the existing items: the node may be full, and does not simply remove
-/// the oldest items without an event.
+/// Returns `true` if a publish request depends on the existing items of the node. This is the case if the node, when it
+/// is full, rejects new items or retracts its oldest items.
 #[must_use]
 pub fn needs_existing_items(config: &NodeConfig) -> bool {
     config.persist_items && config.publish_node_full != PublishNodeFull::DiscardOldest
@@ -246,7 +248,8 @@ fn publish_at(
     Ok(Decision { reply, changes, notifications })
 }
 
-/// Returns the items that a node retracts to make room for new ones, or an error if it refuses new items.
+/// Returns the items that a node retracts to make room for new ones, or an error if the node is full and refuses new
+/// items.
 fn evicted(
     new: &[Arc<Item>],
     existing: &ExistingItems,

@@ -108,8 +108,8 @@ pub fn check_access(node: &Node, cx: &Context<'_>) -> Result<(), Error> {
     if is_refused { Err(Error::Forbidden) } else { Ok(()) }
 }
 
-/// Returns log entries with an event for each retracted item; none if `is_notified` is `false`. Each item takes a
-/// sequence in both cases.
+/// Returns log entries with an event for each retracted item, or no entries if `is_notified` is `false`. Each item uses
+/// up one sequence number of the node, even without an event.
 pub(super) fn retractions(
     node: &Node,
     items: &[ItemId],

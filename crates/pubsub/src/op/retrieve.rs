@@ -41,7 +41,8 @@ pub enum Selection {
 pub struct Retrieved {
     /// Part of the selection that fits into the reply.
     pub part: ResultPage<Arc<Item>>,
-    /// Publisher that the items show to entities that may not configure the node.
+    /// Source of the `publisher` attribute of the items. Entities that may configure the node may be shown the real
+    /// publisher instead.
     pub attribution: Attribution,
 }
 
@@ -78,8 +79,8 @@ pub fn list(node: Option<&Node>, cx: &Context<'_>) -> Result<(), Error> {
     }
 }
 
-/// Checks the SubID of a request: it is required if the actor has several subscriptions, and has to be that of one of
-/// them (§6.5.9.1, §6.5.9.2).
+/// Checks the SubID of a request. A SubID is required if the actor has several subscriptions, and has to belong to one
+/// of them (§6.5.9.1, §6.5.9.2).
 fn check_subid(node: &Node, request: &Retrieve, cx: &Context<'_>) -> Result<(), Error> {
     let bare = cx.actor.bare();
     let own = node.subscriptions_of(&bare).filter_map(|jid| node.configured_subscription(jid));

@@ -29,7 +29,7 @@ pub struct Subscribe {
     pub node: NodeId,
     /// Recipient of the notifications: the actor's bare JID or one of its full JIDs.
     pub jid: Jid,
-    /// Options of the subscription, if the request has any (§6.3.7).
+    /// Options for the subscription, if the request has an options form (§6.3.7).
     pub settings: Option<Vec<SubscriptionOption>>,
     /// `true` if the subscription is public (XEP-0465).
     pub is_public: bool,
@@ -68,15 +68,15 @@ pub struct SubscribeReply {
     pub subid: Option<SubId>,
     /// State of the subscription.
     pub state: SubscriptionState,
-    /// Options of the subscription, if the request has any.
+    /// Resulting options of the subscription, if the request has an options form.
     pub options: Option<OptionsForm>,
 }
 
 /// Decides a subscribe request, given the newest item.
 ///
 /// If the JID is subscribed already, the reply repeats the state of the subscription (§6.1.2), and the last item is not
-/// sent. Exception: where a JID can have several subscriptions, another one begins (§6.1.6). If the access model
-/// requires approval, the owners are asked (§8.6).
+/// sent. Exception: if the service allows several subscriptions of a JID to a node, the request adds a subscription
+/// (§6.1.6). If the access model requires approval, the owners are asked (§8.6).
 ///
 /// # Errors
 /// [`Error::NodeNotFound`], [`Error::InvalidJid`], [`Error::Forbidden`], [`Error::ClosedNode`],
@@ -139,12 +139,13 @@ fn is_plain(details: &SubscriptionDetails) -> bool {
     details.subid.is_none() && details.options == SubscriptionOptions::default()
 }
 
-/// Decides a subscribe request for a JID that is subscribed already. Adds another subscription where a JID can have
-/// several. Otherwise sets the options, if the request has any. If the subscribed JID is another spelling of the domain
-/// (`known`), the subscription moves to the JID of the request.
+/// Decides a subscribe request for a JID that is subscribed already. Adds a subscription if the service allows several
+/// subscriptions of a JID to a node. Otherwise sets the options, if the request has an options form. If the subscribed
+/// JID (`known`) has another spelling of the domain (A-labels or U-labels) than the JID of the request, the
+/// subscription moves to the JID of the request.
 ///
-/// SPEC: an owner may have subscribed an address that the server of the entity does not know. The request shows the
-/// address that the server knows.
+/// SPEC: an owner may have subscribed the entity with a spelling of the domain that the entity's server does not
+/// recognize. The request has the spelling that the server recognizes.
 fn resubscribe(
     node: &Node,
     request: &Subscribe,
@@ -233,11 +234,11 @@ fn reply(
     }
 }
 
-/// Returns the last item for each pending subscription that these changes approve, by an owner or because no approval
-/// is needed any more (§12.2). Returns none if `config`, the configuration after the changes, does not send the last
-/// item to new subscribers. The subscriber may be unavailable by now, so the item is sent only in the states of
-/// availability that the options of the subscription select. SPEC: a JID that an owner subscribes does not receive the
-/// last item.
+/// Returns entries that send the last item to each pending subscription that becomes active by `changes`: an owner
+/// approves the subscription, or the node no longer requires approval (§12.2). Returns none if `config`, the
+/// configuration after the changes, does not send the last item to new subscribers. The subscriber may be unavailable
+/// by now. So the item is sent only if the presence of the subscriber matches the `show-values` of the subscription.
+/// SPEC: a JID that an owner subscribes does not receive the last item.
 pub(super) fn last_items(
     node: &Node,
     config: &NodeConfig,
@@ -261,9 +262,9 @@ pub(super) fn last_items(
     sent.collect()
 }
 
-/// Returns the entry that sends the last item to a new subscription of a JID (§6.1.7). `at` has a version of the node
-/// and a nonce; the audience is resolved as of this version. Availability is not checked: an entity that subscribes or
-/// sends presence is available.
+/// Returns the entry that sends the last item to a new subscription of a JID (§6.1.7). `at` has the fields
+/// [`as_of`](LogEntry::as_of) and [`nonce`](LogEntry::nonce) of the entry. Availability is not checked: an entity that
+/// subscribes or sends presence is available.
 pub(super) fn last_item(
     node: &Node,
     config: &NodeConfig,

@@ -121,8 +121,9 @@ pub fn set_options(
     Ok(Decision::without_entries((), changes))
 }
 
-/// Returns the JID of a request, in the spelling that the node uses, and the subscriptions of this JID. The JID may be
-/// subscribed or pending. Fails if the actor may not configure these subscriptions.
+/// Returns the JID whose subscriptions a request concerns, and these subscriptions, active or pending. The JID may
+/// differ from the JID of the request in the spelling of its domain (A-labels or U-labels). Fails if the actor may not
+/// configure these subscriptions.
 fn configurable(
     node: &Node,
     of: &GetOptions,
@@ -164,8 +165,8 @@ pub const ATOM: &str = "http://www.w3.org/2005/Atom";
 
 /// Returns `true` if a node can have items with text that a notification can repeat in its message body (§12.8).
 ///
-/// SPEC: `include_body`, which is to be offered only where the service knows the payloads, is offered at nodes without
-/// a type, and at those of Atom.
+/// SPEC: the service is to offer `include_body` only where it knows the payloads. It offers `include_body` at nodes
+/// without `pubsub#type`, and at nodes whose type is the Atom namespace.
 #[must_use]
 pub fn offers_body(config: &NodeConfig) -> bool {
     config.r#type.is_empty() || config.r#type == ATOM
@@ -185,7 +186,8 @@ pub(super) fn check_offered(node: &Node, settings: &[SubscriptionOption]) -> Res
     }
 }
 
-/// Maximum number of JIDs with options or SubIDs at one node. Each event evaluates all of them.
+/// Maximum number of JIDs with options or SubIDs at one node. For each event, the service evaluates the options of all
+/// these JIDs.
 const MAX_SPECIAL: usize = 100_000;
 /// Maximum number of JIDs of one account with options or SubIDs at one node.
 const MAX_OWN_SPECIAL: usize = 100;

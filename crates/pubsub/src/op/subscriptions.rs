@@ -21,7 +21,7 @@ use super::{
 pub const FEATURES: &[&str] =
     &["manage-subscriptions", "retrieve-subscriptions", "subscription-notifications"];
 
-/// Maximum number of subscriptions that are counted for the index of a page.
+/// Maximum number of subscriptions that are counted to find the RSM index of a page.
 const MAX_COUNTED: usize = 10_000;
 
 /// Request for the actor's own subscriptions.
@@ -88,14 +88,14 @@ pub struct SetSubscriptionsReply {
     pub reason: String,
     /// `true` if entries failed because the node has the maximum number of subscriptions.
     pub is_full: bool,
-    /// Pairs of JIDs, one for each entry that ended no subscription although the entity still has one. The first is the
-    /// JID of the entry, which has no subscription. The second is another JID of the entity, which is subscribed or
-    /// pending.
+    /// Pairs of JIDs, one pair for each entry that was to end the subscription of a JID without a subscription, while
+    /// the entity is subscribed with another JID. The first JID is the JID of the entry. The second is the other JID of
+    /// the entity, which is subscribed or pending.
     pub still_subscribed: Vec<(Jid, Jid)>,
 }
 
 impl SetSubscriptionsReply {
-    /// Returns a text for each entry that ended no subscription because the entity is subscribed with another JID.
+    /// Returns a text for each pair in [`still_subscribed`](Self::still_subscribed).
     pub fn not_ended(&self) -> Vec<String> {
         let describe =
             |(jid, other): &(Jid, Jid)| format!("{jid} has no subscription, but {other} has one");
@@ -103,16 +103,16 @@ impl SetSubscriptionsReply {
     }
 }
 
-/// Returns a page of the subscriptions at a node, without pending ones, for an owner (§8.8.1). The page has as many
-/// entries as `fits` accepts. Entries are ordered by bare JID and resource, so that pages stay valid when options
-/// change. The edge of a page is a [UID](Subscription::uid).
+/// Returns a page of the subscriptions at a node, without pending ones, for an owner (§8.8.1). The page ends before the
+/// first entry for which `fits` returns `false`. Entries are ordered by bare JID and resource, so that pages stay valid
+/// when options change. `page` refers to an entry of the list by its [UID](Subscription::uid).
 ///
-/// To find the index of a page, at most 10 000 other entries are counted. So the index of a page after or before an
-/// edge is known only at nodes with at most 10 000 subscriptions.
+/// A page after or before a UID has no index if the node has more than 10 000 subscriptions, because finding the index
+/// means counting entries.
 ///
 /// # Errors
-/// [`Error::NodeNotFound`], [`Error::Forbidden`]; [`Error::ItemNotFound`] if the list does not contain the edge;
-/// [`Error::NotImplemented`] for a page that begins at an index above 10 000.
+/// [`Error::NodeNotFound`], [`Error::Forbidden`]; [`Error::ItemNotFound`] if the list does not contain the UID of the
+/// request; [`Error::NotImplemented`] for a page that begins at an index above 10 000.
 pub fn subscriptions(
     node: Option<&Node>,
     page: &PageRequest<String>,
@@ -192,9 +192,10 @@ pub fn of_jid(node: &Node, jid: &Jid) -> Vec<Subscription> {
     }
 }
 
-/// Returns copies of an entry, one for each JID that the JID of the entry denotes at the node. An entry that approves a
-/// subscription applies to a pending JID, if there is one. An entry that ends all subscriptions of a JID ends those in
-/// every spelling of its domain.
+/// Returns copies of an entry, one for each JID to which the entry applies. JIDs that differ only in the spelling of
+/// the domain (A-labels or U-labels) denote the same entity. An entry that ends all subscriptions of a JID applies to
+/// the JID in all spellings. Any other entry applies to one JID. An entry that approves a subscription prefers a
+/// pending JID.
 fn known(
     node: &Node,
     (jid, subid, wanted): &(Jid, Option<SubId>, RequestedState),
@@ -209,11 +210,11 @@ fn known(
     jids.into_iter().map(|jid| (jid, subid.clone(), *wanted)).collect()
 }
 
-/// Returns `true` if a server may deliver notifications for an entity to another account, so that only the entity
-/// itself may create its subscriptions.
+/// Returns `true` if only the entity itself may create its subscriptions. The reason is that its server may deliver the
+/// notifications to another account: some servers treat different addresses, such as those with ß and ss, as one.
 ///
 /// SPEC: §8.8.2 lets an owner subscribe any JID. The account that receives such notifications could not unsubscribe,
-/// because its server stamps another address.
+/// because the `from` of its requests is not the subscribed address.
 fn may_be_of_another(node: &Node, entity: &BareJid, cx: &Context<'_>) -> bool {
     let is_known = || {
         node.subscriptions_of(entity).next().is_some() || node.pending_of(entity).next().is_some()
@@ -221,7 +222,8 @@ fn may_be_of_another(node: &Node, entity: &BareJid, cx: &Context<'_>) -> bool {
     !entity.is_folded() && !access::is_self(cx.actor, entity) && !is_known()
 }
 
-/// Returns the states that changes give to subscriptions, by decoded JID.
+/// Returns the states that `changes` give to subscriptions. The key is the JID with decoded A-labels, which is the same
+/// for all spellings of the domain.
 fn states_after(changes: &Changes) -> BTreeMap<String, SubscriptionState> {
     let state = |change: &Change| match change {
         Change::Subscribed(jid) | Change::SubscribedByOwner(jid) => {

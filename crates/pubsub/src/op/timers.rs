@@ -25,11 +25,11 @@ pub const MAX_EXPIRED: usize = 100;
 const MAX_LEASE_NOTICES: usize = 1000;
 /// Maximum number of items in a digest. If there are more items, the digest has the newest ones.
 pub const MAX_DIGESTED: usize = 100;
-/// Bytes of digests ([`LogEntry::size`]) after which one decision builds no further digests.
+/// Total size of the digests ([`LogEntry::size`]) at which one decision stops building digests.
 const MAX_DIGESTS_BYTES: usize = 1024 * 1024;
 
-/// Returns the time of the next timer-driven changes that a decision with these changes causes; `None` if it causes
-/// none.
+/// Returns the earliest due time of the timers (lease, digest, item expiry, roster check) that a decision with
+/// `changes` starts at a node. Returns `None` if the decision starts no timer.
 #[must_use]
 pub fn next_deadline(node: &Node, changes: &Changes) -> Option<Timestamp> {
     let by_change = changes.iter().filter_map(|change| match change {
@@ -79,7 +79,8 @@ pub enum Extent {
         /// Number of halvings.
         halvings: u32,
     },
-    /// Only the ends of subscriptions, which need no room in the backlog.
+    /// Only the end of subscriptions. Subscriptions end even while the backlog (the queue of pending notifications) is
+    /// full.
     Ends,
 }
 
@@ -160,9 +161,10 @@ impl Operation for RunTimers<'_> {
     }
 }
 
-/// Decides the timer-driven changes. `oldest` has the oldest items, at most one more than [`MAX_EXPIRED`]; `newest` has
-/// the newest items. `has_interested` is `true` if resources are interested in the node by their capabilities, or if
-/// notifications for such resources are pending. The reply has the time of the next changes and the entities to watch.
+/// Decides the timer-driven changes. `oldest` has the oldest items, at most one more than [`MAX_EXPIRED`]. `newest` has
+/// the newest items. `has_interested` is `true` if resources announce interest in the node by entity capabilities
+/// (`+notify`), or if notifications for such resources are pending. The reply has the time of the next changes and the
+/// entities to watch.
 ///
 /// # Errors
 /// [`Error::NodeNotFound`], [`Error::TooManyNotifications`].
@@ -295,8 +297,8 @@ impl TimerRun<'_> {
         remaining
     }
 
-    /// Builds due digests until they have `MAX_DIGESTS_BYTES`; none if `is_postponed` is `true`. The times of the other
-    /// digests are added to `next`.
+    /// Builds due digests until their total size reaches `MAX_DIGESTS_BYTES`, or no digests if `is_postponed` is
+    /// `true`. Adds the due times of the other digests to `next`.
     fn digests(
         &mut self,
         newest: &[Item],
@@ -329,8 +331,8 @@ impl TimerRun<'_> {
         digests
     }
 
-    /// Builds the digest of a subscription, if it is due: a log entry for each item that was published since the last
-    /// digest. Each entry is a message of its own.
+    /// Builds the digest of a subscription, if the digest is due: a log entry for each item that was published since
+    /// the last digest. Each entry is a message of its own.
     fn digest(
         &mut self,
         jid: &Jid,

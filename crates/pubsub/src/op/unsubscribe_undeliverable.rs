@@ -92,7 +92,8 @@ pub fn gone(node: Option<&Node>, jid: &Jid, cx: &Context<'_>) -> Result<Decision
     Ok(Decision { reply: (), changes, notifications })
 }
 
-/// Decides to end the subscription of a JID that cannot be reached, if the node still has this epoch.
+/// Decides to end the subscription of a JID that cannot be reached. Fails if the node has another epoch than `epoch`,
+/// because it was deleted and created again since the notification was sent.
 ///
 /// # Errors
 /// [`Error::NodeNotFound`], [`Error::NotSubscribed`].

@@ -1,6 +1,7 @@
-//! Retries by domain, at growing intervals. An entity is retried if its presence request failed or had no answer. A
-//! resource is retried if its query failed. One entity or resource of a domain is retried at a time. Once a stanza
-//! shows that the domain is reachable, all entities and resources of the domain are retried.
+//! Retries of failed presence requests and queries by domain, at growing intervals. An entity is retried if its
+//! presence request failed or had no answer. A resource is retried if its query failed. One entity or resource of a
+//! domain is retried at a time. Once a stanza shows that the domain is reachable, all entities and resources of the
+//! domain are retried.
 
 use std::{
     collections::{BTreeSet, HashMap},
@@ -34,7 +35,7 @@ pub(super) struct Outages {
 struct Outage {
     /// Bare JIDs of entities, and full JIDs of resources, to retry.
     entities: BTreeSet<Jid>,
-    /// The JID of the last attempt, until a stanza of the domain arrives.
+    /// JID that was tried in the last attempt; `None` once a stanza from the domain has arrived.
     tried: Option<Jid>,
     attempts: usize,
 }
@@ -52,7 +53,7 @@ impl Outages {
         self.domains.entry(domain.to_owned()).or_default().entities.insert(entity.clone());
     }
 
-    /// Removes an entity. A domain without entities stays until its next attempt.
+    /// Removes an entity. A domain without entities stays in the table until its next attempt is due.
     pub(super) fn remove(&mut self, entity: &BareJid) {
         if let Some(outage) = self.domains.get_mut(entity.domain().as_str()) {
             outage.entities.remove(entity);
@@ -69,8 +70,8 @@ impl Outages {
         !self.domains.is_empty()
     }
 
-    /// Removes and returns the JID of the next attempt that is due. Also removes the JIDs of its domain for which
-    /// `needs_answer` is `false`.
+    /// Removes and returns the JID of the next attempt that is due. Also removes the other JIDs of the domain that need
+    /// no answer any more.
     pub(super) fn pop(&mut self, needs_answer: impl Fn(&Jid) -> bool) -> Option<Jid> {
         let now = Instant::now();
         while self.next().is_some_and(|at| at <= now) {
@@ -100,7 +101,8 @@ impl Outages {
 }
 
 impl Outage {
-    /// Removes and returns the JID that follows the JID of the last attempt.
+    /// Removes and returns the first JID after that of the last attempt, in sort order. After the last JID, the order
+    /// starts again from the first.
     fn pop(&mut self, needs_answer: impl Fn(&Jid) -> bool) -> Option<Jid> {
         self.entities.retain(needs_answer);
         let after = self.tried.take().map_or(Bound::Unbounded, Bound::Excluded);
@@ -144,8 +146,9 @@ impl PresenceTable {
             || self.before_of(jid).any(|before| before.is_unreachable)
     }
 
-    /// Queues the retry of one entity or resource of the next domain with an interval that is over. Returns the domain.
-    /// If there is no such domain, the error is the end of the next interval, if any.
+    /// Queues the retry of one entity or resource of the next domain whose retry interval is over. Returns the domain.
+    /// If there is no such domain, returns as the error the end of the next interval, or `Err(None)` if no domain has
+    /// to be retried.
     pub(super) fn try_again(&mut self) -> Result<String, Option<Instant>> {
         let Self { requests, watched, before, .. } = self;
         let needs_answer = |jid: &Jid| {
@@ -165,7 +168,7 @@ impl PresenceTable {
         Ok(jid.domain().as_str().to_owned())
     }
 
-    /// Queues the retries of a domain when a stanza of the domain arrives.
+    /// Queues the retries of a domain when a stanza from the domain arrives.
     pub(super) fn reach(&mut self, domain: &str) {
         let all = self.requests.outages.reach(domain);
         all.iter().for_each(|jid| self.retry(jid));

@@ -9,7 +9,7 @@ use gjallar_pubsub::Show;
 
 use super::{MAX_ENTITIES, MAX_RESOURCES, PresenceTable, parts};
 
-/// Length of an interruption above which resources count as having missed events.
+/// If a connection is interrupted for longer than this, its resources count as having missed events.
 const MAX_INTERRUPTION: Duration = Duration::from_secs(300);
 /// Minimum time by which the timestamp of a presence has to precede a time of this process, so that the presence counts
 /// as earlier. Some servers write whole seconds.

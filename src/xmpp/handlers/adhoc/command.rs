@@ -192,8 +192,8 @@ impl CommandContext<'_> {
     /// and the field `list` with these options. There are `number` options in total; if some are left out, the last
     /// line of the text states how many.
     ///
-    /// COMPAT: profanity shows no options of a list with several values that has no value, and Movim leaves out such
-    /// lists.
+    /// COMPAT: profanity does not show the options of a `list-multi` field in which no option is selected, and Movim
+    /// leaves out such fields.
     pub(super) fn offered(
         &self,
         mut list: Field,

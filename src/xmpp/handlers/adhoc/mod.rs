@@ -102,7 +102,7 @@ impl CommandAction {
 }
 
 impl AdHocCommands {
-    /// Returns the commands of a service, without sessions.
+    /// Returns the commands of a service. No session exists yet.
     #[must_use]
     pub(crate) fn new(service: Arc<Service>) -> Self {
         let sessions = CommandSessions::default();

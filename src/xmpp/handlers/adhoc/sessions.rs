@@ -24,7 +24,7 @@ const MAX_BYTES: usize = 16 * 1024 * 1024;
 /// Time for which a session waits for its next form.
 const LIFETIME: Duration = Duration::from_secs(600);
 
-/// Command between two forms.
+/// Session of a command that waits for a submitted form.
 #[derive(Debug)]
 pub(super) struct CommandSession {
     requester: Jid,

@@ -50,9 +50,9 @@ pub fn find(message: &Element) -> Option<&Element> {
 ///
 /// # Errors
 /// [`NotAcceptable`](gjallar_pubsub::Error::NotAcceptable) if `pubsub#allow`, `pubsub#node` or `pubsub#subscriber_jid`
-/// is missing, or if the value is not a boolean or a JID; the errors of [`NodeId::parse`];
-/// [`BadRequest`](gjallar_pubsub::Error::BadRequest) if the type of the form is neither `submit` nor `cancel`;
-/// [`FormTooLarge`](gjallar_pubsub::Error::FormTooLarge).
+/// is missing, if the value of `pubsub#allow` is not a boolean, or if the value of `pubsub#subscriber_jid` is not a
+/// JID; the errors of [`NodeId::parse`]; [`BadRequest`](gjallar_pubsub::Error::BadRequest) if the type of the form is
+/// neither `submit` nor `cancel`; [`FormTooLarge`](gjallar_pubsub::Error::FormTooLarge).
 pub fn answer(form: &Element) -> Result<Option<Authorize>, gjallar_pubsub::Error> {
     let fields: Vec<_> = forms::fields(form)?.collect();
     let value = |var: &str| {

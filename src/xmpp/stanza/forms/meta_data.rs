@@ -14,7 +14,7 @@ use crate::xmpp::{
 use gjallar_pubsub::{MaxItems, NodeConfig, op::discover::MetaData};
 
 /// Guarantees of every node for clients that cache its items (XEP-0460). Items are the same for everyone and keep their
-/// order. A purge deletes all items. Nodes may not be suggested to other users.
+/// order. A purge deletes all items. Clients must not suggest nodes to other users.
 const CACHING: &str = "\
     <field var='{urn:xmpp:pubsub-caching:0}consistent-items' type='boolean'><value>true</value></field>\
     <field var='{urn:xmpp:pubsub-caching:0}consistent-set' type='boolean'><value>true</value></field>\
@@ -31,8 +31,8 @@ const LABELS: [(&str, &str); 5] = [
     ("pubsub#type", "Payload semantic type information"),
 ];
 
-/// Returns the form of a node: its configuration, and data derived from it. If the maximum number of items is `max`,
-/// the form has a number in its place (XEP-0460 §4.2).
+/// Returns the form of a node: its configuration, and data derived from it. If the configured maximum number of items
+/// is `max`, the form states the actual limit as a number (XEP-0460 §4.2).
 #[must_use]
 pub fn form(data: &MetaData) -> ElementWriter {
     let max_items = MaxItems::Number(data.max_items);
@@ -84,9 +84,9 @@ fn persistence(data: &MetaData) -> Field {
     forms::field(var, FieldType::ListSingle, "How items are stored", persistence)
 }
 
-/// Returns the field that states whether subscribers are notified of every change. A new configuration may remove items
-/// (§8.2.5.3), so notification of configurations is required too. Subscribers can derive removals by `max_items` and
-/// `item_expire` (XEP-0460 §4.2).
+/// Returns the field that states whether subscribers are notified of every change. This requires that they are notified
+/// of new configurations, because a new configuration may remove items (§8.2.5.3). Items that `max_items` and
+/// `item_expire` remove need no notification, because subscribers can derive these removals themselves (XEP-0460 §4.2).
 fn always_notify(data: &MetaData) -> Field {
     let config = &data.config;
     let always = config.deliver_notifications && config.notify_retract && config.notify_config;

@@ -41,9 +41,9 @@ pub fn render(form: &DataForm) -> ElementWriter {
     fields.fold(head, |form, field| form.with("field", |tag| fill(tag, field, is_asked)))
 }
 
-/// Writes a field. In a form to fill in, a list without options, or with open validation, accepts any value, and its
-/// current values are options too. COMPAT: clients such as Movim and Psi keep a value of a list only if it is an
-/// option.
+/// Writes a field. In a form to fill in, a list that has no options or has open validation accepts any value. The
+/// current values of such a list are added to its options. COMPAT: clients such as Movim and Psi keep a value of a list
+/// only if it is an option.
 fn fill(tag: ElementWriter, field: &Field, is_asked: bool) -> ElementWriter {
     let kind = match field.type_ {
         FieldType::Boolean => "boolean",
@@ -86,7 +86,8 @@ fn open_validation() -> ElementWriter {
         .child(ElementWriter::new("open"))
 }
 
-/// Returns the maximum number of bytes of a value in a relayed form.
+/// Returns the maximum number of bytes of a `<value/>` element in a form that servers relay. Servers may escape more
+/// characters than the service does.
 pub(crate) fn value_len(value: &str) -> usize {
     "<value></value>".len() + written_len(value)
 }
@@ -176,7 +177,7 @@ pub(crate) fn distinct<T: Clone + Eq + Hash>(values: impl Iterator<Item = T>) ->
 }
 
 /// Returns a value of an XML Schema type without surrounding white space (XML Schema 2, §4.3.6, `collapse`). Texts and
-/// names of choices are compared without this.
+/// names of choices are compared with their white space.
 pub(super) fn collapsed(value: &str) -> &str {
     value.trim_matches([' ', '\t', '\n', '\r'])
 }

@@ -32,7 +32,7 @@ pub fn form(config: &NodeConfig, offered_groups: Option<&[String]>) -> ElementWr
     forms::render(&data_form(DataFormType::Form, config, offered_groups))
 }
 
-/// Returns the configuration as a result, for events (§8.2.5.3).
+/// Returns the configuration as a form of type `result`, which is the content of events (§8.2.5.3).
 #[must_use]
 pub fn result(config: &NodeConfig) -> ElementWriter {
     let mut form = data_form(DataFormType::Result_, config, None);
@@ -80,8 +80,9 @@ pub fn form_of(shown: &Configuration, offered_groups: Option<&[String]>) -> Data
     form
 }
 
-/// Hidden field with the epoch and number of the configuration that a form shows. It prevents that owners unknowingly
-/// overwrite each other's changes. Clients send the field back (XEP-0004 §3.3, `hidden`).
+/// Hidden field with the revision of the configuration that a form shows: epoch of the node, and number of the
+/// revision. The field prevents owners from unknowingly overwriting each other's changes. Clients send the field back
+/// (XEP-0004 §3.3, `hidden`).
 const REVISION: &str = "x-gjallar#revision";
 
 fn seen(value: &str) -> Option<SeenConfig> {
@@ -443,10 +444,10 @@ pub fn setting(var: &str, value: &str) -> Result<Option<ConfigField>, gjallar_pu
     }))
 }
 
-/// Accepts the fields that are not stored because they have one possible value: `pubsub#node_type` with the value
+/// Accepts the fields that are not stored because they have only one possible value: `pubsub#node_type` with the value
 /// `leaf`.
 ///
-/// COMPAT: clients that build forms of their own set such fields to the common default.
+/// COMPAT: clients that build the form themselves also send such fields, with the usual value.
 fn holds_anyway(var: &str, value: &str) -> Result<(), gjallar_pubsub::Error> {
     match (var, value) {
         ("pubsub#node_type", "leaf") => Ok(()),
