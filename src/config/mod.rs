@@ -1,6 +1,7 @@
 //! Configuration: all keys with their defaults and their validation. `docs/CONFIGURATION.md` explains the keys;
 //! `load.rs` reads them.
 
+pub(crate) mod administrators;
 mod limits;
 mod load;
 mod policies;

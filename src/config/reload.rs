@@ -27,6 +27,7 @@ pub(crate) async fn follow(
     service: &Service,
     rates: &watch::Sender<RateLimits>,
     queue_limits: &watch::Sender<QueueLimits>,
+    administrators: &watch::Sender<Vec<String>>,
 ) {
     while configs.changed().await.is_ok() {
         let requested = configs.borrow_and_update().clone();
@@ -71,6 +72,7 @@ pub(crate) async fn follow(
                 after,
                 "administrators changed"
             );
+            administrators.send_replace(next.admins.clone());
         }
         log_changed_keys(&current, &requested);
         info!(event = "config_reloaded", "configuration reloaded");

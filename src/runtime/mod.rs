@@ -144,9 +144,17 @@ async fn serve_as(
     if let Some(listener) = monitoring {
         tasks.spawn("monitoring", crate::http::serve(listener, Arc::clone(&service)));
     }
+    let (administrators, changed) = watch::channel(config.admins.clone());
+    let folder = match &path {
+        StorePath::Sled(folder) => Some(folder.clone()),
+        StorePath::Memory => None,
+    };
+    let ending_access = config::administrators::follow(changed, Arc::clone(&service), folder);
+    tasks.spawn("former_administrators", ending_access);
     let reloading = Arc::clone(&service);
     tasks.spawn("reload", async move {
-        config::reload::follow(config, configs, &reloading, &rates, &queue_limits).await;
+        let (rates, queues) = (&rates, &queue_limits);
+        config::reload::follow(config, configs, &reloading, rates, queues, &administrators).await;
     });
     // The watchdog has to notice if the task of the connection stalls, so this task notifies systemd.
     let serving = async {

@@ -380,6 +380,7 @@ impl Service {
             }
         }
         if presence_change::needs_newest_publisher(node, changes) {
+            presences.expect_publishers(id);
             self.state.deadlines.add(id, (self.clock)());
         }
     }

@@ -14,6 +14,7 @@ mod entity_lookup;
 mod error;
 mod event_log;
 mod execute;
+mod former_administrators;
 mod implicit;
 mod mam;
 mod metrics;

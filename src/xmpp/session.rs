@@ -195,7 +195,7 @@ impl ComponentSession {
         info!(
             event = "link_connected",
             remote = self.link.server,
-            jid = %self.link.jid,
+            jid = self.link.jid.as_str(),
             "connected to the server"
         );
         self.router.on_link_change(true);

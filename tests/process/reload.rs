@@ -6,7 +6,7 @@ use gjallar::config::{Config, NodeLimits, PolicyConfig};
 
 use super::policies::{ADMIN, USER, field, fields, policy};
 use crate::support::{
-    component::{TestComponent, error, form, shown},
+    component::{EVENT, PUBSUB, TestComponent, error, form, shown},
     process::{ServiceProcess, lines_with_event},
 };
 
@@ -153,4 +153,52 @@ async fn sighup_reloads_the_file_and_logs_changes_or_errors() {
     let log = service.log();
     assert_eq!(lines_with_event(&log, "link_connected").len(), 1, "{log}");
     assert!(service.is_alive());
+}
+
+/// Returns the names of the events that the former administrator receives.
+fn received(messages: &[minidom::Element], jid: &str) -> Vec<String> {
+    let own = messages.iter().filter(|message| message.attr("to") == Some(jid));
+    own.filter_map(|message| message.get_child("event", EVENT))
+        .flat_map(|event| event.children())
+        .map(|child| child.attr("node").unwrap().to_owned())
+        .collect()
+}
+
+/// §12.13: the rights of an administrator end with the list, and with them the subscriptions that only they admitted.
+#[tokio::test]
+async fn subscriptions_of_former_administrators_end() {
+    let mut component = TestComponent::start().await;
+    component.create(USER, "closed", &[("access_model", "whitelist")]).await;
+    component.create(USER, "open", &[]).await;
+    for node in ["closed", "open"] {
+        component.subscribe(ADMIN, node).await;
+    }
+    component.messages().await;
+    component.reload.send_modify(|config| config.admins = vec!["user@localhost".into()]);
+    let notice = component.message().await;
+    assert!(shown(&notice).contains("subscription='none'"), "{}", shown(&notice));
+    for node in ["closed", "open"] {
+        component.publish(USER, node, "1").await;
+    }
+    assert_eq!(received(&component.messages().await, ADMIN), ["open"]);
+}
+
+/// The list of administrators may change while the service does not run.
+#[tokio::test]
+async fn subscriptions_of_administrators_end_who_are_removed_before_a_start() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("gjallar.toml");
+    std::fs::write(&path, "admins = ['admin@localhost']").unwrap();
+    let file = ("GJALLAR_CONFIG", path.to_str().unwrap());
+    let mut service = ServiceProcess::start(&[], &[file]).await;
+    let closed = form(&[("access_model", "whitelist")]);
+    service.granted(USER, &format!("<create node='n'/><configure>{closed}</configure>")).await;
+    service.granted(ADMIN, &format!("<subscribe node='n' jid='{ADMIN}'/>")).await;
+    std::fs::write(&path, "admins = ['other@localhost']").unwrap();
+    service.stop_and_restart().await;
+    service.has_logged("former_administrators_reevaluated\" subscriptions=1").await;
+    std::fs::write(&path, "admins = ['other@localhost', 'third@localhost']").unwrap();
+    service.stop_and_restart().await;
+    service.granted(USER, "<publish node='n'><item id='1'><x xmlns='x'/></item></publish>").await;
+    assert_eq!(lines_with_event(&service.log(), "former_administrators_reevaluated").len(), 1);
 }

@@ -125,6 +125,30 @@ async fn s16_4_4_purge_offline_requests_the_presence_of_publishers_only() {
     component.finish().await;
 }
 
+/// The publishers of all items are known again after a restart, also those of old items.
+#[tokio::test]
+async fn s16_4_4_purge_offline_retracts_old_items_after_a_restart() {
+    let folder = tempfile::tempdir().unwrap();
+    let open = || Arc::new(SledStore::open(folder.path()).unwrap());
+    let mut component = TestComponent::with(open(), |_| {}).await;
+    component.create(OWNER, "n", &[("publish_model", "open"), ("purge_offline", "1")]).await;
+    component.publish(OTHER, "n", "old").await;
+    for number in 0..210 {
+        component.publish("sensor@localhost", "n", &number.to_string()).await;
+    }
+    component.finish().await;
+    let mut component = TestComponent::with(open(), |_| {}).await;
+    let mut asked = Vec::new();
+    while !asked.contains(&"subscribe other@localhost".to_owned()) {
+        asked.extend(presence_requests_until_now(&mut component).await);
+    }
+    presence(&mut component, OTHER, "", "").await;
+    presence(&mut component, OTHER, "unavailable", "").await;
+    let items = component.items(OWNER, "n").await;
+    assert!(items.len() >= 100 && !items.contains(&"old".to_owned()), "{items:?}");
+    component.finish().await;
+}
+
 /// §16.4.4, §7.2: all items of a publisher that may change only its own are retracted, and no other
 /// items.
 #[tokio::test]

@@ -2,13 +2,13 @@
 
 use std::{collections::BTreeSet, time::Duration};
 
-use jid::{BareJid, Jid};
+use jid::{AccountKey, BareJid, Jid};
 use tracing::warn;
 
 use crate::store::StoreError;
 use gjallar_pubsub::{
-    Actor, ItemBudget, ItemOrder, ItemQuery, NodeId, OwnItems, PageRequest, SubscriptionState,
-    Timestamp,
+    Actor, ItemBudget, ItemFilter, ItemOrder, ItemPage, ItemQuery, ItemRef, NodeId, OwnItems,
+    PageBound, PageRequest, SubscriptionState, Timestamp,
     op::presence_change::{self, Depart, RetractOwn, UnavailablePresence},
 };
 
@@ -20,6 +20,8 @@ use crate::service::{
 
 /// Maximum number of nodes that are read when a resource comes online.
 const MAX_NODES: usize = 1000;
+/// Maximum number of items that are read at once for their publishers.
+const MAX_READ_ITEMS: usize = 100;
 /// Approximate maximum number of events that are sent to a resource that comes online.
 const MAX_SENT: usize = 1000;
 
@@ -256,6 +258,48 @@ impl Service {
                     | Error::Refused(gjallar_pubsub::Error::TooManyNotifications),
                 ) if max > 1 => max /= 2,
                 Err(error) => return Err(error),
+            }
+        }
+    }
+
+    /// Watches all publishers whose items a node removes when they become unavailable.
+    pub(in crate::service) async fn watch_publishers(
+        &self,
+        id: &NodeId,
+        creator: Option<&AccountKey>,
+    ) -> Result<(), StoreError> {
+        let mut edge = PageBound::At(0);
+        loop {
+            let guard = match self.lock_node(id).await {
+                Ok(guard) => guard,
+                Err(Error::Unknown(error)) => return Err(error),
+                Err(_) => return Ok(()),
+            };
+            guard.wait_committed().await;
+            let Some(node) = guard.node().filter(|node| node.config.purge_offline) else {
+                return Ok(());
+            };
+            let page = PageRequest { max: MAX_READ_ITEMS, edge };
+            let query =
+                ItemQuery { page, order: ItemOrder::default(), filter: ItemFilter::default() };
+            let budget = ItemBudget::stored(self.policies().limits().max_reply_bytes);
+            let listed = match self.store.list(id, &query, &budget).await {
+                Ok(listed) => listed.unwrap_or_else(ItemPage::empty),
+                Err(error) => match self.state.on_store_error(id, error) {
+                    Error::Unknown(error) => return Err(error),
+                    _ => return Ok(()),
+                },
+            };
+            let publishers = listed.part.entries.iter().map(|item| &item.publisher);
+            let publishers: BTreeSet<_> = publishers
+                .filter(|publisher| presence_change::loses_own_items(node, publisher))
+                .cloned()
+                .collect();
+            self.state.presences.watch(id, creator, publishers.iter().cloned());
+            publishers.into_iter().for_each(|who| self.state.presences.publishes(id, who));
+            match listed.more_after() {
+                Some(position) => edge = PageBound::After(ItemRef::Position(position)),
+                None => return Ok(()),
             }
         }
     }

@@ -112,6 +112,8 @@ struct PresenceTable {
     nodes: HashSet<NodeId>,
     /// Nodes that were in the store at the start and whose subscribers are not watched yet.
     unread: HashSet<NodeId>,
+    /// Nodes whose items have to be read, because they remove items of publishers that become unavailable.
+    unread_publishers: HashSet<NodeId>,
     available: HashMap<BareJid, BTreeMap<String, Show>>,
     /// Resources that were available on earlier connections and have not sent anything since.
     before: HashMap<BareJid, BTreeMap<String, PreviousResource>>,
@@ -225,6 +227,7 @@ impl Default for PresenceTable {
         Self {
             nodes: HashSet::new(),
             unread: HashSet::new(),
+            unread_publishers: HashSet::new(),
             available: HashMap::new(),
             before: HashMap::new(),
             unconfirmed: VecDeque::new(),
@@ -262,6 +265,17 @@ impl PresenceTracker {
         let mut table = self.table();
         table.nodes.insert(node.clone());
         table.unread.insert(node.clone());
+        table.unread_publishers.insert(node.clone());
+    }
+
+    /// Adds a node whose items have to be read for their publishers.
+    pub(in crate::service) fn expect_publishers(&self, node: &NodeId) {
+        self.table().unread_publishers.insert(node.clone());
+    }
+
+    /// Returns `true` if the items of a node have to be read for their publishers. The next call returns `false`.
+    pub(in crate::service) fn take_unread_publishers(&self, node: &NodeId) -> bool {
+        self.table().unread_publishers.remove(node)
     }
 
     /// Records that the subscribers of a node are watched, or that the node is quarantined (closed because of a corrupt
@@ -320,6 +334,7 @@ impl PresenceTracker {
         let mut table = self.table();
         table.nodes.remove(node);
         table.unread.remove(node);
+        table.unread_publishers.remove(node);
     }
 
     /// Returns `true` if a node needs presence, or needed it earlier.

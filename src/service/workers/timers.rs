@@ -104,6 +104,12 @@ impl Service {
                 self.state.presences.watch(id, creator.as_ref(), watched.into_iter());
                 self.state.presences.note_read(id);
                 publishers.into_iter().for_each(|who| self.state.presences.publishes(id, who));
+                if self.state.presences.take_unread_publishers(id)
+                    && let Err(error) = self.watch_publishers(id, creator.as_ref()).await
+                {
+                    self.state.presences.expect_publishers(id);
+                    return Err(error);
+                }
             }
             Err(
                 Error::Busy { .. } | Error::Refused(gjallar_pubsub::Error::TooManyNotifications),

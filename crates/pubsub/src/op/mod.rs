@@ -16,6 +16,7 @@ pub mod presence_change;
 pub mod public_subscriptions;
 pub mod publish;
 pub mod purge;
+pub mod reevaluate;
 pub mod retract;
 pub mod retrieve;
 pub mod subscribe;
