@@ -16,7 +16,7 @@ use tokio::{
     io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader},
     net::{UnixListener, UnixStream},
     task::JoinSet,
-    time::timeout,
+    time::{sleep, timeout},
 };
 use tracing::{Instrument, debug, error_span, warn};
 
@@ -31,6 +31,8 @@ const MAX_CONNECTIONS: usize = 8;
 const MAX_REQUEST_BYTES: u64 = 8 * 1024 * 1024;
 /// Maximum time for receiving a request.
 const REQUEST_DEADLINE: Duration = Duration::from_secs(10);
+/// Pause after a connection that could not be accepted, for example because the process has too many open files.
+const RETRY_INTERVAL: Duration = Duration::from_secs(1);
 /// Prefix of the names of snapshot folders.
 const SNAPSHOT: &str = "snapshot-";
 
@@ -84,19 +86,27 @@ impl ControlSocket {
     /// Serves requests until the future is dropped.
     pub async fn serve(&self, service: &Arc<Service>, examiner: Arc<dyn Examine>) {
         let mut connections = JoinSet::new();
+        let mut has_failed = false;
         for number in 0_u64.. {
             while connections.len() >= MAX_CONNECTIONS {
                 connections.join_next().await;
             }
             let (stream, _) = match self.listener.accept().await {
-                Ok(accepted) => accepted,
+                Ok(accepted) => {
+                    has_failed = false;
+                    accepted
+                }
                 Err(error) => {
-                    warn!(
-                        event = "control_socket_failed",
-                        %error,
-                        "control socket failed; commands cannot reach the service"
-                    );
-                    return;
+                    if !has_failed {
+                        warn!(
+                            event = "control_socket_failed",
+                            %error,
+                            "control socket failed; commands cannot reach the service; will retry"
+                        );
+                    }
+                    has_failed = true;
+                    sleep(RETRY_INTERVAL).await;
+                    continue;
                 }
             };
             let folder = self.folder.join(format!("{SNAPSHOT}{number}"));

@@ -1,5 +1,6 @@
 //! HTTP front end for monitoring: `/metrics`, `/healthz` (liveness) and `/readyz` (readiness).
 
+mod bounded_listener;
 mod health;
 mod metrics;
 
@@ -10,6 +11,8 @@ use tokio::net::TcpListener;
 use tracing::info;
 
 use crate::service::Service;
+
+use self::bounded_listener::BoundedListener;
 
 /// Listens at an address.
 ///
@@ -30,5 +33,5 @@ pub(crate) async fn serve(listener: TcpListener, service: Arc<Service>) {
         .route("/readyz", get(health::ready))
         .with_state(service);
     // The server runs until the process ends, and returns no error.
-    let _ = axum::serve(listener, router).await;
+    let _ = axum::serve(BoundedListener::new(listener), router).await;
 }

@@ -6,7 +6,7 @@ use gjallar::config::{Config, NodeLimits, PolicyConfig};
 
 use super::policies::{ADMIN, USER, field, fields, policy};
 use crate::support::{
-    component::{EVENT, PUBSUB, TestComponent, error, form, shown},
+    component::{EVENT, TestComponent, error, form, shown},
     process::{ServiceProcess, lines_with_event},
 };
 
@@ -188,16 +188,16 @@ async fn subscriptions_of_former_administrators_end() {
 async fn subscriptions_of_administrators_end_who_are_removed_before_a_start() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("gjallar.toml");
-    std::fs::write(&path, "admins = ['admin@localhost']").unwrap();
+    fs::write(&path, "admins = ['admin@localhost']").unwrap();
     let file = ("GJALLAR_CONFIG", path.to_str().unwrap());
     let mut service = ServiceProcess::start(&[], &[file]).await;
     let closed = form(&[("access_model", "whitelist")]);
     service.granted(USER, &format!("<create node='n'/><configure>{closed}</configure>")).await;
     service.granted(ADMIN, &format!("<subscribe node='n' jid='{ADMIN}'/>")).await;
-    std::fs::write(&path, "admins = ['other@localhost']").unwrap();
+    fs::write(&path, "admins = ['other@localhost']").unwrap();
     service.stop_and_restart().await;
     service.has_logged("former_administrators_reevaluated\" subscriptions=1").await;
-    std::fs::write(&path, "admins = ['other@localhost', 'third@localhost']").unwrap();
+    fs::write(&path, "admins = ['other@localhost', 'third@localhost']").unwrap();
     service.stop_and_restart().await;
     service.granted(USER, "<publish node='n'><item id='1'><x xmlns='x'/></item></publish>").await;
     assert_eq!(lines_with_event(&service.log(), "former_administrators_reevaluated").len(), 1);

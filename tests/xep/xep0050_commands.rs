@@ -926,8 +926,11 @@ async fn command_that_made_a_change_completes_with_an_oversized_reply() {
     let note = stage(&set.answer).unwrap().get_child("note", COMMANDS).unwrap().clone();
     assert_eq!(note.attr("type"), Some("warn"));
     assert!(note.text().starts_with("Not set: r1@localhost/>") && note.text().ends_with(">…"));
-    set.act("complete", &jids).await;
-    assert_eq!(error(&set.answer), "modify bad-request bad-sessionid");
+    // A completed session is not executed again.
+    for action in ["complete", "execute"] {
+        set.act(action, &jids).await;
+        assert_eq!(error(&set.answer), "cancel not-allowed session-expired", "{action}");
+    }
 }
 
 #[tokio::test]
@@ -971,8 +974,10 @@ async fn prev_returns_to_the_previous_form() {
     assert_eq!(error(&go.answer), "modify bad-request bad-action");
     go.act("cancel", &[]).await;
     assert_eq!(go.status(), "canceled");
-    go.act("next", &[("node", "n")]).await;
-    assert_eq!(error(&go.answer), "modify bad-request bad-sessionid");
+    for action in ["next", "execute"] {
+        go.act(action, &[("node", "n")]).await;
+        assert_eq!(error(&go.answer), "cancel not-allowed session-expired", "{action}");
+    }
     // A late answer is applied to the present state.
     let mut delete = CommandDialog::begin(&mut component, OWNER, "delete-node").await;
     delete.fill(&[("node", "n")]).await;

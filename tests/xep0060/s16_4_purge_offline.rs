@@ -149,6 +149,25 @@ async fn s16_4_4_purge_offline_retracts_old_items_after_a_restart() {
     component.finish().await;
 }
 
+/// A publisher that stops sharing its presence counts as offline.
+#[tokio::test]
+async fn s16_4_4_purge_offline_retracts_items_of_publishers_that_withdraw_their_presence() {
+    let mut component = TestComponent::start().await;
+    component.create(OWNER, "n", &[("publish_model", "open"), ("purge_offline", "1")]).await;
+    component.create(OWNER, "temporary", &[("tempsub", "1")]).await;
+    component.publish(OTHER, "n", "1").await;
+    component.subscribe(OTHER, "temporary").await;
+    for kind in ["subscribed", ""] {
+        presence(&mut component, OTHER, kind, "").await;
+    }
+    assert_eq!(component.items(OWNER, "n").await, ["1"]);
+    presence(&mut component, "other@localhost", "unsubscribed", "").await;
+    assert_eq!(component.items(OWNER, "n").await, [""; 0]);
+    component.publish(OWNER, "temporary", "1").await;
+    let messages = component.messages().await;
+    assert!(messages.iter().all(|message| message.get_child("event", EVENT).is_none()));
+}
+
 /// §16.4.4, §7.2: all items of a publisher that may change only its own are retracted, and no other
 /// items.
 #[tokio::test]

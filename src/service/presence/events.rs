@@ -149,6 +149,10 @@ impl Service {
     /// Handles the refusal of an entity to share its presence. The refusal is stored only if a node needs the presence.
     pub async fn on_presence_refused(&self, jid: &Jid) {
         let (presences, entity) = (&self.state.presences, jid.to_bare());
+        if presences.is_given(jid) {
+            // The service will not learn when the entity goes offline.
+            self.unavailable(&entity.clone().into()).await;
+        }
         if presences.is_watched(&entity) {
             presences.refuse(&entity, self.needs_presence(&entity).await);
         }

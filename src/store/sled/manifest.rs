@@ -1,11 +1,13 @@
-//! Manifest `gjallar.store`: identity and progress of the store in a folder.
+//! Manifest `gjallar.store`: identity of the store in a folder, and the number of a recent commit.
 //!
-//! The file is beside sled's files, so that a missing, foreign or truncated `db` is detected. The commit number in it
-//! is written after each commit without a sync, so the store has at least that commit.
+//! The file is beside sled's files, so that a missing, foreign or truncated `db` is detected. After each commit is on
+//! disk, its number is written to the manifest, without a sync of the manifest. So the store must have at least the
+//! commit with this number.
 
 use std::{
-    fs::{File, OpenOptions, TryLockError},
+    fs::{DirBuilder, File, OpenOptions, TryLockError},
     io,
+    os::unix::fs::DirBuilderExt,
     os::unix::fs::FileExt,
     path::Path,
 };
@@ -32,7 +34,11 @@ pub(super) struct Manifest {
 impl Manifest {
     /// Opens the manifest in a folder; creates one in an empty folder.
     pub(super) fn open(directory: &Path) -> Result<Self, StoreError> {
-        std::fs::create_dir_all(directory).map_err(|error| failed(&error))?;
+        DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(directory)
+            .map_err(|error| failed(&error))?;
         match OpenOptions::new().read(true).write(true).open(directory.join(NAME)) {
             Ok(file) => Self::read(file, directory),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Self::make(directory),
@@ -152,8 +158,9 @@ pub(super) fn text(directory: &Path) -> io::Result<String> {
     std::fs::read_to_string(directory.join(NAME))
 }
 
-/// Replaces a store by the store in the folder `by`, if the text of its manifest is still `was`. After an interruption
-/// the folder contains an empty store, as after an interrupted creation.
+/// Replaces the store in `directory` by the store in the folder `by`, if the manifest of the replaced store still has
+/// the text `was`. If the replacement is interrupted, `directory` contains a store that is empty when it is opened, as
+/// after an interrupted creation.
 pub(super) fn replace(directory: &Path, was: &str, by: &Path) -> Result<(), StoreError> {
     let opened = OpenOptions::new().read(true).write(true).open(directory.join(NAME));
     let file = opened.map_err(|error| failed(&error))?;

@@ -43,7 +43,7 @@ use self::{
         CommandStep, NextActions, stanza_error,
     },
     form_values::FormValues,
-    sessions::{CommandSession, CommandSessions},
+    sessions::{CommandSession, CommandSessions, OWN_ID},
 };
 
 /// All commands, in the order in which they are listed.
@@ -170,12 +170,14 @@ impl AdHocCommands {
         match session_id.as_deref().filter(|id| !id.is_empty()) {
             None if action != CommandAction::Execute => Err(bad_request("bad-action")),
             None => {
-                let id = format!("{:016x}", self.service.next_u64());
+                let id = format!("{OWN_ID}{:016x}", self.service.next_u64());
                 self.begin(&context, command, &id, form, room).await
             }
-            // The requester chooses the id of a session that begins (XEP-0050 §4.1: "if not provided").
+            // The requester chooses the id of a session that begins (XEP-0050 §4.1: "if not provided"), but no id that
+            // the service has given: that session has ended, and its last form must not be executed again.
             Some(id)
                 if action == CommandAction::Execute
+                    && !id.starts_with(OWN_ID)
                     && !self.sessions.has(id, actor, command.info().node) =>
             {
                 if id.len() > MAX_ID_BYTES {

@@ -24,6 +24,16 @@ const MAX_BYTES: usize = 16 * 1024 * 1024;
 /// Time for which a session waits for its next form.
 const LIFETIME: Duration = Duration::from_secs(600);
 
+/// Beginning of the session ids that the service chooses.
+pub(super) const OWN_ID: &str = "gjallar-";
+
+/// Returns the error for a session that has ended: it was completed, cancelled or waited too long.
+fn expired() -> StanzaError {
+    StanzaError::new("cancel", "not-allowed")
+        .command("session-expired")
+        .text("the session has expired")
+}
+
 /// Session of a command that waits for a submitted form.
 #[derive(Debug)]
 pub(super) struct CommandSession {
@@ -122,18 +132,16 @@ impl CommandSessions {
     ) -> Result<CommandSession, StanzaError> {
         let mut table = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let key = (actor.jid.clone(), id.to_owned());
+        if id.starts_with(OWN_ID) && !table.sessions.contains_key(&key) {
+            return Err(expired());
+        }
         if table.sessions.get(&key).is_none_or(|session| session.command != command) {
             return Err(StanzaError::new("modify", "bad-request")
                 .command("bad-sessionid")
                 .text("unknown session id for this command and requester"));
         }
-        table.remove(&key).filter(|session| session.shown_at.elapsed() < LIFETIME).ok_or_else(
-            || {
-                StanzaError::new("cancel", "not-allowed")
-                    .command("session-expired")
-                    .text("the session has expired")
-            },
-        )
+        let session = table.remove(&key);
+        session.filter(|session| session.shown_at.elapsed() < LIFETIME).ok_or_else(expired)
     }
 }
 
