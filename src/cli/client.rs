@@ -1,4 +1,4 @@
-//! Commands `gjallar client …`: a bot or a subscriber with an account, at any pubsub service.
+//! Commands `gjallar client …`: log in with an XMPP account, and publish or subscribe at any pubsub service.
 
 use std::{
     fs,
@@ -42,7 +42,7 @@ Examples:
         #[arg(long, short = 'n', value_name = "EVENTS")]
         number: Option<usize>,
     },
-    /// Delete the own subscription to a node
+    /// Delete the account's subscription to a node
     #[command(after_help = "\
 Examples:
   gjallar client unsubscribe news --jid alice@example.org --service pubsub.example.org")]

@@ -1,4 +1,4 @@
-//! Command `gjallar doctor`: tests what gjallar needs of the server.
+//! Command `gjallar doctor`: checks that the server meets the requirements of gjallar.
 
 use gjallar::runtime::doctor;
 use serde_json::json;

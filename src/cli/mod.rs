@@ -71,7 +71,7 @@ Examples:
     Export(StoreArgs),
     /// Import an export, or the data of another service, into an empty store
     Import(store::ImportArgs),
-    /// Test what gjallar needs of the server
+    /// Check that the server meets the requirements of gjallar
     ///
     /// If a service is running on the store, the service tests its own connection.
     Doctor(doctor::DoctorArgs),

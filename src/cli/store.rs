@@ -24,7 +24,7 @@ use super::{
 /// Maintenance of a store that no service has open.
 #[derive(Clone, Debug, clap::Subcommand)]
 pub(super) enum StoreSubcommand {
-    /// Give every node a new epoch after the store was restored from a snapshot
+    /// Give every node a new epoch in its event ids, after the restore of a snapshot
     #[command(after_help = REBASE_HELP)]
     Rebase(StoreArgs),
 }
@@ -53,7 +53,7 @@ impl StoreSubcommand {
 pub(super) struct ImportArgs {
     #[command(flatten)]
     at: StoreArgs,
-    /// Keep the epochs (only safe if the service has not run since the export)
+    /// Keep the epochs of event ids (only safe if the service has not run since the export)
     #[arg(long, conflicts_with = "from")]
     same_epoch: bool,
     /// Import the data of this service [default: an export from standard input]

@@ -63,7 +63,7 @@ pub(super) struct ApprovalArgs {
     at: ServiceArgs,
     /// Name of the node
     node: String,
-    /// JIDs of the requests
+    /// JIDs that requested a subscription
     #[arg(value_name = "JID", required = true)]
     jids: Vec<Jid>,
 }

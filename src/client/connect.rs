@@ -1,5 +1,5 @@
 //! Connections of the client to its server. Their input passes through a [`Rewriter`], because the parser of tokio-xmpp
-//! refuses long values.
+//! rejects long attribute values.
 
 use std::{
     borrow::Cow,
@@ -31,20 +31,20 @@ use super::long_values::{LongValues, Rewriter};
 
 /// Maximum bytes of one read.
 const READ_BYTES: usize = 8192;
-/// Minimum time between two connections. tokio-xmpp reconnects without delay, and the server may resend the input
-/// because of which the connection ended.
+/// Minimum time between two connection attempts. tokio-xmpp reconnects without delay, and the server may then resend
+/// the stanza that ended the last connection.
 const CONNECT_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Factory of connections to a server.
 #[derive(Clone)]
 pub(super) struct Connector {
-    /// Host and port of the server. `None` if the server is found by the domain of the account.
+    /// Host and port of the server. `None` if the client looks up the server in DNS under the domain of the account.
     pub(super) server: Option<String>,
     pub(super) is_encrypted: bool,
     pub(super) long_values: LongValues,
     /// Earliest time of the next connection.
     pub(super) next: Arc<Mutex<Option<Instant>>>,
-    /// Error of the last connection attempt. If the attempt succeeded, the probable reason why no login follows.
+    /// Error of the last connection attempt. If the attempt succeeded, a hint for the case that the login fails.
     pub(super) obstacle: watch::Sender<String>,
 }
 
@@ -81,8 +81,8 @@ impl Connector {
 
     /// Connects and returns a stream that is ready for the login.
     ///
-    /// The login uses no channel binding. tokio-xmpp would use `tls-exporter`. Servers that offer SCRAM only with
-    /// another binding, such as ejabberd 23.01, would refuse the login.
+    /// The login uses no channel binding. tokio-xmpp would use the type `tls-exporter`. A server that supports only
+    /// another type, such as ejabberd 23.01, would refuse the login.
     async fn open(
         &self,
         domain: &str,

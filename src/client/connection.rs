@@ -1,7 +1,7 @@
 //! Thread of a client connection, with queues for requests and events.
 //!
-//! tokio-xmpp 6.0.0 loses a wakeup where one thread sends while another one receives (`StanzaReceiver::poll_next`), so
-//! its tasks share one thread.
+//! tokio-xmpp 6.0.0 may lose a wakeup if one thread sends while another thread receives (`StanzaReceiver::poll_next`).
+//! Therefore all tasks of a connection run on one thread.
 
 use std::{collections::BTreeMap, net::SocketAddr, sync::Arc, thread};
 
@@ -88,7 +88,7 @@ impl ClientConnection {
         Ok(Self { requests, is_available: false, events, online, obstacle })
     }
 
-    /// Waits for the login. Returns `false` if the connection has ended and will not be made again.
+    /// Waits for the login. Returns `false` if the connection has ended permanently.
     pub(super) async fn online(&mut self) -> bool {
         self.online.wait_for(|is_online| *is_online).await.is_ok()
     }
@@ -103,7 +103,7 @@ impl ClientConnection {
     }
 
     /// Makes the connection an available resource of the account (RFC 6121 §4.2). The connection then receives all
-    /// messages of the account. Before, the server stores the messages, or sends them to other resources.
+    /// messages of the account. Until then, the server stores the messages, or sends them to other resources.
     pub(super) async fn become_available(&mut self) -> Result<(), ClientError> {
         if !self.is_available {
             self.requests.send(Outgoing::Presence).await.map_err(|_| ClientError::Lost)?;
@@ -119,7 +119,7 @@ impl ClientConnection {
     }
 }
 
-/// Runs the connection until the request queue is closed, or until the connection has ended and will not be made again.
+/// Runs the connection until the request queue is closed, or until the connection has ended permanently.
 async fn drive(
     account: Account,
     service: &Jid,
@@ -236,8 +236,9 @@ fn reply(iq: Iq) -> Option<Iq> {
     }
 }
 
-/// Returns a ping that contains `spaces` spaces. It is sent after a request with a long tag, because the parser of the
-/// server may need [`padding`]. tokio-xmpp sends white space in stanzas only.
+/// Returns a ping that contains `spaces` spaces. The ping follows a request with a long tag, because the server's
+/// parser may hold back the tag until more bytes arrive ([`padding`]). tokio-xmpp cannot send white space between
+/// stanzas.
 fn ping(spaces: usize) -> Element {
     Element::builder("ping", ns::PING).append(" ".repeat(spaces)).build()
 }
@@ -247,7 +248,7 @@ fn address(jid: &Jid) -> Result<Address, ClientError> {
     Address::new(jid.as_str()).map_err(|error| ClientError::Login(error.to_string()))
 }
 
-/// Starts the client; TLS is omitted only for a server on this machine.
+/// Starts the client. The client uses TLS, unless the server's host is given as `localhost` or a loopback address.
 fn connected(
     jid: Address,
     account: Account,

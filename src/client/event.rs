@@ -11,7 +11,7 @@ pub struct Event {
     pub node: String,
     /// Kind of the event, with its data.
     pub what: EventKind,
-    /// Time of the event, if the service sends it with a delay (XEP-0203).
+    /// Original time of the event, if the service sends the event late (XEP-0203).
     pub since: Option<String>,
     /// Stanza id of the event, if the service assigns one (XEP-0359).
     pub place: Option<String>,

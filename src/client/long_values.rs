@@ -1,8 +1,9 @@
 //! Attribute values that are longer than the parser of tokio-xmpp accepts.
 //!
-//! The parser ends the connection at a token of more than [`MAX_TOKEN_BYTES`], and has no option for this limit. Text
-//! may have any length. Therefore a long value of a tag is replaced by a number before the parser reads the tag. The
-//! value follows as the text of a child element. [`LongValues::restore`] moves the value back into the parsed element.
+//! The parser ends the connection at a name or an attribute value of more than [`MAX_TOKEN_BYTES`] bytes, and has no
+//! option for this limit. The text of an element has no limit. Therefore the [`Rewriter`] moves a long attribute value
+//! into the text of an additional child element before the parser reads the tag. The attribute gets a reference to that
+//! child element instead. [`LongValues::restore`] moves the value back into the parsed element.
 
 use std::{
     collections::VecDeque,
@@ -31,7 +32,7 @@ pub(super) struct LongValues {
 pub(super) struct Rewriter {
     namespace: String,
     place: DocumentPosition,
-    /// Current tag, without the bytes above [`MAX_TAG_BYTES`].
+    /// Current tag, cut off after [`MAX_TAG_BYTES`] bytes.
     tag: Vec<u8>,
     /// Last byte of the current tag before its closing `>`.
     last: u8,
@@ -43,7 +44,7 @@ pub(super) struct Rewriter {
     name_bytes: usize,
     /// `true` if the tag cannot be received.
     is_refused: bool,
-    /// Number of open elements, counted from the element that is left out inward. 0 if no element is being left out.
+    /// Number of open elements that are being left out: an element that cannot be received, and its descendants.
     left_out: usize,
 }
 
@@ -53,7 +54,8 @@ enum DocumentPosition {
     Text,
     Tag,
     Value(u8),
-    /// After a comment or a CDATA section, which XMPP servers do not send, nothing is rewritten.
+    /// The rest of the input is passed on unchanged, because a comment or a CDATA section occurred. XMPP servers send
+    /// neither.
     Unchanged,
 }
 
@@ -164,7 +166,7 @@ impl Rewriter {
         }
     }
 
-    /// Returns `true` if the value that begins at this offset declares a namespace.
+    /// Returns `true` if the value at this offset belongs to an `xmlns` attribute.
     fn is_namespace(&self, value: usize) -> bool {
         let before = self.tag.get(..value.saturating_sub(1)).unwrap_or_default();
         let before = before.trim_ascii_end();
@@ -239,8 +241,8 @@ mod tests {
 
     use super::*;
 
-    /// Passes `xml` to a client in reads of `bytes` bytes. Returns the element that results, and `true` if it is
-    /// complete.
+    /// Passes `xml` through a rewriter in chunks of `bytes` bytes. Returns the parsed and restored element, and `true`
+    /// if the element is complete.
     fn received(xml: &str, bytes: usize) -> (Element, bool) {
         let values = LongValues::new();
         let (mut rewriter, mut output) = (values.rewriter(), VecDeque::new());
@@ -295,7 +297,7 @@ mod tests {
         }
     }
 
-    /// A sender that knows the format of moved values cannot forge one.
+    /// A sender that knows the format of moved values cannot forge a moved value, because the namespace is secret.
     #[test]
     fn markers_of_other_senders_are_not_replaced() {
         let xml = format!(

@@ -1,4 +1,5 @@
-//! Client for bots and subscribers, with an account on any server, at any publish-subscribe service.
+//! Client for bots and subscribers. The client logs in with an account on any server, and works with any
+//! publish-subscribe service.
 //!
 //! ```no_run
 //! use gjallar::client::{Account, Client};
@@ -53,13 +54,15 @@ pub struct Account {
 }
 
 impl Account {
-    /// Returns an account. Its server is found by the domain of the JID (RFC 6120 §3.2) and reached with TLS.
+    /// Returns an account. The client looks up the server in DNS under the domain of the JID (RFC 6120 §3.2), and uses
+    /// TLS.
     #[must_use]
     pub fn new(jid: Jid, password: &str) -> Self {
         Self { jid, password: password.to_owned(), server: None }
     }
 
-    /// Sets the host and port of the server. A server on this machine is reached without TLS.
+    /// Sets the host and port of the server. The client uses TLS, unless the host is given as `localhost` or a loopback
+    /// address.
     #[must_use]
     pub fn at(self, server: &str) -> Self {
         Self { server: Some(server.to_owned()), ..self }
@@ -121,8 +124,8 @@ fn more(text: Option<&String>) -> String {
 /// The connection has a thread of its own, reconnects automatically, and ends when it is dropped. Up to 10 000 unread
 /// events are queued. While the queue is full, all input from the server waits, including replies.
 ///
-/// Attribute values may have the length that the service allows. An element cannot be received if its name or namespace
-/// has more than 8192 bytes, or if its tag has more than 4 MiB. If a reply has such an element, the request fails with
+/// Attribute values have no length limit of their own. An element cannot be received if its name or namespace has more
+/// than 8192 bytes, or if its tag has more than 4 MiB. If a reply has such an element, the request fails with
 /// [`ClientError::TooLong`]. If an event has such an element, the event is returned without the element, and a warning
 /// is logged.
 #[derive(Debug)]
@@ -152,8 +155,8 @@ impl Client {
         }
     }
 
-    /// Subscribes the account (§6.1). [`event`](Self::event) then returns the events of the subscription. Makes the
-    /// client available, as [`event`](Self::event) does.
+    /// Subscribes the account (§6.1). [`event`](Self::event) then returns the events of the subscription. Like
+    /// [`event`](Self::event), makes the client an available resource of the account.
     ///
     /// # Errors
     /// If the request is rejected or not answered.
@@ -246,7 +249,7 @@ impl Client {
     ///
     /// Makes the client an available resource of the account, because a server sends events only to available
     /// resources. From then on the client also receives the other messages of the account, including messages that the
-    /// server has stored, and drops them. Use an account without another program that reads its messages.
+    /// server has stored, and drops them. Therefore use an account whose messages no other program needs.
     pub async fn event(&mut self) -> Option<Event> {
         self.link.event().await
     }

@@ -77,8 +77,9 @@ pub enum AuditChange {
     },
 }
 
-/// Returns the audit record of changes, given the node before the changes. `None` if the actor is neither an owner nor
-/// an administrator, or if it only changed its own subscriptions or, as an owner, published items.
+/// Returns the audit record of changes; `node` is the node before the changes. Changes of the actor's own subscriptions
+/// are not recorded. Published items are recorded if the actor is an administrator. Returns `None` if nothing is
+/// recorded, or if the actor is neither an owner nor an administrator.
 pub(super) fn audit_record(
     actor: &Actor,
     node: Option<&Node>,

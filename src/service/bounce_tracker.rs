@@ -10,8 +10,9 @@ use tokio::sync::Notify;
 
 use gjallar_pubsub::{Epoch, Limits, Timestamp};
 
-/// Maximum number of subscriptions with counted bounces. At the limit, the subscriptions with the oldest bounces are
-/// evicted: those whose last bounce is in the older half of the time between the oldest and the newest last bounce.
+/// Maximum number of subscriptions with counted bounces. When a further subscription exceeds the limit, all counts
+/// whose last bounce is older than a certain time are evicted. This time is halfway between the earliest and the latest
+/// of all last bounces.
 const MAX_COUNTED: usize = 10_000;
 /// Weight of a bounce that says that the recipient does not exist; other bounces have the weight 1.
 const GONE: u32 = 5;
@@ -46,8 +47,9 @@ struct BounceCount {
 }
 
 impl BounceTracker {
-    /// Records a bounced notification, at most one of a subscription in `limits.bounce_interval_seconds`. When the sum
-    /// of the weights reaches `limits.max_bounces`, the subscription is queued to end.
+    /// Records a bounced notification. Further bounces of the same subscription are ignored for
+    /// `limits.bounce_interval_seconds`. When the sum of the weights of the recorded bounces reaches
+    /// `limits.max_bounces`, the subscription is queued to end.
     pub(super) fn record(
         &self,
         jid: &Jid,

@@ -64,8 +64,8 @@ impl Service {
         ItemQuery { page, order: ItemOrder::default(), filter: filter.clone() }
     }
 
-    /// Returns a page of a node's items; an empty page if the node does not exist. The edge of the page may be a
-    /// position without an item.
+    /// Returns a page of a node's items; an empty page if the node does not exist. The page may begin after a position
+    /// whose item no longer exists.
     pub(super) async fn list_items(
         &self,
         node: &NodeId,

@@ -84,12 +84,13 @@ struct Implicit {
     lists: Option<Vec<Recipients>>,
     /// Resources that have to be evaluated again.
     stale: BTreeSet<Jid>,
-    /// Lower bound of the interested resources that were not evaluated yet; `None` if all were evaluated.
+    /// Start of the interested resources, in the order of their JIDs, that were not yet added to `stale` for a first
+    /// evaluation; `None` if all were added.
     rest: Option<Bound<Jid>>,
 }
 
-/// Identity of the access rules of a node, and identity of the table of policies and administrators. If one of the two
-/// identities has changed, all implicit subscriptions to the node are evaluated again.
+/// Weak pointers that identify the access rules of a node, and the table of policies and administrators, at the time of
+/// an evaluation. If one of the two pointers has changed, all implicit subscriptions to the node are evaluated again.
 #[derive(Clone, Debug)]
 pub(super) struct Basis {
     pub(super) access: Weak<()>,
@@ -278,8 +279,8 @@ impl CapsInterests {
         lists.get_or_insert_with(|| subscribers.lists()).clone()
     }
 
-    /// Returns the next resources interested in a node whose implicit subscriptions have to be evaluated with the
-    /// access rules and policies of `basis`. Returns at most [`PAGE`] resources, and none if all are evaluated.
+    /// Returns the next resources, at most [`PAGE`], that have to be evaluated for an implicit subscription to a node.
+    /// Returns none if all interested resources were evaluated with the access rules and policies of `basis`.
     pub(super) fn stale_at(&self, node: &NodeId, basis: &Basis) -> Vec<InterestedResource> {
         let mut table = self.table();
         let Some(NodeInterests { resources, implicit }) = table.nodes.get_mut(node) else {
@@ -314,8 +315,8 @@ impl CapsInterests {
         }
     }
 
-    /// Marks resources to be evaluated again, after the subscriptions of `jids` to a node have changed: the interested
-    /// resources of the entities of these JIDs.
+    /// Marks the interested resources of entities to be evaluated again for an implicit subscription to a node. The
+    /// entities are the bare JIDs of `jids`, whose subscriptions to the node have changed.
     pub(super) fn mark_subscriptions_stale<'a>(
         &self,
         node: &NodeId,
@@ -366,8 +367,8 @@ impl CapsInterests {
         Some(InterestedResource { jid: jid.clone(), is_admitted })
     }
 
-    /// Records the access to a node that rosters give to resources (`is_admitted`). The caller has to hold the guard of
-    /// the node.
+    /// Records for each of the resources if a roster gives it access to a node (`is_admitted`). The caller has to hold
+    /// the guard of the node.
     pub(super) fn set_admitted(&self, node: &NodeId, resources: &[InterestedResource]) {
         let mut table = self.table();
         let Some(interests) = table.nodes.get_mut(node) else { return };
@@ -394,7 +395,7 @@ impl InterestTable {
         }
     }
 
-    /// Adds a resource to those interested in each of these nodes.
+    /// Adds a resource to the interested resources of each of these nodes.
     fn declare(&mut self, jid: &Jid, nodes: &[NodeId]) {
         for node in nodes {
             let interests = self.nodes.entry(node.clone()).or_default();
@@ -405,7 +406,7 @@ impl InterestTable {
         }
     }
 
-    /// Removes a resource from those interested in each of these nodes.
+    /// Removes a resource from the interested resources of each of these nodes.
     fn withdraw(&mut self, jid: &Jid, nodes: &[NodeId]) {
         for node in nodes {
             if let Some(interests) = self.nodes.get_mut(node) {
@@ -450,8 +451,8 @@ impl Service {
 
     /// Handles the answer of a resource to a capability query: the resource is interested in these nodes. Nodes after
     /// the first [`MAX_INTERESTS`], or after 2 KiB of names, are ignored. The resource receives the last items of the
-    /// nodes in which it was not interested before. If it may have missed events since an earlier connection, it
-    /// receives the last items of all nodes.
+    /// nodes in which it was not interested before. If the resource may have missed events while the service was not
+    /// connected to the server, it receives the last items of all these nodes.
     pub async fn set_interests(&self, jid: &Jid, mut nodes: Vec<NodeId>) {
         nodes.truncate(MAX_INTERESTS);
         let mut bytes = 0;

@@ -1,5 +1,5 @@
-//! Affiliations and subscriptions of an entity in the store, in every spelling of its domain. For limits, the
-//! subscriptions of its account are counted.
+//! Look-up of the affiliations and subscriptions of an entity in the store, in every spelling of its domain. The limit
+//! on subscriptions applies to the account: the subscriptions of all its known addresses are counted.
 
 use std::collections::BTreeSet;
 

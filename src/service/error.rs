@@ -7,7 +7,7 @@ use crate::store::StoreError;
 /// Error of a request.
 #[derive(Debug, Error)]
 pub enum Error {
-    /// The rule refused the request; nothing has changed.
+    /// The rule of the operation (in `gjallar_pubsub`) refused the request; nothing has changed.
     #[error(transparent)]
     Refused(#[from] gjallar_pubsub::Error),
     /// The node has a corrupt record; nothing has changed.

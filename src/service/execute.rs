@@ -1,9 +1,10 @@
-//! The only path by which nodes change: decide under the node guard, commit, reply, notify. Replies and notifications
-//! follow the sync to disk.
+//! The only path by which nodes change: decide under the node guard (the lock of one node), commit, reply, notify.
+//! Replies and notifications follow the sync to disk.
 //!
-//! The node guard is released when the decision has its position in the commit order. The next decision is based on
-//! that commit, although it may not be on disk yet; so commits of one node share a sync. If a commit fails, all later
-//! commits of its commit chain fail too.
+//! Usually the node guard is released as soon as the commit is submitted to the store, which fixes its place in the
+//! commit order. The next decision at the node is based on that commit, although the commit may not be on disk yet.
+//! Thus several commits of one node can share a sync. If a commit fails, all later commits of the node fail too, until
+//! the node is read again (commit chain).
 
 use std::{
     collections::{BTreeSet, HashMap},
@@ -59,14 +60,15 @@ impl<R> From<Error> for ImmediateReply<R> {
     }
 }
 
-/// Log entry of a decision, with its recipients and its reservation in the log window.
+/// Log entry of a decision, with its recipients and the room reserved for it in the log window (the log entries in
+/// memory).
 struct ReservedEntry {
     notification: Arc<LogEntry>,
     recipients: Recipients,
     reservation: Reservation,
 }
 
-/// Log entry of a decision before the reservation; `creator` is the account that created the node.
+/// Log entry of a decision before room is reserved for it; `creator` is the account that created the node.
 struct ResolvedEntry {
     notification: Arc<LogEntry>,
     recipients: Recipients,
@@ -74,7 +76,8 @@ struct ResolvedEntry {
 }
 
 impl ResolvedEntry {
-    /// Reserves room in the log window. The error is the configuration key of the limit that would be exceeded.
+    /// Reserves room in the log window (the log entries in memory). `Err` holds the configuration key of the limit that
+    /// would be exceeded.
     fn reserve(&self, log_window: &Arc<LogWindow>) -> Result<ReservedEntry, &'static str> {
         let (notification, recipients) = (Arc::clone(&self.notification), self.recipients.clone());
         let reservation = log_window.reserve(&self.creator, &notification, &recipients)?;
@@ -127,8 +130,9 @@ impl Service {
     }
 
     /// Adapts the state of the service to a node that was read again after a failed commit. Revokes notifications of
-    /// recipients that are not subscribed, corrects the number of nodes, and starts a new commit chain. The pending log
-    /// entries of the node have to be restored before. `before` is the creator before the failed commit.
+    /// recipients that are not subscribed, corrects the number of nodes, and starts a new commit chain. The caller
+    /// first has to restore the pending log entries of the node from the store. The parameter `before` is the creator
+    /// of the node before the failed commit.
     pub(super) fn accept_reread(
         &self,
         id: &NodeId,
@@ -225,8 +229,8 @@ impl Service {
         handle
     }
 
-    /// Makes the decision of an operation, and reserves room for its log entries. The error is the immediate reply of
-    /// an operation that changes nothing.
+    /// Makes the decision of an operation, and reserves room for its log entries. If the operation is refused or
+    /// changes nothing, `Err` holds its immediate reply.
     async fn prepare<O: Operation>(
         &self,
         actor: &Actor,
@@ -313,8 +317,9 @@ impl Service {
         }
     }
 
-    /// Reserves room for the log entries of a decision. If the decision revokes access, its notices to single entities,
-    /// except lease notices, are dropped when they have no room, so that the decision does not fail.
+    /// Reserves room for the log entries of a decision. If the decision revokes access, entries for single entities are
+    /// dropped when there is no room, so that they do not make the decision fail. Entries about the expiry of a
+    /// subscription are not dropped.
     fn reserve_all(
         &self,
         guard: &mut NodeGuard,
@@ -366,7 +371,7 @@ impl Service {
         Some(ResolvedEntry { notification: Arc::new(notification), recipients, creator })
     }
 
-    /// Watches the entities that a node needs the presence of after these changes.
+    /// Starts to watch the presence of the entities whose presence a node needs because of these changes.
     fn watch_presence(&self, id: &NodeId, actor: &Actor, node: &Node, changes: &Changes) {
         let presences = &self.state.presences;
         let mut watched = presence_change::watched_entities(node, changes).peekable();

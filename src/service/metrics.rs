@@ -33,11 +33,11 @@ pub struct Metrics {
     pub bounces: Counter,
     /// Nodes read from the store because they were not cached.
     pub(super) node_cache_misses: Counter,
-    /// Items evicted past the limits of their node.
+    /// Items evicted because their node exceeded a limit.
     pub evictions: Counter,
     /// Replies truncated for requesters that did not request pages.
     pub(super) truncations: Counter,
-    /// Nodes quarantined for a corrupt record.
+    /// Nodes quarantined because of a corrupt record.
     pub quarantined_nodes: Counter,
     backlog_miscounts: Counter,
     /// 1 while the service is connected to the server, otherwise 0.
@@ -74,7 +74,7 @@ pub(super) struct GaugeValues {
 }
 
 impl Metrics {
-    /// Creates the metrics; `backlog_miscounts` is the counter of accounting defects of the log window.
+    /// Creates the metrics. `backlog_miscounts` counts the errors found in the accounting of the log window's load.
     pub(super) fn new(backlog_miscounts: Counter) -> Self {
         let mut metrics = Self {
             registry: Registry::default(),
@@ -309,7 +309,7 @@ fn resident_bytes() -> u64 {
     resident_bytes_of(&std::fs::read_to_string("/proc/self/status").unwrap_or_default())
 }
 
-/// Returns the resident memory in bytes from the text of `/proc/PID/status`, which has KiB whatever the page size.
+/// Returns the resident memory in bytes from the text of `/proc/PID/status`, which states KiB, not memory pages.
 fn resident_bytes_of(status: &str) -> u64 {
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
     let kib = line.and_then(|line| line.split_whitespace().next()?.parse::<u64>().ok());

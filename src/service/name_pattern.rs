@@ -82,7 +82,8 @@ mod tests {
         NamePattern::parse(pattern).unwrap().matches(name)
     }
 
-    /// Returns `true` if a pattern with `*` or `?` matches, by the definition of the two.
+    /// Returns `true` if a pattern with `*` or `?` matches a name. This reference for the test applies the meaning of
+    /// the two characters directly.
     fn is_expected(pattern: &[char], name: &[char]) -> bool {
         match (pattern.split_first(), name.split_first()) {
             (None, _) => name.is_empty(),

@@ -26,7 +26,7 @@ const MAX_LAST_ITEM_BYTES: usize = 4096;
 const MAX_EXAMINED: usize = 16;
 /// Maximum number of nodes that are evicted when a node is inserted.
 const MAX_EVICTED: usize = 2;
-/// Maximum number of uncertain nodes in one reload.
+/// Maximum number of uncertain nodes (nodes whose last commit has an unknown outcome) that are reloaded together.
 const MAX_RELOADED: usize = 64;
 
 /// The nodes that are in memory.
@@ -81,7 +81,7 @@ struct CachedNode {
     node: Node,
     /// All subscribers; computed when first needed after a change.
     recipients: Option<Recipients>,
-    /// Identity of the access rules; replaced when they change.
+    /// Pointer that identifies the access rules; replaced when one of the rules changes.
     access: Arc<()>,
     /// Recipient lists of pending notifications.
     lists: SharedLists,
@@ -325,12 +325,14 @@ impl NodeGuard {
         }
     }
 
-    /// Returns the identity of the access rules of the node. The identity is valid until one of the rules changes.
+    /// Returns a pointer that identifies the access rules of the node. The pointer is replaced when one of the rules
+    /// changes.
     pub(super) fn access(&self) -> Weak<()> {
         self.cached().map_or_else(Weak::new, |cached| Arc::downgrade(&cached.access))
     }
 
-    /// Replaces the recipient lists of log entries by equal lists of pending notifications of the node.
+    /// Makes log entries share the recipient lists of the node's pending notifications, where the lists are equal. This
+    /// saves memory.
     pub(super) fn share_lists(&mut self, notifications: &mut [LogEntry]) {
         if let SlotContent::Present(cached) = &mut self.cell.content {
             cached.lists.share(notifications);

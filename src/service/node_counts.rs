@@ -20,11 +20,11 @@ struct NodeCountTable {
     total: u64,
     of: HashMap<AccountKey, u64>,
     index: QuotaIndex,
-    /// Index for the next policies while it is being built; `None` otherwise.
+    /// Index that is being built for new policies, which apply once the index is complete; `None` otherwise.
     next: Option<QuotaIndex>,
 }
 
-/// Nodes of the policies that limit the number of their nodes.
+/// Nodes whose policy limits the number of its nodes.
 #[derive(Debug, Default)]
 struct QuotaIndex {
     policies: Arc<PolicyTable>,

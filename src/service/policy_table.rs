@@ -26,7 +26,7 @@ pub struct PolicyTable {
     relay_limit: Option<RelayLimit>,
 }
 
-/// Limit of stanzas that the server relays to users of other servers.
+/// Size limits of stanzas that the server relays to users of other servers.
 #[derive(Clone, Debug)]
 pub struct RelayLimit {
     /// Domain of the server; stanzas to its users and to its subdomains are not relayed. `None` if the domain is
@@ -49,7 +49,7 @@ impl RelayLimit {
 impl PolicyTable {
     /// Creates a table. `administrators` are entities or domains. `by_name` has pairs of a pattern of node names and a
     /// policy; in a pattern `*` matches any characters and `?` one character. The first pattern that matches applies.
-    /// `rest` is the policy of all other nodes; its limits are those of the service.
+    /// `rest` is the policy of all other nodes. The limits in `rest` are also the limits of the service as a whole.
     #[must_use]
     pub fn new(administrators: Vec<BareJid>, by_name: Vec<(String, Policy)>, rest: Policy) -> Self {
         let by_name = by_name.into_iter().map(|(name, policy)| (WildMatch::new(&name), policy));
@@ -62,13 +62,13 @@ impl PolicyTable {
         Self { service: Some(service), ..self }
     }
 
-    /// Sets the limit of stanzas to users of other servers.
+    /// Sets the size limits of stanzas to users of other servers.
     #[must_use]
     pub fn with_relay_limit(self, limit: RelayLimit) -> Self {
         Self { relay_limit: Some(limit), ..self }
     }
 
-    /// Returns the limit of stanzas to users of a domain, if the server relays these stanzas to another server.
+    /// Returns the size limits of stanzas to users of a domain, if the server relays these stanzas to another server.
     #[must_use]
     pub fn relay_limit(&self, domain: &str) -> Option<&RelayLimit> {
         self.relay_limit.as_ref().filter(|limit| limit.applies_to(domain))

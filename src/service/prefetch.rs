@@ -124,7 +124,8 @@ impl Service {
         }
     }
 
-    /// Returns the number of deleted nodes with a redirect, in total and in the share of an owner.
+    /// Returns the numbers of deleted nodes with a redirect: of all, and of those that count toward the limit of
+    /// `owner`.
     async fn redirects(&self, owner: Option<OwnerHash>) -> Result<RedirectCounts, Error> {
         let all = self.store.redirects_len().await.map_err(Error::Unknown)?;
         let own = match owner {
@@ -190,7 +191,8 @@ impl Service {
         enrolled.map_err(|error| self.state.on_store_error(&node.id, error))
     }
 
-    /// Returns the existing items of a node that may be full.
+    /// Returns the existing items that a publish request needs if the node is full: their number, the oldest items, and
+    /// the items that the request overwrites.
     async fn existing_items(&self, id: &NodeId, new: &[NewItem]) -> Result<ExistingItems, Error> {
         let replaced = self.publishers_of(id, &self.named(new)).await?;
         let page = PageRequest::first(2 * new.len().min(self.policies().limits().max_batch));

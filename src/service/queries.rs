@@ -27,7 +27,8 @@ use super::{
 
 /// Maximum number of nodes in one read of the store.
 const PAGE: usize = 256;
-/// Maximum number of nodes of the service at which all nodes are read to count the nodes that an actor may see.
+/// If the service has at most this many nodes, [`Service::nodes`] reads all of them to count those that the actor may
+/// see.
 const MAX_COUNTED_NODES: u64 = 1_000;
 
 impl Service {
@@ -137,9 +138,10 @@ impl Service {
     /// Retrieves items in the requested order (§6.5), as many of the requested items as fit in one reply.
     ///
     /// # Errors
-    /// As [`retrieve::retrieve`]; [`ItemNotFound`](gjallar_pubsub::Error::ItemNotFound) if the item at the edge of a
-    /// page does not exist; [`NotImplemented`](gjallar_pubsub::Error::NotImplemented) if the items are requested in the
-    /// order of their creation and the node has more than 10 000 items.
+    /// As [`retrieve::retrieve`]; [`ItemNotFound`](gjallar_pubsub::Error::ItemNotFound) if the item that the request
+    /// names in `<after/>` or `<before/>` (XEP-0059) does not exist;
+    /// [`NotImplemented`](gjallar_pubsub::Error::NotImplemented) if the items are requested in the order of their
+    /// creation and the node has more than 10 000 items.
     pub async fn retrieve(&self, actor: &Actor, request: &Retrieve) -> Result<Retrieved, Error> {
         let (mut guard, contacts) = self.lock_committed_with_roster(&request.node).await?;
         let allowed = retrieve::retrieve(
@@ -199,7 +201,8 @@ impl Service {
         Ok(self.listed(&request.node, &listing, budget).await?.part.map(Arc::new))
     }
 
-    /// Returns the newest item of a node without pending commits.
+    /// Returns the newest item of a node. If the item is not cached, it is read from the store; then the node must have
+    /// no pending commits.
     pub(super) async fn last_item(
         &self,
         guard: &mut NodeGuard,
@@ -256,12 +259,12 @@ impl Service {
     /// Returns a page of the nodes that an actor may see (§5.2), in the order of their creation. The page has only
     /// nodes of the types of `filter`, and no quarantined nodes. The page fits in one reply; `entry_bytes` is the size
     /// of an entry without name and title. If the service has more than `MAX_COUNTED_NODES` nodes, the result states
-    /// the total only in two cases: the page begins at an end of the list and reaches the other end, or no entries are
+    /// the total only if the list was read from one end to the other. This is also the case if no entries are
     /// requested.
     ///
     /// # Errors
-    /// [`ItemNotFound`](gjallar_pubsub::Error::ItemNotFound) if the node at the edge of the page does not exist; an
-    /// error of the store.
+    /// [`ItemNotFound`](gjallar_pubsub::Error::ItemNotFound) if the node that the request names in `<after/>` or
+    /// `<before/>` (XEP-0059) does not exist; an error of the store.
     pub async fn nodes(
         &self,
         actor: &Actor,
@@ -344,11 +347,12 @@ impl Service {
         Ok(ResultPage { entries, index, total })
     }
 
-    /// Returns the number of the node at the edge of a page, which is its position in the list of nodes.
+    /// Returns the node number of the node that `edge` denotes (the `<after/>` or `<before/>` of a page request). The
+    /// list of nodes is in the order of these numbers.
     ///
     /// # Errors
-    /// [`ItemNotFound`](gjallar_pubsub::Error::ItemNotFound) if no node at this edge satisfies `is_listed`; an error of
-    /// the store.
+    /// [`ItemNotFound`](gjallar_pubsub::Error::ItemNotFound) if `edge` denotes no node that satisfies `is_listed`; an
+    /// error of the store.
     pub(super) async fn cursor(
         &self,
         edge: &str,

@@ -1,4 +1,5 @@
-//! State of the service in memory: cached nodes, which may be ahead of the disk, and data that follows commits.
+//! State of the service in memory: cached nodes, which may be ahead of the disk, and data that is updated after each
+//! durable commit.
 
 use std::sync::Arc;
 

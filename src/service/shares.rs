@@ -1,4 +1,4 @@
-//! Load of the backlog, in total and in the share of each creator's account.
+//! Load of the backlog (pending log entries in memory), in total and for the nodes of each creator's account.
 
 use std::collections::HashMap;
 
@@ -6,11 +6,11 @@ use jid::AccountKey;
 
 use gjallar_pubsub::Limits;
 
-/// Load of the backlog, in total and at the nodes of each creator's account.
+/// Load of the backlog, in total and for the nodes of each creator's account (the share of the account).
 ///
-/// An entry fits if the share of its account, with the entry, is at most the room that is still free afterwards. So one
-/// creator can fill half of the backlog, a second one half of the rest, and so on. An empty backlog accepts an entry of
-/// any size.
+/// An entry fits if, once it is added, the share of its account is at most as large as the room that is still free. So
+/// one creator can fill half of the backlog, a second one half of the rest, and so on. An empty backlog accepts an
+/// entry of any size.
 #[derive(Debug)]
 pub(super) struct Shares {
     max: Load,
@@ -67,7 +67,7 @@ impl Shares {
         self.all
     }
 
-    /// Adds load. Restored entries have no owner and are in no share.
+    /// Adds load. Entries restored from the store have no owner, so they count only in the total.
     pub(super) fn add(&mut self, owner: Option<&AccountKey>, load: Load) {
         self.all.add(load);
         if let Some(owner) = owner {

@@ -1,4 +1,4 @@
-//! Commits as a store takes them, and their results.
+//! Commits in the form in which they are passed to a store, and their results.
 
 use std::{
     collections::BTreeSet,
@@ -26,7 +26,8 @@ pub struct Commit {
     /// Changes to apply.
     pub changes: Arc<Changes>,
     /// Log entries to append, in this order. The audience of an entry is an explicit list of entities, or the
-    /// subscribers after the commit. For a deletion, it is the subscribers before the commit.
+    /// subscribers of the node. These are the subscribers after the commit, or before the commit if it deletes the
+    /// node.
     pub notifications: Vec<Arc<LogEntry>>,
     /// Resources that lose their implicit subscription with the commit (§12.2). Pending notifications of the node are
     /// no longer sent to these resources, even after a restart.
@@ -35,8 +36,8 @@ pub struct Commit {
     pub chain: CommitChain,
 }
 
-/// Commits at one node, each decided on the result of the commits before it. After a failure all later commits of the
-/// chain fail.
+/// Sequence of commits at one node. Each is computed from the state that the commits before it produce. After a failure
+/// all later commits of the chain fail.
 #[derive(Clone, Debug, Default)]
 pub struct CommitChain(Arc<AtomicBool>);
 
@@ -56,14 +57,15 @@ impl CommitChain {
 /// Callback invoked once a commit is durable or has failed. It must not block.
 pub type OnCommit = Box<dyn FnOnce(Result<CommitReceipt, StoreError>) + Send>;
 
-/// Result of a commit beyond the requested changes.
+/// Report of a store about a commit that succeeded.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct CommitReceipt {
     /// Positions of the appended log entries, one for each entry of the commit; empty if the store keeps no log.
     pub debts: Vec<LogPosition>,
     /// Number of items evicted because the node had too many items or too many bytes of items.
     pub evicted: u64,
-    /// Duration of the sync to disk, which several commits may share. Of these commits, only one has the duration.
+    /// Duration of the sync to disk. If several commits share a sync, only one of them reports the duration, and the
+    /// others have `None`.
     pub sync: Option<Duration>,
 }
 

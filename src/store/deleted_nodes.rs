@@ -1,5 +1,6 @@
-//! Records of deleted nodes by account. The share of an account is the records that count for it in the limits on
-//! redirects and reserved names. The name of a node that was deleted without a redirect stays reserved for a time.
+//! Records of deleted nodes by account. The share of an account is the set of records that count toward the account's
+//! limits on redirects and reserved names. The name of a node that was deleted without a redirect stays reserved for a
+//! time.
 
 use std::collections::{BTreeSet, HashMap};
 
@@ -11,18 +12,18 @@ use super::{MAX_OWN_FORMER_NODES, NodeNumber};
 #[derive(Debug, Default)]
 pub(super) struct FormerShares {
     redirects: HashMap<OwnerHash, usize>,
-    /// Keys of the reserved names: time of the deletion, and number of the node.
+    /// Keys of the reserved names of each account. A key is the time of the deletion and the number of the node.
     reserved: HashMap<OwnerHash, BTreeSet<(u64, NodeNumber)>>,
 }
 
 impl FormerShares {
-    /// Returns the number of redirects in the share of an account.
+    /// Returns the number of redirects that count toward the limit of an account.
     pub(super) fn redirects_of(&self, account: &OwnerHash) -> usize {
         self.redirects.get(account).copied().unwrap_or_default()
     }
 
-    /// Returns the key of the oldest reserved name of an account if the share of the account is full; `None` if the
-    /// share has room.
+    /// Returns the key of the oldest reserved name of an account if the account has as many reserved names as it may
+    /// have. Returns `None` if it has fewer.
     pub(super) fn oldest_of_full(&self, account: &OwnerHash) -> Option<(u64, NodeNumber)> {
         let reserved = self.reserved.get(account)?;
         let is_full = reserved.len() >= MAX_OWN_FORMER_NODES;

@@ -33,9 +33,11 @@ struct MemoryTables {
     last_number: NodeNumber,
     numbers: HashMap<NodeId, NodeNumber>,
     nodes: BTreeMap<NodeNumber, StoredNode>,
-    /// Deleted nodes, each with its key in `moved` or `deleted`.
+    /// Records of deleted nodes. Each has the key under which `moved` (with a redirect) or `deleted` (without one)
+    /// lists the node.
     former: HashMap<NodeId, ((u64, NodeNumber), FormerNode)>,
-    /// Names of deleted nodes with a redirect, by node number. The first number of each key is 0.
+    /// Names of deleted nodes with a redirect, by node number. The first number of each key is always 0, so that the
+    /// keys of `moved` and `deleted` have the same type.
     moved: BTreeMap<(u64, NodeNumber), NodeId>,
     /// Names of deleted nodes without a redirect, by time of deletion and node number.
     deleted: BTreeMap<(u64, NodeNumber), NodeId>,
@@ -49,7 +51,7 @@ struct StoredNode {
     items: BTreeMap<ItemPosition, Item>,
     positions: HashMap<ItemId, ItemPosition>,
     bytes: u64,
-    /// JIDs that an owner subscribed.
+    /// JIDs whose subscription was created by an owner on their behalf.
     enrolled: HashSet<Jid>,
 }
 

@@ -1,7 +1,7 @@
 //! Storage of nodes, items, subscriptions and the event log.
 //!
-//! A store enforces no rule of XEP-0060; it applies [`Changes`](gjallar_pubsub::Changes), which only the rules create.
-//! Every back end passes the same contract, `tests/store/contract.rs`.
+//! A store enforces no rule of XEP-0060. It applies [`Changes`](gjallar_pubsub::Changes), which only the rules in the
+//! crate `gjallar_pubsub` create. Every back end passes the same contract tests, `tests/store/contract.rs`.
 
 mod commit;
 mod deleted_nodes;
@@ -35,7 +35,7 @@ use gjallar_pubsub::{
 
 /// Maximum number of records of deleted nodes without a redirect; the oldest deletions are evicted first.
 pub const MAX_FORMER_NODES: usize = 100_000;
-/// Maximum number of reserved names that count for one owner ([share](FormerNode::share)).
+/// Maximum number of reserved names of one account, that is, in its [share](FormerNode::share).
 pub const MAX_OWN_FORMER_NODES: usize = 10_000;
 
 /// Storage of a service's nodes.
@@ -43,8 +43,8 @@ pub const MAX_OWN_FORMER_NODES: usize = 10_000;
 /// - [`commit`](Store::commit) is atomic: after an error, and after a crash at any moment, all or none of its changes
 ///   are stored.
 /// - A commit that returned `Ok` is durable, and visible to every later read.
-/// - An unreadable record is an error that names the record, never a panic; a read over many nodes returns the damaged
-///   records beside the result.
+/// - An unreadable record is an error that names the record, never a panic. A read over many nodes returns the readable
+///   part of the result, and a list of the damaged records.
 ///
 /// A caller may submit further commits before earlier ones complete, up to [`MAX_PENDING_COMMITS`] at a time.
 #[async_trait]
@@ -59,10 +59,10 @@ pub trait Store: Send + Sync {
     /// Atomically applies the changes of a commit and appends its log entries. A store whose data does not outlive the
     /// process appends no entries.
     ///
-    /// Commits are applied in call order, and `then` is invoked exactly once for each, in the order of completion. The
-    /// orders differ if a commit removes many subscriptions: such a commit may complete after later commits. Any error
-    /// means that the outcome is *unknown*: the caller reads the node again before it continues. After an error no
-    /// later commit of the chain is applied. Calls beyond [`MAX_PENDING_COMMITS`] may fail.
+    /// Commits are applied in call order. `then` is invoked exactly once for each commit, when the commit completes. A
+    /// commit that removes many subscriptions may complete after later commits. Any error means that the outcome is
+    /// *unknown*: the caller reads the node again before it continues. After an error no later commit of the chain is
+    /// applied. Calls beyond [`MAX_PENDING_COMMITS`] may fail.
     fn commit(&self, commit: Commit, then: OnCommit);
 
     /// Commits, and waits for the result.
@@ -89,8 +89,9 @@ pub trait Store: Send + Sync {
     /// If the write fails; then notifications may be sent again.
     async fn acknowledge(&self, acks: Told) -> Result<(), StoreError>;
 
-    /// Records that resources have lost their implicit subscription to a node without a change of the node. Pending
-    /// notifications are no longer sent to these resources, even after a restart.
+    /// Records that resources have lost their implicit subscription to a node for another reason than a commit, for
+    /// example because of a roster change. Pending notifications are no longer sent to these resources, even after a
+    /// restart.
     ///
     /// # Errors
     /// If the write fails; then notifications may be sent to these resources after a restart.
@@ -112,15 +113,15 @@ pub trait Store: Send + Sync {
     /// If one of the nodes cannot be read.
     async fn node_counts(&self) -> Result<HashMap<BareJid, u64>, StoreError>;
 
-    /// Returns the nodes with timers (expiry, leases, digests) or with subscriptions that depend on presence. The
-    /// result may include further nodes.
+    /// Returns at least the nodes with timers (expiry, leases, digests) and the nodes with subscriptions that depend on
+    /// presence. The result may include other nodes.
     ///
     /// # Errors
     /// If one of the nodes cannot be read.
     async fn nodes_with_timers(&self) -> Result<Vec<NodeId>, StoreError>;
 
-    /// Reads a page of the list of nodes, in order of creation. A page is full unless the list ends: damaged nodes are
-    /// replaced by the next nodes of the list.
+    /// Reads a page of the list of nodes, in order of creation. The page leaves out damaged nodes and continues with
+    /// the nodes after them, so it is full unless the list ends.
     ///
     /// # Errors
     /// If the store cannot be read.
@@ -129,23 +130,23 @@ pub trait Store: Send + Sync {
         page: &PageRequest<NodeNumber>,
     ) -> Result<Partial<Vec<(NodeNumber, NodeSummary)>>, StoreError>;
 
-    /// Reads the number and the summary of a node, as in the list of nodes.
+    /// Reads the number and the summary of a node, which are its entry in the list of nodes.
     ///
     /// # Errors
     /// If the node cannot be read.
     async fn summary(&self, node: &NodeId)
     -> Result<Option<(NodeNumber, NodeSummary)>, StoreError>;
 
-    /// Reads the record of a deleted node; `None` once a node of this name exists again. The store keeps at most
-    /// [`MAX_FORMER_NODES`] records without a redirect, and at most [`MAX_OWN_FORMER_NODES`] of them in each share.
-    /// Past a limit, the store evicts the oldest records.
+    /// Reads the record of a deleted node. Returns `None` once a node of this name exists again. The store keeps at
+    /// most [`MAX_FORMER_NODES`] records without a redirect, and at most [`MAX_OWN_FORMER_NODES`] of them for each
+    /// account ([share](FormerNode::share)). Past a limit, the store evicts the oldest records.
     ///
     /// # Errors
     /// If the record cannot be read.
     async fn former(&self, node: &NodeId) -> Result<Option<FormerNode>, StoreError>;
 
-    /// Reads the records of all deleted nodes. First are the records with a redirect, in the order in which the nodes
-    /// were created. Then follow the records without a redirect, in the order in which the nodes were deleted.
+    /// Reads the records of all deleted nodes. The records with a redirect come first, in the order in which the nodes
+    /// were created. The records without a redirect follow, in the order in which the nodes were deleted.
     ///
     /// # Errors
     /// If one of the records cannot be read.
@@ -157,14 +158,15 @@ pub trait Store: Send + Sync {
     /// If the store is closed.
     async fn redirects_len(&self) -> Result<usize, StoreError>;
 
-    /// Returns the number of redirects in the [share](FormerNode::share) of an account.
+    /// Returns the number of redirects that count toward the limit of an account ([share](FormerNode::share)).
     ///
     /// # Errors
     /// If the store is closed.
     async fn redirects_of(&self, account: &OwnerHash) -> Result<usize, StoreError>;
 
-    /// Reads items of a node: the newest of `ids` that fit the budget, and at least one. Returns these items with the
-    /// oldest first. The total is the number of items in `ids` that exist. An absent node has no items.
+    /// Reads the newest of the items `ids` of a node whose total size fits the budget, but at least one item. The items
+    /// are returned with the oldest first. The [`total`](ResultPage::total) of the result is the number of items in
+    /// `ids` that exist. An absent node has no items.
     ///
     /// # Errors
     /// If one of the items cannot be read.
@@ -175,7 +177,8 @@ pub trait Store: Send + Sync {
         budget: &ItemBudget,
     ) -> Result<ResultPage<Item>, StoreError>;
 
-    /// Reads the publishers of items of a node; absent items are left out. An absent node has no items.
+    /// Reads the publishers of the items `ids` of a node. Items that do not exist are left out. An absent node has no
+    /// items.
     ///
     /// # Errors
     /// If one of the items cannot be read.
@@ -185,9 +188,9 @@ pub trait Store: Send + Sync {
         ids: &[ItemId],
     ) -> Result<BTreeMap<ItemId, BareJid>, StoreError>;
 
-    /// Reads a page of a node's items: as many as fit the budget, and at least one. Returns `None` if an item named in
-    /// the query does not exist. An absent node has no items. With a selective filter a page may be empty although the
-    /// list continues.
+    /// Reads a page of a node's items: as many as fit the byte budget, and the first item in any case. Returns `None`
+    /// if an item named in the query does not exist. An absent node has no items. If the query has a filter that few
+    /// items match, the page may be empty although later pages have items.
     ///
     /// # Errors
     /// If one of the items cannot be read.
@@ -226,7 +229,8 @@ pub trait Store: Send + Sync {
         max_bytes: usize,
     ) -> Result<Option<ResultPage<(ItemId, ItemPosition)>>, StoreError>;
 
-    /// Lists the affiliations of exactly this address, each with its node.
+    /// Lists the affiliations of this JID, each with its node. Affiliations of its [aliases](BareJid::is_alias) are not
+    /// included.
     ///
     /// # Errors
     /// If the store cannot be read.
@@ -235,7 +239,8 @@ pub trait Store: Send + Sync {
         entity: &BareJid,
     ) -> Result<Partial<Vec<(NodeId, Affiliation)>>, StoreError>;
 
-    /// Lists the subscriptions of exactly this address and its resources, including pending ones, each with its node.
+    /// Lists the subscriptions of this bare JID and its full JIDs, including pending ones, each with its node.
+    /// Subscriptions of its [aliases](BareJid::is_alias) are not included.
     ///
     /// # Errors
     /// If the store cannot be read.
@@ -244,13 +249,13 @@ pub trait Store: Send + Sync {
         entity: &BareJid,
     ) -> Result<Partial<Vec<(NodeId, Subscription)>>, StoreError>;
 
-    /// Returns the JIDs that owners subscribed to a node.
+    /// Returns the JIDs whose subscription to a node was created by an owner on their behalf.
     ///
     /// # Errors
     /// If one of the subscriptions cannot be read.
     async fn owner_subscribed(&self, node: &NodeId) -> Result<HashSet<Jid>, StoreError>;
 
-    /// Returns the JIDs in `subscribers` that an owner subscribed to the node.
+    /// Returns the JIDs in `subscribers` whose subscription to the node was created by an owner on their behalf.
     ///
     /// # Errors
     /// If one of the subscriptions cannot be read.
@@ -271,7 +276,8 @@ pub trait Store: Send + Sync {
         up_to: usize,
     ) -> Result<Partial<usize>, StoreError>;
 
-    /// Returns the subscribed and pending entities that are [aliases](BareJid::is_alias). Damaged records are skipped.
+    /// Returns the entities with a subscription, including pending ones, whose JID is an [alias](BareJid::is_alias):
+    /// some servers treat it as a second name of another address. Damaged records are skipped.
     ///
     /// # Errors
     /// If the store cannot be read.
@@ -289,15 +295,15 @@ pub trait Store: Send + Sync {
     /// If the write fails; then all changes or none are stored.
     async fn set_presence_refusals(&self, changes: &[(BareJid, bool)]) -> Result<(), StoreError>;
 
-    /// Reads and cross-checks the whole store: every checksum, every index row with the row it points to, every count.
-    /// Returns the problems, one line each.
+    /// Reads and checks the whole store: verifies every checksum and every count, and compares every index row with the
+    /// row that it points to. Returns the problems, one line each.
     ///
     /// # Errors
     /// If reading cannot continue.
     async fn check(&self) -> Result<Vec<String>, StoreError>;
 
-    /// Copies the store's files, as of a point between two commits, into an existing folder. Reads and writes wait
-    /// until the copy is complete.
+    /// Copies the store's files into an existing folder. The copy has the state that the store had between two commits.
+    /// Reads and writes wait until the copy is complete.
     ///
     /// # Errors
     /// If the store has no files, or they cannot be copied.
@@ -316,7 +322,7 @@ pub struct Partial<T> {
     pub damaged: Vec<CorruptRecord>,
 }
 
-/// Record whose content differs from the written one.
+/// Damaged record: its content is not the content that was written.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CorruptRecord {
     /// Node that the record belongs to, if its name can be read.
@@ -331,7 +337,7 @@ impl<T> From<T> for Partial<T> {
     }
 }
 
-/// Number that the store assigns to a node, from 1. The list of nodes is in the order of these numbers.
+/// Number that the store assigns to a node, starting at 1. The list of nodes is in the order of these numbers.
 #[derive(
     Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
 )]
@@ -341,7 +347,7 @@ impl NodeNumber {
     const MIN: Self = Self(0);
     const MAX: Self = Self(u64::MAX);
 
-    /// Returns the number of the node that is created after this one.
+    /// Returns the next node number.
     fn next(self) -> Self {
         Self(self.0.saturating_add(1))
     }
@@ -365,8 +371,8 @@ pub struct Owed {
     /// Entry to deliver.
     pub notification: LogEntry,
     /// Recipients that were entitled to the entry at the commit, in the order of [`Node::subscribers`]. Recipients that
-    /// have lost their subscription since the commit are left out, and so are recipients with an acknowledged delivery
-    /// of the entry.
+    /// have lost their subscription since the commit are left out, and so are recipients whose delivery of the entry is
+    /// acknowledged.
     pub recipients: Recipients,
 }
 
@@ -375,9 +381,9 @@ pub struct Owed {
 pub struct Told {
     /// Entries delivered to all recipients.
     pub debts: Vec<LogPosition>,
-    /// Entries delivered in part, each with its last recipient. The store keeps this progress until the entries are
-    /// removed; if there is no room for all of it, the store first drops the progress of earlier acknowledgements.
-    /// After that, it drops the entries at the end of this list.
+    /// Entries delivered in part, each with the last recipient that was served. The store keeps this progress until the
+    /// entries are removed. If there is no room for all of it, the store first drops the progress of earlier
+    /// acknowledgements, then the progress at the end of this list. The log entries themselves stay.
     pub partly: Vec<(LogPosition, Jid)>,
 }
 
@@ -387,12 +393,12 @@ pub enum StoreError {
     /// Another process uses the store.
     #[error("the store is in use by another process")]
     Locked,
-    /// The process runs as root, but the store belongs to the user with this id, and this user could not open files
-    /// created by root.
+    /// The process runs as root, but the store belongs to the user with this id, and this user could not open the files
+    /// that root would create.
     #[error("the store belongs to the user with id {0}: run as that user")]
     WrongOwner(u32),
-    /// A record or a file is damaged or missing, or the folder has files that are not of a store of this service. The
-    /// text says which.
+    /// A record or a file is damaged or missing, or the folder has files that do not belong to a store of this service.
+    /// The text names the problem.
     #[error("{0}")]
     Corrupt(String),
     /// The store has a layout version that this binary does not read.
@@ -411,7 +417,7 @@ pub enum StoreError {
     Failed(String),
 }
 
-/// Returns the advice for a store with another layout version.
+/// Returns the text that tells the operator what to do with a store of another layout version.
 fn advice(found: u8) -> &'static str {
     match found {
         // Layout 1 predates the export and was never released.

@@ -4,14 +4,15 @@ use gjallar_pubsub::{Item, ItemPage, ItemPosition, ItemQuery, PageBound, ResultP
 
 use super::StoreError;
 
-/// Maximum number of items of a node for which the index of a page after or before an item is counted.
+/// Maximum number of items of a node for which the RSM `index` of a page after or before an item is computed.
 const MAX_COUNTED: usize = 10_000;
 /// Maximum number of items examined for one filtered page.
 pub(super) const MAX_LOOKED_AT: usize = 2000;
 
-/// Selects a page of the items of a node with `total` items. `positions` are in the order of the query, without items
-/// beyond the page's edge. `look` reads an item for the filter, and may leave out the payload. `read` reads an item for
-/// the page.
+/// Selects a page of the items of a node with `total` items. `positions` has the positions of the candidates, in
+/// ascending order. If the page is requested after or before an item, it has only positions on the requested side of
+/// this item. `look` reads an item for the filter, with or without its payload. `read` reads an item that the page
+/// returns.
 pub(super) fn paginate(
     query: &ItemQuery,
     total: usize,

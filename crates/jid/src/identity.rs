@@ -1,12 +1,12 @@
-//! Identity form of a stamped address: an address that a server set as the `from` of a stanza.
+//! Identity form of a stamped address. A stamped address is one that a server set as the `from` of a stanza.
 //!
 //! Some servers stamp the sender's address as its user typed it at login: in capitals, in fullwidth letters, with a
 //! ligature. All these spellings belong to one account, and have one identity form.
 //!
-//! Servers that prepare addresses by Stringprep (RFC 3454) know Unicode 3.2 and may keep later characters unchanged. At
-//! such a server `ᵃdmin`, with a letter of Unicode 4.0, is another account than `admin`. Therefore two spellings have
-//! the same identity form only if two conditions are met: Stringprep makes them equal, and RFC 7622 makes them equal or
-//! rejects one of them.
+//! Servers that prepare addresses by Stringprep (RFC 3454) know only Unicode 3.2. Such a server may leave characters of
+//! later Unicode versions unchanged: `ᵃdmin`, with a letter of Unicode 4.0, and `admin` are then different accounts.
+//! Therefore two spellings have the same identity form only if two conditions are met. First, Stringprep maps both to
+//! the same text. Second, RFC 7622 also maps both to the same text, or rejects at least one of them.
 
 use std::borrow::Cow;
 
@@ -50,7 +50,7 @@ fn without_root(domain: &str) -> &str {
 }
 
 /// Maps a text to lower case and NFC, replaces compatibility characters and removes ignorable characters. `is_allowed`
-/// returns `true` if RFC 7622 allows the text. The [`ALLOWED`] characters of the text then remain.
+/// returns `true` if RFC 7622 allows the text. In that case the [`ALLOWED`] characters of the text are not removed.
 fn mapped(text: &str, is_allowed: impl FnOnce() -> bool) -> Cow<'_, str> {
     if text.is_ascii() {
         return match text.bytes().any(|b| b.is_ascii_uppercase()) {
@@ -75,14 +75,14 @@ fn mapped(text: &str, is_allowed: impl FnOnce() -> bool) -> Cow<'_, str> {
     mapped.into()
 }
 
-/// Returns `true` if Stringprep keeps a character that a mapping by current Unicode would change.
+/// Returns `true` if Stringprep does not map this character, although current Unicode may map it.
 fn is_unchanged(c: char) -> bool {
     let is_folded = || case_fold_for_nfkc(c).ne([c]);
     let is_lower_cased = || c.to_lowercase().ne([c]);
     unassigned_code_point(c) || CORRECTED.contains(&c) || is_lower_cased() && !is_folded()
 }
 
-/// Returns the fold of a localpart or a domain: equal for all spellings that Stringprep or RFC 7622 makes equal.
+/// Returns the fold of a localpart or a domain. Spellings that Stringprep or RFC 7622 makes equal have the same fold.
 pub(crate) fn folded(text: &str) -> String {
     let mut folded = String::with_capacity(text.len());
     let retained = text.chars().filter(|c| !commonly_mapped_to_nothing(*c));

@@ -3,10 +3,11 @@
 //! A server stamps an address when it sets the address as the `from` of a stanza. Some servers stamp an address as its
 //! user typed it, so [`Jid::stamped`] returns the identity form of the address. Identity forms are stored, and compared
 //! byte by byte. [`Jid::new`] takes an address unchanged. [`Jid::prepare`] converts an address that a user wrote into
-//! the form of RFC 7622. Neither conversion makes the addresses of two accounts equal.
+//! the form of RFC 7622. Neither [`Jid::stamped`] nor [`Jid::prepare`] makes the addresses of two accounts equal.
 //!
-//! The labels of a domain may be written as A-labels (`xn--mnchen-3ya`) or as U-labels (`münchen`). The results are
-//! different addresses of one entity: [`Jid::other_spellings`], [`Jid::is_same`].
+//! The labels of a domain may be written as A-labels (`xn--mnchen-3ya`) or as U-labels (`münchen`). The two spellings
+//! are different [`Jid`]s of one entity. [`Jid::other_spellings`] returns the other spellings of an address, and
+//! [`Jid::is_same`] compares two addresses regardless of the spelling.
 
 mod identity;
 mod precis;
@@ -62,8 +63,8 @@ pub struct Jid(String);
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct BareJid(Jid);
 
-/// Key of an [account]: one text for all addresses that a server may set as the sender of the account. Limits per
-/// entity are counted by this key. Decisions about access never use the key.
+/// Key of an [account]: one text for all addresses that a server may set as the `from` of the account's stanzas. Limits
+/// per entity are counted by this key. Decisions about access never use the key.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct AccountKey(String);
 
@@ -184,9 +185,9 @@ impl Jid {
     }
 
     /// Prepares an address in a request, as [`prepare`](Self::prepare) does. `sender` is the stamped address of the
-    /// entity that sent the request. If the bare address is another spelling of the sender's own, or has the same
-    /// [fold](BareJid::fold), the result has the identity form of the sender's bare address instead. If the resource is
-    /// the sender's own too, it remains as stamped.
+    /// entity that sent the request. If the bare address in `text` is a spelling of the sender's bare address, or has
+    /// the same [fold](BareJid::fold), the result has the sender's bare address in identity form. If, in addition,
+    /// `text` has the sender's resource, this resource remains unchanged.
     ///
     /// # Errors
     /// As [`prepare`](Self::prepare).
@@ -207,8 +208,8 @@ impl Jid {
         }
     }
 
-    /// Returns the address in the other spellings of its domain, with U-labels and with A-labels. Empty if the domain
-    /// has only one spelling, as most domains have.
+    /// Returns the other spellings of the address, with U-labels in place of A-labels or the reverse. Empty if the
+    /// domain has only one spelling, as most domains have.
     pub fn other_spellings(&self) -> impl Iterator<Item = Self> + use<> {
         let (local, domain, resource) = parts(&self.0);
         let written = |domain: String| {
@@ -299,7 +300,7 @@ impl BareJid {
         Self::of(Jid::prepare(text)?)
     }
 
-    /// Returns the address in the other spellings of its domain, as [`Jid::other_spellings`].
+    /// Returns the other spellings of the address, as [`Jid::other_spellings`].
     pub fn other_spellings(&self) -> impl Iterator<Item = Self> + use<> {
         self.0.other_spellings().map(Self)
     }
@@ -309,9 +310,9 @@ impl BareJid {
         [self.clone()].into_iter().chain(self.other_spellings())
     }
 
-    /// Returns a form for comparison: folded as Stringprep does, with U-labels. Addresses that a server may treat as
-    /// one address have the same fold. Addresses that RFC 7622 distinguishes, for example because one has ß and the
-    /// other ss, may have the same fold.
+    /// Returns the fold of the address, for comparisons: the address folded as Stringprep does, with U-labels.
+    /// Addresses that a server may treat as one address have the same fold. Addresses that RFC 7622 distinguishes, for
+    /// example because one has ß and the other ss, may have the same fold.
     #[must_use]
     pub fn fold(&self) -> Cow<'_, str> {
         let text = self.as_str();
@@ -334,15 +335,15 @@ impl BareJid {
         }
     }
 
-    /// Returns `true` if the localpart differs from its fold. Some servers treat such an address as a second name of
-    /// the address with the folded localpart. Therefore the two addresses have the same [account].
+    /// Returns `true` if the localpart differs from its fold. Some servers deliver stanzas for such an address to the
+    /// address with the folded localpart. Therefore the two addresses have the same [account].
     #[must_use]
     pub fn is_alias(&self) -> bool {
         self.node().is_some_and(|local| *self.folded_localpart() != *local.as_str())
     }
 
-    /// Returns the form that is the same for all [spellings](Self::spellings), with decoded A-labels. Addresses of
-    /// invalid domains may have the same form without being spellings of each other.
+    /// Returns the address with its A-labels decoded. The result is the same for all [spellings](Self::spellings) of an
+    /// address. Addresses with invalid domains may have the same result without being spellings of each other.
     #[must_use]
     pub fn decoded(&self) -> Cow<'_, str> {
         let (local, domain, _) = parts(self.as_str());
@@ -353,8 +354,8 @@ impl BareJid {
         }
     }
 
-    /// Returns `true` if the address, in one of its spellings, equals its [fold](Self::fold). If it does not, a server
-    /// that folds more than RFC 7622 delivers stanzas for the address to another account.
+    /// Returns `true` if the address, in one of its spellings, equals its [fold](Self::fold). If the result is `false`,
+    /// a server that folds addresses by Stringprep may deliver stanzas for this address to another account.
     #[must_use]
     pub fn is_folded(&self) -> bool {
         let fold = self.fold();
@@ -367,8 +368,8 @@ impl BareJid {
 }
 
 impl AccountKey {
-    /// Returns the key of the account of an address. All addresses that a server may set as the sender of one account
-    /// have the same key.
+    /// Returns the key of the account of an address. All addresses that a server may set as the `from` of one account's
+    /// stanzas have the same key.
     #[must_use]
     pub fn of(address: &BareJid) -> Self {
         Self(account(address.as_str()).into_owned())

@@ -18,8 +18,8 @@ const MAX_MIXED: usize = 4;
 struct Labels(Vec<[String; 2]>);
 
 impl Labels {
-    /// Returns the labels of a domain. Returns `None` if the domain has only one spelling, or if one of its labels is
-    /// neither the A-label nor the U-label that a conversion of the domain returns.
+    /// Returns the labels of a domain. Returns `None` if the domain has only one spelling or cannot be converted. Also
+    /// returns `None` if a label equals neither its U-label nor its A-label, for example because it is in capitals.
     fn of(domain: &str) -> Option<Self> {
         let is_long = |label: &str| label.chars().count() > MAX_LABEL_CHARS;
         if domain.is_ascii() && !domain.contains("xn--") || domain.split('.').any(is_long) {
@@ -39,8 +39,9 @@ impl Labels {
         is_exact.then_some(Self(labels))
     }
 
-    /// Returns the domain with the chosen spelling of each label. `choose` is called for each label with two spellings,
-    /// and gets the index of the label among these labels. It returns 0 for the U-label or 1 for the A-label.
+    /// Returns the domain with the chosen spelling of each label. For each label with two spellings, `choose` returns 0
+    /// for the U-label or 1 for the A-label. The argument of `choose` is the index of the label among the labels with
+    /// two spellings.
     fn with(&self, choose: impl Fn(usize) -> usize) -> String {
         let mut positions = 0..;
         let label = |[u, a]: &[String; 2]| match u == a {
@@ -61,8 +62,8 @@ impl Labels {
     }
 }
 
-/// Returns the spellings of a domain except the given one. The one with U-labels only is the first, the one with
-/// A-labels only the last.
+/// Returns the spellings of a domain except the given one. A spelling with only U-labels comes first, and a spelling
+/// with only A-labels comes last.
 pub(crate) fn others(domain: &str) -> Vec<String> {
     let mut all = Labels::of(domain).map(|labels| labels.all()).unwrap_or_default();
     all.retain(|other| other != domain);
@@ -93,7 +94,7 @@ pub(crate) fn decoded(domain: &str) -> Cow<'_, str> {
     Cow::Owned(domain.split('.').map(label).collect::<Vec<_>>().join("."))
 }
 
-/// Returns `true` if a domain is another domain or a subdomain of it, in any spelling.
+/// Returns `true` if `domain` equals `host` or is a subdomain of `host`, in any spelling.
 #[must_use]
 pub fn is_within_domain(domain: &str, host: &str) -> bool {
     with_u_labels(domain)

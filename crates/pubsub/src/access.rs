@@ -35,9 +35,9 @@ pub fn may_discover(node: &Node, cx: &Context<'_>) -> Result<(), Error> {
     if is_visible { Ok(()) } else { Err(Error::Forbidden) }
 }
 
-/// Returns `true` if lists of nodes show a node to entities with this affiliation. SPEC: lists show a node whose access
-/// model depends on rosters only to entities with an affiliation; for other entities the service would have to read the
-/// roster of each node's owner.
+/// Returns `true` if lists of nodes show a node to entities with this affiliation. SPEC: if the access model depends on
+/// rosters and the publish model is not open, lists show the node only to entities with an affiliation. To decide for
+/// other entities, the service would have to read the roster of each node's owner.
 #[must_use]
 pub(super) fn is_visible(
     model: AccessModel,
@@ -54,8 +54,8 @@ pub(super) fn is_visible(
     }
 }
 
-/// Checks that the actor may subscribe (§6.1.3). While the roster of the node's owner cannot be read, entities that are
-/// already subscribed keep the access that the roster may have given.
+/// Checks that the actor may subscribe (§6.1.3). If access depends on the roster of the node's owner, and the roster
+/// cannot be read, entities that are already subscribed keep their access.
 ///
 /// # Errors
 /// [`Error::Forbidden`] for an outcast or publish-only entity, [`Error::ClosedNode`] for an entity that is not on the
@@ -136,16 +136,16 @@ pub(super) fn takes_subscriptions(config: &NodeConfig, affiliation: Affiliation)
     config.subscribe || matches!(affiliation, Affiliation::Owner | Affiliation::Publisher)
 }
 
-/// Returns `true` if a subscriber with this affiliation may remain subscribed while no roster can be read. The result
-/// is also `true` for an entity that only a roster can admit.
+/// Returns `true` if a subscriber with this affiliation may remain subscribed, as far as this can be decided without a
+/// roster. The result is also `true` if only a roster can decide.
 #[must_use]
 pub fn may_stay(config: &NodeConfig, affiliation: Affiliation) -> bool {
     is_up_to_rosters(config, affiliation) || admits(config, affiliation, None).is_ok()
 }
 
 /// Returns `true` if an entity with this affiliation may have an implicit subscription (§12.2), as far as this can be
-/// decided without a roster. The result is also `true` for an entity that only a roster can admit, so the pending
-/// notifications of the entity are kept.
+/// decided without a roster. The result is also `true` if only a roster can decide. So the entity does not lose its
+/// pending notifications for lack of a roster.
 #[must_use]
 pub fn may_subscribe_implicitly(config: &NodeConfig, affiliation: Affiliation) -> bool {
     let is_admitted = || admits(config, affiliation, None) == Ok(SubscribeAccess::Granted);
@@ -153,7 +153,7 @@ pub fn may_subscribe_implicitly(config: &NodeConfig, affiliation: Affiliation) -
         && (is_up_to_rosters(config, affiliation) || is_admitted())
 }
 
-/// Returns `true` if an entity with this affiliation can get access only by a roster.
+/// Returns `true` if only a roster can decide on the access of an entity with this affiliation.
 pub(super) fn needs_roster(
     config: &NodeConfig,
     entity: &BareJid,
@@ -219,9 +219,9 @@ pub(super) fn may_all_be_changed_by(node: &Node, entity: &BareJid) -> bool {
 
 /// Checks that the actor may overwrite or retract an item of this publisher (§4.1, §7.1.2, §7.2).
 ///
-/// SPEC: an entity with the affiliation publisher may retract any item, as §4.1 allows. An entity that may publish only
-/// by the publish model, or as publish-only, may overwrite and retract only its own items: §7.1.2 speaks of an item
-/// that "the publisher previously published".
+/// SPEC: an entity with the affiliation publisher may retract any item, as §4.1 allows. An entity whose right to
+/// publish comes from the publish model, or from the affiliation publish-only, may overwrite and retract only its own
+/// items: §7.1.2 speaks of an item that "the publisher previously published".
 ///
 /// # Errors
 /// [`Error::ForeignItem`].
@@ -239,7 +239,8 @@ pub(super) fn may_change_item(
 /// Checks that the actor may administer the node: configure, purge and delete it, and manage affiliations and
 /// subscriptions (§8).
 ///
-/// SPEC: §4.1 lets a service allow publishers to purge, and §8.5.1 speaks of owners. Only owners may here.
+/// SPEC: §4.1 lets a service allow publishers to purge, and §8.5.1 speaks of owners. In this service, only owners and
+/// administrators may purge.
 ///
 /// # Errors
 /// [`Error::Forbidden`].

@@ -59,10 +59,10 @@ impl Affiliation {
 pub struct Affiliations {
     /// All affiliations except `none`.
     of: BTreeMap<BareJid, Affiliation>,
-    /// Outcasts with an address that differs from its [fold](BareJid::fold). The key is the fold.
+    /// Outcasts whose address differs from its [fold](BareJid::fold), by this fold.
     folded_outcasts: BTreeMap<String, BTreeSet<BareJid>>,
-    /// Number of outcasts. The key is their folded localpart. A lookup folds the domain only if this number is not 0,
-    /// because folding takes a hundred times as long as the rest of the lookup.
+    /// Number of outcasts for each folded localpart. A lookup of an address folds its domain only if some outcast has
+    /// the same folded localpart, because folding takes a hundred times as long as the rest of the lookup.
     outcasts: BTreeMap<String, usize>,
     spelled: Spelled,
 }
@@ -89,7 +89,7 @@ impl Affiliations {
         };
     }
 
-    /// Updates the numbers of outcasts and spellings before an address gets the affiliation `now`.
+    /// Updates `outcasts` and `spelled` before an address gets the affiliation `now`.
     fn count(&mut self, address: &BareJid, now: Affiliation) {
         let before = self.of_address(address);
         match (before == Affiliation::None, now == Affiliation::None) {
@@ -113,8 +113,8 @@ impl Affiliations {
     }
 
     /// Returns the affiliation of an entity. If its address has no affiliation, the affiliation of the address in
-    /// another spelling of its domain applies. An entity without an affiliation is an outcast if an outcast has the
-    /// same fold.
+    /// another spelling of its domain applies. If the address has no affiliation in any spelling, but the address of an
+    /// outcast has the same fold, the result is [`Affiliation::Outcast`].
     #[must_use]
     pub fn of(&self, entity: &BareJid) -> Affiliation {
         let named = || self.spelled.others(entity).find_map(|other| self.of.get(other));

@@ -1,4 +1,4 @@
-//! Changes of a node, and decisions of the rules.
+//! Changes of a node, and the decisions of rules. A rule is a function that decides a request.
 
 use std::sync::Arc;
 
@@ -12,11 +12,11 @@ use crate::{
 /// Single change of a node.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Change {
-    /// The node was created. The list has separate changes for its affiliations.
+    /// The node was created. Separate changes in the same [`Changes`] set its affiliations.
     Created(Box<Node>),
     /// The configuration of the node was replaced by this one.
     Configured(Box<NodeConfig>),
-    /// The revision of the node's configuration was replaced by this one.
+    /// The configuration revision of the node (number and authors of changes) was replaced by this one.
     Revised(ConfigRevision),
     /// The node was deleted with all its contents. The value is the record of the deleted node that the store keeps, if
     /// any.
@@ -29,8 +29,8 @@ pub enum Change {
     Subscribed(Jid),
     /// A JID was subscribed by an owner of the node.
     SubscribedByOwner(Jid),
-    /// The subscriptions of a subscribed or pending JID were replaced by these, which may have options and SubIDs; at
-    /// least one.
+    /// The subscriptions of a subscribed or pending JID were replaced by this list, which is never empty. Each
+    /// subscription may have options and a SubID.
     SubscriptionOptionsSet(Jid, Arc<[SubscriptionDetails]>),
     /// All subscriptions of a JID ended, or its pending request was removed.
     Unsubscribed(Jid),
@@ -51,7 +51,8 @@ pub enum Change {
 
 /// Changes of one node by one request, committed atomically.
 ///
-/// Only the rules create such lists, so no other code can decide a change.
+/// Only the rules (functions of this crate that decide requests) and [`import_changes`](crate::import_changes) create
+/// such lists. All other code only applies them.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Changes {
     list: Vec<Change>,
@@ -80,12 +81,13 @@ impl Changes {
         })
     }
 
-    /// Creates a list of changes after which the node has this sequence and version.
+    /// Creates a list of changes. After these changes, the newest event of the node has the number `sequence`, and the
+    /// node has the version `version`.
     pub(super) fn at(sequence: Sequence, version: u64, list: Vec<Change>) -> Self {
         Self { list, sequence, version }
     }
 
-    /// Appends a change. If the change has an event, the caller takes the sequence of the event with
+    /// Appends a change. If the change causes an event, the caller allocates the sequence number of the event with
     /// [`next_event_id`](Self::next_event_id).
     pub(super) fn push(&mut self, change: Change) {
         self.list.push(change);
@@ -96,7 +98,7 @@ impl Changes {
         self.list.splice(0..0, items.iter().cloned().map(Change::Retracted));
     }
 
-    /// Takes the next sequence of the node for one event.
+    /// Allocates the next sequence number of the node for one event, and returns the id of the event.
     pub(super) fn next_event_id(&mut self, epoch: Epoch) -> EventId {
         self.sequence.0 += 1;
         EventId { epoch, sequence: self.sequence }
@@ -107,19 +109,20 @@ impl Changes {
         self.list.iter()
     }
 
-    /// Returns the sequence of the node's newest event after these changes.
+    /// Returns the sequence number of the node's newest event after these changes.
     #[must_use]
     pub fn sequence(&self) -> Sequence {
         self.sequence
     }
 
-    /// Returns the version of the node after these changes: the number of this commit.
+    /// Returns the version of the node after these changes: the number of this commit, counted per node.
     #[must_use]
     pub fn version(&self) -> u64 {
         self.version
     }
 
-    /// Returns `true` if the list has no changes and no event took a sequence. `node` is the node before the changes.
+    /// Returns `true` if the list has no changes and no event was given a sequence number. `node` is the node before
+    /// the changes.
     #[must_use]
     pub fn is_empty(&self, node: Option<&Node>) -> bool {
         self.list.is_empty() && node.is_none_or(|node| node.sequence == self.sequence)
@@ -155,7 +158,7 @@ impl Changes {
     }
 }
 
-/// Decision of a rule: the reply, the changes and the log entries.
+/// Decision of a rule (a function that decides a request): the reply, the changes and the log entries.
 #[must_use]
 #[derive(Clone, Debug)]
 pub struct Decision<R> {

@@ -141,8 +141,8 @@ fn replace_set<T: Ord>(values: &mut Vec<T>, submitted: Vec<T>) {
     }
 }
 
-/// Maximum bytes of the texts of a node that are stored in one row: all texts of its configuration, its name, the JID
-/// of its creator and the JIDs of the [revision](ConfigRevision).
+/// Maximum total bytes of the texts that the store keeps in the row of a node: all texts of its configuration, its
+/// name, the JID of its creator and the JIDs in its [configuration revision](ConfigRevision).
 const MAX_BYTES: usize = 3800;
 
 /// Configuration of a node.
@@ -265,8 +265,8 @@ impl NodeConfig {
         }
     }
 
-    /// Checks that the texts of a node fit into one row of the store: the name, the JIDs of the creator and of the
-    /// revision, and all texts of the configuration.
+    /// Checks that the texts of a node fit into one row of the store: the name, the JID of the creator, the JIDs in the
+    /// configuration revision, and all texts of the configuration.
     ///
     /// # Errors
     /// [`Error::BadSetting`] if the total of all these texts is more than `MAX_BYTES` bytes.
@@ -328,8 +328,8 @@ impl NodeConfig {
     }
 
     /// Returns `true` if the configuration meets a publish option (§7.1.5) under these limits. The value `max` of
-    /// `pubsub#max_items` means the maximum number of items of the service. No configuration meets a number above a
-    /// limit. Fields with several values are compared as sets.
+    /// `pubsub#max_items` means the maximum number of items of the service. An option with a number above a limit is
+    /// never met. Fields with several values are compared as sets.
     pub(super) fn meets(&self, wanted: &ConfigField, limits: &Limits) -> bool {
         match wanted {
             ConfigField::Contact(wanted) => is_same_set(&self.contact, wanted),

@@ -16,15 +16,14 @@ pub struct ConfigRevision {
     pub number: u64,
     /// Entity that made the latest change. Before the first change, this is the creator.
     pub changed_by: BareJid,
-    /// Value of `number` before the first of the latest consecutive changes, all of which
-    /// [`changed_by`](Self::changed_by) made.
+    /// Number of the revision after which [`changed_by`](Self::changed_by) made all changes.
     pub base: u64,
-    /// Owner that made the latest change by an owner. Administrators that are not owners may have made later changes.
+    /// Owner that most recently changed the configuration. Changes by administrators that are not owners do not count.
     /// Before the first change by an owner, this is the creator.
     pub last_owner: BareJid,
-    /// Owner whose roster gives access: the creator, until an owner chooses its own roster. A placeholder address if
-    /// this owner was erased. `None` at some nodes of store layout 9 until an owner chooses its roster: nodes with
-    /// several owners, and with a creator that was no longer an owner or had no roster
+    /// Owner whose roster gives access. This is the creator until another owner configures an access model or groups by
+    /// which its own roster gives access. If this owner was erased, the field has a placeholder address. The field may
+    /// be `None` at a node of store layout 9 until an owner configures such access
     /// ([`Node::inherited_revision`](crate::Node::inherited_revision)).
     pub roster_owner: Option<BareJid>,
 }
@@ -48,9 +47,8 @@ impl ConfigRevision {
     }
 
     /// Returns the revision without an erased entity. The creator replaces the entity as the author of the latest
-    /// changes. However, the revision does not assume that the creator has seen these changes
-    /// ([`is_known`](Self::is_known)). If the roster of the entity gave access, no roster gives access any more, as if
-    /// the entity were no longer an owner.
+    /// changes. However, [`is_known`](Self::is_known) does not treat these changes as known to the creator. If the
+    /// roster of the entity gave access, no roster gives access any more, as if the entity were no longer an owner.
     #[must_use]
     pub(super) fn without(self, entity: &BareJid, creator: &BareJid) -> Self {
         let is_entity = |jid: &BareJid| jid.is_same(entity);
@@ -67,8 +65,8 @@ impl ConfigRevision {
         }
     }
 
-    /// Returns the owner that last chose to give access by its roster; `None` if this owner was erased. The entity may
-    /// no longer be an owner.
+    /// Returns [`roster_owner`](Self::roster_owner); `None` also if that owner was erased. The entity may no longer be
+    /// an owner.
     pub(super) fn roster_chooser(&self) -> Option<&BareJid> {
         self.roster_owner.as_ref().filter(|entity| entity.as_str() != ERASED_OWNER)
     }
@@ -80,8 +78,8 @@ impl ConfigRevision {
         Some(&self.last_owner).filter(|owner| **owner != self.changed_by)
     }
 
-    /// Returns `true` if only this entity changed the configuration after revision `seen`, or nobody did. An entity
-    /// that has seen this revision then knows all changes.
+    /// Returns `true` if no other entity changed the configuration after revision `seen`. If this entity has seen
+    /// revision `seen`, it knows all changes.
     pub(super) fn is_known(&self, entity: &BareJid, seen: u64) -> bool {
         seen == self.number
             || self.changed_by == *entity && (self.base..self.number).contains(&seen)

@@ -16,8 +16,8 @@ use crate::{Sequence, SubscriptionDetails, subscriber_list};
 pub struct ConfiguredSubscription {
     /// Version of the node at which the subscription began; 0 while it is pending.
     pub since: u64,
-    /// Version at which the subscription got options or SubIDs. Log entries up to this version reach the JID as a
-    /// subscriber without options and SubIDs.
+    /// Version of the node at which the subscription got options or SubIDs. Log entries up to this version are
+    /// delivered to the JID as to a subscriber without options and SubIDs.
     pub options_since: u64,
     /// `true` if the subscription waits for the approval of an owner.
     pub is_pending: bool,
@@ -26,7 +26,8 @@ pub struct ConfiguredSubscription {
 }
 
 impl ConfiguredSubscription {
-    /// Returns the subscriptions as they begin at this version. Their digests include only events after `sequence`.
+    /// Returns these subscriptions as no longer pending, with `version` as the version of the node at which they began.
+    /// Their digests include only events with a number above `sequence`.
     pub(super) fn begun(self, sequence: Sequence, version: u64) -> Self {
         let begun = |details: &SubscriptionDetails| SubscriptionDetails {
             digested_to: details.digested_to.max(sequence),
@@ -52,7 +53,7 @@ pub(super) struct ConfiguredSubscriptions {
     /// JIDs and their subscriptions. The key is the bare JID and the resource, so the order is that of the node's plain
     /// subscribers.
     all: BTreeMap<(String, String), (Jid, ConfiguredSubscription)>,
-    /// Number of JIDs of each account. A JID is not counted if its bare JID equals the key of the account.
+    /// For each account, the number of its JIDs whose bare JID differs from the key of the account.
     others: HashMap<AccountKey, usize>,
     /// Number of pending JIDs.
     pending: usize,
@@ -145,7 +146,7 @@ impl ConfiguredSubscriptions {
     }
 }
 
-/// Returns the key of the account of a JID; `None` if the bare JID itself is this key.
+/// Returns the key of the account of a JID; `None` if the key equals the bare JID.
 fn other_account(jid: &Jid) -> Option<AccountKey> {
     let bare = jid.to_bare();
     let account = AccountKey::of(&bare);

@@ -1,4 +1,5 @@
-//! Actor and context of a request: all that a rule knows besides the node and the request.
+//! Actor and context of a request. A rule (a function that decides a request) gets the context, the node and the
+//! request.
 
 use jid::{BareJid, Jid, is_same_domain};
 
@@ -44,7 +45,7 @@ pub trait IdGenerator: Send + Sync {
     }
 }
 
-/// Context of a request: all that a rule knows besides the node and the request.
+/// Context of a request: all inputs of a rule (a function that decides a request) besides the node and the request.
 #[derive(Clone, Copy)]
 pub struct Context<'a> {
     /// Entity that makes the request.
@@ -54,7 +55,7 @@ pub struct Context<'a> {
     pub administrators: &'a [BareJid],
     /// JID of the service, if it is known.
     pub service: Option<&'a Jid>,
-    /// Policy for the name of the node.
+    /// Policy that applies to the node, selected by the name of the node.
     pub policy: &'a Policy,
     /// Time of the decision.
     pub now: Timestamp,
@@ -64,12 +65,12 @@ pub struct Context<'a> {
     pub node_count: u64,
     /// Number of nodes that the actor's account created; set only for operations that may create a node.
     pub actor_node_count: u64,
-    /// Number of nodes with names of the same policy; set only if the policy limits this number.
+    /// Number of existing nodes under the same policy; set only if the policy limits this number.
     pub policy_node_count: u64,
     /// Number of subscriptions of the actor's account; set only for operations that may add a subscription.
     pub actor_subscription_count: usize,
     /// `true` if the service may read the roster of an owner of the node (XEP-0356). If the node does not exist, the
-    /// roster of the actor is meant.
+    /// field refers to the roster of the actor, who would become its owner.
     pub reads_rosters: bool,
     /// Roster of the node's owner; `None` if it is unknown or not needed for the request.
     pub owner_roster: Option<&'a Roster>,

@@ -19,8 +19,8 @@ pub struct FormerNode {
     pub deleted: Timestamp,
     /// Former owners, at most [`Self::MAX_OWNERS`].
     pub owners: Vec<OwnerHash>,
-    /// Hash of the account that the record counts for, in the limits on redirects and reserved names
-    /// ([share](Self::share)); `None` if it equals the hash of the first owner.
+    /// Hash of the account whose limits on redirects and reserved names this record counts toward
+    /// ([share](Self::share)). `None` if it equals the hash of the first owner.
     pub account: Option<OwnerHash>,
 }
 
@@ -44,16 +44,15 @@ impl FormerNode {
         Self { redirect, deleted: cx.now, owners, account }
     }
 
-    /// Returns the owner that the record of the deleted node counts for ([share](Self::share)) when `actor` deletes the
-    /// node. This is the actor if it is an owner, otherwise the responsible owner, otherwise the first owner.
+    /// Returns the owner whose limits the record of the node counts toward ([share](Self::share)) if `actor` deletes
+    /// the node. This is the actor if it is an owner, otherwise the responsible owner, otherwise the first owner.
     #[must_use]
     pub fn sharer<'a>(node: &'a Node, actor: &'a BareJid) -> Option<&'a BareJid> {
         let responsible = || node.responsible_owner().or_else(|| node.owners().next());
         Some(actor).filter(|actor| node.is_owner(actor)).or_else(responsible)
     }
 
-    /// Returns the hash of the account whose share has the record. The record counts toward the limits of this account
-    /// for redirects and reserved names.
+    /// Returns the hash of the account whose limits on redirects and reserved names this record counts toward.
     #[must_use]
     pub fn share(&self) -> Option<OwnerHash> {
         self.account.or_else(|| self.owners.first().copied())
@@ -66,11 +65,12 @@ impl FormerNode {
     }
 
     /// Returns `true` if the actor may create a node of this name in spite of the record. The caller checks separately
-    /// that the actor may create nodes with such names. A reserved name is available to former owners, to
-    /// administrators, and to entities that a policy for such names allows to create nodes.
+    /// that the actor may create nodes with such names. A reserved name is available to former owners and to
+    /// administrators. If the policy for the name sets its own creators, the name is also available to these creators.
     ///
-    /// SPEC: the XEP does not say who may create a node again. A publisher that continues to publish to a deleted
-    /// whitelist node would otherwise create an open node, and so make its content public.
+    /// SPEC: the XEP does not say who may create a node again. Without the reservation, a publisher that continues to
+    /// publish to a deleted whitelist node could create the node again (§7.1.4). The new node could have an open access
+    /// model, and so make the content public.
     pub(super) fn may_have_name(&self, cx: &Context<'_>) -> bool {
         self.is_over(cx.now)
             || cx.actor.is_administrator

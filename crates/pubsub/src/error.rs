@@ -1,7 +1,7 @@
-//! Errors of the rules.
+//! Errors that the rules return. A rule is a function that decides a request.
 //!
-//! An error names a situation, not a stanza condition: XEP-0060 renders some situations differently in different
-//! clauses. The table in `xmpp/error.rs` maps errors to stanza errors.
+//! An error names a situation, not a stanza condition: for some situations, XEP-0060 prescribes different conditions in
+//! different clauses. The table in `xmpp/error.rs` maps errors to stanza errors.
 
 use std::fmt;
 
@@ -33,7 +33,7 @@ impl fmt::Display for LimitUnit {
     }
 }
 
-/// Error of a rule. The request has changed nothing.
+/// Error of a rule (a function that decides a request). The request has changed nothing.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum Error {
     /// The request violates the protocol (§7.1, §8.1.3 and others).
@@ -134,7 +134,7 @@ pub enum Error {
     /// The service has the maximum number of nodes.
     #[error("the service has the maximum number of nodes")]
     MaxNodesExceeded,
-    /// The policy for the name of the new node has its maximum number of nodes.
+    /// The policy for the new node's name allows no more nodes: their maximum number is reached.
     #[error("the policy for this name has its maximum number of nodes")]
     MaxNodesOfPolicyExceeded,
     /// The name of the new node is reserved after a deletion (§8.4).
@@ -209,7 +209,7 @@ pub enum Error {
     /// The JID has several subscriptions and the request has no SubID (§6.2.3.1, §6.3.4.4, §6.5.9.1).
     #[error("a SubID is required: there are several subscriptions")]
     SubIdRequired,
-    /// The notifications of one request exceed the backlog.
+    /// The notifications of this request alone are too many for the backlog, even for an empty one.
     #[error("the notifications of this request exceed the backlog: split the request")]
     TooManyNotifications,
     /// The service or the owner has the maximum number of redirects (§8.4.2).

@@ -72,14 +72,14 @@ pub enum Audience {
     Subscribers,
 }
 
-/// Form of the notifications that some recipients of an event receive.
+/// Variant in which some recipients of an event are notified.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct DeliveryVariant {
     /// `true` if the message body repeats the text of the items (§12.8).
     pub has_body: bool,
-    /// SubIDs in the notification, if the entry has one recipient (§12.16). They belong to the subscriptions that
-    /// select the event, or to the subscription that the event is about. An entry with several recipients has their
-    /// SubIDs in [`Recipients::subids`].
+    /// SubIDs in the notification, if the entry has one recipient (§12.16). They belong to the subscriptions whose
+    /// options match the event, or to the subscription that the event is about. An entry with several recipients has
+    /// their SubIDs in [`Recipients::subids`].
     pub subids: Vec<SubId>,
     /// States of availability in which a recipient is notified; `None` if availability is not checked (§12.3).
     pub shows: Option<ShowSet>,
@@ -92,7 +92,8 @@ pub struct LogEntry {
     pub node: NodeId,
     /// Identifier of the event.
     pub event_id: EventId,
-    /// Index of a resent item ([`Item::index`]); 0 for other events, except in entries of store layout 9.
+    /// If the entry resends an item: index of the item in the event that published it ([`Item::index`]). Otherwise 0,
+    /// except in entries of store layout 9.
     pub index: u16,
     /// The event.
     pub event: Event,
@@ -101,7 +102,7 @@ pub struct LogEntry {
     /// Version of the node as of which the audience is resolved: subscriptions that began before this version receive
     /// the entry ([`is_entitled`]).
     pub as_of: u64,
-    /// Form of the notifications.
+    /// Variant of the notifications.
     pub variant: DeliveryVariant,
     /// Type of the messages.
     pub notification_type: NotificationType,
@@ -112,11 +113,10 @@ pub struct LogEntry {
     pub nonce: Option<u64>,
 }
 
-/// Returns `true` if a subscription receives a log entry: `since` is less than `as_of`, and `as_of` is not greater than
-/// `plain_until`. The subscription began at version `since`, and the audience of the entry is resolved as of version
-/// `as_of`. If the entry is for subscribers without options and SubIDs, `plain_until` is the version at which the
-/// subscription got options or SubIDs. For other entries, or a subscription without options and SubIDs, it is
-/// `u64::MAX`.
+/// Returns `true` if a subscription receives a log entry: `since < as_of` and `as_of <= plain_until`. `since` is the
+/// version of the node at which the subscription began. `as_of` is the version as of which the audience of the entry is
+/// resolved. If the entry is for subscribers without options and SubIDs, and the subscription later got options or
+/// SubIDs, `plain_until` is the version at which it got them. In all other cases `plain_until` is `u64::MAX`.
 ///
 /// The same rule applies when an event is committed and when pending entries are read after a restart.
 #[must_use]
@@ -147,8 +147,9 @@ impl LogEntry {
         iter::once(Cow::Borrowed(recipient)).chain(bare)
     }
 
-    /// Returns the entry that resends a stored item to one subscriber, in the form that its subscription selects;
-    /// `None` if the subscription does not select the item (§6.1.7), or if the node delivers no notifications.
+    /// Returns the entry that resends a stored item to one subscriber, in the delivery variant that its subscription
+    /// asks for. Returns `None` if the options of the subscription exclude the item or ask for digests (§6.1.7), or if
+    /// the node delivers no notifications.
     pub(super) fn of_item(
         node: &Node,
         config: &NodeConfig,
@@ -183,7 +184,7 @@ impl LogEntry {
     }
 
     /// Returns an entry with a notice for some entities. The notice is sent even if the node delivers no notifications
-    /// to subscribers. The entry takes the next sequence.
+    /// to subscribers. The event of the entry gets the next sequence number of the node.
     pub(super) fn for_entities(
         node: &Node,
         changes: &mut Changes,
@@ -260,8 +261,9 @@ impl LogEntry {
 }
 
 impl DeliveryVariant {
-    /// Returns the form of an event for a JID with these subscriptions; `None` if none of the subscriptions selects the
-    /// event. `is_wanted` returns `true` if the event contains the keyword of a subscription.
+    /// Returns the variant in which an event is delivered to a JID with these subscriptions; `None` if the event is
+    /// sent immediately to none of them. `is_wanted` returns `true` for subscription options without a keyword, or with
+    /// a keyword that the event contains.
     pub(super) fn of(
         event: &Event,
         config: &NodeConfig,

@@ -1,7 +1,7 @@
 //! Features of XEP-0060 that the service implements and announces (§10).
 //!
-//! Each use case declares its features beside its rule, and this module collects them, so that no feature without code
-//! is announced. The order is arbitrary: service discovery sorts them.
+//! Each file of [`op`] declares the features that it implements, and this module collects them. So the service
+//! announces no feature without code. The order of the features is arbitrary: service discovery sorts them.
 
 use crate::{AccessModel, Policy, op};
 

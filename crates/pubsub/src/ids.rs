@@ -75,10 +75,10 @@ impl fmt::Display for Sequence {
     }
 }
 
-/// Identifier of an event: epoch of the node and sequence.
+/// Identifier of an event: epoch of the node and sequence number.
 ///
-/// Every change that may notify subscribers takes the next sequence, whether or not a notification is sent. Rendered
-/// `EPOCH-SEQUENCE`: sixteen hexadecimal digits and a decimal number.
+/// Every change that may notify subscribers is given the next sequence number, whether or not a notification is sent.
+/// Rendered `EPOCH-SEQUENCE`: sixteen hexadecimal digits and a decimal number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct EventId {
     /// Epoch of the node.

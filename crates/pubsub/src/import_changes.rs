@@ -1,4 +1,5 @@
-//! Changes that restore a node from an archive. They bypass the rules, which were applied when the changes were made.
+//! Changes that restore a node from an archive. They bypass the rules (functions that decide requests), because the
+//! original changes have already passed them.
 
 use std::sync::Arc;
 
@@ -64,14 +65,14 @@ pub fn published(items: Vec<Item>) -> Changes {
     )
 }
 
-/// Returns the changes that set the sequence and the version of the node.
+/// Returns the changes that set the sequence number of the node's newest event, and the version of the node.
 #[must_use]
 pub fn reached(sequence: Sequence, version: u64) -> Changes {
     Changes::at(sequence, version, Vec::new())
 }
 
-/// Returns the changes that delete the node. `sequence` is that of the node's newest event, `former` the record of the
-/// deleted node that the store keeps, if any.
+/// Returns the changes that delete the node. `sequence` is the number of the node's newest event. `former` is the
+/// record of the deleted node that the store keeps, if any.
 #[must_use]
 pub fn deleted(sequence: Sequence, version: u64, former: Option<FormerNode>) -> Changes {
     Changes::at(sequence, version, vec![Change::Deleted(former.map(Box::new))])

@@ -6,12 +6,12 @@ use jid::BareJid;
 
 use crate::{ArchiveId, EventId, ItemId, Sequence, Timestamp};
 
-/// Maximum bytes of a short tag. The service ends each write with spaces, so that no short tag waits in the server's
-/// parser. A longer tag needs further spaces.
+/// Maximum bytes of a short tag. Some servers' XML parsers hold back a tag until more bytes follow. The service ends
+/// each write with enough spaces for short tags. Longer tags need more spaces ([`Payload::longest_tag`]).
 pub const SHORT_TAG: usize = 1024;
 
-/// Published XML element as a self-contained text: it declares every namespace prefix that it, or text in it, may use.
-/// Opaque to the rules, cheap to clone.
+/// Published XML element as a self-contained text: it declares every namespace prefix that its tags, or qualified names
+/// in its text, may use. The rules of this crate do not interpret it. Cheap to clone.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Payload {
     xml: Arc<str>,
@@ -40,14 +40,16 @@ impl Payload {
             .fold(text, |text: String, (escaped, char)| text.replace(escaped, char))
     }
 
-    /// Returns the maximum bytes of the payload in a stanza that a server relays; see [`relayed_len`].
+    /// Returns the maximum bytes of the payload after a server has relayed it. Servers may escape quotes differently
+    /// ([`relayed_len`]).
     #[must_use]
     pub fn relayed_len(&self) -> usize {
         relayed_len(&self.xml)
     }
 
-    /// Returns the bytes of the longest tag, or 0 if no tag is longer than [`SHORT_TAG`]. A stanza that ends with this
-    /// payload may need the same number of spaces after it, so that the tag does not wait in the server's parser.
+    /// Returns the length of the longest tag in bytes if it is more than [`SHORT_TAG`], otherwise 0. A stanza that ends
+    /// with this payload may need that number of spaces after it, because some servers' XML parsers hold back a tag
+    /// until more bytes follow.
     #[must_use]
     pub fn longest_tag(&self) -> usize {
         if self.xml.len() <= SHORT_TAG {
@@ -67,7 +69,7 @@ impl Payload {
 /// Position of an item in the order of its node's items.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ItemPosition {
-    /// Sequence of the event that published the item.
+    /// Sequence number of the event that published the item.
     pub sequence: Sequence,
     /// Index of the item in the event that published it: 0, except for items that were written before layout 10.
     pub index: u16,
@@ -88,9 +90,9 @@ pub struct Item {
     pub event_id: EventId,
     /// Index of the item in the event that published it: 0, except for items that were written before layout 10.
     pub index: u16,
-    /// Position at which an item of this name was first published, and not removed since then (XEP-0413 §3). A rule
-    /// that publishes an item sets the position of this publication here. If an item of this name exists, the store
-    /// keeps the value of the existing item instead.
+    /// Position of the first publication under this name since the name was last unused (XEP-0413 §3). A publish
+    /// request sets the position of its own publication here. If the item replaces an item of the same name, the store
+    /// keeps the value of the replaced item instead.
     pub created: ItemPosition,
     /// Entity that published the item.
     pub publisher: BareJid,
@@ -113,7 +115,7 @@ impl Item {
         ItemPosition { sequence: self.event_id.sequence, index: self.index }
     }
 
-    /// Returns the bytes of the longest tag of the payload; see [`Payload::longest_tag`].
+    /// Returns [`Payload::longest_tag`] of the payload; 0 without a payload.
     #[must_use]
     pub fn longest_tag(&self) -> usize {
         self.payload.as_ref().map_or(0, Payload::longest_tag)

@@ -68,10 +68,10 @@ pub enum Prefetch<'a> {
     Access,
     /// The record of the deleted node with this name, and the number of nodes that the actor's account created.
     Creation,
-    /// The numbers of deleted nodes with a redirect: in total, and in the share of the owner.
+    /// The numbers of deleted nodes with a redirect: of all, and of those that count toward the limit of the owner.
     Deletion,
-    /// The newest item, if the node removes it when its publisher goes offline. The JIDs of this entity that an owner
-    /// subscribed, if subscriptions are temporary.
+    /// The newest item, if the node removes it when its publisher goes offline. If subscriptions are temporary: also the
+    /// JIDs of this entity whose subscriptions an owner made.
     Departure(&'a BareJid),
     /// A page of the items of a publisher that went offline.
     OwnItems(OwnItems<'a>),
@@ -82,13 +82,14 @@ pub enum Prefetch<'a> {
     /// The publishers of the items to retract.
     Publishers(&'a Retract),
     /// If the node does not exist: the record of the deleted node with this name, and the number of nodes of the
-    /// actor's account. If the node exists: existing items, if the node may be full; the publishers of replaced items;
+    /// actor's account. If the node exists: the existing items, if the request depends on them when the node is full; the
+    /// publishers of replaced items;
     /// the newest item, if the request compares it.
     ExistingItems(&'a Publish),
     /// The newest item, if new subscribers receive it.
     LastItem,
-    /// The newest item, if new subscribers receive it, and the roster that gives access after this change by this
-    /// actor.
+    /// The newest item, if new subscribers receive it, and the roster that will give access once this actor's change is
+    /// applied.
     Configuration(&'a Actor, &'a Configure),
     /// Items for timer-driven changes, and cached rosters.
     Timers,

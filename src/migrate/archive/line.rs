@@ -85,7 +85,8 @@ pub(super) struct NodeLine {
     /// Hashes of the bare JIDs of the owners at the deletion.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(super) owners: Vec<String>,
-    /// Hash of the account that the deleted node counts for; `None` if this account is the first of `owners`.
+    /// Hash of the account toward whose limits on redirects and reserved names the deleted node counts; `None` if this
+    /// account is the first of `owners`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) account: Option<String>,
 }
@@ -96,13 +97,13 @@ pub(super) struct RevisionLine {
     number: u64,
     changed_by: BareJid,
     base: u64,
-    /// Owner whose roster grants access; `None` is the creator.
+    /// Owner whose roster grants access; `None` if this is the creator, or if `no_roster_owner` is `true`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     roster_owner: Option<BareJid>,
-    /// `true` if no owner has chosen that its roster grants access.
+    /// `true` if no owner's roster grants access.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     no_roster_owner: bool,
-    /// Owner who last changed the configuration; `None` is the entity that last changed it.
+    /// Owner who made the latest change by an owner; `None` if this owner is the entity in `changed_by`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     last_owner: Option<BareJid>,
 }
@@ -122,7 +123,7 @@ pub(super) struct ItemLine {
     #[serde(rename = "seq")]
     sequence: u64,
     index: u16,
-    /// Sequence and index of the first publication of the item's id, if it was published again.
+    /// Sequence and index of the item's first publication; `None` if no later publication has overwritten the item.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     created: Option<(u64, u16)>,
     publisher: BareJid,
@@ -140,13 +141,14 @@ pub(super) struct LogEntryLine {
     #[serde(default, skip_serializing_if = "is_zero")]
     index: u16,
     event: EventLineContent,
-    /// The only recipient, if it is subscribed; written by versions before the field `listed`.
+    /// The only recipient, who receives the entry if subscribed. Only archives of versions without the field `listed`
+    /// have this field.
     #[serde(default, skip_serializing)]
     to: Option<Jid>,
     /// Recipients that receive the entry if they are subscribed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     listed: Option<Vec<Jid>>,
-    /// SubIDs of the subscriptions that the entry is for, by recipient.
+    /// For each recipient in `listed`, the SubIDs of the subscriptions that the entry is for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     listed_subids: Option<Vec<Vec<String>>>,
     /// Recipients that receive the entry even if they are not subscribed. Without any list of recipients the audience
@@ -166,14 +168,14 @@ pub(super) struct LogEntryLine {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     shows: Option<String>,
     normal: bool,
-    /// Empty: addresses to reply to (XEP-0033) are no longer sent.
+    /// Written empty, and ignored on import: older versions stored addresses to reply to (XEP-0033) here.
     #[serde(default)]
     reply_to: Vec<BareJid>,
     last_item: bool,
     /// Number that makes the message ids differ from those of the item's first notification.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     nonce: Option<u64>,
-    /// Version of the node as of which the subscribers are resolved.
+    /// Version of the node: subscriptions that began before this version receive the entry.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     as_of: Option<u64>,
 }

@@ -1,4 +1,5 @@
-//! Archives: a store as text, one JSON object per line. Every kind of store can be exported, and imported if empty.
+//! Archives: a store as text, one JSON object per line. Every kind of store can be exported. An archive can be imported
+//! into every kind of store, if the store is empty.
 //!
 //! `docs/DATA-MODEL.md` describes the lines. Each node is followed by the data that belongs to it. Therefore import and
 //! export have only one node in memory at a time, and not its items. The export also has the ids of the node's items in

@@ -8,9 +8,9 @@ use tokio::{
     time::{Duration, Instant},
 };
 
-/// Maximum burst of stanzas: the number that the rate allows in this many seconds.
+/// Maximum burst, in seconds: as many stanzas as the rate allows in this time.
 const BURST_SECONDS: u32 = 10;
-/// Number of senders above which the senders with a full allowance are evicted.
+/// Number of senders above which those are evicted that have their whole allowance available again.
 const MAX_REMEMBERED: usize = 10_000;
 
 /// Maximum numbers of requests per second; 0 for no limit.
@@ -29,9 +29,9 @@ pub(crate) enum RateExceeded {
     Domain,
 }
 
-/// Limits the rates of the stanzas of all senders. Stanzas that need no reply, such as presence, have an allowance of
-/// their own, with the same rates as requests. Senders do not repeat such stanzas, so a burst of requests must not use
-/// up the allowance for them.
+/// Limits the rates of the stanzas of all senders. Stanzas that need no reply, such as presence, are counted separately
+/// from requests, with the same limits. A sender does not send such a stanza again if it is rejected, so a burst of
+/// requests must not lead to its rejection.
 #[derive(Debug)]
 pub(crate) struct RequestLimiter {
     requests: Limiters,
@@ -90,8 +90,8 @@ impl Limiters {
     }
 }
 
-/// Rate limiter (generic cell rate algorithm). For each name (JID or domain) it stores the time at which the next
-/// stanza would arrive if the counted stanzas had arrived at the steady rate.
+/// Rate limiter (generic cell rate algorithm). For each name (JID or domain) it stores the theoretical arrival time of
+/// the next stanza, which assumes that all stanzas arrive at the steady rate.
 #[derive(Debug)]
 struct GcraLimiter {
     interval: Duration,

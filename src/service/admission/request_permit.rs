@@ -1,5 +1,5 @@
 //! Permits that bound the number of requests processed concurrently. A request releases its permit while it waits for
-//! something outside the process.
+//! an event outside the process, such as the arrival of a roster.
 
 use std::{future::Future, sync::Arc};
 
@@ -19,14 +19,14 @@ pub trait RequestPermit: Send + Sync {
     async fn acquire(&self);
 }
 
-/// Runs a request that holds a permit. The number of requests that wait without a permit is bounded by the sender
-/// queues.
+/// Runs a request that holds a permit. At most one request of each sender queue (the stanzas of one sender) waits
+/// without a permit.
 pub async fn with_permit<F: Future>(permit: Arc<dyn RequestPermit>, request: F) -> F::Output {
     PERMIT.scope(permit, request).await
 }
 
-/// Awaits something outside the process, or something long, without holding the permit. The caller must not hold a
-/// lock.
+/// Awaits an event outside the process, or the end of a long operation, without holding the permit. The caller must not
+/// hold a lock.
 pub(in crate::service) async fn without_permit<F: Future>(wait: F) -> F::Output {
     let Ok(permit) = PERMIT.try_with(Arc::clone) else { return wait.await };
     permit.release();

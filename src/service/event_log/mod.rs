@@ -1,4 +1,4 @@
-//! The event log: its window in memory, the recipients of its entries, and revocations.
+//! The event log: its newest entries in memory (the window), the recipients of its entries, and revocations.
 
 pub(super) mod recipient_lists;
 pub(super) mod revocations;

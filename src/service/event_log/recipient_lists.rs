@@ -1,18 +1,19 @@
 //! Recipient lists of the pending notifications of a node. Notifications to equal recipients share a list in memory and
-//! in the store, whichever requests they belong to.
+//! in the store, even if they come from different requests.
 
 use std::collections::HashMap;
 
 use gjallar_pubsub::{Audience, LogEntry, Recipients, WeakRecipients};
 
-/// Minimum number of lists at which unused lists are removed. A list is unused if no pending notification has it.
+/// Unused lists are kept while there are fewer lists than this. A list is unused if no pending notification refers to
+/// it.
 const MIN_LISTS: usize = 64;
 
-/// Recipient lists by their hashes, as long as a notification has them.
+/// Weak references to the recipient lists of pending notifications, by the hash of the list.
 #[derive(Debug)]
 pub(in crate::service) struct SharedLists {
     lists: HashMap<u64, WeakRecipients>,
-    /// Number of lists at which unused lists are removed next.
+    /// Number of lists that triggers the next removal of unused lists.
     max: usize,
 }
 

@@ -6,8 +6,8 @@ use jid::Jid;
 
 use gjallar_pubsub::LogEntry;
 
-/// Entities that lost their subscription to a node, each with the number of the first log entry that it may receive
-/// again.
+/// Entities that lost their subscription to a node. Each has the number of the first log entry that it may receive if
+/// it subscribes again.
 #[derive(Clone, Debug, Default)]
 pub struct Revocations(Option<Arc<HashMap<Jid, u64>>>);
 
@@ -26,8 +26,8 @@ impl Revocations {
         self.0.as_ref().map_or(0, |revoked| revoked.len())
     }
 
-    /// Revokes all log entries before the number `next` for these entities. `first` is the number of the oldest pending
-    /// entry. Revocations that concern no pending entry are removed from time to time.
+    /// Records that these entities must not receive the node's log entries before the number `next`. `first` is the
+    /// number of the oldest pending entry. Revocations that concern no pending entry are removed from time to time.
     pub(in crate::service) fn add<'a>(
         &mut self,
         jids: impl Iterator<Item = &'a Jid>,

@@ -1,8 +1,9 @@
-//! Window of the event log: the log entries in commit order until the server has confirmed their notifications.
+//! Window of the event log: holds the log entries, in commit order, until the server has confirmed their notifications.
 //!
 //! An event is one entry, even for a large audience. The transport reads entries in order and acknowledges the
-//! notifications that the server has confirmed; unconfirmed notifications are sent again on the next connection.
-//! Revoked subscriptions receive no further notifications, so none is sent after the acknowledgement of a ban.
+//! notifications that the server has confirmed. Unconfirmed notifications are sent again on the next connection. No
+//! notification is sent for a revoked subscription. So a banned entity receives nothing more from its subscription once
+//! the owner has received the reply to the ban.
 
 use std::{
     cmp::Reverse,
@@ -39,8 +40,8 @@ pub struct WindowEntry {
     pub number: u64,
     position: Option<LogPosition>,
     bytes: usize,
-    /// Account of the node's creator; the entry uses the share of this account in the limits. `None` for a restored
-    /// entry.
+    /// Account of the node's creator. The entry counts toward the share of the backlog that this account may use.
+    /// `None` for a restored entry, which counts toward the total only.
     owner: Option<AccountKey>,
 }
 
@@ -53,8 +54,8 @@ impl WindowEntry {
     }
 }
 
-/// Progress of the delivery: all entries before the entry `number` are delivered, and this entry to its first
-/// `recipients` recipients.
+/// Progress of the delivery: all entries before the entry `number` are delivered to all recipients. The entry `number`
+/// is delivered to the first `recipients` of its recipients.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Cursor {
     /// Number of the entry.
@@ -70,7 +71,7 @@ pub(in crate::service) struct Reservation {
     owner: AccountKey,
     bytes: usize,
     recipients: Recipients,
-    /// `true` if the room was released when the entry was appended.
+    /// `true` once [`LogWindow::append`] has released the room, so that the drop does not release it again.
     is_released: bool,
 }
 
@@ -89,7 +90,7 @@ pub struct LogWindow {
     changed: Notify,
     confirmed: Notify,
     key: u64,
-    /// `true` if the server confirms nothing that is sent.
+    /// `true` if the server is known to confirm none of the stanzas that are sent.
     is_unconfirmed: AtomicBool,
 }
 
@@ -99,23 +100,26 @@ struct Queue {
     /// Number of the oldest pending entry.
     first: u64,
     shares: Shares,
-    /// Number of entries and reservations that use each recipient list, by the identity of the list.
+    /// Number of entries and reservations that use each recipient list, by the id of the list ([`Recipients::id`]).
     audiences: HashMap<usize, usize>,
-    /// Number of these recipient lists that contain each part, by the identity of the part.
+    /// Number of lists in `audiences` that contain each part, by the id of the part ([`Recipients::parts`]). Lists can
+    /// share parts.
     parts: HashMap<usize, usize>,
     /// Pending entries by node.
     nodes: HashMap<Epoch, NodeEntries>,
-    /// Nodes whose restored entries for implicit subscriptions wait until a roster is applied to the node.
+    /// Nodes whose restored entries for implicit subscriptions (`+notify`) wait until the access of the recipients is
+    /// checked against the owner's roster.
     awaiting_rosters: HashSet<NodeId>,
-    /// Acknowledged log positions that are not trimmed yet.
+    /// Acknowledged log positions whose entries are not removed from the store yet.
     acknowledged: Told,
     /// Number of acknowledged stanzas.
     acknowledged_stanzas: u64,
     /// Number of acknowledged stanzas whose entries are trimmed.
     trimmed_stanzas: u64,
-    /// Number of revocations at nodes with pending entries since the start.
+    /// Number of revocations since the start of the process. Revocations at nodes without pending entries are not
+    /// counted.
     losses: u64,
-    /// Number of times that more room was released than was counted as used.
+    /// Number of accounting defects: cases in which more room was released than was counted as used.
     miscounts: Counter,
 }
 
@@ -123,14 +127,15 @@ struct Queue {
 #[derive(Debug, Default)]
 struct NodeEntries {
     entries: usize,
-    /// Numbers of the entries for implicit subscriptions.
+    /// Numbers of the entries for implicit subscriptions (`+notify`).
     interested: VecDeque<u64>,
     /// Subscriptions revoked while entries of the node were pending.
     revocations: Revocations,
 }
 
 impl LogWindow {
-    /// Creates an empty window with these limits. Message ids are derived from the key.
+    /// Creates an empty window with the limits `max`. Message ids are derived from `key`
+    /// ([`Store::key`](crate::store::Store::key)).
     #[must_use]
     pub fn new(max: Load, key: u64) -> Self {
         let queue = Queue {
@@ -156,13 +161,14 @@ impl LogWindow {
         }
     }
 
-    /// Returns the key for the ids of messages ([`Store::key`](crate::store::Store::key)).
+    /// Returns the key from which message ids are derived ([`Store::key`](crate::store::Store::key)).
     #[must_use]
     pub fn key(&self) -> u64 {
         self.key
     }
 
-    /// Returns the counter of accounting defects. Each defect means that the window holds more than it counts.
+    /// Returns the counter of accounting defects. After a defect, the counted load is lower than the load that the
+    /// window holds.
     pub(in crate::service) fn miscounts(&self) -> Counter {
         self.queue().miscounts.clone()
     }
@@ -172,10 +178,11 @@ impl LogWindow {
         self.queue().shares.set_limits(max);
     }
 
-    /// Reserves room for a log entry with these recipients, in the share of the node's creator.
+    /// Reserves room for a log entry with these recipients, in the share of `owner`, the account of the node's creator.
     ///
     /// # Errors
-    /// The configuration key of the backlog limit that leaves no room for the entry.
+    /// Returns the configuration key of the limit that leaves no room for the entry, for example
+    /// `limits.max_backlog_bytes`.
     pub(in crate::service) fn reserve(
         self: &Arc<Self>,
         owner: &AccountKey,
@@ -195,7 +202,8 @@ impl LogWindow {
         Arc::new(Self::new(self.queue().shares.max(), self.key))
     }
 
-    /// Appends an entry and releases its reservation. The recipients may differ from the recipients of the reservation.
+    /// Appends an entry and releases its reservation. The recipients may differ from those for which the room was
+    /// reserved.
     pub(in crate::service) fn append(
         &self,
         mut reservation: Reservation,
@@ -219,7 +227,8 @@ impl LogWindow {
         pending.chain(queue.acknowledged.debts.iter().copied()).collect()
     }
 
-    /// Appends entries read from the store, except entries whose position was known before the read.
+    /// Appends entries read from the store, except entries whose position is in `known`: the result of
+    /// [`known`](Self::known) from before the read.
     pub(in crate::service) fn restore(&self, owed: Vec<Owed>, known: &HashSet<LogPosition>) {
         let mut queue = self.queue();
         for Owed { debt: position, notification, recipients } in owed {
@@ -231,7 +240,7 @@ impl LogWindow {
         self.changed.notify_one();
     }
 
-    /// Revokes the pending notifications of entities at the node with this epoch.
+    /// Revokes all pending notifications that the node with the epoch `node` has for these entities.
     pub(in crate::service) fn revoke<'a>(
         &self,
         node: Epoch,
@@ -253,7 +262,7 @@ impl LogWindow {
         }
     }
 
-    /// Revokes pending notifications of recipients without an explicit or implicit subscription to a node.
+    /// Revokes a node's pending notifications to recipients that have neither an explicit nor an implicit subscription.
     pub(in crate::service) fn retain_subscribed(&self, node: &Node) {
         let mut audiences = HashMap::new();
         for entry in &self.queue().pending {
@@ -275,7 +284,8 @@ impl LogWindow {
         self.revoke(node.epoch, gone);
     }
 
-    /// Returns the recipient lists of pending notifications of implicit subscriptions to a node, each list once.
+    /// Returns the recipient lists of a node's pending notifications for implicit subscriptions (`+notify`). Each list
+    /// occurs once.
     pub(in crate::service) fn caps_recipients(&self, node: Epoch) -> Vec<Recipients> {
         let queue = self.queue();
         let mut known = HashSet::new();
@@ -284,13 +294,13 @@ impl LogWindow {
         lists.cloned().collect()
     }
 
-    /// Returns `true` if a node has pending notifications of implicit subscriptions.
+    /// Returns `true` if a node has pending notifications for implicit subscriptions (`+notify`).
     pub(in crate::service) fn has_interested(&self, node: Epoch) -> bool {
         self.queue().implicit_recipients(node).any(|recipients| !recipients.is_empty())
     }
 
-    /// Defers restored entries for implicit subscriptions until rosters are applied. Returns the nodes of these
-    /// entries.
+    /// Defers restored entries for implicit subscriptions (`+notify`) until the access of their recipients is checked
+    /// against the roster of the node's owner. Returns the nodes of these entries.
     pub(in crate::service) fn await_rosters(&self) -> Vec<NodeId> {
         let mut queue = self.queue();
         let pending = queue.pending.iter().map(|entry| &entry.notification);
@@ -300,14 +310,14 @@ impl LogWindow {
         nodes.into_iter().collect()
     }
 
-    /// Records that a roster was applied to a node, or that the node needs none.
+    /// Records that access to a node was checked against its owner's roster, or that the node needs no roster.
     pub(in crate::service) fn note_rosters(&self, node: &NodeId) {
         if self.queue().awaiting_rosters.remove(node) {
             self.changed.notify_one();
         }
     }
 
-    /// Returns `true` if the recipients of an entry depend on a roster that has not been read.
+    /// Returns `true` if the recipients of an entry depend on a roster against which their access is not checked yet.
     #[must_use]
     pub fn awaits_rosters(&self, entry: &WindowEntry) -> bool {
         let LogEntry { node, audience, .. } = &*entry.notification;
@@ -327,8 +337,8 @@ impl LogWindow {
         some.map(|entry| entry.recipients.clone()).collect()
     }
 
-    /// Returns the revocations at the node of an entry. Returns none for an entry with explicit recipients, because
-    /// revocations do not apply to such entries.
+    /// Returns the revocations at the node of an entry. Returns an empty value if the entry has an explicit list of
+    /// recipients, because revocations do not apply to such an entry.
     #[must_use]
     pub fn lost(&self, entry: &WindowEntry) -> Revocations {
         if let Audience::Explicit(_) = entry.notification.audience {
@@ -339,7 +349,8 @@ impl LogWindow {
         node.map(|node| node.revocations.clone()).unwrap_or_default()
     }
 
-    /// Returns the number of revocations at nodes with pending entries since the start.
+    /// Returns the number of revocations since the start of the process. Revocations at nodes without pending entries
+    /// are not counted.
     #[must_use]
     pub fn losses(&self) -> u64 {
         self.queue().losses
@@ -393,8 +404,9 @@ impl LogWindow {
         self.confirmed.notify_one();
     }
 
-    /// Acknowledges all notifications up to `end`. The caller makes sure that this process sends nothing more. An entry
-    /// in `deferred` is acknowledged only for the recipients before its position. The entries stay in the window.
+    /// Acknowledges all notifications before the cursor `end`. The caller makes sure that this process sends nothing
+    /// more. An entry with a cursor in `deferred` is acknowledged only for the recipients before this cursor. The
+    /// window keeps the acknowledged entries.
     pub fn confirm_finally(&self, end: Cursor, mut deferred: Vec<Cursor>, stanzas: u64) {
         let mut queue = self.queue();
         let numbers: HashSet<_> = deferred.iter().map(|position| position.number).collect();
@@ -414,22 +426,22 @@ impl LogWindow {
         self.is_unconfirmed.store(!is_confirmed, Ordering::Relaxed);
     }
 
-    /// Returns `true` unless the server is known not to confirm what is sent.
+    /// Returns `false` if the server is known to confirm none of the stanzas that are sent, otherwise `true`.
     #[must_use]
     pub fn is_confirmed(&self) -> bool {
         !self.is_unconfirmed.load(Ordering::Relaxed)
     }
 
-    /// Waits for acknowledged entries that are not trimmed yet.
+    /// Waits until there are acknowledged entries that are not trimmed yet.
     pub(in crate::service) async fn confirmed(&self) {
         while self.acknowledged().is_none() {
             self.confirmed.notified().await;
         }
     }
 
-    /// Returns the acknowledged positions that are not trimmed yet, at most the first 500. Also returns how many
-    /// stanzas, counted since the start, can no longer be repeated once these positions are trimmed. `None` if there is
-    /// nothing to trim.
+    /// Returns the acknowledged positions that are not trimmed yet, at most the first 500. Also returns the number of
+    /// stanzas since the start of the process that cannot be sent again after a crash, once these positions are
+    /// trimmed. Returns `None` if there is nothing to trim.
     pub(in crate::service) fn acknowledged(&self) -> Option<(Told, u64)> {
         let queue = self.queue();
         if let Some(first) = queue.acknowledged.debts.get(..MAX_TRIMMED) {
@@ -440,8 +452,9 @@ impl LogWindow {
             .then(|| (queue.acknowledged.clone(), queue.acknowledged_stanzas))
     }
 
-    /// Records that the store has trimmed the first `debts` acknowledged positions, so that the first `stanzas` stanzas
-    /// since the start cannot be repeated. Returns how many of these stanzas could still be repeated before the call.
+    /// Records that the first `debts` acknowledged positions are trimmed from the store, so that the first `stanzas`
+    /// stanzas since the start cannot be sent again after a crash. Returns how many of these stanzas could have been
+    /// sent again before the call.
     pub fn forgotten(&self, debts: usize, stanzas: u64) -> u64 {
         let mut queue = self.queue();
         queue.acknowledged.debts.drain(..debts);
@@ -485,15 +498,14 @@ impl Queue {
         entry.position.zip(entry.recipients.iter_from(last).next().cloned())
     }
 
-    /// Returns the recipient list of each pending entry for implicit subscriptions to a node.
+    /// Returns the recipient list of each pending entry for implicit subscriptions (`+notify`) to a node.
     fn implicit_recipients(&self, node: Epoch) -> impl Iterator<Item = &Recipients> {
         let numbers = self.nodes.get(&node).into_iter().flat_map(|node| &node.interested);
         numbers.filter_map(|number| Some(&self.get(*number)?.recipients))
     }
 
-    /// Returns the load of an entry or a reservation. Parts of a recipient list that are in memory already add no
-    /// bytes. All recipients are counted for each entry, because the entry that brought the parts into memory may be
-    /// released first.
+    /// Returns the load of an entry or a reservation. Its bytes do not include parts of the recipient list that are in
+    /// memory already. Its number of notifications always includes all recipients.
     fn load(&self, bytes: usize, recipients: &Recipients) -> Load {
         let is_new = |(part, _): &(usize, usize)| !self.parts.contains_key(part);
         let audience = match self.audiences.contains_key(&recipients.id()) {
@@ -507,7 +519,7 @@ impl Queue {
         Load { entries: 1, bytes: bytes + audience, notifications: recipients.len() }
     }
 
-    /// Adds the load of an entry to the share of an owner.
+    /// Adds the load of an entry to the total load, and to the share of the account `owner`.
     fn take(&mut self, owner: Option<&AccountKey>, bytes: usize, recipients: &Recipients) {
         let load = self.load(bytes, recipients);
         self.shares.add(owner, load);
@@ -520,8 +532,8 @@ impl Queue {
         }
     }
 
-    /// Removes the load of an entry from the share of an owner, with the bytes of its recipient list if no other entry
-    /// has that list.
+    /// Removes the load of an entry from the total load, and from the share of the account `owner`. The bytes of its
+    /// recipient list are removed only if no other entry has that list.
     fn release(&mut self, owner: Option<&AccountKey>, bytes: usize, recipients: &Recipients) {
         let mut load = Load { entries: 1, bytes, notifications: recipients.len() };
         let audience = recipients.id();
@@ -545,7 +557,7 @@ impl Queue {
     }
 
     /// Reduces the load of an owner. A reduction by more than was added is a defect, which is counted in `miscounts`.
-    /// The counted load is then too low, so that the defect blocks no room.
+    /// The counted load is then too low rather than too high, so the defect does not keep new entries out.
     fn reduce(&mut self, owner: Option<&AccountKey>, load: Load) {
         let was_there = self.shares.remove(owner, load);
         debug_assert!(was_there, "{load:?} of {owner:?} was not counted");

@@ -28,7 +28,7 @@ impl Service {
         }
     }
 
-    /// Removes the entries from the event log that are acknowledged now, at most 500.
+    /// Removes up to 500 acknowledged entries from the event log.
     pub(in crate::service) async fn trim_once(&self) -> Result<(), StoreError> {
         if let Some((acknowledged, stanzas)) = self.state.log_window.acknowledged() {
             let debts = acknowledged.debts.len();

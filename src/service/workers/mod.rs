@@ -1,4 +1,5 @@
-//! Workers: loops that run beside requests until their future is dropped, one file each.
+//! Workers: background loops that run concurrently with the processing of requests, until their future is dropped. Each
+//! worker has its own file.
 
 pub(super) mod failure_streak;
 mod log_trimming;

@@ -11,8 +11,8 @@ use gjallar_pubsub::NodeId;
 use super::{RETRY_INTERVAL, failure_streak::FailureStreak};
 
 impl Service {
-    /// Reloads uncertain nodes until the future is dropped. If a commit that was reported as failed is in the store,
-    /// its log entries are delivered.
+    /// Reloads uncertain nodes until the future is dropped. If a commit was reported as failed, but the reload finds it
+    /// in the store, its log entries are delivered.
     pub async fn reload_uncertain_nodes(&self) {
         let mut streak = FailureStreak::default();
         loop {

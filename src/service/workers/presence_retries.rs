@@ -1,4 +1,4 @@
-//! Worker that retries failed tasks of presence and capabilities.
+//! Worker that retries failed tasks that follow from a change of presence or capabilities.
 
 use std::{
     collections::VecDeque,
@@ -15,25 +15,26 @@ use crate::service::{Error, Service};
 
 use super::{RETRY_INTERVAL, failure_streak::FailureStreak};
 
-/// Maximum number of tasks that wait for a retry. Further tasks are dropped; the next presence of the entity has the
-/// same effect.
+/// Maximum number of tasks that wait for a retry. Further tasks are dropped. The next presence of the entity makes up
+/// for a dropped task.
 const MAX_TASKS: usize = 10_000;
 
-/// Task that follows from the presence or the capabilities of a resource.
+/// Task that follows from a change of the presence or the capabilities of a resource.
 #[derive(Clone, Debug)]
 pub(in crate::service) enum PresenceTask {
-    /// Finds the nodes from which a resource that came online receives events.
+    /// Finds the nodes to which a resource that came online is subscribed, and does `CatchUp` for each.
     Arrive { jid: Jid, gone_since: Option<Timestamp> },
     /// Sends a resource the last item of a node. If `gone_since` is given, sends the events of the node since this time
     /// instead.
     CatchUp { node: NodeId, jid: Jid, gone_since: Option<Timestamp> },
-    /// Finds the nodes at which the departure of an entity has an effect.
+    /// Finds the nodes at which the departure of an entity has an effect, and does `End` for each, and `RetractOwn`
+    /// where needed.
     Depart(UnavailablePresence),
     /// Ends temporary subscriptions at a node, and removes items that depend on the presence.
     End { node: NodeId, departure: UnavailablePresence },
     /// Retracts the items that a publisher has at a node, because the publisher went offline.
     RetractOwn { node: NodeId, publisher: BareJid },
-    /// Sends a resource the last item of a node that its capabilities name.
+    /// Sends the last item of a node to a resource whose capabilities contain `+notify` for the node.
     SendLastItem { node: NodeId, jid: Jid },
 }
 

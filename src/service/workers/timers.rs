@@ -1,4 +1,4 @@
-//! Worker of timer-driven operations: leases, digests, expiry of items, and revocations by rosters.
+//! Worker of timer-driven operations: leases, digests, expiry of items, and revocations because of roster changes.
 
 use std::time::Duration;
 
@@ -17,12 +17,12 @@ use gjallar_pubsub::{
 
 use super::failure_streak::FailureStreak;
 
-/// Maximum pause between two looks at the clock.
+/// Maximum time for which the worker sleeps before it reads the clock again.
 const MAX_SLEEP: Duration = Duration::from_secs(60);
 
 impl Service {
-    /// Runs timer-driven operations until the future is dropped: leases, digests, item expiry and roster revocations.
-    /// Never waits for rosters; a node is processed again when a roster arrives.
+    /// Runs timer-driven operations until the future is dropped: leases, digests, item expiry, and revocations because
+    /// of roster changes. Never waits for rosters. A node is processed again when its owner's roster arrives.
     pub async fn run_timers(&self) {
         let ServiceState { deadlines, rosters, .. } = &*self.state;
         let mut streak = FailureStreak::default();

@@ -11,7 +11,8 @@ use gjallar_pubsub::{Actor, Epoch, op::unsubscribe_undeliverable::UnsubscribeBou
 use super::failure_streak::FailureStreak;
 
 impl Service {
-    /// Records the bounce of a notification of a node to a JID. After repeated bounces the subscription ends (§12.4).
+    /// Records that a notification to a JID bounced. `node` is the epoch of the notification's node, which identifies
+    /// one incarnation of a node name. After repeated bounces the subscription ends (§12.4).
     pub fn on_bounce(&self, jid: &Jid, node: Epoch, how: Bounce) {
         self.state.bounces.record(jid, node, how, (self.clock)(), self.policies().limits());
     }
@@ -38,7 +39,7 @@ impl Service {
         }
     }
 
-    /// Ends the subscription of a JID at the node with this epoch.
+    /// Ends the subscription of a JID at the node with this epoch, which identifies one incarnation of a node name.
     async fn end_bounced_of(&self, jid: &Jid, epoch: Epoch) -> Result<(), Error> {
         let own = self.store.subscriptions_of(&jid.to_bare()).await.map_err(Error::Unknown)?;
         let own = self.state.quarantine_damaged(own).into_iter();

@@ -21,13 +21,14 @@ use super::{
 /// Maximum number of problems to report, one line each.
 const MAX_PROBLEMS: usize = 100;
 
-/// Tables ([`keys`]) whose expected number of rows is known from the records of the nodes.
+/// Letters of the tables ([`keys`]) whose number of rows is compared with the number expected for the existing and
+/// deleted nodes.
 const COUNTED: &[u8] = b"NASlasixcqmMFf";
 
 struct Check<'a> {
     view: &'a TreeReader,
     problems: Vec<String>,
-    /// Expected number of rows of each of these tables, by its letter.
+    /// Expected number of rows of each table in [`COUNTED`], by the letter of the table.
     expected: BTreeMap<u8, usize>,
 }
 
@@ -115,7 +116,7 @@ impl Check<'_> {
         self.items(number, &node.id)
     }
 
-    /// Checks the rows of a node, existing or deleted, except for the content of its items.
+    /// Checks the rows of an existing or deleted node, except for the content of its items.
     fn check_node_rows(&mut self, number: NodeNumber) -> Result<(), StoreError> {
         for table in keys::TABLES_OF_A_NODE.iter().chain(b"q") {
             let rows = self.view.scan(&keys::of_node(*table, number)).count();

@@ -1,7 +1,7 @@
 //! Committer thread: the only writer of the store, with group commit.
 //!
-//! A commit is acknowledged once it is on disk: sled's `flush` waits for the sync of its log, which `fdatasync_shim.c`
-//! makes a real one.
+//! A commit is acknowledged once it is on disk. sled's `flush` waits for a sync of sled's log, and `fdatasync_shim.c`
+//! replaces this sync by `fdatasync`, so that the data is on disk when it returns.
 
 use std::{
     collections::{BTreeSet, HashMap},
@@ -28,8 +28,8 @@ use super::{
 
 /// Maximum number of commits that share one sync. Larger batches make sled slower.
 pub(super) const MAX_GROUP: usize = 64;
-/// Maximum time for which a group waits until it has as many requests as the last group. Many callers submit the next
-/// commit as soon as their previous commit is answered.
+/// Maximum time for which the committer waits for a group to become as large as the previous group. The wait pays off
+/// because many callers submit the next commit as soon as their previous commit is answered.
 const GATHERING: Duration = Duration::from_micros(200);
 /// Interval between attempts to reopen the store after a failure.
 const RETRY_INTERVAL: Duration = Duration::from_millis(200);
@@ -54,7 +54,7 @@ pub(super) enum WriteRequest {
 
 type ReplySender<T> = oneshot::Sender<Result<T, StoreError>>;
 
-/// Commit in progress. Its callback gets an error if the value is dropped first.
+/// Commit in progress, with its callback. If the value is dropped before the commit ends, the callback gets an error.
 pub(super) struct PendingCommit {
     chain: CommitChain,
     then: Option<OnCommit>,
@@ -91,8 +91,8 @@ enum CommitWaiter {
     Other(ReplySender<()>),
 }
 
-/// Callers with commits that ended many subscriptions of a node, by node. Each caller waits until the rows of these
-/// subscriptions are removed.
+/// For each node, the caller of a commit that ended many subscriptions of the node. The caller waits until the rows of
+/// these subscriptions are removed.
 type RevocationWaiters = HashMap<NodeNumber, CommitWaiter>;
 
 impl CommitWaiter {
@@ -116,10 +116,11 @@ pub(super) struct Committer {
 
 /// Reason why writing stopped.
 enum WriteFault {
-    /// The disk is full. Once the store is reopened, it is certain what was written.
+    /// The disk is full. Writing resumes after the store is reopened, because reopening shows which commits were
+    /// written.
     Full(String),
-    /// The content of the disk is unknown until the process restarts. A failed sync is not repeated, because the
-    /// operating system may mark pages clean without having written them.
+    /// Writing stops until the process restarts, because the content of the disk is unknown. A failed sync is not
+    /// repeated, because the operating system may mark pages as clean that it has not written.
     Unknown(String),
 }
 
@@ -188,8 +189,8 @@ impl Committer {
 /// Error: the request queue is closed.
 struct QueueClosed;
 
-/// Waits for the next request. Returns `None` instead of waiting while garbage collection is pending and the disk has
-/// room.
+/// Waits for the next request and returns it. If garbage is left to collect and the disk is not full, does not wait,
+/// and returns `None` if no request is queued.
 fn next(
     work: &mut mpsc::Receiver<CommitterRequest>,
     opened: &OpenStore,
@@ -205,7 +206,7 @@ fn next(
     }
 }
 
-/// Collects the requests of a group; waits up to [`GATHERING`] while there are fewer requests than in the last group
+/// Collects the requests of a group. Waits up to [`GATHERING`] for the group to reach the size of the previous group
 /// (`usual`).
 fn gather_group(
     first: Option<CommitterRequest>,
@@ -269,8 +270,8 @@ fn refuse(work: CommitterRequest, reason: &str) {
     }
 }
 
-/// Commits a group with one sync. A request that cannot be encoded fails alone. If the group fails, the store is closed
-/// for reads.
+/// Commits a group with one sync. A request that cannot be encoded fails alone. If the group fails, reads fail until
+/// the store is reopened.
 fn commit(
     opened: &mut OpenStore,
     group: Vec<WriteRequest>,

@@ -1,4 +1,4 @@
-//! Reads over many nodes. A damaged node does not hide the other nodes.
+//! Reads over many nodes. Reads with a [`Partial`] result continue past damaged nodes and report them.
 
 use std::collections::{BTreeSet, HashMap};
 
@@ -208,7 +208,8 @@ impl TreeReader {
         Ok(aliases)
     }
 
-    /// Returns the result of reading a node. A damaged record is added to `all`, and the result is then `None`.
+    /// Returns the read result `found`. If `found` reports a damaged record, adds this record to `all` and returns
+    /// `None`.
     fn collect_partial<T>(
         &self,
         number: NodeNumber,
@@ -221,8 +222,8 @@ impl TreeReader {
         Ok(None)
     }
 
-    /// Returns the subscriptions that an index row points to; `None` if the node is deleted, or if the index row and
-    /// the row with the subscriptions were removed since the index row was read.
+    /// Returns the subscriptions that an index row points to. Returns `None` if the node is deleted, or if both rows
+    /// were removed after the caller read the index row.
     fn subscriptions_at(
         &self,
         pointer: &[u8],
@@ -233,7 +234,8 @@ impl TreeReader {
         record.map(|(key, record)| record.subscriptions(&key)).transpose()
     }
 
-    /// Returns the record of a JID's subscriptions at a node; the node may be a deleted node with pending log entries.
+    /// Returns the record of a JID's subscriptions at a node. The node may also be a deleted node with pending log
+    /// entries.
     pub(super) fn subscription(
         &self,
         jid: &Jid,
@@ -266,8 +268,8 @@ impl TreeReader {
         Err(damaged(pointer))
     }
 
-    /// Returns the row of a node that an index row points to; `None` if the node is deleted, or if the index row, and
-    /// the row that it points to, were removed since the index row was read.
+    /// Returns the row of a node that an index row points to. Returns `None` if the node is deleted, or if both rows
+    /// were removed after the caller read the index row.
     fn pointed_to<T: StoredRecord>(
         &self,
         pointer: &[u8],
@@ -313,7 +315,7 @@ mod tests {
     use crate::store::{Commit, CommitChain, SledStore, Store};
     use gjallar_pubsub::{Epoch, Limits, Node, NodeConfig, PageBound, import_changes};
 
-    /// A page continues past damaged records at every position.
+    /// A page of nodes skips damaged records and takes further nodes instead, wherever the damaged records are.
     #[tokio::test]
     async fn a_page_of_nodes_is_full_where_some_are_damaged() {
         let folder = tempfile::tempdir().unwrap();

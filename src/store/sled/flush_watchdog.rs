@@ -1,8 +1,8 @@
 //! Wakes waiters after a failed write of sled.
 //!
 //! When sled 0.34 fails to write a full buffer (`exit_reservation` in its logger), it records the failure without
-//! waking waiters, so a pending `flush` waits for ever. A later `flush` gets the error, which wakes all waiters. So
-//! while a flush takes long, the watchdog calls `flush` from another thread.
+//! waking waiters, so a pending `flush` waits for ever. A later call of `flush` gets the error and wakes all waiters.
+//! So the watchdog calls `flush` from another thread while a flush takes too long.
 
 use std::{
     io,
@@ -16,7 +16,8 @@ use std::{
 
 use tokio::time::Instant;
 
-/// Duration of a flush after which the first additional flush is called; doubled after each additional flush.
+/// Duration of a pending flush after which the watchdog calls the first additional flush. The duration doubles after
+/// each additional flush.
 const FLUSH_TIMEOUT: Duration = Duration::from_millis(200);
 
 /// Thread that watches for flushes that take too long.

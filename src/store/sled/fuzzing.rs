@@ -1,4 +1,4 @@
-//! Entry point of the fuzz targets to the records, which are private otherwise.
+//! Gives the fuzz targets access to the stored records, which are otherwise private.
 
 use jid::{BareJid, Jid};
 
@@ -13,8 +13,8 @@ use super::{
     write_tx::subscriptions::{SubscriptionRecord, read_part, write_part},
 };
 
-/// Decodes bytes, with a valid checksum added, as a record of a table. Then encodes the record, decodes it again, and
-/// checks that the second decoded record equals the first.
+/// Adds the layout version and a valid checksum to `content`, and decodes the result as the kind of record that `table`
+/// selects. Most kinds are then encoded and decoded again, and the two decoded records are compared.
 pub fn record(table: u8, content: &[u8]) {
     let key = [table];
     let bytes = encode_content(&key, content);
@@ -78,7 +78,7 @@ fn part(key: &[u8], bytes: &[u8]) -> Result<(), StoreError> {
     Ok(())
 }
 
-/// Decodes the log entries of a group of commits, and encodes and decodes each again.
+/// Decodes the log entries of a group of commits. Then encodes and decodes each entry again, and compares the results.
 fn log_row(key: &[u8], bytes: &[u8]) -> Result<(), StoreError> {
     let mut entries = decode::<Vec<(u64, LogEntryRecord)>>(key, bytes)?;
     log_entry_record::resolve(key, &mut entries)?;

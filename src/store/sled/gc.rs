@@ -1,5 +1,6 @@
-//! Garbage collection: removes rows in slices, a slice with each group of commits, so that no commit is large. Garbage
-//! is the rows of deleted nodes, and of items and subscriptions that one commit removed in large numbers.
+//! Garbage collection: each group of commits also removes a limited number of garbage rows (a slice), so that no write
+//! is large. Garbage consists of the rows of deleted nodes, and of the rows of items and subscriptions that one commit
+//! removed in large numbers.
 
 use jid::Jid;
 use tracing::error;
@@ -14,11 +15,11 @@ use super::{
     write_tx::WriteTx,
 };
 
-/// Approximate number of rows removed with a group of commits. If the group writes more rows, about as many are removed
-/// as it writes, so garbage never accumulates.
+/// Approximate number of rows removed with each group of commits. If a group writes more rows than this, about as many
+/// rows are removed as written, so garbage never accumulates.
 const MAX_ROWS: usize = 500;
 
-/// Progress of a task with one slice.
+/// Progress that one slice made in a garbage collection task.
 struct GcProgress {
     /// Approximate number of removed rows.
     rows: usize,
@@ -26,8 +27,9 @@ struct GcProgress {
     is_all: bool,
 }
 
-/// Removes a slice of the garbage. Tasks with damaged records are postponed until the store is reopened. If such a task
-/// removes the subscriptions that a node lost, returns the node and the error, because a commit waits for the removal.
+/// Removes a slice of the garbage. A task that meets a damaged record is postponed until the store is reopened. If the
+/// postponed task removes a node's ended subscriptions, returns the node and the error, because the commit that ended
+/// the subscriptions waits for their removal.
 pub(super) fn collect_garbage(
     rows: &mut WriteBatch<'_>,
     ledger: &mut Ledger,
@@ -119,8 +121,8 @@ impl WriteTx<'_, '_> {
         Ok(GcProgress { rows: rows + 1, is_all })
     }
 
-    /// Removes the rows of an item; returns the item and the number of removed rows. The row of the item's name stays
-    /// if it belongs to a newer item of the same name.
+    /// Removes the rows of an item; returns the item and the number of removed rows. The row that maps the item's name
+    /// to a position stays if it points to a newer item of the same name.
     pub(super) fn remove_item_rows(
         &mut self,
         node: NodeNumber,
@@ -143,7 +145,8 @@ impl WriteTx<'_, '_> {
         Ok((record, 2 + usize::from(chunks)))
     }
 
-    /// Removes affiliations and subscriptions, each with its index row, and then the counters of the node.
+    /// Removes the affiliations and subscriptions of a deleted node with their index rows. Once none is left, removes
+    /// the node's `q` and `d` rows.
     fn sweep_node(&mut self, node: NodeNumber, max_rows: usize) -> Result<GcProgress, StoreError> {
         // Rows that could not be removed still need the node number.
         for table in b"ui" {

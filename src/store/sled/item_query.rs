@@ -78,7 +78,8 @@ impl TreeReader {
         paginate(query, total, positions, look, read, fits).map(Some)
     }
 
-    /// Returns the position of a page's edge in an order; `None` if the item named by the edge does not exist.
+    /// Returns the position of `mark`, the item after or before which a page is requested, in the order `by`. Returns
+    /// `None` if no item has the name or position in `mark`.
     fn position(
         &self,
         node: NodeNumber,
@@ -118,7 +119,7 @@ impl TreeReader {
         Ok(record.map(|record| record.created_at(position)))
     }
 
-    /// Returns the positions of the items that a page may contain.
+    /// Returns the positions of the candidates for a page, in ascending order of the query's sort field.
     fn positions(
         &self,
         node: NodeNumber,
@@ -172,8 +173,9 @@ impl TreeReader {
         }
     }
 
-    /// Returns the position of the first item with a time for which `is_late` is `true`. The binary search assumes that
-    /// times ascend with positions: a clock that was set back may hide items of large nodes.
+    /// Returns the position of the first item for whose publication time `is_late` returns `true`. The binary search
+    /// assumes that times ascend with positions, so after the clock was set back it may miss items. It is used only for
+    /// nodes with more than [`MAX_LOOKED_AT`] items.
     fn first_of(
         &self,
         node: NodeNumber,

@@ -1,39 +1,41 @@
-//! Keys of the rows, one table each letter.
+//! Keys of the rows. The first byte of a key is a letter that names the table.
 //!
-//! All keys are short, because sled writes long keys to blob files that it never syncs, and clients choose names and
-//! JIDs. So a key has the number of a node, and the hash of a JID, of a node's name or of an item's name.
+//! All keys must be short, because sled writes long keys to blob files that it never syncs. Clients choose names and
+//! JIDs, which may be long. So a key has the number of a node instead of its name, and the hash of a JID, a node's name
+//! or an item's name.
 //!
 //! | key | value |
 //! |---|---|
 //! | `v` | layout version |
-//! | `t` | the store's id, number of the newest commit, checksum sum over the index |
+//! | `t` | the store's id, number of the newest commit, checksum sum of the store |
 //! | `N` name | number of the node |
 //! | `n` node | node record |
-//! | `q` node | newest sequence, version, number and bytes of items, checksum sum over the rows of the node |
-//! | `d` node | deleted node; its remaining rows are removed once none of its log entries is pending |
+//! | `q` node | sequence of the newest event, version, number of items, bytes of the items, checksum sum of the node |
+//! | `d` node | mark of a deleted node; its other rows are removed once none of its log entries is pending |
 //! | `M` name | redirect of a deleted node |
 //! | `m` node | name of a deleted node with a redirect |
 //! | `F` name | time of a node's deletion, and its owners |
 //! | `f` time node | name of a node that was deleted at this time without a redirect |
-//! | `u` node part | JIDs of removed subscriptions whose rows are removed before the node is read again |
+//! | `u` node part | JIDs of ended subscriptions whose rows are not removed yet; the node is read only after their removal |
 //! | `R` node row | resources that lost an implicit subscription while log entries of the node were pending |
 //! | `p` node | position of the oldest item; the rows of earlier items are garbage |
 //! | `a` node entity | affiliation |
 //! | `A` entity node | affiliation, by entity |
 //! | `s` node part | a part of the node's subscriptions |
-//! | `S` entity node JID | `true` if the JID subscribed itself, and the part that holds its subscription |
+//! | `S` entity node JID | two fields: `true` if the JID subscribed itself; number of the part with its subscriptions |
 //! | `l` node JID | the subscriptions of this JID need timers or presence |
 //! | `i` node sequence index | item |
 //! | `x` node item's name | position of the item, and position at which the name was first published |
 //! | `c` node sequence index chunk | a chunk of a long payload |
-//! | `o` log position, chunk | a chunk of the log entries of a group of commits; position of the first entry |
+//! | `o` log position, chunk | a chunk of a group of log entries that were written together; the key has the position of the first entry |
 //! | `r` entity | entity that refused to share its presence with the service |
 //! | `e` | a rebase assigns new epochs to all nodes, and has not finished |
-//! | `w` | partly delivered log entries, with their last recipients; the next log position |
-//! | `w` log position | acknowledged entries of a group, while other entries of the group are pending |
+//! | `w` | the next log position; the partly delivered log entries, each with the last recipient that was reached |
+//! | `w` log position | bit set of the acknowledged entries of a group whose other entries are pending |
 //!
-//! Every row is part of a checksum sum, so that a missing or outdated row is detected. Rows of the tables `a`, `s`,
-//! `i`, `x` and `c` are part of the sum of their node, rows of the other tables are part of the sum of the store.
+//! The checksums of the rows are added up in checksum sums, so that a missing or outdated row is detected. Each node
+//! has a checksum sum of its rows in the tables `a`, `s`, `i`, `x` and `c`. The checksum sum of the store has the rows
+//! of the other tables except `v` and `t`.
 
 use jid::Jid;
 use sha2::{Digest, Sha256};
@@ -67,7 +69,7 @@ pub(super) const TABLES_OF_A_NODE: &[u8] = b"asixc";
 /// Tables whose rows are part of the checksum sum of the store.
 pub(super) const INDEX_TABLES: &[u8] = b"NnqdpuRASlowMmFfre";
 
-/// Checksum sum that a row is part of.
+/// Checksum sum to which a row adds its checksum.
 pub(super) enum ChecksumScope {
     Node(NodeNumber),
     Store,
@@ -113,7 +115,8 @@ pub(super) fn deleted(at: u64, node: NodeNumber) -> Vec<u8> {
     key(b'f', &[&at.to_be_bytes(), &node.0.to_be_bytes()])
 }
 
-/// Prefix of the keys of all rows of a node in a table. In a table with one row for each node, this is the key itself.
+/// Prefix of the keys of all rows of a node in a table. In a table with one row for each node, the prefix is the
+/// complete key.
 pub(super) fn of_node(table: u8, node: NodeNumber) -> Vec<u8> {
     key(table, &[&node.0.to_be_bytes()])
 }
@@ -158,12 +161,12 @@ pub(super) fn subscription_of(jid: &Jid, node: NodeNumber) -> Vec<u8> {
     key(b'S', &[&entity, &node.0.to_be_bytes(), &jid])
 }
 
-/// Key of the row that marks a JID's subscriptions at a node as in need of timers or presence.
+/// Key of the row that marks a JID's subscriptions at a node as dependent on timers or presence.
 pub(super) fn watched(node: NodeNumber, jid: &Jid) -> Vec<u8> {
     key(b'l', &[&node.0.to_be_bytes(), &hash(jid.as_str())])
 }
 
-/// Node and hash of the JID in a key of the table `S`.
+/// Returns the node number and the JID hash in a key of the table `S`.
 pub(super) fn subscription_pointed_to(key: &[u8]) -> Option<(NodeNumber, &[u8])> {
     Some((node_at(key, 21)?, key.get(29..)?))
 }
@@ -179,7 +182,7 @@ pub(super) fn position(key: &[u8]) -> Option<ItemPosition> {
     Some(ItemPosition { sequence: Sequence(number_at(key, 9)?), index: u16::from_be_bytes(index) })
 }
 
-/// Smallest item position after another one.
+/// Returns the smallest item position after `at`.
 pub(super) fn after(at: ItemPosition) -> ItemPosition {
     match at.index.checked_add(1) {
         Some(index) => ItemPosition { index, ..at },
@@ -200,7 +203,7 @@ pub(super) fn tombstone(node: NodeNumber) -> Vec<u8> {
     of_node(b'd', node)
 }
 
-/// Key of a part of the many subscriptions that a node lost in one commit.
+/// Key of a part of the list of subscriptions that a node lost in one large commit.
 pub(super) fn revoked(node: NodeNumber, part: u32) -> Vec<u8> {
     key(b'u', &[&node.0.to_be_bytes(), &part.to_be_bytes()])
 }
@@ -229,7 +232,7 @@ pub(super) fn log_chunk(first: u64, chunk: u16) -> Vec<u8> {
     key(b'o', &[&first.to_be_bytes(), &chunk.to_be_bytes()])
 }
 
-/// Key of the acknowledged entries of a group.
+/// Key of the row that records the acknowledged entries of a group of log entries.
 pub(super) fn acked(first: u64) -> Vec<u8> {
     key(b'w', &[&first.to_be_bytes()])
 }

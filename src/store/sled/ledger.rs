@@ -1,4 +1,5 @@
-//! State of the committer in memory: the next numbers, the pending log entries by node, and the garbage to remove.
+//! State of the committer in memory: the next node number and log position, the pending log entries by node, and the
+//! garbage to remove.
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap, HashSet},
@@ -22,7 +23,8 @@ pub(super) struct Ledger {
     pub(super) redirects: usize,
     /// Number of recorded deleted nodes without a redirect.
     pub(super) former: usize,
-    /// Shares of accounts in the records of deleted nodes. Readers use the same value.
+    /// For each account, the records of deleted nodes that count against its limits. The store's readers share this
+    /// value.
     shares: Arc<Mutex<FormerShares>>,
     nodes: BTreeMap<u64, NodeNumber>,
     pending: HashMap<NodeNumber, usize>,
@@ -34,13 +36,14 @@ pub(super) struct Ledger {
     new_audiences: AudienceRecords,
     /// Resources that lost implicit subscriptions, by node.
     revoked: HashMap<NodeNumber, Revoked>,
-    /// Cache by node: a position before which the node has no rows of items.
+    /// Cache, by node: a lower bound for the positions of the node's items.
     oldest_items: HashMap<NodeNumber, ItemPosition>,
     /// Deleted nodes whose subscribers are kept until the pending log entries are acknowledged.
     awaiting_acks: HashSet<NodeNumber>,
-    /// Nodes that lost many subscriptions in one commit, while rows of these subscriptions are left to remove.
+    /// Nodes that lost many subscriptions in one commit, and still have rows of these subscriptions.
     revoking: BTreeSet<NodeNumber>,
-    /// Positions of the oldest items of nodes that have rows of earlier items to remove.
+    /// For nodes that still have rows of removed items, the position of the oldest existing item. Rows of items before
+    /// this position are garbage.
     first_items: BTreeMap<NodeNumber, ItemPosition>,
     /// Deleted nodes without pending log entries, with rows left to remove.
     removable: BTreeSet<NodeNumber>,
@@ -52,23 +55,23 @@ struct PendingGroup {
     /// Number of entries that are not acknowledged.
     pending: usize,
     rows: u16,
-    /// Acknowledged entries, one bit each.
+    /// Bit set of the acknowledged entries ([`bit`]).
     acked: u64,
 }
 
-/// Write that an acknowledgement needs.
+/// Row change that an acknowledgement requires.
 pub(super) enum AckWrite {
     /// All entries of the group are acknowledged: remove its rows. `first` is the position of the first entry.
     Group { first: u64, rows: u16 },
-    /// Some entries of the group are acknowledged: write their bits.
+    /// Some entries of the group are acknowledged: write the bit set of these entries.
     Bits { first: u64, acked: u64 },
 }
 
 /// Maximum number of log entries that share rows.
 pub(super) const MAX_GROUP_ENTRIES: usize = 64;
 
-/// Maximum bytes of log entries that share rows, without the last entry. This bounds the number of rows, because one
-/// entry has about 40 MB at most.
+/// A group of log entries that has this number of bytes takes no further entry. Its last entry may exceed the limit by
+/// about 40 MB, the maximum size of one entry, so the number of rows is bounded.
 pub(super) const MAX_GROUP_BYTES: usize = 16 * 1024 * 1024;
 
 /// Bit of a log entry in its group.
@@ -77,15 +80,15 @@ pub(super) fn bit(first: u64, position: u64) -> u64 {
     1_u64.checked_shl(u32::try_from(position - first).unwrap_or(u32::MAX)).unwrap_or_default()
 }
 
-/// Maximum number of nodes for which a position before all rows of items is cached.
+/// Maximum number of nodes with a cached lower bound for the positions of their items.
 const MAX_OLDEST_ITEMS: usize = 10_000;
 
 /// Pending task of the garbage collection.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum GcTask {
-    /// Rows of the many subscriptions that a node lost in one commit.
+    /// Rows of the subscriptions that a node lost in one large commit.
     Subscriptions(NodeNumber),
-    /// A node's items before a position.
+    /// Rows of a node's items before a position.
     Items(NodeNumber, ItemPosition),
     /// All rows of a deleted node except its items.
     Node(NodeNumber),
@@ -199,28 +202,29 @@ impl Ledger {
         self.revoked.entry(node).or_default().load(record);
     }
 
-    /// Schedules the removal of the many subscriptions that a node lost in one commit.
+    /// Schedules the removal of the rows of the subscriptions that a node lost in one large commit.
     pub(super) fn schedule_subscription_gc(&mut self, node: NodeNumber) {
         self.revoking.insert(node);
     }
 
-    /// Returns `true` if this node lost many subscriptions in one commit, and rows of them are left to remove.
+    /// Returns `true` if this node lost many subscriptions in one commit, and still has rows of these subscriptions.
     pub(super) fn is_revoking_at(&self, node: NodeNumber) -> bool {
         self.revoking.contains(&node)
     }
 
-    /// Returns `true` if any node lost many subscriptions in one commit, and rows of them are left to remove.
+    /// Returns `true` if any node lost many subscriptions in one commit, and still has rows of these subscriptions.
     pub(super) fn is_revoking(&self) -> bool {
         !self.revoking.is_empty()
     }
 
-    /// Records the position of a node's oldest item, and schedules the removal of the rows of earlier items.
+    /// Records the position of a node's oldest existing item, and schedules the removal of the rows of items before
+    /// this position.
     pub(super) fn begin_items(&mut self, node: NodeNumber, first: ItemPosition) {
         self.first_items.insert(node, first);
     }
 
-    /// Removes a log entry, if it is pending. Returns the write that the removal needs. If it was the last entry of a
-    /// deleted node, the node becomes ready for removal.
+    /// Removes a pending log entry, and returns the row change that the removal requires. If the entry was the last
+    /// pending entry of a deleted node, the node becomes ready for removal. Returns `None` if the entry is not pending.
     pub(super) fn acknowledge(&mut self, position: u64) -> Option<AckWrite> {
         let node = self.nodes.remove(&position)?;
         if let Some(left) = self.pending.get_mut(&node) {
@@ -244,7 +248,7 @@ impl Ledger {
         Some(AckWrite::Group { first, rows })
     }
 
-    /// Returns a position before which a node has no rows of items.
+    /// Returns a lower bound for the positions of a node's items.
     pub(super) fn oldest_item(&self, node: NodeNumber) -> ItemPosition {
         self.oldest_items.get(&node).copied().unwrap_or_default()
     }
@@ -257,7 +261,8 @@ impl Ledger {
     }
 
     /// Returns the next task. Subscriptions are removed first, because commits wait for their removal. Items are
-    /// removed before deleted nodes, because the removal of an item needs the counters of its node.
+    /// removed before deleted nodes, because removing an item updates the counters of its node, and removing the node
+    /// deletes these counters.
     pub(super) fn next_gc_task(&self) -> Option<GcTask> {
         let subscriptions = self.revoking.first().map(|node| GcTask::Subscriptions(*node));
         let items = self.first_items.first_key_value();
@@ -287,7 +292,7 @@ mod tests {
         Sequence, Timestamp,
     };
 
-    /// Log entries that are written together store a list of recipients once.
+    /// If log entries that are written together share a recipient list, it is stored only once.
     #[test]
     fn commits_share_lists_on_disk() {
         let jid = |number| Jid::new(&format!("{number}@far.example/phone")).unwrap();

@@ -19,19 +19,20 @@ use super::{
 
 /// Bytes of a chunk of log entries.
 pub(super) const LOG_CHUNK_BYTES: usize = 3500;
-/// Maximum bytes of the partly delivered log entries in a row.
+/// Maximum bytes of the partly delivered log entries in a [`CursorRecord`].
 const MAX_PARTLY_BYTES: usize = 3500;
-/// Bytes of a partly delivered log entry in a row, without its JID.
+/// Approximate bytes of a partly delivered log entry in a [`CursorRecord`], without its JID.
 const PARTLY_BYTES: usize = 12;
 
 /// An event with its audience.
 #[derive(Serialize, Deserialize)]
 pub(super) struct LogEntryRecord {
-    /// Fields that a record of layout 9 has too.
+    /// Fields that exist since layout 9. The other fields were added in layout 10.
     entry: EntryRecord,
-    /// Version of the node as of which the audience is resolved.
+    /// Version of the node that determines the audience: only subscriptions that began before this version receive the
+    /// entry.
     as_of: u64,
-    /// Number that makes the message ids differ from those of an earlier notification of the same event.
+    /// Nonce of an item that is sent again. The nonce makes the message ids differ from those of the first delivery.
     nonce: Option<u64>,
 }
 
@@ -49,7 +50,7 @@ struct EntryRecord {
     subids: Vec<String>,
     shows: Option<u8>,
     normal_messages: bool,
-    /// Empty: entries written before layout 10 had addresses here (XEP-0033), which are no longer sent.
+    /// Always empty in new records. Before layout 10 the field had addresses (XEP-0033), which are no longer sent.
     reply_to: Vec<String>,
     happened: u64,
     is_last_item: bool,
@@ -62,12 +63,13 @@ impl StoredRecord for Vec<(u64, LogEntryRecord)> {
     }
 }
 
-/// Nonce of an item that was sent again in layout 9; differs from 0, the nonce of the first notification.
+/// Nonce given to entries of layout 9 that send an item again, because layout 9 stores no nonce. It differs from 0, the
+/// nonce of the first delivery.
 const NONCE_OF_LAYOUT_9: u64 = 1;
 
 impl EntryRecord {
-    /// Converts a record of layout 9. In layout 9 the sequence of an event determined its audience, and a listed entity
-    /// received the entry if it was still subscribed.
+    /// Converts a record of layout 9. In layout 9 the audience was resolved as of the event's sequence, not a version.
+    /// JIDs in an explicit list of subscribers (`Listed`) received the entry if they were still subscribed.
     fn into_record(self) -> LogEntryRecord {
         let as_of = match self.audience {
             AudienceRecord::Listed(_) | AudienceRecord::ListedWithSubIds(_) => u64::MAX,
@@ -89,11 +91,11 @@ enum AudienceRecord {
     /// JIDs, each with its SubIDs.
     ListedWithSubIds(Shared<Vec<(String, Vec<String>)>>),
     Interested(Shared<Vec<String>>),
-    /// The list of the log entry at this position, which is earlier in the same rows.
+    /// Same list as that of the log entry at this position, which is stored earlier in the same group.
     SameAs(u64),
 }
 
-/// A value that records share in memory; serialized inline.
+/// Value that records share in memory. Each record serializes it inline.
 #[derive(PartialEq, Eq, Hash)]
 struct Shared<T>(Arc<T>);
 
@@ -150,7 +152,8 @@ impl AudienceRecord {
         })
     }
 
-    /// Identity of a shared list; `None` if it is never shared.
+    /// Returns the memory address of the recipient list, which identifies the list. Returns `None` for kinds of
+    /// audience whose lists are never shared.
     fn list(&self) -> Option<usize> {
         match self {
             Self::Listed(jids) | Self::Interested(jids) => Some(Arc::as_ptr(&jids.0).addr()),
@@ -176,8 +179,8 @@ impl AudienceRecord {
     }
 }
 
-/// Audience records of one group of commits, by the identity of the recipient list. The map keeps the lists alive, so
-/// their identities stay unique.
+/// Audience records of one group of commits, by the kind of audience and the memory address of the recipient list. The
+/// map keeps the lists alive, so that no other list gets the same address.
 #[derive(Default)]
 pub(super) struct AudienceRecords(
     HashMap<(mem::Discriminant<Audience>, usize), (Recipients, AudienceRecord)>,
@@ -187,8 +190,9 @@ pub(super) struct AudienceRecords(
 #[derive(Default)]
 pub(super) struct ReadAudiences(HashMap<AudienceRecord, Audience>);
 
-/// Returns the number of records to write in one group: at most `max`, until their bytes reach `max_bytes`. A record
-/// with the same list as an earlier record gets a reference to the earlier record.
+/// Returns the number of records to write in one group. A group has at most `max` records, and ends with the record
+/// whose addition makes its total size reach `max_bytes`. A record with the same list as an earlier record gets a
+/// reference to the earlier record.
 pub(super) fn take_together(
     entries: &mut [(u64, LogEntryRecord)],
     max: usize,
@@ -254,7 +258,7 @@ enum StateRecord {
 #[derive(Serialize, Deserialize)]
 struct EventItemRecord {
     id: String,
-    /// Empty if the item shows no publisher.
+    /// JID that the item shows as its publisher; empty if it shows none.
     publisher: String,
     payload: Option<PayloadRecord>,
 }
@@ -270,9 +274,9 @@ pub(super) struct CursorRecord {
 impl StoredRecord for CursorRecord {}
 
 impl CursorRecord {
-    /// Returns the record after these log entries were delivered in part. Other entries of the record are kept while
-    /// they are pending: an earlier process may have delivered an entry in part, and the current process may have sent
-    /// nothing of this entry. If not all entries fit into a row, these other entries are dropped first.
+    /// Returns the record updated with the partly delivered log entries `partly`. The earlier entries of the record are
+    /// kept while they are pending, because an earlier process may have delivered part of an entry of which this
+    /// process has sent nothing yet. If the entries do not all fit into a row, earlier entries are left out first.
     pub(super) fn followed_by(
         self,
         next: u64,

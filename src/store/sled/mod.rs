@@ -112,7 +112,7 @@ impl SledStore {
         manifest::text(directory).map_err(|error| failed(&error))
     }
 
-    /// Encodes an item without payload chunks as its row, for benchmarks of the cost of a publish.
+    /// Encodes an item and its payload as one row, for benchmarks of the cost of a publish.
     ///
     /// # Errors
     /// If the item cannot be encoded.
@@ -127,8 +127,9 @@ impl SledStore {
         )
     }
 
-    /// Assigns a new epoch to every node of the store in a folder. Without new epochs, new events could get the ids of
-    /// events that occurred after the folder was copied. Returns the number of nodes. The store must not be open.
+    /// Assigns a new epoch (the first part of event ids) to every node of the store in a folder, and returns the number
+    /// of nodes. A store restored from a copy needs new epochs. Otherwise new events could get the ids of events that
+    /// occurred after the copy was made. The store must not be open.
     ///
     /// # Errors
     /// As [`open_existing`](Self::open_existing). If the write fails, the rebase has to be repeated.
@@ -139,8 +140,8 @@ impl SledStore {
         rebase::rebase(&mut OpenStore::open(directory, u64::from(CACHE_MIB) << 20)?, fresh)
     }
 
-    /// Replaces the store in a folder by the store in the folder `by`, if the manifest still has the text `state`.
-    /// Neither store may be open.
+    /// Replaces the store in a folder by the store in the folder `by`, if the manifest of the replaced store still has
+    /// the text `state`. Neither store may be open.
     ///
     /// # Errors
     /// If the manifest has changed, the store is in use, or a file cannot be moved. In the last case an empty store is
@@ -174,8 +175,8 @@ impl SledStore {
         self.writer().take().map(|(_, thread)| thread)
     }
 
-    /// Reads concurrently with other reads and commits. If commits make several attempts fail, reads while no commit is
-    /// applied.
+    /// Reads concurrently with other reads and commits. If concurrent commits disturb several attempts, reads once more
+    /// while no commit is applied.
     async fn read<T, F>(&self, read: F) -> Result<T, StoreError>
     where
         T: Send + 'static,
@@ -194,7 +195,8 @@ impl SledStore {
         read.await.map_err(|_| cannot_be_read())?
     }
 
-    /// Reads a few rows on the current thread, unless the files are being copied or commits keep changing the rows.
+    /// Reads a few rows on the current thread. Falls back to [`read`](Self::read), on another thread, while the files
+    /// are locked exclusively or if commits keep changing the rows.
     async fn read_inline<T, F>(&self, read: F) -> Result<T, StoreError>
     where
         T: Send + 'static,
@@ -225,12 +227,12 @@ impl SledStore {
     }
 }
 
-/// Error of a panic: sled panics on pages that it cannot decode.
+/// Returns the error for a panic of sled. sled panics on pages that it cannot decode.
 fn cannot_be_read() -> StoreError {
     StoreError::Corrupt("damaged files: sled cannot read them".into())
 }
 
-/// Error that only an operator can resolve.
+/// Returns an error that only an operator can resolve.
 fn failed(reason: &(impl Display + ?Sized)) -> StoreError {
     StoreError::Failed(reason.to_string())
 }

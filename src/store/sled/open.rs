@@ -1,4 +1,4 @@
-//! Opening a store, with checks that it is complete, and is the store that was last closed or interrupted.
+//! Opening of a store, with checks that its files are complete, belong to the manifest, and have the newest commits.
 
 use std::{
     hash::{BuildHasher, RandomState},
@@ -22,8 +22,8 @@ use super::{
     write_batch::WriteBatch,
 };
 
-/// Number of attempts to take sled's own lock once the manifest is locked: sled's threads may hold the file a moment
-/// longer than the store that was closed.
+/// Number of attempts to take sled's own lock once the manifest is locked. Several attempts may be necessary, because
+/// sled's threads may keep the file locked for a moment after a store is closed.
 const ATTEMPTS: u32 = 2_500;
 /// Interval between attempts.
 const RETRY_INTERVAL: Duration = Duration::from_millis(2);

@@ -1,4 +1,4 @@
-//! Reads of the pending log entries with their remaining recipients, at the start and after a failed commit.
+//! Reading the pending log entries with their remaining recipients, at the start and after a failed commit.
 
 use std::{collections::HashMap, sync::Arc};
 
@@ -20,11 +20,12 @@ use super::{
     tree_reader::TreeReader,
 };
 
-/// Subscribers of a node in delivery order: bare JID, JID, version at which the subscription began, and last version up
-/// to which it was a plain subscription.
+/// Subscribers of a node in delivery order: bare JID, JID, version at which the subscription began, and last version at
+/// which the subscription had no options or SubIDs (`u64::MAX` if it still has none).
 type Subscribers = Vec<(BareJid, Jid, u64, u64)>;
 
-/// Recipient lists of a node, by the number of subscribers in each.
+/// Recipient lists of a node, by their length. A longer list has all recipients of the shorter ones, so the length
+/// identifies a list.
 type Lists = HashMap<usize, Recipients>;
 
 /// Reads the pending log entries of some nodes, or of all nodes (`None`), in commit order.
@@ -77,7 +78,8 @@ pub(super) fn pending_entries(
     Ok(pending)
 }
 
-/// Returns `true` if a resource or its bare JID, in any spelling of the domain, has an explicit subscription.
+/// Returns `true` if a resource or its bare JID has an explicit subscription. The subscribed JID may have the domain
+/// with U-labels or with A-labels.
 fn has_explicit(view: &TreeReader, jid: &Jid, node: NodeNumber) -> Result<bool, StoreError> {
     let addresses = [jid.clone(), jid.to_bare().into()];
     for own in addresses.iter().cloned().chain(addresses.iter().flat_map(Jid::other_spellings)) {
@@ -93,8 +95,8 @@ fn has_explicit(view: &TreeReader, jid: &Jid, node: NodeNumber) -> Result<bool, 
 struct Audiences<'a> {
     view: &'a TreeReader,
     of: HashMap<NodeNumber, (Subscribers, Lists)>,
-    /// Cache of filtered recipient lists: each original list with its filtered list. The key is the node, the identity
-    /// of the original list, and the state that the filter depends on.
+    /// Cache of filtered recipient lists: each original list with its filtered list. The key is the node, the memory
+    /// address of the original list, and a number for the state that the filter depends on, for example a version.
     listed: HashMap<(NodeNumber, usize, u64), (Recipients, Recipients)>,
     revoked: HashMap<NodeNumber, Arc<RevokedResources>>,
 }
@@ -114,16 +116,17 @@ impl RevokedResources {
         own.any(|jid| self.until.get(&*jid).is_some_and(|until| position < *until))
     }
 
-    /// Returns the number of resources that must not receive a log entry; if the numbers for two entries are equal, so
-    /// are the resources.
+    /// Returns the number of resources that must not receive the log entry at a position. Two entries with the same
+    /// number exclude the same resources.
     fn count(&self, position: u64) -> usize {
         self.positions.len() - self.positions.partition_point(|until| *until <= position)
     }
 }
 
 impl Audiences<'_> {
-    /// Returns the resources that have kept their implicit subscription since a log entry; after a deletion, those that
-    /// are neither outcast nor publish-only.
+    /// Returns those of `resources` that have kept their implicit subscription since a log entry. They must also still
+    /// have access to the node, or an explicit subscription. If the node is deleted, all entities count as having
+    /// access except outcast and publish-only entities.
     fn caps_recipients(
         &mut self,
         node: NodeNumber,
@@ -177,7 +180,7 @@ impl Audiences<'_> {
         Ok(revoked)
     }
 
-    /// Returns the JIDs of a list that have a subscription that began before a version and has not ended.
+    /// Returns the JIDs of a list whose subscription began before version `as_of` of the node and still exists.
     fn listed(
         &mut self,
         node: NodeNumber,
@@ -190,8 +193,8 @@ impl Audiences<'_> {
         })
     }
 
-    /// Returns the recipients of a list for which `gets` is `true`. `gets` depends on `state`. Entries with the same
-    /// list and an equal `state` share the result.
+    /// Returns the JIDs of `list` for which `gets` returns `true`. The result is cached by node, list and `state`, so
+    /// `state` must stand for everything else that `gets` depends on.
     fn once(
         &mut self,
         node: NodeNumber,
@@ -208,8 +211,8 @@ impl Audiences<'_> {
         Ok(those)
     }
 
-    /// Returns the subscribers that had a plain subscription (without options or SubIDs) as of a version of the node.
-    /// Subscriptions that have ended are left out.
+    /// Returns the subscribers whose subscription had no options or SubIDs at version `as_of` of the node, and has not
+    /// ended since.
     fn at(&mut self, node: NodeNumber, as_of: u64) -> Result<Recipients, StoreError> {
         if !self.of.contains_key(&node) {
             let subscribers = self.subscribers(node)?;

@@ -17,8 +17,8 @@ use super::{
 /// Number of nodes rewritten with one sync.
 const BATCH: usize = 200;
 
-/// Assigns a new epoch to every node and its pending entries; returns the number of nodes. After an interruption the
-/// store can be opened only for another rebase. The caller must reopen the store afterwards.
+/// Assigns a new epoch to every node and its pending entries; returns the number of nodes. If the rebase is
+/// interrupted, it has to be run again before the store can be opened. The caller must reopen the store afterwards.
 pub(super) fn rebase(opened: &mut OpenStore, fresh: &dyn IdGenerator) -> Result<u64, StoreError> {
     opened.write(|rows, _| {
         rows.put(keys::REBASE, &true)?;

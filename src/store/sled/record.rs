@@ -1,5 +1,5 @@
-//! Stored records, each with a version byte and a checksum over its key and content. The types are separate from those
-//! of the rules, which may change without a new layout.
+//! Stored records, each with a version byte and a checksum over its key and content. The types are separate from the
+//! types of `gjallar_pubsub`, so that these may change without a new layout.
 
 use jid::BareJid;
 use serde::{Deserialize, Deserializer, Serialize, de::DeserializeOwned};
@@ -14,11 +14,12 @@ use super::{config_record::ConfigRecord, keys::ItemPosition};
 
 /// Layout version that is written.
 pub(super) const VERSION: u8 = 10;
-/// Oldest layout version that is read. Its records, except those of nodes, are rewritten when they change.
+/// Oldest layout version that is read. Node records of an older layout are rewritten when the store is opened, other
+/// records when they change.
 pub(super) const OLDEST_VERSION: u8 = 9;
 
-/// Positions of the item with an id: the position of its newest publication, and the position of its first publication
-/// since the id was absent.
+/// Positions of the item with an id: the position of its newest publication, and the position of the publication that
+/// created the item. An item that is published again after its removal is created anew.
 #[derive(Clone, Copy, Serialize, Deserialize)]
 pub(super) struct ItemIdRecord {
     position: PositionRecord,
@@ -123,7 +124,8 @@ fn checksum(key: &[u8], content: &[u8]) -> u32 {
     crc32c::crc32c_append(crc32c::crc32c(key), content)
 }
 
-/// Returns the number that a row adds to its checksum sum.
+/// Returns the checksum at the end of a row, as the number that the row adds to the checksum sum of its node or of the
+/// store.
 pub(super) fn weight(value: &[u8]) -> u64 {
     value.last_chunk::<4>().map_or(0, |sum| u64::from(u32::from_le_bytes(*sum)))
 }
@@ -149,14 +151,13 @@ pub(super) struct NodeRecord {
 #[derive(Default, Serialize, Deserialize)]
 struct RevisionRecord {
     number: u64,
-    /// The entity that last changed the configuration; `None` is the creator.
+    /// The entity that last changed the configuration; `None` stands for the creator.
     changed_by: Option<String>,
     base: u64,
-    /// The owner who last chose that its roster grants access; `None` for the creator, and empty if no owner has
-    /// chosen.
+    /// The owner whose roster grants access. `None` stands for the creator, and an empty text for no owner.
     #[serde(deserialize_with = "trailing")]
     roster_owner: Option<String>,
-    /// The owner who last changed the configuration; `None` is the entity in `changed_by`.
+    /// The owner who last changed the configuration; `None` stands for the entity in `changed_by`.
     #[serde(deserialize_with = "trailing")]
     last_owner: Option<String>,
 }
@@ -168,7 +169,8 @@ fn trailing<'de, T: Deserialize<'de>, D: Deserializer<'de>>(
     Ok(Option::deserialize(from).unwrap_or_default())
 }
 
-/// [`NodeRecord`] in layout 9, which has no revision. The upgrade adds the revision of [`Node::inherited_revision`].
+/// [`NodeRecord`] in layout 9, which stored no revisions. The upgrade adds the revision that
+/// [`Node::inherited_revision`] returns.
 #[derive(Deserialize)]
 struct NodeRecord9 {
     name: String,
@@ -202,7 +204,7 @@ pub(super) struct FormerRecord {
     pub(super) number: NodeNumber,
     pub(super) deleted: u64,
     pub(super) owners: Vec<[u8; 20]>,
-    /// Hash of the account that the record counts for; `None` if this account is the first owner.
+    /// Hash of the account toward whose limits the record counts. `None` stands for the first owner.
     #[serde(deserialize_with = "trailing")]
     account: Option<[u8; 20]>,
 }
@@ -216,12 +218,12 @@ impl FormerRecord {
         Self { number, deleted: former.deleted.0, owners, account }
     }
 
-    /// Returns the account that the record counts for, in the limits on redirects and reserved names.
+    /// Returns the account toward whose limits on redirects and reserved names the record counts.
     pub(super) fn share(&self) -> Option<OwnerHash> {
         self.account.or_else(|| self.owners.first().copied()).map(OwnerHash)
     }
 
-    /// Returns the key of the deleted node among the reserved names: time of deletion and node number.
+    /// Returns the key that identifies the node's reserved name: time of deletion and node number.
     pub(super) fn place(&self) -> (u64, NodeNumber) {
         (self.deleted, self.number)
     }
@@ -243,9 +245,10 @@ pub(super) struct NodeCounters {
     pub(super) bytes: u64,
     /// Checksum sum over the rows of the node.
     pub(super) sum: u64,
-    /// Number of the newest part of the subscriptions.
+    /// Number of the newest part of the node's subscriptions. A part is a row with several subscriptions, and new
+    /// subscriptions go into the newest part.
     pub(super) part: u32,
-    /// Number of the node's last commit; of a node of layout 9, sequence of its newest event.
+    /// Number of the node's last commit. For a node of layout 9, the sequence of the node's newest event.
     pub(super) version: u64,
 }
 
@@ -271,7 +274,7 @@ impl StoredRecord for NodeCounters {
 pub(super) struct StoreHeader {
     /// Id of the store, which no other store has.
     pub(super) store: u64,
-    /// Number of committed groups.
+    /// Counter that every written group of commits increases by 1.
     pub(super) commit: u64,
     /// Checksum sum over the index.
     pub(super) sum: u64,
@@ -365,7 +368,7 @@ impl NodeRecord {
         self.creator
     }
 
-    /// Returns the node, without the data in other records.
+    /// Returns the node with the data of this record: without affiliations, subscriptions and counters.
     pub(super) fn to_node(&self, key: &[u8]) -> Result<Node, StoreError> {
         let mut node = Node::new(
             NodeId::parse(&self.name).map_err(|_| damaged(key))?,
@@ -510,8 +513,8 @@ impl PayloadRecord {
 mod tests {
     use super::*;
 
-    /// In records from before the field `roster_owner`, the roster of the creator gives access. In records from before
-    /// the field `last_owner`, the last owner is the entity that last changed the configuration.
+    /// In records that lack the field `roster_owner`, the roster of the creator gives access. In records that lack the
+    /// field `last_owner`, the last owner is the entity that last changed the configuration.
     #[test]
     fn a_revision_without_its_last_fields_is_read() {
         let changed_by = Some("b@x".to_owned());
@@ -528,7 +531,8 @@ mod tests {
         }
     }
 
-    /// A deleted node whose record was written before the field `account` counts for the first owner.
+    /// If the record of a deleted node lacks the field `account`, the record counts toward the limits of the first
+    /// owner.
     #[test]
     fn a_deleted_node_without_an_account_is_read() {
         let record = FormerRecord {

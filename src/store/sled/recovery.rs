@@ -1,5 +1,5 @@
-//! Index check at the opening of a store. The index consists of the tables whose rows are part of the checksum sum of
-//! the store, not of one node.
+//! Check of the index when a store is opened. The index consists of the tables whose rows are part of the checksum sum
+//! of the store. Items, for example, are part of the checksum sum of their node instead.
 
 use sled::Tree;
 

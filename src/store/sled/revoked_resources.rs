@@ -14,9 +14,9 @@ use super::{
     write_tx::WriteTx,
 };
 
-/// Maximum bytes of the resources in a row with several resources.
+/// Maximum bytes of the resources in one row of the table.
 const MAX_RESOURCES_BYTES: usize = 3500;
-/// Bytes of a resource in a row, without its JID.
+/// Bytes that a resource takes up in a row in addition to its JID.
 const RESOURCE_BYTES: usize = 12;
 
 /// Resources of a node, each with the first log position at which it may receive entries again.
@@ -24,7 +24,7 @@ pub(super) type RevokedRecord = Vec<(String, u64)>;
 
 impl StoredRecord for RevokedRecord {}
 
-/// Resources of a node, and the number of their rows.
+/// Resources of a node, and the number of rows that hold them.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Revoked {
     resources: BTreeMap<String, u64>,
@@ -58,7 +58,7 @@ impl Revoked {
 
 impl WriteTx<'_, '_> {
     /// Records that resources lost their implicit subscription to a node, if log entries of the node are pending.
-    /// Returns all recorded resources of the node; `None` if nothing was recorded.
+    /// Returns all recorded resources of the node; `None` if this call recorded nothing.
     pub(super) fn revoke_implicit(
         &mut self,
         node: NodeNumber,

@@ -29,10 +29,11 @@ use super::{
     write_tx::subscriptions::{SubscriptionPointer, SubscriptionRecord, read_part},
 };
 
-/// Maximum number of items of a node that is read on the current thread. There is no maximum once the checksum sum of
-/// the node is verified.
+/// Maximum number of items of a node that is verified on the current thread. The first read of a node verifies its
+/// checksum sum, and therefore reads all items. Later reads of the node have no such limit.
 const FEW_ITEMS: u64 = 100;
-/// Maximum number of parts of subscriptions of a node that is read on the current thread.
+/// Maximum [`NodeCounters::part`] (number of the newest part of the subscriptions) of a node that is read on the
+/// current thread.
 const FEW_PARTS: u32 = 2;
 /// Number of times that a referenced row is read before it is reported as missing.
 pub(super) const READ_ATTEMPTS: usize = 3;
@@ -41,8 +42,8 @@ pub(super) const READ_ATTEMPTS: usize = 3;
 #[derive(Clone, Debug)]
 pub(super) struct ReadHandle {
     state: Arc<Mutex<OpenTree>>,
-    /// Lock that reads and commits hold shared, and copies hold exclusively. Reads hold it too, because sled may write
-    /// during a read.
+    /// Lock that is held shared by reads and commits, and exclusively while the files of the store are copied. Reads
+    /// hold the lock because sled may write files during a read.
     files: Arc<RwLock<()>>,
     /// Number of deleted nodes with a redirect.
     redirects: Arc<AtomicUsize>,
@@ -76,7 +77,7 @@ impl ReadHandle {
         self.files.read().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Locks the files shared; `None` if an exclusive lock is held or waited for.
+    /// Locks the files shared. Returns `None` if another thread holds the exclusive lock or waits for it.
     pub(super) fn try_reading(&self) -> Option<RwLockReadGuard<'_, ()>> {
         self.files.try_read().ok()
     }
@@ -133,9 +134,9 @@ pub(super) struct TreeReader {
 }
 
 impl TreeReader {
-    /// Reads rows that refer to each other. A concurrent commit may remove some of them, so damage is reported only if
-    /// no commit was applied during the read. Returns `None` if commits were applied during each of [`READ_ATTEMPTS`]
-    /// attempts that met damage.
+    /// Reads rows that refer to each other. A concurrent commit may remove some of these rows, so damage is reported
+    /// only if no commit was applied during the read. Returns `None` if all [`READ_ATTEMPTS`] attempts found damage,
+    /// and commits were applied meanwhile.
     pub(super) fn read_between_commits<T>(
         &self,
         read: impl Fn(&Self) -> Result<T, StoreError>,
@@ -297,8 +298,8 @@ impl TreeReader {
         Ok(())
     }
 
-    /// Fails for a node with rows of removed subscriptions. These rows are removed before the commit that ended the
-    /// subscriptions is acknowledged. A row that is left shows that the store is damaged.
+    /// Fails if the table `u` has a row for the node. Such a row lists ended subscriptions, and is deleted before the
+    /// store reports success of the commit that ended them. A row that is left shows that the store is damaged.
     pub(super) fn check_revoked(&self, number: NodeNumber) -> Result<(), StoreError> {
         match self.scan(&keys::of_node(b'u', number)).next().transpose()? {
             Some((key, _)) => Err(damaged(&key)),
@@ -428,7 +429,7 @@ pub(super) fn name(key: &[u8], record: &NodeRecord) -> Result<NodeId, StoreError
     NodeId::parse(record.name()).map_err(|_| damaged(key))
 }
 
-/// Collects values up to the first one that does not fit the budget.
+/// Returns the values before the first value for which `fits` returns `false`, or the first error.
 fn take_while_fits<T>(
     found: impl Iterator<Item = Result<T, StoreError>>,
     mut fits: impl FnMut(&T) -> bool,

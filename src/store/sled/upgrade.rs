@@ -1,5 +1,5 @@
-//! Upgrade of a store of layout 9: its nodes are rewritten when the store is opened, its other records when they
-//! change.
+//! Upgrade of a store of layout 9. Node records are rewritten when the store is opened. Each other record is rewritten
+//! when it next changes.
 
 use sled::Tree;
 use tracing::warn;
@@ -18,9 +18,8 @@ use super::{
 /// Number of nodes rewritten with one sync.
 const BATCH: usize = 200;
 
-/// Rewrites the nodes of layout 9. These nodes have no [configuration revision](gjallar_pubsub::ConfigRevision). Each
-/// node gets a first revision. The roster owner in the revision is chosen among the node's owners at the upgrade
-/// ([`inherited_revision`](gjallar_pubsub::Node::inherited_revision)).
+/// Rewrites the nodes of layout 9, which have no [configuration revision](gjallar_pubsub::ConfigRevision). Each node
+/// gets the revision that [`inherited_revision`](gjallar_pubsub::Node::inherited_revision) returns.
 pub(super) fn convert_nodes(opened: &mut OpenStore) -> Result<(), StoreError> {
     let tree = opened.tree.clone();
     let version = tree.get(keys::VERSION).map_err(|error| sled_failed(&error))?;

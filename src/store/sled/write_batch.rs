@@ -1,4 +1,5 @@
-//! Rows written by a group of commits, as an overlay of the tree, and the checksum sums over them.
+//! Rows written by a group of commits, as an overlay over the rows of the tree. The batch also updates the checksum
+//! sums that include these rows.
 
 use std::{
     cell::RefCell,
@@ -24,7 +25,7 @@ pub(super) const CHUNK_BYTES: usize = 900;
 
 type Overlay = BTreeMap<Vec<u8>, Option<Vec<u8>>>;
 
-/// Rows to write for a group of commits. In an overlay, `None` removes a row.
+/// Rows to write for a group of commits. A row with the value `None` is removed from the tree.
 pub(super) struct WriteBatch<'a> {
     tree: &'a Tree,
     kept: Overlay,
@@ -95,8 +96,8 @@ impl<'a> WriteBatch<'a> {
         self.new.insert(key, None);
     }
 
-    /// Returns the first keys with a prefix, at most `limit`. The keys of the tree precede the keys of this batch; for
-    /// items this is the order of the keys, because new items have the highest positions.
+    /// Returns the first keys with a prefix, at most `limit`. Keys of the tree come before keys of this batch. The
+    /// result is therefore sorted only if the new keys are the highest, as the keys of new items are.
     pub(super) fn first(&self, prefix: &[u8], limit: usize) -> Result<Vec<Vec<u8>>, StoreError> {
         self.first_from(prefix, prefix, limit)
     }
@@ -173,7 +174,7 @@ impl<'a> WriteBatch<'a> {
         Ok((batch, total))
     }
 
-    /// Returns the difference that the change of a row makes to its checksum sum.
+    /// Returns the number to add to the checksum sum when the row at `key` changes to `value`.
     fn difference(&self, key: &[u8], value: Option<&[u8]>) -> Result<u64, StoreError> {
         let seen = self.weights.borrow().get(key).copied();
         let old = match seen {

@@ -11,15 +11,15 @@ use super::{MAX_ENTITIES, MAX_RESOURCES, PresenceTable, parts};
 
 /// If a connection is interrupted for longer than this, its resources count as having missed events.
 const MAX_INTERRUPTION: Duration = Duration::from_secs(300);
-/// Minimum time by which the timestamp of a presence has to precede a time of this process, so that the presence counts
-/// as earlier. Some servers write whole seconds.
+/// A presence counts as sent before a local time only if its timestamp is at least this much earlier. Some servers
+/// write timestamps in whole seconds.
 const STAMP_PRECISION: Duration = Duration::from_secs(1);
 
 /// A resource that was available on an earlier connection.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct PreviousResource {
     pub(super) show: Show,
-    /// Time at which the last connection broke on which the resource was available.
+    /// Time at which the connection broke on which the resource was last available.
     pub(super) lost_at: Instant,
     /// `true` if a capability query or a ping is unanswered.
     pub(super) is_asked: bool,
@@ -28,8 +28,8 @@ pub(super) struct PreviousResource {
     /// `true` if the answer to a query suggests that the resource is absent. Events do not wait for it, and its entity
     /// can count as unavailable.
     pub(super) is_denied: bool,
-    /// `true` if the last query failed because the server is unreachable. The resource keeps its earlier state until
-    /// its presence or an answer arrives, unless its entity shares its presence and is probed.
+    /// `true` if the last query failed because the server is unreachable. If the entity does not share its presence,
+    /// and so is not probed, the resource keeps its earlier state until its presence or an answer arrives.
     pub(super) is_unreachable: bool,
 }
 
@@ -46,7 +46,8 @@ pub(super) fn is_from_before(age: Duration, at: Instant) -> bool {
 }
 
 impl PresenceTable {
-    /// Returns the availability of a resource on earlier connections, or that of all resources of a bare JID.
+    /// Returns the record of a resource from earlier connections. For a bare JID, returns the records of all its
+    /// resources.
     pub(super) fn before_of(&mut self, jid: &Jid) -> impl Iterator<Item = &mut PreviousResource> {
         let (entity, resource) = parts(jid);
         let is_bare = jid.is_bare();
@@ -60,7 +61,8 @@ impl PresenceTable {
         resources.any(|before| !before.is_denied)
     }
 
-    /// Moves the resources of the previous connection to those of earlier connections.
+    /// Moves the resources that were available on the connection that broke to the resources of earlier connections
+    /// (`before`).
     pub(super) fn keep_before(&mut self, now: Instant) {
         let lost_at = self.broken_at.unwrap_or(now);
         let is_long = lost_at + MAX_INTERRUPTION < now;
@@ -95,8 +97,8 @@ impl PresenceTable {
         }
     }
 
-    /// Enqueues pings to the resources of earlier connections that receive neither a capability query nor, because
-    /// their entity does not share its presence, a probe.
+    /// Queues pings to the resources of earlier connections that receive no capability query, and whose entity is not
+    /// probed because it does not share its presence.
     pub(super) fn queue_pings(&mut self) {
         let Self { before, unconfirmed, watched, refused, .. } = self;
         unconfirmed.clear();
@@ -117,7 +119,7 @@ impl PresenceTable {
         }
     }
 
-    /// Takes the earlier presence of a resource.
+    /// Removes and returns the record of a resource from earlier connections.
     pub(super) fn take_before(
         &mut self,
         entity: &BareJid,

@@ -10,12 +10,11 @@ use jid::{AccountKey, BareJid};
 
 use super::outages::Outages;
 
-/// Account of the creator of a node that needs the entity's presence. The queue is round robin over these accounts.
-/// `None` while the creator is unknown.
+/// Account under which an entity is queued: that of the creator of a node that needs the entity's presence. The queue
+/// is round robin over these accounts. `None` while the creator is unknown.
 pub(super) type Share = Option<Arc<AccountKey>>;
 
-/// Number of requests after which an entity without a waiting event is requested, even while events wait for other
-/// entities.
+/// While events wait for some entities, one in this many requests is still for an entity for which no event waits.
 const OTHERS_INTERVAL: u64 = 10;
 
 /// Entities whose presence has to be requested, each queued once.
@@ -25,15 +24,15 @@ pub(super) struct Requests {
     urgent: RoundRobin,
     others: RoundRobin,
     entries: HashMap<BareJid, QueueEntry>,
-    /// Entities to request again later.
+    /// Failed presence requests and queries, to be repeated later.
     pub(super) outages: Outages,
-    /// Number of watched entities in the share of each creator.
+    /// Number of watched entities under the account of each creator.
     sizes: HashMap<Arc<AccountKey>, usize>,
     pushed: u64,
     popped: u64,
 }
 
-/// Position of an entity in the queue.
+/// Place of an entity in the queue: account, urgency and number.
 #[derive(Debug)]
 struct QueueEntry {
     share: Share,
@@ -41,16 +40,16 @@ struct QueueEntry {
     number: u64,
 }
 
-/// Queued entities of each share, in order.
+/// Queued entities under each account, in order.
 #[derive(Debug, Default)]
 struct RoundRobin {
     shares: HashMap<Share, BTreeMap<u64, BareJid>>,
-    /// Round-robin order of the shares, each once.
+    /// Accounts in round-robin order. Each account occurs once.
     order: VecDeque<Share>,
 }
 
 impl Requests {
-    /// Adds a watched entity to the share of a creator.
+    /// Counts a new watched entity under the account of a creator, and returns this account.
     pub(super) fn join(&mut self, creator: Option<&AccountKey>) -> Share {
         let creator = creator?;
         let known = self.sizes.get_key_value(creator).map(|(known, _)| Arc::clone(known));
@@ -59,8 +58,8 @@ impl Requests {
         Some(share)
     }
 
-    /// Moves an entity to the share of another creator, if that share is smaller. The nodes of that creator need the
-    /// presence of the entity too.
+    /// Moves an entity from the account `share` to the account of another creator, whose nodes need the entity's
+    /// presence too. Does nothing if that account has no fewer entities.
     pub(super) fn reassign(&mut self, entity: &BareJid, share: &mut Share, creator: &AccountKey) {
         let size = |creator: &AccountKey| self.sizes.get(creator).copied().unwrap_or_default();
         let is_smaller =
@@ -74,7 +73,7 @@ impl Requests {
         }
     }
 
-    /// Removes a watched entity from its share.
+    /// Removes a watched entity from the count of its account.
     pub(super) fn leave(&mut self, share: &Share) {
         if let Some(creator) = share
             && let Some(size) = self.sizes.get_mut(creator)
@@ -87,7 +86,7 @@ impl Requests {
     }
 
     /// Queues an entity; `is_urgent` is `true` if an event waits for it. An entity that is already in the queue moves
-    /// to the share `share`. If it is urgent, it also moves before the entities for which no event waits.
+    /// to the account `share`. If it is urgent, it also moves before the entities for which no event waits.
     pub(super) fn push(&mut self, entity: &BareJid, share: &Share, is_urgent: bool) {
         let before = self.entries.get(entity);
         let is_urgent = is_urgent || before.is_some_and(|entry| entry.is_urgent);
@@ -101,7 +100,7 @@ impl Requests {
         self.entries.insert(entity.clone(), QueueEntry { share: share.clone(), is_urgent, number });
     }
 
-    /// Takes the next entity.
+    /// Removes and returns the next entity.
     pub(super) fn pop(&mut self) -> Option<BareJid> {
         self.popped += 1;
         let is_urgent = !self.popped.is_multiple_of(OTHERS_INTERVAL);
@@ -139,7 +138,7 @@ impl RoundRobin {
         self.shares.entry(share.clone()).or_default().insert(number, entity);
     }
 
-    /// Takes the first entity of the next share.
+    /// Removes and returns the first entity of the next account.
     fn pop(&mut self) -> Option<BareJid> {
         while let Some(share) = self.order.pop_front() {
             let first = self.shares.get_mut(&share).and_then(BTreeMap::pop_first);
@@ -154,7 +153,7 @@ impl RoundRobin {
         None
     }
 
-    /// Removes an entity. A share without entities stays until `pop` reaches it.
+    /// Removes an entity. An account without entities stays in the round-robin order until `pop` reaches it.
     fn remove(&mut self, share: &Share, number: u64) {
         if let Some(entities) = self.shares.get_mut(share) {
             entities.remove(&number);
@@ -200,7 +199,7 @@ mod tests {
         assert!(requests.others.shares.is_empty() && requests.others.order.is_empty());
     }
 
-    /// Entities for which an event waits come first, and do not stop the requests for other entities.
+    /// Entities for which an event waits come first, but a few of the requests are for other entities.
     #[test]
     fn urgent_requests_are_sent_first() {
         let mut requests = Requests::default();
@@ -216,7 +215,8 @@ mod tests {
         assert_eq!(order.split(' ').count(), 22);
     }
 
-    /// An entity on a long list of one creator is requested in the share of another creator whose node needs it too.
+    /// If the nodes of two creators need an entity's presence, the entity is queued under the account with fewer
+    /// entities.
     #[test]
     fn entity_is_in_the_smallest_share() {
         let mut requests = Requests::default();

@@ -1,4 +1,4 @@
-//! Translation of one commit, its changes and log entries, into rows.
+//! Translation of the changes and log entries of one commit into rows.
 
 pub(super) mod subscriptions;
 use std::{collections::BTreeSet, sync::Arc};
@@ -27,35 +27,35 @@ use super::{
 /// Maximum number of items whose rows are removed within the commit; the rows of more items are left to the garbage
 /// collection.
 const FEW_ITEMS: usize = 64;
-/// Maximum number of lost subscriptions whose rows are removed within the commit. If a node loses more subscriptions in
-/// one commit, their rows are removed after the commit is written, but before it is acknowledged.
+/// Maximum number of ended subscriptions whose rows are removed within the commit. If a commit ends more subscriptions
+/// of a node, their rows are removed after the commit is written, but before the store reports its success.
 const FEW_SUBSCRIPTIONS: usize = 250;
-/// Maximum bytes of the JIDs in one row of lost subscriptions.
+/// Maximum bytes of the JIDs in one row of the table `u`, which lists ended subscriptions.
 const MAX_NOTED_BYTES: usize = 3000;
-/// Maximum number of records of deleted nodes that are evicted when one is added.
+/// Maximum number of the oldest records of deleted nodes that are evicted when a record is added.
 const MAX_FORGOTTEN: usize = 2;
 /// Position after all items.
 const END: ItemPosition = ItemPosition { sequence: Sequence(u64::MAX), index: 0 };
-/// Maximum bytes of a payload in the row of its item.
+/// Maximum bytes of a payload that is stored in the row of its item. A longer payload is stored in chunks.
 const MAX_PAYLOAD_HERE: usize = CHUNK_BYTES;
 
-/// Write transaction of one commit, in the rows of its group.
+/// Write transaction of one commit. The transaction adds its rows to the [`WriteBatch`] of the commit's group.
 pub(super) struct WriteTx<'a, 'tree> {
     pub(super) rows: &'a mut WriteBatch<'tree>,
     pub(super) ledger: &'a mut Ledger,
-    /// Position of the node's oldest item after the commit.
+    /// New position of the node's oldest item, if the commit leaves rows of earlier items to the garbage collection.
     first_item: Option<ItemPosition>,
-    /// Position before which the node has no rows of items after the commit.
+    /// Position before which no item rows are left, if the commit removed the rows of evicted items.
     oldest_item: Option<ItemPosition>,
     /// Change of the number of recorded deleted nodes with a redirect.
     new_redirects: isize,
     /// Change of the number of recorded deleted nodes without a redirect.
     new_former: isize,
-    /// Deleted nodes added to the shares of accounts: the account, and the key of a reserved name (`None` for a
-    /// redirect).
+    /// Deleted nodes that now count toward the limits of an account: the account, and the key of the reserved name
+    /// (`None` for a redirect).
     shared: Vec<(OwnerHash, Option<(u64, NodeNumber)>)>,
-    /// Deleted nodes removed from the shares of accounts: the account, and the key of a reserved name (`None` for a
-    /// redirect).
+    /// Deleted nodes that no longer count toward the limits of an account: the account, and the key of the reserved
+    /// name (`None` for a redirect).
     unshared: Vec<(OwnerHash, Option<(u64, NodeNumber)>)>,
 }
 
@@ -73,8 +73,8 @@ impl<'a, 'tree> WriteTx<'a, 'tree> {
         }
     }
 
-    /// Applies the changes of one node, and adds its log entries. The result has the number of the node if rows of its
-    /// ended subscriptions must be removed before the commit is acknowledged.
+    /// Applies the changes of one node, and adds its log entries. Also returns the number of the node if rows of its
+    /// ended subscriptions must be removed before the store reports success of the commit.
     pub(super) fn apply(
         &mut self,
         id: &NodeId,
@@ -340,7 +340,8 @@ impl<'a, 'tree> WriteTx<'a, 'tree> {
         self.rows.put(&keys::counters(node), &counters)
     }
 
-    /// Removes an item by name; returns the position of its first publication if it existed.
+    /// Removes the item with this id. Returns the position at which the id was first published; `None` if the item did
+    /// not exist.
     fn remove_item_of_name(
         &mut self,
         node: NodeNumber,
@@ -427,8 +428,9 @@ impl<'a, 'tree> WriteTx<'a, 'tree> {
         self.begin_items(node, END, 0, 0)
     }
 
-    /// Records a deleted node. Of the records without a redirect, the oldest are evicted: records past the limit, and
-    /// records whose names are no longer reserved.
+    /// Records a deleted node. The record of a node without a redirect evicts older records without a redirect. These
+    /// are the oldest record of the same account if the account has reached its limit, and up to [`MAX_FORGOTTEN`] of
+    /// the oldest records that exceed the total limit or whose names are no longer reserved.
     fn remember(
         &mut self,
         id: &NodeId,
@@ -481,7 +483,7 @@ impl<'a, 'tree> WriteTx<'a, 'tree> {
         self.unshared.extend(record.share().map(|owner| (owner, Some(record.place()))));
     }
 
-    /// Removes the record of a deleted node, because a node of this name is created.
+    /// Removes the record of a deleted node when a new node of the same name is created.
     fn forget_former(&mut self, id: &NodeId) -> Result<(), StoreError> {
         let (redirect, former) = (keys::redirect(id), keys::former(id));
         let moved = self.rows.get::<RedirectRecord>(&redirect)?;

@@ -1,5 +1,6 @@
-//! Storage of subscriptions. The subscriptions of a node are grouped into parts, in the order in which they were made,
-//! because a row costs more than its content. Each subscription also has an index row with the number of its part.
+//! Storage of subscriptions. A row (a part) holds several subscriptions of a node, because the overhead of a row is
+//! larger than one subscription. New subscriptions go into the newest part. Each subscription also has an index row
+//! with the number of its part.
 
 use std::slice;
 
@@ -35,8 +36,8 @@ impl StoredRecord for SubscriptionPointer {}
 #[derive(Serialize, Deserialize)]
 pub(in crate::store::sled) struct SubscriptionRecord {
     jid: String,
-    /// Version of the node at which the subscription began. In layout 9 it is the sequence of the node, which its
-    /// versions continue.
+    /// Version of the node at which the subscription began. A subscription of layout 9 has the sequence of the node
+    /// instead. The versions of the node continue from that sequence.
     pub(in crate::store::sled) since: u64,
     /// `true` if an owner has to approve the subscription first.
     pub(in crate::store::sled) is_pending: bool,
@@ -76,7 +77,8 @@ enum ExpireRecord {
 }
 
 impl WriteTx<'_, '_> {
-    /// Subscribes a JID, or renews its subscription, which keeps its options.
+    /// Adds the subscription of a JID. If the JID already has a subscription, the new subscription keeps the options
+    /// and SubIDs.
     pub(in crate::store::sled) fn subscribe(
         &mut self,
         node: NodeNumber,
@@ -98,7 +100,7 @@ impl WriteTx<'_, '_> {
         self.add(node, &record, jid, is_own)
     }
 
-    /// Sets the options or SubIDs of a subscribed or pending JID.
+    /// Sets the options and SubIDs of a subscription, which may be pending.
     pub(in crate::store::sled) fn agree(
         &mut self,
         node: NodeNumber,
@@ -148,8 +150,8 @@ impl WriteTx<'_, '_> {
         self.take(node, jid).map(drop)
     }
 
-    /// Removes a subscription. Returns `true` if the subscriber requested it, and the subscription; `None` if there is
-    /// none.
+    /// Removes and returns the subscription of a JID, together with its [`SubscriptionPointer::is_own`]. Returns `None`
+    /// if the JID has no subscription.
     fn take(
         &mut self,
         node: NodeNumber,
@@ -183,7 +185,7 @@ impl WriteTx<'_, '_> {
     }
 }
 
-/// Encodes subscriptions as a sequence, so that more can be appended.
+/// Encodes subscriptions one after another without their number, so that more can be appended.
 pub(in crate::store::sled) fn write_part(
     part: &[SubscriptionRecord],
 ) -> Result<Vec<u8>, StoreError> {
@@ -234,7 +236,7 @@ impl SubscriptionRecord {
             .any(SubscriptionDetailsRecord::is_watched)
     }
 
-    /// Returns the subscriptions as the rules see them: one for each SubID, if there are any.
+    /// Returns one [`Subscription`] for each SubID, or a single subscription if the record has no SubIDs.
     pub(in crate::store::sled) fn subscriptions(
         &self,
         key: &[u8],
@@ -259,8 +261,8 @@ impl SubscriptionRecord {
         })
     }
 
-    /// Returns the last version of the node at which the subscription had no options or SubIDs. Log entries up to this
-    /// version reach the subscriber as a plain subscriber.
+    /// Returns the version of the node at which the subscription got its options or SubIDs. Log entries up to this
+    /// version are delivered as to a subscriber without options and SubIDs.
     pub(in crate::store::sled) fn plain_until(&self) -> u64 {
         self.configured.as_ref().map_or(u64::MAX, |configured| configured.since)
     }
