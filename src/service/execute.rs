@@ -517,7 +517,7 @@ impl Service {
 
 #[cfg(test)]
 mod tests {
-    use std::{future::poll_fn, pin::pin, task::Poll};
+    use std::{future::poll_fn, pin::pin, task::Poll, time::Duration};
 
     use gjallar_pubsub::{
         AccessModel, Affiliation, ConfigField, ItemId, Limits, MaxItems, PageRequest, Payload,
@@ -532,6 +532,8 @@ mod tests {
             subscribe::Subscribe,
         },
     };
+
+    use tokio::time::timeout;
 
     use super::*;
     use crate::{
@@ -641,7 +643,9 @@ mod tests {
                     }
                 };
                 let before = shown(&one).await;
-                assert_eq!(one.commit_permits.available_permits(), MAX_PENDING_COMMITS);
+                // All permits are given back, the last of them soon after its commit.
+                let all = one.commit_permits.acquire_many(MAX_PENDING_COMMITS as u32);
+                drop(timeout(Duration::from_secs(30), all).await.expect("a permit was lost"));
                 one.close().await;
                 drop(one);
                 let other = service(folder.path()).await;

@@ -135,7 +135,8 @@ impl Item {
 /// values.
 const QUOTE_BYTES: usize = 6;
 
-/// Returns the maximum bytes of a name or text in a stanza that a server relays: servers escape some characters.
+/// Returns the maximum bytes that a name or text takes in a stanza after a server has relayed the stanza. Servers
+/// escape some characters.
 #[must_use]
 pub fn written_len(text: &str) -> usize {
     escaped_len(text, QUOTE_BYTES)
@@ -150,9 +151,9 @@ fn escaped_len(text: &str, quote_bytes: usize) -> usize {
     text.len() + text.as_bytes().iter().map(added).sum::<usize>()
 }
 
-/// Returns the maximum bytes, in a stanza that a server relays, of XML that the service wrote. The service writes a
-/// quote in text as one byte, and in an attribute value as a reference of five bytes; servers may write each quote as
-/// six bytes.
+/// Returns the maximum bytes that XML written by the service takes after a server has relayed it. The service writes a
+/// quote in text as one byte, and a quote in an attribute value as a reference of five bytes. A server may write each
+/// quote as six bytes.
 #[must_use]
 pub fn relayed_len(xml: &str) -> usize {
     let added = |(tag, text): (&str, &str)| {
@@ -210,7 +211,8 @@ mod tests {
         assert_eq!(written_len("a'b\"<"), "a&apos;b&quot;&#60;".len());
     }
 
-    /// A store keeps the size of each item, and checks it.
+    /// A store records the size of each item and compares it with the computed size. So the computation must not
+    /// change.
     #[test]
     fn the_recorded_size_of_an_item_counts_quotes_as_they_are_stored() {
         let xml = "<x xmlns='u'>''</x>";

@@ -11,7 +11,7 @@ pub struct ItemBudget {
     rendering: Option<Rendering>,
 }
 
-/// Selection of the parts of an item that a reply contains.
+/// Parts of an item that a reply contains, such as the publisher.
 #[derive(Clone, Debug)]
 struct Rendering {
     attribution: Attribution,

@@ -19,7 +19,7 @@ pub struct ItemQuery {
     pub filter: ItemFilter,
 }
 
-/// Edge of a page of items.
+/// Boundary of a requested page: the item or position to which `<after/>` or `<before/>` (XEP-0059) refers.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ItemRef {
     /// The item with this id.
@@ -34,19 +34,20 @@ pub enum ItemRef {
 const OTHER_END: char = '~';
 
 impl ItemRef {
-    /// Converts the page that a client requests from a node. The edge of the requested page is a UID from an earlier
-    /// page, or an item id.
+    /// Converts the page request of a client. The edge of the requested page is a UID from an earlier page, or an item
+    /// id.
     ///
-    /// COMPAT: XEP-0059 has clients repeat the UIDs of a page; some take the id of the first or last item instead.
+    /// COMPAT: XEP-0059 requires that clients send the UID from the `<first/>` or `<last/>` of an earlier page. Some
+    /// clients send the id of the first or last item instead.
     #[must_use]
     pub fn page(node: &Node, page: &PageRequest<ItemId>, order: ItemOrder) -> PageRequest<Self> {
         let is_older = matches!(page.edge, PageBound::Before(_)) != order.is_descending;
         page.clone().map(|uid| Self::of(node, uid, is_older))
     }
 
-    /// Returns the edge for a UID that a client repeats from an earlier page. The edge is the position of the older end
-    /// of that page if `is_older` is `true`, otherwise the position of the newer end. A text that is not a UID of this
-    /// node is the name of an item.
+    /// Returns the edge for a UID that a client sends back from an earlier page. A UID may contain the positions of
+    /// both ends of that page ([`OrderField::uid_of_end`]). The edge is the older of the two if `is_older` is `true`,
+    /// otherwise the newer. A text that is not a UID of this node is an item id.
     fn of(node: &Node, uid: ItemId, is_older: bool) -> Self {
         let ends = uid.as_str().split(OTHER_END).map(ArchiveId::parse);
         let positions = ends.map(|end| {
@@ -101,7 +102,7 @@ pub struct ItemFilter {
 pub struct ItemPage {
     /// Items of the page. The number of items in the whole list is known only if the query has no filter.
     pub part: ResultPage<Item>,
-    /// `true` if the list has no more items in the direction of the page.
+    /// `true` if the list has no further items in the direction in which the client pages.
     pub is_complete: bool,
     /// Position where the search stopped before the page was full; a page that begins there continues the list.
     pub scanned_to: Option<ItemPosition>,
@@ -121,8 +122,8 @@ impl ItemQuery {
     }
 
     /// Returns two positions `(after, before)`; all items of the page are between them. `edge` is the position of the
-    /// page's edge. The positions are those of [`OrderField::of`]. In the order of modification, the result also takes
-    /// the positions of the filter into account.
+    /// page's edge. All positions are those of [`OrderField::of`]. If the order is [`OrderField::Modification`], the
+    /// positions `after` and `before` of the filter narrow the range too.
     #[must_use]
     pub fn between(
         &self,
@@ -156,11 +157,13 @@ impl OrderField {
         ArchiveId { epoch: item.event_id.epoch, position: self.of(item) }
     }
 
-    /// Returns the UID of the first or last item of a page that was filled from its last entry. The format is
-    /// `UID~OTHER`: the UID of this item, and the UID of the item at the opposite end of the page. So a request with
-    /// either UID returns the same next page. On a page of one item, the UID is only `UID`.
+    /// Returns the UID of the first or last item of a page that was filled backwards, as for `<before/>`. The format is
+    /// `UID~OTHER`: the UID of this item, and the UID of the item at the opposite end of the page. So a client gets the
+    /// same next page whether it sends the UID of the first or of the last item. On a page of one item, the format is
+    /// `UID`.
     ///
-    /// COMPAT: Movim asks for older items before the last item of such a page, as if the newest were the first.
+    /// COMPAT: to get older items, Movim sends the UID of the last item in `<before/>`, although the last item is the
+    /// newest.
     #[must_use]
     pub fn uid_of_end(self, end: &Item, page: &[Arc<Item>]) -> String {
         let own = self.uid(end);
@@ -204,8 +207,8 @@ impl ItemPage {
         Self { part: ResultPage::empty(), is_complete: true, scanned_to: None }
     }
 
-    /// Returns the position after which a list that is read from its beginning continues; `None` if the list is
-    /// complete.
+    /// Returns the position after which the next page begins, for a list that is read from its beginning. `None` if the
+    /// list is complete.
     #[must_use]
     pub fn more_after(&self) -> Option<ItemPosition> {
         let last = self.part.entries.last().map(Item::position);

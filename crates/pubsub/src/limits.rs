@@ -45,8 +45,8 @@ pub struct Limits {
     /// Maximum bytes of items in one request, and of items or nodes in one reply. A reply has the newest items that fit
     /// (§6.5.4).
     pub max_reply_bytes: usize,
-    /// Maximum number of events in the backlog: events that the server has not confirmed yet. Past it, requests are
-    /// refused with an error of type `wait`.
+    /// Maximum number of events in the backlog: events that the server has not confirmed yet. When the backlog is full,
+    /// requests are refused with an error of type `wait`.
     pub max_backlog_events: usize,
     /// Maximum approximate bytes of the backlog in memory.
     pub max_backlog_bytes: usize,

@@ -53,7 +53,7 @@ pub struct Node {
     pending: SubscriberList,
     /// Subscribed and pending JIDs with options or SubIDs. Such JIDs are neither in `subscribers` nor in `pending`.
     configured: ConfiguredSubscriptions,
-    /// Spellings of the bare JIDs that are subscribed or pending.
+    /// Bare addresses of subscribed and pending JIDs whose domain has several spellings (A-labels or U-labels).
     spelled: Spelled,
 }
 
@@ -85,9 +85,9 @@ impl Node {
         }
     }
 
-    /// Returns `true` if nothing has changed since the creation of the node, so that no publisher can rely on it. The
-    /// affiliations and subscriptions are checked too: nodes from an import or from a store of layout 9 may have some
-    /// at version 0.
+    /// Returns `true` if nothing has changed since the creation of the node, so nobody can depend on the node yet. The
+    /// affiliations and subscriptions are checked too, because nodes from an import or from a store of layout 9 may
+    /// have some at version 0.
     #[must_use]
     pub fn is_unused(&self) -> bool {
         let has_others = self.affiliations().any(|(entity, _)| *entity != self.creator)
@@ -153,21 +153,22 @@ impl Node {
         candidates.into_iter().find(|entity| self.is_owner(entity))
     }
 
-    /// Returns the owner whose roster gives access (§4.5): the owner that last chose to give access by its roster, as
-    /// long as that entity is an owner.
+    /// Returns the owner whose roster gives access (§4.5): the owner that last set an access model or groups by which
+    /// its own roster gives access. `None` if that entity is no longer an owner.
     ///
-    /// SPEC: §4.5 speaks of the owner. Other owners have not agreed to have their rosters read, and one owner could
-    /// find out the contacts of another if its choice of the access model or the groups applied to the other's roster.
+    /// SPEC: §4.5 speaks of one owner. The rosters of other owners are not read, because these owners have not agreed.
+    /// Otherwise an owner could set the access model or the groups, and learn from the effect who is in another owner's
+    /// roster.
     #[must_use]
     pub fn roster_owner(&self) -> Option<&BareJid> {
         self.revision.roster_chooser().filter(|entity| self.is_owner(entity))
     }
 
-    /// Returns the first configuration revision for a node of store layout 9, which stored no revisions. In that layout
-    /// the rosters of all owners gave access. The revision names the creator as the roster owner. If the creator is no
-    /// longer an owner, or has no roster because it is not a user (such as the service itself), the revision names the
-    /// only owner that is a user. The revision has no roster owner if several owners are users, or if the address of
-    /// the only one does not fit into the node's row.
+    /// Returns the initial configuration revision that a node from store layout 9 gets, because that layout stored no
+    /// revisions. In that layout the rosters of all owners gave access. The revision names the creator as the roster
+    /// owner. If the creator is no longer an owner, or has no roster because it is not a user (such as the service
+    /// itself), the revision names the only owner that is a user. In this case, the revision has no roster owner if
+    /// several owners are users, or if the only such owner has an address that does not fit into the node's row.
     #[must_use]
     pub fn inherited_revision(&self) -> ConfigRevision {
         let first = ConfigRevision::first(self.creator.clone());
@@ -289,9 +290,9 @@ impl Node {
         self.subscriptions_of_address(entity).chain(others)
     }
 
-    /// Returns the JIDs with which a resource may be subscribed: its full and its bare JID, in the spellings of the
-    /// domain that subscriptions at this node have. A resource has no implicit subscription if one of these JIDs is
-    /// subscribed.
+    /// Returns the JIDs with which a resource may be subscribed: its full and its bare JID, as given and in the other
+    /// domain spellings that subscriptions of the entity at this node use. A resource has no implicit subscription if
+    /// one of these JIDs is subscribed.
     pub(super) fn own_jids(&self, resource: &Jid) -> impl Iterator<Item = Jid> {
         self.spelled.own_jids(resource)
     }
@@ -310,8 +311,8 @@ impl Node {
         self.affiliation_of_address(address) != Affiliation::None
     }
 
-    /// Returns addresses without an affiliation that have one of these folds: the folds themselves, and the bare
-    /// addresses of subscribed and pending JIDs.
+    /// Returns the addresses that have one of these folds and no affiliation. Candidates are the folds themselves and
+    /// the bare addresses of subscribed and pending JIDs.
     pub(super) fn unaffiliated_with_folds(&self, folds: &HashSet<String>) -> BTreeSet<BareJid> {
         if folds.is_empty() {
             return BTreeSet::new();
@@ -325,9 +326,9 @@ impl Node {
         folds.chain(others).filter(|address| !has_affiliation(address)).collect()
     }
 
-    /// Returns the spellings of an address (with A-labels or U-labels) that the node uses for the entity. These are all
-    /// spellings with an affiliation. If none has an affiliation, the result is a spelling with a subscription,
-    /// otherwise the address as given.
+    /// Returns the spellings of an address (with A-labels or U-labels) that the node uses for the entity. If spellings
+    /// have an affiliation, the result is all of these. Otherwise it is one spelling with a subscription. Without such
+    /// a spelling, it is the address as given.
     #[must_use]
     pub fn known(&self, entity: &BareJid) -> Vec<BareJid> {
         let has_subscription = |address: &BareJid| {
@@ -344,9 +345,9 @@ impl Node {
         }
     }
 
-    /// Returns the subscribed or pending JIDs that a JID in a request denotes. These are all spellings of the JID with
-    /// a subscription. If none has a subscription, the result is a spelling that the node [uses](Self::known) for the
-    /// entity, otherwise the JID as given. Never empty.
+    /// Returns the subscribed or pending JIDs that a JID in a request denotes. If spellings of the JID have a
+    /// subscription, the result is all of these. Otherwise it is one spelling that the node [uses](Self::known) for the
+    /// entity. Without such a spelling, it is the JID as given. Never empty.
     #[must_use]
     pub fn known_subscriptions(&self, jid: &Jid) -> Vec<Jid> {
         let spellings = || [jid.clone()].into_iter().chain(jid.other_spellings());
@@ -412,9 +413,9 @@ impl Node {
         self.subscribers.recipients()
     }
 
-    /// Returns the recipients of a log entry at the node as it is now. JIDs with ended subscriptions are left out.
-    /// Explicit lists, and lists of resources with an implicit subscription, are returned unchanged: they were built
-    /// for the node as it is now.
+    /// Returns the recipients of a log entry, without JIDs whose subscription has ended. Explicit lists, and lists of
+    /// resources with an implicit subscription, are returned unchanged, because the caller built them for the node as
+    /// it is now.
     #[must_use]
     pub fn recipients_of(&self, audience: &Audience, as_of: u64) -> Recipients {
         match audience {
@@ -436,7 +437,8 @@ impl Node {
         access::may_subscribe_implicitly(&self.config, self.affiliation_of(&jid.to_bare()))
     }
 
-    /// Returns `true` if a resource has lost its implicit subscription and has no explicit one.
+    /// Returns `true` if a resource may no longer have an implicit subscription and has no explicit one. Rosters are
+    /// not checked.
     #[must_use]
     pub fn revokes_implicit(&self, jid: &Jid) -> bool {
         !self.allows_implicit(jid) && !self.own_jids(jid).any(|own| self.is_subscribed(&own))

@@ -98,8 +98,8 @@ impl Policy {
     }
 
     /// Returns a configuration with some fields changed. A number above the limit of the policy is lowered to this
-    /// limit, unless it is above the limit of the service too: clients such as Libervia copy the configuration of one
-    /// node to another node, which may have lower limits.
+    /// limit, because clients such as Libervia copy the configuration of one node to another node, which may have lower
+    /// limits. A number above the limit of the service too is an error.
     ///
     /// # Errors
     /// [`Error::BadSetting`]; [`Error::NotAcceptable`] for another value of a fixed field. The request is refused

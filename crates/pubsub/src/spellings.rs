@@ -52,7 +52,8 @@ impl Spelled {
         all.filter(move |other| **other != address)
     }
 
-    /// Returns a full JID and its bare JID, and both JIDs in the other spellings of the domain that were added.
+    /// Returns a full JID and its bare JID, and both JIDs in each other spelling of the domain in which the address was
+    /// added.
     pub(super) fn own_jids(&self, resource: &Jid) -> impl Iterator<Item = Jid> {
         let bare = resource.to_bare();
         let others = self.others(&bare).cloned().collect::<Vec<_>>().into_iter();

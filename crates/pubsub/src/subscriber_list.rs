@@ -192,7 +192,8 @@ impl Recipients {
         jids.into_iter().collect()
     }
 
-    /// Creates a list from entities in the order of subscribers, each with the SubIDs for which it receives the event.
+    /// Creates a list from entities that are sorted in the order of subscribers. Each has the SubIDs for which it
+    /// receives the event.
     #[must_use]
     pub fn with_subids(entities: Vec<(Jid, Arc<[SubId]>)>) -> Self {
         let (jids, subids): (Vec<_>, Vec<_>) = entities.into_iter().unzip();

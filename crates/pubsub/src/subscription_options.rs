@@ -179,8 +179,8 @@ pub struct SubscriptionDetails {
     pub since: Timestamp,
     /// `true` if the subscriber was sent the lease notice.
     pub expiry_notified: bool,
-    /// Sequence of the newest event of the node when the last digest was built. Before the first digest: when the
-    /// subscription began or its options were set. The next digest includes only later events.
+    /// Sequence of the newest event of the node at the time of the last digest. Before the first digest, at the time
+    /// when the subscription began or its options were set. The next digest includes only later events.
     pub digested_to: Sequence,
     /// Time of the last digest that had items. Before the first such digest: the time when the options were set.
     pub digested_at: Timestamp,

@@ -86,7 +86,8 @@ impl<'a> Fanout<'a> {
     /// the event id and the version of the node; audiences are resolved as of this version.
     ///
     /// # Errors
-    /// [`Error::TooManyNotifications`] if the lists of several events exceed the backlog.
+    /// [`Error::TooManyNotifications`] if the decision has several events, and their recipient lists take more than
+    /// half of `max_backlog_bytes`.
     pub(crate) fn notify(
         &mut self,
         at: (EventId, u64),

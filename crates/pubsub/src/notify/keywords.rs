@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 /// Distinct keywords of a node's subscribers.
 ///
-/// A search takes two binary searches for each character of the text, whatever prefixes the keywords share.
+/// A search costs two binary searches for each character of the text, even if many keywords share prefixes.
 pub(crate) struct Keywords<'a> {
     /// Keywords in lower case, sorted.
     sorted: Vec<String>,

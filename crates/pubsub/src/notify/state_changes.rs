@@ -21,8 +21,9 @@ const MAX_SUBID_NOTICES: usize = 10_000;
 /// Returns the log entries with the notices of these changes. `config` is the configuration of the node after the
 /// changes.
 ///
-/// SPEC-DEVIATION: §12.14 speaks of every change of a subscription. The entity that made the change gets a reply and no
-/// notice, unless the request was about an affiliation, whose reply does not show the new state of the subscription.
+/// SPEC-DEVIATION: §12.14 requires a notice of every change of a subscription. Here the entity that made the change
+/// gets no notice, because the reply tells it the new state. Exception: it gets a notice if the request changed its own
+/// affiliation, because the reply does not show the subscription.
 pub(crate) fn state_change_entries(
     node: &Node,
     config: &NodeConfig,

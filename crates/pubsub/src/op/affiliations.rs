@@ -92,8 +92,8 @@ pub fn affiliations(
     Ok(node.affiliations().map(|(entity, affiliation)| (entity.clone(), affiliation)).collect())
 }
 
-/// Returns the entries that were not applied, with the affiliations that their entities have after the changes by the
-/// applied entries.
+/// Returns the entries that were not applied, each with the affiliation that its entity has once the other entries are
+/// applied.
 fn present(
     node: &Node,
     changes: &Changes,
@@ -107,9 +107,9 @@ fn present(
     failed.into_iter().map(|(named, entity)| (named, affiliation(entity))).collect()
 }
 
-/// Decides a request to set affiliations (§8.9.2). The last owner cannot be removed; entities that lose access lose
-/// their subscriptions. Affected entities are notified (§8.9.4). If a new affiliation approves a pending subscription,
-/// the JID of the subscription is sent the newest item (`newest`).
+/// Decides a request to set affiliations (§8.9.2). The last owner cannot be removed. Entities that lose access lose
+/// their subscriptions. Affected entities are notified (§8.9.4). A pending subscription begins if the new affiliation
+/// makes approval unnecessary. Its JID is sent the newest item of the node (`newest`).
 ///
 /// # Errors
 /// [`Error::NodeNotFound`], [`Error::Forbidden`].

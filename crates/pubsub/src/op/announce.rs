@@ -48,9 +48,9 @@ impl Operation for Announce {
     }
 }
 
-/// Decides an announcement. Recipients are all subscribers, even at a node that delivers no notifications. Subscribers
-/// that disable delivery in their options, and subscribers that an owner subscribed (`enrolled`), are no recipients.
-/// The reply is the number of recipients.
+/// Decides an announcement. Recipients are the subscribers, even at a node that delivers no notifications. Exceptions
+/// are subscribers that disable delivery in their options, and JIDs that an owner subscribed (`enrolled`). The reply is
+/// the number of recipients.
 ///
 /// # Errors
 /// [`Error::NodeNotFound`], [`Error::Forbidden`]; [`Error::BadRequest`] for an empty text, or one that is not allowed

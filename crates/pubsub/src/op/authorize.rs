@@ -81,8 +81,9 @@ impl Operation for GetPending {
     }
 }
 
-/// Decides the answer of an owner, given the newest item. The reply is `true` if the subscription was pending. If it
-/// was not, for example because another owner has answered, nothing changes.
+/// Decides the answer of an owner to a subscription request. An approved subscriber is sent the newest item of the node
+/// (`last`). The reply is `true` if the subscription was pending. Otherwise nothing changes, for example because
+/// another owner has answered.
 ///
 /// # Errors
 /// [`Error::NodeNotFound`], [`Error::Forbidden`].
@@ -118,7 +119,7 @@ pub fn requests(node: Option<&Node>, cx: &Context<'_>) -> Result<Vec<Jid>, Error
     Ok(node.pending().cloned().collect())
 }
 
-/// Decides to send the pending requests of a node to an owner (§8.7.4), at most [`MAX_PENDING_SHOWN`].
+/// Returns the decision that sends the pending requests of a node to an owner (§8.7.4), at most [`MAX_PENDING_SHOWN`].
 ///
 /// # Errors
 /// [`Error::NodeNotFound`], [`Error::Forbidden`].

@@ -1,9 +1,9 @@
-//! Implicit subscriptions: a resource that sends the service its presence is notified of the nodes that its
-//! capabilities name, without a subscription (§9.1.3, §9.2).
+//! Implicit subscriptions: a resource that sends presence to the service receives the notifications of the nodes that
+//! its capabilities name, without an explicit subscription (§9.1.3, §9.2).
 //!
-//! SPEC: §9 speaks of accounts. Here a resource sends its presence to the service as a whole, so its presence alone
-//! would subscribe it to all nodes. Therefore a resource is notified only of the nodes that its capabilities name with
-//! `+notify`. A resource with an explicit subscription is notified as a subscriber.
+//! SPEC: in §9, presence goes to one account and selects the nodes of that account. Here presence goes to the whole
+//! service, and would select all nodes. Therefore the resource receives only the notifications of the nodes that its
+//! capabilities name with `+notify`. A resource with an explicit subscription is notified as a subscriber.
 
 use std::{
     borrow::Cow,
@@ -28,8 +28,8 @@ pub const FEATURES: &[&str] = &["auto-subscribe", "filtered-notifications"];
 pub struct InterestedResource {
     /// Full JID of the resource.
     pub jid: Jid,
-    /// `true` if a roster gave the resource access at the last check. `None` before the first check, after which the
-    /// resource is sent the last item.
+    /// `true` if a roster gave the resource access at the last check. `None` before the first check. If the first check
+    /// finds that the resource has access, the resource is sent the last item.
     pub is_admitted: Option<bool>,
 }
 
@@ -76,8 +76,8 @@ pub struct Effects {
     pub notifications: Vec<LogEntry>,
     /// Resources that gain or lose access by a roster, with the new value of `is_admitted`.
     pub readmitted: Vec<InterestedResource>,
-    /// Resources that lose an implicit subscription, and resources that lose an explicit subscription that was in place
-    /// of an implicit one. Also the bare JIDs of such explicit subscriptions.
+    /// Resources that lose their implicit subscription. Also resources that lose an explicit subscription which had
+    /// replaced an implicit one. If that explicit subscription was of the bare JID, the bare JID is included.
     pub revoked: BTreeSet<Jid>,
 }
 
@@ -163,7 +163,8 @@ pub fn change_access(changes: &Changes) -> bool {
     changes.created().is_some() || is_deleted(changes) || may_revoke(changes)
 }
 
-/// Returns `true` if changes that neither create nor delete a node may give or revoke access to the node.
+/// Returns `true` if changes may give or revoke access to an existing node. Returns `false` for changes that create or
+/// delete the node.
 #[must_use]
 pub fn may_revoke(changes: &Changes) -> bool {
     let is_moved =
@@ -175,7 +176,8 @@ fn is_deleted(changes: &Changes) -> bool {
     changes.iter().any(|change| matches!(change, Change::Deleted(_)))
 }
 
-/// Returns the JIDs whose subscriptions change. A resource with an explicit subscription has no implicit one.
+/// Returns the JIDs whose explicit subscriptions change. Their resources may gain or lose an implicit subscription,
+/// because a resource with an explicit subscription has no implicit one.
 pub fn resubscribed(changes: &Changes) -> impl Iterator<Item = &Jid> {
     changes.iter().filter_map(|change| match change {
         Change::Subscribed(jid)
@@ -210,8 +212,8 @@ pub fn copies(notifications: &[LogEntry], lists: &[Recipients]) -> Vec<LogEntry>
     lists.iter().flat_map(for_list).collect()
 }
 
-/// Returns the resources with access that changed since the last check by the roster of the node's owner: access was
-/// gained or lost. Each has the new value of `is_admitted`.
+/// Returns the resources that gained or lost access by the roster of the node's owner since the last check. Each has
+/// the new value of `is_admitted`.
 #[must_use]
 pub fn checked(
     node: &Node,

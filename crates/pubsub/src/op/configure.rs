@@ -108,13 +108,13 @@ pub fn roster_after<'a>(
     (models.into_iter().any(AccessModel::reads_rosters), owner)
 }
 
-/// Returns the requester if it is an owner and chooses with these fields that its roster gives access. A new access
-/// model that depends on rosters is such a choice, and so are other groups at such a model. While no owner's roster
-/// gives access, fields that repeat the present access model or groups are a choice too.
+/// Returns the requester if it is an owner and chooses with these fields that its roster gives access. Setting a new
+/// access model that depends on rosters is such a choice. So is a change of the allowed groups under such a model.
+/// While no owner's roster gives access, fields that repeat the present access model or groups are a choice too.
 ///
-/// Exception: at a node of store layout 9 where none of several owners has chosen, such fields are a choice only if the
-/// request has no other fields. Other fields show that the client submitted the whole form for another purpose, and a
-/// choice would end the subscriptions of contacts of the other owners.
+/// Exception: a node from store layout 9 may have several owners of whom none has made such a choice. At this node,
+/// repeated fields are a choice only if the request has no other fields. Other fields show that the client submitted
+/// the whole form for another purpose, and a choice would end the subscriptions of the other owners' contacts.
 fn roster_chooser<'a>(
     node: &Node,
     config: &NodeConfig,
@@ -139,16 +139,16 @@ fn has_other_access(node: &Node, config: &NodeConfig) -> bool {
         || config.roster_groups_allowed != node.config.roster_groups_allowed
 }
 
-/// Decides a configure request, given the newest item, which is sent to pending subscribers that need no approval under
-/// the new configuration.
+/// Decides a configure request. Pending subscribers that need no approval under the new configuration are subscribed
+/// and sent the newest item (`last`).
 ///
 /// Items past a lowered `max_items`, and all items if the node no longer keeps items, are evicted without an event. The
 /// reply is `true` if anything changes.
 ///
 /// # Errors
 /// [`Error::NodeNotFound`], [`Error::Forbidden`], [`Error::BadSetting`], [`Error::UnsupportedAccessModel`];
-/// [`Error::ChangedMeanwhile`] if another entity changed the configuration since the requester saw it. A revision of
-/// another node in the form is ignored.
+/// [`Error::ChangedMeanwhile`] if another entity changed the configuration since the requester saw it. This check is
+/// skipped if the revision in the form belongs to another node, or to an earlier node of this name.
 pub fn configure(
     node: Option<&Node>,
     request: &Configure,
@@ -209,8 +209,9 @@ fn apply(
     Ok(entries.into_iter().collect())
 }
 
-/// Decides to remove an entity, in every spelling of its domain, from the contacts of a node and from the revision of
-/// its configuration. The roster of the entity gives no access any more, even if the entity is still an owner.
+/// Returns the decision that removes an entity, in every spelling of its domain, from the contacts of a node and from
+/// the revision of the node's configuration. After that, the roster of the entity gives no access, even if the entity
+/// is still an owner.
 ///
 /// # Errors
 /// [`Error::NodeNotFound`], [`Error::Forbidden`]; [`Error::TooManyNotifications`].

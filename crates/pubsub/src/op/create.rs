@@ -93,9 +93,10 @@ const COMMANDS: &str = "urn:gjallar:command:";
 
 /// Checks that a name does not look like another name and is not reserved (§4.6.2, §5.3).
 ///
-/// SPEC: §4.6.2 has names prepared by Resourceprep. Its successor is OpaqueString (RFC 8265), and a name that
-/// OpaqueString would change is refused, not changed: existing nodes of such names stay reachable, byte by byte.
-/// Compatibility characters such as ligatures differ from the characters that they stand for.
+/// SPEC: §4.6.2 requires that names are prepared by Resourceprep. The successor of Resourceprep is OpaqueString (RFC
+/// 8265). A new name that OpaqueString would change is refused. Names are never changed, so existing nodes with such
+/// names stay reachable. OpaqueString keeps compatibility characters, so a name with a ligature is valid and differs
+/// from the same name with separate letters.
 fn check_name(name: &NodeId) -> Result<(), Error> {
     let name = name.as_str();
     if RESERVED.contains(&name) || name.starts_with(COMMANDS) {
@@ -112,9 +113,10 @@ fn check_name(name: &NodeId) -> Result<(), Error> {
     Ok(())
 }
 
-/// Returns a new node of the actor with this name and these fields, and the changes that create it. If `is_reserved` is
-/// `true`, the name is reserved after a deletion. In this case the node begins at version 1, as if there had been a
-/// commit. So it is not [unused](Node::is_unused), and its deletion reserves the name again.
+/// Returns a new node of the actor with this name and these fields, and the changes that create it. `is_reserved` is
+/// `true` if the name is still reserved because an earlier node of this name was deleted. In this case the node begins
+/// at version 1, as if there had been a commit. So the node is not [unused](Node::is_unused), and its deletion reserves
+/// the name again.
 pub(super) fn creation(
     name: NodeId,
     settings: &[ConfigField],

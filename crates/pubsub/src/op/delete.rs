@@ -49,8 +49,8 @@ impl Operation for Delete {
 
 /// Maximum number of deleted nodes with a redirect.
 pub const MAX_REDIRECTS: usize = 1_000_000;
-/// Maximum number of deleted nodes with a redirect that count for one owner ([share](FormerNode::share)). Does not
-/// apply to deletions by an administrator.
+/// Maximum number of deleted nodes with a redirect that are counted against one owner ([share](FormerNode::share)).
+/// Does not apply to deletions by an administrator.
 pub const MAX_OWN_REDIRECTS: usize = 10_000;
 
 /// Numbers of deleted nodes with a redirect.
@@ -58,8 +58,8 @@ pub const MAX_OWN_REDIRECTS: usize = 10_000;
 pub struct RedirectCounts {
     /// Number of all deleted nodes with a redirect.
     pub all: usize,
-    /// Number of deleted nodes with a redirect that count for the same owner as the node to delete
-    /// ([share](FormerNode::share)).
+    /// Number of deleted nodes with a redirect that are already counted against the owner against whom this deletion
+    /// will be counted ([share](FormerNode::share)).
     pub own: usize,
 }
 

@@ -1,11 +1,11 @@
 //! Queries for the archive of a node (XEP-0313, XEP-0442).
 //!
-//! SPEC-DEVIATION: the archive of a node has the items that the node has. With XEP-0313 §3.2, items that were
-//! retracted, evicted or replaced would keep their entries; here the archive shows the same items as retrieval. A query
-//! may begin or end at the id of any earlier event.
+//! SPEC-DEVIATION: the archive of a node has the items that the node has now, the same as retrieval. With XEP-0313
+//! §3.2, items that were retracted, evicted or replaced would keep their entries. A query may still begin or end at the
+//! id of such an item.
 //!
-//! SPEC-DEVIATION: XEP-0313 §3 wants unpredictable ids. Here only the node's part of an id is unpredictable; an id
-//! gives no access.
+//! SPEC-DEVIATION: XEP-0313 §3 requires unpredictable ids. Here only the epoch in an id is unpredictable; the rest is
+//! sequential. That is safe, because knowing an id gives no access.
 
 use jid::Jid;
 

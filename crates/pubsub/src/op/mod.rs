@@ -50,10 +50,10 @@ pub struct InvalidEntry {
 /// returns the JID, the SubID and the value of an entry. An entry without a SubID applies to all subscriptions of its
 /// JID. Entries that only repeat other entries are dropped.
 ///
-/// SPEC: §8.9.2.4 has a list with two entries for the same entity refused, and §8.8.2.4 wants distinct SubIDs, without
-/// an error. Neither says whether two spellings of a domain name the same entity. Entries with two spellings and the
-/// same value count as one. Otherwise the first one is applied, and the later one is returned as invalid with the value
-/// that the first one set.
+/// SPEC: §8.9.2.4 requires that a list with two entries for the same entity is refused. §8.8.2.4 requires distinct
+/// SubIDs, but defines no error for duplicates. Neither says whether two spellings of a domain denote the same entity;
+/// here they do. Entries for the same entity with the same value count as one. If the values differ, the first entry is
+/// applied. The later entry is returned as invalid, with the value that the first entry set.
 fn distinct<'a, E, V: Copy + Ord>(
     entries: &'a [E],
     named: impl Fn(&'a E) -> (&'a Jid, Option<&'a SubId>, V),
@@ -108,12 +108,13 @@ fn require_node(node: Option<&Node>) -> Result<&Node, Error> {
     node.ok_or(Error::NodeNotFound)
 }
 
-/// Adds changes to the subscriptions of exactly this address. All subscriptions end if the node does not admit the
-/// entity any more. Pending subscriptions are approved if they need no approval any more (§8.7.4).
+/// Adds the changes to the subscriptions of exactly this address. All subscriptions end if the node no longer admits
+/// the entity. Pending subscriptions are approved if they no longer need approval (§8.7.4).
 ///
-/// SPEC: the XEP does not define the subscriptions of an entity that loses access. They end if the entity could not
-/// subscribe again, so notifications need no second check. An entity that loses an affiliation loses its subscriptions
-/// also where no roster can be read: nothing shows that a roster admits it.
+/// SPEC: the XEP does not say what happens to the subscriptions of an entity that loses access. Here they end if the
+/// entity could not subscribe again, so notifications need no second check. An entity that loses an affiliation loses
+/// its subscriptions even while the roster cannot be read, because without the roster there is no evidence that it is
+/// admitted.
 fn reevaluate_access(
     node: &Node,
     config: &NodeConfig,

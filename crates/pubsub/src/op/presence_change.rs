@@ -87,8 +87,9 @@ pub fn needs_newest_publisher(node: &Node, changes: &Changes) -> bool {
 /// Maximum number of missed items of a node that a returning resource is sent.
 pub const MAX_MISSED: usize = 100;
 
-/// Returns the entries for a resource that becomes available. If the presence of the resource says since when it was
-/// away (`gone_since`), these are the items that it missed. Without missed items, this is the last item.
+/// Returns the entries for a resource that becomes available. If the presence of the resource says since when the
+/// resource was away (`gone_since`), the entries send the items that it missed. If there are none, or without
+/// `gone_since`, the entries send the last item, if the node sends it on presence.
 #[must_use]
 pub fn on_available(
     node: &Node,
@@ -105,9 +106,9 @@ pub fn on_available(
     sent
 }
 
-/// Returns the items that were published while a resource was away (XEP-0312). SPEC: missed items are sent where
-/// delivery depends on presence: at nodes with `presence_based_delivery`, or that send their last item on presence, and
-/// to subscriptions with `show-values`.
+/// Returns entries that send the items that were published while a resource was away (XEP-0312). SPEC: missed items are
+/// sent if delivery depends on presence, in three cases: the node has `presence_based_delivery`, the node sends its
+/// last item on presence, or the subscription has `show-values`.
 fn missed_items(
     node: &Node,
     jid: &Jid,
