@@ -24,7 +24,7 @@ struct NodeCountTable {
     next: Option<QuotaIndex>,
 }
 
-/// Nodes whose policy limits the number of its nodes.
+/// Nodes that belong to a policy with a limit on the number of nodes.
 #[derive(Debug, Default)]
 struct QuotaIndex {
     policies: Arc<PolicyTable>,

@@ -42,7 +42,8 @@ impl PendingCommits {
         state.chain.clone()
     }
 
-    /// Updates the creator after a durable commit. Returns the creator before it.
+    /// Sets the durable creator of the node to the one after a commit that has become durable. Returns the previous
+    /// creator.
     pub(super) fn on_committed(&self, changes: &Changes) -> Option<BareJid> {
         let mut state = self.state();
         let before = state.creator.clone();

@@ -61,8 +61,8 @@ pub trait Store: Send + Sync {
     ///
     /// Commits are applied in call order. `then` is invoked exactly once for each commit, when the commit completes. A
     /// commit that removes many subscriptions may complete after later commits. Any error means that the outcome is
-    /// *unknown*: the caller reads the node again before it continues. After an error no later commit of the chain is
-    /// applied. Calls beyond [`MAX_PENDING_COMMITS`] may fail.
+    /// *unknown*: the caller reads the node again before it continues. After an error no later commit of its chain (the
+    /// pending commits of one node) is applied. Calls beyond [`MAX_PENDING_COMMITS`] may fail.
     fn commit(&self, commit: Commit, then: OnCommit);
 
     /// Commits, and waits for the result.

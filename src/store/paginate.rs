@@ -10,9 +10,9 @@ const MAX_COUNTED: usize = 10_000;
 pub(super) const MAX_LOOKED_AT: usize = 2000;
 
 /// Selects a page of the items of a node with `total` items. `positions` has the positions of the candidates, in
-/// ascending order. If the page is requested after or before an item, it has only positions on the requested side of
-/// this item. `look` reads an item for the filter, with or without its payload. `read` reads an item that the page
-/// returns.
+/// ascending order. If the page is requested after or before an item, `positions` has only the positions on the
+/// requested side of this item. `look` reads an item for the filter, with or without its payload. `read` reads an item
+/// that the page returns.
 pub(super) fn paginate(
     query: &ItemQuery,
     total: usize,

@@ -185,9 +185,9 @@ impl Jid {
     }
 
     /// Prepares an address in a request, as [`prepare`](Self::prepare) does. `sender` is the stamped address of the
-    /// entity that sent the request. If the bare address in `text` is a spelling of the sender's bare address, or has
-    /// the same [fold](BareJid::fold), the result has the sender's bare address in identity form. If, in addition,
-    /// `text` has the sender's resource, this resource remains unchanged.
+    /// entity that sent the request. The bare address in `text` may be another spelling of the sender's bare address,
+    /// or have the same [fold](BareJid::fold). Then the result has the sender's bare address in identity form. If, in
+    /// addition, `text` has the sender's resource, this resource remains unchanged.
     ///
     /// # Errors
     /// As [`prepare`](Self::prepare).

@@ -27,8 +27,8 @@ pub struct Policy {
     pub max_nodes: Option<u64>,
     /// Limits for nodes with names of this pattern.
     pub limits: Limits,
-    /// Limits of the service, if the limits of the policy differ from them. Numbers of a submitted configuration that
-    /// exceed only the limits of the policy are lowered.
+    /// Limits of the service, if the limits of the policy differ from them. A number in a submitted configuration that
+    /// is above the policy's limit, but within the service's limit, is lowered to the policy's limit.
     pub service_limits: Option<Limits>,
 }
 

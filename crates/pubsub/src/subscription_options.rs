@@ -41,7 +41,7 @@ pub struct SubscriptionOptions {
 /// Event that ends a subscription without a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Expire {
-    /// No such event.
+    /// The subscription does not end by itself.
     Never,
     /// The lease ends at this time (§12.19).
     At(Timestamp),

@@ -20,7 +20,7 @@ use crate::service::{
 
 /// Maximum number of nodes that are read when a resource comes online.
 const MAX_NODES: usize = 1000;
-/// Maximum number of items that are read at once for their publishers.
+/// Maximum number of items that are read at once to learn who published them.
 const MAX_READ_ITEMS: usize = 100;
 /// Approximate maximum number of events that are sent to a resource that comes online.
 const MAX_SENT: usize = 1000;

@@ -131,7 +131,7 @@ struct PresenceTable {
     /// Nodes at which items of an entity are removed when it goes offline.
     publishers: HashMap<BareJid, BTreeSet<NodeId>>,
     is_connected: bool,
-    /// Time of the last eviction.
+    /// Time at which entities that do not share their presence were last evicted.
     evicted_at: Option<Instant>,
     /// Time until which events wait for presence on this connection; `None` before the first connection.
     answers_until: Option<Instant>,

@@ -182,7 +182,7 @@ impl RosterCache {
         mem::take(&mut self.due())
     }
 
-    /// Waits for nodes to process.
+    /// Waits until there are nodes that must be processed.
     pub(in crate::service) async fn became_due(&self) {
         self.became_due.notified().await;
     }

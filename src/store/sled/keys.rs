@@ -66,7 +66,7 @@ pub(super) const CURSOR: &[u8] = b"w";
 pub(super) const REBASE: &[u8] = b"e";
 /// Tables whose rows are part of the checksum sum of their node.
 pub(super) const TABLES_OF_A_NODE: &[u8] = b"asixc";
-/// Tables whose rows are part of the checksum sum of the store.
+/// Tables whose rows are part of the store's sum of row checksums.
 pub(super) const INDEX_TABLES: &[u8] = b"NnqdpuRASlowMmFfre";
 
 /// Checksum sum to which a row adds its checksum.

@@ -1,5 +1,5 @@
-//! Rows written by a group of commits, as an overlay over the rows of the tree. The batch also updates the checksum
-//! sums that include these rows.
+//! Rows written by a group of commits, as an overlay over the rows of the tree. The batch also updates the sums of row
+//! checksums that include these rows.
 
 use std::{
     cell::RefCell,
@@ -133,7 +133,7 @@ impl<'a> WriteBatch<'a> {
         Ok(keys)
     }
 
-    /// Returns all rows as one batch, with the new checksum sums.
+    /// Returns all rows as one batch, with the new sums of row checksums.
     pub(super) fn finish(
         mut self,
         total: &StoreHeader,

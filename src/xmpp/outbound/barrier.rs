@@ -197,7 +197,8 @@ impl Route {
     }
 
     /// Returns the actions that are due while a barrier is pending; `since` is the time since which it is pending. A
-    /// barrier is sent to another address only if `may_retry` is `true`. `has` returns `true` for addresses that exist.
+    /// barrier is sent to another address only if `may_retry` is `true`. `has` returns `true` for an address that can
+    /// be used on this connection.
     pub(in crate::xmpp) fn due(
         &mut self,
         since: Instant,

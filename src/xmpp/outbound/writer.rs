@@ -136,7 +136,7 @@ struct Barrier {
     address: Address,
 }
 
-/// Whole stanzas that are being written, and the progress after these stanzas.
+/// Whole stanzas that are being written, and what counts as sent once they are written.
 #[derive(Debug)]
 struct WriteChunk {
     text: String,
@@ -554,7 +554,8 @@ impl OutboundWriter {
         }
     }
 
-    /// Returns the time at which multicast fails, unless the service returns a pending barrier before this time.
+    /// Returns the time at which multicast counts as failed, unless the multicast service returns the pending barrier
+    /// before this time.
     fn multicast_fails_at(&self) -> Option<Instant> {
         let is_multicast = |barrier: &&Barrier| barrier.address == Address::Multicast;
         let oldest =

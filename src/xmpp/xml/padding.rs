@@ -16,8 +16,8 @@ pub fn padding(stanzas: &str) -> usize {
 }
 
 /// Returns the number of spaces that have to follow the last stanza of a write. Without them, short tags of the stanza
-/// could wait in the server's parser. A network may deliver only a part of a tag, even if the tag is shorter than a
-/// segment.
+/// could wait in the server's parser. Short tags need the spaces too: a network may deliver a part of a tag, even of
+/// one that is shorter than a TCP segment.
 #[must_use]
 pub fn end_padding(stanzas: &str) -> usize {
     let begin = stanzas.len().saturating_sub(2 * SHORT_TAG);

@@ -90,8 +90,8 @@ impl<'a> Keywords<'a> {
 struct Prefixes {
     /// Index of the longest prefix.
     longest: Option<usize>,
-    /// Index of a shorter prefix, chosen so that a search reaches each prefix in a logarithmic number of steps. If the
-    /// keyword has no shorter prefix, this is the index of the keyword itself.
+    /// Index of a shorter keyword that is a prefix of this one, chosen so that a search reaches each prefix in a
+    /// logarithmic number of steps. If the keyword has no shorter prefix, this is the index of the keyword itself.
     far: usize,
     /// Number of prefixes.
     number: usize,

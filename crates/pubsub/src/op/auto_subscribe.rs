@@ -272,8 +272,8 @@ fn last_items(
     resources.lists().into_iter().filter_map(of_list).collect()
 }
 
-/// Returns `true` if a resource could subscribe without approval before a decision. If only a roster can give access,
-/// the result is that of the last check.
+/// Returns `true` if, before the change that is being decided, a resource could subscribe without approval. If only a
+/// roster can give access, the result is that of the last check of the resource against the roster.
 fn had_access(node: &Node, resource: &InterestedResource, cx: &Context<'_>) -> bool {
     let bare = resource.jid.to_bare();
     let affiliation = node.affiliation_of(&bare);

@@ -66,9 +66,10 @@ pub struct RedirectCounts {
 /// Maximum bytes of the URI of a redirect.
 const MAX_URI_BYTES: usize = 2048;
 
-/// Decides a delete request. `redirects` are the numbers of deleted nodes with a redirect. The audience of the event are the subscribers, including pending ones. Later requests
-/// for the node return the redirect ([`Error::Gone`]). Without a redirect, the name is reserved ([`FormerNode`]),
-/// unless the node is [unused](Node::is_unused).
+/// Decides a delete request. `redirects` counts the deleted nodes with a redirect: all of them, and those of the owner.
+/// The audience of the event are the subscribers, including pending ones. Later requests for the node return the
+/// redirect ([`Error::Gone`]). Without a redirect, the name is reserved ([`FormerNode`]), unless the node is
+/// [unused](Node::is_unused).
 ///
 /// # Errors
 /// [`Error::NodeNotFound`], [`Error::Forbidden`], [`Error::TooManyRedirects`]; [`Error::BadRequest`] if the redirect is

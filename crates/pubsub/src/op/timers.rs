@@ -93,7 +93,7 @@ impl Extent {
         }
     }
 
-    /// Returns the next larger extent; the same extent if there is no larger one.
+    /// Returns the next larger part of the due work; the same part if there is no larger one.
     #[must_use]
     pub fn doubled(self) -> Self {
         match self {
@@ -104,7 +104,7 @@ impl Extent {
         }
     }
 
-    /// Returns the next smaller extent; the same extent if there is no smaller one.
+    /// Returns the next smaller part of the due work; the same part if there is no smaller one.
     #[must_use]
     pub fn halved(self) -> Self {
         match self {

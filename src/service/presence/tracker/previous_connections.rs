@@ -97,8 +97,8 @@ impl PresenceTable {
         }
     }
 
-    /// Queues pings to the resources of earlier connections that receive no capability query, and whose entity is not
-    /// probed because it does not share its presence.
+    /// Queues pings to resources that were available on earlier connections, except resources that receive a capability
+    /// query and resources of entities that share their presence, because those entities are probed.
     pub(super) fn queue_pings(&mut self) {
         let Self { before, unconfirmed, watched, refused, .. } = self;
         unconfirmed.clear();

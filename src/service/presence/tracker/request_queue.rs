@@ -26,7 +26,7 @@ pub(super) struct Requests {
     entries: HashMap<BareJid, QueueEntry>,
     /// Failed presence requests and queries, to be repeated later.
     pub(super) outages: Outages,
-    /// Number of watched entities under the account of each creator.
+    /// Number of watched entities for each account: those whose presence the nodes that the account created need.
     sizes: HashMap<Arc<AccountKey>, usize>,
     pushed: u64,
     popped: u64,

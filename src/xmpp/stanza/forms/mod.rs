@@ -86,8 +86,8 @@ fn open_validation() -> ElementWriter {
         .child(ElementWriter::new("open"))
 }
 
-/// Returns the maximum number of bytes of a `<value/>` element in a form that servers relay. Servers may escape more
-/// characters than the service does.
+/// Returns an upper bound of the bytes that `value` takes as a `<value/>` element in a form that servers relay. Servers
+/// may escape more characters than the service does.
 pub(crate) fn value_len(value: &str) -> usize {
     "<value></value>".len() + written_len(value)
 }
