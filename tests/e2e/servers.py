@@ -8,6 +8,7 @@ import itertools
 import os
 import pathlib
 import platform
+import random
 import shutil
 import socket
 import subprocess
@@ -44,12 +45,21 @@ def in_root(*command):
     return list(command) if RELEASE == THIS_RELEASE else [str(HERE / "enter_root.sh"), str(ROOT), *command]
 
 
+# Below the ports that the system gives to outgoing connections, which could take the port of a server that restarts.
+SERVER_PORTS = range(10_000, 32_000)
+
+
 def free_ports(number):
     """Returns ports without a listener. All are held at the same time, so that they differ."""
-    sockets = [socket.socket() for _ in range(number)]
+    sockets = []
     try:
-        for each in sockets:
-            each.bind(("127.0.0.1", 0))
+        while len(sockets) < number:
+            each = socket.socket()
+            sockets.append(each)
+            try:
+                each.bind(("127.0.0.1", random.choice(SERVER_PORTS)))
+            except OSError:
+                sockets.pop().close()
         return [each.getsockname()[1] for each in sockets]
     finally:
         for each in sockets:
