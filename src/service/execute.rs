@@ -92,19 +92,29 @@ impl Service {
         id: &NodeId,
         actor: &'a Actor,
     ) -> Context<'a> {
-        let policy = policies.for_node(id);
+        let context = self.context_without_counts(policies, id, actor);
+        let counts = &self.state.node_counts;
+        let of_policy = context.policy.max_nodes.map_or(0, |_| counts.count_for_policy(id));
+        Context { node_count: counts.total(), policy_node_count: of_policy, ..context }
+    }
+
+    /// Returns the context of a request that creates no node. The numbers of nodes are 0, so no lock is necessary.
+    fn context_without_counts<'a>(
+        &'a self,
+        policies: &'a PolicyTable,
+        id: &NodeId,
+        actor: &'a Actor,
+    ) -> Context<'a> {
         Context {
             actor,
             administrators: policies.administrators(),
-            policy,
+            policy: policies.for_node(id),
             now: (self.clock)(),
             service: policies.service(),
             ids: &*self.ids,
-            node_count: self.state.node_counts.total(),
+            node_count: 0,
             actor_node_count: 0,
-            policy_node_count: policy
-                .max_nodes
-                .map_or(0, |_| self.state.node_counts.count_for_policy(id)),
+            policy_node_count: 0,
             actor_subscription_count: 0,
             reads_rosters: self.reads_rosters(),
             owner_roster: None,
@@ -245,7 +255,8 @@ impl Service {
             let (mut guard, contacts) = self.lock_with_roster(id, need).await?;
             let policies = self.policies();
             let is_refused = guard.node().is_some_and(|node| {
-                let context = self.context_with(&policies, id, actor, contacts.as_deref());
+                let context = self.context_without_counts(&policies, id, actor);
+                let context = Context { owner_roster: contacts.as_deref(), ..context };
                 operation.check_access(node, &context).is_err()
             });
             let prefetched = match is_refused {

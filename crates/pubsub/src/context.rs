@@ -55,7 +55,7 @@ pub struct Context<'a> {
     pub administrators: &'a [BareJid],
     /// JID of the service, if it is known.
     pub service: Option<&'a Jid>,
-    /// Policy that applies to the node, selected by the name of the node.
+    /// Policy for nodes with the name of this node.
     pub policy: &'a Policy,
     /// Time of the decision.
     pub now: Timestamp,
